@@ -1,0 +1,122 @@
+"""Files and folders that appear whole or not at all.
+
+Everything hvq-edge writes goes to a temporary name beside its destination and is renamed when
+complete, so that a kill, a full disk or a power cut never leaves half a result.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hvq_edge.errors import OutputError
+
+_CANNOT_WRITE = {
+    errno.ENOSPC: (
+        "no space is left on the disk",
+        "free some space, then run the same command again",
+    ),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
+    errno.EROFS: ("the file system is read-only", "choose another place with --out"),
+    errno.EACCES: ("permission was denied", "choose a place you may write to with --out"),
+    errno.EPERM: ("permission was denied", "choose a place you may write to with --out"),
+    errno.ENOTDIR: (
+        "a part of that path is a file, not a folder",
+        "choose another place with --out",
+    ),
+    errno.EISDIR: ("there is a folder of that name", "choose another place with --out"),
+}
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Translate an ``OSError`` met while writing ``path`` into a message with a remedy."""
+    cause, remedy = _CANNOT_WRITE.get(
+        error.errno or 0, (str(error), "check that the place can be written to")
+    )
+    return OutputError(f"cannot write {path}: {cause}.", next_step=remedy)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it over ``path`` on success, else remove it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``; put it in the place of ``path`` on success.
+
+    The former folder, if any, is moved aside first and removed last, so the new one is complete
+    whenever ``path`` exists. A file at ``path`` is left alone.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        yield temporary
+        os.sync()  # once: a fsync for each of thousands of pictures takes seconds
+        temporary.chmod(0o755)
+        former = temporary.with_name(temporary.name + ".former")
+        if path.exists():
+            path.replace(former)
+        try:
+            temporary.replace(path)
+        except BaseException:  # Ctrl-C between the two renames as well
+            if former.exists():
+                former.replace(path)
+            raise
+        shutil.rmtree(former, ignore_errors=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

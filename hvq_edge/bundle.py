@@ -1,0 +1,205 @@
+"""The bundle: all that a device needs to inspect, as one folder without PyTorch.
+
+``bundle.json`` names every file with its SHA-256 and holds what a decision needs: categories,
+thresholds for each precision, and the pictures they were learnt from (as hashes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hvq_edge.atomic import sha256_of, write_text
+from hvq_edge.errors import BundleError
+
+MANIFEST_NAME = "bundle.json"
+Precision = Literal["fp32", "fp16", "int8", "int8-fp16"]
+CategoryMode = Literal["auto", "input", "one"]
+
+
+class _Strict(BaseModel):
+    # No score is above a threshold of NaN: such a bundle would pass every part.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileRecord(_Strict):
+    """A file of the bundle."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Threshold(_Strict):
+    """Scores above ``value`` are rejected."""
+
+    value: float
+    pictures: int = Field(ge=1)
+    """Held-out good pictures it was learnt from."""
+    rule: str
+    """How, in words: a quality manager reads this."""
+
+
+class PictureLimits(_Strict):
+    """What a usable frame looks like, learnt from training pictures (8-bit grey levels).
+
+    Outside these limits there is no decision: the camera, not the part, is at fault.
+    """
+
+    brightness_low: float
+    brightness_high: float
+    """Mean grey level of the resized frame."""
+    contrast_low: float
+    """Standard deviation of the grey level."""
+    sharpness_low: float
+    """Variance of the Laplacian of the grey level."""
+
+
+class CalibrationRecord(_Strict):
+    """Which pictures set the INT8 ranges, and how."""
+
+    method: str
+    rule: str
+    pictures: tuple[str, ...]
+    """SHA-256 of each calibration picture."""
+
+
+class BundleManifest(_Strict):
+    """The content of ``bundle.json``."""
+
+    format: Literal["hvq-edge-bundle/1"] = "hvq-edge-bundle/1"
+    hvq_edge_version: str
+    created: str
+    """ISO 8601, UTC."""
+    checkpoint_sha256: str
+    """Of the run's ``checkpoint.pt`` that was exported."""
+    preset: str
+    input_side: int
+    levels: int
+    codes: int
+    categories: tuple[str, ...]
+    """In the order of the category index. With mode ``one``: that single category."""
+    category_mode: CategoryMode
+    models: dict[Precision, str]
+    """File name of the ONNX graph of each precision."""
+    files: dict[str, FileRecord]
+    thresholds: dict[Precision, dict[str, Threshold]] = {}
+    threshold_pictures: tuple[str, ...] = ()
+    """SHA-256 of each picture the thresholds were learnt from."""
+    picture_limits: PictureLimits | None = None
+    calibration: CalibrationRecord | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder and its checked manifest."""
+
+    path: Path
+    manifest: BundleManifest
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file of the bundle after checking that it is unchanged.
+
+        Raises:
+            BundleError: the file is not in the manifest, is missing, or its bytes changed.
+        """
+        record = self.manifest.files.get(name)
+        path = self.path / name
+        outside = Path(name).is_absolute() or ".." in Path(name).parts
+        if record is None or outside or "\0" in name:
+            raise BundleError(f"{name!r} is not a file of the bundle {self.path}.")
+        try:
+            digest = sha256_of(path)
+        except OSError as error:
+            raise BundleError(
+                f"the bundle {self.path} lacks its file {name}: {error.strerror}.",
+                next_step="copy the whole bundle folder again, or run hvq-edge export again",
+            ) from error
+        if digest != record.sha256:
+            raise BundleError(
+                f"{path} is not the file that was exported (SHA-256 {digest[:12]}…, "
+                f"the bundle says {record.sha256[:12]}…).",
+                next_step="copy the bundle again from where it was made, or run hvq-edge export again",
+            )
+        return path
+
+    def model_file(self, precision: Precision) -> Path:
+        """Return the checked path of the ONNX graph of a precision.
+
+        Raises:
+            BundleError: the bundle has no such precision, or the file changed.
+        """
+        try:
+            name = self.manifest.models[precision]
+        except KeyError:
+            raise BundleError(
+                f"the bundle {self.path} has no {precision} model; it has "
+                f"{', '.join(self.manifest.models)}.",
+                next_step=f"run hvq-edge export {'--int8' if 'int8' in precision else '--fp16'}",
+            ) from None
+        return self.file(name)
+
+    def category_index(self, name: str) -> int:
+        """Return the index of a category.
+
+        Raises:
+            BundleError: the bundle does not serve this category.
+        """
+        try:
+            return self.manifest.categories.index(name)
+        except ValueError:
+            raise BundleError(
+                f"the bundle {self.path} has no category {name!r}; it has "
+                f"{', '.join(self.manifest.categories)}.",
+                next_step="use one of these names, or train with that category",
+            ) from None
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a bundle folder and check its manifest (files are checked when they are used).
+
+    Raises:
+        BundleError: no bundle there, or a manifest of another format or with faults.
+    """
+    manifest_path = path / MANIFEST_NAME
+    try:
+        text = manifest_path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BundleError(
+            f"no bundle at {path}: {manifest_path} cannot be read ({error.strerror}).",
+            next_step="run hvq-edge export, or name a bundle folder with --bundle",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise _faulty(manifest_path, "it is not UTF-8 text") from error
+    try:
+        return Bundle(path, BundleManifest.model_validate_json(text))
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise _faulty(manifest_path, faults) from error
+
+
+def record_of(path: Path) -> FileRecord:
+    """Return the manifest record of an existing file."""
+    return FileRecord(sha256=sha256_of(path), bytes=path.stat().st_size)
+
+
+def write_manifest(folder: Path, manifest: BundleManifest) -> None:
+    """Write ``bundle.json`` atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
+
+
+def _faulty(path: Path, faults: str) -> BundleError:
+    return BundleError(
+        f"{path} is not a bundle manifest that this version reads: {faults}.",
+        next_step="run hvq-edge export again with this version",
+    )

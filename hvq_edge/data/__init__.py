@@ -1,0 +1,1 @@
+"""Dataset layouts, picture reading and splits."""

@@ -1,0 +1,79 @@
+"""The one exception tree of hvq-edge.
+
+::
+
+    HvqEdgeError                    exit code 2
+    ├── InputError                  something the user gave cannot be used
+    │   ├── PictureError            a picture file
+    │   ├── DatasetError            a folder of pictures
+    │   ├── SettingsError           a preset, a settings file or a flag
+    │   ├── RunError                a training run's folder
+    │   ├── CheckpointError         a checkpoint file
+    │   └── BundleError             a bundle
+    ├── OutputError                 a result cannot be written (full or read-only disk)
+    ├── GateFailed                  exit code 1: a measured number is outside its limit
+    └── MissingCapability           exit code 3: this machine lacks a device, driver or package
+
+Every message says the cause in its first sentence; ``next_step`` says what to do or run next.
+The command line prints both and ends with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+
+class HvqEdgeError(Exception):
+    """Base class. ``cause`` is the message; ``next_step`` the remedy, shown on a line of its own."""
+
+    exit_code = 2
+
+    def __init__(self, cause: str, *, next_step: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.cause}\n  Next: {self.next_step}" if self.next_step else self.cause
+
+
+class InputError(HvqEdgeError):
+    """Something the user gave cannot be used."""
+
+
+class PictureError(InputError):
+    """A picture cannot be read or is unfit (truncated, not a picture, too small)."""
+
+
+class DatasetError(InputError):
+    """A folder does not hold what a dataset needs."""
+
+
+class SettingsError(InputError):
+    """One or more settings are wrong; the message lists all of them at once."""
+
+
+class RunError(InputError):
+    """A training run's folder is missing, incomplete or of another format."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint file is not a plain tensor checkpoint of a known layout."""
+
+
+class BundleError(InputError):
+    """A bundle is missing, changed or of another format."""
+
+
+class OutputError(HvqEdgeError):
+    """A result cannot be written."""
+
+
+class GateFailed(HvqEdgeError):
+    """A measured number is outside its limit."""
+
+    exit_code = 1
+
+
+class MissingCapability(HvqEdgeError):
+    """This machine lacks a device, driver or package that the command needs."""
+
+    exit_code = 3
