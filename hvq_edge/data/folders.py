@@ -1,0 +1,150 @@
+"""What the dataset layouts share: the picture entry, which files are pictures, where masks lie."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from hvq_edge.data.pictures import PICTURE_SUFFIXES
+from hvq_edge.errors import DatasetError
+
+GOOD = "good"
+MASK_FOLDER = "ground_truth"
+
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a dataset."""
+
+    path: Path
+    category: str
+    split: Literal["train", "test"]
+    defect: str
+    """Kind of defect, as its folder is called; ``good`` when good."""
+    mask: Path | None = None
+    """Ground-truth mask, read with :func:`hvq_edge.data.pictures.read_mask`."""
+
+    @property
+    def good(self) -> bool:
+        """Whether the picture shows a good part."""
+        return self.defect == GOOD
+
+
+@dataclass(frozen=True)
+class CategoryContent:
+    """What a layout found in one category's folder."""
+
+    pictures: tuple[Picture, ...]
+    notes: tuple[str, ...]
+    """What looks odd but does not stop the work, one sentence each."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files below a folder."""
+
+    pictures: tuple[Path, ...]
+    """Sorted by path."""
+    others: tuple[Path, ...]
+    """Files whose suffix is none of a picture."""
+
+
+def list_pictures(folder: Path, *, deep: bool = True) -> Listing:
+    """List the pictures in a folder and, if ``deep``, in all folders below it.
+
+    Hidden files and folders and the system's own files (``Thumbs.db``) are passed over.
+
+    Raises:
+        DatasetError: a folder cannot be read.
+    """
+    pictures: list[Path] = []
+    others: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=_cannot_list):
+        folders[:] = [name for name in folders if deep and not _hidden(name)]
+        for name in files:
+            if not _hidden(name):
+                path = Path(place, name)
+                (pictures if path.suffix.lower() in PICTURE_SUFFIXES else others).append(path)
+    return Listing(tuple(sorted(pictures)), tuple(sorted(others)))
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """Return the visible folders directly in ``folder``, sorted, without ``ground_truth``.
+
+    Raises:
+        DatasetError: the folder cannot be read.
+    """
+    try:
+        return [
+            entry
+            for entry in sorted(folder.iterdir())
+            if entry.is_dir() and not _hidden(entry.name) and entry.name != MASK_FOLDER
+        ]
+    except OSError as error:
+        _cannot_list(error)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder.
+
+    Raises:
+        DatasetError: that cannot be told (``Path.is_dir`` raises up to Python 3.12).
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        _cannot_list(error)
+
+
+def find_mask(category: Path, defect: str, picture: Path) -> Path | None:
+    """Return ``ground_truth/<defect>/<stem>_mask.*``, or ``<stem>.*`` there, if it exists."""
+    folder = category / MASK_FOLDER / defect
+    for stem in (f"{picture.stem}_mask", picture.stem):
+        for suffix in (".png", *sorted(PICTURE_SUFFIXES)):
+            mask = folder / f"{stem}{suffix}"
+            if mask.is_file():
+                return mask
+    return None
+
+
+def mask_notes(category: Path, name: str, pictures: Iterable[Picture]) -> list[str]:
+    """Note masks and defective pictures without each other, where the category has masks."""
+    masks = category / MASK_FOLDER
+    if not is_folder(masks):
+        return []
+    defective = [picture for picture in pictures if not picture.good]
+    used = {picture.mask for picture in defective if picture.mask is not None}
+    without = sum(picture.mask is None for picture in defective)
+    unused = sum(mask not in used for mask in list_pictures(masks).pictures)
+    notes = []
+    if without:
+        notes.append(f"{name}: {without} of {len(defective)} defective pictures have no mask.")
+    if unused:
+        notes.append(f"{name}: {unused} masks in {MASK_FOLDER} belong to no picture; ignored.")
+    return notes
+
+
+def suffix_notes(name: str, others: Iterable[Path]) -> list[str]:
+    """Note files that are passed over because of their suffix."""
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in others)
+    if not suffixes:
+        return []
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
+    return [f"{name}: files that are not pictures by their name are ignored ({kinds})."]
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
+
+
+def _cannot_list(error: OSError) -> NoReturn:
+    raise DatasetError(
+        f"the folder {error.filename} cannot be read: {error.strerror}.",
+        next_step="check that it is a folder that you may read",
+    ) from error

@@ -1,0 +1,160 @@
+"""Reading pictures and fitting them to the model: the one path from a file to a frame.
+
+Training, evaluation, calibration and streaming all use :func:`fit_picture`, so that what the
+model learnt is what it sees later, pixel for pixel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.data.whole_file import fault_in_file
+from hvq_edge.errors import PictureError
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""File name endings of pictures, in lower case; compare with ``path.suffix.lower()``."""
+
+SMALLEST_SIDE = 16
+"""Pixels; below this a picture has less than one token of detail and is surely not a product."""
+
+_LOSSY_SUFFIXES = frozenset({".jpeg", ".jpg", ".webp"})
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read a picture file.
+
+    Grey is repeated over the channels, alpha dropped, EXIF orientation applied, and 16-bit levels
+    divided by 257 (65535 becomes 255): never by the picture's own range, which would make a
+    brighter part look like any other.
+
+    Args:
+        path: JPEG, PNG, BMP, TIFF (first page) or WebP; the content decides, not the name.
+
+    Returns:
+        uint8 ``[height, width, 3]``, RGB, contiguous.
+
+    Raises:
+        PictureError: missing, not readable, empty, not a picture, truncated, of another pixel
+            type, or smaller than :data:`SMALLEST_SIDE` on a side.
+    """
+    # ANYDEPTH keeps 16 bits, so that the scaling is ours; COLOR drops alpha and applies EXIF.
+    decoded = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if decoded.dtype == np.uint16:
+        decoded = cv2.convertScaleAbs(decoded, alpha=1 / 257)
+    if decoded.dtype != np.uint8:
+        raise PictureError(
+            f"{path} cannot be used: its pixels are {decoded.dtype}, not 8-bit or 16-bit levels.",
+            next_step="save it as 8-bit or 16-bit PNG, with the same scale for all pictures",
+        )
+    height, width = decoded.shape[:2]
+    if min(height, width) < SMALLEST_SIDE:
+        raise PictureError(
+            f"{path} cannot be used: it is {width}x{height} pixels, smaller than "
+            f"{SMALLEST_SIDE} on a side.",
+            next_step="take it out of the folder, or put the full-size picture there",
+        )
+    rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def fit_picture(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Stretch a picture to the model's square input.
+
+    Each axis that shrinks is averaged over the area it covers (no aliasing); each axis that grows
+    is interpolated linearly.
+
+    Args:
+        picture: uint8 ``[height, width, 3]``.
+        side: side of the square in pixels.
+
+    Returns:
+        uint8 ``[side, side, 3]``, contiguous; the picture itself where nothing is to be done.
+
+    Raises:
+        PictureError: ``picture`` has another shape or dtype, or no pixels.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise PictureError(
+            f"a picture must be uint8 [height, width, 3]; this is {picture.dtype} "
+            f"{list(picture.shape)}.",
+            next_step="convert it to 8-bit RGB first",
+        )
+    height, width = picture.shape[:2]
+    fitted = picture
+    # INTER_AREA averages only where no axis grows, hence first down, then up.
+    if height > side or width > side:
+        smaller = (min(width, side), min(height, side))
+        fitted = cv2.resize(fitted, smaller, interpolation=cv2.INTER_AREA)
+    if height < side or width < side:
+        fitted = cv2.resize(fitted, (side, side), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(fitted)
+
+
+def read_frame(path: Path, side: int) -> NDArray[np.uint8]:
+    """Read a picture file as the model's input: :func:`read_picture`, then :func:`fit_picture`.
+
+    Returns:
+        uint8 ``[side, side, 3]``, RGB, contiguous.
+
+    Raises:
+        PictureError: as :func:`read_picture`.
+    """
+    return fit_picture(read_picture(path), side)
+
+
+def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
+    """Read a ground-truth mask: true where the part is defective.
+
+    A pixel is defective where it is not 0 (MVTec AD uses 0 and 255, others 0 and 1); in lossy
+    formats where it is at least 128. Resized to the nearest pixel, as published evaluations do.
+
+    Args:
+        path: the mask file.
+        height: of the result, in pixels.
+        width: of the result, in pixels; the mask is stretched to both.
+
+    Returns:
+        bool ``[height, width]``.
+
+    Raises:
+        PictureError: missing, not a picture or truncated.
+    """
+    levels = np.asarray(_decode(path, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
+    smallest = 128 if path.suffix.lower() in _LOSSY_SUFFIXES else 1
+    defective = (levels >= smallest).astype(np.uint8)
+    resized = cv2.resize(defective, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, dtype=np.bool_)
+
+
+def _decode(path: Path, flags: int) -> NDArray[np.generic]:
+    """Decode a file after checking that it is whole, so that no decoder guesses or prints."""
+    try:
+        data = path.read_bytes()  # not cv2.imread: it cannot open every Unicode path
+    except FileNotFoundError:
+        raise PictureError(
+            f"{path} does not exist.", next_step="check the path of the picture"
+        ) from None
+    except OSError as error:
+        raise PictureError(
+            f"{path} cannot be read: {error.strerror}.",
+            next_step="check that it is a picture file that you may read",
+        ) from error
+    fault = fault_in_file(data)
+    if fault is None:
+        try:
+            decoded: NDArray[np.generic] | None = cv2.imdecode(
+                np.frombuffer(data, dtype=np.uint8), flags
+            )
+        except cv2.error:  # for example more pixels than OpenCV's limit
+            decoded = None
+        if decoded is not None:
+            return decoded
+        fault = "its content cannot be decoded"
+    raise PictureError(
+        f"{path} cannot be used: {fault}.",
+        next_step="copy or save the picture again, or take it out of the folder",
+    )

@@ -1,0 +1,77 @@
+"""Small synthetic datasets that several tests share.
+
+Pictures are noise smoothed to a texture, so that a blurred or painted one differs from the rest
+as it would on a real surface. Each is its own, given by its seed.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+SIDE = 96
+
+Texture = Callable[..., NDArray[np.uint8]]
+
+
+def make_texture(
+    seed: int, *, height: int = SIDE, width: int = SIDE, grain: float = 1.5, mean: float = 128.0
+) -> NDArray[np.uint8]:
+    """uint8 [height, width, 3]: noise of a grain size in pixels around a mean grey level."""
+    noise = np.random.default_rng(seed).normal(size=(height, width, 3))
+    smooth = cv2.GaussianBlur(noise, (0, 0), grain)
+    levels = mean + 30.0 * smooth / smooth.std()
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+def write_png(path: Path, picture: NDArray[np.generic]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    return path
+
+
+def scratch(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A dark stroke over the picture, and its mask (0/255)."""
+    side = picture.shape[0]
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    cv2.line(mask, (side // 4, side // 4), (3 * side // 4, side // 2), 255, max(side // 16, 1))
+    return np.where(mask[..., None] > 0, np.uint8(10), picture), mask
+
+
+@pytest.fixture
+def texture() -> Texture:
+    return make_texture
+
+
+@pytest.fixture
+def mvtec_folder(tmp_path: Path) -> Path:
+    """Categories ``bolt`` (fine, bright, with masks) and ``tile`` (coarse, dark, without)."""
+    root = tmp_path / "mvtec"
+    for number, (name, look) in enumerate(
+        {"bolt": {"grain": 1.2, "mean": 150.0}, "tile": {"grain": 3.0, "mean": 90.0}}.items()
+    ):
+        seed = 1000 * number
+        for i in range(8):
+            write_png(root / name / f"train/good/{i:03}.png", make_texture(seed + i, **look))
+        for i in range(4):
+            write_png(root / name / f"test/good/{i:03}.png", make_texture(seed + 100 + i, **look))
+            picture, mask = scratch(make_texture(seed + 200 + i, **look))
+            write_png(root / name / f"test/scratch/{i:03}.png", picture)
+            if name == "bolt":
+                write_png(root / name / f"ground_truth/scratch/{i:03}_mask.png", mask)
+    return root
+
+
+@pytest.fixture
+def plain_folder(tmp_path: Path) -> Path:
+    """One category ``Schöne Teile`` in plain layout: 10 good, 3 scratched, 1 loose defective."""
+    root = tmp_path / "Schöne Teile"
+    for i in range(10):
+        write_png(root / f"good/teil {i}.png", make_texture(i))
+    for i in range(3):
+        write_png(root / f"Kratzer/teil {i}.png", scratch(make_texture(50 + i))[0])
+    write_png(root / "sonstiges.png", scratch(make_texture(60))[0])
+    return root

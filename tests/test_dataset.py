@@ -1,0 +1,234 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hvq_edge.data import mvtec
+from hvq_edge.data import plain_folder as plain_layout
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.errors import DatasetError
+
+
+def relative(pictures, root):
+    return [picture.path.relative_to(root).as_posix() for picture in pictures]
+
+
+def splits_by_content(root):
+    return {p.path.read_bytes(): p.split for p in find_dataset(root).pictures}
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(path.as_posix().encode())
+    return path
+
+
+def test_mvtec_layout_of_many_categories(mvtec_folder):
+    dataset = find_dataset(mvtec_folder)
+    assert dataset.layout == "mvtec"
+    assert dataset.categories == ("bolt", "tile")
+    assert dataset.notes == ()
+    assert len(dataset.train_good()) == 16
+    assert relative(dataset.train_good("bolt"), mvtec_folder) == [
+        f"bolt/train/good/{i:03}.png" for i in range(8)
+    ]
+    tested = dataset.test("tile")
+    assert [picture.defect for picture in tested] == ["good"] * 4 + ["scratch"] * 4
+    assert [picture.good for picture in tested] == [True] * 4 + [False] * 4
+    assert len(dataset.test()) == 16
+
+
+def test_masks_belong_to_the_picture_of_their_stem(mvtec_folder):
+    for picture in find_dataset(mvtec_folder).pictures:
+        if picture.category == "bolt" and not picture.good:
+            expected = mvtec_folder / f"bolt/ground_truth/scratch/{picture.path.stem}_mask.png"
+            assert picture.mask == expected
+        else:
+            assert picture.mask is None
+
+
+def test_masks_and_pictures_without_each_other_are_noted(mvtec_folder):
+    (mvtec_folder / "bolt/ground_truth/scratch/002_mask.png").rename(
+        mvtec_folder / "bolt/ground_truth/scratch/999_mask.png"
+    )
+    notes = "\n".join(find_dataset(mvtec_folder).notes)
+    assert "bolt: 1 of 4 defective pictures have no mask" in notes
+    assert "bolt: 1 masks in ground_truth belong to no picture" in notes
+
+
+def test_one_mvtec_category_is_called_as_its_folder(mvtec_folder, monkeypatch):
+    assert find_dataset(mvtec_folder / "tile").categories == ("tile",)
+    monkeypatch.chdir(mvtec_folder / "bolt")
+    dataset = find_dataset(Path())
+    assert dataset.categories == ("bolt",)
+    assert len(dataset.pictures) == 16
+
+
+def test_plain_folder(plain_folder):
+    dataset = find_dataset(plain_folder)
+    assert dataset.layout == "plain"
+    assert dataset.categories == ("Schöne Teile",)
+    assert len(dataset.train_good()) == 8
+    tested = dataset.test()
+    assert sum(picture.good for picture in tested) == 2
+    assert [picture.defect for picture in tested if not picture.good] == [
+        *["Kratzer"] * 3,
+        "defective",
+    ]
+
+
+def test_the_split_of_a_plain_folder_follows_the_content(plain_folder):
+    before = {
+        picture.path.read_bytes(): picture.split for picture in find_dataset(plain_folder).pictures
+    }
+    for number, path in enumerate(sorted((plain_folder / "good").iterdir(), reverse=True)):
+        path.rename(path.with_name(f"renamed {number}.png"))
+    after = {
+        picture.path.read_bytes(): picture.split for picture in find_dataset(plain_folder).pictures
+    }
+    assert before == after
+
+
+def test_plain_folders_of_many_categories(plain_folder, tmp_path):
+    root = tmp_path / "many"
+    for name in ("b", "a"):
+        shutil.copytree(plain_folder, root / name)
+    dataset = find_dataset(root)
+    assert dataset.layout == "plain"
+    assert dataset.categories == ("a", "b")
+    assert len(dataset.test("a")) == len(dataset.test("b")) == 6
+
+
+def test_few_good_pictures_are_all_kept_for_training(tmp_path):
+    for i in range(3):
+        touch(tmp_path / f"good/{i}.png")
+    dataset = find_dataset(tmp_path)
+    assert len(dataset.train_good()) == 3
+    assert any("too few good pictures" in note for note in dataset.notes)
+
+
+def test_hidden_system_and_mask_files_are_not_pictures(plain_folder):
+    count = len(find_dataset(plain_folder).pictures)
+    for name in (
+        ".DS_Store",
+        "good/.DS_Store",
+        "good/._teil 1.png",
+        "good/Thumbs.db",
+        ".cache/old.png",
+        "Kratzer/.thumbs/teil.png",
+        "ground_truth/Kratzer/teil 0_mask.png",
+    ):
+        touch(plain_folder / name)
+    dataset = find_dataset(plain_folder)
+    assert len(dataset.pictures) == count
+    assert sum(picture.mask is not None for picture in dataset.pictures) == 1
+
+
+def test_suffixes_in_capitals_count_and_other_files_are_noted(mvtec_folder):
+    touch(mvtec_folder / "bolt/train/good/NEW.JPEG")
+    touch(mvtec_folder / "bolt/train/good/labels.csv")
+    touch(mvtec_folder / "bolt/test/scratch/README")
+    dataset = find_dataset(mvtec_folder)
+    assert len(dataset.train_good("bolt")) == 9
+    assert any("1 .csv, 1 no suffix" in note for note in dataset.notes)
+
+
+def test_pictures_in_folders_below_are_found(mvtec_folder):
+    touch(mvtec_folder / "bolt/train/good/2026-11-23/late shift/0.png")
+    assert len(find_dataset(mvtec_folder).train_good("bolt")) == 9
+
+
+def test_what_mvtec_layout_passes_over_is_noted(mvtec_folder):
+    touch(mvtec_folder / "bolt/train/bad/0.png")
+    touch(mvtec_folder / "bolt/test/loose.png")
+    touch(mvtec_folder / "docs/photo.png")
+    touch(mvtec_folder / "LICENSES/licence.txt")
+    shutil.rmtree(mvtec_folder / "tile/test")
+    dataset = find_dataset(mvtec_folder)
+    notes = "\n".join(dataset.notes)
+    assert "train/bad is ignored" in notes
+    assert "1 pictures directly in test" in notes
+    assert "docs is not a category" in notes
+    assert "LICENSES" not in notes  # no pictures in it: nothing was missed
+    assert "tile: there are no test pictures" in notes
+    assert len(dataset.pictures) == 16 + 8
+
+
+def empty_folder(root):
+    pass
+
+
+def only_text(root):
+    touch(root / "readme.txt")
+
+
+def no_good_folder(root):
+    touch(root / "scratch/0.png")
+
+
+def empty_good(root):
+    (root / "good").mkdir()
+
+
+def text_in_good(root):
+    touch(root / "good/notes.txt")
+
+
+def train_without_good(root):
+    touch(root / "bolt/train/ok/0.png")
+
+
+def one_of_two_without_good(root):
+    touch(root / "tile/train/good/0.png")
+    touch(root / "bolt/train/Good pictures/0.png")
+
+
+def empty_train_good(root):
+    (root / "bolt/train/good").mkdir(parents=True)
+
+
+def layouts_side_by_side(root):
+    touch(root / "bolt/train/good/0.png")
+    touch(root / "tile/good/0.png")
+
+
+def good_inside_and_beside(root):
+    touch(root / "good/0.png")
+    touch(root / "tile/good/0.png")
+
+
+def reserved_name(root):
+    touch(root / "Auto/train/good/0.png")
+
+
+@pytest.mark.parametrize(
+    ("arrange", "cause", "step"),
+    [
+        (empty_folder, "holds no pictures", mvtec.TREE),
+        (only_text, "holds no pictures", plain_layout.TREE),
+        (no_good_folder, "no good pictures: 1 picture but no folder called good", mvtec.TREE),
+        (empty_good, "category 'data' has no good pictures", plain_layout.TREE),
+        (text_in_good, "category 'data' has no good pictures", plain_layout.TREE),
+        (train_without_good, "category 'bolt' has no good pictures", mvtec.TREE),
+        (one_of_two_without_good, "category 'bolt' has no good pictures", mvtec.TREE),
+        (empty_train_good, "category 'bolt' has no good pictures", mvtec.TREE),
+        (layouts_side_by_side, "bolt has train/good, tile has good", plain_layout.TREE),
+        (good_inside_and_beside, "could be a category or a kind of defect", plain_layout.TREE),
+        (reserved_name, "cannot be called 'Auto'", "rename the folder"),
+    ],
+)
+def test_unfit_folders_are_refused_with_the_layout_to_make(tmp_path, arrange, cause, step):
+    root = tmp_path / "data"
+    root.mkdir()
+    arrange(root)
+    with pytest.raises(DatasetError) as caught:
+        find_dataset(root)
+    assert cause in caught.value.cause
+    assert step in caught.value.next_step
+
+
+def test_a_missing_folder_and_a_file_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match="does not exist"):
+        find_dataset(tmp_path / "gone")
+    with pytest.raises(DatasetError, match="is a file"):
+        find_dataset(touch(tmp_path / "picture.png"))
