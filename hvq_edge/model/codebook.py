@@ -1,0 +1,140 @@
+"""Vector-quantised prototypes: one codebook for each category, learnt by moving averages.
+
+van den Oord et al., "Neural Discrete Representation Learning" (2017), appendix A.1 for the moving
+averages; HVQ-Trans keeps one such codebook a level and a category.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Quantised(NamedTuple):
+    """What a lookup gives."""
+
+    index: Tensor
+    """int64 ``[batch, tokens]``: the nearest code of each token."""
+    codes: Tensor
+    """``[batch, tokens, width]``; while training, straight-through: gradients reach the tokens."""
+    commitment: Tensor
+    """Scalar: mean squared distance of tokens to their codes (paper equation 6)."""
+
+
+class Codebooks(nn.Module):
+    """The codebooks of one level, stacked over categories.
+
+    Args:
+        categories: number of product categories.
+        codes: codes in each codebook.
+        width: channels of a code.
+        decay: of the moving averages, for each picture.
+        epsilon: Laplace smoothing of the cluster sizes.
+    """
+
+    codes: Tensor  # [categories, codes, width]
+    usage: Tensor  # [categories, codes]: moving average of tokens a picture gives to the code
+    sums: Tensor  # [categories, codes, width]: moving average of the sum of these tokens
+
+    def __init__(
+        self, categories: int, codes: int, width: int, decay: float = 0.99, epsilon: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.decay = decay
+        self.epsilon = epsilon
+        start = torch.randn(categories, codes, width)
+        self.register_buffer("codes", start)
+        self.register_buffer("usage", torch.zeros(categories, codes))
+        self.register_buffer("sums", start.clone())
+
+    def forward(self, tokens: Tensor, category: Tensor) -> Quantised:
+        """Replace each token by its nearest code; while training, move the codes as well.
+
+        Args:
+            tokens: ``[batch, tokens, width]``.
+            category: int64 ``[batch]``.
+        """
+        codebook = self.codes[category]  # [b, n, w]
+        index = nearest_code(tokens.detach(), codebook)
+        codes = torch.gather(codebook, 1, index[..., None].expand(-1, -1, tokens.shape[2]))
+        if self.training:
+            self._update(tokens.detach(), index, category)
+        commitment = (codes - tokens).square().mean()
+        if self.training:
+            codes = tokens + (codes - tokens).detach()
+        return Quantised(index, codes, commitment)
+
+    @torch.no_grad()
+    def _update(self, tokens: Tensor, index: Tensor, category: Tensor) -> None:
+        # The authors update after every picture. m pictures of a category at once move it by
+        # decay**m towards their mean, which is the same half-life counted in pictures.
+        present, position = category.unique(return_inverse=True)
+        n, width = self.codes.shape[1:]
+        flat = (position[:, None] * n + index).flatten()
+        counts = torch.bincount(flat, minlength=len(present) * n).view(-1, n)
+        sums = tokens.new_zeros(len(present) * n, width).index_add_(0, flat, tokens.flatten(0, 1))
+        pictures = torch.bincount(position)[:, None].to(tokens.dtype)
+        decay = self.decay**pictures
+        usage = self.usage[present] * decay + (1 - decay) * counts / pictures
+        decay, pictures = decay[..., None], pictures[..., None]
+        mean = self.sums[present] * decay + (1 - decay) * sums.view(-1, n, width) / pictures
+        total = usage.sum(1, keepdim=True)
+        smoothed = (usage + self.epsilon) / (total + n * self.epsilon) * total
+        self.usage[present] = usage
+        self.sums[present] = mean
+        self.codes[present] = mean / smoothed[..., None]
+
+    @torch.no_grad()
+    def place(self, category: int, slots: Tensor, tokens: Tensor, usage: Tensor) -> None:
+        """Put codes at the places of tokens, as if each had been used ``usage`` times a picture.
+
+        Args:
+            category: whose codebook.
+            slots: int64 ``[k]``: which codes.
+            tokens: ``[k, width]``: their new places.
+            usage: ``[k]`` or scalar, positive.
+        """
+        usage = usage.expand(len(slots)).to(self.usage.dtype)
+        self.codes[category, slots] = tokens
+        self.usage[category, slots] = usage
+        self.sums[category, slots] = tokens * usage[:, None]
+
+
+def nearest_code(tokens: Tensor, codebook: Tensor) -> Tensor:
+    """Return the index of the nearest code of each token in Euclidean distance.
+
+    argmin ‖z − e‖² = argmax (z·e − ‖e‖²/2), with the codebook's mean taken from both sides: it
+    leaves the result as it is and keeps the terms small, which low precision needs.
+
+    Args:
+        tokens: ``[batch, tokens, width]``.
+        codebook: ``[batch, codes, width]``.
+
+    Returns:
+        int64 ``[batch, tokens]``.
+    """
+    mean = codebook.mean(1, keepdim=True)
+    centred = codebook - mean
+    bias = centred.square().sum(2)[:, None] / 2  # [b, 1, n]
+    return torch.baddbmm(bias, tokens - mean, centred.transpose(1, 2), beta=-1).argmax(2)
+
+
+def transport_score(tokens: Tensor, codebook: Tensor, temperature: float) -> Tensor:
+    """Prototype-oriented transport cost of each token (paper section 3.4).
+
+    Sum over codes of (1 − cosine) weighted by softmax(dot / temperature).
+
+    Args:
+        tokens: ``[batch, tokens, width]``.
+        codebook: ``[batch, codes, width]``.
+        temperature: divisor of the dot products.
+
+    Returns:
+        ``[batch, tokens]``, between 0 and 2.
+    """
+    dots = tokens @ codebook.transpose(1, 2)
+    norms = tokens.norm(dim=2)[..., None] * codebook.norm(dim=2)[:, None]
+    cosine = dots / norms.clamp_min(torch.finfo(dots.dtype).tiny)
+    return 1 - (cosine * torch.softmax(dots / temperature, dim=2)).sum(2)

@@ -1,0 +1,249 @@
+"""HVQ-Trans: the whole network (Lu et al., "Hierarchical Vector Quantized Transformer for
+Multi-class Unsupervised Anomaly Detection", NeurIPS 2023).
+
+frames → backbone features → encoder → codes at every level → decoder → rebuilt features; what
+cannot be rebuilt from a category's prototypes is anomalous.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hvq_edge.errors import CheckpointError
+from hvq_edge.model.backbone import Backbone, tap_channels
+from hvq_edge.model.codebook import Codebooks, transport_score
+from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
+from hvq_edge.settings import GRID_STRIDE, ModelSettings
+
+POOLING_SIDE = 16
+"""A picture's score is the maximum of its map averaged over windows of this side, in pixels."""
+
+
+class Reconstruction(NamedTuple):
+    """What :meth:`HVQTrans.reconstruct` gives."""
+
+    features: Tensor
+    """``[batch, tokens, channels]``: features rebuilt from the codes."""
+    codes: Tensor
+    """int64 ``[batch, levels, tokens]``; level i quantises encoder output i, the last is the top."""
+    transport: Tensor
+    """``[batch, tokens]``: transport score of level 0."""
+    commitment: Tensor
+    """Scalar: commitment loss summed over the levels."""
+
+
+class HVQTrans(nn.Module):
+    """One model for many categories.
+
+    Args:
+        settings: sizes.
+        categories: number of product categories.
+        codebook_decay, codebook_epsilon: of the codebooks' moving averages.
+    """
+
+    feature_mean: Tensor  # [channels]
+    feature_std: Tensor
+    map_centre: Tensor  # [2, categories, tokens]: of distance and transport on good pictures
+    map_spread: Tensor
+    classifier_weight: Tensor  # [categories, 2 * channels]
+    classifier_bias: Tensor  # [categories]
+    classifier_fitted: Tensor  # bool scalar
+    score_window: Tensor  # [side - 15, grid]
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        categories: int,
+        *,
+        codebook_decay: float = 0.99,
+        codebook_epsilon: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.categories = categories
+        width, layers, tokens = settings.width, settings.layers, settings.grid**2
+        channels = sum(tap_channels(settings.backbone))
+        self.temperature = settings.transport_temperature or 2.0 * width
+
+        self.backbone = Backbone(settings.backbone, settings.padding_side or settings.input_side)
+        self.input_projection = nn.Linear(channels, width)
+        self.position = PositionEmbedding(settings.grid, width)
+        sizes = (settings.heads, settings.feedforward, settings.dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(width, *sizes) for _ in range(layers))
+        self.codebooks = nn.ModuleList(
+            Codebooks(
+                categories,
+                settings.codes,
+                width if level == layers else 2 * width,
+                codebook_decay,
+                codebook_epsilon,
+            )
+            for level in range(layers + 1)
+        )
+        self.decoder = nn.ModuleList(DecoderLayer(2 * width, *sizes) for _ in range(layers))
+        self.decoder_norm = nn.LayerNorm(2 * width)
+        # One output projection a category, stacked.
+        bound = (2 * width) ** -0.5
+        self.output_weight = nn.Parameter(
+            torch.empty(categories, channels, 2 * width).uniform_(-bound, bound)
+        )
+        self.output_bias = nn.Parameter(torch.empty(categories, channels).uniform_(-bound, bound))
+
+        self.register_buffer("feature_mean", torch.zeros(channels))
+        self.register_buffer("feature_std", torch.ones(channels))
+        self.register_buffer("map_centre", torch.zeros(2, categories, tokens))
+        self.register_buffer("map_spread", torch.ones(2, categories, tokens))
+        self.register_buffer("classifier_weight", torch.zeros(categories, 2 * channels))
+        self.register_buffer("classifier_bias", torch.zeros(categories))
+        self.register_buffer("classifier_fitted", torch.tensor(False))
+        window = score_window(settings.grid, GRID_STRIDE, POOLING_SIDE)
+        self.register_buffer("score_window", window, persistent=False)
+
+    def forward(self, frames: Tensor, category: Tensor | None = None) -> dict[str, Tensor]:
+        """Judge frames.
+
+        Args:
+            frames: uint8 ``[batch, side, side, 3]``, RGB.
+            category: int64 ``[batch]``; ``None``: the model chooses (:meth:`classify`).
+
+        Returns:
+            ``score`` ``[batch]``, ``map`` ``[batch, grid, grid]``, ``codes`` int32
+            ``[batch, levels, tokens]``, ``category`` int32 ``[batch]``.
+
+        Raises:
+            CheckpointError: ``category`` is ``None`` and the model has no classifier.
+        """
+        features = self.features(frames)
+        if category is None:
+            category = self.classify(features)
+        rebuilt = self.reconstruct(features, category)
+        anomaly_map = self.anomaly_map(features, rebuilt, category)
+        return {
+            "score": self.score(anomaly_map),
+            "map": anomaly_map,
+            "codes": rebuilt.codes.to(torch.int32),
+            "category": category.to(torch.int32),
+        }
+
+    def features(self, frames: Tensor) -> Tensor:
+        """Extract standardised features.
+
+        Args:
+            frames: uint8 ``[batch, side, side, 3]``, RGB.
+
+        Returns:
+            ``[batch, tokens, channels]``: four taps at the grid's size, tokens row-major.
+        """
+        return (self.raw_features(frames) - self.feature_mean) / self.feature_std
+
+    def raw_features(self, frames: Tensor) -> Tensor:
+        """Extract features before standardisation, ``[batch, tokens, channels]``."""
+        grid = (self.settings.grid, self.settings.grid)
+        taps = [
+            F.interpolate(tap, grid, mode="bilinear", align_corners=True)
+            for tap in self.backbone(frames)
+        ]
+        return torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Choose the category of each picture from its pooled features, int64 ``[batch]``.
+
+        Raises:
+            CheckpointError: the model has no classifier (a released checkpoint).
+        """
+        if not self.classifier_fitted:
+            raise CheckpointError(
+                "this model cannot choose the category itself: it was not trained by hvq-edge.",
+                next_step="give the category (--category NAME), or train with hvq-edge train",
+            )
+        pooled = pool(features)
+        return F.linear(pooled, self.classifier_weight, self.classifier_bias).argmax(1)
+
+    def encode(self, features: Tensor) -> list[Tensor]:
+        """Return the projected tokens and each encoder layer's output, ``[b, l, width]`` each."""
+        position = self.position()
+        outputs = [self.input_projection(features)]
+        for layer in self.encoder:
+            outputs.append(layer(outputs[-1], position))
+        return outputs
+
+    def reconstruct(self, features: Tensor, category: Tensor) -> Reconstruction:
+        """Rebuild features from codes.
+
+        Args:
+            features: ``[batch, tokens, channels]``, standardised.
+            category: int64 ``[batch]``.
+        """
+        outputs = self.encode(features)
+        top = self.codebooks[-1](outputs[-1], category)
+        lower = []  # level 0 first
+        for level, books in enumerate(self.codebooks[:-1]):
+            tokens = torch.cat([outputs[level], top.codes], dim=2)
+            lower.append(books(tokens, category))
+            if level == 0:
+                transport = transport_score(tokens, books.codes[category], self.temperature)
+
+        position = self.position().repeat(1, 2)
+        x = lower[-1].codes  # the first query is the highest lower level
+        for layer, memory in zip(self.decoder, reversed(lower), strict=True):
+            x = layer(x, memory.codes, position)
+        weight, bias = self.output_weight[category], self.output_bias[category]
+        rebuilt = torch.baddbmm(bias[:, None], self.decoder_norm(x), weight.transpose(1, 2))
+
+        levels = [*lower, top]
+        return Reconstruction(
+            rebuilt,
+            torch.stack([level.index for level in levels], dim=1),
+            transport,
+            torch.stack([level.commitment for level in levels]).sum(),
+        )
+
+    def anomaly_map(self, features: Tensor, rebuilt: Reconstruction, category: Tensor) -> Tensor:
+        """Join feature distance and transport score, ``[batch, grid, grid]``.
+
+        Both are centred and scaled by what good pictures of the category show at the same
+        position (identity in the published form), then added with the transport weight.
+        """
+        distance = (rebuilt.features - features).square().sum(2).sqrt()
+        both = torch.stack([distance, rebuilt.transport])  # [2, b, l]
+        both = (both - self.map_centre[:, category]) / self.map_spread[:, category]
+        joined = both[0] + self.settings.transport_weight * both[1]
+        return joined.unflatten(1, (self.settings.grid, self.settings.grid))
+
+    def score(self, anomaly_map: Tensor) -> Tensor:
+        """Maximum of the upsampled map averaged over 16x16 windows, ``[batch]``.
+
+        Upsampling and averaging are linear and separable: two small matrices instead of a
+        224x224 picture.
+        """
+        averaged = self.score_window @ anomaly_map @ self.score_window.T
+        return averaged.amax((1, 2))
+
+
+def pool(features: Tensor) -> Tensor:
+    """Return mean and maximum over the tokens, ``[b, l, c]`` -> ``[b, 2 * c]``.
+
+    What a product looks like on average and at its most striking: on two kinds of solar cells the
+    mean alone told 95 % apart, both together all of them.
+    """
+    return torch.cat([features.mean(1), features.amax(1)], dim=1)
+
+
+def score_window(grid: int, scale: int, pooling: int) -> Tensor:
+    """Return the matrix that upsamples one axis bilinearly and averages windows over it.
+
+    Args:
+        grid: cells of the axis.
+        scale: upsampling factor, ``align_corners=True``.
+        pooling: side of the averaging window, stride 1.
+
+    Returns:
+        float32 ``[grid * scale - pooling + 1, grid]``.
+    """
+    eye = torch.eye(grid, dtype=torch.float64)[None]  # rows are the cells' unit vectors
+    up = F.interpolate(eye, size=grid * scale, mode="linear", align_corners=True)
+    return F.avg_pool1d(up, pooling, stride=1)[0].T.contiguous().to(torch.float32)

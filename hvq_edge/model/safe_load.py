@@ -1,0 +1,40 @@
+"""Loading checkpoint files without running what is in them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hvq_edge.errors import CheckpointError
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Load a dictionary of tensors and plain values; refuse anything that would run code.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds other objects, or is no dictionary.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors, so loading it could run somebody's code; it was not "
+            "loaded.",
+            next_step="use a checkpoint that holds tensors only (torch.save of a state dict)",
+        ) from error
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"there is no checkpoint at {path}.", next_step="check the path"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: {first_line}",
+            next_step="copy the file again; it may be cut short",
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary.")
+    return content
