@@ -1,0 +1,28 @@
+"""Batches of cached features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hvq_edge.model.hvq_trans import HVQTrans
+
+
+def to_tensor(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
+    """Bring raw cached features to the model's device, standardised, float32 ``[b, l, c]``."""
+    tensor = torch.from_numpy(raw.astype(np.float32)).to(model.feature_mean.device)
+    return (tensor - model.feature_mean) / model.feature_std
+
+
+def shuffled_batches(count: int, size: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the picture indices of each batch of an epoch.
+
+    The order depends on seed and epoch alone, so a resumed training goes on as it would have.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    for start in range(0, count, size):
+        yield np.sort(order[start : start + size])  # sorted: the memory map is read in order

@@ -1,0 +1,105 @@
+"""The feature cache: the frozen backbone runs once a picture, training reads the result.
+
+A memory-mapped float16 array beside the run, so it may be larger than memory. It is written to a
+temporary file and renamed, and carries the key of what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hvq_edge.atomic import atomic_file, write_text
+from hvq_edge.data.pictures import read_frame
+from hvq_edge.data.quality import FrameQuality, measure
+from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.progress import ProgressCallback, silent
+from hvq_edge.run_record import PictureRecord
+
+FEATURES_NAME = "features.npy"
+KEY_NAME = "features.json"
+_BATCH = 8
+
+
+def cache_features(
+    run: Path,
+    model: HVQTrans,
+    data: Path,
+    pictures: Sequence[PictureRecord],
+    weights: str,
+    on_progress: ProgressCallback = silent,
+) -> tuple[NDArray[np.float16], list[FrameQuality]]:
+    """Compute raw backbone features of training pictures, or map those of an earlier call.
+
+    Args:
+        run: folder that keeps the cache.
+        model: its backbone is used, on the device where it is.
+        data: what the pictures' paths are relative to.
+        pictures: in the order of the result.
+        weights: description of the backbone's weights; part of the cache's key.
+        on_progress: called after each batch.
+
+    Returns:
+        float16 ``[pictures, tokens, channels]``, read-only memory map, and each frame's quality.
+
+    Raises:
+        PictureError: a picture cannot be read.
+        OutputError: the cache cannot be written.
+    """
+    settings = model.settings
+    key = _key(pictures, weights, settings.backbone, settings.input_side, settings.padding_side)
+    path, key_path = run / FEATURES_NAME, run / KEY_NAME
+    kept = _read_key(key_path)
+    if kept is not None and kept["key"] == key and path.exists():
+        qualities = [FrameQuality(*values) for values in kept["qualities"]]
+        return np.load(path, mmap_mode="r"), qualities
+
+    device = model.feature_mean.device
+    shape = (len(pictures), settings.grid**2, model.feature_mean.shape[0])
+    qualities = []
+    with atomic_file(path) as temporary, ThreadPoolExecutor(2) as readers:
+        cache = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+        # One batch ahead: pictures decode while the backbone computes.
+        pending = None
+        for start in [*range(0, len(pictures), _BATCH), None]:
+            batch = None if start is None else pictures[start : start + _BATCH]
+            following = batch and [
+                readers.submit(read_frame, data / picture.path, settings.input_side)
+                for picture in batch
+            ]
+            if pending is not None:
+                begin, reads = pending
+                frames = np.stack([read.result() for read in reads])
+                qualities += [measure(frame) for frame in frames]
+                with torch.inference_mode():
+                    features = model.raw_features(torch.from_numpy(frames).to(device))
+                cache[begin : begin + len(frames)] = features.cpu().numpy()
+                on_progress("backbone features", begin + len(frames), len(pictures))
+            pending = (start, following) if following else None
+        cache.flush()
+        del cache
+    values = [(q.brightness, q.contrast, q.sharpness) for q in qualities]
+    write_text(key_path, json.dumps({"key": key, "qualities": values}))
+    return np.load(path, mmap_mode="r"), qualities
+
+
+def _read_key(path: Path) -> dict[str, object] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and {"key", "qualities"} <= value.keys() else None
+
+
+def _key(pictures: Sequence[PictureRecord], *parts: object) -> str:
+    digest = hashlib.sha256(repr(parts).encode())
+    for picture in pictures:
+        digest.update(picture.sha256.encode())
+    return digest.hexdigest()
