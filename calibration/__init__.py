@@ -1,0 +1,1 @@
+"""Calibration pictures, INT8 ranges, thresholds."""

@@ -1,0 +1,1 @@
+"""PyTorch model -> folded model -> ONNX -> precision, and the proof of every step."""
