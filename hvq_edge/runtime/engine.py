@@ -1,0 +1,69 @@
+"""The engine protocol: something that maps a batch of frames to maps and scores.
+
+Everything downstream of a model (inspector, evaluation, thresholds) sees only this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.bundle import CategoryMode
+
+Frames = NDArray[np.uint8]
+"""uint8 ``[batch, side, side, 3]``, RGB, as :func:`hvq_edge.data.pictures.fit_picture` gives."""
+
+
+class EngineOutput(TypedDict):
+    """What every engine returns, as numpy arrays (DESIGN section 4)."""
+
+    score: NDArray[np.float32]
+    """``[batch]``; larger is more anomalous."""
+    map: NDArray[np.float32]
+    """``[batch, side / 16, side / 16]``."""
+    codes: NDArray[np.int32]
+    """``[batch, levels, tokens]``; level i quantises encoder output i, the last the top."""
+    category: NDArray[np.int32]
+    """``[batch]``: the category index each frame was judged as, given or chosen."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine is."""
+
+    backend: str
+    """``openvino``, ``onnxruntime``, ``torch``, ..."""
+    precision: str
+    device: str
+    """In words, for reports: the processor or GPU and the library's version."""
+    input_side: int
+    categories: tuple[str, ...]
+    category_mode: CategoryMode
+
+
+class Engine(Protocol):
+    """Maps frames to maps and scores."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine is."""
+        ...
+
+    def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
+        """Judge a batch.
+
+        Args:
+            frames: uint8 ``[batch, side, side, 3]``, RGB.
+            category: int32 ``[batch]``, needed with category mode ``input`` only.
+
+        Raises:
+            InputError: frames of another shape or dtype, or ``category`` missing or out of range.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory; calling it twice is fine."""
+        ...
