@@ -1,0 +1,196 @@
+"""Judge a dataset's test pictures with an engine and measure how well it did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.data.dataset import Dataset, Picture
+from hvq_edge.data.pictures import read_frame, read_mask
+from hvq_edge.errors import DatasetError, InputError, PictureError
+from hvq_edge.evaluation.pixel_tally import PixelTally
+from hvq_edge.evaluation.results import (
+    CategoryMetrics,
+    Evaluation,
+    PictureResult,
+    Unreadable,
+    category_metrics,
+    mean_metrics,
+)
+from hvq_edge.heat_map import upsample_map
+from hvq_edge.progress import ProgressCallback, silent
+from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput
+
+
+def evaluate(
+    engine: Engine,
+    dataset: Dataset,
+    *,
+    known_category: bool,
+    thresholds: Mapping[str, float] | None = None,
+    batch_size: int = 8,
+    on_progress: ProgressCallback = silent,
+) -> Evaluation:
+    """Evaluate an engine on the test pictures.
+
+    Pictures are read as they are needed; pixel metrics compare the map, enlarged to the model's
+    input side, with the mask at that size. Memory does not grow with the number of pixels.
+
+    Args:
+        engine: what judges; with category mode ``one``, only that category's pictures are used.
+        dataset: its categories must be categories of the model.
+        known_category: give the engine each picture's category; else it chooses. See
+            :func:`ways_of`.
+        thresholds: by category; to count false rejects and missed defects.
+        batch_size: pictures judged at once.
+        on_progress: told after each batch.
+
+    Returns:
+        Results by picture, in the dataset's order, and metrics by category. Files that cannot be
+        read are left out and listed.
+
+    Raises:
+        DatasetError: no test pictures, none that can be read, or a category unknown to the model.
+        InputError: the engine cannot work in this way, or gives a score that is not finite.
+        MissingCapability: scikit-learn is not installed.
+    """
+    names = _categories_of(dataset, engine.info)
+    total = sum(len(dataset.test(name)) for name in names)
+    stage = f"Evaluating, category {'known' if known_category else 'chosen'}"
+    done = 0
+    results: list[PictureResult] = []
+    unreadable: list[Unreadable] = []
+    metrics: list[CategoryMetrics] = []
+    for name in names:
+        pictures = dataset.test(name)
+        pixels = PixelTally() if any(picture.mask for picture in pictures) else None
+        judged: list[PictureResult] = []
+        for start in range(0, len(pictures), batch_size):
+            batch, faults = _judge(engine, pictures[start : start + batch_size], known_category)
+            judged += batch
+            unreadable += faults
+            if pixels is not None:
+                unreadable += _count_pixels(pixels, batch, engine.info.input_side)
+            done += len(pictures[start : start + batch_size])
+            on_progress(stage, done, total, name)
+        if judged:
+            metrics.append(
+                category_metrics(
+                    name,
+                    judged,
+                    pixels,
+                    known_category=known_category,
+                    thresholds=thresholds or {},
+                )
+            )
+        results += judged
+    if not results:
+        raise DatasetError(
+            f"none of the {total} test pictures in {dataset.root} can be read; the first: "
+            f"{unreadable[0].cause}",
+            next_step="copy the pictures again",
+        )
+    return Evaluation(
+        data=dataset.root,
+        known_category=known_category,
+        pictures=tuple(results),
+        unreadable=tuple(unreadable),
+        categories=tuple(metrics),
+        mean=mean_metrics(metrics),
+    )
+
+
+def ways_of(info: EngineInfo) -> tuple[bool, ...]:
+    """Return the values of ``known_category`` that an engine can be evaluated with.
+
+    The PyTorch model takes a category and can choose one too; an exported graph does one of them.
+    """
+    if info.category_mode != "auto":
+        return (True,)
+    return (True, False) if info.backend == "torch" else (False,)
+
+
+def _categories_of(dataset: Dataset, info: EngineInfo) -> tuple[str, ...]:
+    """Return the dataset's categories with test pictures that the engine is to judge."""
+    names = [name for name in dataset.categories if dataset.test(name)]
+    known = ", ".join(info.categories)
+    if not names:
+        raise DatasetError(
+            f"{dataset.root} has no test pictures.",
+            next_step="put pictures in CATEGORY/test/good and CATEGORY/test/DEFECT",
+        )
+    if info.category_mode == "one":
+        if info.categories[0] not in names:
+            raise DatasetError(
+                f"{dataset.root} has no test pictures of {known}, the one category of this "
+                f"model; it has {', '.join(names)}.",
+                next_step="give data of that category, or export with another --category",
+            )
+        return info.categories
+    unknown = [name for name in names if name not in info.categories]
+    if unknown:
+        raise DatasetError(
+            f"the model does not know the categor{'ies' if len(unknown) > 1 else 'y'} "
+            f"{', '.join(unknown)} of {dataset.root}; it knows {known}.",
+            next_step="rename the folder to the category's name, or train with that category",
+        )
+    return tuple(names)
+
+
+def _judge(
+    engine: Engine, pictures: Sequence[Picture], known_category: bool
+) -> tuple[list[PictureResult], list[Unreadable]]:
+    """Read and judge one category's batch; pictures that cannot be read are returned apart."""
+    frames: list[NDArray[np.uint8]] = []
+    readable: list[Picture] = []
+    faults: list[Unreadable] = []
+    for picture in pictures:
+        try:
+            frames.append(read_frame(picture.path, engine.info.input_side))
+            readable.append(picture)
+        except PictureError as error:
+            faults.append(Unreadable(picture.path, error.cause))
+    if not frames:
+        return [], faults
+    category = None
+    if known_category and engine.info.category_mode != "one":
+        index = engine.info.categories.index(pictures[0].category)
+        category = np.full(len(frames), index, dtype=np.int32)
+    output = engine.run(np.stack(frames), category)
+    return list(_results(readable, output, engine.info)), faults
+
+
+def _results(
+    pictures: Sequence[Picture], output: EngineOutput, info: EngineInfo
+) -> Iterator[PictureResult]:
+    for position, picture in enumerate(pictures):
+        score, anomaly_map = float(output["score"][position]), output["map"][position]
+        if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
+            raise InputError(
+                f"the {info.precision} model gives {picture.path} a score or map that is not "
+                f"finite (score {score}).",
+                next_step="run hvq-edge verify to see where it differs from the trained model",
+            )
+        chosen = info.categories[int(output["category"][position])]
+        yield PictureResult(picture, chosen, score, anomaly_map)
+
+
+def _count_pixels(
+    pixels: PixelTally, results: Sequence[PictureResult], side: int
+) -> list[Unreadable]:
+    """Count the pixels of good pictures and of defective ones with a mask that can be read."""
+    faults: list[Unreadable] = []
+    for result in results:
+        mask = np.zeros((side, side), dtype=np.bool_)
+        if not result.picture.good:
+            if result.picture.mask is None:
+                continue
+            try:
+                mask = read_mask(result.picture.mask, side, side)
+            except PictureError as error:
+                faults.append(Unreadable(result.picture.mask, error.cause))
+                continue
+        pixels.add(upsample_map(result.map, side, side), mask)
+    return faults

@@ -1,0 +1,185 @@
+"""Evaluate a run or a bundle on a folder of pictures, and write what was found."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from hvq_edge.atomic import output_error
+from hvq_edge.bundle import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.data.dataset import Dataset, find_dataset
+from hvq_edge.errors import RunError
+from hvq_edge.evaluation.evaluate import evaluate, ways_of
+from hvq_edge.evaluation.metrics_file import MetricsFile, metrics_file, write_metrics
+from hvq_edge.evaluation.report import write_report
+from hvq_edge.evaluation.results import Evaluation
+from hvq_edge.progress import ProgressCallback, silent
+from hvq_edge.run_record import REPORT_NAME, RunRecord, read_run
+from hvq_edge.runtime.engine import EngineInfo
+from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine
+
+METRICS_NAME = "metrics.json"
+
+
+@dataclass(frozen=True)
+class TargetEvaluation:
+    """What was evaluated, found and written."""
+
+    info: EngineInfo
+    reason: str
+    """Why this precision, in words."""
+    evaluations: tuple[Evaluation, ...]
+    """With the category known, then chosen by the model; one of them where only one applies."""
+    content: MetricsFile
+    notes: tuple[str, ...]
+    """What looked odd in the dataset."""
+    metrics: Path
+    report: Path
+
+
+def evaluate_target(
+    target: Path,
+    data: Path,
+    *,
+    precision: str = AUTO,
+    backend: str = AUTO,
+    out: Path | None = None,
+    on_progress: ProgressCallback = silent,
+) -> TargetEvaluation:
+    """Evaluate a run or a bundle and write ``metrics.json`` and ``report.html``.
+
+    Args:
+        target: folder of a finished training run (PyTorch, float32) or of a bundle.
+        data: folder of pictures with test pictures.
+        precision: of the bundle's graph, or ``auto`` (:func:`hvq_edge.runtime.open_engine.choose`).
+        backend: ``auto``, ``openvino``, ``onnxruntime`` or, for runs, ``torch``.
+        out: folder to write to; ``None``: the run's folder, or ``eval-PRECISION`` in the bundle's.
+        on_progress: told after each batch.
+
+    Raises:
+        BundleError, RunError, CheckpointError: ``target`` cannot be opened.
+        SettingsError: an unknown precision or backend, or one that does not fit ``target``.
+        DatasetError: no usable test pictures, or categories that the model does not know.
+        MissingCapability: a library that this needs is not installed.
+        OutputError: the results cannot be written.
+    """
+    if is_run(target):
+        record = read_run(target)
+        facts = _run_facts(target, record)
+        thresholds: Mapping[str, float] = {}
+        reason = "fp32: a training run is evaluated with PyTorch"
+        folder = out or target
+        title = f"Evaluation of run {_short_name(target)}"
+    elif not (target / MANIFEST_NAME).exists():
+        raise RunError(
+            f"there is neither a training run nor a bundle at {target}.",
+            next_step="run hvq-edge train --data DIR, or name the folder of a run or a bundle",
+        )
+    else:
+        bundle = open_bundle(target)
+        choice = choose(bundle, precision, backend)
+        precision, backend, reason = choice.precision, choice.backend, choice.reason
+        facts = _bundle_facts(bundle, reason)
+        in_use = bundle.manifest.thresholds.get(choice.precision, {})
+        thresholds = {name: threshold.value for name, threshold in in_use.items()}
+        folder = out or target / f"eval-{precision}"
+        title = f"Evaluation of bundle {_short_name(target)}, {precision}"
+    _check_writable(folder)
+    dataset = find_dataset(data, on_progress)
+    with closing(open_engine(target, precision=precision, backend=backend)) as engine:
+        info = engine.info
+        evaluations = tuple(
+            evaluate(
+                engine,
+                dataset,
+                known_category=known,
+                thresholds=thresholds,
+                on_progress=on_progress,
+            )
+            for known in ways_of(info)
+        )
+    content = metrics_file(target, info, evaluations)
+    found = TargetEvaluation(
+        info=info,
+        reason=reason,
+        evaluations=evaluations,
+        content=content,
+        notes=dataset.notes,
+        metrics=folder / METRICS_NAME,
+        report=folder / REPORT_NAME,
+    )
+    write_report(
+        found.report,
+        evaluations,
+        title=title,
+        facts={
+            **facts,
+            "Engine": f"{info.backend}, {info.precision}",
+            "Machine": info.device,
+            "Pictures": _dataset_in_words(dataset),
+            "Evaluated": f"{content.created}, hvq-edge {content.hvq_edge_version}",
+        },
+    )
+    write_metrics(found.metrics, content)
+    return found
+
+
+def _run_facts(run: Path, record: RunRecord) -> dict[str, str]:
+    model = record.settings.model
+    return {
+        "Run": str(run.resolve()),
+        "Model": f"preset {record.settings.preset}, {model.backbone}, {model.input_side} px, "
+        f"width {model.width}, {model.layers} layers, {model.codes} codes",
+        "Backbone": record.backbone_weights,
+        "Categories": ", ".join(record.categories),
+        "Trained": f"{record.created}, {record.epochs_done} epochs"
+        + (f", on {record.data}" if record.data else ""),
+        "Checkpoint": f"SHA-256 {record.checkpoint_sha256}",
+    }
+
+
+def _bundle_facts(bundle: Bundle, reason: str) -> dict[str, str]:
+    manifest = bundle.manifest
+    modes = {
+        "auto": "chosen by the model itself",
+        "input": "given with each picture",
+        "one": "one category only",
+    }
+    return {
+        "Bundle": str(bundle.path.resolve()),
+        "Model": f"preset {manifest.preset}, {manifest.input_side} px, {manifest.levels} levels, "
+        f"{manifest.codes} codes",
+        "Precision": reason,
+        "Categories": ", ".join(manifest.categories),
+        "Category": modes[manifest.category_mode],
+        "Exported": manifest.created,
+        "Checkpoint": f"SHA-256 {manifest.checkpoint_sha256}",
+    }
+
+
+def _short_name(folder: Path) -> str:
+    """Return the folder with its parent: many bundles are just called ``bundle``."""
+    return "/".join(folder.resolve().parts[-2:]).lstrip("/")
+
+
+def _dataset_in_words(dataset: Dataset) -> str:
+    return f"{len(dataset.test())} test pictures in {dataset.root.resolve()}"
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a place that cannot be written to before minutes of work.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise output_error(folder, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(existing, os.W_OK):
+        raise output_error(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))

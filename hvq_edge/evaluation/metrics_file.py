@@ -1,0 +1,105 @@
+"""``metrics.json``: the results of ``hvq-edge eval`` for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from hvq_edge.atomic import write_text
+from hvq_edge.evaluation.results import CategoryMetrics, Evaluation, Metrics
+from hvq_edge.runtime.engine import EngineInfo
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PictureRow(_Strict):
+    """One judged test picture."""
+
+    path: str
+    """Relative to ``MetricsFile.data``, with forward slashes."""
+    category: str
+    judged_as: str
+    """The category given or chosen."""
+    good: bool
+    score: float
+
+
+class EvaluationRecord(_Strict):
+    """Results with the category known, or chosen by the model."""
+
+    category: Literal["known", "chosen"]
+    mean: Metrics
+    categories: tuple[CategoryMetrics, ...]
+    pictures: tuple[PictureRow, ...]
+    unreadable: dict[str, str]
+    """Files left out, with the cause."""
+
+
+class MetricsFile(_Strict):
+    """The content of ``metrics.json``."""
+
+    format: Literal["hvq-edge-metrics/1"] = "hvq-edge-metrics/1"
+    hvq_edge_version: str
+    created: str
+    """ISO 8601, UTC."""
+    target: str
+    """Absolute path of the run or bundle."""
+    data: str
+    """Absolute path of the dataset."""
+    backend: str
+    precision: str
+    device: str
+    evaluations: tuple[EvaluationRecord, ...]
+
+
+def metrics_file(target: Path, info: EngineInfo, evaluations: Sequence[Evaluation]) -> MetricsFile:
+    """Gather evaluations of one engine on one dataset."""
+    return MetricsFile(
+        hvq_edge_version=version("hvq-edge"),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        target=str(target.resolve()),
+        data=str(evaluations[0].data.resolve()),
+        backend=info.backend,
+        precision=info.precision,
+        device=info.device,
+        evaluations=tuple(_record(evaluation) for evaluation in evaluations),
+    )
+
+
+def write_metrics(path: Path, content: MetricsFile) -> None:
+    """Write ``metrics.json`` atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(path, content.model_dump_json(indent=2) + "\n")
+
+
+def _record(evaluation: Evaluation) -> EvaluationRecord:
+    def relative(path: Path) -> str:
+        inside = path.is_relative_to(evaluation.data)
+        return (path.relative_to(evaluation.data) if inside else path).as_posix()
+
+    return EvaluationRecord(
+        category="known" if evaluation.known_category else "chosen",
+        mean=evaluation.mean,
+        categories=evaluation.categories,
+        pictures=tuple(
+            PictureRow(
+                path=relative(result.picture.path),
+                category=result.picture.category,
+                judged_as=result.chosen,
+                good=result.picture.good,
+                score=result.score,
+            )
+            for result in evaluation.pictures
+        ),
+        unreadable={relative(fault.path): fault.cause for fault in evaluation.unreadable},
+    )

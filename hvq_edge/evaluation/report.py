@@ -1,0 +1,155 @@
+"""``report.html``: one self-contained page about an evaluation, to read, print or send."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hvq_edge.atomic import write_text
+from hvq_edge.errors import MissingCapability
+from hvq_edge.evaluation import charts
+from hvq_edge.evaluation.charts import Histogram, roc_points, score_histogram
+from hvq_edge.evaluation.results import CategoryMetrics, Evaluation, PictureResult
+from hvq_edge.evaluation.table import COLUMNS, columns_of, percent, way_in_words
+from hvq_edge.evaluation.thumbnails import (
+    Thumbnail,
+    examples_of,
+    heat_range,
+    thumbnails,
+)
+
+_THUMBNAIL_BYTES = 2_200_000
+
+
+@dataclass(frozen=True)
+class CategorySection:
+    """What the page shows of one category."""
+
+    metrics: CategoryMetrics
+    histogram: Histogram
+    roc: str | None
+    examples: dict[str, tuple[Thumbnail, ...]]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Pictures of one category that were judged as another."""
+
+    category: str
+    chosen: str
+    pictures: int
+
+
+def render_report(
+    evaluations: Sequence[Evaluation], *, title: str, facts: Mapping[str, str]
+) -> str:
+    """Render the page.
+
+    Args:
+        evaluations: of one engine on one dataset, at least one. All get a table; charts and
+            pictures are of the last, which is how the model works on the line.
+        title: heading of the page.
+        facts: what was evaluated, by name, as text.
+
+    Returns:
+        HTML that needs no other file and no network, below 3 MB for up to 60 categories.
+
+    Raises:
+        MissingCapability: Jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise MissingCapability(
+            f"Jinja2 cannot be imported: {error}.", next_step="run pip install 'hvq-edge[train]'"
+        ) from error
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = percent
+    environment.filters["way"] = way_in_words
+    template = environment.from_string(
+        files("hvq_edge.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    shown = evaluations[-1]
+    return template.render(
+        title=title,
+        facts=facts,
+        evaluations=evaluations,
+        shown=shown,
+        all_columns=COLUMNS,
+        columns_of=columns_of,
+        sections=_sections(shown),
+        confusions=_confusions(shown.pictures),
+        chart=_chart_sizes(),
+    )
+
+
+def write_report(
+    path: Path, evaluations: Sequence[Evaluation], *, title: str, facts: Mapping[str, str]
+) -> None:
+    """Write the page of :func:`render_report` atomically.
+
+    Raises:
+        MissingCapability: Jinja2 is not installed.
+        OutputError: it cannot be written.
+    """
+    write_text(path, render_report(evaluations, title=title, facts=facts))
+
+
+def _sections(evaluation: Evaluation) -> list[CategorySection]:
+    by_category = {
+        metrics.category: [
+            result for result in evaluation.pictures if result.picture.category == metrics.category
+        ]
+        for metrics in evaluation.categories
+    }
+    chosen = {name: examples_of(results) for name, results in by_category.items()}
+    images = thumbnails(
+        [
+            (result, heat_range(by_category[name]))
+            for name, groups in chosen.items()
+            for group in groups.values()
+            for result in group
+        ],
+        _THUMBNAIL_BYTES,
+    )
+    return [
+        CategorySection(
+            metrics=metrics,
+            histogram=score_histogram(by_category[metrics.category], metrics.threshold),
+            roc=roc_points(by_category[metrics.category]),
+            examples={
+                heading: tuple(images[result] for result in group if result in images)
+                for heading, group in chosen[metrics.category].items()
+            },
+        )
+        for metrics in evaluation.categories
+    ]
+
+
+def _confusions(pictures: Sequence[PictureResult]) -> list[Confusion]:
+    pairs = Counter((result.picture.category, result.chosen) for result in pictures)
+    return [
+        Confusion(category, chosen, number)
+        for (category, chosen), number in pairs.most_common()
+        if category != chosen
+    ]
+
+
+def _chart_sizes() -> dict[str, Any]:
+    right = charts.LEFT + charts.HISTOGRAM_WIDTH
+    return {
+        "left": charts.LEFT,
+        "top": charts.TOP,
+        "bottom": charts.TOP + charts.PLOT_HEIGHT,
+        "height": charts.TOP + charts.PLOT_HEIGHT + charts.BELOW,
+        "histogram_right": right,
+        "histogram_width": right + charts.RIGHT,
+        "roc_right": charts.LEFT + charts.ROC_WIDTH,
+        "roc_width": charts.LEFT + charts.ROC_WIDTH + charts.RIGHT,
+    }

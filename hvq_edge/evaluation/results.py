@@ -1,0 +1,140 @@
+"""What an evaluation found: a record a picture, metrics a category, and their means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from hvq_edge.data.dataset import Picture
+from hvq_edge.evaluation.metrics import auroc, average_precision, best_f1
+from hvq_edge.evaluation.pixel_tally import PixelTally
+
+
+@dataclass(frozen=True, eq=False)
+class PictureResult:
+    """How one test picture was judged. Compared and hashed by identity."""
+
+    picture: Picture
+    chosen: str
+    """The category it was judged as: its own, or the one the model chose."""
+    score: float
+    map: NDArray[np.float32]
+    """``[side / 16, side / 16]``."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that was left out, and why."""
+
+    path: Path
+    cause: str
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metrics(_Strict):
+    """Metrics from 0 to 1; ``None`` where they are not defined (one class missing, no masks)."""
+
+    image_auroc: float | None
+    image_ap: float | None
+    image_f1: float | None
+    """F1-max: at the best threshold on the test pictures themselves."""
+    pixel_auroc: float | None
+    pixel_ap: float | None
+    category_accuracy: float | None
+    """Share of pictures judged as their own category; ``None`` where the category was given."""
+
+
+class CategoryMetrics(Metrics):
+    """Metrics of one category's test pictures."""
+
+    category: str
+    good: int
+    defective: int
+    image_f1_threshold: float | None
+    threshold: float | None = None
+    """The threshold in use for this category; decisions follow that of the judged category."""
+    false_rejects: int | None = None
+    """Good pictures above the threshold in use."""
+    missed: int | None = None
+    """Defective pictures not above it."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All results of one engine on one dataset."""
+
+    data: Path
+    """The dataset's root."""
+    known_category: bool
+    """Whether the category was given; else the model chose it."""
+    pictures: tuple[PictureResult, ...]
+    unreadable: tuple[Unreadable, ...]
+    categories: tuple[CategoryMetrics, ...]
+    mean: Metrics
+    """Mean over the categories for which a metric is defined."""
+
+
+def category_metrics(
+    category: str,
+    results: Sequence[PictureResult],
+    pixels: PixelTally | None,
+    *,
+    known_category: bool,
+    thresholds: Mapping[str, float],
+) -> CategoryMetrics:
+    """Compute the metrics of one category.
+
+    Args:
+        category: its name.
+        results: its test pictures.
+        pixels: counts of its pixels; ``None`` where it has no masks.
+        known_category: whether the category was given.
+        thresholds: by category; may be empty.
+
+    Raises:
+        InputError: a score is not finite.
+        MissingCapability: scikit-learn is not installed.
+    """
+    scores = np.array([result.score for result in results], dtype=np.float64)
+    defective = np.array([not result.picture.good for result in results], dtype=np.bool_)
+    f1 = best_f1(scores, defective)
+    right = [result.chosen == category for result in results]
+    limits = [thresholds.get(result.chosen) for result in results]
+    decided = all(limit is not None for limit in limits)
+    rejected = np.array(
+        [limit is not None and score > limit for score, limit in zip(scores, limits, strict=True)],
+        dtype=np.bool_,
+    )
+    return CategoryMetrics(
+        category=category,
+        good=int((~defective).sum()),
+        defective=int(defective.sum()),
+        image_auroc=auroc(scores, defective),
+        image_ap=average_precision(scores, defective),
+        image_f1=f1.f1 if f1 else None,
+        image_f1_threshold=f1.threshold if f1 else None,
+        pixel_auroc=pixels.auroc() if pixels else None,
+        pixel_ap=pixels.average_precision() if pixels else None,
+        category_accuracy=None if known_category else sum(right) / len(right),
+        threshold=thresholds.get(category),
+        false_rejects=int((rejected & ~defective).sum()) if decided else None,
+        missed=int((~rejected & defective).sum()) if decided else None,
+    )
+
+
+def mean_metrics(categories: Iterable[Metrics]) -> Metrics:
+    """Average each metric over the categories for which it is defined."""
+    listed = list(categories)
+    means: dict[str, float | None] = {}
+    for name in Metrics.model_fields:
+        values = [value for one in listed if (value := getattr(one, name)) is not None]
+        means[name] = float(np.mean(values)) if values else None
+    return Metrics(**means)
