@@ -1,0 +1,115 @@
+"""The decision on one frame: ``pass``, ``reject`` or ``no_decision``, and why."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.stream.sources.source import Frame
+
+Verdict = Literal["pass", "reject", "no_decision"]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What the engine said of one frame."""
+
+    category: str
+    score: float
+    """Larger is more anomalous."""
+    map: NDArray[np.float32]
+    """``[side / 16, side / 16]``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The decision on one frame (DESIGN section 8)."""
+
+    frame: int
+    """Index of the frame in its source."""
+    time: float
+    """When the frame arrived: seconds since 1970, UTC."""
+    category: str | None
+    """``None`` where the engine was not asked."""
+    score: float | None
+    """Finite; ``None`` where there is none."""
+    verdict: Verdict
+    reason: str
+    """In words, for the log."""
+    latency_ms: float
+    """Milliseconds from the frame's arrival to this decision."""
+    map: NDArray[np.float32] | None = None
+    """Anomaly map ``[side / 16, side / 16]``; ``None`` where there is none."""
+
+    def to_json(self) -> str:
+        """Return one line of JSON, without the map and without a line end."""
+        return json.dumps(
+            {
+                "frame": self.frame,
+                "time": round(self.time, 6),
+                "category": self.category,
+                "score": self.score,
+                "verdict": self.verdict,
+                "reason": self.reason,
+                "latency_ms": round(self.latency_ms, 3),
+            },
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+
+
+def decide(
+    frame: Frame,
+    fault: str | None,
+    judgement: Judgement | None,
+    thresholds: Mapping[str, float],
+    *,
+    precision: str,
+    latency_ms: float,
+) -> Decision:
+    """Decide on a frame. A frame without a usable picture never passes and is never rejected.
+
+    Args:
+        frame: the frame.
+        fault: why its picture cannot be judged; ``None`` if it can.
+        judgement: what the engine said; ``None`` if it was not asked.
+        thresholds: of this precision, for each category; a score above is a reject.
+        precision: for the message when the category has no threshold.
+        latency_ms: milliseconds since the frame arrived.
+    """
+
+    def decision(verdict: Verdict, reason: str, score: float | None = None) -> Decision:
+        return Decision(
+            frame=frame.index,
+            time=frame.time,
+            category=judgement.category if judgement else None,
+            score=score,
+            verdict=verdict,
+            reason=reason,
+            latency_ms=latency_ms,
+            map=judgement.map if judgement else None,
+        )
+
+    if frame.picture is None:
+        return decision("no_decision", frame.fault)
+    if fault is not None:
+        return decision("no_decision", fault)
+    if judgement is None:
+        return decision("no_decision", "the engine was not asked")
+    score = judgement.score
+    if not math.isfinite(score):
+        return decision("no_decision", f"the score is not a finite number ({score})")
+    threshold = thresholds.get(judgement.category)
+    if threshold is None or not math.isfinite(threshold):
+        return decision(
+            "no_decision", f"no threshold for {judgement.category} at {precision}", score
+        )
+    if score > threshold:
+        return decision("reject", f"score {score:.6g} above threshold {threshold:.6g}", score)
+    return decision("pass", f"score {score:.6g} within threshold {threshold:.6g}", score)

@@ -1,0 +1,78 @@
+"""The public way to inspect: from a bundle and a camera to decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from hvq_edge.bundle import Bundle, open_bundle
+from hvq_edge.errors import InputError
+from hvq_edge.runtime.engine import Engine
+from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.stream.decisions import Decision
+from hvq_edge.stream.frame_queue import Policy
+from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.sources.open_source import open_source
+
+
+def inspect(
+    bundle: Path | str | Bundle,
+    camera: int | str | Path = 0,
+    *,
+    precision: str = "auto",
+    backend: str = "auto",
+    category: str | None = None,
+    policy: Policy | None = None,
+) -> Iterator[Decision]:
+    """Inspect a camera, a video or a folder of pictures.
+
+    Args:
+        bundle: a bundle's folder, or an opened bundle.
+        camera: a camera number, ``csi://0``, ``rtsp://...``, a video file or a folder of pictures.
+        precision: ``fp32``, ``fp16``, ``int8``, ``int8-fp16`` or ``auto``.
+        backend: ``openvino``, ``onnxruntime`` or ``auto``.
+        category: judge every frame as this category; not with a graph that chooses itself.
+        policy: ``latest``: the newest frame wins, older ones are dropped; ``all``: none is dropped.
+            By default ``latest`` for a camera and ``all`` for files.
+
+    Returns:
+        An iterator over decisions, one a frame that is not dropped. Everything is open when this
+        function returns, and closed when the iterator ends or is closed.
+
+    Raises:
+        InputError: the bundle, an option or the source cannot be used.
+        MissingCapability: the camera, or a library, is not there.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+    engine = open_stream_engine(opened, precision=precision, backend=backend, category=category)
+    try:
+        inspector = Inspector(engine, opened, open_source(camera), policy=policy)
+    except BaseException:
+        engine.close()
+        raise
+    return _decisions(inspector, engine)
+
+
+def open_stream_engine(
+    bundle: Bundle, *, precision: str = "auto", backend: str = "auto", category: str | None = None
+) -> Engine:
+    """Open the engine for a stream: one that needs no category from frame to frame.
+
+    Raises:
+        InputError: the graph needs a category and none is given; see also
+            :func:`hvq_edge.runtime.open_engine.open_engine`.
+    """
+    if category is None and bundle.manifest.category_mode == "input":
+        raise InputError(
+            f"the bundle {bundle.path} must be told the category of what it sees.",
+            next_step=f"name it with --category: {', '.join(bundle.manifest.categories)}",
+        )
+    return open_engine(bundle, precision=precision, backend=backend, category=category)
+
+
+def _decisions(inspector: Inspector, engine: Engine) -> Iterator[Decision]:
+    try:
+        with inspector:
+            yield from inspector
+    finally:
+        engine.close()

@@ -1,0 +1,60 @@
+"""Cameras on a Jetson's CSI connector: ``csi://0``, through GStreamer and NVIDIA's camera stack."""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+
+from hvq_edge.errors import MissingCapability
+from hvq_edge.stream.sources.live_capture import LiveCapture
+from hvq_edge.stream.sources.opencv_capture import open_capture
+
+
+def csi_pipeline(sensor: int, width: int = 1920, height: int = 1080, rate: int = 30) -> str:
+    """Return the GStreamer pipeline from a CSI sensor to OpenCV, newest picture only.
+
+    ``nvarguscamerasrc`` debayers on the image signal processor; ``nvvidconv`` brings the picture
+    from device memory to BGRx, and ``videoconvert`` to BGR (NVIDIA, Jetson Linux Developer Guide,
+    Accelerated GStreamer).
+    """
+    return (
+        f"nvarguscamerasrc sensor-id={sensor} "
+        f"! video/x-raw(memory:NVMM),width={width},height={height},framerate={rate}/1 "
+        "! nvvidconv ! video/x-raw,format=BGRx "
+        "! videoconvert ! video/x-raw,format=BGR "
+        "! appsink drop=true max-buffers=1"
+    )
+
+
+def has_gstreamer(build_information: str) -> bool:
+    """Tell from ``cv2.getBuildInformation()`` whether OpenCV was built with GStreamer."""
+    return re.search(r"^\s*GStreamer:\s+YES\b", build_information, re.MULTILINE) is not None
+
+
+def open_csi_camera(sensor: int) -> LiveCapture:
+    """Open a CSI camera.
+
+    Raises:
+        MissingCapability: OpenCV lacks GStreamer, or the camera cannot be opened.
+    """
+    if not has_gstreamer(cv2.getBuildInformation()):
+        raise MissingCapability(
+            f"csi://{sensor} needs OpenCV with GStreamer, and this OpenCV {cv2.__version__} "
+            "has none (the opencv-python wheels on PyPI never do).",
+            next_step="on a Jetson use the system's OpenCV: sudo apt install python3-opencv, then "
+            "python3 -m venv --system-site-packages, without opencv-python in it",
+        )
+
+    def reopen() -> cv2.VideoCapture | None:
+        return open_capture(csi_pipeline(sensor), cv2.CAP_GSTREAMER)
+
+    capture = reopen()
+    if capture is None:
+        raise MissingCapability(
+            f"the CSI camera csi://{sensor} cannot be opened.",
+            next_step="check the cable and the sensor's device tree, restart the camera service "
+            "(sudo systemctl restart nvargus-daemon), and test it alone: "
+            f"gst-launch-1.0 nvarguscamerasrc sensor-id={sensor} ! fakesink",
+        )
+    return LiveCapture(reopen, f"csi://{sensor}", capture)

@@ -1,0 +1,97 @@
+"""A live camera through OpenCV that comes back by itself. Shared by V4L2, CSI and RTSP cameras."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import cv2
+
+from hvq_edge.stream.sources.opencv_capture import read_rgb
+from hvq_edge.stream.sources.source import Frame, arrived, lost
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 30.0
+
+
+class LiveCapture:
+    """A camera that is read frame by frame, and reopened when a read fails.
+
+    Every failed read, and every failed attempt to reopen, gives one frame without a picture, so a
+    gap is on record while it lasts. Waits between attempts double from half a second to 30 s.
+
+    Args:
+        reopen: opens the camera; ``None`` when that fails.
+        name: what it is, for messages: without credentials.
+        capture: the capture opened first.
+        first_wait: seconds before the second attempt to reopen; tests shorten it.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        reopen: Callable[[], cv2.VideoCapture | None],
+        name: str,
+        capture: cv2.VideoCapture,
+        *,
+        first_wait: float = FIRST_WAIT_SECONDS,
+    ) -> None:
+        self._reopen = reopen
+        self._name = name
+        self._capture: cv2.VideoCapture | None = capture
+        self._first_wait = first_wait
+        self._closed = threading.Event()
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        self._frames_per_second = float(rate) if rate and rate > 0 else None
+
+    @property
+    def name(self) -> str:
+        """Which camera."""
+        return self._name
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """The rate the driver announces, if any."""
+        return self._frames_per_second
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Give frames until closed."""
+        index = 0
+        attempt = 0
+        try:
+            while not self._closed.is_set():
+                picture = read_rgb(self._capture) if self._capture is not None else None
+                if picture is not None:
+                    attempt = 0
+                    yield arrived(index, picture)
+                else:
+                    attempt += 1
+                    yield lost(index, self._gap(attempt))
+                    self._try_again(attempt)
+                index += 1
+        finally:
+            self._release()
+
+    def close(self) -> None:
+        """End the iteration after the read under way; the iterating thread frees the camera."""
+        self._closed.set()
+
+    def _gap(self, attempt: int) -> str:
+        if attempt == 1:
+            return f"{self._name} gave no picture"
+        return f"{self._name} gave no picture, and {attempt - 1} attempts to reopen it failed"
+
+    def _try_again(self, attempt: int) -> None:
+        """Release and reopen the camera; from the second attempt on, wait first."""
+        self._release()
+        if attempt > 1:
+            wait = self._first_wait * 2.0 ** min(attempt - 2, 16)
+            self._closed.wait(min(wait, LONGEST_WAIT_SECONDS))
+        if not self._closed.is_set():
+            self._capture = self._reopen()
+
+    def _release(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None

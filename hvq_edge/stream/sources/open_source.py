@@ -1,0 +1,96 @@
+"""From what the user wrote after ``--camera`` to an open source."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hvq_edge.errors import InputError
+from hvq_edge.stream.sources.camera import open_camera
+from hvq_edge.stream.sources.csi_camera import open_csi_camera
+from hvq_edge.stream.sources.folder import PictureFolder
+from hvq_edge.stream.sources.rtsp_camera import open_rtsp_camera, shown_url
+from hvq_edge.stream.sources.source import Source
+from hvq_edge.stream.sources.video_file import VideoFile
+
+ACCEPTED = (
+    "a camera number (0), /dev/video0, csi://0, rtsp://host/path, a video file, "
+    "or a folder of pictures"
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """What kind of source an address names."""
+
+    kind: Literal["camera", "csi", "rtsp", "path"]
+    number: int = 0
+    """Of the camera or CSI sensor."""
+    text: str = ""
+    """The URL or path; may hold credentials, so it never goes into a message for a URL."""
+
+
+def parse_address(camera: int | str | Path) -> Address:
+    """Tell what kind of source an address names, without opening anything.
+
+    Args:
+        camera: a camera number, ``/dev/videoN``, ``csi://N``, an ``rtsp://`` URL, or a path. A
+            file whose name is a number is given as ``./0``.
+
+    Raises:
+        InputError: none of these.
+    """
+    if isinstance(camera, bool) or (isinstance(camera, int) and camera < 0):
+        raise _not_accepted(f"camera {camera}")
+    if isinstance(camera, int):
+        return Address("camera", camera)
+    if isinstance(camera, Path):
+        return Address("path", text=str(camera))
+    text = camera.strip()
+    if match := re.fullmatch(r"(?:/dev/video)?([0-9]{1,4})", text):
+        return Address("camera", int(match[1]))
+    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text):
+        scheme = match[1].lower()
+        if scheme in {"rtsp", "rtsps"}:
+            shown_url(text)
+            return Address("rtsp", text=text)
+        if scheme != "csi":
+            raise _not_accepted(f"an address that starts with {scheme}://")
+        if not re.fullmatch(r"[0-9]{1,3}", sensor := text[match.end() :]):
+            raise _not_accepted("a csi:// address without a sensor number")
+        return Address("csi", int(sensor))
+    if not text or "\0" in text:
+        raise _not_accepted("an empty address" if not text else "a path with a NUL character")
+    return Address("path", text=camera)
+
+
+def open_source(camera: int | str | Path) -> Source:
+    """Open a source.
+
+    Raises:
+        InputError: the address is none that is understood, does not exist, or holds no frames.
+        MissingCapability: the camera, or what OpenCV needs for it, is not there.
+    """
+    address = parse_address(camera)
+    if address.kind == "camera":
+        return open_camera(address.number)
+    if address.kind == "csi":
+        return open_csi_camera(address.number)
+    if address.kind == "rtsp":
+        return open_rtsp_camera(address.text)
+    path = Path(address.text).expanduser()
+    try:
+        if path.is_dir():
+            return PictureFolder(path)
+        found = path.exists()
+    except OSError as error:
+        raise InputError(f"cannot look at {path}: {error.strerror}.") from error
+    if not found:
+        raise InputError(f"{path} does not exist.", next_step=f"give {ACCEPTED} with --camera")
+    return VideoFile(path)
+
+
+def _not_accepted(what: str) -> InputError:
+    return InputError(f"{what} is not a source.", next_step=f"give {ACCEPTED} with --camera")

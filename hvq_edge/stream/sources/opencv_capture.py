@@ -1,0 +1,63 @@
+"""Opening an OpenCV capture quietly, and reading RGB from it. Shared by all OpenCV sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import cv2
+
+from hvq_edge.stream.sources.source import Picture
+
+# FFmpeg writes its complaints straight to standard error, where they would tear the live display,
+# and it is told the level only once a process. Our own messages name the cause.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+SILENT = 0
+"""``cv2.utils.logging.LOG_LEVEL_SILENT``."""
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV from writing to standard error meanwhile: its warnings can quote whole URLs."""
+    # OpenCV 4.8, which JetPack 6 brings, has it at the top level, later versions here.
+    set_level = getattr(cv2.utils, "logging", cv2).setLogLevel
+    former = set_level(SILENT)
+    try:
+        yield
+    finally:
+        set_level(former)
+
+
+def open_capture(
+    address: int | str, backend: int, options: Sequence[int] = ()
+) -> cv2.VideoCapture | None:
+    """Open a capture, or return ``None`` where that fails.
+
+    Args:
+        address: a V4L2 index, a path, a URL or a GStreamer pipeline.
+        backend: one of ``cv2.CAP_*``.
+        options: pairs of ``cv2.CAP_PROP_*`` and value.
+    """
+    with quiet_opencv():
+        capture = cv2.VideoCapture(address, backend, list(options))
+        if capture.isOpened():
+            return capture
+        capture.release()
+        return None
+
+
+def read_rgb(capture: cv2.VideoCapture) -> Picture | None:
+    """Return the next frame, uint8 ``[height, width, 3]`` RGB, or ``None`` where there is none."""
+    try:
+        found, bgr = capture.read()
+    except cv2.error:  # some backends raise on a damaged frame
+        return None
+    if not found or bgr is None or bgr.size == 0:
+        return None
+    picture: Picture = cv2.cvtColor(
+        bgr, cv2.COLOR_GRAY2RGB if bgr.ndim == 2 or bgr.shape[2] == 1 else cv2.COLOR_BGR2RGB
+    )
+    return picture

@@ -1,0 +1,97 @@
+"""Network cameras: ``rtsp://[user:password@]host[:port]/path``, over TCP, through FFmpeg."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import cv2
+
+from hvq_edge.errors import InputError, MissingCapability
+from hvq_edge.stream.sources.live_capture import LiveCapture
+from hvq_edge.stream.sources.opencv_capture import open_capture
+
+TIMEOUT_MILLISECONDS = 5000
+"""For opening, and for one read: a camera silent for longer is lost."""
+
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_TCP_LOW_LATENCY = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
+
+
+def shown_url(url: str) -> str:
+    """Return what may be shown of a stream's URL: scheme, host and port.
+
+    User and password go, and so do path and query, where many cameras take credentials as well.
+    With an ``@`` after the host, what looks like host and port may be user and password, written
+    with a bare ``/``: then they go too.
+
+    Raises:
+        InputError: there is no host in it, or the port is not a number.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # its text could quote the URL: it is not passed on
+        host, port = None, None
+    if not host:
+        raise InputError(
+            "the camera's address is not of the form rtsp://host[:port]/path.",
+            next_step="check it; write special characters of a password in percent form (@ is %40)",
+        )
+    if "@" in url.rpartition(parts.netloc)[2]:
+        return f"{parts.scheme}://..."
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
+def open_rtsp_camera(url: str) -> LiveCapture:
+    """Open a network camera.
+
+    Frames come over TCP with FFmpeg's buffering off, unless the environment variable
+    ``OPENCV_FFMPEG_CAPTURE_OPTIONS`` is set, which then decides alone.
+
+    Raises:
+        InputError: not a URL with a host.
+        MissingCapability: OpenCV lacks FFmpeg, or the camera does not answer.
+    """
+    shown = shown_url(url)
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
+        raise MissingCapability(
+            f"{shown} needs OpenCV with FFmpeg, and this OpenCV {cv2.__version__} has none.",
+            next_step="install the wheel: pip install opencv-python",
+        )
+
+    def reopen() -> cv2.VideoCapture | None:
+        timeouts = (
+            *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MILLISECONDS),
+            *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MILLISECONDS),
+        )
+        with _ffmpeg_options(_TCP_LOW_LATENCY):
+            return open_capture(url, cv2.CAP_FFMPEG, timeouts)
+
+    capture = reopen()
+    if capture is None:
+        raise MissingCapability(
+            f"the camera at {shown} cannot be opened (no answer, wrong user or password, or no "
+            "such stream; neither is shown here).",
+            next_step="test the same address with: ffplay -rtsp_transport tcp ADDRESS",
+        )
+    return LiveCapture(reopen, shown, capture)
+
+
+@contextmanager
+def _ffmpeg_options(options: str) -> Iterator[None]:
+    """Set OpenCV's FFmpeg options while a stream is opened, unless the user has set them.
+
+    They must not outlast it: with ``nobuffer``, a video file loses its last frame.
+    """
+    if _FFMPEG_OPTIONS in os.environ:
+        yield
+        return
+    os.environ[_FFMPEG_OPTIONS] = options
+    try:
+        yield
+    finally:
+        del os.environ[_FFMPEG_OPTIONS]

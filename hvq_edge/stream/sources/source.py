@@ -1,0 +1,78 @@
+"""The source protocol: where frames come from.
+
+A source is opened by :func:`hvq_edge.stream.sources.open_source.open_source`, iterated once, by one
+thread, and closed. What goes wrong while it runs is a frame without a picture, never an exception:
+an inspector that watches a line must not die of a loose cable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import monotonic, time
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+"""uint8 ``[height, width, 3]``, RGB, of any size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a source, or the record that one was lost."""
+
+    index: int
+    """Counts from 0 over everything the source gave, lost frames included."""
+    time: float
+    """When it arrived: seconds since 1970, UTC."""
+    picture: Picture | None
+    """``None`` when the frame was lost."""
+    name: str = ""
+    """File name of a picture file, relative to its folder; else empty."""
+    fault: str = ""
+    """Why there is no picture; empty otherwise."""
+    arrived: float = field(default_factory=monotonic)
+    """When it arrived on the monotonic clock, for latencies that survive a clock jump."""
+
+    def __post_init__(self) -> None:
+        if (self.picture is None) != bool(self.fault):
+            raise ValueError("a frame has either a picture or the reason why it has none")
+
+
+class Source(Protocol):
+    """Gives frames."""
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come whether or not anybody is ready for them (a camera)."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What it is, for messages and logs: never holds a password."""
+        ...
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """Nominal frame rate, where the source has one."""
+        ...
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Give frames in order, until the end or until :meth:`close`. Never raises mid-stream."""
+        ...
+
+    def close(self) -> None:
+        """Ask the iteration to end; safe from another thread and when called twice."""
+        ...
+
+
+def lost(index: int, fault: str, name: str = "") -> Frame:
+    """Return the record of a frame lost now."""
+    return Frame(index, time(), None, name, fault)
+
+
+def arrived(index: int, picture: Picture, name: str = "") -> Frame:
+    """Return a frame that arrived now."""
+    return Frame(index, time(), picture, name)

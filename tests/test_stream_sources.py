@@ -1,0 +1,323 @@
+"""Sources: what a user may write after --camera, and frames that are lost without a crash."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import make_texture, write_png
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvq_edge.errors import InputError, MissingCapability
+from hvq_edge.stream.sources import camera as camera_module
+from hvq_edge.stream.sources.csi_camera import csi_pipeline, has_gstreamer
+from hvq_edge.stream.sources.folder import natural_key
+from hvq_edge.stream.sources.live_capture import LiveCapture
+from hvq_edge.stream.sources.open_source import open_source, parse_address
+from hvq_edge.stream.sources.rtsp_camera import shown_url
+from hvq_edge.stream.sources.source import Frame
+
+
+def write_video(path: Path, pictures: list[np.ndarray], rate: float = 10.0) -> Path:
+    """Motion JPEG, whose frames stand alone: what is cut off damages nothing before it."""
+    height, width = pictures[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (width, height))
+    assert writer.isOpened()
+    for picture in pictures:
+        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def flat(level: int | tuple[int, int, int], side: int = 64) -> np.ndarray:
+    return np.full((side, side, 3), level, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "number"),
+    [
+        (0, "camera", 0),
+        ("0", "camera", 0),
+        (" 12 ", "camera", 12),
+        ("/dev/video3", "camera", 3),
+        ("csi://0", "csi", 0),
+        ("CSI://1", "csi", 1),
+        ("rtsp://host/stream", "rtsp", 0),
+        ("rtsps://user:word@10.0.0.5:8554/a?b=c", "rtsp", 0),
+        ("./0", "path", 0),
+        ("C:/parts/film.mp4", "path", 0),
+        (Path("0"), "path", 0),
+        ("-1", "path", 0),
+        ("Prüfling 1.mp4", "path", 0),
+    ],
+)
+def test_addresses(text, kind, number):
+    address = parse_address(text)
+    assert (address.kind, address.number) == (kind, number)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "  ", "csi://", "csi://x", "csi://-1", "http://h/x", "rtsp://", "a\0b"]
+)
+def test_addresses_that_are_none(text):
+    with pytest.raises(InputError) as raised:
+        parse_address(text)
+    assert raised.value.next_step
+
+
+@pytest.mark.parametrize("number", [-1, True])
+def test_numbers_that_are_no_camera(number):
+    with pytest.raises(InputError):
+        parse_address(number)
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_an_input_error(text):
+    try:
+        address = parse_address(text)
+    except InputError:
+        return
+    assert address.kind in ("camera", "csi", "rtsp", "path")
+    assert address.number >= 0
+
+
+_LETTERS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=8)
+
+
+@given(user=_LETTERS, word=st.text(min_size=1, max_size=12), port=st.integers(1, 65535))
+def test_credentials_are_never_shown(user, word, port):
+    """In user info, in the path, in the query: cameras take them anywhere."""
+    secret = f"Q{word}Q"
+    urls = (
+        f"rtsp://{user}:{secret}@camera.example:{port}/x",
+        f"rtsp://camera.example:{port}/user={user}&password={secret}",
+        f"rtsp://camera.example:{port}/x?password={secret}",
+    )
+    for url in urls:
+        try:
+            shown = shown_url(url)
+        except InputError as error:
+            shown = str(error)
+        assert "Q" not in shown
+        assert secret not in shown
+
+
+def test_password_with_a_bare_slash_is_not_taken_for_a_port():
+    assert shown_url("rtsp://operator:12/34@camera.example/x") == "rtsp://..."
+
+
+def test_shown_url_names_host_and_port():
+    assert shown_url("rtsp://u:p@10.1.2.3:8554/a") == "rtsp://10.1.2.3:8554"
+    assert shown_url("rtsp://u:p@[fe80::1]:8554/a") == "rtsp://[fe80::1]:8554"
+
+
+def test_rtsp_camera_that_does_not_answer(capfd):
+    with pytest.raises(MissingCapability) as raised:
+        open_source("rtsp://operator:s3cret@127.0.0.1:9/line/s3cret")  # the discard port
+    shown = str(raised.value) + "".join(capfd.readouterr())
+    assert "rtsp://127.0.0.1:9" in shown
+    assert "s3cret" not in shown
+    assert "operator" not in shown
+    # Its options would outlast it in the environment and cost every later video its last frame.
+    assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
+
+
+def test_missing_camera_says_what_to_try(capfd):
+    with pytest.raises(MissingCapability, match="no camera 63") as raised:
+        open_source("63")
+    assert "v4l2-ctl" in raised.value.next_step
+    assert capfd.readouterr().err == "", "OpenCV's own warnings would only confuse"
+
+
+def test_message_of_a_camera_depends_on_the_cause(tmp_path):
+    for name in ("video10", "video2", "video-decoder"):
+        (tmp_path / name).touch()
+    there = camera_module._cannot_open(2, tmp_path)
+    assert "gives no video" in there.cause
+    absent = camera_module._cannot_open(5, tmp_path)
+    listed = f"{tmp_path}/video2, {tmp_path}/video10"
+    assert listed in there.cause
+    assert listed in absent.cause
+    assert "decoder" not in absent.cause
+    if os.geteuid() != 0:  # root may open everything
+        (tmp_path / "video2").chmod(0)
+        assert "video group" in camera_module._cannot_open(2, tmp_path).next_step
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("    GStreamer:                   YES (1.20.3)", True),
+        ("    GStreamer:                   NO", False),
+        ("    FFMPEG:                      YES", False),
+    ],
+)
+def test_gstreamer_is_read_from_the_build_information(line, found):
+    assert has_gstreamer(f"  Video I/O:\n{line}\n    v4l/v4l2: YES") is found
+
+
+def test_csi_camera():
+    """With GStreamer but no camera, or without GStreamer: both are this machine's lack."""
+    with pytest.raises(MissingCapability) as raised:
+        open_source("csi://0")
+    if not has_gstreamer(cv2.getBuildInformation()):
+        assert "GStreamer" in raised.value.cause
+    assert "nvarguscamerasrc sensor-id=7 !" in csi_pipeline(7)
+    assert csi_pipeline(0).endswith("appsink drop=true max-buffers=1")
+
+
+def test_video_gives_every_frame_in_order_as_rgb(tmp_path):
+    levels = [(10 * i, 255 - 10 * i, 40) for i in range(12)]
+    path = write_video(tmp_path / "Gehäuse & Öl 1.avi", [flat(level) for level in levels])
+    source = open_source(str(path))
+    frames = list(source)
+    assert source.live is False
+    assert source.frames_per_second == pytest.approx(10.0)
+    assert [frame.index for frame in frames] == list(range(12))
+    for frame, level in zip(frames, levels, strict=True):
+        np.testing.assert_allclose(frame.picture.mean((0, 1)), level, atol=4)
+        assert abs(frame.time - time.time()) < 60
+
+
+def test_truncated_video_ends_with_a_lost_frame(tmp_path):
+    whole = write_video(tmp_path / "whole.avi", [make_texture(i) for i in range(40)])
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    frames = list(open_source(cut))
+    assert 5 < len(frames) < 39
+    assert all(frame.picture is not None for frame in frames[:-1])
+    assert frames[-1].picture is None
+    assert "of 40 frames" in frames[-1].fault
+    assert all(frame.picture is not None for frame in open_source(whole))
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no video at all\n" * 100])
+def test_file_that_is_no_video(tmp_path, content, capfd):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a video"):
+        open_source(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_path_that_does_not_exist(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        open_source(str(tmp_path / "nothing.mp4"))
+
+
+def test_folder_in_natural_order_with_broken_pictures(tmp_path):
+    folder = tmp_path / "Teile é 1"
+    for number in (10, 9, 1):
+        write_png(folder / f"teil {number}.png", make_texture(number))
+    write_png(folder / "gut" / "b.PNG", make_texture(20))
+    write_png(folder / "ground_truth" / "mask.png", make_texture(21))
+    (folder / "teil 2.jpg").write_text("not a picture")
+    (folder / "teil 3.png").write_bytes((folder / "teil 1.png").read_bytes()[:900])
+    write_png(folder / "teil 4.png", make_texture(4)[:1, :1])
+    (folder / "readme.txt").write_text("no picture by its name")
+    frames = list(open_source(folder))
+    names = ["gut/b.PNG"] + [f"teil {i}.png" for i in (1, 3, 4, 9, 10)]
+    names.insert(2, "teil 2.jpg")
+    assert [frame.name for frame in frames] == names
+    assert [frame.index for frame in frames] == list(range(7))
+    lost = [frame.name for frame in frames if frame.picture is None]
+    assert lost == ["teil 2.jpg", "teil 3.png", "teil 4.png"]
+    assert all(frame.fault for frame in frames if frame.picture is None)
+    np.testing.assert_array_equal(frames[1].picture, make_texture(1)[..., ::-1])
+
+
+def test_folder_without_pictures(tmp_path):
+    (tmp_path / "readme.txt").touch()
+    with pytest.raises(InputError, match="no picture"):
+        open_source(tmp_path)
+
+
+@given(st.lists(st.integers(0, 10**6), unique=True))
+def test_numbers_in_names_sort_as_numbers(numbers):
+    names = sorted((f"part {number}.png" for number in numbers), key=natural_key)
+    assert names == [f"part {number}.png" for number in sorted(numbers)]
+
+
+@given(st.lists(st.text(), min_size=2))
+def test_any_names_can_be_sorted(names):
+    assert sorted(sorted(names, key=natural_key)) == sorted(names)
+
+
+@pytest.mark.parametrize("kind", ["video", "folder"])
+def test_close_ends_a_source(tmp_path, kind):
+    pictures = [make_texture(i) for i in range(10)]
+    if kind == "video":
+        source = open_source(write_video(tmp_path / "v.avi", pictures))
+    else:
+        for number, picture in enumerate(pictures):
+            write_png(tmp_path / f"{number}.png", picture)
+        source = open_source(tmp_path)
+    frames = []
+    for frame in source:
+        frames.append(frame)
+        if len(frames) == 3:
+            source.close()
+    assert len(frames) == 3
+
+
+class FlakyCapture:
+    """A capture device that gives so many pictures, then fails, as an unplugged camera does."""
+
+    def __init__(self, pictures: int) -> None:
+        self.left = pictures
+        self.released = False
+
+    def read(self):
+        if not self.left:
+            return False, None
+        self.left -= 1
+        return True, flat(50)
+
+    def get(self, _property):
+        return 0.0
+
+    def release(self):
+        self.released = True
+
+
+def test_lost_camera_is_on_record_and_comes_back():
+    first = FlakyCapture(2)
+    reopened = iter([None, None, FlakyCapture(3)])
+    source = LiveCapture(lambda: next(reopened), "camera 0", first, first_wait=0.01)
+    frames = list(itertools.islice(source, 8))
+    assert [frame.picture is not None for frame in frames] == [1, 1, 0, 0, 0, 1, 1, 1]
+    assert [frame.index for frame in frames] == list(range(8))
+    assert first.released
+    assert frames[2].fault == "camera 0 gave no picture"
+    assert "2 attempts to reopen it failed" in frames[4].fault
+    assert source.live
+
+
+def test_waits_between_attempts_double():
+    source = LiveCapture(lambda: None, "camera 0", FlakyCapture(0), first_wait=0.02)
+    times = [frame.arrived for frame in itertools.islice(source, 5)]
+    gaps = np.diff(times)
+    assert gaps[0] < 0.02  # the first attempt is at once
+    assert (gaps[1:] >= [0.02, 0.04, 0.08]).all()
+
+
+def test_closing_a_lost_camera_does_not_wait():
+    source = LiveCapture(lambda: None, "camera 0", FlakyCapture(0), first_wait=30)
+    start = time.monotonic()
+    for count, _ in enumerate(source):
+        if count == 1:
+            source.close()
+    assert time.monotonic() - start < 5
+
+
+def test_a_frame_has_a_picture_or_a_fault():
+    with pytest.raises(ValueError, match="either"):
+        Frame(0, 0.0, None)
+    with pytest.raises(ValueError, match="either"):
+        Frame(0, 0.0, flat(1), "a", "lost")
