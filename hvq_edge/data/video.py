@@ -1,0 +1,63 @@
+"""Pictures as a video file, to try the inspector without a camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.atomic import atomic_file
+from hvq_edge.errors import MissingCapability, OutputError
+from hvq_edge.progress import ProgressCallback, silent
+
+_QUALITY = 98
+
+
+def write_video(
+    path: Path,
+    pictures: Iterable[NDArray[np.uint8]],
+    frames_per_second: float,
+    count: int,
+    on_progress: ProgressCallback = silent,
+) -> None:
+    """Write a Motion JPEG video, in which every frame keeps its own detail.
+
+    Args:
+        path: an ``.avi`` file.
+        pictures: uint8 ``[h, w, 3]``, RGB; all shown at the first one's size.
+        frames_per_second: of the video.
+        count: how many pictures, for the progress.
+        on_progress: called after each.
+
+    Raises:
+        MissingCapability: this OpenCV writes no Motion JPEG.
+        OutputError: nothing could be written.
+    """
+    with atomic_file(path) as temporary:
+        named = temporary.with_suffix(".avi")  # OpenCV goes by the suffix
+        writer = None
+        try:
+            for done, picture in enumerate(pictures, start=1):
+                if writer is None:
+                    size = (picture.shape[1], picture.shape[0])
+                    code = cv2.VideoWriter.fourcc(*"MJPG")
+                    writer = cv2.VideoWriter(str(named), code, frames_per_second, size)
+                    if not writer.isOpened():
+                        raise MissingCapability(
+                            "this OpenCV cannot write Motion JPEG video.",
+                            next_step="pip install opencv-python, or stream a folder of pictures",
+                        )
+                    writer.set(cv2.VIDEOWRITER_PROP_QUALITY, _QUALITY)
+                if picture.shape[1::-1] != size:
+                    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+                writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                on_progress("video", done, count)
+            if writer is None:
+                raise OutputError(f"there is no picture to write to {path}.")
+            writer.release()
+            named.replace(temporary)
+        finally:
+            named.unlink(missing_ok=True)

@@ -1,0 +1,405 @@
+"""Every step of the export against the one before, on real pictures and on random small nets."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+from torch.nn import functional as F
+
+from hvq_edge.bundle import open_bundle
+from hvq_edge.calibration.choose_pictures import choose_calibration
+from hvq_edge.calibration.int8 import quantisable_nodes
+from hvq_edge.data.content import hash_picture
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.pictures import read_frame
+from hvq_edge.errors import CheckpointError, InputError, OutputError
+from hvq_edge.export.export_run import export_run
+from hvq_edge.export.folded import FoldedHVQTrans
+from hvq_edge.export.onnx_graph import export_graph
+from hvq_edge.model import HVQTrans, load_run
+from hvq_edge.run_record import PictureRecord, read_run
+from hvq_edge.runtime.onnxruntime_engine import OnnxRuntimeEngine
+from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.runtime.openvino_engine import OpenVinoEngine
+from hvq_edge.settings import ModelSettings
+
+ENGINES = {"openvino": OpenVinoEngine, "onnxruntime": OnnxRuntimeEngine}
+MODES = ("auto", "input", "one")
+
+
+@pytest.fixture(scope="module")
+def model(solar_run) -> HVQTrans:
+    return load_run(solar_run)[0]
+
+
+@pytest.fixture(scope="module")
+def pictures(solar_cells) -> tuple[np.ndarray, np.ndarray]:
+    """Real frames uint8 [16, 224, 224, 3], good and defective, and their category index."""
+    test = find_dataset(solar_cells).test()[::2]
+    frames = np.stack([read_frame(picture.path, 224) for picture in test])
+    category = [int(picture.category == "solar_cell_poly") for picture in test]
+    return frames, np.array(category, np.int32)
+
+
+@pytest.fixture(scope="module")
+def graphs(model, tmp_path_factory) -> dict[str, Path]:
+    """The graph of each category mode; ``one`` is category 1."""
+    folder = tmp_path_factory.mktemp("graphs")
+    for mode in MODES:
+        export_graph(model, folder / f"{mode}.onnx", mode, 1 if mode == "one" else None)
+    return {mode: folder / f"{mode}.onnx" for mode in MODES}
+
+
+def category_for(mode: str, category: np.ndarray) -> np.ndarray | None:
+    """What PyTorch is told so that it does what the graph of a mode does."""
+    return {"auto": None, "input": category, "one": np.ones_like(category)}[mode]
+
+
+@torch.inference_mode()
+def run_torch(model: HVQTrans, frames: np.ndarray, category: np.ndarray | None) -> dict:
+    given_ = None if category is None else torch.from_numpy(category.astype(np.int64))
+    return {name: out.numpy() for name, out in model(torch.from_numpy(frames), given_).items()}
+
+
+def assert_same(theirs: dict, ours: dict, *, relative: float = 1e-4) -> None:
+    """Codes identical; where a token lies between two prototypes, its picture may differ a little.
+
+    None of the real pictures here has such a token on this machine; another processor sums in
+    another order, so one in a thousand is granted.
+    """
+    equal = theirs["codes"] == ours["codes"]
+    assert equal.mean() > 0.999
+    same = equal.all((1, 2))
+    assert same.mean() > 0.7
+    scale = np.abs(ours["map"]).max()
+    assert np.abs(theirs["map"] - ours["map"])[same].max() < relative * scale
+    assert np.abs(theirs["score"] - ours["score"])[same].max() < relative * scale
+
+
+@pytest.mark.parametrize("mode", MODES)
+@torch.inference_mode()
+def test_folded_model_is_the_model(mode, model, pictures):
+    frames, category = pictures
+    expected = run_torch(model, frames, category_for(mode, category))
+    folded = FoldedHVQTrans(model, mode, 1 if mode == "one" else None)
+    extra = (torch.from_numpy(category),) if mode == "input" else ()
+    outputs = folded(torch.from_numpy(frames), *extra)
+    names = ("score", "map", "codes", "category")
+    found = {name: out.numpy() for name, out in zip(names, outputs, strict=False)}
+    assert_same(found, expected)
+    if mode == "auto":
+        np.testing.assert_array_equal(found["category"], expected["category"])
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("mode", MODES)
+def test_float_graph_is_the_model(mode, engine, batch, graphs, model, pictures):
+    frames, category = pictures
+    expected = run_torch(model, frames, category_for(mode, category))
+    names = ("solar_cell_mono", "solar_cell_poly")
+    opened = ENGINES[engine](
+        graphs[mode],
+        precision="fp32",
+        input_side=224,
+        categories=names if mode != "one" else names[1:],
+        category_mode=mode,
+    )
+    parts = []
+    for start in range(0, len(frames), batch):
+        part = slice(start, start + batch)
+        parts.append(opened.run(frames[part], category[part] if mode == "input" else None))
+    opened.close()
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    assert_same(found, expected)
+    if mode == "auto":
+        np.testing.assert_array_equal(found["category"], expected["category"])
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_int8_graph_follows_the_model(backend, solar_bundle, model, pictures):
+    """Trained only for seconds, so the bounds are wide; verify holds a real run to its limits."""
+    frames, _ = pictures
+    expected = run_torch(model, frames, None)
+    engine = open_engine(solar_bundle, precision="int8", backend=backend)
+    single = [engine.run(frame[None]) for frame in frames]
+    together = engine.run(frames)
+    engine.close()
+    found = {name: np.concatenate([part[name] for part in single]) for name in single[0]}
+    np.testing.assert_array_equal(found["category"], expected["category"])
+    assert (found["codes"] == expected["codes"]).mean() > 0.75
+    assert np.corrcoef(found["map"].ravel(), expected["map"].ravel())[0, 1] > 0.95
+    # A batch of sixteen is sixteen pictures.
+    assert (together["codes"] == found["codes"]).mean() > 0.99
+    assert np.corrcoef(together["map"].ravel(), found["map"].ravel())[0, 1] > 0.999
+
+
+@st.composite
+def small_nets(draw) -> tuple[ModelSettings, int]:
+    heads = draw(st.sampled_from([1, 2, 4]))
+    net = ModelSettings(
+        backbone=draw(st.sampled_from(["efficientnet_lite0", "efficientnet_b0"])),
+        input_side=draw(st.sampled_from([64, 80, 112])),
+        padding_side=draw(st.sampled_from([None, 380])),
+        width=heads * draw(st.sampled_from([8, 12])),
+        heads=heads,
+        feedforward=draw(st.integers(8, 40)),
+        layers=draw(st.integers(1, 3)),
+        codes=draw(st.integers(2, 50)),
+        transport_weight=draw(st.sampled_from([0.0, 0.5, 80.0])),
+        transport_temperature=draw(st.sampled_from([None, 7.0, 512.0])),
+    )
+    return net, draw(st.integers(1, 4))
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(small_nets(), st.integers(1, 3), st.integers(0, 1000))
+@torch.inference_mode()
+def test_folding_is_exact_for_any_net(net, batch, seed):
+    torch.manual_seed(seed)
+    settings_, categories = net
+    model = HVQTrans(settings_, categories).eval()
+    model.classifier_fitted.fill_(True)
+    for name, buffer in model.named_buffers():
+        if name.startswith("classifier_w") or name in ("feature_mean", "map_centre"):
+            buffer.normal_()
+        elif name in ("feature_std", "map_spread"):
+            buffer.uniform_(0.5, 2)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+    frames = torch.randint(0, 256, (batch, settings_.input_side, settings_.input_side, 3)).byte()
+    category = torch.randint(0, categories, (batch,))
+    k = int(category[0])
+    for expected, found in (
+        (model(frames, category), FoldedHVQTrans(model, "input")(frames, category.int())),
+        (model(frames), FoldedHVQTrans(model, "auto")(frames)),
+        (model(frames, torch.full((batch,), k)), FoldedHVQTrans(model, "one", k)(frames)),
+    ):
+        same = (found[2] == expected["codes"]).all((1, 2))
+        equal = (found[2] == expected["codes"]).float().mean()
+        assert equal > 0.99, "more than a tie"
+        scale = expected["map"].abs().max()
+        assert ((found[1] - expected["map"]).abs()[same] < 1e-4 * scale).all()
+
+
+def test_score_is_upsample_then_average_then_maximum(model):
+    maps = torch.randn(3, 14, 14, generator=torch.Generator().manual_seed(0))
+    upsampled = F.interpolate(maps[:, None], size=224, mode="bilinear", align_corners=True)
+    expected = F.avg_pool2d(upsampled, 16, stride=1).amax((1, 2, 3))
+    torch.testing.assert_close(model.score(maps), expected)
+
+
+# --- what the files look like ---
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_graph_has_the_promised_inputs_outputs_and_names(mode, graphs):
+    proto = onnx.load(graphs[mode])
+
+    def shapes(values) -> dict:
+        return {
+            value.name: (
+                value.type.tensor_type.elem_type,
+                [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
+            )
+            for value in values
+        }
+
+    uint8, int32, float32 = 2, 6, 1
+    category = {"category": (int32, ["batch"])}
+    assert shapes(proto.graph.input) == {
+        "frames": (uint8, ["batch", 224, 224, 3]),
+        **(category if mode == "input" else {}),
+    }
+    assert shapes(proto.graph.output) == {
+        "score": (float32, ["batch"]),
+        "map": (float32, ["batch", 14, 14]),
+        "codes": (int32, ["batch", 3, 196]),
+        **(category if mode == "auto" else {}),
+    }
+    names = [node.name for node in proto.graph.node]
+    assert len(set(names)) == len(names)
+    assert "encoder.0.self_attention.out/MatMul" in names
+    assert "codebooks.0/ArgMax" in names
+    assert {opset.version for opset in proto.opset_import if not opset.domain} == {18}
+
+
+def test_codebooks_are_constants_and_lookups_are_gathers(graphs, model):
+    proto = onnx.load(graphs["one"])
+    tables = {entry.name: numpy_helper.to_array(entry) for entry in proto.graph.initializer}
+    for level, books in enumerate(model.codebooks):
+        gathers = [
+            node
+            for node in proto.graph.node
+            if node.op_type == "Gather" and node.name.startswith(f"codebooks.{level}/")
+        ]
+        looked_up = [tables[node.input[0]] for node in gathers if node.input[0] in tables]
+        assert any(
+            table.shape == books.codes[1].shape and np.array_equal(table, books.codes[1].numpy())
+            for table in looked_up
+        ), f"level {level} is not one category's codes, gathered"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_files_carry_nothing_of_this_machine(precision, solar_bundle):
+    content = (solar_bundle / f"model.{precision}.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert b'File \\"' not in content
+    assert str(Path(__file__).parents[1]).encode() not in content
+
+
+def test_int8_is_what_nvidias_parser_takes(solar_bundle):
+    """Zero points 0, int8 only, no quantised bias: its parser refuses all else."""
+    proto = onnx.load(solar_bundle / "model.int8.onnx")
+    constants = {entry.name: numpy_helper.to_array(entry) for entry in proto.graph.initializer}
+    pairs = [node for node in proto.graph.node if "QuantizeLinear" in node.op_type]
+    assert len(pairs) > 50
+    for node in pairs:
+        if len(node.input) > 2:
+            zero_point = constants[node.input[2]]
+            assert zero_point.dtype == np.int8
+            assert (zero_point == 0).all()
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            assert constants[node.input[0]].dtype == np.int8, f"{node.name} is not int8"
+    dequantised = {n.output[0] for n in proto.graph.node if n.op_type == "DequantizeLinear"}
+    readers = {
+        node.name: [name in dequantised for name in node.input]
+        for node in proto.graph.node
+        if any(name in dequantised for name in node.input)
+    }
+    assert all(re.search(r"/(Conv|MatMul)(_\d+)?$", name) for name in readers), readers.keys()
+    for name, inputs in readers.items():
+        assert inputs[:2] == [True, True], f"{name} has one side in float"
+        assert not any(inputs[2:]), f"{name} has a quantised bias"
+
+
+def test_int8_leaves_decisions_in_float(graphs):
+    nodes = quantisable_nodes(onnx.load(graphs["one"]))
+    assert sum("backbone" in name for name in nodes) == 3 * 10  # blocks 1 to 10
+    assert "input_projection/MatMul" in nodes
+    assert "output/MatMul" in nodes
+    for part in ("codebooks", "transport", "score", "stem", "blocks.0.", "classifier", "top/"):
+        assert not any(part in name for name in nodes), part
+    # Attention products multiply two activations; each attention keeps its weights only.
+    per_attention = [n for n in nodes if n.startswith("encoder.0.self_attention/")]
+    assert per_attention == ["encoder.0.self_attention/MatMul"]
+
+
+# --- the bundle ---
+
+
+def test_bundle_has_thresholds_of_held_out_pictures(solar_bundle, solar_run):
+    bundle = open_bundle(solar_bundle)
+    manifest, record = bundle.manifest, read_run(solar_run)
+    assert manifest.categories == ("solar_cell_mono", "solar_cell_poly")
+    assert manifest.category_mode == "auto"
+    held_out = {p.sha256 for p in record.pictures if p.use == "held_out"}
+    assert set(manifest.threshold_pictures) == held_out
+    assert manifest.calibration is not None
+    calibration = set(manifest.calibration.pictures)
+    assert calibration
+    assert not calibration & held_out
+    data = Path(record.data)
+    for precision in ("fp32", "int8"):
+        engine = open_engine(bundle, precision=precision)
+        scores: dict[str, list[float]] = {name: [] for name in manifest.categories}
+        for picture in record.pictures:
+            if picture.use == "held_out":
+                out = engine.run(read_frame(data / picture.path, 224)[None])
+                scores[manifest.categories[out["category"][0]]].append(float(out["score"][0]))
+        engine.close()
+        for name, threshold in manifest.thresholds[precision].items():
+            assert threshold.value == pytest.approx(max(scores[name]), rel=1e-3)
+            assert threshold.pictures == len(scores[name])
+
+
+def test_calibration_pictures_are_balanced():
+    pictures = [
+        PictureRecord(path=f"{c}/{i}", category=c, sha256=f"{i:064x}", use=use)
+        for c, count in (("few", 3), ("many", 40), ("some", 12))
+        for i in range(count)
+        for use in ("fit", "held_out")
+    ]
+    chosen = choose_calibration(pictures, 24)
+    assert all(picture.use == "fit" for picture in chosen)
+    counts = [sum(p.category == c for p in chosen) for c in ("few", "many", "some")]
+    assert sum(counts) == 24
+    assert counts[0] == 3
+    assert abs(counts[1] - counts[2]) <= 1
+    assert choose_calibration(pictures[::-1], 24) == chosen
+
+
+def test_one_category_bundle(solar_run, tmp_path):
+    bundle = export_run(solar_run, tmp_path / "one", category="solar_cell_poly")
+    assert bundle.manifest.categories == ("solar_cell_poly",)
+    assert list(bundle.manifest.thresholds["fp32"]) == ["solar_cell_poly"]
+    mono = {p.sha256 for p in read_run(solar_run).pictures if p.category == "solar_cell_mono"}
+    assert not mono & set(bundle.manifest.threshold_pictures)
+
+
+def test_unknown_category(solar_run, tmp_path):
+    with pytest.raises(InputError, match="'gadget'; it has solar_cell_mono, solar_cell_poly"):
+        export_run(solar_run, tmp_path / "out", category="gadget")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(solar_run, tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"dear")
+    with pytest.raises(OutputError, match="is not a bundle"):
+        export_run(solar_run, tmp_path)
+    assert (tmp_path / "holiday.jpg").read_bytes() == b"dear"
+
+
+def test_a_failed_export_keeps_the_bundle_that_was_there(
+    solar_run, solar_bundle, tmp_path, monkeypatch
+):
+    out = Path(shutil.copytree(solar_bundle, tmp_path / "bundle"))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def break_down(_model, path: Path, *_rest) -> None:
+        path.write_bytes(b"half a graph")
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("hvq_edge.export.export_run.export_graph", break_down)
+    with pytest.raises(RuntimeError, match="power cut"):
+        export_run(solar_run, out, category="input")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_own_calibration_pictures(solar_run, solar_cells, tmp_path):
+    own = tmp_path / "own pictures"
+    for name in ("solar_cell_mono", "solar_cell_poly"):
+        some = sorted((solar_cells / name / "train" / "good").iterdir())[:3]
+        (own / name / "good").mkdir(parents=True)
+        for path in some:
+            shutil.copy(path, own / name / "good" / path.name)
+    bundle = export_run(solar_run, tmp_path / "b", int8=True, calibration=own)
+    assert bundle.manifest.calibration is not None
+    assert "--calib" in bundle.manifest.calibration.rule
+    found = find_dataset(own).train_good()
+    assert set(bundle.manifest.calibration.pictures) == {hash_picture(p.path) for p in found}
+
+
+def test_own_calibration_pictures_of_other_parts(solar_run, mvtec_folder, tmp_path):
+    with pytest.raises(InputError, match="no good pictures of solar_cell_mono"):
+        export_run(solar_run, tmp_path / "b", int8=True, calibration=mvtec_folder)
+
+
+def test_a_model_without_classifier_needs_a_category(model, tmp_path):
+    import copy
+
+    bare = copy.deepcopy(model)
+    bare.classifier_fitted.fill_(False)
+    with pytest.raises(CheckpointError, match="cannot choose the category"):
+        export_graph(bare, tmp_path / "x.onnx", "auto")
+    export_graph(bare, tmp_path / "x.onnx", "input")
