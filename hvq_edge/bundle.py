@@ -122,7 +122,7 @@ class Bundle:
             raise BundleError(
                 f"{path} is not the file that was exported (SHA-256 {digest[:12]}…, "
                 f"the bundle says {record.sha256[:12]}…).",
-                next_step="copy the bundle again from where it was made, or run hvq-edge export again",
+                next_step="copy the bundle again, or run hvq-edge export again",
             )
         return path
 

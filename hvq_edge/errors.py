@@ -22,7 +22,7 @@ from __future__ import annotations
 
 
 class HvqEdgeError(Exception):
-    """Base class. ``cause`` is the message; ``next_step`` the remedy, shown on a line of its own."""
+    """Base class: ``cause`` is the message, ``next_step`` the remedy on a line of its own."""
 
     exit_code = 2
 

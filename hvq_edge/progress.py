@@ -15,7 +15,8 @@ class ProgressCallback(Protocol):
         note: something worth seeing beside the bar (a loss, a file name); may be empty.
     """
 
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Report progress."""
 
 
 def silent(stage: str, done: int, total: int, note: str = "") -> None:

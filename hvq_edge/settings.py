@@ -63,7 +63,7 @@ class ModelSettings(_Strict):
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     standardise_features: bool = True
     """Standardise backbone features per channel with statistics of the training pictures."""
-    transport_weight: float = Field(1.0, ge=0.0)
+    transport_weight: float = Field(0.5, ge=0.0)
     """Weight of the prototype transport score in the anomaly map."""
     transport_temperature: float | None = Field(None, gt=0.0)
     """Divisor of the dot products in the transport score; ``None``: ``2 * width``."""
@@ -163,7 +163,8 @@ def load_settings(
     Args:
         preset: ``paper``, ``edge`` or ``tiny``.
         file: TOML file with ``[model]`` and ``[training]`` tables.
-        model, training: values given as flags; ``None`` values are ignored.
+        model: values given as flags; ``None`` values are ignored.
+        training: likewise.
 
     Raises:
         SettingsError: lists every fault with its key.

@@ -75,3 +75,38 @@ def plain_folder(tmp_path: Path) -> Path:
         write_png(root / f"Kratzer/teil {i}.png", scratch(make_texture(50 + i))[0])
     write_png(root / "sonstiges.png", scratch(make_texture(60))[0])
     return root
+
+
+@pytest.fixture(scope="session")
+def solar_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real pictures: 40 good training cells of each kind, 8 good and 8 defective to test."""
+    from hvq_edge.data.solar_cells import lay_out_solar_cells
+
+    return lay_out_solar_cells(
+        tmp_path_factory.mktemp("real") / "Solarzellen für Tests", train_good=40, test_each=8
+    )
+
+
+@pytest.fixture(scope="session")
+def solar_run(solar_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny preset, trained for a few epochs on real pictures, as a user would."""
+    from hvq_edge.cli.app import main
+
+    run = tmp_path_factory.mktemp("runs") / "solar"
+    settings = run.with_suffix(".toml")
+    settings.write_text("[model]\nwidth = 32\nfeedforward = 64\ncodes = 48\n")
+    arguments = ["train", "--data", str(solar_cells), "--preset", "tiny", "--out", str(run)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        with pytest.raises(SystemExit) as exit_:
+            main([*arguments, "--settings", str(settings), "--epochs", "6"])
+    assert exit_.value.code == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def solar_bundle(solar_run: Path) -> Path:
+    """That run exported in float32 and INT8, choosing the category itself."""
+    from hvq_edge.export.export_run import export_run
+
+    return export_run(solar_run, solar_run / "bundle", int8=True).path

@@ -124,7 +124,7 @@ def _download(url: str) -> Path:
     expected = _HASH_IN_NAME.search(url)
     if expected is None:
         raise CheckpointError(
-            f"the URL {url} does not end with -<SHA-256 digits>.pth, so the file cannot be checked.",
+            f"the URL {url} does not end with -<SHA-256 digits>.pth, so it cannot be checked.",
             next_step="download it yourself and give the local file with --backbone-weights",
         )
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
@@ -145,6 +145,6 @@ def _download(url: str) -> Path:
         path.unlink()
         raise CheckpointError(
             f"{url} gave a file with SHA-256 {digest[:12]}…, its name promises {expected[1]}.",
-            next_step="run the same command again; if it stays so, the file was changed at its source",
+            next_step="run the same command again; if it stays so, get the file elsewhere",
         )
     return path

@@ -57,3 +57,20 @@ def load_run(run: Path, device: str = "cpu") -> tuple[HVQTrans, RunRecord]:
             next_step="copy the run's folder again, or train again",
         ) from error
     return model.to(device).eval().requires_grad_(False), record
+
+
+def load_model(run: Path | str = "runs/latest", device: str = "cpu") -> HVQTrans:
+    """Load a finished run's model, in eval mode (public API).
+
+    Call it with uint8 ``[batch, side, side, 3]`` RGB frames and, unless it shall choose itself,
+    an int64 ``[batch]`` category index; it gives ``{"score", "map", "codes", "category"}``.
+
+    Args:
+        run: the run's folder.
+        device: a PyTorch device.
+
+    Raises:
+        RunError: no finished run there.
+        CheckpointError: its checkpoint changed or does not fit its settings.
+    """
+    return load_run(Path(run), device)[0]

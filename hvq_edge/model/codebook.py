@@ -15,7 +15,7 @@ from torch import Tensor, nn
 class Quantised(NamedTuple):
     """What a lookup gives."""
 
-    index: Tensor
+    indices: Tensor
     """int64 ``[batch, tokens]``: the nearest code of each token."""
     codes: Tensor
     """``[batch, tokens, width]``; while training, straight-through: gradients reach the tokens."""
@@ -118,7 +118,8 @@ def nearest_code(tokens: Tensor, codebook: Tensor) -> Tensor:
     mean = codebook.mean(1, keepdim=True)
     centred = codebook - mean
     bias = centred.square().sum(2)[:, None] / 2  # [b, 1, n]
-    return torch.baddbmm(bias, tokens - mean, centred.transpose(1, 2), beta=-1).argmax(2)
+    near = torch.baddbmm(bias, tokens - mean, centred.transpose(1, 2), beta=-1)
+    return near.argmax(2)
 
 
 def transport_score(tokens: Tensor, codebook: Tensor, temperature: float) -> Tensor:
@@ -137,4 +138,5 @@ def transport_score(tokens: Tensor, codebook: Tensor, temperature: float) -> Ten
     dots = tokens @ codebook.transpose(1, 2)
     norms = tokens.norm(dim=2)[..., None] * codebook.norm(dim=2)[:, None]
     cosine = dots / norms.clamp_min(torch.finfo(dots.dtype).tiny)
-    return 1 - (cosine * torch.softmax(dots / temperature, dim=2)).sum(2)
+    weighted: Tensor = cosine * torch.softmax(dots / temperature, dim=2)
+    return 1 - weighted.sum(2)

@@ -1,5 +1,7 @@
-"""HVQ-Trans: the whole network (Lu et al., "Hierarchical Vector Quantized Transformer for
-Multi-class Unsupervised Anomaly Detection", NeurIPS 2023).
+"""HVQ-Trans: the whole network.
+
+Lu et al., "Hierarchical Vector Quantized Transformer for Multi-class Unsupervised Anomaly
+Detection" (NeurIPS 2023):
 
 frames → backbone features → encoder → codes at every level → decoder → rebuilt features; what
 cannot be rebuilt from a category's prototypes is anomalous.
@@ -7,7 +9,7 @@ cannot be rebuilt from a category's prototypes is anomalous.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from torch.nn import functional as F
 
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone import Backbone, tap_channels
-from hvq_edge.model.codebook import Codebooks, transport_score
+from hvq_edge.model.codebook import Codebooks, Quantised, transport_score
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
 from hvq_edge.settings import GRID_STRIDE, ModelSettings
 
@@ -29,7 +31,7 @@ class Reconstruction(NamedTuple):
     features: Tensor
     """``[batch, tokens, channels]``: features rebuilt from the codes."""
     codes: Tensor
-    """int64 ``[batch, levels, tokens]``; level i quantises encoder output i, the last is the top."""
+    """int64 ``[batch, levels, tokens]``; level i quantises encoder output i, the last the top."""
     transport: Tensor
     """``[batch, tokens]``: transport score of level 0."""
     commitment: Tensor
@@ -179,9 +181,10 @@ class HVQTrans(nn.Module):
             category: int64 ``[batch]``.
         """
         outputs = self.encode(features)
-        top = self.codebooks[-1](outputs[-1], category)
-        lower = []  # level 0 first
-        for level, books in enumerate(self.codebooks[:-1]):
+        *lower_books, top_books = cast("list[Codebooks]", list(self.codebooks))
+        top: Quantised = top_books(outputs[-1], category)
+        lower: list[Quantised] = []  # level 0 first
+        for level, books in enumerate(lower_books):
             tokens = torch.cat([outputs[level], top.codes], dim=2)
             lower.append(books(tokens, category))
             if level == 0:
@@ -197,7 +200,7 @@ class HVQTrans(nn.Module):
         levels = [*lower, top]
         return Reconstruction(
             rebuilt,
-            torch.stack([level.index for level in levels], dim=1),
+            torch.stack([level.indices for level in levels], dim=1),
             transport,
             torch.stack([level.commitment for level in levels]).sum(),
         )
@@ -212,7 +215,8 @@ class HVQTrans(nn.Module):
         both = torch.stack([distance, rebuilt.transport])  # [2, b, l]
         both = (both - self.map_centre[:, category]) / self.map_spread[:, category]
         joined = both[0] + self.settings.transport_weight * both[1]
-        return joined.unflatten(1, (self.settings.grid, self.settings.grid))
+        anomaly_map: Tensor = joined.unflatten(1, (self.settings.grid, self.settings.grid))
+        return anomaly_map
 
     def score(self, anomaly_map: Tensor) -> Tensor:
         """Maximum of the upsampled map averaged over 16x16 windows, ``[batch]``.

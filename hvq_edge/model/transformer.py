@@ -48,7 +48,8 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         # [b, l, w] -> [b, heads, l, w / heads]
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        split: Tensor = x.unflatten(2, (self.heads, -1))
+        return split.transpose(1, 2)
 
 
 class PositionEmbedding(nn.Module):

@@ -6,6 +6,8 @@ start at tokens of their own category's pictures, and unused ones are placed aga
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -56,7 +58,7 @@ def _place(
     training = model.training
     model.eval()
     moved = 0
-    top: Codebooks = model.codebooks[-1]  # type: ignore[assignment]
+    *lower, top = cast("list[Codebooks]", list(model.codebooks))
     for k in range(model.categories):
         own = np.flatnonzero(category == k)
         chosen = torch.randperm(len(own), generator=generator)[:PICTURES_A_CATEGORY].numpy()
@@ -65,7 +67,7 @@ def _place(
         label = torch.full((len(chosen),), k, device=standardised.device)
         moved += _place_level(top, k, outputs[-1], generator, all_codes)
         top_codes = top(outputs[-1], label).codes
-        for level, books in enumerate(model.codebooks[:-1]):
+        for level, books in enumerate(lower):
             tokens = torch.cat([outputs[level], top_codes], dim=2)
             moved += _place_level(books, k, tokens, generator, all_codes)
     model.train(training)

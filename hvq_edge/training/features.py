@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,33 +65,42 @@ def cache_features(
     device = model.feature_mean.device
     shape = (len(pictures), settings.grid**2, model.feature_mean.shape[0])
     qualities = []
-    with atomic_file(path) as temporary, ThreadPoolExecutor(2) as readers:
-        cache = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-        # One batch ahead: pictures decode while the backbone computes.
-        pending = None
-        for start in [*range(0, len(pictures), _BATCH), None]:
-            batch = None if start is None else pictures[start : start + _BATCH]
-            following = batch and [
-                readers.submit(read_frame, data / picture.path, settings.input_side)
-                for picture in batch
-            ]
-            if pending is not None:
-                begin, reads = pending
-                frames = np.stack([read.result() for read in reads])
-                qualities += [measure(frame) for frame in frames]
-                with torch.inference_mode():
-                    features = model.raw_features(torch.from_numpy(frames).to(device))
-                cache[begin : begin + len(frames)] = features.cpu().numpy()
-                on_progress("backbone features", begin + len(frames), len(pictures))
-            pending = (start, following) if following else None
-        cache.flush()
-        del cache
+    # Written, not mapped: a full disk is then an error to report and not a SIGBUS.
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("wb") as file,
+        ThreadPoolExecutor(2) as readers,
+    ):
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f2", "fortran_order": False, "shape": shape}
+        )
+        for start, frames in _frames_ahead(readers, data, pictures, settings.input_side):
+            qualities += [measure(frame) for frame in frames]
+            with torch.inference_mode():
+                features = model.raw_features(torch.from_numpy(frames).to(device))
+            file.write(features.cpu().numpy().astype("<f2").tobytes())
+            on_progress("backbone features", start + len(frames), len(pictures))
     values = [(q.brightness, q.contrast, q.sharpness) for q in qualities]
     write_text(key_path, json.dumps({"key": key, "qualities": values}))
     return np.load(path, mmap_mode="r"), qualities
 
 
-def _read_key(path: Path) -> dict[str, object] | None:
+def _frames_ahead(
+    readers: Executor, data: Path, pictures: Sequence[PictureRecord], side: int
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield (position, frames) of each batch; the next one decodes meanwhile."""
+
+    def submit(start: int) -> list[Future[NDArray[np.uint8]]]:
+        batch = pictures[start : start + _BATCH]
+        return [readers.submit(read_frame, data / picture.path, side) for picture in batch]
+
+    following = submit(0)
+    for start in range(0, len(pictures), _BATCH):
+        reading, following = following, submit(start + _BATCH)
+        yield start, np.stack([read.result() for read in reading])
+
+
+def _read_key(path: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

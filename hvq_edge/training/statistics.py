@@ -1,6 +1,4 @@
-"""Closed-form parts of the model, fitted on good pictures: feature statistics, the category
-classifier and the scale of the anomaly map.
-"""
+"""What is fitted in closed form: feature statistics, category classifier, scale of the map."""
 
 from __future__ import annotations
 

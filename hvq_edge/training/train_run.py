@@ -105,7 +105,8 @@ def continue_run(
     weights = load_backbone_weights(model.backbone, settings.model.backbone, backbone_weights)
     if weights != record.backbone_weights:
         raise RunError(
-            f"this run began with the backbone weights {record.backbone_weights}, these are {weights}.",
+            f"this run began with the backbone weights {record.backbone_weights}, "
+            f"these are {weights}.",
             next_step="give the same file with --backbone-weights",
         )
 

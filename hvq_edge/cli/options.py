@@ -1,0 +1,33 @@
+"""Options that several commands share, defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_RUN = Path("runs/latest")
+
+DataOption = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="Folder of pictures: MVTec layout (train/good, test/...), or good/ beside others.",
+        show_default=False,
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
+BundleOption = Annotated[
+    Path, typer.Option("--bundle", help="Bundle folder that hvq-edge export wrote.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")
+]
+BackendOption = Annotated[
+    str, typer.Option("--backend", help="auto, openvino, onnxruntime or torch.")
+]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="auto, fp32, fp16, int8 or int8-fp16.")
+]

@@ -1,0 +1,98 @@
+"""``hvq-edge train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hvq_edge.cli.console import messages, print_json, progress_bars
+from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+
+
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Folder of pictures; needed unless --resume.", show_default=False
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="paper, edge or tiny.")] = "edge",
+    settings_file: Annotated[
+        Path | None,
+        typer.Option("--settings", help="TOML file with [model] and [training] tables."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The run's folder. Default: runs/<preset>-<date>-<time>."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Default: the preset's.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pictures a step.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Largest rate of the schedule.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="The same seed gives the same split and weights.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="efficientnet_lite0, ..., efficientnet_b4.")
+    ] = None,
+    backbone_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone-weights",
+            help="Local .pth file, or URL ending with -<SHA-256 digits>.pth. Default: published.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run at --out, or runs/latest.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train one model for all categories of a folder of good pictures.
+
+    The run (checkpoint, settings, data split with hashes) is written to --out, and runs/latest
+    points to it. A run that was stopped or killed goes on with --resume.
+    """
+    from hvq_edge.cli.latest import new_run_folder, point_latest
+    from hvq_edge.errors import SettingsError
+    from hvq_edge.settings import load_settings
+    from hvq_edge.training.train_run import continue_run, start_run
+
+    with progress_bars() as bars:
+        if resume:
+            run = out or DEFAULT_RUN
+        elif data is None:
+            raise SettingsError(
+                "no pictures were named.", next_step="give their folder with --data DIR"
+            )
+        else:
+            settings = load_settings(
+                preset,
+                settings_file,
+                model={"backbone": backbone},
+                training={
+                    "epochs": epochs,
+                    "batch_size": batch_size,
+                    "learning_rate": learning_rate,
+                    "seed": seed,
+                },
+            )
+            run = out or new_run_folder(preset)
+            start_run(data, run, settings, backbone_weights=backbone_weights, on_progress=bars)
+        point_latest(run)
+        record = continue_run(
+            run, backbone_weights=backbone_weights, device=device, on_progress=bars
+        )
+    if as_json:
+        print_json({"run": str(run), "categories": record.categories, **record.metrics})
+    else:
+        messages.print(
+            f"Trained {len(record.categories)} categories "
+            f"({', '.join(record.categories)}): {run}\n"
+            f"Next: hvq-edge eval --data {record.data}, or hvq-edge export --int8",
+            markup=False,
+            soft_wrap=True,
+        )

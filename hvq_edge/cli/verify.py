@@ -1,0 +1,103 @@
+"""``hvq-edge verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hvq_edge.cli.console import print_json, progress_bars, results
+from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hvq_edge.export.verify import Verification
+
+
+def verify(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
+    ] = DEFAULT_RUN / "bundle",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Folder with test pictures. Default: the training data's."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="The run it came from. Default: BUNDLE's parent.")
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option("--pictures", min=1, help="Compare at most so many, balanced.")
+    ] = 96,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every graph with the PyTorch model on real pictures, with Polygraphy.
+
+    Ends with exit code 1 when an output, the codes or the decisions are outside their limits.
+    """
+    from hvq_edge.errors import DatasetError, GateFailed
+    from hvq_edge.export.verify import verify_bundle
+    from hvq_edge.run_record import read_run
+
+    run = run or bundle.parent
+    if data is None:
+        recorded = read_run(run).data
+        if recorded is None:
+            raise DatasetError(
+                f"the run {run} has no pictures on record.",
+                next_step="give a folder with test pictures with --data DIR",
+            )
+        data = Path(recorded)
+    with progress_bars() as bars:
+        verification = verify_bundle(bundle, run, data, most_pictures=pictures, on_progress=bars)
+    if as_json:
+        print_json(verification.model_dump(mode="json"))
+    else:
+        results.print(verify_table(verification))
+    if not verification.passed:
+        faults = [
+            f"{precision} on {fault}"
+            for precision, verdict in verification.precisions.items()
+            for fault in verdict.faults
+        ]
+        raise GateFailed(
+            "the bundle differs from the PyTorch model by more than is allowed: "
+            + "; ".join(faults)
+            + ".",
+            next_step=f"see {bundle / 'verify.json'} for the pictures whose decision changed",
+        )
+
+
+def verify_table(verification: Verification) -> Table:
+    """Show each comparison as a row."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"Against PyTorch on {verification.pictures} pictures", title_justify="left"
+    )
+    table.add_column("model")
+    table.add_column("engine")
+    for heading in (
+        "map error",
+        "map correlation",
+        "score error (median, max)",
+        "equal codes (worst level)",
+        "equal category",
+        "decisions changed",
+    ):
+        table.add_column(heading, justify="right")
+    table.add_column("result")
+    for row in verification.comparisons:
+        table.add_row(
+            row.precision,
+            row.runner,
+            f"{row.map_error:.1e}",
+            f"{row.map_correlation:.5f}",
+            f"{row.score_error_median:.2g}, {row.score_error_max:.2g}",
+            f"{min(row.code_agreement):.1%}",
+            f"{row.category_agreement:.1%}",
+            f"{len(row.decisions_changed)} of {row.pictures}",
+            "passed" if row.passed else "FAILED",
+        )
+    return table

@@ -1,0 +1,239 @@
+"""The command line answers: help at once, usage faults with 2, our errors without a traceback."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from hvq_edge.cli import app as command_line
+from hvq_edge.errors import GateFailed, InputError, MissingCapability
+
+COMMANDS = {
+    "train": {"--data", "--preset", "--epochs", "--resume", "--device", "--out", "--settings"},
+    "load": {"--out", "--categories"},
+    "eval": {"--data", "--precision", "--backend"},
+    "export": {"--int8", "--calib", "--category", "--out"},
+    "verify": {"--data"},
+    "stream": {"--bundle", "--camera", "--policy", "--out", "--display", "--no-display"},
+    "demo": set(),
+}
+LIBRARIES = ("cv2", "numpy", "onnx", "onnxruntime", "openvino", "polygraphy", "sklearn", "torch")
+HELP = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hvq_edge", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | HELP,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def loaded_by(*arguments: str) -> list[str]:
+    """Which slow libraries a command line loads."""
+    code = (
+        "import sys, atexit\nfrom hvq_edge.cli.app import main\n"
+        f"watched = {(*LIBRARIES, 'pydantic')!r}\n"
+        "atexit.register(lambda: print('loaded:', *[m for m in watched if m in sys.modules]))\n"
+        f"main({list(arguments)!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | HELP
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+# Help.
+
+
+def test_help_names_every_command_with_what_it_does():
+    done = run("--help")
+    assert done.returncode == 0, done.stderr
+    listed = dict(re.findall(r"^  (\w+)  +(\S.*)$", done.stdout, re.MULTILINE))
+    assert set(listed) >= set(COMMANDS)
+    assert all(len(listed[name]) > 20 for name in COMMANDS), listed
+
+
+def test_help_loads_no_library():
+    assert loaded_by("--help") == []
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_each_command_explains_itself(command):
+    done = run(command, "--help")
+    assert done.returncode == 0, done.stderr
+    usage, _, listed = done.stdout.partition("\nOptions:\n")
+    assert "[[" not in usage, "Typer puts the brackets of optional arguments itself"
+    options = set(re.findall(r"--[a-z0-9-]+", listed))
+    assert options >= COMMANDS[command] | {"--help", "--json"}
+    undescribed = re.findall(r"^  (--\S+)(?: <\S+>| [A-Z]+)?$", listed, re.MULTILINE)
+    assert undescribed == []
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_the_help_of_a_command_loads_no_library(command):
+    assert [name for name in loaded_by(command, "--help") if name in LIBRARIES] == []
+
+
+def test_the_version():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"hvq-edge {version('hvq-edge')}\n")
+
+
+def test_no_arguments_show_the_help():
+    done = run()
+    assert "Usage:" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# Usage faults: exit code 2, said on standard error.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "trian"),
+        (["train", "--epoch-count", "3"], "--epoch-count"),
+        (["train", "--epochs", "many", "--data", "x"], "--epochs"),
+        (["stream"], "--camera"),
+        (["--help-me"], "--help-me"),
+    ],
+)
+def test_a_usage_fault_is_named(arguments, said):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", "{absent}"],
+        ["eval", "{absent}", "--data", "{absent}"],
+        ["export", "{absent}"],
+        ["verify", "{absent}", "--data", "{absent}"],
+        ["load", "{absent}", "--out", "{out}"],
+        ["stream", "--bundle", "{absent}", "--camera", "{absent}"],
+    ],
+)
+def test_a_path_that_is_not_there(arguments, tmp_path):
+    places = {"absent": tmp_path / "no such place é", "out": tmp_path / "out"}
+    if arguments[0] == "train":
+        arguments = [*arguments, "--out", "{out}"]
+    done = run(*(argument.format(**places) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert "no such place é" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists(), "nothing may be left half-written"
+
+
+# Exit codes of DESIGN section 6.
+
+
+@pytest.fixture
+def command(request):
+    """Registers a function as the command ``trial`` of the real application."""
+    application = command_line.app
+    registered = list(application.registered_commands)
+
+    def register(function):
+        application.command("trial")(function)
+
+    yield register
+    application.registered_commands[:] = registered
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(list(arguments))
+    code = caught.value.code
+    return code if isinstance(code, int) else 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (GateFailed("INT8 differs.", next_step="calibrate again"), 1),
+        (InputError("the folder [bold] is empty.", next_step="name another"), 2),
+        (MissingCapability("no camera is connected.", next_step="connect one"), 3),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_each_error_has_its_exit_code(command, capsys, error, code):
+    def trial() -> None:
+        """Fail."""
+        raise error
+
+    command(trial)
+    assert exit_code("trial") == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
+    if code != 130:
+        assert f"Error: {error.cause}\nNext:  {error.next_step}\n" in printed.err
+
+
+def test_a_missing_extra_is_named(command, capsys):
+    """On a device, `hvq-edge train` says what to install."""
+
+    def trial() -> None:
+        """Need PyTorch."""
+        raise ModuleNotFoundError("No module named 'torch'", name="torch.nn")
+
+    command(trial)
+    assert exit_code("trial") == 3
+    printed = capsys.readouterr().err
+    assert "needs torch, which is not installed" in printed
+    assert "pip install 'hvq-edge[train]'" in printed
+
+
+def test_a_missing_module_of_ours_is_not_hidden(command):
+    def trial() -> None:
+        """Break."""
+        raise ModuleNotFoundError("No module named 'hvq_edge.odel'", name="hvq_edge.odel")
+
+    command(trial)
+    with pytest.raises(ModuleNotFoundError):
+        command_line.main(["trial"])
+
+
+def test_a_command_that_works_ends_with_0(command, capsys):
+    def trial() -> None:
+        """Work."""
+        from hvq_edge.cli.console import print_json
+
+        print_json({"a": "é"})
+
+    command(trial)
+    assert exit_code("trial") == 0
+    assert json.loads(capsys.readouterr().out) == {"a": "é"}
+
+
+def test_a_defect_of_ours_is_not_hidden(command):
+    """Only errors with a remedy are put in words; anything else keeps its traceback."""
+
+    def trial() -> None:
+        """Break."""
+        raise ZeroDivisionError
+
+    command(trial)
+    with pytest.raises(ZeroDivisionError):
+        command_line.main(["trial"])
+
+
+def test_a_reader_that_went_away_is_no_failed_gate():
+    """`hvq-edge ... | head -1`: nobody reads on, nothing is wrong with the parts."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "hvq_edge", "--help"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

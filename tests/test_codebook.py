@@ -1,0 +1,105 @@
+"""Codebooks: nearest code, straight-through, moving averages."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hvq_edge.model.codebook import Codebooks, nearest_code, transport_score
+
+
+def random(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(2, 40), st.integers(1, 24), st.floats(0, 300))
+def test_nearest_code_is_the_nearest(seed, codes, width, common_mean):
+    """Also where the codebook has a large common mean, which plain dot products do not survive."""
+    tokens = random(seed, 2, 9, width) + common_mean
+    codebook = random(seed + 1, 2, codes, width) + common_mean
+    found = nearest_code(tokens, codebook)
+    distance = torch.cdist(tokens.double(), codebook.double())
+    chosen = distance.gather(2, found[..., None])[..., 0]
+    # Equal up to rounding: where two codes are as near as float32 can tell, either is right.
+    torch.testing.assert_close(chosen, distance.amin(2), rtol=1e-3, atol=1e-3 * (1 + common_mean))
+
+
+def test_codes_decode_back_to_themselves():
+    books = Codebooks(3, 16, 8).eval()
+    category = torch.tensor([2, 0])
+    found = books(books.codes[category], category)
+    assert torch.equal(found.indices, torch.arange(16).expand(2, -1))
+    assert torch.equal(found.codes, books.codes[category])
+    assert found.commitment == 0
+
+
+def test_gradients_pass_straight_through():
+    books = Codebooks(1, 16, 8).train()
+    tokens = random(0, 1, 5, 8).requires_grad_()
+    found = books(tokens, torch.tensor([0]))
+    weights = random(1, 1, 5, 8)
+    (found.codes * weights).sum().backward()
+    torch.testing.assert_close(tokens.grad, weights)
+
+
+def test_moving_averages_by_hand():
+    """Two pictures of category 1, none of category 0."""
+    books = Codebooks(2, 4, 3, decay=0.9, epsilon=1e-5).train()
+    books.usage.fill_(2.0)
+    books.sums.copy_(books.codes * 2)
+    before = {name: buffer.clone() for name, buffer in books.named_buffers()}
+    tokens = random(3, 2, 6, 3)
+    index = books(tokens, torch.tensor([1, 1])).indices
+
+    for name, buffer in books.named_buffers():
+        assert torch.equal(buffer[0], before[name][0]), f"{name} of the absent category moved"
+    decay = 0.9**2
+    usage, sums = torch.zeros(4), torch.zeros(4, 3)
+    for picture in range(2):
+        for token in range(6):
+            usage[index[picture, token]] += 1 / 2
+            sums[index[picture, token]] += tokens[picture, token] / 2
+    usage = decay * before["usage"][1] + (1 - decay) * usage
+    sums = decay * before["sums"][1] + (1 - decay) * sums
+    smoothed = (usage + 1e-5) / (usage.sum() + 4e-5) * usage.sum()
+    torch.testing.assert_close(books.usage[1], usage)
+    torch.testing.assert_close(books.sums[1], sums)
+    torch.testing.assert_close(books.codes[1], sums / smoothed[:, None])
+
+
+def test_eval_mode_moves_nothing():
+    books = Codebooks(2, 4, 3).eval()
+    before = books.codes.clone()
+    books(random(0, 2, 6, 3), torch.tensor([0, 1]))
+    assert torch.equal(books.codes, before)
+
+
+def test_placed_codes_are_found_and_stay_when_averages_move():
+    books = Codebooks(1, 8, 4).train()
+    target = random(5, 2, 4) + 20
+    books.place(0, torch.tensor([3, 6]), target, torch.tensor(12.0))
+    found = books(target[None].repeat(1, 6, 1), torch.tensor([0]))
+    assert found.indices.unique().tolist() == [3, 6]
+    torch.testing.assert_close(books.codes[0, [3, 6]], target, rtol=1e-3, atol=1e-3)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.floats(1.0, 100.0))
+def test_transport_score_by_its_definition(seed, temperature):
+    tokens, codebook = random(seed, 1, 3, 6), random(seed + 1, 1, 5, 6)
+    expected = torch.zeros(1, 3)
+    for token in range(3):
+        z = tokens[0, token]
+        dots = torch.stack([z @ e for e in codebook[0]])
+        cosine = torch.stack([z @ e / (z.norm() * e.norm()) for e in codebook[0]])
+        expected[0, token] = ((1 - cosine) * torch.softmax(dots / temperature, 0)).sum()
+    score = transport_score(tokens, codebook, temperature)
+    torch.testing.assert_close(score, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_transport_score_of_a_zero_token_is_finite():
+    score = transport_score(torch.zeros(1, 1, 4), random(0, 1, 3, 4), 8.0)
+    assert score.item() == pytest.approx(1.0)

@@ -1,0 +1,93 @@
+"""`hvq_edge.__all__` is the public API: documented, complete, and cheap to import."""
+
+import dataclasses
+import importlib.metadata
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hvq_edge
+
+API_PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+NAMES = {"load_model", "open_engine", "inspect", "Decision", "HvqEdgeError", "__version__"}
+TRAINING_ONLY = {"load_model"}
+
+
+def section_of(name: str) -> str:
+    page = API_PAGE.read_text(encoding="utf-8")
+    match = re.search(rf"^## `hvq_edge\.{name}`$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert match, f"docs/api.md has no section on {name}"
+    return match[1]
+
+
+def first_column(name: str, head: str) -> list[str]:
+    """The names in the table headed ``| head | meaning |`` of a section."""
+    table = section_of(name).partition(f"| {head} | meaning |")[2]
+    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+
+def test_the_public_names_are_these():
+    assert len(hvq_edge.__all__) == len(NAMES)
+    assert set(hvq_edge.__all__) == NAMES
+
+
+def test_the_page_documents_each_name_and_no_other():
+    page = API_PAGE.read_text(encoding="utf-8")
+    documented = re.findall(r"^## `hvq_edge\.(\w+)`$", page, re.MULTILINE)
+    assert sorted(documented) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_each_name_is_there(name):
+    if name in TRAINING_ONLY:
+        pytest.importorskip("torch")
+    value = getattr(hvq_edge, name)
+    assert name in dir(hvq_edge)
+    if name != "__version__":
+        assert inspect.getdoc(value)
+
+
+@pytest.mark.parametrize("name", ["load_model", "open_engine", "inspect"])
+def test_the_page_documents_the_parameters_in_order(name):
+    if name in TRAINING_ONLY:
+        pytest.importorskip("torch")
+    parameters = inspect.signature(getattr(hvq_edge, name)).parameters
+    assert first_column(name, "parameter") == list(parameters)
+
+
+def test_the_page_documents_the_fields_of_a_decision():
+    fields = [field.name for field in dataclasses.fields(hvq_edge.Decision)]
+    assert first_column("Decision", "field") == fields
+
+
+def test_the_version_is_the_installed_one():
+    assert hvq_edge.__version__ == importlib.metadata.version("hvq-edge")
+
+
+def test_a_misspelt_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="inspct"):
+        _ = hvq_edge.inspct  # type: ignore[attr-defined]
+
+
+HEAVY = ("cv2", "numpy", "onnx", "onnxruntime", "openvino", "pydantic", "sklearn", "torch", "typer")
+
+
+def loaded_after(code: str) -> set[str]:
+    code += f"\nimport sys; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded_after("import hvq_edge") == set()
+    assert loaded_after("import hvq_edge; hvq_edge.HvqEdgeError") == set()
+
+
+def test_opening_an_engine_loads_no_training_stack():
+    assert loaded_after("from hvq_edge import open_engine, inspect, Decision").isdisjoint(
+        {"torch", "onnx", "sklearn", "typer"}
+    )
