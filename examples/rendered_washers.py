@@ -1,4 +1,4 @@
-"""Render pictures of steel washers, good and scratched, as a folder to try hvq-edge on.
+"""Render pictures of good and defective washers, as a dataset to try things with.
 
     python examples/rendered_washers.py washers
     hvq-edge train --data washers --preset tiny --out runs/washers

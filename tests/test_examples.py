@@ -14,9 +14,11 @@ pytest.importorskip("onnx")
 from graphs import SIDE, save_bundle
 
 from hvq_edge.bundle import Threshold, write_manifest
+from hvq_edge.data.dataset import find_dataset
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+TAKE_A_BUNDLE = [path for path in EXAMPLES if "import hvq_edge" in path.read_text("utf-8")]
 PUBLIC = {"hvq_edge", "numpy", "cv2", "torch"}
 
 
@@ -62,12 +64,12 @@ def test_there_are_examples():
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_uses_the_public_api_alone(example):
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(example.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(node.module)
+            names.add("numpy" if node.module == "numpy.typing" else node.module)
     assert {name for name in names if name.split(".")[0] not in sys.stdlib_module_names} <= PUBLIC
 
 
@@ -81,7 +83,18 @@ def test_an_example_says_what_it_does(example):
     assert docstring.splitlines()[0] in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_rendered_washers_are_a_dataset_of_pictures_that_differ(tmp_path):
+    done = run("rendered_washers.py", tmp_path / "washers", "--train", 4, "--test", 3)
+    assert done.returncode == 0, done.stderr
+    dataset = find_dataset(tmp_path / "washers")
+    assert dataset.categories == ("washer",)
+    assert len(dataset.train_good()) == 4
+    assert [picture.good for picture in dataset.test()].count(False) == 3
+    contents = {picture.path.read_bytes() for picture in dataset.pictures}
+    assert len(contents) == 10
+
+
+@pytest.mark.parametrize("example", TAKE_A_BUNDLE, ids=lambda path: path.name)
 def test_an_example_names_a_bundle_that_is_not_there(example, tmp_path):
     arguments = [tmp_path / "nowhere"] + [tmp_path] * (example.name != "engine_speed.py")
     done = run(example.name, *arguments)

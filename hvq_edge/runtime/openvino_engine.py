@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -75,7 +75,7 @@ class OpenVinoEngine:
         }
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads
-        core = openvino.Core()
+        core = _core()
         try:
             model = core.read_model(model_file)
             inputs = {_name_of(port, graph_inputs(category_mode)): port for port in model.inputs}
@@ -146,6 +146,19 @@ class OpenVinoEngine:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@cache
+def _core() -> Any:  # noqa: ANN401  # OpenVINO is untyped
+    """Return OpenVINO's core: one for the whole process.
+
+    The CPU plugin of a core gives the calling thread a signal stack, and at its end puts back the
+    one before. Cores that end in another order than last-first leave the thread with memory that
+    is freed already, and the next signal, Ctrl-C included, is a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _shape_of(port: Any) -> list[int | None]:  # noqa: ANN401  # OpenVINO is untyped
