@@ -18,6 +18,7 @@ _BATCH = 4
 
 def learn_thresholds(
     engine: Engine,
+    data: Path,
     pictures: Sequence[Path],
     category: Sequence[str],
     on_progress: ProgressCallback = silent,
@@ -29,7 +30,8 @@ def learn_thresholds(
 
     Args:
         engine: runs the model file whose thresholds these will be.
-        pictures: held-out good pictures.
+        data: what the pictures' paths are relative to.
+        pictures: held-out good pictures, relative to ``data``.
         category: each picture's category, by name.
         on_progress: called after each batch.
 
@@ -40,20 +42,28 @@ def learn_thresholds(
         PictureError: a picture cannot be read.
     """
     info = engine.info
-    scores: dict[str, list[float]] = {name: [] for name in info.categories}
+    scores: dict[str, list[tuple[float, str]]] = {name: [] for name in info.categories}
     for start in range(0, len(pictures), _BATCH):
         batch = pictures[start : start + _BATCH]
-        frames = np.stack([read_frame(path, info.input_side) for path in batch])
+        frames = np.stack([read_frame(data / path, info.input_side) for path in batch])
         given = None
         if info.category_mode == "input":
             names = category[start : start + _BATCH]
             given = np.array([info.categories.index(name) for name in names], np.int32)
         output = engine.run(frames, given)
-        for score, judged_as in zip(output["score"], output["category"], strict=True):
-            scores[info.categories[judged_as]].append(float(score))
+        for path, score, k in zip(batch, output["score"], output["category"], strict=True):
+            scores[info.categories[k]].append((float(score), path.as_posix()))
         on_progress(f"thresholds {info.precision}", start + len(batch), len(pictures))
-    return {
-        name: Threshold(value=max(values), pictures=len(values), rule=RULE)
-        for name, values in scores.items()
-        if values
-    }
+    return {name: _threshold(found) for name, found in scores.items() if found}
+
+
+def _threshold(found: Sequence[tuple[float, str]]) -> Threshold:
+    ordered = sorted(found, reverse=True)
+    return Threshold(
+        value=ordered[0][0],
+        pictures=len(ordered),
+        rule=RULE,
+        highest_picture=ordered[0][1],
+        next_highest=ordered[1][0] if len(ordered) > 1 else None,
+        median=float(np.median([score for score, _ in ordered])),
+    )

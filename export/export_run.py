@@ -24,7 +24,7 @@ from hvq_edge.calibration.int8 import METHOD, quantise
 from hvq_edge.calibration.thresholds import learn_thresholds
 from hvq_edge.data.content import hash_picture
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.splits import check_unchanged, paths_of
+from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, OutputError
 from hvq_edge.export.onnx_graph import export_graph
 from hvq_edge.model.checkpoint import load_run
@@ -169,13 +169,13 @@ def _with_thresholds(
     data: Path,
     on_progress: ProgressCallback,
 ) -> BundleManifest:
-    paths = paths_of(held_out, data)
+    paths = [Path(picture.path) for picture in held_out]
     names = [picture.category for picture in held_out]
     thresholds = {}
     for precision in bundle.manifest.models:
         engine = open_engine(bundle, precision=precision)
         try:
-            thresholds[precision] = learn_thresholds(engine, paths, names, on_progress)
+            thresholds[precision] = learn_thresholds(engine, data, paths, names, on_progress)
         finally:
             engine.close()
     digests = tuple(picture.sha256 for picture in held_out)

@@ -40,6 +40,21 @@ class Threshold(_Strict):
     """Held-out good pictures it was learnt from."""
     rule: str
     """How, in words: a quality manager reads this."""
+    highest_picture: str | None = None
+    """The picture that set it; relative to the training data."""
+    next_highest: float | None = None
+    """Score of the next one below."""
+    median: float | None = None
+
+    @property
+    def set_by_one_picture(self) -> bool:
+        """Whether one picture alone sets it: twice as far from the median as any other.
+
+        Such a picture is often a defective part among the good ones.
+        """
+        if self.next_highest is None or self.median is None:
+            return False
+        return self.value - self.median > 2 * (self.next_highest - self.median)
 
 
 class PictureLimits(_Strict):

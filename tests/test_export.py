@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -17,7 +19,7 @@ from torch.nn import functional as F
 
 from hvq_edge.bundle import open_bundle
 from hvq_edge.calibration.choose_pictures import choose_calibration
-from hvq_edge.calibration.int8 import quantisable_nodes
+from hvq_edge.calibration.int8 import quantisable_nodes, quantise
 from hvq_edge.data.content import hash_picture
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.pictures import read_frame
@@ -141,6 +143,33 @@ def test_int8_graph_follows_the_model(backend, solar_bundle, model, pictures):
     # A batch of sixteen is sixteen pictures.
     assert (together["codes"] == found["codes"]).mean() > 0.99
     assert np.corrcoef(together["map"].ravel(), found["map"].ravel())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("mode", ["input", "one"])
+def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, pictures, model):
+    frames, category = pictures
+    names = ("solar_cell_mono", "solar_cell_poly")
+    int8 = graphs[mode].with_suffix(".int8.onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for i, frame in enumerate(frames[::4]):
+            paths.append(Path(folder) / f"{i}.png")
+            cv2.imwrite(str(paths[-1]), frame[:, :, ::-1])
+        given_ = category[::4] if mode == "input" else None
+        assert quantise(graphs[mode], int8, paths, 224, given_)
+    expected = run_torch(model, frames, category_for(mode, category))
+    for engine in ENGINES.values():
+        opened = engine(
+            int8,
+            precision="int8",
+            input_side=224,
+            categories=names if mode == "input" else names[1:],
+            category_mode=mode,
+        )
+        found = opened.run(frames, category if mode == "input" else None)
+        opened.close()
+        assert (found["codes"] == expected["codes"]).mean() > 0.75
+        assert np.corrcoef(found["map"].ravel(), expected["map"].ravel())[0, 1] > 0.95
 
 
 @st.composite
@@ -320,6 +349,23 @@ def test_bundle_has_thresholds_of_held_out_pictures(solar_bundle, solar_run):
         for name, threshold in manifest.thresholds[precision].items():
             assert threshold.value == pytest.approx(max(scores[name]), rel=1e-3)
             assert threshold.pictures == len(scores[name])
+
+
+def test_a_threshold_that_one_picture_sets_names_it(solar_bundle, solar_run):
+    threshold = open_bundle(solar_bundle).manifest.thresholds["fp32"]["solar_cell_mono"]
+    record = read_run(solar_run)
+    assert threshold.highest_picture in {p.path for p in record.pictures if p.use == "held_out"}
+    assert threshold.next_highest is not None
+    assert threshold.median <= threshold.next_highest <= threshold.value
+
+    def alone(value: float, second: float | None, median: float) -> bool:
+        changes = {"value": value, "next_highest": second, "median": median}
+        return threshold.model_copy(update=changes).set_by_one_picture
+
+    assert alone(13.2, 8.0, 4.0)
+    assert not alone(8.5, 8.0, 4.0)
+    assert not alone(13.2, None, 13.2)
+    assert alone(-1.0, -5.0, -6.0), "scores may be negative"
 
 
 def test_calibration_pictures_are_balanced():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hvq_edge.cli.console import print_json, progress_bars, results
+from hvq_edge.cli.console import messages, print_json, progress_bars, results
 from hvq_edge.cli.options import DEFAULT_RUN, JsonOption, RunArgument
 
 
@@ -62,3 +62,14 @@ def export(
             first = ("", "") if i else (name, size)
             table.add_row(*first, label, f"{threshold.value:.3f}", str(threshold.pictures))
     results.print(table)
+    for precision, learnt in manifest.thresholds.items():
+        for label, threshold in learnt.items():
+            if threshold.set_by_one_picture:
+                messages.print(
+                    f"Look at {threshold.highest_picture}: it alone sets the {precision} threshold "
+                    f"of {label} ({threshold.value:.2f}; the next good picture has "
+                    f"{threshold.next_highest:.2f}). If that part is not good, take it out of the "
+                    "training pictures and train again.",
+                    markup=False,
+                    soft_wrap=True,
+                )
