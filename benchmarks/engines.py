@@ -9,7 +9,7 @@ rounds' own ratios with their 10th and 90th percentile.
 """
 
 import argparse
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 
@@ -35,7 +35,7 @@ def main() -> None:
 
         def opened(target: Path, **choice: str):  # noqa: ANN202
             engine = hvq_edge.open_engine(target, threads=arguments.threads, **choice)
-            return stack.enter_context(closing(engine))
+            return stack.enter_context(engine)
 
         engines = {REFERENCE: opened(arguments.run)}
         for precision in precisions:

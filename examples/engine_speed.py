@@ -7,7 +7,6 @@ in the times.
 """
 
 import argparse
-from contextlib import closing
 from time import perf_counter
 
 import numpy as np
@@ -25,13 +24,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=200, help="frames to time (default: 200)")
     arguments = parser.parse_args()
 
-    engine = hvq_edge.open_engine(
+    with hvq_edge.open_engine(
         arguments.bundle,
         precision=arguments.precision,
         backend=arguments.backend,
         category=arguments.category,
-    )
-    with closing(engine):
+    ) as engine:
         side = engine.info.input_side
         frame = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
         for _ in range(10):  # the first calls set up memory and threads
@@ -41,8 +39,8 @@ def main() -> None:
             start = perf_counter()
             engine.run(frame)
             milliseconds.append((perf_counter() - start) * 1e3)
+        info = engine.info
     median, slow = np.percentile(milliseconds, [50, 99])
-    info = engine.info
     print(f"{info.precision} on {info.backend}, {info.device}")
     print(f"{arguments.frames} frames: median {median:.2f} ms, 99th percentile {slow:.2f} ms")
 

@@ -173,11 +173,8 @@ def _with_thresholds(
     names = [picture.category for picture in held_out]
     thresholds = {}
     for precision in bundle.manifest.models:
-        engine = open_engine(bundle, precision=precision)
-        try:
+        with open_engine(bundle, precision=precision) as engine:
             thresholds[precision] = learn_thresholds(engine, data, paths, names, on_progress)
-        finally:
-            engine.close()
     digests = tuple(picture.sha256 for picture in held_out)
     update = {"thresholds": thresholds, "threshold_pictures": digests}
     return bundle.manifest.model_copy(update=update)

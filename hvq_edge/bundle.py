@@ -153,7 +153,9 @@ class Bundle:
             raise BundleError(
                 f"the bundle {self.path} has no {precision} model; it has "
                 f"{', '.join(self.manifest.models)}.",
-                next_step=f"run hvq-edge export {'--int8' if 'int8' in precision else '--fp16'}",
+                next_step="run hvq-edge export --int8"
+                if precision == "int8"
+                else "use one of these; this version exports fp32 and int8",
             ) from None
         return self.file(name)
 

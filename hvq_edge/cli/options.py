@@ -28,6 +28,4 @@ JsonOption = Annotated[
 BackendOption = Annotated[
     str, typer.Option("--backend", help="auto, openvino, onnxruntime or torch.")
 ]
-PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="auto, fp32, fp16, int8 or int8-fp16.")
-]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, fp32 or int8.")]

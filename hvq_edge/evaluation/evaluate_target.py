@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def evaluate_target(
         title = f"Evaluation of bundle {_short_name(target)}, {precision}"
     _check_writable(folder)
     dataset = find_dataset(data, on_progress)
-    with closing(open_engine(target, precision=precision, backend=backend)) as engine:
+    with open_engine(target, precision=precision, backend=backend) as engine:
         info = engine.info
         evaluations = tuple(
             evaluate(

@@ -6,6 +6,7 @@ Everything downstream of a model (inspector, evaluation, thresholds) sees only t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol, TypedDict
 
 import numpy as np
@@ -67,3 +68,14 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the engine's memory; calling it twice is fine."""
         ...
+
+    def __enter__(self) -> Engine:
+        """Give the engine; it is closed at the end of the ``with`` block."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle import CategoryMode
+from hvq_edge.closing import Closing
 from hvq_edge.errors import BundleError, MissingCapability
 from hvq_edge.runtime.check_frames import (
     check_graph,
@@ -25,7 +25,7 @@ from hvq_edge.runtime.processor import processor_name
 _SEVERITY_ERROR = 3
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Closing):
     """Runs one exported ONNX graph with ONNX Runtime's CPU provider.
 
     Any number of threads may call :meth:`run` at once.
@@ -107,14 +107,3 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Free the session once no :meth:`run` uses it; calling it twice is fine."""
         self._session = None
-
-    def __enter__(self) -> OnnxRuntimeEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, Precision, open_bundle
+from hvq_edge.closing import Closing
 from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.runtime.check_frames import graph_feed
 from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
@@ -108,7 +109,7 @@ def choose(bundle: Bundle, precision: str = AUTO, backend: str = AUTO) -> Choice
     return Choice(chosen, fallback, f"{fallback}: {reason}")
 
 
-class FixedCategoryEngine:
+class FixedCategoryEngine(Closing):
     """An engine with category input that judges every frame as one category.
 
     Args:

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle import CategoryMode
+from hvq_edge.closing import Closing
 from hvq_edge.errors import BundleError, MissingCapability
 from hvq_edge.runtime.check_frames import (
     FRAMES,
@@ -27,7 +27,7 @@ from hvq_edge.runtime.check_frames import (
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Closing):
     """Runs one exported ONNX graph with OpenVINO's CPU plugin, tuned for latency.
 
     Single frames, which is what a camera gives, run through a graph compiled for batch 1: about
@@ -135,17 +135,6 @@ class OpenVinoEngine:
         if self._any_batch is None:
             self._any_batch = self._compile_any_batch().create_infer_request()
         return self._any_batch
-
-    def __enter__(self) -> OpenVinoEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @cache

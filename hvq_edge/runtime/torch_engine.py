@@ -6,12 +6,12 @@ PyTorch is imported when an engine is made, never when this file is.
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.closing import Closing
 from hvq_edge.errors import MissingCapability
 from hvq_edge.runtime.check_frames import (
     check_category,
@@ -23,7 +23,7 @@ from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 from hvq_edge.runtime.processor import processor_name
 
 
-class TorchEngine:
+class TorchEngine(Closing):
     """Runs a training run's model with PyTorch in float32.
 
     Its category mode is ``auto`` where the model has a classifier of its own, else ``input``; in
@@ -110,14 +110,3 @@ class TorchEngine:
     def close(self) -> None:
         """Free the model once no :meth:`run` uses it; calling it twice is fine."""
         self._model = None
-
-    def __enter__(self) -> TorchEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

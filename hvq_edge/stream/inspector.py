@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from types import TracebackType
 
 import numpy as np
 
 from hvq_edge.bundle import Bundle
+from hvq_edge.closing import Closing
 from hvq_edge.data.pictures import fit_picture
 from hvq_edge.errors import PictureError
 from hvq_edge.runtime.engine import Engine
@@ -51,7 +51,7 @@ class Counts:
         return self.passed + self.rejected + self.no_decision
 
 
-class Inspector:
+class Inspector(Closing):
     """Inspects a source with an engine. Iterate it once; it owns neither engine nor sinks.
 
     Args:
@@ -92,17 +92,6 @@ class Inspector:
         self._deadline: float | None = None
         self.latency = LatencyHistogram()
         """Of all decisions, from the frame's arrival on."""
-
-    def __enter__(self) -> Inspector:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[Decision]:
         """Give decisions until the source ends, :meth:`stop`, or an error.

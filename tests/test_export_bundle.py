@@ -1,0 +1,144 @@
+"""The bundle that an export writes: thresholds, calibration pictures, nothing lost on failure."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hvq_edge.bundle import open_bundle
+from hvq_edge.calibration.choose_pictures import choose_calibration
+from hvq_edge.data.content import hash_picture
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.pictures import read_frame
+from hvq_edge.errors import CheckpointError, InputError, OutputError
+from hvq_edge.export.export_run import export_run
+from hvq_edge.export.onnx_graph import export_graph
+from hvq_edge.model import load_run
+from hvq_edge.run_record import PictureRecord, read_run
+from hvq_edge.runtime.open_engine import open_engine
+
+
+def test_bundle_has_thresholds_of_held_out_pictures(solar_bundle, solar_run):
+    bundle = open_bundle(solar_bundle)
+    manifest, record = bundle.manifest, read_run(solar_run)
+    assert manifest.categories == ("solar_cell_mono", "solar_cell_poly")
+    assert manifest.category_mode == "auto"
+    held_out = {p.sha256 for p in record.pictures if p.use == "held_out"}
+    assert set(manifest.threshold_pictures) == held_out
+    assert manifest.calibration is not None
+    calibration = set(manifest.calibration.pictures)
+    assert calibration
+    assert not calibration & held_out
+    data = Path(record.data)
+    for precision in ("fp32", "int8"):
+        engine = open_engine(bundle, precision=precision)
+        scores: dict[str, list[float]] = {name: [] for name in manifest.categories}
+        for picture in record.pictures:
+            if picture.use == "held_out":
+                out = engine.run(read_frame(data / picture.path, 224)[None])
+                scores[manifest.categories[out["category"][0]]].append(float(out["score"][0]))
+        engine.close()
+        for name, threshold in manifest.thresholds[precision].items():
+            assert threshold.value == pytest.approx(max(scores[name]), rel=1e-3)
+            assert threshold.pictures == len(scores[name])
+
+
+def test_a_threshold_that_one_picture_sets_names_it(solar_bundle, solar_run):
+    threshold = open_bundle(solar_bundle).manifest.thresholds["fp32"]["solar_cell_mono"]
+    record = read_run(solar_run)
+    assert threshold.highest_picture in {p.path for p in record.pictures if p.use == "held_out"}
+    assert threshold.next_highest is not None
+    assert threshold.median <= threshold.next_highest <= threshold.value
+
+    def alone(value: float, second: float | None, median: float) -> bool:
+        changes = {"value": value, "next_highest": second, "median": median}
+        return threshold.model_copy(update=changes).set_by_one_picture
+
+    assert alone(13.2, 8.0, 4.0)
+    assert not alone(8.5, 8.0, 4.0)
+    assert not alone(13.2, None, 13.2)
+    assert alone(-1.0, -5.0, -6.0), "scores may be negative"
+
+
+def test_calibration_pictures_are_balanced():
+    pictures = [
+        PictureRecord(path=f"{c}/{i}", category=c, sha256=f"{i:064x}", use=use)
+        for c, count in (("few", 3), ("many", 40), ("some", 12))
+        for i in range(count)
+        for use in ("fit", "held_out")
+    ]
+    chosen = choose_calibration(pictures, 24)
+    assert all(picture.use == "fit" for picture in chosen)
+    counts = [sum(p.category == c for p in chosen) for c in ("few", "many", "some")]
+    assert sum(counts) == 24
+    assert counts[0] == 3
+    assert abs(counts[1] - counts[2]) <= 1
+    assert choose_calibration(pictures[::-1], 24) == chosen
+
+
+def test_one_category_bundle(solar_run, tmp_path):
+    bundle = export_run(solar_run, tmp_path / "one", category="solar_cell_poly")
+    assert bundle.manifest.categories == ("solar_cell_poly",)
+    assert list(bundle.manifest.thresholds["fp32"]) == ["solar_cell_poly"]
+    mono = {p.sha256 for p in read_run(solar_run).pictures if p.category == "solar_cell_mono"}
+    assert not mono & set(bundle.manifest.threshold_pictures)
+
+
+def test_unknown_category(solar_run, tmp_path):
+    with pytest.raises(InputError, match="'gadget'; it has solar_cell_mono, solar_cell_poly"):
+        export_run(solar_run, tmp_path / "out", category="gadget")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(solar_run, tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"dear")
+    with pytest.raises(OutputError, match="is not a bundle"):
+        export_run(solar_run, tmp_path)
+    assert (tmp_path / "holiday.jpg").read_bytes() == b"dear"
+
+
+def test_a_failed_export_keeps_the_bundle_that_was_there(
+    solar_run, solar_bundle, tmp_path, monkeypatch
+):
+    out = Path(shutil.copytree(solar_bundle, tmp_path / "bundle"))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def break_down(_model, path: Path, *_rest) -> None:
+        path.write_bytes(b"half a graph")
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("hvq_edge.export.export_run.export_graph", break_down)
+    with pytest.raises(RuntimeError, match="power cut"):
+        export_run(solar_run, out, category="input")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_own_calibration_pictures(solar_run, solar_cells, tmp_path):
+    own = tmp_path / "own pictures"
+    for name in ("solar_cell_mono", "solar_cell_poly"):
+        some = sorted((solar_cells / name / "train" / "good").iterdir())[:3]
+        (own / name / "good").mkdir(parents=True)
+        for path in some:
+            shutil.copy(path, own / name / "good" / path.name)
+    bundle = export_run(solar_run, tmp_path / "b", int8=True, calibration=own)
+    assert bundle.manifest.calibration is not None
+    assert "--calib" in bundle.manifest.calibration.rule
+    found = find_dataset(own).train_good()
+    assert set(bundle.manifest.calibration.pictures) == {hash_picture(p.path) for p in found}
+
+
+def test_own_calibration_pictures_of_other_parts(solar_run, mvtec_folder, tmp_path):
+    with pytest.raises(InputError, match="no good pictures of solar_cell_mono"):
+        export_run(solar_run, tmp_path / "b", int8=True, calibration=mvtec_folder)
+
+
+def test_a_model_without_classifier_needs_a_category(solar_run, tmp_path):
+    bare = copy.deepcopy(load_run(solar_run)[0])
+    bare.classifier_fitted.fill_(False)
+    with pytest.raises(CheckpointError, match="cannot choose the category"):
+        export_graph(bare, tmp_path / "x.onnx", "auto")
+    export_graph(bare, tmp_path / "x.onnx", "input")
