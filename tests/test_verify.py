@@ -154,3 +154,17 @@ def test_a_flipped_tie_counts_as_a_code_and_not_as_a_map_error():
 def test_float_limits_are_narrower_than_int8s():
     assert LIMITS["fp32"].code_agreement > LIMITS["int8"].code_agreement
     assert LIMITS["fp32"].decisions_changed == 0
+
+
+def test_the_documented_limits_are_the_limits():
+    text = (Path(__file__).parents[1] / "docs" / "verify.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    columns = list(zip(*[[cell.strip() for cell in row[1:]] for row in rows], strict=True))
+    documented = {heading: values for heading, *values in columns}
+
+    def number(cell: str) -> float:
+        return float(cell.removesuffix(" %")) / (100 if cell.endswith("%") else 1)
+
+    for heading, precision in (("float32", "fp32"), ("reduced precision", "int8")):
+        limits = LIMITS[precision].model_dump().values()
+        assert [number(cell) for cell in documented[heading]] == pytest.approx(list(limits))
