@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hvq_edge.atomic import sha256_of
 from hvq_edge.data.content import choose_share
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.splits import LEAST_TO_FIT, check_unchanged, paths_of, split_training
+from hvq_edge.data.splits import LEAST_TO_FIT, check_unchanged, split_training
 from hvq_edge.errors import DatasetError
 
 
@@ -115,32 +115,22 @@ def test_progress_counts_the_pictures(mvtec_folder):
     assert told == [(i, 16) for i in range(1, 17)]
 
 
-def test_paths_of_a_use(mvtec_folder):
-    records = split_training(find_dataset(mvtec_folder), 0.25, seed=0)
-    held_out = paths_of(records, mvtec_folder, "held_out")
-    assert len(held_out) == 4
-    assert set(held_out).isdisjoint(paths_of(records, mvtec_folder, "fit"))
-    assert len(paths_of(records, mvtec_folder)) == 16
-
-
 def test_missing_pictures_are_named_and_counted(mvtec_folder):
     records = split_training(find_dataset(mvtec_folder), 0.25, seed=0)
     check_unchanged(records, mvtec_folder)
     for i in range(5):
         (mvtec_folder / f"bolt/train/good/{i:03}.png").unlink()
-    for check in (paths_of, check_unchanged):
-        with pytest.raises(DatasetError) as caught:
-            check(records, mvtec_folder)
-        assert "5 of 16 are missing (bolt/train/good/000.png" in caught.value.cause
-        assert "004.png" not in caught.value.cause
-        assert caught.value.next_step
+    with pytest.raises(DatasetError) as caught:
+        check_unchanged(records, mvtec_folder)
+    assert "5 of 16 are missing (bolt/train/good/000.png" in caught.value.cause
+    assert "004.png" not in caught.value.cause
+    assert caught.value.next_step
 
 
 def test_a_changed_picture_is_seen(mvtec_folder):
     records = split_training(find_dataset(mvtec_folder), 0.25, seed=0)
     path = mvtec_folder / "tile/train/good/003.png"
     path.write_bytes(path.read_bytes() + b"\0")
-    paths_of(records, mvtec_folder)  # all exist
     with pytest.raises(DatasetError, match=r"1 of 16 are of another content .*003\.png"):
         check_unchanged(records, mvtec_folder)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from hvq_edge.cli.app import main
+from hvq_edge.data.pictures import read_frame
 from hvq_edge.errors import CheckpointError, HvqEdgeError, RunError, SettingsError
 from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.model.safe_load import load_tensors
@@ -69,8 +70,6 @@ def test_a_run_learns_and_tells_categories_apart(mvtec_folder, tmp_path):
     assert read.categories == ("bolt", "tile")
     with torch.inference_mode():
         for path, expected in (("bolt/test/good/000.png", 0), ("tile/test/good/000.png", 1)):
-            from hvq_edge.data.pictures import read_frame
-
             frame = torch.from_numpy(read_frame(mvtec_folder / path, 64)[None])
             out = model(frame)
             assert out["category"].item() == expected

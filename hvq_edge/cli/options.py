@@ -21,7 +21,6 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a tr
 BundleOption = Annotated[
     Path, typer.Option("--bundle", help="Bundle folder that hvq-edge export wrote.")
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")
 ]

@@ -84,7 +84,11 @@ def train(
             start_run(data, run, settings, backbone_weights=backbone_weights, on_progress=bars)
         point_latest(run)
         record = continue_run(
-            run, backbone_weights=backbone_weights, device=device, on_progress=bars
+            run,
+            backbone_weights=backbone_weights,
+            device=device,
+            pictures_checked=not resume,
+            on_progress=bars,
         )
     if as_json:
         print_json({"run": str(run), "categories": record.categories, **record.metrics})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hvq_edge.data.content import choose_share, hash_picture
@@ -10,7 +10,7 @@ from hvq_edge.data.dataset import Dataset
 from hvq_edge.data.folders import Picture
 from hvq_edge.errors import DatasetError
 from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.run_record import PictureRecord, PictureUse
+from hvq_edge.run_record import PictureRecord
 
 LEAST_TO_FIT = 2
 """Pictures a category needs to learn from; one more is held out."""
@@ -58,26 +58,6 @@ def split_training(
         )
         for picture in pictures
     )
-
-
-def paths_of(
-    records: Iterable[PictureRecord], data: Path, use: PictureUse | None = None
-) -> tuple[Path, ...]:
-    """Return the paths of recorded pictures, in the order of the records.
-
-    Args:
-        records: the pictures of a run.
-        data: the folder that the records are relative to.
-        use: only pictures of this use; ``None``: all.
-
-    Raises:
-        DatasetError: one or more of them do not exist.
-    """
-    paths = tuple(data / record.path for record in records if use in (None, record.use))
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise _changed(data, len(paths), missing=missing, different=[])
-    return paths
 
 
 def check_unchanged(

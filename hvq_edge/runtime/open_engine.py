@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, Precision, open_bundle
 from hvq_edge.closing import Closing
 from hvq_edge.errors import InputError, SettingsError
+from hvq_edge.run_record import RECORD_NAME
 from hvq_edge.runtime.check_frames import graph_feed
 from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
 
@@ -22,7 +23,6 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 AUTO = "auto"
 
-RUN_RECORD_NAME = "run.json"
 VERIFY_NAME = "verify.json"
 
 
@@ -76,7 +76,7 @@ def is_run(target: Path | str | Bundle) -> bool:
     if isinstance(target, Bundle):
         return False
     folder = Path(target)
-    return (folder / RUN_RECORD_NAME).is_file() and not (folder / MANIFEST_NAME).is_file()
+    return (folder / RECORD_NAME).is_file() and not (folder / MANIFEST_NAME).is_file()
 
 
 def choose(bundle: Bundle, precision: str = AUTO, backend: str = AUTO) -> Choice:

@@ -52,14 +52,9 @@ class TorchEngine(Closing):
                 next_step="run pip install 'hvq-edge[train]', or use an exported bundle",
             ) from error
         from hvq_edge.model.checkpoint import load_run
+        from hvq_edge.model.device import choose_device
 
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        elif device.startswith("cuda") and not torch.cuda.is_available():
-            raise MissingCapability(
-                f"PyTorch {torch.__version__} finds no CUDA device.",
-                next_step="use device cpu, or install NVIDIA's driver and a CUDA build of PyTorch",
-            )
+        device = choose_device(device)
         if threads is not None:
             torch.set_num_threads(threads)
         # TF32 convolutions are PyTorch's default on NVIDIA GPUs; a reference is full float32.

@@ -13,9 +13,10 @@ import torch
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.quality import learn_limits
 from hvq_edge.data.splits import check_unchanged, split_training
-from hvq_edge.errors import MissingCapability, RunError
+from hvq_edge.errors import RunError
 from hvq_edge.model.backbone_weights import load_backbone_weights
 from hvq_edge.model.checkpoint import save_checkpoint
+from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.run_record import RECORD_NAME, RunRecord, read_run, write_run
@@ -82,6 +83,7 @@ def continue_run(
     *,
     backbone_weights: str | None = None,
     device: str = "auto",
+    pictures_checked: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> RunRecord:
     """Train a begun run to its end; a finished one is returned as it is.
@@ -90,6 +92,7 @@ def continue_run(
         run: folder that :func:`start_run` wrote.
         backbone_weights: as given to :func:`start_run`.
         device: ``auto`` or a torch device.
+        pictures_checked: :func:`start_run` has hashed the pictures a moment ago.
         on_progress: called within every stage.
 
     Raises:
@@ -99,7 +102,8 @@ def continue_run(
     if record.checkpoint_sha256 is not None or record.data is None:
         return record
     data = Path(record.data)
-    check_unchanged(record.pictures, data)
+    if not pictures_checked:
+        check_unchanged(record.pictures, data, on_progress)
     settings = record.settings
     model = _new_model(settings, len(record.categories)).to(choose_device(device))
     weights = load_backbone_weights(model.backbone, settings.model.backbone, backbone_weights)
@@ -146,22 +150,6 @@ def continue_run(
     write_run(run, record)
     (run / STATE_NAME).unlink(missing_ok=True)
     return record
-
-
-def choose_device(device: str) -> str:
-    """Resolve ``auto`` to the fastest device that PyTorch can use here.
-
-    Raises:
-        MissingCapability: a CUDA device was asked for and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise MissingCapability(
-            "PyTorch sees no CUDA device on this machine.",
-            next_step="run with --device cpu, or install a CUDA build of PyTorch and a driver",
-        )
-    return device
 
 
 def _new_model(settings: Settings, categories: int) -> HVQTrans:

@@ -1,0 +1,26 @@
+"""Which device PyTorch runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from hvq_edge.errors import MissingCapability
+
+
+def choose_device(device: str) -> str:
+    """Resolve ``auto`` to the fastest device that PyTorch can use here.
+
+    Args:
+        device: ``auto`` or a torch device.
+
+    Raises:
+        MissingCapability: a CUDA device was asked for and there is none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise MissingCapability(
+            f"PyTorch {torch.__version__} finds no CUDA device.",
+            next_step="use device cpu, or install NVIDIA's driver and a CUDA build of PyTorch",
+        )
+    return device
