@@ -19,6 +19,7 @@ COMMANDS = {
     "export": {"--int8", "--calib", "--category", "--out"},
     "verify": {"--data"},
     "stream": {"--bundle", "--camera", "--policy", "--out", "--display", "--no-display"},
+    "runs": set(),
     "demo": set(),
 }
 LIBRARIES = ("cv2", "numpy", "onnx", "onnxruntime", "openvino", "polygraphy", "sklearn", "torch")
@@ -121,6 +122,7 @@ def test_a_usage_fault_is_named(arguments, said):
         ["export", "{absent}"],
         ["verify", "{absent}", "--data", "{absent}"],
         ["load", "{absent}", "--out", "{out}"],
+        ["runs", "{absent}"],
         ["stream", "--bundle", "{absent}", "--camera", "{absent}"],
     ],
 )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from hvq_edge.data import mvtec
+from hvq_edge.data import mvtec, visa
 from hvq_edge.data import plain_folder as plain_layout
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import DatasetError
@@ -53,7 +53,7 @@ def test_masks_and_pictures_without_each_other_are_noted(mvtec_folder):
     )
     notes = "\n".join(find_dataset(mvtec_folder).notes)
     assert "bolt: 1 of 4 defective pictures have no mask" in notes
-    assert "bolt: 1 masks in ground_truth belong to no picture" in notes
+    assert "bolt: 1 mask belongs to no picture, such as 999_mask.png" in notes
 
 
 def test_one_mvtec_category_is_called_as_its_folder(mvtec_folder, monkeypatch):
@@ -207,6 +207,7 @@ def reserved_name(root):
         (empty_folder, "holds no pictures", mvtec.TREE),
         (only_text, "holds no pictures", plain_layout.TREE),
         (no_good_folder, "no good pictures: 1 picture but no folder called good", mvtec.TREE),
+        (no_good_folder, "no good pictures", visa.TREE),
         (empty_good, "category 'data' has no good pictures", plain_layout.TREE),
         (text_in_good, "category 'data' has no good pictures", plain_layout.TREE),
         (train_without_good, "category 'bolt' has no good pictures", mvtec.TREE),

@@ -7,6 +7,7 @@ mode auto it chooses the category by the strongest colour: bolt red, nut green, 
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from dataclasses import replace
 from io import StringIO
@@ -35,9 +36,15 @@ from hvq_edge.errors import (
 )
 from hvq_edge.evaluation.evaluate import evaluate, ways_of
 from hvq_edge.evaluation.evaluate_target import evaluate_target
-from hvq_edge.evaluation.metrics_file import MetricsFile
-from hvq_edge.evaluation.results import Metrics, mean_metrics
-from hvq_edge.evaluation.table import metrics_table
+from hvq_edge.evaluation.gates import Gate, parse_gates
+from hvq_edge.evaluation.metrics_file import (
+    EvaluationRecord,
+    MetricsFile,
+    PictureRow,
+    read_metrics,
+)
+from hvq_edge.evaluation.results import CategoryMetrics, Metrics, mean_metrics
+from hvq_edge.evaluation.table import COLUMNS, metrics_tables
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import FixedCategoryEngine, open_engine
 
@@ -78,7 +85,11 @@ def data(tmp_path):
 @pytest.fixture
 def run_evaluation(data, tmp_path):
     def run(mode="auto", *, known=None, categories=None, **options):
-        bundle = save_bundle(tmp_path / f"bundle {mode}", mode, categories=categories)
+        folder = tmp_path / f"bundle {mode}"
+        if folder.exists():
+            bundle = open_bundle(folder)
+        else:
+            bundle = save_bundle(folder, mode, categories=categories)
         with closing(open_engine(bundle, backend="onnxruntime")) as engine:
             known = ways_of(engine.info)[0] if known is None else known
             return evaluate(engine, find_dataset(data), known_category=known, **options)
@@ -101,7 +112,11 @@ def test_metrics_by_category_and_their_mean(run_evaluation):
     assert evaluation.mean.image_auroc == pytest.approx((1 + 4 / 6) / 2)
     assert nut.pixel_auroc is None
     assert 0.9 < bolt.pixel_auroc <= 1.0
-    assert evaluation.mean.pixel_auroc == bolt.pixel_auroc
+    for pixel in ("pixel_auroc", "pixel_ap", "pixel_f1", "pixel_aupro"):
+        assert getattr(nut, pixel) is None
+        assert getattr(evaluation.mean, pixel) == getattr(bolt, pixel) > 0.25
+    assert (bolt.regions, bolt.without_mask) == (3, 0)
+    assert (nut.regions, nut.without_mask) == (None, None)
     assert evaluation.mean.category_accuracy == 1.0
     assert bolt.false_rejects is None
 
@@ -131,15 +146,41 @@ def test_the_batch_size_does_not_matter(run_evaluation, data, tmp_path):
 
 def test_pixel_metrics_compare_the_enlarged_map_with_the_mask(run_evaluation, data):
     """A mask moved away from the bright spot must be noticed."""
-    right = metrics_of(run_evaluation("auto"), "bolt").pixel_auroc
+    right = metrics_of(run_evaluation("auto"), "bolt")
     for path in (data / "bolt/ground_truth/bright").iterdir():
         mask = np.zeros((SIDE, SIDE), np.uint8)
         mask[48:, :16] = 255
         path.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
-    bundle = open_bundle(data.parent / "bundle auto")
-    with closing(open_engine(bundle, backend="onnxruntime")) as engine:
-        moved = evaluate(engine, find_dataset(data), known_category=False)
-    assert metrics_of(moved, "bolt").pixel_auroc < 0.6 < right
+    moved = run_evaluation("auto")
+    assert metrics_of(moved, "bolt").pixel_auroc < 0.6 < right.pixel_auroc
+    assert metrics_of(moved, "bolt").pixel_aupro < 0.3 < 0.8 < right.pixel_aupro
+
+
+def test_a_defective_picture_without_mask_counts_for_the_image_metrics_alone(run_evaluation, data):
+    whole = metrics_of(run_evaluation("auto"), "bolt")
+    draw(data / "bolt/test/bright/045.png", "bolt", 200)  # would be false positives without a mask
+    found = metrics_of(run_evaluation("auto"), "bolt")
+    assert (found.defective, found.regions, found.without_mask) == (4, 3, 1)
+    for pixel in ("pixel_auroc", "pixel_ap", "pixel_f1", "pixel_aupro"):
+        assert getattr(found, pixel) == getattr(whole, pixel)
+
+
+def test_an_empty_mask_says_that_all_pixels_are_good(run_evaluation, data):
+    whole = metrics_of(run_evaluation("auto"), "bolt")
+    empty = cv2.imencode(".png", np.zeros((SIDE, SIDE), np.uint8))[1].tobytes()
+    (data / "bolt/ground_truth/bright/050_mask.png").write_bytes(empty)
+    found = metrics_of(run_evaluation("auto"), "bolt")
+    assert (found.defective, found.regions, found.without_mask) == (3, 2, 0)
+    assert found.pixel_auroc < whole.pixel_auroc  # its bright square now counts as good
+
+
+def test_masks_that_cannot_be_read_leave_image_metrics(run_evaluation, data):
+    for path in (data / "bolt/ground_truth/bright").iterdir():
+        path.write_bytes(b"")
+    found = metrics_of(run_evaluation("auto"), "bolt")
+    assert (found.regions, found.without_mask) == (0, 3)
+    assert found.image_auroc == 1.0
+    assert found.pixel_auroc is found.pixel_ap is found.pixel_f1 is found.pixel_aupro is None
 
 
 def test_a_wrongly_chosen_category_is_counted_and_scored_as_chosen(run_evaluation, data):
@@ -192,6 +233,7 @@ def test_unreadable_pictures_and_masks_are_listed_and_left_out(run_evaluation, d
     assert metrics_of(evaluation, "bolt").defective == 2
     assert metrics_of(evaluation, "nut").good == 2
     assert metrics_of(evaluation, "bolt").pixel_auroc is not None
+    assert metrics_of(evaluation, "bolt").without_mask == 1
 
 
 def test_nothing_readable_is_an_error(run_evaluation, data):
@@ -283,24 +325,93 @@ def test_means_leave_out_what_is_not_defined():
     assert mean_metrics([empty]).image_auroc is None
 
 
+def shown(tables, width):
+    console = Console(width=width, file=StringIO())
+    for table in tables:
+        console.print(table)
+    return console.file.getvalue()
+
+
 def test_table_shows_what_is_defined(run_evaluation):
-    table = metrics_table(run_evaluation("auto"))
+    (table,) = metrics_tables(run_evaluation("auto"), 120)
     headings = [column.header for column in table.columns]
     assert headings[:4] == ["category", "good", "defects", "image\nAUROC"]
-    assert "pixel\nAUROC" in headings
+    assert headings[6:10] == ["pixel\nAUROC", "pixel\nAP", "pixel\nF1max", "pixel\nAUPRO"]
     assert "missed" not in headings
     assert list(table.columns[3].cells) == ["100.0", "66.7", "83.3"]
-    pixel = list(table.columns[headings.index("pixel\nAUROC")].cells)
-    assert pixel[1] == "–"
+    bolt, nut, mean = table.columns[9].cells
+    assert nut == "–"
+    assert bolt == mean
 
 
-def test_the_table_loses_nothing_at_80_columns(run_evaluation):
-    console = Console(width=80, file=StringIO())
-    console.print(metrics_table(run_evaluation("auto", thresholds=dict.fromkeys(CATEGORIES, 1.0))))
-    shown = console.file.getvalue()
-    assert "…" not in shown
-    for word in ("bolt", "nut", "mean", "66.7", "AUROC", "rejects", "missed"):
-        assert word in shown
+def test_without_masks_the_table_has_no_pixel_columns(run_evaluation, data):
+    for path in (data / "bolt/ground_truth/bright").iterdir():
+        path.unlink()
+    evaluation = run_evaluation("auto")
+    for width in (60, 120):
+        (table,) = metrics_tables(evaluation, width)
+        assert "pixel" not in "".join(str(column.header) for column in table.columns)
+
+
+@pytest.mark.parametrize(("width", "tables"), [(50, 3), (80, 2), (100, 1), (120, 1)])
+def test_the_table_loses_nothing_at_any_width(run_evaluation, width, tables):
+    evaluation = run_evaluation("auto", thresholds=dict.fromkeys(CATEGORIES, 1.0))
+    found = metrics_tables(evaluation, width)
+    assert len(found) == tables
+    text = shown(found, width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    wide = shown(metrics_tables(evaluation, 500), 500)
+    words = {word for word in wide.split() if word != "–" and not word.startswith("─")}
+    assert words <= set(text.split())
+    assert {"bolt", "nut", "mean", "66.7", "AUROC", "AUPRO", "rejects", "missed"} <= words
+
+
+def test_a_table_of_pixels_leaves_out_categories_without_masks(run_evaluation):
+    evaluation = run_evaluation("auto", thresholds=dict.fromkeys(CATEGORIES, 1.0))
+    _, pixels = metrics_tables(evaluation, 80)
+    assert list(pixels.columns[0].cells) == ["bolt"]
+
+
+# --- gates ---------------------------------------------------------------------------------------
+
+
+def test_gates_are_read():
+    assert parse_gates(["0.9", "pixel_aupro=0.85", "image_f1=1"]) == (
+        Gate("image_auroc", 0.9),
+        Gate("pixel_aupro", 0.85),
+        Gate("image_f1", 1.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("95", "not per cent"),
+        ("-0.1", "share from 0 to 1"),
+        ("nan", "share from 0 to 1"),
+        ("much", "'much' is not a number"),
+        ("aupro=0.9", "no metric 'aupro'"),
+        ("=0.9", "no metric ''"),
+        ("pixel_aupro=", "'' is not a number"),
+        ("threshold=0.5", "no metric 'threshold'"),
+    ],
+)
+def test_gates_that_cannot_be(text, fault):
+    with pytest.raises(SettingsError, match=fault) as caught:
+        parse_gates(["0.9", text])
+    assert "pixel_aupro" in caught.value.next_step
+    assert caught.value.exit_code == 2
+
+
+def test_all_wrong_gates_are_listed():
+    with pytest.raises(SettingsError) as caught:
+        parse_gates(["95", "x=0.1"])
+    assert caught.value.cause.count("--min") == 2
+
+
+def test_every_metric_has_a_heading():
+    assert set(COLUMNS) == set(Metrics.model_fields)
 
 
 # --- files and command ---------------------------------------------------------------------------
@@ -328,7 +439,7 @@ def invoke(*arguments):
 def test_files_of_a_bundle(bundle, data):
     found = evaluate_target(bundle.path, data, precision="fp32", backend="onnxruntime")
     assert found.metrics == bundle.path / "eval-fp32" / "metrics.json"
-    content = MetricsFile.model_validate_json(found.metrics.read_text(encoding="utf-8"))
+    content = read_metrics(found.metrics)
     assert content == found.content
     (only,) = content.evaluations
     assert only.category == "chosen"
@@ -336,7 +447,7 @@ def test_files_of_a_bundle(bundle, data):
     assert only.pictures[0].path.startswith("bolt/test/")
     assert content.precision == "fp32"
     page = found.report.read_text(encoding="utf-8")
-    assert "rejected above 0.31" in page
+    assert "rejected above 0.31, the threshold in use" in page
     assert str(data.name) in page
 
 
@@ -363,14 +474,30 @@ def test_the_gate(bundle, data):
     assert "0.8333" in failed.exception.cause
     assert failed.exception.exit_code == 1
     assert (bundle.path / "eval-fp32/report.html").is_file()  # to see why
-    assert invoke(*arguments, "95").exit_code == 2  # a share, not per cent
+    assert invoke(*arguments, "category_accuracy=1").exit_code == 0  # the limit itself will do
+    both = invoke(*arguments, "0.9", "--min", "pixel_aupro=1", "--min", "pixel_auroc=0.5")
+    assert both.exception.cause.startswith("the mean image AUROC is 0.8333")
+    assert "; the mean pixel AUPRO is" in both.exception.cause
+    assert "pixel AUROC" not in both.exception.cause
+
+
+def test_wrong_gates_are_refused_before_the_work(bundle, data):
+    refused = invoke(bundle.path, "--data", data, "--min", "95")  # a share, not per cent
+    assert isinstance(refused.exception, SettingsError)
+    assert not (bundle.path / "eval-int8").exists()
+    assert not (bundle.path / "eval-fp32").exists()
 
 
 def test_a_gate_without_defects_is_an_error(bundle, data):
     for path in data.glob("*/test/bright/*.png"):
         path.unlink()
-    failed = invoke(bundle.path, "--data", data, "--min", "0.5")
-    assert isinstance(failed.exception, DatasetError)
+    for gate, why in (
+        ("0.5", "both good and defective"),
+        ("pixel_ap=0.5", "no category has masks"),
+    ):
+        failed = invoke(bundle.path, "--data", data, "--min", gate)
+        assert isinstance(failed.exception, DatasetError)
+        assert why in failed.exception.cause
 
 
 def test_a_place_that_cannot_be_written_is_refused_first(bundle, data, tmp_path):
@@ -403,3 +530,83 @@ def test_info_is_that_of_the_engine(bundle, data):
     assert found.info == replace(found.info, backend="onnxruntime", precision="int8")
     assert found.report.parent.name == "eval-int8"
     assert found.evaluations[0].categories[0].threshold is None  # thresholds are fp32's only
+
+
+# --- metrics.json of other versions --------------------------------------------------------------
+
+OLD = """{"format": "hvq-edge-metrics/1", "hvq_edge_version": "0.1.0",
+"created": "2026-11-23T20:54:57+00:00", "target": "/r", "data": "/d", "backend": "torch",
+"precision": "fp32", "device": "cpu", "evaluations": [{"category": "known",
+"mean": {"image_auroc": 0.9, "image_ap": 0.8, "image_f1": 0.7, "pixel_auroc": null,
+"pixel_ap": null, "category_accuracy": null},
+"categories": [{"image_auroc": 0.9, "image_ap": 0.8, "image_f1": 0.7, "pixel_auroc": null,
+"pixel_ap": null, "category_accuracy": null, "category": "bolt", "good": 2, "defective": 1,
+"image_f1_threshold": 0.5, "threshold": null, "false_rejects": null, "missed": null}],
+"pictures": [{"path": "bolt/test/good/0.png", "category": "bolt", "judged_as": "bolt",
+"good": true, "score": 0.25}], "unreadable": {}}]}"""
+"""As 0.1.0 wrote it."""
+
+
+def names_in(value, place=""):
+    """Every key of a JSON document with the keys above it."""
+    if isinstance(value, dict) and not place.endswith("unreadable"):
+        for key, below in value.items():
+            yield f"{place}/{key}"
+            yield from names_in(below, f"{place}/{key}")
+    elif isinstance(value, list):
+        for below in value:
+            yield from names_in(below, place)
+
+
+def test_files_of_0_1_0_can_be_read(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(OLD, encoding="utf-8")
+    found = read_metrics(path).evaluations[0]
+    assert found.mean.image_auroc == 0.9
+    assert found.mean.pixel_aupro is None
+    assert found.categories[0].regions is None
+
+
+def test_readers_of_0_1_0_find_all_they_know(bundle, data):
+    """Who read the file by its keys still can."""
+    found = evaluate_target(bundle.path, data, precision="fp32", backend="onnxruntime")
+    now = set(names_in(json.loads(found.metrics.read_text(encoding="utf-8"))))
+    assert set(names_in(json.loads(OLD))) <= now
+
+
+def test_files_of_later_versions_can_be_read(tmp_path):
+    later = json.loads(OLD)
+    later["operator"] = "Ada"
+    later["evaluations"][0]["mean"]["pixel_spro"] = 0.5
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(later), encoding="utf-8")
+    assert read_metrics(path) == MetricsFile.model_validate_json(OLD)
+
+
+@pytest.mark.parametrize(
+    "content", [OLD.replace("metrics/1", "metrics/2"), "{}", "no JSON", "\xff", OLD[:-30]]
+)
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "metrics.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match="not a file of metrics"):
+        read_metrics(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_metrics(tmp_path / "missing.json")
+
+
+METRICS_PAGE = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "model", [MetricsFile, EvaluationRecord, PictureRow, Metrics, CategoryMetrics]
+)
+def test_the_page_about_metrics_has_every_field(model):
+    for field in model.model_fields:
+        assert f"| `{field}` |" in METRICS_PAGE, f"docs/metrics.md should say what {field} is"
+
+
+def test_the_page_about_metrics_has_no_field_of_its_own():
+    models = (MetricsFile, EvaluationRecord, PictureRow, Metrics, CategoryMetrics)
+    known = {field for model in models for field in model.model_fields}
+    assert set(re.findall(r"^\| `(\w+)` \|", METRICS_PAGE, re.MULTILINE)) == known

@@ -1,4 +1,4 @@
-"""Metrics of scores and of pixels, against definitions written out."""
+"""Metrics of scores, against definitions written out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hypothesis.extra.numpy import arrays
 
 from hvq_edge.errors import InputError, MissingCapability
 from hvq_edge.evaluation.metrics import auroc, average_precision, best_f1, roc_curve
-from hvq_edge.evaluation.pixel_tally import PixelTally
 
 quick = settings(deadline=None, max_examples=60)  # the first example imports scikit-learn
 
@@ -92,6 +91,16 @@ def test_counts_stand_for_repetition(data):
     repeated = np.repeat(scores, counts), np.repeat(labels, counts)
     assert auroc(scores, labels, counts) == pytest.approx(auroc(*repeated))
     assert average_precision(scores, labels, counts) == pytest.approx(average_precision(*repeated))
+    assert best_f1(scores, labels, counts).f1 == pytest.approx(best_f1(*repeated).f1)
+    assert best_f1(scores, labels, counts).threshold == best_f1(*repeated).threshold
+
+
+def test_what_is_counted_zero_times_is_not_there():
+    scores, labels = np.array([0.1, 0.2, 0.3, 0.9]), np.array([False, True, False, False])
+    counts = np.array([1, 1, 1, 0])
+    for metric in (auroc, average_precision, best_f1):
+        assert metric(scores, labels, counts) == metric(scores[:3], labels[:3])
+        assert metric(scores, labels, np.array([1, 0, 1, 1])) is None
 
 
 @quick
@@ -139,44 +148,3 @@ class TestArguments:
 def test_negative_counts_are_refused():
     with pytest.raises(InputError, match="counts"):
         auroc(np.zeros(2), np.array([False, True]), np.array([1, -1]))
-
-
-@settings(deadline=None, max_examples=15)
-@given(st.integers(0, 2**32 - 1), st.floats(0.0, 3.0), st.sampled_from([1e-3, 1.0, 1e5]))
-def test_the_tally_equals_all_pixels_at_once(seed, gap, scale):
-    random = np.random.default_rng(seed)
-    masks = random.random((3, 16, 16)) < 0.1
-    maps = ((random.normal(size=masks.shape) + gap * masks) * scale).astype(np.float32)
-    assume(masks.any() and not masks.all())
-    tally = PixelTally()
-    for one_map, mask in zip(maps, masks, strict=True):
-        tally.add(one_map, mask)
-    assert tally.auroc() == pytest.approx(auroc(maps.ravel(), masks.ravel()), abs=1e-3)
-    assert tally.average_precision() == pytest.approx(
-        average_precision(maps.ravel(), masks.ravel()), abs=1e-2
-    )
-
-
-def test_the_tally_orders_negative_zero_and_positive():
-    tally = PixelTally()
-    scores = np.array([-1e30, -2.0, -1.0, -1e-30, 0.0, 1e-30, 1.0, 2.0, 1e30])
-    tally.add(scores, np.arange(9) >= 4)
-    assert tally.auroc() == 1.0
-    same = PixelTally()
-    same.add(np.array([0.0, -0.0]), np.array([True, False]))
-    assert same.auroc() == 0.5
-
-
-def test_the_tally_without_defects_has_no_value():
-    tally = PixelTally()
-    assert tally.auroc() is None
-    tally.add(np.zeros((4, 4)), np.zeros((4, 4), bool))
-    assert tally.auroc() is None
-    assert tally.average_precision() is None
-
-
-def test_the_tally_refuses_what_does_not_fit():
-    with pytest.raises(InputError, match="does not fit"):
-        PixelTally().add(np.zeros((4, 4)), np.zeros((4, 5), bool))
-    with pytest.raises(InputError, match="not finite"):
-        PixelTally().add(np.array([np.nan]), np.array([True]))

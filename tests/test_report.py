@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 
 from hvq_edge.data.dataset import Picture
 from hvq_edge.errors import MissingCapability, OutputError
-from hvq_edge.evaluation.charts import roc_points, round_steps, score_histogram
+from hvq_edge.evaluation.charts import roc_mark, roc_points, round_steps, score_histogram
+from hvq_edge.evaluation.operating_point import decisions_at, decisions_from, operating_point
+from hvq_edge.evaluation.picture_result import PictureResult
+from hvq_edge.evaluation.pixel_tally import PixelTally
 from hvq_edge.evaluation.report import render_report, write_report
 from hvq_edge.evaluation.results import (
     Evaluation,
-    PictureResult,
     Unreadable,
     category_metrics,
     mean_metrics,
@@ -65,13 +67,14 @@ def make_evaluation(folder: Path, names=("bolt", "nut"), *, known=True, threshol
         unreadable=(),
         categories=tuple(metrics),
         mean=mean_metrics(metrics),
+        thresholds=thresholds or {},
     )
 
 
 class Page(HTMLParser):
     """Collects tags and text; notices tags that are not closed in order."""
 
-    VOID = frozenset({"meta", "img", "line", "rect", "polyline", "br"})
+    VOID = frozenset({"meta", "img", "line", "rect", "polyline", "circle", "br"})
 
     def __init__(self, text):
         super().__init__()
@@ -105,7 +108,7 @@ def test_the_page_stands_alone(tmp_path):
     assert not names & {"script", "link", "iframe", "object", "video"}
     assert not re.search(r"https?://|url\(|@import", text)
     images = page.all("img")
-    assert len(images) == 2 * 2 * 8  # two categories; three good, five defective; picture and heat
+    assert len(images) == 2 * 2 * 10  # two categories; five good, five defective; picture and heat
     for image in images:
         kind, data = image["src"].split(",")
         assert kind == "data:image/jpeg;base64"
@@ -122,7 +125,52 @@ def test_the_page_shows_the_numbers(tmp_path):
         assert shown in words
     assert evaluation.categories[0].image_auroc == pytest.approx(22 / 25)
     assert "good 4.0.png" in words
-    assert "good 1.0.png" not in words
+    assert "3 of 5 good pictures rejected" not in words
+    assert "1 of 5 good pictures rejected, 1 of 5 defective pictures missed" in words  # bolt
+    assert words.count("false reject") >= 1
+
+
+def test_what_is_on_the_wrong_side_is_marked(tmp_path):
+    evaluation = make_evaluation(tmp_path, ("bolt",), thresholds={"bolt": 3.2})
+    words = " ".join(" ".join(Page(render_report([evaluation], title="R", facts={})).text).split())
+    assert "good/good 4.0.png · false reject" in words
+    assert "dent & scratch/bad 2.5.png · missed" in words
+    assert words.count("· false reject") == words.count("· missed") == 1
+
+
+def test_without_a_threshold_the_best_f1_is_drawn_and_said_to_be_that(tmp_path):
+    evaluation = make_evaluation(tmp_path, ("bolt",))
+    page = Page(render_report([evaluation], title="Report", facts={}))
+    words = " ".join(" ".join(page.text).split())
+    assert "best F1 on these pictures, at 2.5; no threshold is in use" in words
+    assert (
+        "At the best F1: 2 of 5 good pictures rejected, 0 of 5 defective pictures missed" in words
+    )
+    (line,) = [one for one in page.all("line") if "threshold" in one.get("class", "")]
+    (dot,) = page.all("circle")
+    assert line["class"] == "threshold best"
+    assert dot["class"] == "mark best"
+    x, y = 36 + 150 * 2 / 5, 10.0  # 2 of 5 good rejected, all defects found
+    assert (float(dot["cx"]), float(dot["cy"])) == (x, y)
+
+
+def test_pixel_metrics_and_pictures_without_mask_are_told(tmp_path):
+    results = make_results(tmp_path, "bolt")
+    tally = PixelTally()
+    tally.add(np.eye(4), np.eye(4) > 0)
+    metrics = category_metrics(
+        "bolt", results, tally, known_category=True, thresholds={}, without_mask=2
+    )
+    evaluation = Evaluation(tmp_path, True, tuple(results), (), (metrics,), mean_metrics([metrics]))
+    words = " ".join(" ".join(Page(render_report([evaluation], title="R", facts={})).text).split())
+    assert "100.0 % mean pixel AUPRO" in words
+    assert "pixel F1max 100.0" in words
+    assert "defect regions 1" in words
+    assert "leave out 2 defective pictures without a readable mask" in words
+    without = make_evaluation(tmp_path, ("bolt",))
+    words = " ".join(Page(render_report([without], title="R", facts={})).text)
+    assert "mean pixel" not in words
+    assert "readable mask" not in words
 
 
 def test_charts_follow_the_last_evaluation_and_tables_show_all(tmp_path):
@@ -181,7 +229,7 @@ def test_a_picture_that_is_gone_is_left_out(tmp_path):
     evaluation = make_evaluation(tmp_path, ("bolt",))
     (tmp_path / "bolt/good 4.0.png").unlink()
     page = Page(render_report([evaluation], title="Report", facts={}))
-    assert len(page.all("img")) == 2 * 7
+    assert len(page.all("img")) == 2 * 9
 
 
 def test_writing(tmp_path, monkeypatch):
@@ -200,7 +248,15 @@ def test_writing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("count", "sizes"), [(1, [1, 1]), (2, [2, 2]), (4, [3, 3, 1]), (5, [3, 3, 2]), (9, [3, 3, 3])]
+    ("count", "sizes"),
+    [
+        (1, [1, 1]),
+        (2, [2, 2]),
+        (4, [3, 3, 1, 1]),
+        (5, [3, 3, 2, 2]),
+        (6, [3, 3, 3, 3]),
+        (9, [3, 3, 3, 3]),
+    ],
 )
 def test_examples_are_extreme_and_never_twice(tmp_path, count, sizes):
     groups = list(examples_of(make_results(tmp_path, "bolt", count)).values())
@@ -210,7 +266,8 @@ def test_examples_are_extreme_and_never_twice(tmp_path, count, sizes):
     assert groups[0][0].score == count - 1  # the good one nearest to a reject first
     assert groups[1][0].score == 2.5  # the defect nearest to being missed first
     if len(groups) > 2:
-        assert groups[2][0].score == count + 1.5
+        assert groups[2][0].score == count + 1.5  # the clearest defect first
+        assert groups[3][0].score == 0.0  # the clearest good one first
 
 
 def test_thumbnails_shrink_to_the_budget(tmp_path):
@@ -254,13 +311,20 @@ def test_histogram_bars_stay_in_the_plot_and_count_everything(data, threshold):
         for good, score in data
     ]
     chart = score_histogram(results, threshold)
-    bars = chart.good + chart.defective
-    tallest = max(bar.height for bar in bars)
-    assert tallest == pytest.approx(150)
-    for bar in bars:
+    for bar in chart.good + chart.defective:
         assert bar.x >= 36 - 1e-6
         assert bar.x + bar.width <= 36 + 380 + 1e-6
-        assert bar.y + bar.height == pytest.approx(160)
+    assert all(bar.y + bar.height == pytest.approx(chart.axis) for bar in chart.good)
+    assert all(bar.y == chart.axis for bar in chart.defective)
+    highest = min((bar.y for bar in chart.good), default=chart.axis)
+    lowest = max((bar.y + bar.height for bar in chart.defective), default=chart.axis)
+    assert (highest, lowest) == (pytest.approx(10), pytest.approx(160))
+    # One picture has one height, on both sides, and every bar is so many pictures high.
+    unit = sum(bar.height for bar in chart.good + chart.defective) / len(data)
+    for bars, kind in ((chart.good, True), (chart.defective, False)):
+        pictures = [bar.height / unit for bar in bars]
+        assert pictures == pytest.approx([max(round(number), 1) for number in pictures])
+        assert sum(pictures) == pytest.approx(sum(good is kind for good, _ in data))
     assert bool(chart.good) == any(good for good, _ in data)
     assert bool(chart.defective) == any(not good for good, _ in data)
     assert (chart.threshold is None) == (threshold is None)
@@ -271,6 +335,35 @@ def test_roc_runs_from_corner_to_corner(tmp_path):
     points = roc_points(make_results(tmp_path, "bolt")).split()
     assert points[0] == "36.0,160.0"
     assert points[-1] == "186.0,10.0"
+
+
+def test_the_mark_lies_where_the_decisions_are(tmp_path):
+    results = make_results(tmp_path, "bolt")
+    mark = roc_mark(decisions_at(results, {"bolt": 3.0}))  # above it: 1 of 5 good, 4 of 5 defects
+    assert (mark.x, mark.y) == (pytest.approx(36 + 150 / 5), pytest.approx(10 + 150 / 5))
+    only_good = [result for result in results if result.picture.good]
+    assert roc_mark(decisions_at(only_good, {"bolt": 3.0})) is None
+    assert roc_mark(None) is None
+
+
+def test_decisions_are_above_a_threshold_or_from_a_score_on(tmp_path):
+    results = make_results(tmp_path, "bolt")  # good 0 to 4, defective 2.5 to 6.5
+    above, from_it = decisions_at(results, {"bolt": 4.0}), decisions_from(results, 4.0)
+    assert (above.false_rejects, above.missed) == (0, 2)
+    assert (from_it.false_rejects, from_it.missed) == (1, 2)
+    wrong = [result.score for result in results if from_it.wrong(result)]
+    assert wrong == [4.0, 2.5, 3.5]
+
+
+def test_a_picture_is_held_against_the_category_it_was_judged_as(tmp_path):
+    first, *rest = make_results(tmp_path, "bolt")
+    strayed = [PictureResult(first.picture, "nut", first.score, first.map), *rest]
+    assert decisions_at(strayed, {"bolt": 9.0}) is None
+    assert decisions_at(strayed, {"bolt": 9.0, "nut": -1.0}).false_rejects == 1
+    point = operating_point("bolt", strayed, {"bolt": 9.0}, 2.5)
+    assert (point.threshold, point.in_use, point.decisions) == (9.0, True, None)
+    assert not operating_point("bolt", strayed, {"nut": 1.0}, 2.5).in_use
+    assert operating_point("bolt", strayed, {}, None) is None
 
 
 @pytest.mark.parametrize(

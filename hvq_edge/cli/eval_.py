@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from hvq_edge.cli.options import (
     PrecisionOption,
 )
 
-if TYPE_CHECKING:
-    from hvq_edge.evaluation.evaluate_target import TargetEvaluation
-
 
 def evaluate(
     data: DataOption,
@@ -29,12 +26,12 @@ def evaluate(
     precision: PrecisionOption = "auto",
     backend: BackendOption = "auto",
     minimum: Annotated[
-        float | None,
+        list[str] | None,
         typer.Option(
             "--min",
-            min=0.0,
-            max=1.0,
-            help="Exit with 1 if a mean image AUROC is below this, for example 0.95.",
+            metavar="[METRIC=]SHARE",
+            help="Exit with 1 if a mean is below this: 0.95 (of the image AUROC), or "
+            "pixel_aupro=0.9 for any metric of metrics.json. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -51,8 +48,10 @@ def evaluate(
 ) -> None:
     """Measure how well a run or a bundle tells defective pictures from good ones."""
     from hvq_edge.evaluation.evaluate_target import evaluate_target
-    from hvq_edge.evaluation.table import metrics_table
+    from hvq_edge.evaluation.gates import hold_gates, parse_gates
+    from hvq_edge.evaluation.table import metrics_tables
 
+    gates = parse_gates(minimum or ())
     with progress_bars() as on_progress:
         found = evaluate_target(
             target, data, precision=precision, backend=backend, out=out, on_progress=on_progress
@@ -73,35 +72,9 @@ def evaluate(
             soft_wrap=True,
         )
         for evaluation in found.evaluations:
-            results.print()
-            results.print(metrics_table(evaluation, wide=results.width >= 100))
+            for table in metrics_tables(evaluation, results.width):
+                results.print()
+                results.print(table)
         results.print(f"\nReport:  {found.report}", markup=False, soft_wrap=True)
         results.print(f"Metrics: {found.metrics}", markup=False, soft_wrap=True)
-    if minimum is not None:
-        _hold(found, minimum)
-
-
-def _hold(found: TargetEvaluation, minimum: float) -> None:
-    """Compare every mean image AUROC with the limit.
-
-    Raises:
-        GateFailed: one is below it.
-        DatasetError: there is none.
-    """
-    from hvq_edge.errors import DatasetError, GateFailed
-    from hvq_edge.evaluation.table import way_in_words
-
-    for evaluation in found.evaluations:
-        mean = evaluation.mean.image_auroc
-        if mean is None:
-            raise DatasetError(
-                f"{evaluation.data} has no category with both good and defective test pictures, so "
-                "there is no image AUROC to compare with --min.",
-                next_step="add the missing test pictures, or leave --min out",
-            )
-        if mean < minimum:
-            raise GateFailed(
-                f"the mean image AUROC is {mean:.4f} ({way_in_words(evaluation)}), below "
-                f"{minimum:g}.",
-                next_step=f"look at the worst pictures in {found.report}",
-            )
+    hold_gates(found.evaluations, gates, next_step=f"look at the worst pictures in {found.report}")

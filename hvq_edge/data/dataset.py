@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hvq_edge.data import mvtec, plain_folder
+from hvq_edge.data import mvtec, plain_folder, visa
 from hvq_edge.data.folders import GOOD, Picture, is_folder, list_folders, list_pictures
 from hvq_edge.errors import DatasetError
 from hvq_edge.progress import ProgressCallback, silent
 
 __all__ = ["RESERVED_CATEGORIES", "Dataset", "Layout", "Picture", "find_dataset"]
 
-Layout = Literal["mvtec", "plain"]
+Layout = Literal["mvtec", "plain", "visa"]
 
 RESERVED_CATEGORIES = frozenset({"auto", "input"})
 """Words that ``--category`` takes beside the categories' names."""
@@ -30,6 +30,8 @@ class Dataset:
     """By category, then training before test, then as the layout lists them."""
     notes: tuple[str, ...] = ()
     """What looked odd but did not stop the work, one sentence each, for the user to see."""
+    unused_masks: tuple[tuple[str, Path], ...] = ()
+    """Category and path of every mask that belongs to no picture."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -57,7 +59,8 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
 
     Known are the MVTec layout (:data:`hvq_edge.data.mvtec.TREE`) and the plain one
     (:data:`hvq_edge.data.plain_folder.TREE`), each with many categories below ``root`` or with
-    ``root`` itself as the one category, called as the folder is.
+    ``root`` itself as the one category, called as the folder is; and VisA as it was unpacked
+    (:data:`hvq_edge.data.visa.TREE`).
 
     Args:
         root: the folder.
@@ -65,12 +68,14 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
 
     Raises:
         DatasetError: no folder there, no known layout, a category without good pictures or with a
-            reserved name, or two layouts side by side.
+            reserved name, two layouts side by side, or a wrong table of a VisA folder.
         PictureError: a picture that must be hashed cannot be read.
     """
     _check_folder(root)
     folders = [root] if _has_layout(root) else list_folders(root)
     categories = [folder for folder in folders if _has_layout(folder)]
+    if visa.is_dataset(root):
+        return _visa_dataset(root, categories)
     for folder in (root, *folders):
         if folder not in categories and is_folder(folder / "train"):
             raise _incomplete(folder)
@@ -78,6 +83,7 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
         raise _no_layout(root)
     layout = _common_layout(categories)
     pictures: list[Picture] = []
+    unused: list[tuple[str, Path]] = []
     notes = [
         f"{folder.name} is not a category: it has no folder of good pictures; ignored."
         for folder in folders
@@ -85,7 +91,7 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
     ]
     for folder in categories:
         name = folder.resolve().name
-        _check_name(name, folder)
+        _check_name(name, f"rename the folder {folder}")
         content = (
             mvtec.read_category(folder, name)
             if layout == "mvtec"
@@ -93,7 +99,28 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
         )
         pictures += content.pictures
         notes += content.notes
-    return Dataset(root, layout, tuple(pictures), tuple(notes))
+        unused += [(name, mask) for mask in content.unused_masks]
+    return Dataset(root, layout, tuple(pictures), tuple(notes), tuple(unused))
+
+
+def _visa_dataset(root: Path, others: Sequence[Path]) -> Dataset:
+    table = root / visa.SPLIT_FOLDER / visa.SPLIT_FILE
+    if others:
+        raise DatasetError(
+            f"two layouts lie side by side: {root} has {visa.SPLIT_FOLDER}, as VisA has, and "
+            f"{others[0]} is a category in another layout.",
+            next_step=f"move one of the two away; the layout of VisA is\n{visa.TREE}",
+        )
+    contents = visa.read_dataset(root)
+    for name in contents:
+        _check_name(name, f"give it another name in {table}")
+    return Dataset(
+        root,
+        "visa",
+        tuple(picture for content in contents.values() for picture in content.pictures),
+        tuple(note for content in contents.values() for note in content.notes),
+        tuple((name, mask) for name in contents for mask in contents[name].unused_masks),
+    )
 
 
 def _has_layout(folder: Path) -> bool:
@@ -126,12 +153,12 @@ def _check_folder(root: Path) -> None:
     )
 
 
-def _check_name(name: str, folder: Path) -> None:
+def _check_name(name: str, remedy: str) -> None:
     if name.lower() in RESERVED_CATEGORIES:
         raise DatasetError(
             f"a category cannot be called {name!r}: --category {name.lower()} means something "
             "else.",
-            next_step=f"rename the folder {folder}",
+            next_step=remedy,
         )
 
 
@@ -144,15 +171,30 @@ def _incomplete(folder: Path) -> DatasetError:
 
 
 def _no_layout(root: Path) -> DatasetError:
-    layouts = f"arrange them as one of\n{mvtec.TREE}\n\n{plain_folder.TREE}"
+    layouts = f"arrange them as one of\n{mvtec.TREE}\n\n{plain_folder.TREE}\n\n{visa.TREE}"
+    if visa.is_object(root):
+        return DatasetError(
+            f"{root} is one object of VisA, without the table that splits its pictures.",
+            next_step=f"give the folder that holds {visa.SPLIT_FOLDER} with --data; {layouts}",
+        )
     count = len(list_pictures(root).pictures)
     if not count:
         return DatasetError(
             f"the folder {root} holds no pictures.",
             next_step=f"give another folder with --data, or fill it; {layouts}",
         )
+    inner = [folder for folder in list_folders(root) if _holds_dataset(folder)]
+    if inner:
+        return DatasetError(
+            f"{root} is not a dataset, but holds one: {inner[0]}.",
+            next_step=f"give {inner[0]} with --data",
+        )
     return DatasetError(
         f"the folder {root} has no good pictures: {count} picture{'s' if count > 1 else ''} but "
         "no folder called good.",
         next_step=layouts,
     )
+
+
+def _holds_dataset(folder: Path) -> bool:
+    return visa.is_dataset(folder) or any(_has_layout(inner) for inner in list_folders(folder))

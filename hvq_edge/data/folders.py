@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -43,6 +43,8 @@ class CategoryContent:
     pictures: tuple[Picture, ...]
     notes: tuple[str, ...]
     """What looks odd but does not stop the work, one sentence each."""
+    unused_masks: tuple[Path, ...] = ()
+    """Masks that belong to no picture."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +115,24 @@ def find_mask(category: Path, defect: str, picture: Path) -> Path | None:
     return None
 
 
-def mask_notes(category: Path, name: str, pictures: Iterable[Picture]) -> list[str]:
+def unused_masks(folder: Path, used: Iterable[Path | None]) -> tuple[Path, ...]:
+    """Return the masks in ``folder`` and below that are not among those used, sorted."""
+    if not is_folder(folder):
+        return ()
+    known = set(used)
+    return tuple(mask for mask in list_pictures(folder).pictures if mask not in known)
+
+
+def mask_notes(name: str, pictures: Iterable[Picture], unused: Sequence[Path]) -> list[str]:
     """Note masks and defective pictures without each other, where the category has masks."""
-    masks = category / MASK_FOLDER
-    if not is_folder(masks):
-        return []
     defective = [picture for picture in pictures if not picture.good]
-    used = {picture.mask for picture in defective if picture.mask is not None}
     without = sum(picture.mask is None for picture in defective)
-    unused = sum(mask not in used for mask in list_pictures(masks).pictures)
     notes = []
-    if without:
+    if without and (unused or without < len(defective)):
         notes.append(f"{name}: {without} of {len(defective)} defective pictures have no mask.")
     if unused:
-        notes.append(f"{name}: {unused} masks in {MASK_FOLDER} belong to no picture; ignored.")
+        masks = "1 mask belongs" if len(unused) == 1 else f"{len(unused)} masks belong"
+        notes.append(f"{name}: {masks} to no picture, such as {unused[0].name}; ignored.")
     return notes
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hvq_edge.data.folders import (
     GOOD,
+    MASK_FOLDER,
     CategoryContent,
     Listing,
     Picture,
@@ -15,6 +16,7 @@ from hvq_edge.data.folders import (
     list_pictures,
     mask_notes,
     suffix_notes,
+    unused_masks,
 )
 from hvq_edge.errors import DatasetError
 
@@ -61,8 +63,9 @@ def read_category(folder: Path, name: str) -> CategoryContent:
         notes.append(f"{name}: {len(loose)} pictures directly in test are ignored.")
     if all(picture.split == "train" for picture in pictures):
         notes.append(f"{name}: there are no test pictures.")
-    notes += mask_notes(folder, name, pictures) + suffix_notes(name, others)
-    return CategoryContent(tuple(pictures), tuple(notes))
+    unused = unused_masks(folder / MASK_FOLDER, (picture.mask for picture in pictures))
+    notes += mask_notes(name, pictures, unused) + suffix_notes(name, others)
+    return CategoryContent(tuple(pictures), tuple(notes), unused)
 
 
 def _tested(folder: Path, name: str, defect: str, listing: Listing) -> list[Picture]:

@@ -107,10 +107,9 @@ def read_frame(path: Path, side: int) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
-    """Read a ground-truth mask: true where the part is defective.
+    """Read a ground-truth mask at a given size: true where the part is defective.
 
-    A pixel is defective where it is not 0 (MVTec AD uses 0 and 255, others 0 and 1); in lossy
-    formats where it is at least 128. Resized to the nearest pixel, as published evaluations do.
+    Resized to the nearest pixel, as published evaluations do.
 
     Args:
         path: the mask file.
@@ -121,13 +120,34 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
         bool ``[height, width]``.
 
     Raises:
-        PictureError: missing, not a picture or truncated.
+        PictureError: as :func:`read_full_mask`.
     """
-    levels = np.asarray(_decode(path, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
-    smallest = 128 if path.suffix.lower() in _LOSSY_SUFFIXES else 1
-    defective = (levels >= smallest).astype(np.uint8)
+    defective = read_full_mask(path).astype(np.uint8)
     resized = cv2.resize(defective, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(resized, dtype=np.bool_)
+
+
+def read_full_mask(path: Path) -> NDArray[np.bool_]:
+    """Read a ground-truth mask at its own size: true where the part is defective.
+
+    A pixel is defective where any channel is not 0: MVTec AD uses 0 and 255, VisA the number of
+    the kind of defect (1, 2, ...), and some tools write 16 bits or colours. In lossy formats, where
+    0 does not stay 0, it is defective from 128 on.
+
+    Args:
+        path: the mask file; alpha is ignored.
+
+    Returns:
+        bool ``[height, width]``.
+
+    Raises:
+        PictureError: missing, not a picture or truncated.
+    """
+    # Converted to 8-bit grey, level 1 of 16 bits and a dark blue would become 0.
+    levels = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    smallest = 128 if path.suffix.lower() in _LOSSY_SUFFIXES else 1
+    defective = np.asarray(levels) >= smallest
+    return np.asarray(defective.any(axis=2) if defective.ndim == 3 else defective, dtype=np.bool_)
 
 
 def _decode(path: Path, flags: int) -> NDArray[np.generic]:

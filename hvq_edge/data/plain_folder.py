@@ -11,6 +11,7 @@ from pathlib import Path
 from hvq_edge.data.content import choose_share, hash_picture
 from hvq_edge.data.folders import (
     GOOD,
+    MASK_FOLDER,
     CategoryContent,
     Picture,
     find_mask,
@@ -19,6 +20,7 @@ from hvq_edge.data.folders import (
     list_pictures,
     mask_notes,
     suffix_notes,
+    unused_masks,
 )
 from hvq_edge.errors import DatasetError
 from hvq_edge.progress import ProgressCallback, silent
@@ -84,8 +86,9 @@ def read_category(
         Picture(path, name, "test", DEFECTIVE, find_mask(folder, DEFECTIVE, path))
         for path in listing.pictures
     ]
-    notes += mask_notes(folder, name, pictures) + suffix_notes(name, others)
-    return CategoryContent(tuple(pictures), tuple(notes))
+    unused = unused_masks(folder / MASK_FOLDER, (picture.mask for picture in pictures))
+    notes += mask_notes(name, pictures, unused) + suffix_notes(name, others)
+    return CategoryContent(tuple(pictures), tuple(notes), unused)
 
 
 def _split_good(name: str, paths: tuple[Path, ...], on_progress: ProgressCallback) -> list[Picture]:

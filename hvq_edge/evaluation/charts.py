@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 
 from hvq_edge.evaluation.metrics import RocCurve, roc_curve
-from hvq_edge.evaluation.results import PictureResult
+from hvq_edge.evaluation.operating_point import Decisions
+from hvq_edge.evaluation.picture_result import PictureResult
 
 LEFT, TOP, PLOT_HEIGHT, BELOW = 36.0, 10.0, 150.0, 34.0
 HISTOGRAM_WIDTH, ROC_WIDTH, RIGHT = 380.0, PLOT_HEIGHT, 12.0
@@ -22,7 +23,7 @@ _BINS = 32
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a histogram that stands on the axis."""
+    """A bar of a histogram, on one side of the axis."""
 
     x: float
     y: float
@@ -40,22 +41,35 @@ class Tick:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many good and defective pictures have which score."""
+    """How many good pictures (upwards) and defective ones (downwards) have which score."""
 
     good: tuple[Bar, ...]
     defective: tuple[Bar, ...]
+    axis: float
+    """y of the axis between them."""
     threshold: float | None
-    """x of the threshold in use."""
+    """x of the threshold that is drawn."""
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in a chart."""
+
+    x: float
+    y: float
 
 
 def score_histogram(results: Sequence[PictureResult], threshold: float | None) -> Histogram:
     """Lay out the histogram of a category's scores.
 
+    Good pictures stand on the axis and defective ones hang below it, on one scale, so that
+    neither hides the other where they overlap.
+
     Args:
         results: at least one picture.
-        threshold: score above which pictures are rejected, if one is in use.
+        threshold: score at which to draw a line; the axis is made to reach it.
     """
     scores = np.array([result.score for result in results])
     good = np.array([result.picture.good for result in results])
@@ -65,29 +79,36 @@ def score_histogram(results: Sequence[PictureResult], threshold: float | None) -
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, _BINS + 1)
     counts = [np.histogram(scores[chosen], edges)[0] for chosen in (good, ~good)]
-    top = int(max(count.max() for count in counts))
-    bottom = TOP + PLOT_HEIGHT
+    most_good, most_defective = (int(count.max()) for count in counts)
+    unit = PLOT_HEIGHT / (most_good + most_defective)
+    axis = TOP + unit * most_good
 
     def x(score: float) -> float:
         return LEFT + HISTOGRAM_WIDTH * (score - low) / (high - low)
 
-    def bars(count: Sequence[int]) -> tuple[Bar, ...]:
+    def bars(count: Sequence[int], upwards: bool) -> tuple[Bar, ...]:
         placed = zip(pairwise(edges), count, strict=True)
-        heights = ((pair, PLOT_HEIGHT * number / top) for pair, number in placed if number)
         return tuple(
-            Bar(x(left), bottom - height, x(right) - x(left) - 0.6, height)
-            for (left, right), height in heights
+            Bar(
+                x=x(left),
+                y=axis - unit * number if upwards else axis,
+                width=x(right) - x(left) - 0.6,
+                height=unit * number,
+            )
+            for (left, right), number in placed
+            if number
         )
 
     return Histogram(
-        good=bars(counts[0].tolist()),
-        defective=bars(counts[1].tolist()),
+        good=bars(counts[0].tolist(), True),
+        defective=bars(counts[1].tolist(), False),
+        axis=axis,
         threshold=None if threshold is None else x(threshold),
         x_ticks=tuple(Tick(x(value), f"{value:g}") for value in round_steps(low, high, 5)),
         y_ticks=tuple(
-            Tick(bottom - PLOT_HEIGHT * value / top, f"{value:g}")
-            for value in round_steps(0, top, 3)
-            if float(value).is_integer()
+            Tick(axis - unit * number, f"{abs(number):g}")
+            for number in round_steps(-most_defective, most_good, 6)
+            if number.is_integer()
         ),
     )
 
@@ -100,10 +121,21 @@ def roc_points(results: Sequence[PictureResult]) -> str | None:
     )
     if curve is None:
         return None
-    places = zip(curve.false_positive_rate, curve.true_positive_rate, strict=True)
-    return " ".join(
-        f"{LEFT + ROC_WIDTH * across:.1f},{TOP + PLOT_HEIGHT * (1 - up):.1f}"
-        for across, up in places
+    rates = zip(curve.false_positive_rate, curve.true_positive_rate, strict=True)
+    places = [_roc_place(across, up) for across, up in rates]
+    return " ".join(f"{place.x:.1f},{place.y:.1f}" for place in places)
+
+
+def roc_mark(decisions: Decisions | None) -> Point | None:
+    """Return where a threshold's decisions lie in the ROC chart; ``None``: undefined."""
+    if decisions is None or decisions.false_reject_rate is None or decisions.detection_rate is None:
+        return None
+    return _roc_place(decisions.false_reject_rate, decisions.detection_rate)
+
+
+def _roc_place(false_positive_rate: float, true_positive_rate: float) -> Point:
+    return Point(
+        LEFT + ROC_WIDTH * false_positive_rate, TOP + PLOT_HEIGHT * (1 - true_positive_rate)
     )
 
 

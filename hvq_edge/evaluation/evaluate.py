@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 from hvq_edge.data.dataset import Dataset, Picture
 from hvq_edge.data.pictures import read_frame, read_mask
 from hvq_edge.errors import DatasetError, InputError, PictureError
+from hvq_edge.evaluation.picture_result import PictureResult
 from hvq_edge.evaluation.pixel_tally import PixelTally
 from hvq_edge.evaluation.results import (
     CategoryMetrics,
     Evaluation,
-    PictureResult,
     Unreadable,
     category_metrics,
     mean_metrics,
@@ -37,6 +38,12 @@ def evaluate(
 
     Pictures are read as they are needed; pixel metrics compare the map, enlarged to the model's
     input side, with the mask at that size. Memory does not grow with the number of pixels.
+
+    A category has pixel metrics where at least one of its test pictures has a mask. They are over
+    its good pictures, all of whose pixels are good, and its defective pictures with a mask.
+    A defective picture whose mask is missing or cannot be read is left out of them, because nobody
+    knows which of its pixels are good; it counts for the image metrics. Where a mask is there but
+    marks nothing, all pixels are good: the mask says so, and published evaluations do the same.
 
     Args:
         engine: what judges; with category mode ``one``, only that category's pictures are used.
@@ -67,12 +74,15 @@ def evaluate(
         pictures = dataset.test(name)
         pixels = PixelTally() if any(picture.mask for picture in pictures) else None
         judged: list[PictureResult] = []
+        without_mask = 0
         for start in range(0, len(pictures), batch_size):
             batch, faults = _judge(engine, pictures[start : start + batch_size], known_category)
             judged += batch
             unreadable += faults
             if pixels is not None:
-                unreadable += _count_pixels(pixels, batch, engine.info.input_side)
+                counted = _count_pixels(pixels, batch, engine.info.input_side)
+                without_mask += counted.without_mask
+                unreadable += counted.faults
             done += len(pictures[start : start + batch_size])
             on_progress(stage, done, total, name)
         if judged:
@@ -83,6 +93,7 @@ def evaluate(
                     pixels,
                     known_category=known_category,
                     thresholds=thresholds or {},
+                    without_mask=without_mask,
                 )
             )
         results += judged
@@ -99,6 +110,7 @@ def evaluate(
         unreadable=tuple(unreadable),
         categories=tuple(metrics),
         mean=mean_metrics(metrics),
+        thresholds=thresholds or {},
     )
 
 
@@ -177,15 +189,21 @@ def _results(
         yield PictureResult(picture, chosen, score, anomaly_map)
 
 
-def _count_pixels(
-    pixels: PixelTally, results: Sequence[PictureResult], side: int
-) -> list[Unreadable]:
+@dataclass(frozen=True)
+class _Counted:
+    without_mask: int
+    faults: list[Unreadable]
+
+
+def _count_pixels(pixels: PixelTally, results: Sequence[PictureResult], side: int) -> _Counted:
     """Count the pixels of good pictures and of defective ones with a mask that can be read."""
     faults: list[Unreadable] = []
+    without_mask = 0
     for result in results:
         mask = np.zeros((side, side), dtype=np.bool_)
         if not result.picture.good:
             if result.picture.mask is None:
+                without_mask += 1
                 continue
             try:
                 mask = read_mask(result.picture.mask, side, side)
@@ -193,4 +211,4 @@ def _count_pixels(
                 faults.append(Unreadable(result.picture.mask, error.cause))
                 continue
         pixels.add(upsample_map(result.map, side, side), mask)
-    return faults
+    return _Counted(without_mask + len(faults), faults)

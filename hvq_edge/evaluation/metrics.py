@@ -84,7 +84,7 @@ def average_precision(scores: Scores, defective: Labels, counts: Weights = None)
     )
 
 
-def best_f1(scores: Scores, defective: Labels) -> BestF1 | None:
+def best_f1(scores: Scores, defective: Labels, counts: Weights = None) -> BestF1 | None:
     """The largest F1 score over all thresholds ("F1-max").
 
     It is chosen on the test pictures themselves: a ceiling to compare models by, not a threshold
@@ -93,6 +93,7 @@ def best_f1(scores: Scores, defective: Labels) -> BestF1 | None:
     Args:
         scores: floating point ``[n]``, finite.
         defective: bool ``[n]``.
+        counts: integer ``[n]``, at least 0: how often each pair occurs; ``None``: once.
 
     Returns:
         The best F1 with its threshold (the highest of equals), or ``None`` where one of the two
@@ -102,9 +103,11 @@ def best_f1(scores: Scores, defective: Labels) -> BestF1 | None:
         InputError: other shapes or dtypes, or a score that is not finite.
         MissingCapability: scikit-learn is not installed.
     """
-    if not _has_both(scores, defective, None):
+    if not _has_both(scores, defective, counts):
         return None
-    precision, recall, thresholds = _sklearn_metrics().precision_recall_curve(defective, scores)
+    precision, recall, thresholds = _sklearn_metrics().precision_recall_curve(
+        defective, scores, sample_weight=counts
+    )
     # The last pair, precision 1 at recall 0, belongs to no threshold.
     total = np.maximum(precision[:-1] + recall[:-1], np.finfo(np.float64).tiny)
     f1 = 2 * precision[:-1] * recall[:-1] / total

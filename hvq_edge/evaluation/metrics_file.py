@@ -1,4 +1,9 @@
-"""``metrics.json``: the results of ``hvq-edge eval`` for machines."""
+"""``metrics.json``: the results of ``hvq-edge eval`` for machines.
+
+``docs/metrics.md`` describes the file. Within ``hvq-edge-metrics/1`` fields are only ever added,
+each with a default, and a reader passes over fields that it does not know: so this version reads
+the files of older and newer ones of the same format.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvq_edge.atomic import write_text
+from hvq_edge.errors import InputError
 from hvq_edge.evaluation.results import CategoryMetrics, Evaluation, Metrics
 from hvq_edge.runtime.engine import EngineInfo
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class PictureRow(_Strict):
+class PictureRow(_Record):
     """One judged test picture."""
 
     path: str
@@ -31,7 +37,7 @@ class PictureRow(_Strict):
     score: float
 
 
-class EvaluationRecord(_Strict):
+class EvaluationRecord(_Record):
     """Results with the category known, or chosen by the model."""
 
     category: Literal["known", "chosen"]
@@ -42,7 +48,7 @@ class EvaluationRecord(_Strict):
     """Files left out, with the cause."""
 
 
-class MetricsFile(_Strict):
+class MetricsFile(_Record):
     """The content of ``metrics.json``."""
 
     format: Literal["hvq-edge-metrics/1"] = "hvq-edge-metrics/1"
@@ -80,6 +86,26 @@ def write_metrics(path: Path, content: MetricsFile) -> None:
         OutputError: it cannot be written.
     """
     write_text(path, content.model_dump_json(indent=2) + "\n")
+
+
+def read_metrics(path: Path) -> MetricsFile:
+    """Read ``metrics.json`` of this version, or of another with the same format.
+
+    Raises:
+        InputError: it cannot be read, or is of another format.
+    """
+    try:
+        return MetricsFile.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}.",
+            next_step="run hvq-edge eval --data DIR, which writes it",
+        ) from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not a file of metrics that this version reads: {error}.",
+            next_step="run hvq-edge eval again with this version",
+        ) from error
 
 
 def _record(evaluation: Evaluation) -> EvaluationRecord:

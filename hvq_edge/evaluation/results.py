@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from hvq_edge.data.dataset import Picture
 from hvq_edge.evaluation.metrics import auroc, average_precision, best_f1
+from hvq_edge.evaluation.operating_point import decisions_at
+from hvq_edge.evaluation.picture_result import PictureResult
 from hvq_edge.evaluation.pixel_tally import PixelTally
-
-
-@dataclass(frozen=True, eq=False)
-class PictureResult:
-    """How one test picture was judged. Compared and hashed by identity."""
-
-    picture: Picture
-    chosen: str
-    """The category it was judged as: its own, or the one the model chose."""
-    score: float
-    map: NDArray[np.float32]
-    """``[side / 16, side / 16]``."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +23,14 @@ class Unreadable:
     cause: str
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Metrics(BaseModel):
+    """Metrics from 0 to 1; ``None`` where they are not defined (one class missing, no masks).
 
+    Fields that came after 0.1.0 have a default, so that older files of metrics can be read, and
+    fields that this version does not know are passed over.
+    """
 
-class Metrics(_Strict):
-    """Metrics from 0 to 1; ``None`` where they are not defined (one class missing, no masks)."""
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     image_auroc: float | None
     image_ap: float | None
@@ -48,6 +38,10 @@ class Metrics(_Strict):
     """F1-max: at the best threshold on the test pictures themselves."""
     pixel_auroc: float | None
     pixel_ap: float | None
+    pixel_f1: float | None = None
+    """F1-max over all pixels: at the best threshold on the test pictures themselves."""
+    pixel_aupro: float | None = None
+    """Area under the per-region overlap up to a false positive rate of 0.3, divided by it."""
     category_accuracy: float | None
     """Share of pictures judged as their own category; ``None`` where the category was given."""
 
@@ -65,6 +59,10 @@ class CategoryMetrics(Metrics):
     """Good pictures above the threshold in use."""
     missed: int | None = None
     """Defective pictures not above it."""
+    regions: int | None = None
+    """Defect regions that ``pixel_aupro`` averages over; ``None`` for a category without masks."""
+    without_mask: int | None = None
+    """Defective pictures left out of the pixel metrics: their mask is missing or unreadable."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,8 @@ class Evaluation:
     categories: tuple[CategoryMetrics, ...]
     mean: Metrics
     """Mean over the categories for which a metric is defined."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """The thresholds in use, by category."""
 
 
 def category_metrics(
@@ -89,6 +89,7 @@ def category_metrics(
     *,
     known_category: bool,
     thresholds: Mapping[str, float],
+    without_mask: int = 0,
 ) -> CategoryMetrics:
     """Compute the metrics of one category.
 
@@ -98,6 +99,7 @@ def category_metrics(
         pixels: counts of its pixels; ``None`` where it has no masks.
         known_category: whether the category was given.
         thresholds: by category; may be empty.
+        without_mask: defective pictures that ``pixels`` leaves out.
 
     Raises:
         InputError: a score is not finite.
@@ -107,12 +109,7 @@ def category_metrics(
     defective = np.array([not result.picture.good for result in results], dtype=np.bool_)
     f1 = best_f1(scores, defective)
     right = [result.chosen == category for result in results]
-    limits = [thresholds.get(result.chosen) for result in results]
-    decided = all(limit is not None for limit in limits)
-    rejected = np.array(
-        [limit is not None and score > limit for score, limit in zip(scores, limits, strict=True)],
-        dtype=np.bool_,
-    )
+    decisions = decisions_at(results, thresholds)
     return CategoryMetrics(
         category=category,
         good=int((~defective).sum()),
@@ -123,10 +120,14 @@ def category_metrics(
         image_f1_threshold=f1.threshold if f1 else None,
         pixel_auroc=pixels.auroc() if pixels else None,
         pixel_ap=pixels.average_precision() if pixels else None,
+        pixel_f1=pixels.best_f1() if pixels else None,
+        pixel_aupro=pixels.aupro() if pixels else None,
         category_accuracy=None if known_category else sum(right) / len(right),
         threshold=thresholds.get(category),
-        false_rejects=int((rejected & ~defective).sum()) if decided else None,
-        missed=int((~rejected & defective).sum()) if decided else None,
+        false_rejects=decisions.false_rejects if decisions else None,
+        missed=decisions.missed if decisions else None,
+        regions=pixels.regions if pixels else None,
+        without_mask=without_mask if pixels else None,
     )
 
 

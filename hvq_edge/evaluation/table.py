@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
-from hvq_edge.evaluation.results import Evaluation, Metrics
+from hvq_edge.evaluation.results import CategoryMetrics, Evaluation
 
 COLUMNS: dict[str, str] = {
     "image_auroc": "image AUROC",
@@ -13,9 +17,18 @@ COLUMNS: dict[str, str] = {
     "image_f1": "image F1max",
     "pixel_auroc": "pixel AUROC",
     "pixel_ap": "pixel AP",
+    "pixel_f1": "pixel F1max",
+    "pixel_aupro": "pixel AUPRO",
     "category_accuracy": "category right",
 }
 """Headings by field of :class:`~hvq_edge.evaluation.results.Metrics`."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    cell: Callable[[CategoryMetrics], str]
+    mean: str = ""
 
 
 def columns_of(evaluation: Evaluation) -> dict[str, str]:
@@ -37,39 +50,88 @@ def way_in_words(evaluation: Evaluation) -> str:
     return "category known" if evaluation.known_category else "category chosen by the model"
 
 
-def metrics_table(evaluation: Evaluation, *, wide: bool = False) -> Table:
+def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
     """Lay out an evaluation: a row a category, and the mean.
 
     Args:
         evaluation: the results.
-        wide: space the columns out; else the table fits into 80 characters.
+        width: of the terminal, in characters.
+
+    Returns:
+        One table where it fits, spaced out if possible. Else one about pictures; one about pixels,
+        with the categories that have masks; and, where it does not fit beside the pictures, one
+        about the decisions. Each then takes 50 characters beside a category's name of 15.
     """
-    decided = any(one.false_rejects is not None for one in evaluation.categories)
     columns = columns_of(evaluation)
+    title = f"Test pictures, {way_in_words(evaluation)} (%)"
+    counts = [
+        _Column("good", lambda one: str(one.good)),
+        _Column("defects", lambda one: str(one.defective)),
+    ]
+    decisions = [
+        _Column("false rejects", lambda one: _count(one.false_rejects)),
+        _Column("missed", lambda one: _count(one.missed)),
+    ]
+    if all(one.false_rejects is None for one in evaluation.categories):
+        decisions = []
+
+    def table(title: str, columns: Sequence[_Column], padding: int = 0) -> Table:
+        return _table(title, evaluation.categories, columns, padding)
+
+    everything = [*counts, *_metrics(evaluation, columns), *decisions]
+    for padding in (1, 0):
+        whole = table(title, everything, padding)
+        if _fits(whole, width):
+            return (whole,)
+    of_pixels = {field: name for field, name in columns.items() if field.startswith("pixel_")}
+    of_pictures = {field: name for field, name in columns.items() if field not in of_pixels}
+    about_pictures = [*counts, *_metrics(evaluation, of_pictures)]
+    tables = [table(title, [*about_pictures, *decisions])]
+    if decisions and not _fits(tables[0], width):
+        decided = table("Decisions at the thresholds in use", [*counts, *decisions])
+        tables = [table(title, about_pictures), decided]
+    if of_pixels:
+        masked = [one for one in evaluation.categories if one.regions is not None]
+        about_pixels = _metrics(evaluation, of_pixels)
+        tables.insert(1, _table("Pixels, where there are masks (%)", masked, about_pixels, 0))
+    return tuple(tables)
+
+
+def _fits(table: Table, width: int) -> bool:
+    return Console(width=10_000).measure(table).maximum <= width
+
+
+def _metrics(evaluation: Evaluation, columns: Mapping[str, str]) -> list[_Column]:
+    def column(field: str, heading: str) -> _Column:
+        mean = percent(getattr(evaluation.mean, field))
+        return _Column(heading, lambda one: percent(getattr(one, field)), mean)
+
+    return [column(field, heading) for field, heading in columns.items()]
+
+
+def _table(
+    title: str,
+    rows: Sequence[CategoryMetrics],
+    columns: Sequence[_Column],
+    padding: int,
+) -> Table:
     table = Table(
-        title=f"Test pictures, {way_in_words(evaluation)} (%)",
+        title=title,
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1 if wide else 0, 0, 0),
+        padding=(0, padding, 0, 0),
         show_edge=False,
         pad_edge=False,
     )
     table.add_column("category", overflow="fold", min_width=12)
-    extra = ("false rejects", "missed") if decided else ()
-    for heading in ("good", "defects", *columns.values(), *extra):
-        two_lines = heading.replace("category right", "cat. right").replace(" ", "\n")
+    for column in columns:
+        two_lines = column.heading.replace("category right", "cat. right").replace(" ", "\n")
         table.add_column(two_lines, justify="right", no_wrap=True)
-
-    def shares(metrics: Metrics) -> list[str]:
-        return [percent(getattr(metrics, field)) for field in columns]
-
-    for one in evaluation.categories:
-        counts = [_count(one.false_rejects), _count(one.missed)] if decided else []
-        table.add_row(one.category, str(one.good), str(one.defective), *shares(one), *counts)
-    if len(evaluation.categories) > 1:
+    for one in rows:
+        table.add_row(one.category, *(column.cell(one) for column in columns))
+    if len(rows) > 1 and any(column.mean for column in columns):
         table.add_section()
-        mean = shares(evaluation.mean)
-        table.add_row("mean", "", "", *mean, *[""] * len(extra), style="bold")
+        table.add_row("mean", *(column.mean for column in columns), style="bold")
     return table
 
 

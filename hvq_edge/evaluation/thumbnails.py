@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hvq_edge.data.pictures import read_mask, read_picture
 from hvq_edge.errors import PictureError
-from hvq_edge.evaluation.results import PictureResult
+from hvq_edge.evaluation.picture_result import PictureResult
 from hvq_edge.heat_map import heat_overlay
 
 EXAMPLES = 3
@@ -41,7 +41,7 @@ class Thumbnail:
 
 
 def examples_of(results: Sequence[PictureResult]) -> dict[str, tuple[PictureResult, ...]]:
-    """Choose the pictures worth looking at: those nearest to a wrong decision, and the clearest.
+    """Choose the pictures worth looking at: what goes wrong first, and what is clearest.
 
     Args:
         results: one category's pictures.
@@ -52,11 +52,11 @@ def examples_of(results: Sequence[PictureResult]) -> dict[str, tuple[PictureResu
     ordered = sorted(results, key=lambda result: result.score)
     good = [result for result in ordered if result.picture.good]
     defective = [result for result in ordered if not result.picture.good]
-    hard, clear = defective[:EXAMPLES], defective[EXAMPLES:][-EXAMPLES:][::-1]
     groups = {
         "Good pictures with the highest scores": good[-EXAMPLES:][::-1],
-        "Defective pictures with the lowest scores": hard,
-        "Defective pictures with the highest scores": clear,
+        "Defective pictures with the lowest scores": defective[:EXAMPLES],
+        "Clearest defects: the highest scores": defective[EXAMPLES:][-EXAMPLES:][::-1],
+        "Clearest good pictures: the lowest scores": good[:-EXAMPLES][:EXAMPLES],
     }
     return {heading: tuple(chosen) for heading, chosen in groups.items() if chosen}
 

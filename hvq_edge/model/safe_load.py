@@ -11,14 +11,18 @@ import torch
 from hvq_edge.errors import CheckpointError
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
+def load_tensors(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """Load a dictionary of tensors and plain values; refuse anything that would run code.
+
+    Args:
+        path: file that ``torch.save`` wrote.
+        mapped: leave the tensors in the file until they are used, for a look at a large file.
 
     Raises:
         CheckpointError: the file is missing, damaged, holds other objects, or is no dictionary.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors, so loading it could run somebody's code; it was not "

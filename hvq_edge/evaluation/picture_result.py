@@ -1,0 +1,22 @@
+"""How one test picture was judged: what metrics, charts and example pictures are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.data.dataset import Picture
+
+
+@dataclass(frozen=True, eq=False)
+class PictureResult:
+    """How one test picture was judged. Compared and hashed by identity."""
+
+    picture: Picture
+    chosen: str
+    """The category it was judged as: its own, or the one the model chose."""
+    score: float
+    map: NDArray[np.float32]
+    """``[side / 16, side / 16]``."""

@@ -1,0 +1,94 @@
+"""TensorBoard events of a training run, in RUN/events: ``tensorboard --logdir runs`` shows them.
+
+Written by PyTorch's own ``SummaryWriter``, which needs the ``tensorboard`` package and nothing of
+TensorFlow or torchvision; whoever has the package to write the events has the viewer for them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from hvq_edge.atomic import output_error
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+EVENTS_FOLDER = "events"
+
+
+class EventLog:
+    """Writes scalars by epoch, each on disk when :meth:`write` returns.
+
+    Curves are for looking at: without the ``tensorboard`` package, or where its files cannot be
+    written, training goes on without them, and :attr:`note` says so.
+
+    Args:
+        folder: of the event files; made if absent. Files already there are kept.
+        first_epoch: the first epoch that will be written, counted from one. What an earlier,
+            interrupted training wrote from there on is hidden by TensorBoard (purged), so a
+            resumed run shows each epoch once.
+    """
+
+    note: str | None
+    """Why no (more) events are written; ``None`` while all is well."""
+
+    def __init__(self, folder: Path, first_epoch: int) -> None:
+        self.note = None
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
+        except ImportError:
+            self.note = (
+                "no TensorBoard events are written: the package tensorboard is not installed "
+                "(pip install tensorboard)."
+            )
+        except OSError as error:
+            self._give_up(error)
+
+    def write(self, epoch: int, scalars: Mapping[str, float]) -> None:
+        """Write one epoch's scalars.
+
+        Args:
+            epoch: counted from one; the step of the curves.
+            scalars: by tag. A slash groups curves: ``loss/feature``, ``loss/commitment``,
+                ``codes/revived``.
+        """
+        if self._writer is None:
+            return
+        try:
+            for tag, value in scalars.items():
+                self._writer.add_scalar(tag, value, epoch)
+            self._writer.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Finish the event file; further writes are ignored."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except OSError as error:
+                self._give_up(error)
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _give_up(self, error: OSError) -> None:
+        # The writer is dropped, not closed: closing would flush, and fail, again.
+        self._writer = None
+        self.note = f"TensorBoard events end here: {output_error(self._folder, error).cause}"
