@@ -12,16 +12,23 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hvq_edge.bundle import CategoryMode
 from hvq_edge.errors import CheckpointError
 from hvq_edge.export.folded_transformer import FoldedDecoderLayer, FoldedEncoderLayer
-from hvq_edge.export.tables import CategoryLinear, CodeTable, TransportTable, own_part, row_norm
+from hvq_edge.export.tables import (
+    CategoryLinear,
+    CategoryMatrix,
+    CodeTable,
+    PrototypeTable,
+    TransportTable,
+    own_part,
+    row_squares,
+)
 from hvq_edge.model.backbone import Backbone, SamePadConv
 from hvq_edge.model.codebook import Codebooks
-from hvq_edge.model.hvq_trans import HVQTrans, pool
+from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, pool, resize_tap
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer
 
 
@@ -40,10 +47,8 @@ class FoldedHVQTrans(nn.Module):
 
     feature_scale: Tensor  # [channels]
     feature_shift: Tensor
-    distance_centre: Tensor  # [categories, tokens]; without the first axis for one category
-    distance_scale: Tensor
-    transport_centre: Tensor
-    transport_scale: Tensor
+    map_scale: Tensor  # [categories, parts in use, tokens]; one category: no first axis
+    map_shift: Tensor  # [categories, tokens]
     score_window: Tensor
 
     def __init__(self, model: HVQTrans, mode: CategoryMode, category: int | None = None) -> None:
@@ -55,6 +60,8 @@ class FoldedHVQTrans(nn.Module):
             )
         self.mode = mode
         self.grid = model.settings.grid
+        self.tap_resize = model.settings.tap_resize
+        self.normalise_tokens = model.settings.normalise_tokens
         kept = slice(None) if category is None else category
 
         self.backbone = fold_backbone(model.backbone)
@@ -68,18 +75,28 @@ class FoldedHVQTrans(nn.Module):
         )
         levels = cast("list[Codebooks]", list(model.codebooks))
         self.codebooks = nn.ModuleList(CodeTable(books, kept) for books in levels)
-        self.transport = TransportTable(levels[0], kept, model.temperature)
+        self.transport = (
+            TransportTable(levels[0], kept, model.temperature)
+            if model.settings.transport_weight
+            else None
+        )
+        self.prototypes = PrototypeTable(model.prototypes, kept) if model.prototypes else None
+        self.whitening = (
+            CategoryMatrix(model.residual_whitening[kept].clone())
+            if model.settings.whiten_distance
+            else None
+        )
         self.decoder = nn.ModuleList(
             FoldedDecoderLayer(cast(DecoderLayer, layer), wide) for layer in model.decoder
         )
         self.decoder_norm = copy.deepcopy(model.decoder_norm)
         weight = model.output_weight.detach()[kept].transpose(-1, -2).contiguous()
         self.output = CategoryLinear(weight, model.output_bias.detach()[kept])
-        self.register_buffer("distance_centre", model.map_centre[0, kept].clone())
-        self.register_buffer("transport_centre", model.map_centre[1, kept].clone())
-        self.register_buffer("distance_scale", 1 / model.map_spread[0, kept])
-        weighted = model.settings.transport_weight / model.map_spread[1, kept]
-        self.register_buffer("transport_scale", weighted)
+        weights = model.map_spread.new_tensor(model.part_weights)[:, None, None]
+        scale = weights / model.map_spread  # [3, categories, tokens]
+        in_use = [True, self.transport is not None, self.prototypes is not None]
+        self.register_buffer("map_scale", scale[in_use].transpose(0, 1)[kept].contiguous())
+        self.register_buffer("map_shift", -(scale * model.map_centre).sum(0)[kept])
         self.register_buffer("score_window", model.score_window.clone())
         if mode == "auto":
             channels = model.feature_mean.shape[0]
@@ -99,13 +116,12 @@ class FoldedHVQTrans(nn.Module):
             ``score`` ``[batch]``, ``map`` ``[batch, grid, grid]``, ``codes`` int32
             ``[batch, levels, tokens]``, and with mode ``auto`` ``category`` int32 ``[batch]``.
         """
-        grid = (self.grid, self.grid)
-        taps = [
-            F.interpolate(tap, grid, mode="bilinear", align_corners=True)
-            for tap in self.backbone(frames)
-        ]
+        taps = [resize_tap(tap, self.grid, self.tap_resize) for tap in self.backbone(frames)]
         features = torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
         features = features * self.feature_scale + self.feature_shift
+        if self.normalise_tokens:
+            squares = row_squares(features)[..., None]
+            features = features * (features.shape[2] ** 0.5 / (squares + NORM_EPSILON).sqrt())
         if self.mode == "auto":
             category = self.classifier(pool(features)).argmax(1)
         elif category is not None:
@@ -122,19 +138,26 @@ class FoldedHVQTrans(nn.Module):
             index, codes = table(tokens, category)
             memories.append(codes)
             indices.append(index)
-            if level == 0:
+            if level == 0 and self.transport is not None:
                 transport = self.transport(tokens, category)
         x = memories[-1]
         for layer, memory in zip(self.decoder, reversed(memories), strict=True):
             x = layer(x, memory)
         rebuilt = self.output(self.decoder_norm(x), category)
 
-        distance = row_norm(rebuilt - features)
-        distance = distance - own_part(self.distance_centre, category)
-        transport = transport - own_part(self.transport_centre, category)
-        joined = distance * own_part(self.distance_scale, category)
-        joined = joined + transport * own_part(self.transport_scale, category)
-        anomaly_map = joined.unflatten(1, grid)
+        residual = rebuilt - features
+        if self.whitening is not None:
+            residual = self.whitening(residual, category)
+        parts = [row_squares(residual).sqrt()]
+        if self.transport is not None:
+            parts.append(transport)
+        if self.prototypes is not None:
+            parts.append(self.prototypes(features, category))
+        scale = own_part(self.map_scale, category)
+        joined = own_part(self.map_shift, category)
+        for i, part in enumerate(parts):
+            joined = joined + part * scale[..., i, :]
+        anomaly_map = joined.unflatten(1, (self.grid, self.grid))
         score = (self.score_window @ anomaly_map @ self.score_window.T).amax((1, 2))
         codes = torch.stack([*indices, top_index], dim=1).to(torch.int32)
         if self.mode == "auto":

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hvq_edge.model.codebook import Codebooks
+from hvq_edge.model.prototypes import FeaturePrototypes
 
 
 def own_part(table: Tensor, category: Tensor | None) -> Tensor:
@@ -14,13 +15,13 @@ def own_part(table: Tensor, category: Tensor | None) -> Tensor:
     return table if category is None else table.index_select(0, category)
 
 
-def row_norm(x: Tensor) -> Tensor:
-    """Euclidean norm over the last axis by a product with ones, ``[b, l, c]`` -> ``[b, l]``.
+def row_squares(x: Tensor) -> Tensor:
+    """Sum of squares over the last axis by a product with ones, ``[b, l, c]`` -> ``[b, l]``.
 
     OpenVINO 2026.4 fuses what follows a ReduceSum into it and, with more than one picture in the
     batch, reads constants of one row wrong (scores off by 1.7); a MatMul it fuses right.
     """
-    return (x * x @ x.new_ones(x.shape[2], 1)).squeeze(2).sqrt()
+    return (x * x @ x.new_ones(x.shape[2], 1)).squeeze(2)
 
 
 class CategoryLinear(nn.Module):
@@ -42,6 +43,46 @@ class CategoryLinear(nn.Module):
     def forward(self, x: Tensor, category: Tensor | None) -> Tensor:
         """``[b, l, in]`` and int64 ``[b]`` (``None``: the only one) -> ``[b, l, out]``."""
         return x @ own_part(self.weight, category) + own_part(self.bias, category)
+
+
+class CategoryMatrix(nn.Module):
+    """A matrix that belongs to the category, without a bias: ``[categories, in, out]``."""
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+
+    def forward(self, x: Tensor, category: Tensor | None) -> Tensor:
+        """``[b, l, in]`` and int64 ``[b]`` (``None``: the only one) -> ``[b, l, out]``."""
+        return x @ own_part(self.weight, category)
+
+
+class PrototypeTable(nn.Module):
+    """Distance to the nearest feature prototype (:mod:`hvq_edge.model.prototypes`).
+
+    Args:
+        prototypes: of all categories.
+        kept: as for :class:`CodeTable`.
+    """
+
+    centres: Tensor  # [categories, channels, prototypes]
+    bias: Tensor  # [categories, 1, prototypes]: minus half the squared length
+
+    def __init__(self, prototypes: FeaturePrototypes, kept: slice | int) -> None:
+        super().__init__()
+        whitening = prototypes.whitening[kept].clone()
+        self.whiten = CategoryLinear(whitening, prototypes.shift[kept].squeeze(-2).clone())
+        centres = prototypes.centres[kept].transpose(-1, -2).contiguous()
+        self.register_buffer("centres", centres)
+        self.register_buffer("bias", -centres.square().sum(-2, keepdim=True) / 2)
+
+    def forward(self, features: Tensor, category: Tensor | None) -> Tensor:
+        """``[b, l, c]`` and int64 ``[b]`` (``None``: the only one) -> ``[b, l]``."""
+        white = self.whiten(features, category)
+        near = white @ own_part(self.centres, category) + own_part(self.bias, category)
+        return (row_squares(white) - 2 * near.amax(2)).clamp_min(0).sqrt()
 
 
 class CodeTable(nn.Module):
@@ -115,4 +156,4 @@ class TransportTable(nn.Module):
         scaled = tokens @ own_part(self.dots, category)
         weighted = torch.softmax(scaled, dim=2) * scaled
         weighted = (weighted @ own_part(self.inverse_norm, category)).squeeze(2)
-        return 1 - weighted / row_norm(tokens).clamp_min(1e-12)
+        return 1 - weighted / row_squares(tokens).sqrt().clamp_min(1e-12)

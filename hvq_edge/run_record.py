@@ -38,7 +38,8 @@ class PictureRecord(_Strict):
 class RunRecord(_Strict):
     """The content of ``run.json``."""
 
-    format: Literal["hvq-edge-run/1"] = "hvq-edge-run/1"
+    format: Literal["hvq-edge-run/2"] = "hvq-edge-run/2"
+    """/1 (0.1.0) had other settings of the map; its models have to be trained again."""
     hvq_edge_version: str
     created: str
     settings: Settings

@@ -63,13 +63,27 @@ class ModelSettings(_Strict):
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     standardise_features: bool = True
     """Standardise backbone features per channel with statistics of the training pictures."""
-    transport_weight: float = Field(0.5, ge=0.0)
-    """Weight of the prototype transport score in the anomaly map."""
+    tap_resize: Literal["bilinear", "average"] = "average"
+    """How taps finer than the grid are brought to it: ``average`` pools all of a cell's pixels,
+    ``bilinear`` (published) samples four of them."""
+    normalise_tokens: bool = True
+    """Bring each standardised token to the same length: what counts is the mix of channels, not
+    how strong the contrast is."""
+    whiten_distance: bool = True
+    """Measure rebuilding errors against how good pictures' errors vary together (Mahalanobis)
+    instead of plainly."""
+    prototypes: int = Field(1024, ge=0, le=3840)
+    """Prototypes of the features themselves in each category, below the codebooks' levels; the
+    distance to the nearest joins the anomaly map. 0: none, as published."""
+    prototype_weight: float = Field(1.0, ge=0.0)
+    """Weight of the prototype distance in the anomaly map."""
+    transport_weight: float = Field(0.0, ge=0.0)
+    """Weight of the prototype transport score in the anomaly map; 0: it is not computed."""
     transport_temperature: float | None = Field(None, gt=0.0)
     """Divisor of the dot products in the transport score; ``None``: ``2 * width``."""
     map_scale: Literal["published", "good_pictures"] = "good_pictures"
-    """``published``: distance + weight * transport. ``good_pictures``: both first standardised,
-    position by position, with statistics of good training pictures, so they share a scale."""
+    """``published``: the weighted parts are added as they are. ``good_pictures``: each is first
+    standardised with statistics of good training pictures, so they share a scale."""
 
     @property
     def grid(self) -> int:
@@ -111,6 +125,12 @@ class TrainingSettings(_Strict):
     """``pictures``: start each codebook from tokens of its own category's pictures."""
     revive_codes: bool = True
     """Give codes that no token chooses a new place at the end of an epoch."""
+    autocast: Literal["auto", "off", "bfloat16"] = "auto"
+    """``auto``: bfloat16 where the device multiplies matrices in it (CUDA from Ampere on, CPUs with
+    AMX); without AMX it halved the speed of a CPU."""
+    patience: int = Field(15, ge=0)
+    """Stop after this many epochs in which the loss on the held-out pictures did not fall by 0.1 %,
+    with the weights of the best; 0: never stop early."""
     held_out: float = Field(0.15, gt=0.0, lt=0.9)
     """Share of the good training pictures kept apart: thresholds come from them."""
     seed: int = Field(0, ge=0)
@@ -132,6 +152,10 @@ _PAPER: dict[str, dict[str, Any]] = {
         "feedforward": 1024,
         "dropout": 0.1,
         "standardise_features": False,
+        "tap_resize": "bilinear",
+        "normalise_tokens": False,
+        "whiten_distance": False,
+        "prototypes": 0,
         "transport_weight": 80.0,
         "transport_temperature": 512.0,
         "map_scale": "published",
@@ -142,10 +166,19 @@ _PAPER: dict[str, dict[str, Any]] = {
         "schedule": "step",
         "codebook_start": "random",
         "revive_codes": False,
+        "autocast": "off",
+        "patience": 0,
     },
 }
 _TINY: dict[str, dict[str, Any]] = {
-    "model": {"width": 64, "heads": 4, "feedforward": 256, "layers": 2, "codes": 256},
+    "model": {
+        "width": 64,
+        "heads": 4,
+        "feedforward": 256,
+        "layers": 2,
+        "codes": 256,
+        "prototypes": 256,
+    },
     "training": {"epochs": 24},
 }
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {"paper": _PAPER, "edge": {}, "tiny": _TINY}

@@ -177,6 +177,11 @@ def small_nets(draw) -> tuple[ModelSettings, int]:
         feedforward=draw(st.integers(8, 40)),
         layers=draw(st.integers(1, 3)),
         codes=draw(st.integers(2, 50)),
+        tap_resize=draw(st.sampled_from(["average", "bilinear"])),
+        normalise_tokens=draw(st.booleans()),
+        whiten_distance=draw(st.booleans()),
+        prototypes=draw(st.sampled_from([0, 1, 30])),
+        prototype_weight=draw(st.sampled_from([0.0, 1.0, 3.0])),
         transport_weight=draw(st.sampled_from([0.0, 0.5, 80.0])),
         transport_temperature=draw(st.sampled_from([None, 7.0, 512.0])),
     )
@@ -194,6 +199,8 @@ def test_folding_is_exact_for_any_net(net, batch, seed):
     for name, buffer in model.named_buffers():
         if name.startswith("classifier_w") or name in ("feature_mean", "map_centre"):
             buffer.normal_()
+        elif name == "residual_whitening" or name.startswith("prototypes."):
+            buffer.normal_(std=buffer.shape[-1] ** -0.5)
         elif name in ("feature_std", "map_spread"):
             buffer.uniform_(0.5, 2)
         elif name.endswith("running_var"):

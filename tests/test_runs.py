@@ -19,7 +19,7 @@ from hvq_edge.evaluation.results import Metrics
 from hvq_edge.model import HVQTrans
 from hvq_edge.run_record import RunRecord, write_run
 from hvq_edge.settings import load_settings
-from hvq_edge.training.trainer import train_epochs
+from hvq_edge.training.trainer import Pictures, train_epochs
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
 
@@ -174,7 +174,8 @@ def test_an_unfinished_run_shows_how_far_it_came(tmp_path, capsys):
     torch.manual_seed(0)
     model = HVQTrans(settings.model, 2)
     features = np.random.default_rng(0).normal(size=(8, 16, len(model.feature_mean)))
-    train_epochs(run, model, features.astype(np.float16), np.arange(8) % 2, settings.training)
+    pictures = Pictures(features.astype(np.float16), np.arange(8) % 2)
+    train_epochs(run, model, pictures, pictures, settings.training)
     found = listed(capsys, tmp_path)
     assert (found["run"]["finished"], found["run"]["epochs_done"]) == (False, 2)
     assert found["just begun"]["epochs_done"] == 0

@@ -24,7 +24,7 @@ from hvq_edge.training.batches import shuffled_batches
 from hvq_edge.training.codebook_start import revive_codes, start_codebooks
 from hvq_edge.training.statistics import fit_classifier, fit_feature_statistics, fit_map_scale
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import rate_factor, train_epochs
+from hvq_edge.training.trainer import Pictures, rate_factor, train_epochs
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
 
@@ -41,6 +41,11 @@ def small_model(categories: int = 2) -> HVQTrans:
 def features_of(model: HVQTrans, pictures: int, seed: int = 0) -> np.ndarray:
     shape = (pictures, model.settings.grid**2, len(model.feature_mean))
     return np.random.default_rng(seed).normal(3.0, 2.0, shape).astype(np.float16)
+
+
+def halves(features: np.ndarray, category: np.ndarray) -> tuple[Pictures, Pictures]:
+    """The same pictures to fit and as held-out ones."""
+    return Pictures(features, category), Pictures(features, category)
 
 
 def same_state(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -215,7 +220,7 @@ def test_a_diverging_training_stops(tmp_path):
     features[5, 0, 0] = np.inf
     category = np.arange(8) % 2
     with pytest.raises(HvqEdgeError, match="diverged"):
-        train_epochs(tmp_path, model, features, category, small_settings().training)
+        train_epochs(tmp_path, model, *halves(features, category), small_settings().training)
     assert not (tmp_path / "training_state.pt").exists()
 
 

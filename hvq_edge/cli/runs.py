@@ -232,7 +232,7 @@ def _epochs_saved(run: Path) -> int | None:
 
     try:
         from hvq_edge.model.safe_load import load_tensors
-        from hvq_edge.training.trainer import STATE_NAME
+        from hvq_edge.training.training_state import STATE_NAME
     except ModuleNotFoundError:
         return None  # no PyTorch where runs are only looked at
 

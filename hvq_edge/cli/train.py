@@ -54,14 +54,18 @@ def train(
     """Train one model for all categories of a folder of good pictures.
 
     The run (checkpoint, settings, data split with hashes) is written to --out, and runs/latest
-    points to it. A run that was stopped or killed goes on with --resume.
+    points to it. A run that was stopped or killed goes on with --resume. Several GPUs or machines:
+    torchrun --nproc-per-node N -m hvq_edge train ..., with the run on a disk that all see.
     """
     from hvq_edge.cli.latest import new_run_folder, point_latest
     from hvq_edge.errors import SettingsError
+    from hvq_edge.model.device import choose_device
     from hvq_edge.settings import load_settings
+    from hvq_edge.training import processes
     from hvq_edge.training.train_run import continue_run, start_run
 
-    with progress_bars() as bars:
+    with progress_bars() as bars, processes.joined(choose_device(device)):
+        first = processes.rank() == 0
         if resume:
             run = out or DEFAULT_RUN
         elif data is None:
@@ -80,16 +84,21 @@ def train(
                     "seed": seed,
                 },
             )
-            run = out or new_run_folder(preset)
-            start_run(data, run, settings, backbone_weights=backbone_weights, on_progress=bars)
-        point_latest(run)
+            run = Path(processes.from_first(str(out or new_run_folder(preset))))
+            if first:
+                start_run(data, run, settings, backbone_weights=backbone_weights, on_progress=bars)
+        if first:
+            point_latest(run)
+        processes.wait_for_all()
         record = continue_run(
             run,
             backbone_weights=backbone_weights,
             device=device,
-            pictures_checked=not resume,
+            pictures_checked=not resume or not first,
             on_progress=bars,
         )
+    if not first:
+        return
     if as_json:
         print_json({"run": str(run), "categories": record.categories, **record.metrics})
     else:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 
 class Quantised(NamedTuple):
@@ -70,21 +71,27 @@ class Codebooks(nn.Module):
     def _update(self, tokens: Tensor, index: Tensor, category: Tensor) -> None:
         # The authors update after every picture. m pictures of a category at once move it by
         # decay**m towards their mean, which is the same half-life counted in pictures.
-        present, position = category.unique(return_inverse=True)
-        n, width = self.codes.shape[1:]
-        flat = (position[:, None] * n + index).flatten()
-        counts = torch.bincount(flat, minlength=len(present) * n).view(-1, n)
-        sums = tokens.new_zeros(len(present) * n, width).index_add_(0, flat, tokens.flatten(0, 1))
-        pictures = torch.bincount(position)[:, None].to(tokens.dtype)
+        categories, n, width = self.codes.shape
+        flat = (category[:, None] * n + index).flatten()
+        counts = torch.bincount(flat, minlength=categories * n).view(categories, n, 1)
+        sums = tokens.new_zeros(categories * n, width).index_add_(0, flat, tokens.flatten(0, 1))
+        sums = sums.view(categories, n, width)
+        pictures = torch.bincount(category, minlength=categories)[:, None, None]
+        counts, pictures = counts.to(tokens.dtype), pictures.to(tokens.dtype)
+        if dist.is_available() and dist.is_initialized():  # the other processes' pictures as well
+            for statistic in (counts, sums, pictures):
+                dist.all_reduce(statistic)
+
         decay = self.decay**pictures
-        usage = self.usage[present] * decay + (1 - decay) * counts / pictures
-        decay, pictures = decay[..., None], pictures[..., None]
-        mean = self.sums[present] * decay + (1 - decay) * sums.view(-1, n, width) / pictures
+        share = (1 - decay) / pictures.clamp_min(1)
+        usage = self.usage * decay[..., 0] + (share * counts)[..., 0]
+        mean = self.sums * decay + share * sums
         total = usage.sum(1, keepdim=True)
         smoothed = (usage + self.epsilon) / (total + n * self.epsilon) * total
-        self.usage[present] = usage
-        self.sums[present] = mean
-        self.codes[present] = mean / smoothed[..., None]
+        present = pictures[:, 0, 0] > 0
+        self.usage[present] = usage[present]
+        self.sums[present] = mean[present]
+        self.codes[present] = (mean / smoothed[..., None])[present]
 
     @torch.no_grad()
     def place(self, category: int, slots: Tensor, tokens: Tensor, usage: Tensor) -> None:

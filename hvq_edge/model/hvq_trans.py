@@ -18,11 +18,15 @@ from torch.nn import functional as F
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone import Backbone, tap_channels
 from hvq_edge.model.codebook import Codebooks, Quantised, transport_score
+from hvq_edge.model.prototypes import FeaturePrototypes
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
 from hvq_edge.settings import GRID_STRIDE, ModelSettings
 
 POOLING_SIDE = 16
 """A picture's score is the maximum of its map averaged over windows of this side, in pixels."""
+
+NORM_EPSILON = 1e-6
+"""Added to a token's squared length before it divides: a token of zeros stays zeros."""
 
 
 class Reconstruction(NamedTuple):
@@ -33,7 +37,7 @@ class Reconstruction(NamedTuple):
     codes: Tensor
     """int64 ``[batch, levels, tokens]``; level i quantises encoder output i, the last the top."""
     transport: Tensor
-    """``[batch, tokens]``: transport score of level 0."""
+    """``[batch, tokens]``: transport score of level 0; zeros where the map does not use it."""
     commitment: Tensor
     """Scalar: commitment loss summed over the levels."""
 
@@ -49,8 +53,9 @@ class HVQTrans(nn.Module):
 
     feature_mean: Tensor  # [channels]
     feature_std: Tensor
-    map_centre: Tensor  # [2, categories, tokens]: of distance and transport on good pictures
+    map_centre: Tensor  # [3, categories, tokens]: of the map's parts on good pictures
     map_spread: Tensor
+    residual_whitening: Tensor  # [categories, channels, channels], where the settings whiten
     classifier_weight: Tensor  # [categories, 2 * channels]
     classifier_bias: Tensor  # [categories]
     classifier_fitted: Tensor  # bool scalar
@@ -97,8 +102,16 @@ class HVQTrans(nn.Module):
 
         self.register_buffer("feature_mean", torch.zeros(channels))
         self.register_buffer("feature_std", torch.ones(channels))
-        self.register_buffer("map_centre", torch.zeros(2, categories, tokens))
-        self.register_buffer("map_spread", torch.ones(2, categories, tokens))
+        self.register_buffer("map_centre", torch.zeros(3, categories, tokens))
+        self.register_buffer("map_spread", torch.ones(3, categories, tokens))
+        if settings.whiten_distance:
+            eye = torch.eye(channels).repeat(categories, 1, 1)
+            self.register_buffer("residual_whitening", eye)
+        self.prototypes = (
+            FeaturePrototypes(categories, settings.prototypes, channels)
+            if settings.prototypes
+            else None
+        )
         self.register_buffer("classifier_weight", torch.zeros(categories, 2 * channels))
         self.register_buffer("classifier_bias", torch.zeros(categories))
         self.register_buffer("classifier_fitted", torch.tensor(False))
@@ -140,13 +153,17 @@ class HVQTrans(nn.Module):
         Returns:
             ``[batch, tokens, channels]``: four taps at the grid's size, tokens row-major.
         """
-        return (self.raw_features(frames) - self.feature_mean) / self.feature_std
+        return self.standardise(self.raw_features(frames))
+
+    def standardise(self, raw: Tensor) -> Tensor:
+        """Standardise raw features by channel, then each token's length, ``[b, l, c]`` -> same."""
+        features = (raw - self.feature_mean) / self.feature_std
+        return normalise_tokens(features) if self.settings.normalise_tokens else features
 
     def raw_features(self, frames: Tensor) -> Tensor:
         """Extract features before standardisation, ``[batch, tokens, channels]``."""
-        grid = (self.settings.grid, self.settings.grid)
         taps = [
-            F.interpolate(tap, grid, mode="bilinear", align_corners=True)
+            resize_tap(tap, self.settings.grid, self.settings.tap_resize)
             for tap in self.backbone(frames)
         ]
         return torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
@@ -184,10 +201,11 @@ class HVQTrans(nn.Module):
         *lower_books, top_books = cast("list[Codebooks]", list(self.codebooks))
         top: Quantised = top_books(outputs[-1], category)
         lower: list[Quantised] = []  # level 0 first
+        transport = features.new_zeros(features.shape[:2])
         for level, books in enumerate(lower_books):
             tokens = torch.cat([outputs[level], top.codes], dim=2)
             lower.append(books(tokens, category))
-            if level == 0:
+            if level == 0 and self.settings.transport_weight:
                 transport = transport_score(tokens, books.codes[category], self.temperature)
 
         position = self.position().repeat(1, 2)
@@ -205,18 +223,42 @@ class HVQTrans(nn.Module):
             torch.stack([level.commitment for level in levels]).sum(),
         )
 
-    def anomaly_map(self, features: Tensor, rebuilt: Reconstruction, category: Tensor) -> Tensor:
-        """Join feature distance and transport score, ``[batch, grid, grid]``.
+    def map_parts(self, features: Tensor, rebuilt: Reconstruction, category: Tensor) -> Tensor:
+        """What the anomaly map is made of, ``[3, batch, tokens]``.
 
-        Both are centred and scaled by what good pictures of the category show at the same
-        position (identity in the published form), then added with the transport weight.
+        The distance between features and what was rebuilt, the transport score, and the distance
+        to the nearest feature prototype; a part that the settings leave out is zeros.
         """
-        distance = (rebuilt.features - features).square().sum(2).sqrt()
-        both = torch.stack([distance, rebuilt.transport])  # [2, b, l]
-        both = (both - self.map_centre[:, category]) / self.map_spread[:, category]
-        joined = both[0] + self.settings.transport_weight * both[1]
+        residual = rebuilt.features - features
+        if self.settings.whiten_distance:
+            residual = residual @ self.residual_whitening[category]
+        distance = residual.square().sum(2).sqrt()
+        nearest = (
+            torch.zeros_like(distance)
+            if self.prototypes is None
+            else self.prototypes(features, category)
+        )
+        return torch.stack([distance, rebuilt.transport, nearest])
+
+    def anomaly_map(self, features: Tensor, rebuilt: Reconstruction, category: Tensor) -> Tensor:
+        """Join the map's parts, ``[batch, grid, grid]``.
+
+        Each is centred and scaled by what good pictures of the category show (identity in the
+        published form), then added with its weight.
+        """
+        parts = self.map_parts(features, rebuilt, category)
+        parts = (parts - self.map_centre[:, category]) / self.map_spread[:, category]
+        weights = parts.new_tensor(self.part_weights)
+        joined = (weights[:, None, None] * parts).sum(0)
         anomaly_map: Tensor = joined.unflatten(1, (self.settings.grid, self.settings.grid))
         return anomaly_map
+
+    @property
+    def part_weights(self) -> tuple[float, float, float]:
+        """Weights of the map's parts: distance, transport score, prototype distance."""
+        settings = self.settings
+        prototype = settings.prototype_weight if settings.prototypes else 0.0
+        return 1.0, settings.transport_weight, prototype
 
     def score(self, anomaly_map: Tensor) -> Tensor:
         """Maximum of the upsampled map averaged over 16x16 windows, ``[batch]``.
@@ -226,6 +268,25 @@ class HVQTrans(nn.Module):
         """
         averaged = self.score_window @ anomaly_map @ self.score_window.T
         return averaged.amax((1, 2))
+
+
+def resize_tap(tap: Tensor, grid: int, how: str) -> Tensor:
+    """Bring a tap to the grid, ``[b, c, side, side]`` -> ``[b, c, grid, grid]``.
+
+    Args:
+        tap: its side is a multiple of ``grid``.
+        grid: cells of a side.
+        how: ``average`` or ``bilinear`` (:attr:`ModelSettings.tap_resize`).
+    """
+    if how == "average":
+        return F.avg_pool2d(tap, tap.shape[-1] // grid)
+    return F.interpolate(tap, (grid, grid), mode="bilinear", align_corners=True)
+
+
+def normalise_tokens(features: Tensor) -> Tensor:
+    """Scale each token to the length of a standard normal one, ``[b, l, c]`` -> same."""
+    length = features.square().sum(2, keepdim=True).add(NORM_EPSILON).sqrt()
+    return features * (features.shape[2] ** 0.5 / length)
 
 
 def pool(features: Tensor) -> Tensor:

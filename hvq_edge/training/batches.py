@@ -15,7 +15,7 @@ from hvq_edge.model.hvq_trans import HVQTrans
 def to_tensor(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
     """Bring raw cached features to the model's device, standardised, float32 ``[b, l, c]``."""
     tensor = torch.from_numpy(raw.astype(np.float32)).to(model.feature_mean.device)
-    return (tensor - model.feature_mean) / model.feature_std
+    return model.standardise(tensor)
 
 
 def shuffled_batches(count: int, size: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:

@@ -24,8 +24,6 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.run_record import PictureRecord
 
-FEATURES_NAME = "features.npy"
-KEY_NAME = "features.json"
 _BATCH = 8
 
 
@@ -36,6 +34,8 @@ def cache_features(
     pictures: Sequence[PictureRecord],
     weights: str,
     on_progress: ProgressCallback = silent,
+    *,
+    name: str = "features",
 ) -> tuple[NDArray[np.float16], list[FrameQuality]]:
     """Compute raw backbone features of training pictures, or map those of an earlier call.
 
@@ -46,6 +46,7 @@ def cache_features(
         pictures: in the order of the result.
         weights: description of the backbone's weights; part of the cache's key.
         on_progress: called after each batch.
+        name: of the cache's two files.
 
     Returns:
         float16 ``[pictures, tokens, channels]``, read-only memory map, and each frame's quality.
@@ -55,8 +56,9 @@ def cache_features(
         OutputError: the cache cannot be written.
     """
     settings = model.settings
-    key = _key(pictures, weights, settings.backbone, settings.input_side, settings.padding_side)
-    path, key_path = run / FEATURES_NAME, run / KEY_NAME
+    network = (settings.backbone, settings.input_side, settings.padding_side, settings.tap_resize)
+    key = _key(pictures, weights, *network)
+    path, key_path = run / f"{name}.npy", run / f"{name}.json"
     kept = _read_key(key_path)
     if kept is not None and kept["key"] == key and path.exists():
         qualities = [FrameQuality(*values) for values in kept["qualities"]]

@@ -1,10 +1,13 @@
-"""What is fitted in closed form: feature statistics, category classifier, scale of the map."""
+"""What is fitted in closed form: feature statistics, classifier, whitening, scale of the map."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hvq_edge.model.hvq_trans import HVQTrans, pool
 from hvq_edge.training.batches import to_tensor
@@ -12,6 +15,9 @@ from hvq_edge.training.batches import to_tensor
 _BATCH = 16
 _SMALLEST_STD = 1e-3
 """Relative to the mean over channels: a dead channel is not blown up."""
+RIDGE = 0.05
+"""Of a covariance's mean eigenvalue, added before it is inverted: directions that hardly vary are
+not blown up without end, neither are rounding errors in them."""
 
 
 @torch.no_grad()
@@ -68,29 +74,72 @@ def fit_classifier(
 
 
 @torch.no_grad()
+def fit_residual_whitening(
+    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64]
+) -> None:
+    """Set each category's whitening of the rebuilding error.
+
+    A channel mix that good pictures are always rebuilt well in tells more of a defect than one that
+    varies anyway. The matrix is the symmetric inverse root of the errors' second moment, with a
+    ridge of :data:`RIDGE` of its mean eigenvalue.
+    """
+    model.eval()
+    model.residual_whitening.copy_(torch.eye(model.residual_whitening.shape[1]))
+    for k in range(model.categories):
+        total, count = 0.0, 0
+        for batch, label in _batches_of(model, features, category, k):
+            residual = (model.reconstruct(batch, label).features - batch).flatten(0, 1).double()
+            total = total + residual.T @ residual
+            count += len(residual)
+        model.residual_whitening[k] = inverse_root(total / count)
+
+
+def inverse_root(moment: Tensor) -> Tensor:
+    """Symmetric inverse square root of a covariance with a ridge, float ``[c, c]`` -> same."""
+    values, vectors = torch.linalg.eigh(moment.double())
+    smallest = torch.finfo(torch.float32).tiny  # features that never vary
+    scaled = (values.clamp_min(0) + RIDGE * values.mean().clamp_min(smallest)).rsqrt()
+    return (vectors * scaled) @ vectors.T
+
+
+@torch.no_grad()
 def fit_map_scale(
     model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64]
 ) -> None:
-    """Set centre and spread of distance and transport score, by category and position.
+    """Set centre and spread of the map's parts, by category and position.
 
-    The spread of a position is pooled half and half with its category's, in variance: with few
-    pictures a position's own estimate is too noisy to divide by.
+    The mean of two standardisations: with the category's own mean and deviation, which suits parts
+    that lie anywhere, and position by position, which suits parts that always lie the same. A
+    position's variance is pooled half and half with its category's: with few pictures its own
+    estimate is too noisy to divide by.
     """
     model.eval()
     model.map_centre.zero_()
     model.map_spread.fill_(1)
     for k in range(model.categories):
-        own = np.flatnonzero(category == k)
-        both = []
-        for start in range(0, len(own), _BATCH):
-            batch = to_tensor(model, features[own[start : start + _BATCH]])
-            label = torch.full((len(batch),), k, device=batch.device)
-            rebuilt = model.reconstruct(batch, label)
-            distance = (rebuilt.features - batch).square().sum(2).sqrt()
-            both.append(torch.stack([distance, rebuilt.transport]))
-        values = torch.cat(both, dim=1).double()  # [2, pictures, tokens]
-        centre = values.mean(1)
-        variance = (values - centre[:, None]).square().mean(1)
-        pooled = (variance + variance.mean(1, keepdim=True)) / 2
+        parts = [
+            model.map_parts(batch, model.reconstruct(batch, label), label)
+            for batch, label in _batches_of(model, features, category, k)
+        ]
+        values = torch.cat(parts, dim=1).double()  # [3, pictures, tokens]
+        position_mean = values.mean(1)
+        variance = (values - position_mean[:, None]).square().mean(1)
+        position_spread = ((variance + variance.mean(1, keepdim=True)) / 2).sqrt()
+        mean = values.mean((1, 2))[:, None]
+        spread = values.std((1, 2), correction=0)[:, None]
+        # x -> ((x - mean) / spread + (x - position_mean) / position_spread) / 2 is again linear.
+        spread, position_spread = spread.clamp_min(1e-6), position_spread.clamp_min(1e-6)
+        scale = (1 / spread + 1 / position_spread) / 2
+        centre = (mean / spread + position_mean / position_spread) / 2 / scale
         model.map_centre[:, k] = centre.float()
-        model.map_spread[:, k] = pooled.sqrt().clamp_min(1e-6).float()
+        model.map_spread[:, k] = (1 / scale).float()
+
+
+def _batches_of(
+    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64], k: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield standardised features and labels of one category's pictures, batch by batch."""
+    own = np.flatnonzero(category == k)
+    for start in range(0, len(own), _BATCH):
+        batch = to_tensor(model, features[own[start : start + _BATCH]])
+        yield batch, torch.full((len(batch),), k, device=batch.device)

@@ -6,25 +6,39 @@ import time
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.quality import learn_limits
+from hvq_edge.data.quality import FrameQuality, learn_limits
 from hvq_edge.data.splits import check_unchanged, split_training
 from hvq_edge.errors import RunError
 from hvq_edge.model.backbone_weights import load_backbone_weights
 from hvq_edge.model.checkpoint import save_checkpoint
+from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.run_record import RECORD_NAME, RunRecord, read_run, write_run
+from hvq_edge.run_record import RECORD_NAME, PictureUse, RunRecord, read_run, write_run
 from hvq_edge.settings import Settings
+from hvq_edge.training import processes
 from hvq_edge.training.codebook_start import start_codebooks
+from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog
 from hvq_edge.training.features import cache_features
-from hvq_edge.training.statistics import fit_classifier, fit_feature_statistics, fit_map_scale
-from hvq_edge.training.trainer import STATE_NAME, EpochResult, train_epochs
+from hvq_edge.training.prototype_start import fit_prototypes
+from hvq_edge.training.statistics import (
+    fit_classifier,
+    fit_feature_statistics,
+    fit_map_scale,
+    fit_residual_whitening,
+)
+from hvq_edge.training.trainer import Pictures, rate_factor, train_epochs
+from hvq_edge.training.training_state import STATE_NAME, EpochResult
+
+UNUSED_USAGE = 1e-3
+"""Tokens a picture, on average, below which a code counts as unused in the events."""
 
 
 def start_run(
@@ -105,7 +119,7 @@ def continue_run(
     if not pictures_checked:
         check_unchanged(record.pictures, data, on_progress)
     settings = record.settings
-    model = _new_model(settings, len(record.categories)).to(choose_device(device))
+    model = _new_model(settings, len(record.categories))
     weights = load_backbone_weights(model.backbone, settings.model.backbone, backbone_weights)
     if weights != record.backbone_weights:
         raise RunError(
@@ -114,42 +128,121 @@ def continue_run(
             next_step="give the same file with --backbone-weights",
         )
 
-    seconds = {}
+    with processes.joined(choose_device(device)) as own_device:
+        return _train(run, record, model.to(own_device), on_progress)
+
+
+def _train(
+    run: Path, record: RunRecord, model: HVQTrans, on_progress: ProgressCallback
+) -> RunRecord:
+    settings = record.settings
+    if processes.rank() > 0:
+        on_progress = silent
     began = time.perf_counter()
-    fit = [picture for picture in record.pictures if picture.use == "fit"]
-    features, qualities = cache_features(run, model, data, fit, weights, on_progress)
-    seconds["seconds_features"] = time.perf_counter() - began
-    category = np.array([record.categories.index(picture.category) for picture in fit])
+    fit, qualities = _cached(run, record, model, "fit", on_progress)
+    held_out, _ = _cached(run, record, model, "held_out", on_progress)
+    seconds = {"seconds_features": time.perf_counter() - began}
 
     began = time.perf_counter()
-    if not (run / STATE_NAME).exists():
+    resumed = (run / STATE_NAME).exists()
+    if not resumed:
         if settings.model.standardise_features:
-            fit_feature_statistics(model, features)
+            fit_feature_statistics(model, fit.features)
         if settings.training.codebook_start == "pictures":
-            start_codebooks(model, features, category, settings.training.seed)
-
-    def report(result: EpochResult) -> None:
-        note = f"loss {result.feature_loss:.4f}"
-        on_progress("training", result.epoch, settings.training.epochs, note)
-
-    last = train_epochs(run, model, features, category, settings.training, report)
+            start_codebooks(model, fit.features, fit.category, settings.training.seed)
+    processes.wait_for_all()  # all have looked for the state before the first writes one
+    last = _train_with_events(run, model, fit, held_out, settings, on_progress)
     seconds["seconds_training"] = time.perf_counter() - began
 
-    fit_classifier(model, features, category)
-    if settings.model.map_scale == "good_pictures":
-        fit_map_scale(model, features, category)
-    losses = {"feature_loss": last.feature_loss, "commitment": last.commitment}
-    record = record.model_copy(
-        update={
-            "picture_limits": learn_limits(qualities),
-            "checkpoint_sha256": save_checkpoint(run, model),
-            "epochs_done": last.epoch,
-            "metrics": {**losses, **seconds},
+    began = time.perf_counter()
+    if processes.rank() == 0:
+        fit_classifier(model, fit.features, fit.category)
+        fit_prototypes(model, fit.features, fit.category, settings.training.seed, on_progress)
+        if settings.model.whiten_distance:
+            fit_residual_whitening(model, fit.features, fit.category)
+        if settings.model.map_scale == "good_pictures":
+            fit_map_scale(model, fit.features, fit.category)
+        seconds["seconds_statistics"] = time.perf_counter() - began
+        losses = {
+            "feature_loss": last.feature_loss,
+            "commitment": last.commitment,
+            "held_out_loss": last.held_out_loss,
         }
-    )
-    write_run(run, record)
-    (run / STATE_NAME).unlink(missing_ok=True)
-    return record
+        record = record.model_copy(
+            update={
+                "picture_limits": learn_limits(qualities),
+                "checkpoint_sha256": save_checkpoint(run, model),
+                "epochs_done": last.epoch,
+                "metrics": {**losses, **seconds},
+            }
+        )
+        write_run(run, record)
+        (run / STATE_NAME).unlink(missing_ok=True)
+    processes.wait_for_all()
+    return record if processes.rank() == 0 else read_run(run)
+
+
+def _train_with_events(
+    run: Path,
+    model: HVQTrans,
+    fit: Pictures,
+    held_out: Pictures,
+    settings: Settings,
+    on_progress: ProgressCallback,
+) -> EpochResult:
+    log: EventLog | None = None
+
+    def report(result: EpochResult) -> None:
+        nonlocal log
+        note = f"loss {result.feature_loss:.4f}, held out {result.held_out_loss:.4f}"
+        on_progress("training", result.epoch, settings.training.epochs, note)
+        if processes.rank() == 0:
+            log = log or EventLog(run / EVENTS_FOLDER, result.epoch)
+            log.write(result.epoch, _scalars(model, result, settings))
+
+    try:
+        return train_epochs(run, model, fit, held_out, settings.training, report)
+    finally:
+        if log is not None:
+            log.close()
+
+
+def _scalars(model: HVQTrans, result: EpochResult, settings: Settings) -> dict[str, float]:
+    books = cast("list[Codebooks]", list(model.codebooks))
+    used = {
+        f"codes/used at level {level}": float((level_books.usage > UNUSED_USAGE).float().mean())
+        for level, level_books in enumerate(books)
+    }
+    return {
+        "loss/feature": result.feature_loss,
+        "loss/feature held out": result.held_out_loss,
+        "loss/commitment": result.commitment,
+        "training/learning rate": settings.training.learning_rate
+        * rate_factor(settings.training, result.epoch),
+        "training/pictures per second": result.pictures_per_second,
+        "codes/revived": result.revived,
+        **used,
+    }
+
+
+def _cached(
+    run: Path,
+    record: RunRecord,
+    model: HVQTrans,
+    use: PictureUse,
+    on_progress: ProgressCallback,
+) -> tuple[Pictures, list[FrameQuality]]:
+    assert record.data is not None
+    pictures = [picture for picture in record.pictures if picture.use == use]
+    name = "features" if use == "fit" else "features_held_out"
+    arguments = (run, model, Path(record.data), pictures, record.backbone_weights, on_progress)
+    if processes.rank() > 0:
+        processes.wait_for_all()  # the first process writes the cache, the others map it
+    features, qualities = cache_features(*arguments, name=name)
+    if processes.rank() == 0:
+        processes.wait_for_all()
+    category = np.array([record.categories.index(picture.category) for picture in pictures])
+    return Pictures(features, category), qualities
 
 
 def _new_model(settings: Settings, categories: int) -> HVQTrans:

@@ -11,41 +11,53 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from hvq_edge.atomic import atomic_file
 from hvq_edge.errors import HvqEdgeError, RunError
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.settings import TrainingSettings
+from hvq_edge.training import processes
 from hvq_edge.training.batches import shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes
+from hvq_edge.training.training_state import STATE_NAME, Best, EpochResult, load_state, save_state
 
-STATE_NAME = "training_state.pt"
 SAVE_EVERY_S = 15.0
 """A kill loses at most this much work and one epoch."""
 REVIVE_UNTIL = 0.7
 """Share of the epochs after which codes are left to settle."""
+LEAST_GAIN = 1e-3
+"""A held-out loss that falls by less than this share has not fallen."""
 
 
 @dataclass(frozen=True)
-class EpochResult:
-    """Mean losses of one epoch."""
+class Pictures:
+    """Cached features of a set of pictures."""
 
-    epoch: int
-    """Counted from one."""
-    feature_loss: float
-    """Mean squared error of the standardised features."""
-    commitment: float
-    revived: int
-    """Codes that got a new place."""
+    features: NDArray[np.float16]
+    """``[pictures, tokens, channels]``, raw."""
+    category: NDArray[np.int64]
+    """``[pictures]``."""
+
+
+class _Losses(nn.Module):
+    """The model's losses as a module's forward, which DistributedDataParallel needs."""
+
+    def __init__(self, model: HVQTrans) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
+        """``[b, l, c]``, ``[b]`` -> feature loss and commitment loss, scalars."""
+        rebuilt = self.model.reconstruct(features, category)
+        return (rebuilt.features - features).square().mean(), rebuilt.commitment
 
 
 def train_epochs(
     run: Path,
     model: HVQTrans,
-    features: NDArray[np.float16],
-    category: NDArray[np.int64],
+    fit: Pictures,
+    held_out: Pictures,
     settings: TrainingSettings,
     on_epoch: Callable[[EpochResult], None] = lambda _: None,
 ) -> EpochResult:
@@ -57,13 +69,14 @@ def train_epochs(
     Args:
         run: folder of the run.
         model: trained in place.
-        features: float16 ``[pictures, tokens, channels]``, raw.
-        category: int64 ``[pictures]``.
+        fit: pictures to learn from.
+        held_out: pictures whose loss decides when to stop.
         settings: of the training.
         on_epoch: called after each epoch.
 
     Returns:
-        The last epoch's result.
+        The result of the epoch whose weights were kept: the last, or the best where training
+        stopped early.
 
     Raises:
         HvqEdgeError: the loss is not finite.
@@ -74,59 +87,119 @@ def train_epochs(
     optimizer = torch.optim.AdamW(
         parameters, settings.learning_rate, weight_decay=settings.weight_decay
     )
+    losses: nn.Module = _Losses(model)
+    if processes.count() > 1:
+        # Codebooks are buffers that every process moves by the same sums.
+        losses = DistributedDataParallel(losses, broadcast_buffers=False)
     path = run / STATE_NAME
-    done, result = _resume(path, model, optimizer) if path.exists() else (0, None)
+    result, best = load_state(path, model, optimizer) if path.exists() else (None, None)
     saved_at = time.monotonic()
-    model.train()
-    for epoch in range(done, settings.epochs):
-        result = _train_one_epoch(model, optimizer, parameters, features, category, settings, epoch)
+    for epoch in range(result.epoch if result else 0, settings.epochs):
+        if (
+            best is not None
+            and settings.patience
+            and epoch - best.result.epoch >= settings.patience
+        ):
+            break
+        began = time.perf_counter()
+        model.train()
+        trained = _train_one_epoch(model, losses, optimizer, parameters, fit, settings, epoch)
+        revived = 0
+        if settings.revive_codes and epoch + 1 < REVIVE_UNTIL * settings.epochs:
+            seed = settings.seed * 1_000_003 + epoch
+            revived = revive_codes(model, fit.features, fit.category, seed)
+        seconds = time.perf_counter() - began
+        result = EpochResult(
+            epoch=epoch + 1,
+            feature_loss=trained[0],
+            commitment=trained[1],
+            held_out_loss=held_out_loss(model, held_out, settings.batch_size),
+            revived=revived,
+            pictures_per_second=len(fit.features) / seconds,
+        )
+        if best is None or result.held_out_loss < (1 - LEAST_GAIN) * best.result.held_out_loss:
+            best = Best.of(model, result)
         on_epoch(result)
-        if time.monotonic() - saved_at > SAVE_EVERY_S or epoch + 1 == settings.epochs:
-            _save(path, model, optimizer, result)
+        due = time.monotonic() - saved_at > SAVE_EVERY_S or epoch + 1 == settings.epochs
+        if due and processes.rank() == 0:
+            save_state(path, model, optimizer, result, best)
             saved_at = time.monotonic()
     model.eval()
-    if result is None:
+    if result is None or best is None:
         raise RunError(f"{path} records no epoch.", next_step="delete it and train again")
+    if result.epoch < settings.epochs:  # stopped early
+        best.restore(model)
+        return best.result
     return result
 
 
 def _train_one_epoch(
     model: HVQTrans,
+    losses: nn.Module,
     optimizer: torch.optim.Optimizer,
     parameters: list[nn.Parameter],
-    features: NDArray[np.float16],
-    category: NDArray[np.int64],
+    fit: Pictures,
     settings: TrainingSettings,
     epoch: int,
-) -> EpochResult:
+) -> tuple[float, float]:
     torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout
-    steps = math.ceil(len(features) / settings.batch_size)
-    totals = np.zeros(2)
-    batches = shuffled_batches(len(features), settings.batch_size, settings.seed, epoch)
+    rank, count = processes.rank(), processes.count()
+    device = model.feature_mean.device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(settings, device))
+    pictures = len(fit.features)
+    steps = math.ceil(pictures / settings.batch_size)
+    totals = torch.zeros(3, dtype=torch.float64)
+    batches = shuffled_batches(pictures, settings.batch_size, settings.seed, epoch)
     for step, chosen in enumerate(batches):
+        if len(chosen) < count:
+            continue  # a rest too small to go round
+        own = chosen[rank::count]
         rate = settings.learning_rate * rate_factor(settings, epoch + step / steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = to_tensor(model, features[chosen])
-        label = torch.from_numpy(category[chosen]).to(batch.device)
-        rebuilt = model.reconstruct(batch, label)
-        feature_loss = (rebuilt.features - batch).square().mean()
-        loss = feature_loss + settings.latent_weight * rebuilt.commitment
-        if not torch.isfinite(loss):
+        label = torch.from_numpy(fit.category[own]).to(device)
+        batch = to_tensor(model, fit.features[own])
+        with autocast:
+            feature_loss, commitment = losses(batch, label)
+        loss = feature_loss + settings.latent_weight * commitment
+        if not torch.isfinite(processes.summed(loss.detach())):
             raise HvqEdgeError(
                 f"the training loss is {loss.item()} in epoch {epoch + 1}: training diverged.",
                 next_step="train again with a lower --learning-rate",
             )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        # Gradients are averaged over the processes: each counts by its share of the batch.
+        (loss * (len(own) * count / len(chosen))).backward()
         nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
         optimizer.step()
-        totals += len(chosen) * np.array([feature_loss.item(), rebuilt.commitment.item()])
-    revived = 0
-    if settings.revive_codes and epoch + 1 < REVIVE_UNTIL * settings.epochs:
-        revived = revive_codes(model, features, category, settings.seed * 1_000_003 + epoch)
-    means = totals / len(features)
-    return EpochResult(epoch + 1, float(means[0]), float(means[1]), revived)
+        totals += len(own) * torch.tensor([feature_loss.item(), commitment.item(), 1.0])
+    feature_mean, commitment_mean, seen = processes.summed(totals.to(device)).tolist()
+    return feature_mean / seen, commitment_mean / seen
+
+
+@torch.no_grad()
+def held_out_loss(model: HVQTrans, pictures: Pictures, batch_size: int) -> float:
+    """Mean squared error of the features of pictures that were not learnt from."""
+    model.eval()
+    total = 0.0
+    for start in range(0, len(pictures.features), batch_size):
+        chosen = slice(start, start + batch_size)
+        batch = to_tensor(model, pictures.features[chosen])
+        label = torch.from_numpy(pictures.category[chosen]).to(batch.device)
+        rebuilt = model.reconstruct(batch, label).features
+        total += (rebuilt - batch).square().mean().item() * len(batch)
+    return total / len(pictures.features)
+
+
+def uses_bfloat16(settings: TrainingSettings, device: torch.device) -> bool:
+    """Whether training multiplies in bfloat16 on this device."""
+    if settings.autocast != "auto":
+        return settings.autocast == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # PyTorch tells of AMX in a private function only; without it the instruction set is too old.
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return device.type == "cpu" and bool(supported())
 
 
 def rate_factor(settings: TrainingSettings, progress: float) -> float:
@@ -135,31 +208,3 @@ def rate_factor(settings: TrainingSettings, progress: float) -> float:
         return 1.0 if progress < 0.8 * settings.epochs else 0.1
     warm_up = min(1.0, progress + 0.05)
     return warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * progress / settings.epochs)) / 2)
-
-
-def _save(
-    path: Path, model: HVQTrans, optimizer: torch.optim.Optimizer, result: EpochResult
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "result": [result.epoch, result.feature_loss, result.commitment, result.revived],
-    }
-    with atomic_file(path) as temporary:
-        torch.save(state, temporary)
-
-
-def _resume(
-    path: Path, model: HVQTrans, optimizer: torch.optim.Optimizer
-) -> tuple[int, EpochResult]:
-    state = load_tensors(path)
-    try:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        result = EpochResult(*state["result"])
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise RunError(
-            f"{path} does not fit this run: {str(error).splitlines()[0]}",
-            next_step=f"delete {path} and run the same command again to start over",
-        ) from error
-    return result.epoch, result

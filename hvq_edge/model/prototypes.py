@@ -1,0 +1,62 @@
+"""Prototypes of the features themselves: a closed-form level below the learnt codebooks.
+
+The learnt levels rebuild a token from its whole picture and need many epochs to be sharp; the
+nearest of a category's own feature prototypes is sharp at once. It is the memory of PatchCore (Roth
+et al., CVPR 2022) as one more vector-quantised level: k-means centres in whitened features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FeaturePrototypes(nn.Module):
+    """One set of prototypes a category, with the whitening of its features.
+
+    Args:
+        categories: number of product categories.
+        prototypes: in each set.
+        channels: of a feature token.
+    """
+
+    whitening: Tensor  # [categories, channels, channels]
+    shift: Tensor  # [categories, 1, channels]: minus the whitened mean
+    centres: Tensor  # [categories, prototypes, channels], whitened
+
+    def __init__(self, categories: int, prototypes: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("whitening", torch.eye(channels).repeat(categories, 1, 1))
+        self.register_buffer("shift", torch.zeros(categories, 1, channels))
+        self.register_buffer("centres", torch.zeros(categories, prototypes, channels))
+
+    def forward(self, features: Tensor, category: Tensor) -> Tensor:
+        """Distance to the nearest prototype.
+
+        Args:
+            features: ``[batch, tokens, channels]``, standardised.
+            category: int64 ``[batch]``.
+
+        Returns:
+            ``[batch, tokens]``, Euclidean in whitened features: about the square root of the
+            number of channels for a token of a good picture.
+        """
+        white = features @ self.whitening[category] + self.shift[category]
+        return nearest_distance(white, self.centres[category])
+
+
+def nearest_distance(tokens: Tensor, centres: Tensor) -> Tensor:
+    """Euclidean distance of each token to the nearest centre.
+
+    min ‖z − e‖² = ‖z‖² − 2 max (z·e − ‖e‖²/2): one matrix product, no table of differences.
+
+    Args:
+        tokens: ``[batch, tokens, channels]``.
+        centres: ``[batch, centres, channels]``.
+
+    Returns:
+        ``[batch, tokens]``.
+    """
+    bias = centres.square().sum(2)[:, None] / 2
+    near = torch.baddbmm(bias, tokens, centres.transpose(1, 2), beta=-1).amax(2)
+    return (tokens.square().sum(2) - 2 * near).clamp_min(0).sqrt()
