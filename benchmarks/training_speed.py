@@ -7,8 +7,8 @@ Four forms of the same step (forward, backward, clipping, AdamW):
 
 (a) the authors': backbone in every step, a loop over the pictures, dropout 0.1 (authors_form.py)
 (b) that loop on cached features
-(c) ours: vectorised, on cached features, as ``hvq-edge train`` runs it
-(d) ours with bfloat16 autocast
+(c) ours: the trainer's own loss, vectorised, on cached features
+(d) ours with bfloat16 autocast; ``hvq-edge train`` takes (c) or (d) by the device
 
 In each round every form takes one step, so that a busy moment of the machine meets all of them.
 Printed: the median over the rounds, and the ratio to (a) as the median of the rounds' own ratios,
@@ -21,9 +21,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -45,6 +44,7 @@ from hvq_edge.runtime.processor import processor_name
 from hvq_edge.settings import Settings, TrainingSettings, load_settings
 from hvq_edge.training.batches import shuffled_batches, to_tensor
 from hvq_edge.training.statistics import fit_feature_statistics
+from hvq_edge.training.trainer import Losses, uses_bfloat16
 
 AUTHORS_DROPOUT = 0.1
 CATEGORIES = 5  # of generated pictures
@@ -67,8 +67,7 @@ class Pictures(NamedTuple):
     categories: int
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(NamedTuple):
     """Pictures a second of one form, a value a round."""
 
     form: str
@@ -107,7 +106,7 @@ def generate_pictures(side: int, count: int, seed: int = 0) -> Pictures:
     return Pictures(np.stack(frames), category.astype(np.int64), int(category.max()) + 1)
 
 
-def cache(model: HVQTrans, frames: NDArray[np.uint8], path: Path) -> tuple[Path, float]:
+def cache(model: HVQTrans, frames: NDArray[np.uint8], path: Path) -> float:
     """Write raw backbone features as training does, float16; return pictures a second."""
     device = model.feature_mean.device
     began = perf_counter()
@@ -117,7 +116,7 @@ def cache(model: HVQTrans, frames: NDArray[np.uint8], path: Path) -> tuple[Path,
             for start in range(0, len(frames), 8)
         ]
     np.save(path, np.concatenate(parts).astype(np.float16))
-    return path, len(frames) / (perf_counter() - began)
+    return len(frames) / (perf_counter() - began)
 
 
 class Steps:
@@ -140,7 +139,7 @@ class Steps:
         self.device = model.feature_mean.device
         self.grid = model.settings.grid
         self.pictures, self.features, self.settings = pictures, features, settings
-        self.ours = {form: deepcopy(model).train() for form in "cd"}
+        self.ours = {form: Losses(deepcopy(model)).train() for form in "cd"}
         self.loops = {form: AuthorsForm(deepcopy(model), AUTHORS_DROPOUT).train() for form in "ab"}
         self.optimizers = {
             form: torch.optim.AdamW(
@@ -160,8 +159,7 @@ class Steps:
         self._synchronise()
         began = perf_counter()
         label = torch.from_numpy(self.pictures.category[chosen]).to(self.device)
-        loss_of: Callable[[str, NDArray[np.int64], Tensor], Tensor] = getattr(self, f"_loss_{form}")
-        loss = loss_of(form, chosen, label)
+        loss: Tensor = getattr(self, f"_loss_{form}")(form, chosen, label)
         if not np.isfinite(loss.item()):
             raise ArithmeticError(f"the loss of form ({form}) is {loss.item()}")
         optimizer = self.optimizers[form]
@@ -179,15 +177,14 @@ class Steps:
         return loop.loss(loop.features(frames), label, self.settings.latent_weight)
 
     def _loss_b(self, form: str, chosen: NDArray[np.int64], label: Tensor) -> Tensor:
-        tokens = to_tensor(self.ours["c"], self.features[chosen])
+        tokens = to_tensor(self.ours["c"].model, self.features[chosen])
         picture = tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
         return self.loops[form].loss(picture, label, self.settings.latent_weight)
 
     def _loss_c(self, form: str, chosen: NDArray[np.int64], label: Tensor) -> Tensor:
-        batch = to_tensor(self.ours[form], self.features[chosen])
-        rebuilt = self.ours[form].reconstruct(batch, label)
-        feature_loss = (rebuilt.features - batch).square().mean()
-        return feature_loss + self.settings.latent_weight * rebuilt.commitment
+        ours = self.ours[form]
+        feature_loss, commitment = ours(to_tensor(ours.model, self.features[chosen]), label)
+        return feature_loss + self.settings.latent_weight * commitment
 
     def _loss_d(self, form: str, chosen: NDArray[np.int64], label: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -211,12 +208,13 @@ def measure(steps: Steps, batch_size: int, rounds: int, warm_up: int) -> list[Sp
     return [Speed(form, values[form]) for form in FORMS]
 
 
+def spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return median, lowest and highest."""
+    return float(np.median(values)), float(values.min()), float(values.max())
+
+
 def rows(speeds: Sequence[Speed]) -> list[Row]:
     """Summarise the rounds; the first form is what the others are compared with."""
-
-    def spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
-        return float(np.median(values)), float(values.min()), float(values.max())
-
     reference = speeds[0].values
     return [Row(one.form, spread(one.values), spread(one.values / reference)) for one in speeds]
 
@@ -250,20 +248,19 @@ def run_size(size: str, arguments: argparse.Namespace, device: str) -> None:
     side = settings.model.input_side
     batch_size = arguments.batch or settings.training.batch_size
     count = max(arguments.pictures, batch_size)
-    if arguments.data is None:
-        pictures = generate_pictures(side, count)
-    else:
-        pictures = read_pictures(arguments.data, side, count)
+    data: Path | None = arguments.data
+    pictures = read_pictures(data, side, count) if data else generate_pictures(side, count)
     model, weights = build_model(settings, pictures.categories, device)
     with tempfile.TemporaryDirectory() as folder:
-        path, cached = cache(model, pictures.frames, Path(folder) / "features.npy")
+        path = Path(folder) / "features.npy"
+        cached = cache(model, pictures.frames, path)
         features = np.load(path, mmap_mode="r")
         if settings.model.standardise_features:
             fit_feature_statistics(model, features)
         steps = Steps(model, pictures, features, settings.training)
         speeds = measure(steps, batch_size, arguments.rounds, arguments.warm_up)
     m = settings.model
-    source = arguments.data.name if arguments.data else "generated"
+    source = data.name if data else "generated"
     print(
         f"\n{size}: {m.backbone} ({weights}), {side} px, width {m.width}, {m.layers} + {m.layers} "
         f"layers, {m.levels} x {m.codes} codes\n"
@@ -271,7 +268,9 @@ def run_size(size: str, arguments: argparse.Namespace, device: str) -> None:
         f"{min(batch_size, len(pictures.frames))}, {arguments.rounds} rounds"
     )
     print_table(rows(speeds))
+    own = "d" if uses_bfloat16(settings.training, steps.device) else "c"
     print(f"  features for (b) to (d), once in a training: {cached:.1f} pictures/s")
+    print(f"  hvq-edge train --preset {size} takes ({own}) on this device")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,7 +28,7 @@ from hvq_edge.export.tables import (
 )
 from hvq_edge.model.backbone import Backbone, SamePadConv
 from hvq_edge.model.codebook import Codebooks
-from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, pool, resize_tap
+from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, picture_level, pool, resize_tap
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer
 
 
@@ -62,6 +62,7 @@ class FoldedHVQTrans(nn.Module):
         self.grid = model.settings.grid
         self.tap_resize = model.settings.tap_resize
         self.normalise_tokens = model.settings.normalise_tokens
+        self.subtracts_level = model.settings.picture_level == "subtracted"
         kept = slice(None) if category is None else category
 
         self.backbone = fold_backbone(model.backbone)
@@ -119,13 +120,13 @@ class FoldedHVQTrans(nn.Module):
         taps = [resize_tap(tap, self.grid, self.tap_resize) for tap in self.backbone(frames)]
         features = torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
         features = features * self.feature_scale + self.feature_shift
-        if self.normalise_tokens:
-            squares = row_squares(features)[..., None]
-            features = features * (features.shape[2] ** 0.5 / (squares + NORM_EPSILON).sqrt())
         if self.mode == "auto":
             category = self.classifier(pool(features)).argmax(1)
         elif category is not None:
             category = category.to(torch.int64)
+        if self.normalise_tokens:
+            squares = row_squares(features)[..., None]
+            features = features * (features.shape[2] ** 0.5 / (squares + NORM_EPSILON).sqrt())
 
         outputs = [self.input_projection(features)]
         for layer in self.encoder:
@@ -157,6 +158,8 @@ class FoldedHVQTrans(nn.Module):
         joined = own_part(self.map_shift, category)
         for i, part in enumerate(parts):
             joined = joined + part * scale[..., i, :]
+        if self.subtracts_level:
+            joined = joined - picture_level(joined)
         anomaly_map = joined.unflatten(1, (self.grid, self.grid))
         score = (self.score_window @ anomaly_map @ self.score_window.T).amax((1, 2))
         codes = torch.stack([*indices, top_index], dim=1).to(torch.int32)

@@ -84,6 +84,9 @@ class ModelSettings(_Strict):
     map_scale: Literal["published", "good_pictures"] = "good_pictures"
     """``published``: the weighted parts are added as they are. ``good_pictures``: each is first
     standardised with statistics of good training pictures, so they share a scale."""
+    picture_level: Literal["kept", "subtracted"] = "subtracted"
+    """``subtracted``: the map is taken relative to its own lower quartile, so that a picture whose
+    whole surface is a little unlike the others does not hide, or feign, a defect."""
 
     @property
     def grid(self) -> int:
@@ -133,7 +136,7 @@ class TrainingSettings(_Strict):
     with the weights of the best; 0: never stop early."""
     held_out: float = Field(0.15, gt=0.0, lt=0.9)
     """Share of the good training pictures kept apart: thresholds come from them."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=10**9)
 
 
 class Settings(_Strict):
@@ -159,6 +162,7 @@ _PAPER: dict[str, dict[str, Any]] = {
         "transport_weight": 80.0,
         "transport_temperature": 512.0,
         "map_scale": "published",
+        "picture_level": "kept",
     },
     "training": {
         "epochs": 1000,

@@ -21,7 +21,10 @@ COMMANDS = {
     "stream": {"--bundle", "--camera", "--policy", "--out", "--display", "--no-display"},
     "runs": set(),
     "demo": set(),
+    "data check": set(),
 }
+GROUPS = {"data"}
+"""Commands that have sub-commands."""
 LIBRARIES = ("cv2", "numpy", "onnx", "onnxruntime", "openvino", "polygraphy", "sklearn", "torch")
 HELP = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
 
@@ -58,8 +61,8 @@ def test_help_names_every_command_with_what_it_does():
     done = run("--help")
     assert done.returncode == 0, done.stderr
     listed = dict(re.findall(r"^  (\w+)  +(\S.*)$", done.stdout, re.MULTILINE))
-    assert set(listed) >= set(COMMANDS)
-    assert all(len(listed[name]) > 20 for name in COMMANDS), listed
+    assert set(listed) == {name.partition(" ")[0] for name in COMMANDS}
+    assert all(len(text) > 20 for text in listed.values()), listed
 
 
 def test_help_loads_no_library():
@@ -68,7 +71,7 @@ def test_help_loads_no_library():
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_each_command_explains_itself(command):
-    done = run(command, "--help")
+    done = run(*command.split(), "--help")
     assert done.returncode == 0, done.stderr
     usage, _, listed = done.stdout.partition("\nOptions:\n")
     assert "[[" not in usage, "Typer puts the brackets of optional arguments itself"
@@ -78,9 +81,22 @@ def test_each_command_explains_itself(command):
     assert undescribed == []
 
 
+@pytest.mark.parametrize("group", sorted(GROUPS))
+@pytest.mark.parametrize("arguments", [["--help"], []])
+def test_a_group_names_its_commands(group, arguments):
+    done = run(group, *arguments)
+    shown = done.stdout + done.stderr
+    assert "Traceback" not in shown
+    listed = dict(re.findall(r"^  (\w+)  +(\S.*)$", shown, re.MULTILINE))
+    own = {name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{group} ")}
+    assert own
+    assert set(listed) == own
+    assert all(len(text) > 20 for text in listed.values()), listed
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_the_help_of_a_command_loads_no_library(command):
-    assert [name for name in loaded_by(command, "--help") if name in LIBRARIES] == []
+    assert [name for name in loaded_by(*command.split(), "--help") if name in LIBRARIES] == []
 
 
 def test_the_version():
@@ -104,6 +120,8 @@ def test_no_arguments_show_the_help():
         (["train", "--epoch-count", "3"], "--epoch-count"),
         (["train", "--epochs", "many", "--data", "x"], "--epochs"),
         (["stream"], "--camera"),
+        (["data", "chekc"], "chekc"),
+        (["data", "check"], "DIR"),
         (["--help-me"], "--help-me"),
     ],
 )
@@ -122,6 +140,7 @@ def test_a_usage_fault_is_named(arguments, said):
         ["export", "{absent}"],
         ["verify", "{absent}", "--data", "{absent}"],
         ["load", "{absent}", "--out", "{out}"],
+        ["data", "check", "{absent}"],
         ["runs", "{absent}"],
         ["stream", "--bundle", "{absent}", "--camera", "{absent}"],
     ],

@@ -70,6 +70,57 @@ def test_moving_averages_by_hand():
     torch.testing.assert_close(books.codes[1], sums / smoothed[:, None])
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=1, max_size=9))
+def test_moving_averages_are_those_of_a_loop_over_pictures(seed, category):
+    """Pictures of any categories in any order; each category moves by the mean of its own."""
+    books = Codebooks(4, 5, 3, decay=0.9).train()
+    for i, buffer in enumerate((books.codes, books.usage, books.sums)):
+        buffer.copy_(random(seed + i, *buffer.shape).abs() + 0.1)
+    before = {name: buffer.clone().double() for name, buffer in books.named_buffers()}
+    tokens = random(seed + 3, len(category), 7, 3)
+    index = books(tokens, torch.tensor(category)).indices
+
+    for k in range(4):
+        own = [i for i, other in enumerate(category) if other == k]
+        if not own:
+            for name, buffer in books.named_buffers():
+                assert torch.equal(buffer[k].double(), before[name][k])
+            continue
+        decay = 0.9 ** len(own)
+        usage, sums = decay * before["usage"][k], decay * before["sums"][k]
+        for i in own:
+            one_hot = torch.eye(5, dtype=torch.float64)[index[i]]
+            usage = usage + (1 - decay) / len(own) * one_hot.sum(0)
+            sums = sums + (1 - decay) / len(own) * one_hot.T @ tokens[i].double()
+        smoothed = (usage + 1e-5) / (usage.sum() + 5e-5) * usage.sum()
+        for name, value in (
+            ("usage", usage),
+            ("sums", sums),
+            ("codes", sums / smoothed[:, None]),
+        ):
+            torch.testing.assert_close(
+                getattr(books, name)[k].double(), value, rtol=1e-4, atol=1e-5
+            )
+
+
+def test_averages_of_bfloat16_tokens_are_kept_in_float32():
+    """Autocast gives such tokens; bfloat16 itself would decay by 0.9883 instead of 0.99."""
+    tokens, category = random(0, 3, 40, 8).to(torch.bfloat16), torch.tensor([0, 0, 0])
+    moved = []
+    for dtype in (torch.bfloat16, torch.float32):
+        books = Codebooks(1, 1, 8).train()  # one code: the lookup's own precision decides nothing
+        books.codes.copy_(torch.ones(1, 1, 8))
+        books.sums.copy_(books.codes)
+        books.usage.fill_(30.0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            books(tokens.to(dtype), category)
+        moved.append(dict(books.named_buffers()))
+    for name, buffer in moved[0].items():
+        assert buffer.dtype == torch.float32
+        torch.testing.assert_close(buffer, moved[1][name], rtol=1e-6, atol=1e-6)
+
+
 def test_eval_mode_moves_nothing():
     books = Codebooks(2, 4, 3).eval()
     before = books.codes.clone()

@@ -180,6 +180,7 @@ def small_nets(draw) -> tuple[ModelSettings, int]:
         tap_resize=draw(st.sampled_from(["average", "bilinear"])),
         normalise_tokens=draw(st.booleans()),
         whiten_distance=draw(st.booleans()),
+        picture_level=draw(st.sampled_from(["kept", "subtracted"])),
         prototypes=draw(st.sampled_from([0, 1, 30])),
         prototype_weight=draw(st.sampled_from([0.0, 1.0, 3.0])),
         transport_weight=draw(st.sampled_from([0.0, 0.5, 80.0])),

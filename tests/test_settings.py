@@ -22,6 +22,9 @@ def test_the_paper_preset_is_what_the_paper_ran():
     assert (model.backbone, model.input_side, model.padding_side) == ("efficientnet_b4", 224, 380)
     assert (model.width, model.layers, model.codes, model.grid) == (256, 4, 512, 14)
     assert (model.transport_weight, model.map_scale) == (80.0, "published")
+    assert (model.normalise_tokens, model.whiten_distance, model.prototypes) == (False, False, 0)
+    assert (model.tap_resize, model.picture_level) == ("bilinear", "kept")
+    assert (training.autocast, training.patience) == ("off", 0)
     assert (training.epochs, training.learning_rate, training.codebook_decay) == (1000, 1e-4, 0.99)
 
 
@@ -163,15 +166,24 @@ def valid_settings(draw: st.DrawFn) -> Settings:
         codes=draw(st.integers(2, 3840)),
         dropout=draw(st.floats(0.0, 1.0, exclude_max=True)),
         standardise_features=draw(st.booleans()),
+        tap_resize=draw(st.sampled_from(["average", "bilinear"])),
+        normalise_tokens=draw(st.booleans()),
+        whiten_distance=draw(st.booleans()),
+        prototypes=draw(st.integers(0, 3840)),
+        prototype_weight=draw(st.floats(0.0, 1e6)),
+        transport_weight=draw(st.floats(0.0, 1e6)),
         transport_temperature=draw(st.none() | positive),
+        picture_level=draw(st.sampled_from(["kept", "subtracted"])),
         map_scale=draw(st.sampled_from(["published", "good_pictures"])),
     )
     training = TrainingSettings(
         epochs=draw(st.integers(1, 10**6)),
         learning_rate=draw(positive),
         codebook_decay=draw(open_unit),
+        autocast=draw(st.sampled_from(["auto", "off", "bfloat16"])),
+        patience=draw(st.integers(0, 10**6)),
         held_out=draw(st.floats(0.0, 0.9, exclude_min=True, exclude_max=True)),
-        seed=draw(st.integers(0, 2**63 - 1)),
+        seed=draw(st.integers(0, 10**9)),
     )
     return Settings(
         preset=draw(st.sampled_from(["paper", "edge", "tiny"])), model=model, training=training

@@ -61,7 +61,8 @@ class Codebooks(nn.Module):
         index = nearest_code(tokens.detach(), codebook)
         codes = torch.gather(codebook, 1, index[..., None].expand(-1, -1, tokens.shape[2]))
         if self.training:
-            self._update(tokens.detach(), index, category)
+            # In the averages' own precision: bfloat16 knows no decay of 0.99, nor sums of many.
+            self._update(tokens.detach().to(self.sums.dtype), index, category)
         commitment = (codes - tokens).square().mean()
         if self.training:
             codes = tokens + (codes - tokens).detach()

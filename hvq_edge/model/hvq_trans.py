@@ -132,9 +132,10 @@ class HVQTrans(nn.Module):
         Raises:
             CheckpointError: ``category`` is ``None`` and the model has no classifier.
         """
-        features = self.features(frames)
+        standardised = self.standardise(self.raw_features(frames))
         if category is None:
-            category = self.classify(features)
+            category = self.classify(standardised)
+        features = self.normalise(standardised)
         rebuilt = self.reconstruct(features, category)
         anomaly_map = self.anomaly_map(features, rebuilt, category)
         return {
@@ -145,7 +146,7 @@ class HVQTrans(nn.Module):
         }
 
     def features(self, frames: Tensor) -> Tensor:
-        """Extract standardised features.
+        """Extract what the transformer works on.
 
         Args:
             frames: uint8 ``[batch, side, side, 3]``, RGB.
@@ -153,12 +154,15 @@ class HVQTrans(nn.Module):
         Returns:
             ``[batch, tokens, channels]``: four taps at the grid's size, tokens row-major.
         """
-        return self.standardise(self.raw_features(frames))
+        return self.normalise(self.standardise(self.raw_features(frames)))
 
     def standardise(self, raw: Tensor) -> Tensor:
-        """Standardise raw features by channel, then each token's length, ``[b, l, c]`` -> same."""
-        features = (raw - self.feature_mean) / self.feature_std
-        return normalise_tokens(features) if self.settings.normalise_tokens else features
+        """Standardise raw features by channel, ``[b, l, c]`` -> same."""
+        return (raw - self.feature_mean) / self.feature_std
+
+    def normalise(self, standardised: Tensor) -> Tensor:
+        """Bring tokens to one length where the settings say so, ``[b, l, c]`` -> same."""
+        return normalise_tokens(standardised) if self.settings.normalise_tokens else standardised
 
     def raw_features(self, frames: Tensor) -> Tensor:
         """Extract features before standardisation, ``[batch, tokens, channels]``."""
@@ -168,8 +172,13 @@ class HVQTrans(nn.Module):
         ]
         return torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
 
-    def classify(self, features: Tensor) -> Tensor:
+    def classify(self, standardised: Tensor) -> Tensor:
         """Choose the category of each picture from its pooled features, int64 ``[batch]``.
+
+        From features whose tokens keep their length: contrast tells categories apart.
+
+        Args:
+            standardised: ``[batch, tokens, channels]`` (:meth:`standardise`).
 
         Raises:
             CheckpointError: the model has no classifier (a released checkpoint).
@@ -179,7 +188,7 @@ class HVQTrans(nn.Module):
                 "this model cannot choose the category itself: it was not trained by hvq-edge.",
                 next_step="give the category (--category NAME), or train with hvq-edge train",
             )
-        pooled = pool(features)
+        pooled = pool(standardised)
         return F.linear(pooled, self.classifier_weight, self.classifier_bias).argmax(1)
 
     def encode(self, features: Tensor) -> list[Tensor]:
@@ -244,12 +253,14 @@ class HVQTrans(nn.Module):
         """Join the map's parts, ``[batch, grid, grid]``.
 
         Each is centred and scaled by what good pictures of the category show (identity in the
-        published form), then added with its weight.
+        published form), then added with its weight; last, the picture's own level is taken off.
         """
         parts = self.map_parts(features, rebuilt, category)
         parts = (parts - self.map_centre[:, category]) / self.map_spread[:, category]
         weights = parts.new_tensor(self.part_weights)
         joined = (weights[:, None, None] * parts).sum(0)
+        if self.settings.picture_level == "subtracted":
+            joined = joined - picture_level(joined)
         anomaly_map: Tensor = joined.unflatten(1, (self.settings.grid, self.settings.grid))
         return anomaly_map
 
@@ -287,6 +298,15 @@ def normalise_tokens(features: Tensor) -> Tensor:
     """Scale each token to the length of a standard normal one, ``[b, l, c]`` -> same."""
     length = features.square().sum(2, keepdim=True).add(NORM_EPSILON).sqrt()
     return features * (features.shape[2] ** 0.5 / length)
+
+
+def picture_level(anomaly_map: Tensor) -> Tensor:
+    """The map's lower quartile, ``[b, l]`` -> ``[b, 1]``: its level where nothing is wrong.
+
+    Unlike the mean or the median it holds for defects of up to three quarters of the picture.
+    """
+    quarter = max(1, anomaly_map.shape[1] // 4)
+    return anomaly_map.topk(quarter, dim=1, largest=False).values[:, -1:]
 
 
 def pool(features: Tensor) -> Tensor:

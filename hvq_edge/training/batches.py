@@ -13,7 +13,20 @@ from hvq_edge.model.hvq_trans import HVQTrans
 
 
 def to_tensor(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
-    """Bring raw cached features to the model's device, standardised, float32 ``[b, l, c]``."""
+    """Bring raw cached features to the model's device as :meth:`HVQTrans.features` gives them.
+
+    Args:
+        model: whose statistics and device are used.
+        raw: float16 ``[b, l, c]``.
+
+    Returns:
+        float32 ``[b, l, c]``.
+    """
+    return model.normalise(standardised(model, raw))
+
+
+def standardised(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
+    """As :func:`to_tensor`, with tokens that keep their length."""
     tensor = torch.from_numpy(raw.astype(np.float32)).to(model.feature_mean.device)
     return model.standardise(tensor)
 

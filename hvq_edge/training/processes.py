@@ -7,14 +7,22 @@ with the whole batch. The run's folder is on a disk that all of them see; only t
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch import distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from hvq_edge.errors import MissingCapability
+from hvq_edge.errors import HvqEdgeError, MissingCapability
+
+WAIT_AT_MOST = timedelta(days=1)
+"""The others wait while the first runs the backbone over all pictures, or k-means: far longer than
+PyTorch's ten minutes. Of a process that died torchrun learns by itself."""
 
 
 def started_by_torchrun() -> bool:
@@ -51,7 +59,8 @@ def joined(device: str) -> Iterator[str]:
         torch.cuda.set_device(local)
     own = not dist.is_initialized()
     if own:
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        backend = "nccl" if device.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, timeout=WAIT_AT_MOST)
     try:
         yield device
     finally:
@@ -70,9 +79,32 @@ def count() -> int:
 
 
 def wait_for_all() -> None:
-    """Wait until every process is here."""
+    """Wait until every process is here.
+
+    Raises:
+        HvqEdgeError: another process stopped.
+    """
     if count() > 1:
-        dist.barrier()
+        try:
+            dist.barrier()
+        except RuntimeError as error:
+            raise HvqEdgeError(
+                f"process {rank()} stops, because another process of this training did.",
+                next_step="see what the other said",
+            ) from error
+
+
+def shared(module: nn.Module) -> nn.Module:
+    """Return a module whose gradients are averaged over the processes; alone, itself.
+
+    Its buffers are left to the module: the codebooks are moved by sums over all processes.
+    """
+    if count() == 1:
+        return module
+    known = inspect.signature(DistributedDataParallel).parameters
+    # Newer PyTorch calls it forward_sync_buffers and warns of the other name.
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(module, **{name: False})
 
 
 def from_first(value: str) -> str:

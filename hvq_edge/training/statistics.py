@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvq_edge.model.hvq_trans import HVQTrans, pool
-from hvq_edge.training.batches import to_tensor
+from hvq_edge.training.batches import standardised, to_tensor
 
 _BATCH = 16
 _SMALLEST_STD = 1e-3
@@ -58,7 +58,7 @@ def fit_classifier(
 
     pooled = np.concatenate(
         [
-            pool(to_tensor(model, features[start : start + _BATCH])).cpu().numpy()
+            pool(standardised(model, features[start : start + _BATCH])).cpu().numpy()
             for start in range(0, len(features), _BATCH)
         ]
     ).astype(np.float64)

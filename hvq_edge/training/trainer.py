@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from hvq_edge.errors import HvqEdgeError, RunError
 from hvq_edge.model.hvq_trans import HVQTrans
@@ -40,7 +39,7 @@ class Pictures:
     """``[pictures]``."""
 
 
-class _Losses(nn.Module):
+class Losses(nn.Module):
     """The model's losses as a module's forward, which DistributedDataParallel needs."""
 
     def __init__(self, model: HVQTrans) -> None:
@@ -87,10 +86,7 @@ def train_epochs(
     optimizer = torch.optim.AdamW(
         parameters, settings.learning_rate, weight_decay=settings.weight_decay
     )
-    losses: nn.Module = _Losses(model)
-    if processes.count() > 1:
-        # Codebooks are buffers that every process moves by the same sums.
-        losses = DistributedDataParallel(losses, broadcast_buffers=False)
+    losses = processes.shared(Losses(model))
     path = run / STATE_NAME
     result, best = load_state(path, model, optimizer) if path.exists() else (None, None)
     saved_at = time.monotonic()
@@ -142,8 +138,8 @@ def _train_one_epoch(
     settings: TrainingSettings,
     epoch: int,
 ) -> tuple[float, float]:
-    torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout
     rank, count = processes.rank(), processes.count()
+    torch.manual_seed(settings.seed * 1_000_003 + epoch + 10**16 * rank)  # dropout
     device = model.feature_mean.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(settings, device))
     pictures = len(fit.features)
@@ -162,9 +158,11 @@ def _train_one_epoch(
         with autocast:
             feature_loss, commitment = losses(batch, label)
         loss = feature_loss + settings.latent_weight * commitment
-        if not torch.isfinite(processes.summed(loss.detach())):
+        everywhere = processes.summed(loss.detach()) / count
+        if not torch.isfinite(everywhere):
             raise HvqEdgeError(
-                f"the training loss is {loss.item()} in epoch {epoch + 1}: training diverged.",
+                f"the training loss is {everywhere.item()} in epoch {epoch + 1}: training "
+                "diverged.",
                 next_step="train again with a lower --learning-rate",
             )
         optimizer.zero_grad(set_to_none=True)
@@ -181,14 +179,16 @@ def _train_one_epoch(
 def held_out_loss(model: HVQTrans, pictures: Pictures, batch_size: int) -> float:
     """Mean squared error of the features of pictures that were not learnt from."""
     model.eval()
-    total = 0.0
-    for start in range(0, len(pictures.features), batch_size):
+    rank, count = processes.rank(), processes.count()
+    total = torch.zeros((), dtype=torch.float64, device=model.feature_mean.device)
+    for start in range(rank * batch_size, len(pictures.features), count * batch_size):
         chosen = slice(start, start + batch_size)
         batch = to_tensor(model, pictures.features[chosen])
         label = torch.from_numpy(pictures.category[chosen]).to(batch.device)
         rebuilt = model.reconstruct(batch, label).features
         total += (rebuilt - batch).square().mean().item() * len(batch)
-    return total / len(pictures.features)
+    # The sum is the same number in every process: all stop at the same epoch.
+    return processes.summed(total).item() / len(pictures.features)
 
 
 def uses_bfloat16(settings: TrainingSettings, device: torch.device) -> bool:
