@@ -104,4 +104,4 @@ def pool_neighbours(raw: Tensor) -> Tensor:
 
 def grid_of(raw: Tensor) -> int:
     """Cells of a side of a square grid of ``[batch, tokens, channels]``."""
-    return int(round(raw.shape[1] ** 0.5))
+    return round(raw.shape[1] ** 0.5)

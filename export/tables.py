@@ -82,7 +82,8 @@ class PrototypeTable(nn.Module):
         """``[b, l, c]`` and int64 ``[b]`` (``None``: the only one) -> ``[b, l]``."""
         white = self.whiten(features, category)
         near = white @ own_part(self.centres, category) + own_part(self.bias, category)
-        return (row_squares(white) - 2 * near.amax(2)).clamp_min(0).sqrt()
+        squares: Tensor = row_squares(white) - 2 * near.amax(2)
+        return squares.clamp_min(0).sqrt()
 
 
 class CodeTable(nn.Module):

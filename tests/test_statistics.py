@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hvq_edge.model import HVQTrans
 from hvq_edge.model.hvq_trans import picture_level
 from hvq_edge.settings import load_settings
-from hvq_edge.training.batches import to_tensor
+from hvq_edge.training.batches import standardised, to_tensor
 from hvq_edge.training.prototype_start import fit_prototypes
 from hvq_edge.training.statistics import (
     RIDGE,
@@ -41,18 +41,18 @@ def test_feature_statistics_standardise():
     features[:, :, 3] = 5.0  # a dead channel must not be blown up
     fit_feature_statistics(model, features)
     raw = torch.from_numpy(features.astype(np.float32))
-    standardised = (raw - model.feature_mean) / model.feature_std
-    alive = [c for c in range(standardised.shape[2]) if c != 3]
+    scaled = model.standardise(raw)
+    alive = [c for c in range(scaled.shape[2]) if c != 3]
     torch.testing.assert_close(
-        standardised.mean((0, 1)), torch.zeros(len(model.feature_mean)), atol=1e-4, rtol=0
+        scaled.mean((0, 1)), torch.zeros(len(model.feature_mean)), atol=1e-4, rtol=0
     )
     torch.testing.assert_close(
-        standardised.flatten(0, 1).std(0, correction=0)[alive],
+        scaled.flatten(0, 1).std(0, correction=0)[alive],
         torch.ones(len(alive)),
         atol=1e-3,
         rtol=0,
     )
-    assert standardised[:, :, 3].abs().max() < 1
+    assert scaled[:, :, 3].abs().max() < 1
 
 
 @pytest.mark.parametrize("categories", [1, 2, 3])
@@ -61,7 +61,7 @@ def test_classifier_tells_shifted_features_apart(categories):
     category = np.arange(24) % categories
     features = features_of(model, 24) + category[:, None, None].astype(np.float16)
     fit_classifier(model, features, category)
-    chosen = model.classify(to_tensor(model, features))
+    chosen = model.classify(standardised(model, features))
     np.testing.assert_array_equal(chosen.numpy(), category)
 
 

@@ -277,7 +277,7 @@ class HVQTrans(nn.Module):
         Upsampling and averaging are linear and separable: two small matrices instead of a
         224x224 picture.
         """
-        averaged = self.score_window @ anomaly_map @ self.score_window.T
+        averaged: Tensor = self.score_window @ anomaly_map @ self.score_window.T
         return averaged.amax((1, 2))
 
 
@@ -296,8 +296,9 @@ def resize_tap(tap: Tensor, grid: int, how: str) -> Tensor:
 
 def normalise_tokens(features: Tensor) -> Tensor:
     """Scale each token to the length of a standard normal one, ``[b, l, c]`` -> same."""
-    length = features.square().sum(2, keepdim=True).add(NORM_EPSILON).sqrt()
-    return features * (features.shape[2] ** 0.5 / length)
+    length: Tensor = features.square().sum(2, keepdim=True).add(NORM_EPSILON).sqrt()
+    scale: float = features.shape[2] ** 0.5
+    return features * (scale / length)
 
 
 def picture_level(anomaly_map: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed as dist
@@ -104,7 +105,8 @@ def shared(module: nn.Module) -> nn.Module:
     known = inspect.signature(DistributedDataParallel).parameters
     # Newer PyTorch calls it forward_sync_buffers and warns of the other name.
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(module, **{name: False})
+    keywords: dict[str, Any] = {name: False}
+    return DistributedDataParallel(module, **keywords)
 
 
 def from_first(value: str) -> str:

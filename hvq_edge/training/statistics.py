@@ -86,10 +86,11 @@ def fit_residual_whitening(
     model.eval()
     model.residual_whitening.copy_(torch.eye(model.residual_whitening.shape[1]))
     for k in range(model.categories):
-        total, count = 0.0, 0
+        channels = model.residual_whitening.shape[1]
+        total, count = torch.zeros(channels, channels, dtype=torch.float64), 0
         for batch, label in _batches_of(model, features, category, k):
             residual = (model.reconstruct(batch, label).features - batch).flatten(0, 1).double()
-            total = total + residual.T @ residual
+            total += (residual.T @ residual).cpu()
             count += len(residual)
         model.residual_whitening[k] = inverse_root(total / count)
 
@@ -99,7 +100,8 @@ def inverse_root(moment: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(moment.double())
     smallest = torch.finfo(torch.float32).tiny  # features that never vary
     scaled = (values.clamp_min(0) + RIDGE * values.mean().clamp_min(smallest)).rsqrt()
-    return (vectors * scaled) @ vectors.T
+    root: Tensor = (vectors * scaled) @ vectors.T
+    return root
 
 
 @torch.no_grad()

@@ -196,7 +196,7 @@ def uses_bfloat16(settings: TrainingSettings, device: torch.device) -> bool:
     if settings.autocast != "auto":
         return settings.autocast == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # PyTorch tells of AMX in a private function only; without it the instruction set is too old.
     supported = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return device.type == "cpu" and bool(supported())
