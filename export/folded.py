@@ -1,8 +1,9 @@
 """The model rewritten for the graph: every step exact in real arithmetic, each tested.
 
-What depends on weights alone is computed here, once: batch norms go into their convolutions, the
-position embedding and the attention scale into the projections, the codebooks become tables that
-the graph looks up with Gather.
+What depends on weights alone is computed here, once: batch norms and the pixels' scale go into
+their convolutions, the position embedding and the attention scale into the projections, the
+codebooks and what is linear in a code become tables that the graph looks up with Gather.
+docs/folding.md derives each step.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hvq_edge.bundle import CategoryMode
 from hvq_edge.errors import CheckpointError
+from hvq_edge.export.code_tables import Codes, NearestCode, own_part, table_row
+from hvq_edge.export.fold_plan import MAX_TABLE_MB, Fold, plan_folds
 from hvq_edge.export.folded_transformer import FoldedDecoderLayer, FoldedEncoderLayer
 from hvq_edge.export.tables import (
     CategoryLinear,
     CategoryMatrix,
-    CodeTable,
     PrototypeTable,
     TransportTable,
-    own_part,
     row_squares,
 )
 from hvq_edge.model.backbone import Backbone, SamePadConv
@@ -40,6 +41,11 @@ class FoldedHVQTrans(nn.Module):
         mode: ``one`` folds a single category's tables in, ``input`` takes the category as an
             input, ``auto`` lets the graph choose it.
         category: index of the single category; with mode ``one`` only.
+        max_table_mb: what tables of codes may take together with the other modes, in 10^6 bytes;
+            0: nothing is looked up but the codes themselves.
+
+    Attributes:
+        folds: what could be a table, and whether it is one.
 
     Raises:
         CheckpointError: mode ``auto`` and the model has no classifier.
@@ -51,7 +57,14 @@ class FoldedHVQTrans(nn.Module):
     map_shift: Tensor  # [categories, tokens]
     score_window: Tensor
 
-    def __init__(self, model: HVQTrans, mode: CategoryMode, category: int | None = None) -> None:
+    def __init__(
+        self,
+        model: HVQTrans,
+        mode: CategoryMode,
+        category: int | None = None,
+        *,
+        max_table_mb: float = MAX_TABLE_MB,
+    ) -> None:
         super().__init__()
         if mode == "auto" and not model.classifier_fitted:
             raise CheckpointError(
@@ -63,9 +76,14 @@ class FoldedHVQTrans(nn.Module):
         self.tap_resize = model.settings.tap_resize
         self.normalise_tokens = model.settings.normalise_tokens
         self.subtracts_level = model.settings.picture_level == "subtracted"
+        self.codes = model.settings.codes
         kept = slice(None) if category is None else category
+        self.folds: list[Fold] = plan_folds(
+            model, one_category=mode == "one", max_table_mb=max_table_mb
+        )
+        folded = {fold.name for fold in self.folds if fold.chosen}
 
-        self.backbone = fold_backbone(model.backbone)
+        self.backbone = FoldedBackbone(model.backbone)
         self.register_buffer("feature_scale", 1 / model.feature_std)
         self.register_buffer("feature_shift", -model.feature_mean / model.feature_std)
         self.input_projection = copy.deepcopy(model.input_projection)
@@ -74,21 +92,44 @@ class FoldedHVQTrans(nn.Module):
         self.encoder = nn.ModuleList(
             FoldedEncoderLayer(cast(EncoderLayer, layer), position) for layer in model.encoder
         )
-        levels = cast("list[Codebooks]", list(model.codebooks))
-        self.codebooks = nn.ModuleList(CodeTable(books, kept) for books in levels)
+        *lower, top = cast("list[Codebooks]", list(model.codebooks))
+        self.codebooks = nn.ModuleList(
+            NearestCode(books, kept, top if f"codebooks.{level}" in folded else None)
+            for level, books in enumerate(lower)
+        )
+        self.codebooks.append(NearestCode(top, kept))
         self.transport = (
-            TransportTable(levels[0], kept, model.temperature)
+            TransportTable(
+                lower[0], kept, model.temperature, top if "transport" in folded else None
+            )
             if model.settings.transport_weight
             else None
+        )
+        # The decoder's layers read the levels from the highest down.
+        self.decoder = nn.ModuleList(
+            FoldedDecoderLayer(
+                cast(DecoderLayer, layer),
+                wide,
+                books if f"decoder.{i}.self_attention" in folded else None,
+                books if f"decoder.{i}.cross_attention" in folded else None,
+                kept,
+            )
+            for i, (layer, books) in enumerate(zip(model.decoder, reversed(lower), strict=True))
+        )
+        compared_whole = any(not level.looks_up_share for level in self.codebooks[:-1])
+        if self.transport is not None:
+            compared_whole = compared_whole or not self.transport.looks_up_share
+        self.top_codes = Codes(top, kept) if compared_whole else None
+        # Of the highest lower level, the first queries, and of memories that are not tables.
+        self.lower_codes = nn.ModuleList(
+            Codes(books, kept) if i == 0 or not layer.cross_attention.looks_up else nn.Identity()
+            for i, (layer, books) in enumerate(zip(self.decoder, reversed(lower), strict=True))
         )
         self.prototypes = PrototypeTable(model.prototypes, kept) if model.prototypes else None
         self.whitening = (
             CategoryMatrix(model.residual_whitening[kept].clone())
             if model.settings.whiten_distance
             else None
-        )
-        self.decoder = nn.ModuleList(
-            FoldedDecoderLayer(cast(DecoderLayer, layer), wide) for layer in model.decoder
         )
         self.decoder_norm = copy.deepcopy(model.decoder_norm)
         weight = model.output_weight.detach()[kept].transpose(-1, -2).contiguous()
@@ -128,29 +169,12 @@ class FoldedHVQTrans(nn.Module):
             squares = row_squares(features)[..., None]
             features = features * (features.shape[2] ** 0.5 / (squares + NORM_EPSILON).sqrt())
 
-        outputs = [self.input_projection(features)]
-        for layer in self.encoder:
-            outputs.append(layer(outputs[-1]))
-        *lower, top = self.codebooks
-        top_index, top_codes = top(outputs[-1], category)
-        memories, indices = [], []
-        for level, table in enumerate(lower):
-            tokens = torch.cat([outputs[level], top_codes], dim=2)
-            index, codes = table(tokens, category)
-            memories.append(codes)
-            indices.append(index)
-            if level == 0 and self.transport is not None:
-                transport = self.transport(tokens, category)
-        x = memories[-1]
-        for layer, memory in zip(self.decoder, reversed(memories), strict=True):
-            x = layer(x, memory)
-        rebuilt = self.output(self.decoder_norm(x), category)
-
+        rebuilt, transport, codes = self._reconstruct(features, category)
         residual = rebuilt - features
         if self.whitening is not None:
             residual = self.whitening(residual, category)
         parts = [row_squares(residual).sqrt()]
-        if self.transport is not None:
+        if transport is not None:
             parts.append(transport)
         if self.prototypes is not None:
             parts.append(self.prototypes(features, category))
@@ -162,18 +186,73 @@ class FoldedHVQTrans(nn.Module):
             joined = joined - picture_level(joined)
         anomaly_map = joined.unflatten(1, (self.grid, self.grid))
         score = (self.score_window @ anomaly_map @ self.score_window.T).amax((1, 2))
-        codes = torch.stack([*indices, top_index], dim=1).to(torch.int32)
         if self.mode == "auto":
             assert category is not None
             return score, anomaly_map, codes, category.to(torch.int32)
         return score, anomaly_map, codes
 
+    def _reconstruct(
+        self, features: Tensor, category: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Rebuilt features ``[b, l, c]``, transport score ``[b, l]``, codes int32."""
+        outputs = [self.input_projection(features)]
+        for layer in self.encoder:
+            outputs.append(layer(outputs[-1]))
+        *levels, top = self.codebooks
+        top_index = top(outputs[-1], category)
+        top_row = table_row(top_index, self.codes, category)
+        top_codes = None if self.top_codes is None else self.top_codes(top_row)
 
-def fold_backbone(backbone: Backbone) -> Backbone:
-    """Return a copy with every batch norm folded into its convolution."""
-    folded = copy.deepcopy(backbone)
-    for module in folded.modules():
-        if isinstance(module, SamePadConv):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-            module.norm = nn.Identity()  # type: ignore[assignment]
-    return folded
+        def tokens_of(level: int, part: NearestCode | TransportTable) -> Tensor:
+            if part.looks_up_share:
+                return outputs[level]
+            assert top_codes is not None
+            return torch.cat([outputs[level], top_codes], dim=2)
+
+        indices = [
+            nearest(tokens_of(level, nearest), category, top_row)
+            for level, nearest in enumerate(levels)
+        ]
+        transport = None
+        if self.transport is not None:
+            transport = self.transport(tokens_of(0, self.transport), category, top_row)
+
+        rows = [table_row(index, self.codes, category) for index in reversed(indices)]
+        x = self.lower_codes[0](rows[0])
+        for layer, codes, row in zip(self.decoder, self.lower_codes, rows, strict=True):
+            memory = row if layer.cross_attention.looks_up else codes(row)
+            x = layer(x, rows[0], memory)
+        rebuilt: Tensor = self.output(self.decoder_norm(x), category)
+        return rebuilt, transport, torch.stack([*indices, top_index], dim=1).to(torch.int32)
+
+
+class FoldedBackbone(nn.Module):
+    """A backbone with batch norms in its convolutions and the pixels' scale in the first.
+
+    The mean is taken off the pixels, not put into a bias: the first convolution pads with zeros,
+    which are the mean's colour, and only so is the border exact.
+    """
+
+    pixel_mean: Tensor
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        folded = copy.deepcopy(backbone)
+        for module in folded.modules():
+            if isinstance(module, SamePadConv):
+                module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+                module.norm = nn.Identity()  # type: ignore[assignment]
+        folded.stem.conv.weight.data /= folded.pixel_std
+        self.stem, self.blocks, self.taps = folded.stem, folded.blocks, folded.taps
+        self.register_buffer("pixel_mean", folded.pixel_mean)
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """As :meth:`Backbone.forward`."""
+        # Cast before the transpose: TensorRT has no uint8 transpose.
+        x = self.stem(frames.to(self.pixel_mean.dtype).permute(0, 3, 1, 2) - self.pixel_mean)
+        taps = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.taps:
+                taps.append(x)
+        return taps

@@ -16,6 +16,7 @@ import torch
 
 from hvq_edge.bundle import CategoryMode
 from hvq_edge.errors import HvqEdgeError
+from hvq_edge.export.fold_plan import MAX_TABLE_MB, Fold
 from hvq_edge.export.folded import FoldedHVQTrans
 from hvq_edge.model.hvq_trans import HVQTrans
 
@@ -24,8 +25,13 @@ OPSET = 18
 
 
 def export_graph(
-    model: HVQTrans, path: Path, mode: CategoryMode, category: int | None = None
-) -> None:
+    model: HVQTrans,
+    path: Path,
+    mode: CategoryMode,
+    category: int | None = None,
+    *,
+    max_table_mb: float = MAX_TABLE_MB,
+) -> list[Fold]:
     """Write the float32 graph of a model.
 
     Args:
@@ -33,11 +39,15 @@ def export_graph(
         path: the ONNX file to write.
         mode: ``auto``, ``input`` or ``one``.
         category: index of the category; with mode ``one``.
+        max_table_mb: see :class:`FoldedHVQTrans`.
+
+    Returns:
+        What could be a table, and whether it is one.
 
     Raises:
         CheckpointError: mode ``auto`` and the model has no classifier.
     """
-    folded = FoldedHVQTrans(model, mode, category)
+    folded = FoldedHVQTrans(model, mode, category, max_table_mb=max_table_mb)
     side = model.settings.input_side
     frames = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=1024)
@@ -67,6 +77,7 @@ def export_graph(
     clean(proto)
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
+    return folded.folds
 
 
 def clean(proto: onnx.ModelProto) -> None:

@@ -1,4 +1,4 @@
-"""What belongs to a category, as tables that the graph takes its part of with Gather."""
+"""What else belongs to a category: matrices, prototypes, the transport score."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hvq_edge.export.code_tables import own_part
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.prototypes import FeaturePrototypes
-
-
-def own_part(table: Tensor, category: Tensor | None) -> Tensor:
-    """Take each picture's own part of a table; a single category's table is used as it is."""
-    return table if category is None else table.index_select(0, category)
 
 
 def row_squares(x: Tensor) -> Tensor:
@@ -64,7 +60,7 @@ class PrototypeTable(nn.Module):
 
     Args:
         prototypes: of all categories.
-        kept: as for :class:`CodeTable`.
+        kept: as for :class:`hvq_edge.export.code_tables.NearestCode`.
     """
 
     centres: Tensor  # [categories, channels, prototypes]
@@ -86,75 +82,57 @@ class PrototypeTable(nn.Module):
         return squares.clamp_min(0).sqrt()
 
 
-class CodeTable(nn.Module):
-    """One level's codebooks as tables: nearest code by MatMul, Add, ArgMax; the code by Gather.
-
-    argmin ‖z − e‖² = argmax (z − m)·(e − m) − ‖e − m‖²/2, with m the codebook's mean: taking it
-    out keeps the numbers small, without which FP16 picks wrong codes.
-
-    Args:
-        books: the level's codebooks.
-        kept: all categories, or the index of the only one, whose tables lack the first axis.
-    """
-
-    mean: Tensor  # [categories, 1, width]
-    centred: Tensor  # [categories, width, codes]
-    bias: Tensor  # [categories, 1, codes]
-    table: Tensor  # [categories * codes, width]
-
-    def __init__(self, books: Codebooks, kept: slice | int) -> None:
-        super().__init__()
-        codes = books.codes[kept]
-        mean = codes.mean(-2, keepdim=True)
-        centred = (codes - mean).transpose(-1, -2).contiguous()
-        self.codes = codes.shape[-2]
-        self.register_buffer("mean", mean)
-        self.register_buffer("centred", centred)
-        self.register_buffer("bias", -centred.square().sum(-2, keepdim=True) / 2)
-        self.register_buffer("table", codes.reshape(-1, codes.shape[-1]).clone())
-
-    def forward(self, tokens: Tensor, category: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Look up.
-
-        Args:
-            tokens: ``[b, l, w]``.
-            category: int64 ``[b]``; ``None``: the only one.
-
-        Returns:
-            int64 ``[b, l]`` indices and ``[b, l, w]`` codes.
-        """
-        centred = tokens - own_part(self.mean, category)
-        near = centred @ own_part(self.centred, category) + own_part(self.bias, category)
-        index = near.argmax(2)
-        row = index if category is None else index + category[:, None] * self.codes
-        return index, F.embedding(row, self.table)
-
-
 class TransportTable(nn.Module):
     """The transport score (:func:`hvq_edge.model.codebook.transport_score`).
 
     A token's own norm leaves the sum over codes: 1 − Σ softmax · cosine
-    = 1 − (Σ softmax · dot / ‖e‖) / ‖z‖.
+    = 1 − (Σ softmax · dot / ‖e‖) / ‖z‖. The top code's share of the products and of ‖z‖² is looked
+    up where its codebooks are given.
 
     Args:
         books: of level 0.
-        kept: as for :class:`CodeTable`.
+        kept: as for :class:`hvq_edge.export.code_tables.NearestCode`.
         temperature: divisor of the dot products.
+        top: the top level's codebooks, to look its share up.
     """
 
     dots: Tensor  # [categories, width, codes], divided by the temperature
     inverse_norm: Tensor  # [categories, codes, 1], times the temperature
+    share: Tensor  # [categories * codes of the top, codes]
+    squares: Tensor  # [categories * codes of the top, 1]
 
-    def __init__(self, books: Codebooks, kept: slice | int, temperature: float) -> None:
+    def __init__(
+        self,
+        books: Codebooks,
+        kept: slice | int,
+        temperature: float,
+        top: Codebooks | None = None,
+    ) -> None:
         super().__init__()
         codes = books.codes[kept]
-        self.register_buffer("dots", codes.transpose(-1, -2).contiguous() / temperature)
+        dots = codes.transpose(-1, -2) / temperature
+        self.looks_up_share = top is not None
+        if top is not None:
+            top_codes = top.codes[kept]
+            width = codes.shape[-1] - top_codes.shape[-1]
+            self.register_buffer("share", (top_codes @ dots[..., width:, :]).flatten(0, -2))
+            squares = top_codes.square().sum(-1, keepdim=True)
+            self.register_buffer("squares", squares.flatten(0, -2))
+            dots = dots[..., :width, :]
+        self.register_buffer("dots", dots.contiguous())
         inverse_norm = temperature / codes.norm(dim=-1).clamp_min(1e-12)
         self.register_buffer("inverse_norm", inverse_norm[..., None])
 
-    def forward(self, tokens: Tensor, category: Tensor | None) -> Tensor:
-        """``[b, l, w]`` and int64 ``[b]`` (``None``: the only one) -> ``[b, l]``."""
+    def forward(
+        self, tokens: Tensor, category: Tensor | None, top_row: Tensor | None = None
+    ) -> Tensor:
+        """Arguments as of :meth:`NearestCode.forward` -> ``[b, l]``."""
         scaled = tokens @ own_part(self.dots, category)
+        squares = row_squares(tokens)
+        if self.looks_up_share:
+            assert top_row is not None
+            scaled = scaled + F.embedding(top_row, self.share)
+            squares = squares + F.embedding(top_row, self.squares).squeeze(2)
         weighted = torch.softmax(scaled, dim=2) * scaled
         weighted = (weighted @ own_part(self.inverse_norm, category)).squeeze(2)
-        return 1 - weighted / row_squares(tokens).sqrt().clamp_min(1e-12)
+        return 1 - weighted / squares.sqrt().clamp_min(1e-12)
