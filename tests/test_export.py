@@ -304,7 +304,7 @@ def test_tables_of_several_categories_stay_within_what_is_allowed(model, tmp_pat
         assert sum(fold.bytes for fold in folds if fold.chosen) <= share * everything
         assert {fold.chosen for fold in folds} == chosen
         sizes.append(path.stat().st_size)
-    assert sizes == sorted(set(sizes))
+    assert len(set(sizes)) == 3
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
