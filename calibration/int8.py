@@ -13,6 +13,7 @@ import io
 import logging
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ METHOD = (
 _FLOAT_MODULES = re.compile(
     r"^(codebooks|transport|prototypes|whitening|classifier|top|backbone\.(stem|blocks\.0))(\.|/)"
 )
+_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 def quantise(
@@ -88,6 +90,8 @@ def quantise(
         )
     quantised = onnx.load(target)
     _feed_float_nodes_float(quantised, set(nodes))
+    _share_zero_points(quantised)
+    _name_after_modules(quantised)
     quantised.producer_name, quantised.producer_version = "hvq-edge", ""
     del quantised.metadata_props[:]
     onnx.save(quantised, target)
@@ -127,6 +131,38 @@ def _feed_float_nodes_float(model: onnx.ModelProto, quantised_nodes: set[str]) -
             continue
         for i, name in enumerate(node.input):
             node.input[i] = source_of.get(name, name)
+
+
+def _share_zero_points(model: onnx.ModelProto) -> None:
+    """Keep one zero point of each length: the quantiser writes one a weight, all of them 0."""
+    pairs = [node for node in model.graph.node if node.op_type in _QUANTISERS]
+    zero_points = {node.input[2] for node in pairs}
+    shared: dict[tuple[int, ...], str] = {}
+    kept = {}
+    for tensor in list(model.graph.initializer):
+        if tensor.name in zero_points:
+            kept[tensor.name] = shared.setdefault(tuple(tensor.dims), tensor.name)
+            if kept[tensor.name] != tensor.name:
+                model.graph.initializer.remove(tensor)
+    for node in pairs:
+        node.input[2] = kept[node.input[2]]
+
+
+def _name_after_modules(model: onnx.ModelProto) -> None:
+    """Name Q/DQ nodes as all others are: after the module that writes what they round.
+
+    A weight has no writer; there it is the module that reads it.
+    """
+    readers = {name: node for node in model.graph.node for name in node.input}
+    writers = {name: node for node in model.graph.node for name in node.output}
+    seen: Counter[str] = Counter()
+    for node in model.graph.node:  # a writer comes before its readers, and so has its name
+        if node.op_type in _QUANTISERS:
+            weight = node.input[0] not in writers
+            neighbour = readers[node.output[0]] if weight else writers[node.input[0]]
+            name = f"{neighbour.name.partition('/')[0]}/{node.op_type}"
+            seen[name] += 1
+            node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
 
 
 class _Reader:

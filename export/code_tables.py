@@ -1,4 +1,4 @@
-"""Codebooks as tables: the nearest code by MatMul, Add and ArgMax, all that follows by Gather.
+"""Codebooks as tables: the nearest code by a product and a maximum, all that follows by Gather.
 
 Codes are constants, so whatever is linear in a code is a table with one row a code. With ``z`` the
 tokens, ``e`` a lower level's codes, split as the tokens are into the level's own half ``x`` and
@@ -16,6 +16,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hvq_edge.export.reductions import first_maximum
 from hvq_edge.model.codebook import Codebooks
 
 
@@ -90,7 +91,7 @@ class NearestCode(nn.Module):
             near = near + F.embedding(top_row, self.share)
         else:
             near = near + own_part(self.bias, category)
-        return near.argmax(2)
+        return first_maximum(near)
 
 
 class Codes(nn.Module):

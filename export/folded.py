@@ -20,16 +20,17 @@ from hvq_edge.errors import CheckpointError
 from hvq_edge.export.code_tables import Codes, NearestCode, own_part, table_row
 from hvq_edge.export.fold_plan import MAX_TABLE_MB, Fold, plan_folds
 from hvq_edge.export.folded_transformer import FoldedDecoderLayer, FoldedEncoderLayer
+from hvq_edge.export.reductions import kth_smallest, row_squares
 from hvq_edge.export.tables import (
     CategoryLinear,
     CategoryMatrix,
+    FoldedClassifier,
     PrototypeTable,
     TransportTable,
-    row_squares,
 )
 from hvq_edge.model.backbone import Backbone, SamePadConv
 from hvq_edge.model.codebook import Codebooks
-from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, picture_level, pool, resize_tap
+from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, quarter_of, resize_tap
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer
 
 
@@ -66,7 +67,7 @@ class FoldedHVQTrans(nn.Module):
         max_table_mb: float = MAX_TABLE_MB,
     ) -> None:
         super().__init__()
-        if mode == "auto" and not model.classifier_fitted:
+        if mode == "auto" and not model.classifier.fitted:
             raise CheckpointError(
                 "this model cannot choose the category itself: it was not trained by hvq-edge.",
                 next_step="export with --category NAME, or --category input",
@@ -106,7 +107,7 @@ class FoldedHVQTrans(nn.Module):
             else None
         )
         # The decoder's layers read the levels from the highest down.
-        self.decoder = nn.ModuleList(
+        decoder = [
             FoldedDecoderLayer(
                 cast(DecoderLayer, layer),
                 wide,
@@ -115,15 +116,16 @@ class FoldedHVQTrans(nn.Module):
                 kept,
             )
             for i, (layer, books) in enumerate(zip(model.decoder, reversed(lower), strict=True))
-        )
-        compared_whole = any(not level.looks_up_share for level in self.codebooks[:-1])
+        ]
+        self.decoder = nn.ModuleList(decoder)
+        compared_whole = any(f"codebooks.{level}" not in folded for level in range(len(lower)))
         if self.transport is not None:
             compared_whole = compared_whole or not self.transport.looks_up_share
         self.top_codes = Codes(top, kept) if compared_whole else None
         # Of the highest lower level, the first queries, and of memories that are not tables.
         self.lower_codes = nn.ModuleList(
             Codes(books, kept) if i == 0 or not layer.cross_attention.looks_up else nn.Identity()
-            for i, (layer, books) in enumerate(zip(self.decoder, reversed(lower), strict=True))
+            for i, (layer, books) in enumerate(zip(decoder, reversed(lower), strict=True))
         )
         self.prototypes = PrototypeTable(model.prototypes, kept) if model.prototypes else None
         self.whitening = (
@@ -141,10 +143,7 @@ class FoldedHVQTrans(nn.Module):
         self.register_buffer("map_shift", -(scale * model.map_centre).sum(0)[kept])
         self.register_buffer("score_window", model.score_window.clone())
         if mode == "auto":
-            channels = model.feature_mean.shape[0]
-            self.classifier = nn.Linear(2 * channels, model.categories)
-            self.classifier.weight.data.copy_(model.classifier_weight)
-            self.classifier.bias.data.copy_(model.classifier_bias)
+            self.classifier = FoldedClassifier(model.classifier)
         self.eval().requires_grad_(False)
 
     def forward(self, frames: Tensor, category: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -156,13 +155,14 @@ class FoldedHVQTrans(nn.Module):
 
         Returns:
             ``score`` ``[batch]``, ``map`` ``[batch, grid, grid]``, ``codes`` int32
-            ``[batch, levels, tokens]``, and with mode ``auto`` ``category`` int32 ``[batch]``.
+            ``[batch, levels, tokens]``, and with mode ``auto`` ``category`` int32 ``[batch]`` and
+            ``margin`` ``[batch]``.
         """
         taps = [resize_tap(tap, self.grid, self.tap_resize) for tap in self.backbone(frames)]
         features = torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
         features = features * self.feature_scale + self.feature_shift
         if self.mode == "auto":
-            category = self.classifier(pool(features)).argmax(1)
+            category, margin = self.classifier(features)
         elif category is not None:
             category = category.to(torch.int64)
         if self.normalise_tokens:
@@ -183,12 +183,12 @@ class FoldedHVQTrans(nn.Module):
         for i, part in enumerate(parts):
             joined = joined + part * scale[..., i, :]
         if self.subtracts_level:
-            joined = joined - picture_level(joined)
+            joined = joined - kth_smallest(joined, quarter_of(joined.shape[1]))
         anomaly_map = joined.unflatten(1, (self.grid, self.grid))
         score = (self.score_window @ anomaly_map @ self.score_window.T).amax((1, 2))
         if self.mode == "auto":
             assert category is not None
-            return score, anomaly_map, codes, category.to(torch.int32)
+            return score, anomaly_map, codes, category.to(torch.int32), margin
         return score, anomaly_map, codes
 
     def _reconstruct(
@@ -198,7 +198,7 @@ class FoldedHVQTrans(nn.Module):
         outputs = [self.input_projection(features)]
         for layer in self.encoder:
             outputs.append(layer(outputs[-1]))
-        *levels, top = self.codebooks
+        *levels, top = cast("list[NearestCode]", list(self.codebooks))
         top_index = top(outputs[-1], category)
         top_row = table_row(top_index, self.codes, category)
         top_codes = None if self.top_codes is None else self.top_codes(top_row)
@@ -218,9 +218,10 @@ class FoldedHVQTrans(nn.Module):
             transport = self.transport(tokens_of(0, self.transport), category, top_row)
 
         rows = [table_row(index, self.codes, category) for index in reversed(indices)]
-        x = self.lower_codes[0](rows[0])
-        for layer, codes, row in zip(self.decoder, self.lower_codes, rows, strict=True):
-            memory = row if layer.cross_attention.looks_up else codes(row)
+        x: Tensor = self.lower_codes[0](rows[0])
+        decoder = cast("list[FoldedDecoderLayer]", list(self.decoder))
+        for layer, lower_codes, row in zip(decoder, self.lower_codes, rows, strict=True):
+            memory = row if layer.cross_attention.looks_up else lower_codes(row)
             x = layer(x, rows[0], memory)
         rebuilt: Tensor = self.output(self.decoder_norm(x), category)
         return rebuilt, transport, torch.stack([*indices, top_index], dim=1).to(torch.int32)

@@ -18,6 +18,7 @@ from hvq_edge.bundle import CategoryMode
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.export.fold_plan import MAX_TABLE_MB, Fold
 from hvq_edge.export.folded import FoldedHVQTrans
+from hvq_edge.export.plain import PlainHVQTrans
 from hvq_edge.model.hvq_trans import HVQTrans
 
 OPSET = 18
@@ -31,6 +32,7 @@ def export_graph(
     category: int | None = None,
     *,
     max_table_mb: float = MAX_TABLE_MB,
+    plain: bool = False,
 ) -> list[Fold]:
     """Write the float32 graph of a model.
 
@@ -40,6 +42,7 @@ def export_graph(
         mode: ``auto``, ``input`` or ``one``.
         category: index of the category; with mode ``one``.
         max_table_mb: see :class:`FoldedHVQTrans`.
+        plain: fold nothing, to compare with.
 
     Returns:
         What could be a table, and whether it is one.
@@ -47,7 +50,11 @@ def export_graph(
     Raises:
         CheckpointError: mode ``auto`` and the model has no classifier.
     """
-    folded = FoldedHVQTrans(model, mode, category, max_table_mb=max_table_mb)
+    folded: FoldedHVQTrans | PlainHVQTrans = (
+        PlainHVQTrans(model, mode, category)
+        if plain
+        else FoldedHVQTrans(model, mode, category, max_table_mb=max_table_mb)
+    )
     side = model.settings.input_side
     frames = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=1024)
@@ -58,7 +65,7 @@ def export_graph(
         arguments.append(torch.zeros(2, dtype=torch.int32))
         shapes.append({0: batch})
     if mode == "auto":
-        outputs.append("category")
+        outputs += ["category", "margin"]
     with _quiet():
         program = torch.onnx.export(
             folded,

@@ -7,17 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hvq_edge.export.code_tables import own_part
+from hvq_edge.export.reductions import first_maximum, row_squares
+from hvq_edge.model.category_classifier import CategoryClassifier, pool
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.prototypes import FeaturePrototypes
-
-
-def row_squares(x: Tensor) -> Tensor:
-    """Sum of squares over the last axis by a product with ones, ``[b, l, c]`` -> ``[b, l]``.
-
-    OpenVINO 2026.4 fuses what follows a ReduceSum into it and, with more than one picture in the
-    batch, reads constants of one row wrong (scores off by 1.7); a MatMul it fuses right.
-    """
-    return (x * x @ x.new_ones(x.shape[2], 1)).squeeze(2)
 
 
 class CategoryLinear(nn.Module):
@@ -53,6 +46,26 @@ class CategoryMatrix(nn.Module):
     def forward(self, x: Tensor, category: Tensor | None) -> Tensor:
         """``[b, l, in]`` and int64 ``[b]`` (``None``: the only one) -> ``[b, l, out]``."""
         return x @ own_part(self.weight, category)
+
+
+class FoldedClassifier(nn.Module):
+    """:class:`CategoryClassifier` in operations that every engine runs right."""
+
+    whitening: Tensor
+    centres: Tensor
+    reach: Tensor
+
+    def __init__(self, classifier: CategoryClassifier) -> None:
+        super().__init__()
+        for name in ("whitening", "centres", "reach"):
+            self.register_buffer(name, getattr(classifier, name).clone())
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """``[b, l, c]``, standardised -> category int64 ``[b]``, margin ``[b]``."""
+        white = pool(features) @ self.whitening
+        near = -row_squares(white[:, None] - self.centres)[:, None]  # [b, 1, categories]
+        distance = (-near).amin((1, 2)).sqrt()
+        return first_maximum(near).squeeze(1), 1 - distance / self.reach
 
 
 class PrototypeTable(nn.Module):

@@ -110,3 +110,16 @@ def solar_bundle(solar_run: Path) -> Path:
     from hvq_edge.export.export_run import export_run
 
     return export_run(solar_run, solar_run / "bundle", int8=True).path
+
+
+@pytest.fixture(scope="session")
+def small_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Exported files of a small net by category mode and precision; ``auto`` has two layers."""
+    from small_graphs import save_float, save_int8
+
+    folder = tmp_path_factory.mktemp("small graphs")
+    files = {}
+    for mode in ("auto", "input", "one"):
+        files[mode, "fp32"] = save_float(folder, mode, layers=2 if mode == "auto" else 1)
+        files[mode, "int8"] = save_int8(files[mode, "fp32"])
+    return files

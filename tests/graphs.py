@@ -24,13 +24,21 @@ def expected(batch: np.ndarray, mode: str, category: np.ndarray | None = None) -
     """What the graph of :func:`save_graph` gives, in numpy."""
     means = batch.reshape(len(batch), GRID, 16, GRID, 16, 3).mean((2, 4))  # [b, g, g, 3]
     chosen = np.zeros(len(batch))
+    margin = np.full(len(batch), np.inf)
     if mode == "auto":
         chosen = means.mean((1, 2)).argmax(1)
+        margin = means.mean((1, 2)).max(1)
     elif mode == "input":
         chosen = category
     heat = means.mean(3) / 255 + 10 * chosen[:, None, None]
     codes = np.repeat(means.argmax(3).reshape(len(batch), 1, -1), LEVELS, axis=1)
-    return {"score": heat.max((1, 2)), "map": heat, "codes": codes, "category": chosen}
+    return {
+        "score": heat.max((1, 2)),
+        "map": heat,
+        "codes": codes,
+        "category": chosen,
+        "margin": margin,
+    }
 
 
 def save_graph(path: Path, mode: str = "one", *, score_name: str = "score") -> Path:
@@ -54,6 +62,7 @@ def save_graph(path: Path, mode: str = "one", *, score_name: str = "score") -> P
             helper.make_node("ReduceMean", ["means"], ["logits"], axes=[2, 3], keepdims=0),
             helper.make_node("ArgMax", ["logits"], ["best"], axis=1, keepdims=0),
             helper.make_node("Cast", ["best"], ["category"], to=TensorProto.INT32),
+            helper.make_node("ReduceMax", ["logits"], ["margin"], axes=[1], keepdims=0),
         ]
     if mode == "one":
         nodes.append(helper.make_node("Identity", ["heat"], ["map"]))
@@ -75,7 +84,8 @@ def save_graph(path: Path, mode: str = "one", *, score_name: str = "score") -> P
     if mode == "input":
         inputs.append(category)
     elif mode == "auto":
-        outputs.append(category)
+        margin = helper.make_tensor_value_info("margin", TensorProto.FLOAT, ["batch"])
+        outputs += [category, margin]
     constants = {
         "grey_weights": np.full((1, 3, 1, 1), 1 / 765, np.float32),
         "channel_axis": np.array([1]),

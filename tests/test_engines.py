@@ -63,6 +63,7 @@ def test_numbers_shapes_and_dtypes(backend, graphs, mode):
                 "map": np.float32,
                 "codes": np.int32,
                 "category": np.int32,
+                "margin": np.float32,
             }.items():
                 assert output[name].dtype == dtype
                 np.testing.assert_allclose(output[name], wanted[name], rtol=1e-5)

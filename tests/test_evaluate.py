@@ -277,6 +277,7 @@ class Broken:
             "map": np.zeros((batch, GRID, GRID), np.float32),
             "codes": np.zeros((batch, 1, GRID**2), np.int32),
             "category": np.zeros(batch, np.int32),
+            "margin": np.ones(batch, np.float32),
         }
 
     def close(self):

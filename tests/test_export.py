@@ -90,11 +90,12 @@ def test_folded_model_is_the_model(mode, model, pictures):
     folded = FoldedHVQTrans(model, mode, 1 if mode == "one" else None)
     extra = (torch.from_numpy(category),) if mode == "input" else ()
     outputs = folded(torch.from_numpy(frames), *extra)
-    names = ("score", "map", "codes", "category")
+    names = ("score", "map", "codes", "category", "margin")
     found = {name: out.numpy() for name, out in zip(names, outputs, strict=False)}
     assert_same(found, expected)
     if mode == "auto":
         np.testing.assert_array_equal(found["category"], expected["category"])
+        np.testing.assert_allclose(found["margin"], expected["margin"], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch", [1, 5])
@@ -118,8 +119,8 @@ def test_float_graph_is_the_model(mode, engine, batch, graphs, model, pictures):
     opened.close()
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     assert_same(found, expected)
-    if mode == "auto":
-        np.testing.assert_array_equal(found["category"], expected["category"])
+    np.testing.assert_array_equal(found["category"], expected["category"] if mode != "one" else 0)
+    np.testing.assert_allclose(found["margin"], expected["margin"], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("backend", ENGINES)
@@ -198,9 +199,9 @@ def test_folding_is_exact_for_any_net(net, batch, megabytes, seed):
     torch.manual_seed(seed)
     settings_, categories = net
     model = HVQTrans(settings_, categories).eval()
-    model.classifier_fitted.fill_(True)
+    model.classifier.fitted.fill_(True)
     for name, buffer in model.named_buffers():
-        if name.startswith("classifier_w") or name in ("feature_mean", "map_centre"):
+        if name in ("classifier.centres", "feature_mean", "map_centre"):
             buffer.normal_()
         elif name == "residual_whitening" or name.startswith("prototypes."):
             buffer.normal_(std=buffer.shape[-1] ** -0.5)
@@ -249,6 +250,7 @@ def test_graph_has_the_promised_inputs_outputs_and_names(mode, graphs):
 
     uint8, int32, float32 = 2, 6, 1
     category = {"category": (int32, ["batch"])}
+    margin = {"margin": (float32, ["batch"])}
     assert shapes(proto.graph.input) == {
         "frames": (uint8, ["batch", 224, 224, 3]),
         **(category if mode == "input" else {}),
@@ -257,12 +259,13 @@ def test_graph_has_the_promised_inputs_outputs_and_names(mode, graphs):
         "score": (float32, ["batch"]),
         "map": (float32, ["batch", 14, 14]),
         "codes": (int32, ["batch", 3, 196]),
-        **(category if mode == "auto" else {}),
+        **(category | margin if mode == "auto" else {}),
     }
     names = [node.name for node in proto.graph.node]
     assert len(set(names)) == len(names)
     assert "encoder.0.self_attention.out/MatMul" in names
-    assert "codebooks.0/ArgMax" in names
+    assert "codebooks.0/ReduceMax" in names
+    assert not {"ArgMax", "TopK"} & {node.op_type for node in proto.graph.node}
     assert {opset.version for opset in proto.opset_import if not opset.domain} == {18}
 
 

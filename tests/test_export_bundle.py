@@ -141,7 +141,7 @@ def test_own_calibration_pictures_of_other_parts(solar_run, mvtec_folder, tmp_pa
 
 def test_a_model_without_classifier_needs_a_category(solar_run, tmp_path):
     bare = copy.deepcopy(load_run(solar_run)[0])
-    bare.classifier_fitted.fill_(False)
+    bare.classifier.fitted.fill_(False)
     with pytest.raises(CheckpointError, match="cannot choose the category"):
         export_graph(bare, tmp_path / "x.onnx", "auto")
     export_graph(bare, tmp_path / "x.onnx", "input")

@@ -37,7 +37,14 @@ class BrightnessEngine:
         blocks = frames.reshape(len(frames), SIDE // 16, 16, SIDE // 16, 16, 3)
         heat = (blocks.mean((2, 4, 5)) / 255).astype(np.float32)
         zeros = np.zeros(len(frames), np.int32)
-        return {"score": heat.max((1, 2)), "map": heat, "codes": zeros, "category": zeros}
+        margin = np.full(len(frames), np.inf, np.float32)
+        return {
+            "score": heat.max((1, 2)),
+            "map": heat,
+            "codes": zeros,
+            "category": zeros,
+            "margin": margin,
+        }
 
     def close(self):
         pass
@@ -175,6 +182,16 @@ def test_unknown_category_index_leads_to_no_decision(bundle):
     (decision,) = Inspector(engine, bundle, ListSource([flat(200, SIDE)], live=False))
     assert decision.verdict == "no_decision"
     assert "unknown category -1" in decision.reason
+
+
+def test_a_part_that_is_none_of_the_categories_leads_to_no_decision(bundle):
+    engine = BrightnessEngine()
+    run = engine.run
+    engine.run = lambda frames: {**run(frames), "margin": np.array([-0.25], np.float32)}
+    (decision,) = Inspector(engine, bundle, ListSource([flat(0, SIDE)], live=False))
+    assert decision.verdict == "no_decision"
+    assert decision.reason.startswith("unknown part")
+    assert decision.score is None
 
 
 def test_an_error_in_the_capture_thread_surfaces_after_the_frames_before_it(bundle):

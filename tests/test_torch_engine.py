@@ -39,8 +39,8 @@ def save_run(folder, *, chooses):
     torch.manual_seed(0)
     model = HVQTrans(settings.model, len(CATEGORIES)).eval()
     if chooses:
-        model.classifier_fitted.fill_(True)
-        model.classifier_weight.normal_()
+        model.classifier.fitted.fill_(True)
+        model.classifier.centres.normal_()
     record = RunRecord(
         hvq_edge_version="0",
         created="2026-01-01T00:00:00+00:00",

@@ -63,7 +63,8 @@ def load_model(run: Path | str = "runs/latest", device: str = "cpu") -> HVQTrans
     """Load a finished run's model, in eval mode (public API).
 
     Call it with uint8 ``[batch, side, side, 3]`` RGB frames and, unless it shall choose itself,
-    an int64 ``[batch]`` category index; it gives ``{"score", "map", "codes", "category"}``.
+    an int64 ``[batch]`` category index; it gives ``{"score", "map", "codes", "category",
+    "margin"}``.
 
     Args:
         run: the run's folder.

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone import Backbone, tap_channels
+from hvq_edge.model.category_classifier import CategoryClassifier, Choice
 from hvq_edge.model.codebook import Codebooks, Quantised, transport_score
 from hvq_edge.model.prototypes import FeaturePrototypes
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
@@ -56,9 +57,6 @@ class HVQTrans(nn.Module):
     map_centre: Tensor  # [3, categories, tokens]: of the map's parts on good pictures
     map_spread: Tensor
     residual_whitening: Tensor  # [categories, channels, channels], where the settings whiten
-    classifier_weight: Tensor  # [categories, 2 * channels]
-    classifier_bias: Tensor  # [categories]
-    classifier_fitted: Tensor  # bool scalar
     score_window: Tensor  # [side - 15, grid]
 
     def __init__(
@@ -112,9 +110,7 @@ class HVQTrans(nn.Module):
             if settings.prototypes
             else None
         )
-        self.register_buffer("classifier_weight", torch.zeros(categories, 2 * channels))
-        self.register_buffer("classifier_bias", torch.zeros(categories))
-        self.register_buffer("classifier_fitted", torch.tensor(False))
+        self.classifier = CategoryClassifier(categories, channels)
         window = score_window(settings.grid, GRID_STRIDE, POOLING_SIDE)
         self.register_buffer("score_window", window, persistent=False)
 
@@ -127,14 +123,21 @@ class HVQTrans(nn.Module):
 
         Returns:
             ``score`` ``[batch]``, ``map`` ``[batch, grid, grid]``, ``codes`` int32
-            ``[batch, levels, tokens]``, ``category`` int32 ``[batch]``.
+            ``[batch, levels, tokens]``, ``category`` int32 ``[batch]``, ``margin`` ``[batch]``
+            (:class:`Choice`; infinite where the category was given).
 
         Raises:
             CheckpointError: ``category`` is ``None`` and the model has no classifier.
         """
         standardised = self.standardise(self.raw_features(frames))
         if category is None:
-            category = self.classify(standardised)
+            category, margin = self.classify(standardised)
+        else:
+            margin = standardised.new_full((len(frames),), torch.inf)
+        return {**self.judge(standardised, category), "margin": margin}
+
+    def judge(self, standardised: Tensor, category: Tensor) -> dict[str, Tensor]:
+        """As :meth:`forward` without the margin, from :meth:`standardise`'s features."""
         features = self.normalise(standardised)
         rebuilt = self.reconstruct(features, category)
         anomaly_map = self.anomaly_map(features, rebuilt, category)
@@ -172,10 +175,8 @@ class HVQTrans(nn.Module):
         ]
         return torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
 
-    def classify(self, standardised: Tensor) -> Tensor:
-        """Choose the category of each picture from its pooled features, int64 ``[batch]``.
-
-        From features whose tokens keep their length: contrast tells categories apart.
+    def classify(self, standardised: Tensor) -> Choice:
+        """Choose the category of each picture.
 
         Args:
             standardised: ``[batch, tokens, channels]`` (:meth:`standardise`).
@@ -183,13 +184,13 @@ class HVQTrans(nn.Module):
         Raises:
             CheckpointError: the model has no classifier (a released checkpoint).
         """
-        if not self.classifier_fitted:
+        if not self.classifier.fitted:
             raise CheckpointError(
                 "this model cannot choose the category itself: it was not trained by hvq-edge.",
                 next_step="give the category (--category NAME), or train with hvq-edge train",
             )
-        pooled = pool(standardised)
-        return F.linear(pooled, self.classifier_weight, self.classifier_bias).argmax(1)
+        choice: Choice = self.classifier(standardised)
+        return choice
 
     def encode(self, features: Tensor) -> list[Tensor]:
         """Return the projected tokens and each encoder layer's output, ``[b, l, width]`` each."""
@@ -306,17 +307,12 @@ def picture_level(anomaly_map: Tensor) -> Tensor:
 
     Unlike the mean or the median it holds for defects of up to three quarters of the picture.
     """
-    quarter = max(1, anomaly_map.shape[1] // 4)
-    return anomaly_map.topk(quarter, dim=1, largest=False).values[:, -1:]
+    return anomaly_map.kthvalue(quarter_of(anomaly_map.shape[1]), dim=1, keepdim=True).values
 
 
-def pool(features: Tensor) -> Tensor:
-    """Return mean and maximum over the tokens, ``[b, l, c]`` -> ``[b, 2 * c]``.
-
-    What a product looks like on average and at its most striking: on two kinds of solar cells the
-    mean alone told 95 % apart, both together all of them.
-    """
-    return torch.cat([features.mean(1), features.amax(1)], dim=1)
+def quarter_of(tokens: int) -> int:
+    """Tokens of which the largest is the lower quartile."""
+    return max(1, tokens // 4)
 
 
 def score_window(grid: int, scale: int, pooling: int) -> Tensor:

@@ -15,6 +15,7 @@ from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 
 FRAMES = "frames"
 CATEGORY = "category"
+MARGIN = "margin"
 _OUTPUTS = ("score", "map", "codes")
 
 
@@ -25,7 +26,7 @@ def graph_inputs(mode: CategoryMode) -> tuple[str, ...]:
 
 def graph_outputs(mode: CategoryMode) -> tuple[str, ...]:
     """Return the names of an exported graph's outputs (DESIGN section 4)."""
-    return (*_OUTPUTS, CATEGORY) if mode == "auto" else _OUTPUTS
+    return (*_OUTPUTS, CATEGORY, MARGIN) if mode == "auto" else _OUTPUTS
 
 
 def check_graph(
@@ -172,21 +173,26 @@ def graph_feed(
 def graph_result(
     results: Mapping[str, NDArray[Any]], feed: Mapping[str, NDArray[Any]], info: EngineInfo
 ) -> EngineOutput:
-    """Complete a graph's outputs to the four arrays that every engine returns.
+    """Complete a graph's outputs to the arrays that every engine returns.
 
     Args:
         results: outputs by name; not referenced afterwards by the runtime.
         feed: what :func:`graph_feed` gave.
         info: the engine.
     """
+    margin = np.full(len(feed[FRAMES]), np.inf, dtype=np.float32)
     if info.category_mode == "auto":
-        category = results[CATEGORY]
+        category, margin = results[CATEGORY], results[MARGIN]
     elif info.category_mode == "input":
         category = feed[CATEGORY].copy()  # the caller may reuse the array it gave
     else:
         category = np.zeros(len(feed[FRAMES]), dtype=np.int32)
     return EngineOutput(
-        score=results["score"], map=results["map"], codes=results["codes"], category=category
+        score=results["score"],
+        map=results["map"],
+        codes=results["codes"],
+        category=category,
+        margin=margin,
     )
 
 

@@ -29,6 +29,9 @@ class EngineOutput(TypedDict):
     """``[batch, levels, tokens]``; level i quantises encoder output i, the last the top."""
     category: NDArray[np.int32]
     """``[batch]``: the category index each frame was judged as, given or chosen."""
+    margin: NDArray[np.float32]
+    """``[batch]``: how surely the frame shows that category: 1 at its centre, below 0 it shows none
+    that the model knows; infinite where the category was given."""
 
 
 @dataclass(frozen=True)

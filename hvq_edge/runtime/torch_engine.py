@@ -71,7 +71,7 @@ class TorchEngine(Closing):
             device=f"{name}, PyTorch {torch.__version__}",
             input_side=side,
             categories=record.categories,
-            category_mode="auto" if bool(model.classifier_fitted) else "input",
+            category_mode="auto" if bool(model.classifier.fitted) else "input",
         )
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
@@ -100,6 +100,7 @@ class TorchEngine(Closing):
             map=output["map"].cpu().numpy().astype(np.float32, copy=False),
             codes=output["codes"].cpu().numpy().astype(np.int32, copy=False),
             category=output["category"].cpu().numpy().astype(np.int32, copy=False),
+            margin=output["margin"].cpu().numpy().astype(np.float32, copy=False),
         )
 
     def close(self) -> None:

@@ -25,6 +25,8 @@ class Judgement:
     """Larger is more anomalous."""
     map: NDArray[np.float32]
     """``[side / 16, side / 16]``."""
+    margin: float = math.inf
+    """Below 0 the frame shows no part that the model knows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +107,9 @@ def decide(
     score = judgement.score
     if not math.isfinite(score):
         return decision("no_decision", f"the score is not a finite number ({score})")
+    if not judgement.margin >= 0:  # so written, NaN is no part either
+        reason = f"unknown part: unlike every category (margin {judgement.margin:.3g})"
+        return decision("no_decision", reason)
     threshold = thresholds.get(judgement.category)
     if threshold is None or not math.isfinite(threshold):
         return decision(

@@ -194,6 +194,7 @@ class Inspector(Closing):
         return Judgement(  # an unknown category has no threshold, so it leads to no decision
             category=names[index] if 0 <= index < len(names) else f"unknown category {index}",
             score=float(output["score"][0]),
+            margin=float(output["margin"][0]),
             map=output["map"][0].copy(),  # an engine may use its output buffers again
         )
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvq_edge.model.hvq_trans import HVQTrans, pool
+from hvq_edge.model.category_classifier import pool
+from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.training.batches import standardised, to_tensor
 
 _BATCH = 16
@@ -18,6 +19,10 @@ _SMALLEST_STD = 1e-3
 RIDGE = 0.05
 """Of a covariance's mean eigenvalue, added before it is inverted: directions that hardly vary are
 not blown up without end, neither are rounding errors in them."""
+REACH = 2.0
+"""Times the largest distance of a held-out picture to its category's centre: farther is no part
+that the model knows. With each of five products left out in turn, all pictures of it lay farther,
+and of the others' test pictures none of the good and 0.6 % of the defective."""
 
 
 @torch.no_grad()
@@ -44,33 +49,47 @@ def fit_feature_statistics(model: HVQTrans, features: NDArray[np.float16]) -> No
 
 @torch.no_grad()
 def fit_classifier(
-    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64]
+    model: HVQTrans,
+    features: NDArray[np.float16],
+    category: NDArray[np.int64],
+    held_out: NDArray[np.float16],
+    category_held_out: NDArray[np.int64],
 ) -> None:
-    """Fit the category classifier: linear discriminant analysis on pooled features.
+    """Fit the category classifier and how far off a picture of a category may be.
 
-    Closed form (shared covariance, Ledoit–Wolf shrinkage), so it adds nothing to training and one
-    small matrix to the graph.
+    Args:
+        model: changed in place.
+        features: float16 ``[pictures, tokens, channels]``, raw.
+        category: int64 ``[pictures]``.
+        held_out: float16 ``[others, tokens, channels]``: pictures not in ``features``.
+        category_held_out: int64 ``[others]``.
     """
-    model.classifier_fitted.fill_(True)
-    if model.categories == 1:
-        return  # zero weights choose category 0
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.covariance import ledoit_wolf
 
-    pooled = np.concatenate(
-        [
-            pool(standardised(model, features[start : start + _BATCH])).cpu().numpy()
-            for start in range(0, len(features), _BATCH)
-        ]
-    ).astype(np.float64)
-    # Equal priors: how many pictures a category has says nothing of the next part on the line.
-    priors = np.full(model.categories, 1 / model.categories)
-    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=priors)
-    lda.fit(pooled, category)
-    weight, bias = lda.coef_, lda.intercept_
-    if model.categories == 2:  # scikit-learn gives one row for two classes: second minus first
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    model.classifier_weight.copy_(torch.from_numpy(weight))
-    model.classifier_bias.copy_(torch.from_numpy(bias))
+    pooled = _pooled(model, features)
+    centres = np.stack([pooled[category == k].mean(0) for k in range(model.categories)])
+    inner = pooled - centres[category]
+    # Shrinkage is towards a multiple of the identity: channels are brought to one scale first.
+    scale = np.maximum(inner.std(0), _SMALLEST_STD * max(float(inner.std()), 1e-12))
+    covariance = torch.from_numpy(ledoit_wolf(inner / scale, assume_centered=True)[0])
+    whitening = inverse_root(covariance, ridge=0.0).cpu().numpy() / scale[:, None]
+
+    white = _pooled(model, held_out) @ whitening
+    distance = np.linalg.norm(white - (centres @ whitening)[category_held_out], axis=1)
+    classifier = model.classifier
+    classifier.whitening.copy_(torch.from_numpy(whitening))
+    classifier.centres.copy_(torch.from_numpy(centres @ whitening))
+    classifier.reach.fill_(REACH * float(distance.max()))
+    classifier.fitted.fill_(True)
+
+
+def _pooled(model: HVQTrans, features: NDArray[np.float16]) -> NDArray[np.float64]:
+    """float64 ``[pictures, 2 * channels]``."""
+    parts = [
+        pool(standardised(model, features[start : start + _BATCH])).cpu().numpy()
+        for start in range(0, len(features), _BATCH)
+    ]
+    return np.concatenate(parts).astype(np.float64)
 
 
 @torch.no_grad()
@@ -95,11 +114,12 @@ def fit_residual_whitening(
         model.residual_whitening[k] = inverse_root(total / count)
 
 
-def inverse_root(moment: Tensor) -> Tensor:
+def inverse_root(moment: Tensor, ridge: float = RIDGE) -> Tensor:
     """Symmetric inverse square root of a covariance with a ridge, float ``[c, c]`` -> same."""
     values, vectors = torch.linalg.eigh(moment.double())
     smallest = torch.finfo(torch.float32).tiny  # features that never vary
-    scaled = (values.clamp_min(0) + RIDGE * values.mean().clamp_min(smallest)).rsqrt()
+    mean = values.mean().clamp_min(smallest)
+    scaled = (values.clamp_min(1e-9 * mean) + ridge * mean).rsqrt()
     root: Tensor = (vectors * scaled) @ vectors.T
     return root
 

@@ -156,7 +156,7 @@ def _train(
 
     began = time.perf_counter()
     if processes.rank() == 0:
-        fit_classifier(model, fit.features, fit.category)
+        fit_classifier(model, fit.features, fit.category, held_out.features, held_out.category)
         fit_prototypes(model, fit.features, fit.category, settings.training.seed, on_progress)
         if settings.model.whiten_distance:
             fit_residual_whitening(model, fit.features, fit.category)
