@@ -24,6 +24,7 @@ from hvq_edge.evaluation.picture_result import PictureResult
 from hvq_edge.evaluation.pixel_tally import PixelTally
 from hvq_edge.evaluation.results import CategoryMetrics, Metrics, category_metrics, mean_metrics
 from hvq_edge.heat_map import upsample_map
+from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.progress import ProgressCallback, silent
 
 Judge = Callable[[Tensor, int], Mapping[str, Tensor]]
@@ -32,6 +33,8 @@ the name of what made them."""
 Score = Callable[[Tensor], Tensor]
 """Maps ``[batch, grid, grid]`` -> picture scores ``[batch]``."""
 Range = tuple[float, float]
+OURS = "hvq-edge"
+"""The model's own map."""
 
 
 class RawFeatures(Protocol):
@@ -121,6 +124,16 @@ def gather(
                 pseudo.setdefault(name, {})[category] = area
         on_progress("judging", k + 1, len(material.categories), category)
     return {name: _evidence(test.get(name, []), pseudo[name]) for name in pseudo}
+
+
+def map_of(model: HVQTrans) -> Judge:
+    """The model's own map, the category known."""
+
+    def judge(raw: Tensor, k: int) -> dict[str, Tensor]:
+        label = torch.full((len(raw),), k, device=raw.device)
+        return {OURS: model.judge(model.standardise(raw), label)["map"]}
+
+    return judge
 
 
 def picture_metrics(

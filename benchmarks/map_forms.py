@@ -2,8 +2,8 @@
 
 What the map is made of is fitted in closed form after training, so a trained model tells what each
 part is worth: the distance between features and what was rebuilt, plain and whitened; the distance
-to the nearest feature prototype; the transport score; and whether positions are standardised on
-their own. All forms share one reconstruction.
+to the nearest feature prototype; the transport score; whether positions are standardised on their
+own; and whether the picture's own level is taken off. All forms share one reconstruction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.hvq_trans import HVQTrans, picture_level
 from hvq_edge.settings import ModelSettings
 from hvq_edge.training.batches import to_tensor
 from hvq_edge.training.prototype_start import fit_prototypes
@@ -37,6 +37,9 @@ FORMS: dict[str, tuple[float, float, float, float]] = {
 
 BY_POSITION = ", by position"
 """Ends the name of a form that standardises positions too, as ``hvq-edge train`` does."""
+LEVELLED = ", level subtracted"
+"""Ends the name of a form that is taken relative to the picture's own level
+(:attr:`hvq_edge.settings.ModelSettings.picture_level`)."""
 
 
 class _Scale(NamedTuple):
@@ -96,9 +99,10 @@ class MapForms:
             k: the pictures' category.
 
         Returns:
-            ``[batch, grid, grid]`` by name: those of :data:`FORMS`, and each once more by position.
+            ``[batch, grid, grid]`` by name: those of :data:`FORMS`, each once more by position, and
+            all of them once more with the level subtracted.
         """
-        parts = self._parts(self._plain.standardise(raw), k)
+        parts = self._parts(self._plain.normalise(self._plain.standardise(raw)), k)
         grid = self._plain.settings.grid
         maps = {}
         for end, scale in (("", self._categories), (BY_POSITION, self._positions)):
@@ -106,10 +110,12 @@ class MapForms:
             for name, weights in FORMS.items():
                 joined = torch.einsum("p,pbt->bt", scaled.new_tensor(weights), scaled)
                 maps[name + end] = joined.unflatten(1, (grid, grid))
+                levelled = joined - picture_level(joined)
+                maps[name + end + LEVELLED] = levelled.unflatten(1, (grid, grid))
         return maps
 
     def _parts(self, features: Tensor, k: int) -> Tensor:
-        """Standardised features -> ``[4, batch, tokens]``."""
+        """Features as the transformer sees them -> ``[4, batch, tokens]``."""
         label = torch.full((len(features),), k, device=features.device)
         rebuilt = self._plain.reconstruct(features, label)
         plain = (rebuilt.features - features).square().sum(2).sqrt()

@@ -10,6 +10,7 @@ score of HVQ-Trans instead of the reweighted maximum.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +85,8 @@ def fit_memory(
     features = torch.from_numpy(np.asarray(raw, dtype=np.float32))
     tokens = (pool_neighbours(features) if pooled else features).flatten(0, 1)
     std, mean = torch.std_mean(tokens.double(), dim=0, correction=0)
-    std = std.clamp_min(_SMALLEST_STD * std.mean()).clamp_min(torch.finfo(torch.float32).tiny)
+    # Tokens that are all the same tell nothing of the scale.
+    std = std.clamp_min(_SMALLEST_STD * std.mean()) if std.any() else torch.ones_like(std)
     mean, std = mean.float(), std.float()
     chosen = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))[:vectors]
     kept = (tokens[chosen] - mean) / std
@@ -104,4 +106,4 @@ def pool_neighbours(raw: Tensor) -> Tensor:
 
 def grid_of(raw: Tensor) -> int:
     """Cells of a side of a square grid of ``[batch, tokens, channels]``."""
-    return round(raw.shape[1] ** 0.5)
+    return math.isqrt(raw.shape[1])

@@ -26,6 +26,9 @@ from hvq_edge.data.content import hash_picture
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, OutputError
+from hvq_edge.export.fold_plan import MAX_TABLE_MB
+from hvq_edge.export.graph_numbers import compare_with_plain
+from hvq_edge.export.lint import check
 from hvq_edge.export.onnx_graph import export_graph
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.progress import ProgressCallback, silent
@@ -40,6 +43,7 @@ def export_run(
     int8: bool = False,
     category: str = "auto",
     calibration: Path | None = None,
+    max_table_mb: float = MAX_TABLE_MB,
     on_progress: ProgressCallback = silent,
 ) -> Bundle:
     """Write a bundle; an earlier bundle at ``out`` is replaced when the new one is complete.
@@ -51,9 +55,11 @@ def export_run(
         category: ``auto``, ``input`` or the name of a single category.
         calibration: the user's own good pictures for the INT8 ranges; default: chosen training
             pictures.
+        max_table_mb: what tables of codes may take in a graph of several categories, in 10^6 bytes.
         on_progress: called within every stage.
 
     Raises:
+        GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint`).
         RunError, CheckpointError: the run cannot be used.
         InputError: an unknown category, or no pictures for INT8.
         DatasetError, PictureError: recorded pictures are missing or changed.
@@ -77,10 +83,12 @@ def export_run(
 
     categories = record.categories if index is None else (record.categories[index],)
     with atomic_folder(out) as folder:
-        on_progress("graph", 0, 1)
+        on_progress("graph", 0, 2)
         models: dict[Precision, str] = {"fp32": "model.fp32.onnx"}
-        export_graph(model, folder / models["fp32"], mode, index)
-        on_progress("graph", 1, 1)
+        export_graph(model, folder / models["fp32"], mode, index, max_table_mb=max_table_mb)
+        on_progress("graph", 1, 2)
+        graph = compare_with_plain(model, folder / models["fp32"], mode, index)
+        on_progress("graph", 2, 2)
         if int8:
             models["int8"] = "model.int8.onnx"
             given = [categories.index(name) for _, name, _ in pictures] if mode == "input" else None
@@ -92,6 +100,8 @@ def export_run(
                 given,
                 on_progress,
             )
+        for name in models.values():
+            check(folder / name)
         manifest = BundleManifest(
             hvq_edge_version=version("hvq-edge"),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -104,6 +114,7 @@ def export_run(
             category_mode=mode,
             models=models,
             files={name: record_of(folder / name) for name in models.values()},
+            graph=graph,
             picture_limits=record.picture_limits,
             calibration=CalibrationRecord(
                 method=METHOD, rule=rule, pictures=tuple(digest for _, _, digest in pictures)

@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hvq_edge.bundle import CategoryMode
@@ -32,6 +33,7 @@ from hvq_edge.model.backbone import Backbone, SamePadConv
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, quarter_of, resize_tap
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer
+from hvq_edge.settings import GRID_STRIDE
 
 
 class FoldedHVQTrans(nn.Module):
@@ -74,7 +76,8 @@ class FoldedHVQTrans(nn.Module):
             )
         self.mode = mode
         self.grid = model.settings.grid
-        self.tap_resize = model.settings.tap_resize
+        bilinear = model.settings.tap_resize == "bilinear"
+        self.resize = bilinear_matrices(self.grid) if bilinear else None
         self.normalise_tokens = model.settings.normalise_tokens
         self.subtracts_level = model.settings.picture_level == "subtracted"
         self.codes = model.settings.codes
@@ -158,7 +161,11 @@ class FoldedHVQTrans(nn.Module):
             ``[batch, levels, tokens]``, and with mode ``auto`` ``category`` int32 ``[batch]`` and
             ``margin`` ``[batch]``.
         """
-        taps = [resize_tap(tap, self.grid, self.tap_resize) for tap in self.backbone(frames)]
+        taps = self.backbone(frames)
+        if self.resize is not None:
+            taps = [self.resize[i] @ tap @ self.resize[i].T for i, tap in enumerate(taps)]
+        else:
+            taps = [resize_tap(tap, self.grid, "average") for tap in taps]
         features = torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
         features = features * self.feature_scale + self.feature_shift
         if self.mode == "auto":
@@ -195,7 +202,7 @@ class FoldedHVQTrans(nn.Module):
         self, features: Tensor, category: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Rebuilt features ``[b, l, c]``, transport score ``[b, l]``, codes int32."""
-        outputs = [self.input_projection(features)]
+        outputs: list[Tensor] = [self.input_projection(features)]
         for layer in self.encoder:
             outputs.append(layer(outputs[-1]))
         *levels, top = cast("list[NearestCode]", list(self.codebooks))
@@ -225,6 +232,20 @@ class FoldedHVQTrans(nn.Module):
             x = layer(x, rows[0], memory)
         rebuilt: Tensor = self.output(self.decoder_norm(x), category)
         return rebuilt, transport, torch.stack([*indices, top_index], dim=1).to(torch.int32)
+
+
+def bilinear_matrices(grid: int) -> nn.ParameterList:
+    """Matrices that bring an axis of each tap to the grid as :func:`resize_tap` does.
+
+    Returns:
+        ``[grid, side]`` for the taps of strides 2, 4, 8, 16: ``R @ tap @ R.T`` is the resized tap.
+    """
+    sides = [grid * GRID_STRIDE // stride for stride in (2, 4, 8, 16)]
+    matrices = [
+        F.interpolate(torch.eye(side)[None], size=grid, mode="linear", align_corners=True)[0].T
+        for side in sides
+    ]
+    return nn.ParameterList(matrix.contiguous() for matrix in matrices)
 
 
 class FoldedBackbone(nn.Module):

@@ -39,5 +39,4 @@ def kth_smallest(x: Tensor, k: int) -> Tensor:
     """
     not_above = (x[:, None, :] <= x[:, :, None]).to(x.dtype)  # [b, n, n]: whether j <= i
     count = (not_above @ x.new_ones(x.shape[1], 1)).squeeze(2)
-    largest = torch.finfo(x.dtype).max
-    return torch.where(count > k - 0.5, x, x.new_tensor(largest)).amin(1, keepdim=True)
+    return torch.where(count > k - 0.5, x, x.amax(1, keepdim=True)).amin(1, keepdim=True)

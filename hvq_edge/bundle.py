@@ -81,6 +81,27 @@ class CalibrationRecord(_Strict):
     """SHA-256 of each calibration picture."""
 
 
+class GraphNumbers(_Strict):
+    """How large a float32 graph is."""
+
+    nodes: int
+    weights: int
+    """Numbers that are multiplied with or added to what comes from the picture."""
+    tables: int
+    """Numbers that are looked up, by code or by category."""
+    bytes: int
+    """Of the file."""
+    multiply_adds: int
+    """Of convolutions and matrix products, for one picture."""
+
+
+class GraphRecord(_Strict):
+    """The exported graph, and what it would be with nothing folded."""
+
+    exported: GraphNumbers
+    plain: GraphNumbers
+
+
 class BundleManifest(_Strict):
     """The content of ``bundle.json``."""
 
@@ -100,6 +121,7 @@ class BundleManifest(_Strict):
     models: dict[Precision, str]
     """File name of the ONNX graph of each precision."""
     files: dict[str, FileRecord]
+    graph: GraphRecord | None = None
     thresholds: dict[Precision, dict[str, Threshold]] = {}
     threshold_pictures: tuple[str, ...] = ()
     """SHA-256 of each picture the thresholds were learnt from."""

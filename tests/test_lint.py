@@ -495,7 +495,6 @@ def test_exported_graphs_are_clean(mode, precision, small_graphs):
     assert check(small_graphs[mode, precision]) == []
 
 
-@pytest.mark.xfail(strict=True, reason="bilinear taps leave Shape and Concat in the graph")
 def test_graph_of_a_net_as_published_is_clean(tmp_path):
     """Squeeze and excitation, SiLU, bilinear taps: other operators than the default net's."""
     published = {

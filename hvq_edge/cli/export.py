@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
 from hvq_edge.cli.options import DEFAULT_RUN, JsonOption, RunArgument
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hvq_edge.bundle import GraphRecord
 
 
 def export(
@@ -30,6 +35,15 @@ def export(
             "--calib", help="Good pictures for the INT8 ranges. Default: training pictures."
         ),
     ] = None,
+    max_table_mb: Annotated[
+        float | None,
+        typer.Option(
+            "--max-table-mb",
+            min=0,
+            help="What tables may take in a graph of several categories. Default: 64. "
+            "Less: a smaller and slower file.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The bundle's folder. Default: RUN/bundle.")
     ] = None,
@@ -39,12 +53,19 @@ def export(
     from rich.table import Table
 
     from hvq_edge.export.export_run import export_run
+    from hvq_edge.export.fold_plan import MAX_TABLE_MB
     from hvq_edge.run_record import BUNDLE_FOLDER
 
     target = out or run / BUNDLE_FOLDER
     with progress_bars() as bars:
         bundle = export_run(
-            run, target, int8=int8, category=category, calibration=calibration, on_progress=bars
+            run,
+            target,
+            int8=int8,
+            category=category,
+            calibration=calibration,
+            max_table_mb=MAX_TABLE_MB if max_table_mb is None else max_table_mb,
+            on_progress=bars,
         )
     manifest = bundle.manifest
     if as_json:
@@ -62,6 +83,8 @@ def export(
             first = ("", "") if i else (name, size)
             table.add_row(*first, label, f"{threshold.value:.3f}", str(threshold.pictures))
     results.print(table)
+    if manifest.graph is not None:
+        results.print(_graph_table(manifest.graph))
     for precision, learnt in manifest.thresholds.items():
         for label, threshold in learnt.items():
             if threshold.set_by_one_picture:
@@ -73,3 +96,22 @@ def export(
                     markup=False,
                     soft_wrap=True,
                 )
+
+
+def _graph_table(graph: GraphRecord) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Float32 graph", title_justify="left")
+    table.add_column("")
+    for heading in ("nodes", "weights", "in tables", "MB", "multiply-adds a picture"):
+        table.add_column(heading, justify="right")
+    for name, numbers in (("nothing folded", graph.plain), ("exported", graph.exported)):
+        table.add_row(
+            name,
+            str(numbers.nodes),
+            f"{numbers.weights / 1e6:.2f} M",
+            f"{numbers.tables / 1e6:.2f} M",
+            f"{numbers.bytes / 1e6:.1f}",
+            f"{numbers.multiply_adds / 1e6:.0f} M",
+        )
+    return table

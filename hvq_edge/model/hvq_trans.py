@@ -307,7 +307,8 @@ def picture_level(anomaly_map: Tensor) -> Tensor:
 
     Unlike the mean or the median it holds for defects of up to three quarters of the picture.
     """
-    return anomaly_map.kthvalue(quarter_of(anomaly_map.shape[1]), dim=1, keepdim=True).values
+    quarter = quarter_of(anomaly_map.shape[1])
+    return anomaly_map.topk(quarter, dim=1, largest=False).values[:, -1:]
 
 
 def quarter_of(tokens: int) -> int:
