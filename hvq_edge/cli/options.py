@@ -13,7 +13,8 @@ DataOption = Annotated[
     Path,
     typer.Option(
         "--data",
-        help="Folder of pictures: MVTec layout (train/good, test/...), or good/ beside others.",
+        help="Folder of pictures: MVTec layout (train/good, test/...), VisA with its split file, "
+        "or good/ beside others.",
         show_default=False,
     ),
 ]
