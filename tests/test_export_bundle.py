@@ -6,6 +6,7 @@ import copy
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 
 from hvq_edge.bundle import open_bundle
@@ -13,7 +14,7 @@ from hvq_edge.calibration.choose_pictures import choose_calibration
 from hvq_edge.data.content import hash_picture
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.pictures import read_frame
-from hvq_edge.errors import CheckpointError, InputError, OutputError
+from hvq_edge.errors import CheckpointError, GateFailed, InputError, OutputError
 from hvq_edge.export.export_run import export_run
 from hvq_edge.export.onnx_graph import export_graph
 from hvq_edge.model import load_run
@@ -145,3 +146,27 @@ def test_a_model_without_classifier_needs_a_category(solar_run, tmp_path):
     with pytest.raises(CheckpointError, match="cannot choose the category"):
         export_graph(bare, tmp_path / "x.onnx", "auto")
     export_graph(bare, tmp_path / "x.onnx", "input")
+
+
+def test_the_bundle_says_what_folding_saved(solar_bundle):
+    bundle = open_bundle(solar_bundle)
+    graph = bundle.manifest.graph
+    assert graph is not None
+    assert graph.exported.bytes == bundle.model_file("fp32").stat().st_size
+    assert graph.exported.nodes < graph.plain.nodes
+    assert graph.exported.multiply_adds < graph.plain.multiply_adds
+    assert graph.exported.tables > graph.plain.tables == 0
+
+
+def test_a_graph_that_breaks_a_rule_leaves_no_bundle(solar_run, tmp_path, monkeypatch):
+    def broken(model, path, *arguments, **options):
+        folds = export_graph(model, path, *arguments, **options)
+        proto = onnx.load(path)
+        proto.graph.node[0].name = ""
+        onnx.save(proto, path)
+        return folds
+
+    monkeypatch.setattr("hvq_edge.export.export_run.export_graph", broken)
+    with pytest.raises(GateFailed, match="node-names"):
+        export_run(solar_run, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
