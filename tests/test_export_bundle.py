@@ -6,6 +6,7 @@ import copy
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -162,11 +163,13 @@ def test_a_graph_that_breaks_a_rule_leaves_no_bundle(solar_run, tmp_path, monkey
     def broken(model, path, *arguments, **options):
         folds = export_graph(model, path, *arguments, **options)
         proto = onnx.load(path)
-        proto.graph.node[0].name = ""
+        weight = next(t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+        values = onnx.numpy_helper.to_array(weight) * np.float32(np.nan)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
         onnx.save(proto, path)
         return folds
 
     monkeypatch.setattr("hvq_edge.export.export_run.export_graph", broken)
-    with pytest.raises(GateFailed, match="node-names"):
+    with pytest.raises(GateFailed, match="finite-constants"):
         export_run(solar_run, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
