@@ -111,7 +111,7 @@ def test_a_failed_export_keeps_the_bundle_that_was_there(
     out = Path(shutil.copytree(solar_bundle, tmp_path / "bundle"))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
-    def break_down(_model, path: Path, *_rest) -> None:
+    def break_down(_model, path: Path, *_rest, **options) -> None:
         path.write_bytes(b"half a graph")
         raise RuntimeError("power cut")
 
