@@ -22,8 +22,10 @@ not blown up without end, neither are rounding errors in them. From 0.05 to 0.5 
 changes (docs/accuracy.md); the larger, the less INT8 differs."""
 REACH = 2.0
 """Times the largest distance of a held-out picture to its category's centre: farther is no part
-that the model knows. With each of five products left out in turn, all pictures of it lay farther,
-and of the others' test pictures none of the good and 0.6 % of the defective."""
+that the model knows (docs/folding.md: five products, each left out in turn)."""
+CLASSIFIER_RIDGE = 3.0
+"""Of the mean eigenvalue, in the classifier's whitening. With less, directions that training
+pictures hardly vary in decide, and the compression of a video alone makes a part unknown."""
 
 
 @torch.no_grad()
@@ -73,7 +75,7 @@ def fit_classifier(
     # Shrinkage is towards a multiple of the identity: channels are brought to one scale first.
     scale = np.maximum(inner.std(0), _SMALLEST_STD * max(float(inner.std()), 1e-12))
     covariance = torch.from_numpy(ledoit_wolf(inner / scale, assume_centered=True)[0])
-    whitening = inverse_root(covariance, ridge=0.0).cpu().numpy() / scale[:, None]
+    whitening = inverse_root(covariance, ridge=CLASSIFIER_RIDGE).cpu().numpy() / scale[:, None]
 
     white = _pooled(model, held_out) @ whitening
     distance = np.linalg.norm(white - (centres @ whitening)[category_held_out], axis=1)
