@@ -29,11 +29,12 @@ from evidence import (
     Judge,
     Range,
     ToJudge,
+    Verdict,
     gather,
     map_of,
     pictures_to_judge,
 )
-from map_forms import LEVELLED, MapForms
+from map_forms import LEVELLED, MapForms, with_and_without_level
 from markdown_table import markdown_table
 from nearest_neighbour import MEMORY, fit_memory
 from picture_sources import Streamed, pseudo_sources, sources_of, training_sources
@@ -48,7 +49,7 @@ from hvq_edge.errors import HvqEdgeError, RunError
 from hvq_edge.evaluation.table import COLUMNS, percent
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.device import choose_device
-from hvq_edge.model.hvq_trans import HVQTrans, picture_level
+from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.run_record import RECORD_NAME, RunRecord, read_run
 from hvq_edge.runtime.processor import processor_name
@@ -147,8 +148,8 @@ def measure(
         side=record.settings.model.input_side,
     )
     forms = MapForms(model, fit.features, fit.category, record.settings.training.seed)
-    judge = everything(map_of(model), memories(fit, device), forms)
-    found = gather(judge, model.score, material, on_progress)
+    judge = everything(map_of(model), memories(fit, model.score_window), forms)
+    found = gather(judge, material, on_progress)
     cuda = "cuda" in device
     return Accuracy(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -175,23 +176,26 @@ def fit_features(model: HVQTrans, record: RunRecord, data: Path, folder: Path) -
     return Pictures(features, np.array(category))
 
 
-def memories(fit: Pictures, device: str) -> Judge:
-    """The baselines: a memory a category of the pictures that the model learnt from."""
+def memories(fit: Pictures, window: Tensor) -> Judge:
+    """The baselines: a memory a category of the pictures that the model learnt from.
+
+    Args:
+        fit: those pictures.
+        window: of the picture's score (:func:`hvq_edge.model.hvq_trans.score_window`).
+    """
     kept = {
         name: [
-            fit_memory(fit.features[fit.category == k], pooled=pooled, device=device)
+            fit_memory(fit.features[fit.category == k], pooled=pooled, device=window.device)
             for k in range(int(fit.category.max()) + 1)
         ]
         for name, pooled in MEMORIES.items()
     }
 
-    def judge(raw: Tensor, k: int) -> dict[str, Tensor]:
-        maps = {}
+    def judge(raw: Tensor, k: int) -> dict[str, Verdict]:
+        verdicts: dict[str, Verdict] = {}
         for name, books in kept.items():
-            distance = books[k].distance(raw)
-            maps[name] = distance
-            maps[name + LEVELLED] = distance - picture_level(distance.flatten(1))[..., None]
-        return maps
+            verdicts |= with_and_without_level(name, books[k].distance(raw), window)
+        return verdicts
 
     return judge
 
@@ -199,8 +203,8 @@ def memories(fit: Pictures, device: str) -> Judge:
 def everything(*judges: Judge) -> Judge:
     """Several judges as one: each sees the very same features."""
 
-    def judge(raw: Tensor, k: int) -> dict[str, Tensor]:
-        return {name: maps for one in judges for name, maps in one(raw, k).items()}
+    def judge(raw: Tensor, k: int) -> dict[str, Verdict]:
+        return {name: verdict for one in judges for name, verdict in one(raw, k).items()}
 
     return judge
 

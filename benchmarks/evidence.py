@@ -1,7 +1,7 @@
 """How good an anomaly map is: on test pictures, and on pseudo-defects that need none.
 
-All maps are judged alike, whatever made them: the picture's score is taken through the same window,
-pixels through the same upsampling, and metrics are those of ``hvq-edge eval``. Means that leave one
+All maps are judged alike, whatever made them: the score is taken through the same window, pixels
+through the same upsampling, and metrics are those of ``hvq-edge eval``. Means that leave one
 category out tell whether a difference hangs on a single product.
 """
 
@@ -27,11 +27,19 @@ from hvq_edge.heat_map import upsample_map
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.progress import ProgressCallback, silent
 
-Judge = Callable[[Tensor, int], Mapping[str, Tensor]]
-"""Raw features ``[batch, tokens, channels]`` and their category -> maps ``[batch, grid, grid]`` by
-the name of what made them."""
-Score = Callable[[Tensor], Tensor]
-"""Maps ``[batch, grid, grid]`` -> picture scores ``[batch]``."""
+
+class Verdict(NamedTuple):
+    """What a judge says of a batch."""
+
+    map: Tensor
+    """``[batch, grid, grid]``."""
+    score: Tensor
+    """``[batch]``."""
+
+
+Judge = Callable[[Tensor, int], Mapping[str, Verdict]]
+"""Raw features ``[batch, tokens, channels]`` and their category -> verdicts by the name of what
+made them."""
 Range = tuple[float, float]
 OURS = "hvq-edge"
 """The model's own map."""
@@ -92,13 +100,12 @@ class _Judged(NamedTuple):
 
 @torch.no_grad()
 def gather(
-    judge: Judge, score: Score, material: ToJudge, on_progress: ProgressCallback = silent
+    judge: Judge, material: ToJudge, on_progress: ProgressCallback = silent
 ) -> dict[str, Evidence]:
     """Judge all pictures and measure every kind of map.
 
     Args:
         judge: makes maps from raw features; every kind of map sees the same.
-        score: of a picture, from its map.
         material: what to judge.
         on_progress: told after each category.
 
@@ -114,10 +121,10 @@ def gather(
     for k, category in enumerate(material.categories):
         own = [picture for picture in material.pictures if picture.category == category]
         masks = [mask_of(picture, material.side) for picture in own]
-        for name, judged in _judge(judge, score, material.test, k).items():
+        for name, judged in _judge(judge, material.test, k).items():
             test.setdefault(name, []).append(picture_metrics(category, own, masks, *judged))
-        good = _judge(judge, score, material.held_out, k)
-        bad = _judge(judge, score, material.pseudo, k)
+        good = _judge(judge, material.held_out, k)
+        bad = _judge(judge, material.pseudo, k)
         for name in good:
             area = _separation(good[name].scores, bad[name].scores)
             if area is not None:
@@ -129,9 +136,10 @@ def gather(
 def map_of(model: HVQTrans) -> Judge:
     """The model's own map, the category known."""
 
-    def judge(raw: Tensor, k: int) -> dict[str, Tensor]:
+    def judge(raw: Tensor, k: int) -> dict[str, Verdict]:
         label = torch.full((len(raw),), k, device=raw.device)
-        return {OURS: model.judge(model.standardise(raw), label)["map"]}
+        found = model.judge(model.standardise(raw), label)
+        return {OURS: Verdict(found["map"], found["score"])}
 
     return judge
 
@@ -214,13 +222,13 @@ def pictures_to_judge(dataset: Dataset, categories: Sequence[str]) -> tuple[Pict
     return pictures
 
 
-def _judge(judge: Judge, score: Score, features: RawFeatures, k: int) -> dict[str, _Judged]:
+def _judge(judge: Judge, features: RawFeatures, k: int) -> dict[str, _Judged]:
     maps: dict[str, list[Tensor]] = {}
     scores: dict[str, list[Tensor]] = {}
     for raw in features.batches(k):
         for name, batch in judge(raw, k).items():
-            maps.setdefault(name, []).append(batch.cpu())
-            scores.setdefault(name, []).append(score(batch).cpu())
+            maps.setdefault(name, []).append(batch.map.cpu())
+            scores.setdefault(name, []).append(batch.score.cpu())
     return {
         name: _Judged(
             torch.cat(maps[name]).numpy().astype(np.float32, copy=False),

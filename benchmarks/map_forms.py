@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from evidence import Verdict
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hvq_edge.model.hvq_trans import HVQTrans, picture_level
 from hvq_edge.settings import ModelSettings
-from hvq_edge.training.batches import to_tensor
+from hvq_edge.training.batches import standardised
 from hvq_edge.training.prototype_start import fit_prototypes
 from hvq_edge.training.statistics import fit_map_scale, fit_residual_whitening
 
@@ -28,17 +29,18 @@ FORMS: dict[str, tuple[float, float, float, float]] = {
     "whitened distance": (0, 1, 0, 0),
     "transport": (0, 0, 1, 0),
     "prototypes": (0, 0, 0, 1),
-    "distance + prototypes": (1, 0, 0, 1),
+    "distance + prototypes / 2": (1, 0, 0, 0.5),
+    "whitened + prototypes / 2": (0, 1, 0, 0.5),
     "whitened + prototypes": (0, 1, 0, 1),
     "whitened + transport / 2": (0, 1, 0.5, 0),
-    "whitened + prototypes + transport / 2": (0, 1, 0.5, 1),
+    "whitened + (prototypes + transport) / 2": (0, 1, 0.5, 0.5),
 }
 """Weights of the parts: distance, whitened distance, transport, prototypes."""
 
 BY_POSITION = ", by position"
 """Ends the name of a form that standardises positions too, as ``hvq-edge train`` does."""
 LEVELLED = ", level subtracted"
-"""Ends the name of a form that is taken relative to the picture's own level
+"""Ends the name of a form whose score is taken relative to the picture's own level
 (:attr:`hvq_edge.settings.ModelSettings.picture_level`)."""
 
 
@@ -91,35 +93,35 @@ class MapForms:
         return self._plain.settings.tap_resize
 
     @torch.no_grad()
-    def __call__(self, raw: Tensor, k: int) -> dict[str, Tensor]:
-        """Every form's map.
+    def __call__(self, raw: Tensor, k: int) -> dict[str, Verdict]:
+        """Every form's map and score.
 
         Args:
             raw: ``[batch, tokens, channels]``.
             k: the pictures' category.
 
         Returns:
-            ``[batch, grid, grid]`` by name: those of :data:`FORMS`, each once more by position, and
-            all of them once more with the level subtracted.
+            By name: those of :data:`FORMS`, each once more by position, and all of them once more
+            with the level subtracted from the score.
         """
-        parts = self._parts(self._plain.normalise(self._plain.standardise(raw)), k)
-        grid = self._plain.settings.grid
-        maps = {}
+        parts = self._parts(self._plain.standardise(raw), k)
+        grid, window = self._plain.settings.grid, self._plain.score_window
+        verdicts: dict[str, Verdict] = {}
         for end, scale in (("", self._categories), (BY_POSITION, self._positions)):
             scaled = scale.apply(parts, k)
             for name, weights in FORMS.items():
                 joined = torch.einsum("p,pbt->bt", scaled.new_tensor(weights), scaled)
-                maps[name + end] = joined.unflatten(1, (grid, grid))
-                levelled = joined - picture_level(joined)
-                maps[name + end + LEVELLED] = levelled.unflatten(1, (grid, grid))
-        return maps
+                found = joined.unflatten(1, (grid, grid))
+                verdicts |= with_and_without_level(name + end, found, window)
+        return verdicts
 
-    def _parts(self, features: Tensor, k: int) -> Tensor:
-        """Features as the transformer sees them -> ``[4, batch, tokens]``."""
+    def _parts(self, whole: Tensor, k: int) -> Tensor:
+        """Standardised tokens with the length they have -> ``[4, batch, tokens]``."""
+        features = self._plain.normalise(whole)
         label = torch.full((len(features),), k, device=features.device)
         rebuilt = self._plain.reconstruct(features, label)
         plain = (rebuilt.features - features).square().sum(2).sqrt()
-        return torch.cat([plain[None], self._whitened.map_parts(features, rebuilt, label)])
+        return torch.cat([plain[None], self._whitened.map_parts(whole, rebuilt, label)])
 
     def _join(self, buffer: str) -> Tensor:
         plain, whitened = getattr(self._plain, buffer), getattr(self._whitened, buffer)
@@ -133,7 +135,7 @@ class MapForms:
             own = np.flatnonzero(category == k)
             parts = torch.cat(
                 [
-                    self._parts(to_tensor(self._plain, fit[own[start : start + _BATCH]]), k)
+                    self._parts(standardised(self._plain, fit[own[start : start + _BATCH]]), k)
                     for start in range(0, len(own), _BATCH)
                 ],
                 dim=1,
@@ -142,6 +144,19 @@ class MapForms:
             spreads.append(parts.std((1, 2), correction=0).clamp_min(1e-6))
         centre, spread = torch.stack(centres, dim=1), torch.stack(spreads, dim=1)
         return _Scale(centre.float()[..., None], spread.float()[..., None])
+
+
+def with_and_without_level(name: str, found: Tensor, window: Tensor) -> dict[str, Verdict]:
+    """Score a map as it is, and relative to the picture's own level.
+
+    Args:
+        name: of the first; the second's ends in :data:`LEVELLED`.
+        found: ``[batch, grid, grid]``.
+        window: :func:`hvq_edge.model.hvq_trans.score_window`.
+    """
+    highest = (window @ found @ window.T).amax((1, 2))
+    level = picture_level(found.flatten(1))[:, 0]
+    return {name: Verdict(found, highest), name + LEVELLED: Verdict(found, highest - level)}
 
 
 def _with_parts(model: HVQTrans, *, whiten: bool) -> HVQTrans:

@@ -150,7 +150,7 @@ class Workshop:
                 self.device
             )
             loss = held_out_loss(model, material.held_out, settings.training.batch_size)
-            found = gather(map_of(model), model.score, material.judged, on_progress)
+            found = gather(map_of(model), material.judged, on_progress)
         own = not row.weights_of
         return RowResult(
             name=row.name,
@@ -284,7 +284,7 @@ class Workshop:
             return
         settings = model.settings
         digest = hashlib.sha256(
-            repr((material.fit_name, settings.prototypes, settings.normalise_tokens, seed)).encode()
+            repr((material.fit_name, settings.prototypes, "whole tokens", seed)).encode()
         )
         for statistic in (model.feature_mean, model.feature_std):
             digest.update(statistic.cpu().numpy().tobytes())

@@ -172,6 +172,7 @@ class FoldedHVQTrans(nn.Module):
             category, margin = self.classifier(features)
         elif category is not None:
             category = category.to(torch.int64)
+        whole = features  # tokens with the length they have
         if self.normalise_tokens:
             squares = row_squares(features)[..., None]
             features = features * (features.shape[2] ** 0.5 / (squares + NORM_EPSILON).sqrt())
@@ -184,15 +185,15 @@ class FoldedHVQTrans(nn.Module):
         if transport is not None:
             parts.append(transport)
         if self.prototypes is not None:
-            parts.append(self.prototypes(features, category))
+            parts.append(self.prototypes(whole, category))
         scale = own_part(self.map_scale, category)
         joined = own_part(self.map_shift, category)
         for i, part in enumerate(parts):
             joined = joined + part * scale[..., i, :]
-        if self.subtracts_level:
-            joined = joined - kth_smallest(joined, quarter_of(joined.shape[1]))
         anomaly_map = joined.unflatten(1, (self.grid, self.grid))
         score = (self.score_window @ anomaly_map @ self.score_window.T).amax((1, 2))
+        if self.subtracts_level:
+            score = score - kth_smallest(joined, quarter_of(joined.shape[1]))[:, 0]
         if self.mode == "auto":
             assert category is not None
             return score, anomaly_map, codes, category.to(torch.int32), margin

@@ -75,8 +75,9 @@ class ModelSettings(_Strict):
     instead of plainly."""
     prototypes: int = Field(1024, ge=0, le=3840)
     """Prototypes of the features themselves in each category, below the codebooks' levels; the
-    distance to the nearest joins the anomaly map. 0: none, as published."""
-    prototype_weight: float = Field(1.0, ge=0.0)
+    distance to the nearest joins the anomaly map. They see tokens with the length they have, even
+    where ``normalise_tokens`` is set. 0: none, as published."""
+    prototype_weight: float = Field(0.5, ge=0.0)
     """Weight of the prototype distance in the anomaly map."""
     transport_weight: float = Field(0.0, ge=0.0)
     """Weight of the prototype transport score in the anomaly map; 0: it is not computed."""
@@ -86,8 +87,9 @@ class ModelSettings(_Strict):
     """``published``: the weighted parts are added as they are. ``good_pictures``: each is first
     standardised with statistics of good training pictures, so they share a scale."""
     picture_level: Literal["kept", "subtracted"] = "subtracted"
-    """``subtracted``: the map is taken relative to its own lower quartile, so that a picture whose
-    whole surface is a little unlike the others does not hide, or feign, a defect."""
+    """``subtracted``: a picture's score is taken relative to the lower quartile of its own map, so
+    that one whose whole surface is a little unlike the others does not hide, or feign, a defect.
+    The map itself keeps its level."""
 
     @property
     def grid(self) -> int:

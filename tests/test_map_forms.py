@@ -55,21 +55,22 @@ def seen(model: HVQTrans) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("whitened + prototypes, by position, level subtracted", {}),
-        ("whitened + prototypes, by position", {"picture_level": "kept"}),
-        ("distance + prototypes, by position, level subtracted", {"whiten_distance": False}),
+        ("whitened + prototypes / 2, by position, level subtracted", {}),
+        ("whitened + prototypes / 2, by position", {"picture_level": "kept"}),
+        ("distance + prototypes / 2, by position, level subtracted", {"whiten_distance": False}),
         ("whitened distance, by position", PLAINER),
         ("whitened + transport / 2, by position", {**PLAINER, "transport_weight": 0.5}),
-        ("whitened + prototypes, by position, level subtracted", {"normalise_tokens": False}),
+        ("whitened + prototypes / 2, by position, level subtracted", {"normalise_tokens": False}),
     ],
 )
 def test_the_models_own_map_is_one_of_the_forms(name, changes):
     model = fitted(**changes)
     raw = seen(model)
     for k in range(2):
-        own = model.judge(model.standardise(raw), torch.full((3,), k))["map"]
+        own = model.judge(model.standardise(raw), torch.full((3,), k))
         found = forms_of(model)(raw, k)[name]
-        torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.map, own["map"], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.score, own["score"], rtol=1e-4, atol=1e-4)
 
 
 def test_every_form_comes_by_category_and_position_with_and_without_level():
@@ -77,20 +78,20 @@ def test_every_form_comes_by_category_and_position_with_and_without_level():
     found = forms_of(model)(seen(model), 0)
     ends = ("", LEVELLED, BY_POSITION, BY_POSITION + LEVELLED)
     assert set(found) == {name + end for name in FORMS for end in ends}
-    for name, anomaly_map in found.items():
-        assert anomaly_map.shape == (3, 4, 4)
+    for name, verdict in found.items():
+        assert verdict.map.shape == (3, 4, 4)
         if not name.endswith(LEVELLED):
-            flat = anomaly_map.flatten(1)
-            expected = (flat - picture_level(flat)).view(3, 4, 4)
-            torch.testing.assert_close(found[name + LEVELLED], expected)
+            level = picture_level(verdict.map.flatten(1))[:, 0]
+            torch.testing.assert_close(found[name + LEVELLED].score, verdict.score - level)
+            assert found[name + LEVELLED].map is verdict.map
 
 
 def test_forms_are_sums_of_scaled_parts():
     model = fitted()
-    found = forms_of(model)(seen(model), 1)
+    found = {name: one.map for name, one in forms_of(model)(seen(model), 1).items()}
     for end in ("", BY_POSITION):
-        expected = found["whitened distance" + end] + found["prototypes" + end]
-        torch.testing.assert_close(found["whitened + prototypes" + end], expected)
+        expected = found["whitened distance" + end] + found["prototypes" + end] / 2
+        torch.testing.assert_close(found["whitened + prototypes / 2" + end], expected)
         half = found["whitened + transport / 2" + end] - found["whitened distance" + end]
         torch.testing.assert_close(half, found["transport" + end] / 2, rtol=1e-3, atol=1e-4)
 
@@ -101,7 +102,7 @@ def test_parts_are_standardised_on_good_pictures_of_the_category(part):
     forms = forms_of(model)
     fit = torch.from_numpy(features(0)[..., : len(model.feature_mean)].astype(np.float32))
     for k in range(2):
-        values = forms(fit[k == CATEGORY], k)[part]
+        values = forms(fit[k == CATEGORY], k)[part].map
         assert float(values.mean()) == pytest.approx(0, abs=1e-3)
         assert float(values.std(correction=0)) == pytest.approx(1, abs=1e-3)
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hvq_edge.model.hvq_trans import HVQTrans, normalise_tokens, resize_tap
 from hvq_edge.model.prototypes import FeaturePrototypes, nearest_distance
 from hvq_edge.settings import load_settings
-from hvq_edge.training.batches import to_tensor
+from hvq_edge.training.batches import standardised
 from hvq_edge.training.prototype_start import fit_prototypes
+from hvq_edge.training.statistics import fit_feature_statistics
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
 
@@ -80,8 +81,8 @@ def test_with_fewer_tokens_than_prototypes_each_is_its_own(prototypes):
     category = np.arange(6) % 2
     features = features_of(model, 6)
     fit_prototypes(model, features, category, seed=0)
-    own = model.prototypes(to_tensor(model, features), torch.from_numpy(category))
-    other = model.prototypes(to_tensor(model, features), torch.from_numpy(1 - category))
+    own = model.prototypes(standardised(model, features), torch.from_numpy(category))
+    other = model.prototypes(standardised(model, features), torch.from_numpy(1 - category))
     assert own.max() < 0.1
     assert other.min() > 5
 
@@ -94,9 +95,25 @@ def test_with_more_tokens_prototypes_are_centres_of_them():
     features = (0.1 * features + kinds[np.arange(features.shape[1]) % 4]).astype(np.float16)
     category = np.zeros(8, np.int64)
     fit_prototypes(model, features, category, seed=0)
-    near = model.prototypes(to_tensor(model, features), torch.from_numpy(category))
+    near = model.prototypes(standardised(model, features), torch.from_numpy(category))
     spread = torch.cdist(model.prototypes.centres[0], model.prototypes.centres[0])
     assert spread[~torch.eye(4, dtype=torch.bool)].min() > 3 * near.max()
+
+
+def test_prototypes_see_a_tokens_length():
+    """Twice a good token is a good direction, and far from every prototype all the same."""
+    model = model_with(60)
+    features, category = features_of(model, 6), np.arange(6) % 2
+    fit_feature_statistics(model, features)
+    fit_prototypes(model, features, category, seed=0)
+    whole, label = standardised(model, features), torch.from_numpy(category)
+    torch.testing.assert_close(model.normalise(2 * whole), model.normalise(whole))
+    near, far = (
+        model.map_parts(x, model.reconstruct(model.normalise(x), label), label)[2]
+        for x in (whole, 2 * whole)
+    )
+    assert near.max() < 0.1
+    assert far.min() > 5
 
 
 def test_prototypes_follow_the_seed_and_know_only_their_category():
@@ -117,9 +134,10 @@ def test_a_model_without_prototypes_is_left_alone():
     model = model_with(0)
     fit_prototypes(model, features_of(model, 4), np.arange(4) % 2, seed=0)
     assert model.prototypes is None
-    batch = to_tensor(model, features_of(model, 4))
+    batch = standardised(model, features_of(model, 4))
     category = torch.arange(4) % 2
-    parts = model.map_parts(batch, model.reconstruct(batch, category), category)
+    rebuilt = model.reconstruct(model.normalise(batch), category)
+    parts = model.map_parts(batch, rebuilt, category)
     assert parts.shape == (3, 4, 16)
     assert parts[2].abs().max() == 0
 

@@ -104,7 +104,7 @@ def test_residuals_of_good_pictures_are_white_after_fitting():
     fit_residual_whitening(model, features, category)
     with torch.inference_mode():
         for k in range(2):
-            batch = to_tensor(model, features[category == k])
+            batch = to_tensor(model, features[category == k])  # normalised
             label = torch.full((len(batch),), k)
             residual = (model.reconstruct(batch, label).features - batch).flatten(0, 1).double()
             white = residual @ model.residual_whitening[k].double()
@@ -120,9 +120,10 @@ def test_the_map_measures_in_whitened_residuals():
     model = small_model().eval()
     category = torch.tensor([1])
     batch = torch.randn(1, 16, len(model.feature_mean))
-    rebuilt = model.reconstruct(batch, category)
+    features = model.normalise(batch)
+    rebuilt = model.reconstruct(features, category)
     model.residual_whitening[1] *= 3
-    distance = (rebuilt.features - batch).norm(dim=2)
+    distance = (rebuilt.features - features).norm(dim=2)
     torch.testing.assert_close(model.map_parts(batch, rebuilt, category)[0], 3 * distance)
 
 
@@ -144,8 +145,8 @@ def test_map_scale_is_the_mean_of_two_standardisations(changed):
         fit_residual_whitening(model, features, category)
     fit_map_scale(model, features, category)
     with torch.inference_mode():
-        batch, label = to_tensor(model, features), torch.from_numpy(category)
-        rebuilt = model.reconstruct(batch, label)
+        batch, label = standardised(model, features), torch.from_numpy(category)
+        rebuilt = model.reconstruct(model.normalise(batch), label)
         parts = model.map_parts(batch, rebuilt, label)
         scaled = (parts - model.map_centre[:, label]) / model.map_spread[:, label]
         joined = model.anomaly_map(batch, rebuilt, label).flatten(1)
@@ -160,7 +161,6 @@ def test_map_scale_is_the_mean_of_two_standardisations(changed):
             expected = (by_category + by_position) / 2
             np.testing.assert_allclose(scaled[part, category == k], expected, rtol=0, atol=2e-3)
     weighted = sum(model.part_weights[part] * scaled[part] for part in used)
-    weighted = weighted - weighted.sort(1).values[:, 3:4]  # of 16 positions the lower quartile
     torch.testing.assert_close(joined, weighted, rtol=1e-4, atol=1e-3)
 
 
@@ -172,23 +172,27 @@ def test_a_part_that_never_varies_leaves_the_map_finite():
     fit_prototypes(model, features, category, seed=0)
     fit_map_scale(model, features, category)
     with torch.inference_mode():
-        batch, label = to_tensor(model, features), torch.from_numpy(category)
-        joined = model.anomaly_map(batch, model.reconstruct(batch, label), label)
+        batch, label = standardised(model, features), torch.from_numpy(category)
+        rebuilt = model.reconstruct(model.normalise(batch), label)
+        joined = model.anomaly_map(batch, rebuilt, label)
     assert torch.isfinite(joined).all()
     assert joined.abs().max() < 100
 
 
-def test_a_picture_s_own_level_leaves_the_map():
-    """Its lower quartile; as published it stays."""
+def test_a_picture_s_own_level_leaves_the_score_and_stays_in_the_map():
+    """Its lower quartile; as published the score keeps it too."""
     level = torch.arange(16.0).flip(0)[None]
     assert picture_level(level).tolist() == [[3.0]]
     assert picture_level(level + 7).tolist() == [[10.0]]
-    maps = {}
+    found = {}
     for how in ("kept", "subtracted"):
         model = small_model(picture_level=how).eval()
         label = torch.tensor([0, 1])
         batch = torch.linspace(0, 9, 32 * len(model.feature_mean)).sin().view(2, 16, -1)
         with torch.inference_mode():
-            maps[how] = model.anomaly_map(batch, model.reconstruct(batch, label), label).flatten(1)
-    torch.testing.assert_close(maps["subtracted"], maps["kept"] - picture_level(maps["kept"]))
-    assert picture_level(maps["kept"]).abs().min() > 0.1
+            found[how] = model.judge(batch, label)
+    kept, subtracted = found["kept"], found["subtracted"]
+    assert torch.equal(kept["map"], subtracted["map"])
+    own_level = picture_level(kept["map"].flatten(1))[:, 0]
+    torch.testing.assert_close(subtracted["score"], kept["score"] - own_level)
+    assert own_level.abs().min() > 0.1

@@ -138,9 +138,8 @@ class HVQTrans(nn.Module):
 
     def judge(self, standardised: Tensor, category: Tensor) -> dict[str, Tensor]:
         """As :meth:`forward` without the margin, from :meth:`standardise`'s features."""
-        features = self.normalise(standardised)
-        rebuilt = self.reconstruct(features, category)
-        anomaly_map = self.anomaly_map(features, rebuilt, category)
+        rebuilt = self.reconstruct(self.normalise(standardised), category)
+        anomaly_map = self.anomaly_map(standardised, rebuilt, category)
         return {
             "score": self.score(anomaly_map),
             "map": anomaly_map,
@@ -233,35 +232,37 @@ class HVQTrans(nn.Module):
             torch.stack([level.commitment for level in levels]).sum(),
         )
 
-    def map_parts(self, features: Tensor, rebuilt: Reconstruction, category: Tensor) -> Tensor:
+    def map_parts(self, standardised: Tensor, rebuilt: Reconstruction, category: Tensor) -> Tensor:
         """What the anomaly map is made of, ``[3, batch, tokens]``.
 
         The distance between features and what was rebuilt, the transport score, and the distance
-        to the nearest feature prototype; a part that the settings leave out is zeros.
+        to the nearest feature prototype; a part that the settings leave out is zeros. Prototypes
+        see tokens with the length they have (:meth:`standardise`), what is rebuilt is
+        :meth:`normalise` of them: so the map knows both of a token's direction and of its length.
         """
-        residual = rebuilt.features - features
+        residual = rebuilt.features - self.normalise(standardised)
         if self.settings.whiten_distance:
             residual = residual @ self.residual_whitening[category]
         distance = residual.square().sum(2).sqrt()
         nearest = (
             torch.zeros_like(distance)
             if self.prototypes is None
-            else self.prototypes(features, category)
+            else self.prototypes(standardised, category)
         )
         return torch.stack([distance, rebuilt.transport, nearest])
 
-    def anomaly_map(self, features: Tensor, rebuilt: Reconstruction, category: Tensor) -> Tensor:
+    def anomaly_map(
+        self, standardised: Tensor, rebuilt: Reconstruction, category: Tensor
+    ) -> Tensor:
         """Join the map's parts, ``[batch, grid, grid]``.
 
         Each is centred and scaled by what good pictures of the category show (identity in the
-        published form), then added with its weight; last, the picture's own level is taken off.
+        published form), then added with its weight.
         """
-        parts = self.map_parts(features, rebuilt, category)
+        parts = self.map_parts(standardised, rebuilt, category)
         parts = (parts - self.map_centre[:, category]) / self.map_spread[:, category]
         weights = parts.new_tensor(self.part_weights)
         joined = (weights[:, None, None] * parts).sum(0)
-        if self.settings.picture_level == "subtracted":
-            joined = joined - picture_level(joined)
         anomaly_map: Tensor = joined.unflatten(1, (self.settings.grid, self.settings.grid))
         return anomaly_map
 
@@ -276,10 +277,14 @@ class HVQTrans(nn.Module):
         """Maximum of the upsampled map averaged over 16x16 windows, ``[batch]``.
 
         Upsampling and averaging are linear and separable: two small matrices instead of a
-        224x224 picture.
+        224x224 picture. Where the settings say so, the picture's own level is taken off: the
+        score is how far the highest window stands out of its own picture.
         """
         averaged: Tensor = self.score_window @ anomaly_map @ self.score_window.T
-        return averaged.amax((1, 2))
+        highest = averaged.amax((1, 2))
+        if self.settings.picture_level == "kept":
+            return highest
+        return highest - picture_level(anomaly_map.flatten(1))[:, 0]
 
 
 def resize_tap(tap: Tensor, grid: int, how: str) -> Tensor:

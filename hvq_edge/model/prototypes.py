@@ -34,7 +34,7 @@ class FeaturePrototypes(nn.Module):
         """Distance to the nearest prototype.
 
         Args:
-            features: ``[batch, tokens, channels]``, standardised.
+            features: ``[batch, tokens, channels]``, standardised and of the length they have.
             category: int64 ``[batch]``.
 
         Returns:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.prototypes import FeaturePrototypes
 from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.training.batches import to_tensor
+from hvq_edge.training.batches import standardised
 from hvq_edge.training.statistics import inverse_root
 
 TOKENS_A_CATEGORY = 20_000
@@ -56,7 +56,7 @@ def _fit_category(
     per_picture = max(1, TOKENS_A_CATEGORY // len(own))
     sample = []
     for start in range(0, len(own), _PICTURES_AT_ONCE):
-        batch = to_tensor(model, features[own[start : start + _PICTURES_AT_ONCE]])
+        batch = standardised(model, features[own[start : start + _PICTURES_AT_ONCE]])
         for picture in batch:
             chosen = rng.permutation(len(picture))[:per_picture]
             sample.append(picture[torch.from_numpy(chosen).to(picture.device)])

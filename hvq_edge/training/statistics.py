@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hvq_edge.model.category_classifier import pool
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.training.batches import standardised, to_tensor
+from hvq_edge.training.batches import standardised
 
 _BATCH = 16
 _SMALLEST_STD = 1e-3
@@ -111,7 +111,9 @@ def fit_residual_whitening(
         channels = model.residual_whitening.shape[1]
         total, count = torch.zeros(channels, channels, dtype=torch.float64), 0
         for batch, label in _batches_of(model, features, category, k):
-            residual = (model.reconstruct(batch, label).features - batch).flatten(0, 1).double()
+            tokens = model.normalise(batch)
+            residual = (model.reconstruct(tokens, label).features - tokens).flatten(0, 1)
+            residual = residual.double()
             total += (residual.T @ residual).cpu()
             count += len(residual)
         model.residual_whitening[k] = inverse_root(total / count)
@@ -143,7 +145,7 @@ def fit_map_scale(
     model.map_spread.fill_(1)
     for k in range(model.categories):
         parts = [
-            model.map_parts(batch, model.reconstruct(batch, label), label)
+            model.map_parts(batch, model.reconstruct(model.normalise(batch), label), label)
             for batch, label in _batches_of(model, features, category, k)
         ]
         values = torch.cat(parts, dim=1).double()  # [3, pictures, tokens]
@@ -166,5 +168,5 @@ def _batches_of(
     """Yield standardised features and labels of one category's pictures, batch by batch."""
     own = np.flatnonzero(category == k)
     for start in range(0, len(own), _BATCH):
-        batch = to_tensor(model, features[own[start : start + _BATCH]])
+        batch = standardised(model, features[own[start : start + _BATCH]])
         yield batch, torch.full((len(batch),), k, device=batch.device)
