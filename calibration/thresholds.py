@@ -13,7 +13,6 @@ from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.runtime.engine import Engine
 
 RULE = "largest score among held-out good pictures"
-_BATCH = 4
 
 
 def learn_thresholds(
@@ -33,7 +32,7 @@ def learn_thresholds(
         data: what the pictures' paths are relative to.
         pictures: held-out good pictures, relative to ``data``.
         category: each picture's category, by name.
-        on_progress: called after each batch.
+        on_progress: called after each picture.
 
     Returns:
         Thresholds by category name, in the order of the engine's categories.
@@ -43,17 +42,15 @@ def learn_thresholds(
     """
     info = engine.info
     scores: dict[str, list[tuple[float, str]]] = {name: [] for name in info.categories}
-    for start in range(0, len(pictures), _BATCH):
-        batch = pictures[start : start + _BATCH]
-        frames = np.stack([read_frame(data / path, info.input_side) for path in batch])
+    # One at a time, as on the line: an engine may round INT8 otherwise in a batch.
+    for done, (path, name) in enumerate(zip(pictures, category, strict=True), start=1):
         given = None
         if info.category_mode == "input":
-            names = category[start : start + _BATCH]
-            given = np.array([info.categories.index(name) for name in names], np.int32)
-        output = engine.run(frames, given)
-        for path, score, k in zip(batch, output["score"], output["category"], strict=True):
-            scores[info.categories[k]].append((float(score), path.as_posix()))
-        on_progress(f"thresholds {info.precision}", start + len(batch), len(pictures))
+            given = np.array([info.categories.index(name)], np.int32)
+        output = engine.run(read_frame(data / path, info.input_side)[None], given)
+        judged = info.categories[int(output["category"][0])]
+        scores[judged].append((float(output["score"][0]), path.as_posix()))
+        on_progress(f"thresholds {info.precision}", done, len(pictures))
     return {name: _threshold(found) for name, found in scores.items() if found}
 
 

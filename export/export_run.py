@@ -20,17 +20,20 @@ from hvq_edge.bundle import (
 )
 from hvq_edge.calibration.choose_pictures import RULE as CALIBRATION_RULE
 from hvq_edge.calibration.choose_pictures import choose_calibration
-from hvq_edge.calibration.int8 import METHOD, quantise
+from hvq_edge.calibration.int8 import DEFAULT_METHOD, quantise
+from hvq_edge.calibration.own_set import RULE as OWN_RULE
+from hvq_edge.calibration.own_set import OwnPicture, own_calibration, suspicious_pictures
+from hvq_edge.calibration.picture_features import pooled_features
+from hvq_edge.calibration.range_methods import METHODS, Method
 from hvq_edge.calibration.thresholds import learn_thresholds
-from hvq_edge.data.content import hash_picture
-from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.splits import check_unchanged
-from hvq_edge.errors import InputError, OutputError
+from hvq_edge.errors import InputError, OutputError, SettingsError
 from hvq_edge.export.fold_plan import MAX_TABLE_MB
 from hvq_edge.export.graph_numbers import compare_with_plain
 from hvq_edge.export.lint import check
 from hvq_edge.export.onnx_graph import export_graph
 from hvq_edge.model.checkpoint import load_run
+from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.run_record import PictureRecord, RunRecord
 from hvq_edge.runtime.open_engine import open_engine
@@ -43,6 +46,7 @@ def export_run(
     int8: bool = False,
     category: str = "auto",
     calibration: Path | None = None,
+    ranges: str = DEFAULT_METHOD,
     max_table_mb: float = MAX_TABLE_MB,
     on_progress: ProgressCallback = silent,
 ) -> Bundle:
@@ -55,16 +59,19 @@ def export_run(
         category: ``auto``, ``input`` or the name of a single category.
         calibration: the user's own good pictures for the INT8 ranges; default: chosen training
             pictures.
+        ranges: how INT8 ranges are chosen (:mod:`hvq_edge.calibration.range_methods`).
         max_table_mb: what tables of codes may take in a graph of several categories, in 10^6 bytes.
         on_progress: called within every stage.
 
     Raises:
         GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint`).
         RunError, CheckpointError: the run cannot be used.
+        SettingsError: no such way to choose ranges.
         InputError: an unknown category, or no pictures for INT8.
         DatasetError, PictureError: recorded pictures are missing or changed.
         OutputError: ``out`` is some other folder, or cannot be written.
     """
+    method = _known_method(ranges)
     model, record = load_run(run)
     mode, index = _category_mode(category, record)
     if out.exists() and not (out / MANIFEST_NAME).is_file() and any(out.iterdir()):
@@ -76,12 +83,14 @@ def export_run(
     data = Path(record.data) if record.data else None
     if data is not None:
         check_unchanged(held_out, data)
-    pictures: list[tuple[Path, str, str]] = []  # path, category, SHA-256
-    rule = CALIBRATION_RULE
-    if int8:
-        pictures, rule = _calibration_pictures(record, data, mode, category, calibration)
-
     categories = record.categories if index is None else (record.categories[index],)
+    pictures: list[OwnPicture] = []
+    if int8 and calibration is not None:
+        digests = {picture.sha256 for picture in held_out}
+        pictures = own_calibration(calibration, categories, digests)
+    elif int8:
+        pictures = _training_pictures(run, model, record, data, categories, on_progress)
+    calibrated = None
     with atomic_folder(out) as folder:
         on_progress("graph", 0, 2)
         models: dict[Precision, str] = {"fp32": "model.fp32.onnx"}
@@ -91,14 +100,21 @@ def export_run(
         on_progress("graph", 2, 2)
         if int8:
             models["int8"] = "model.int8.onnx"
-            given = [categories.index(name) for _, name, _ in pictures] if mode == "input" else None
-            quantise(
+            given = [categories.index(picture.category) for picture in pictures]
+            measured = quantise(
                 folder / models["fp32"],
                 folder / models["int8"],
-                [path for path, _, _ in pictures],
+                [picture.path for picture in pictures],
                 record.settings.model.input_side,
-                given,
+                given if mode == "input" else None,
                 on_progress,
+                method=method,
+            )
+            calibrated = CalibrationRecord(
+                method=f"symmetric int8, weights per output channel, ranges: {method}",
+                rule=CALIBRATION_RULE if calibration is None else OWN_RULE,
+                pictures=tuple(picture.sha256 for picture in pictures[: measured.pictures]),
+                converged=measured.converged,
             )
         for name in models.values():
             check(folder / name)
@@ -116,14 +132,12 @@ def export_run(
             files={name: record_of(folder / name) for name in models.values()},
             graph=graph,
             picture_limits=record.picture_limits,
-            calibration=CalibrationRecord(
-                method=METHOD, rule=rule, pictures=tuple(digest for _, _, digest in pictures)
-            )
-            if int8
-            else None,
+            calibration=calibrated,
         )
         if held_out and data is not None:
             manifest = _with_thresholds(Bundle(folder, manifest), held_out, data, on_progress)
+        if calibration is not None:
+            manifest = _with_notes(Bundle(folder, manifest), pictures)
         write_manifest(folder, manifest)
     return Bundle(out, manifest)
 
@@ -145,33 +159,37 @@ def _serves(picture: PictureRecord, mode: CategoryMode, category: str) -> bool:
     return mode != "one" or picture.category == category
 
 
-def _calibration_pictures(
+def _known_method(name: str) -> Method:
+    for method in METHODS:
+        if name == method:
+            return method
+    raise SettingsError(
+        f"INT8 ranges {name!r} are none of {', '.join(METHODS)}.",
+        next_step="use one of these names with --ranges",
+    )
+
+
+def _training_pictures(
+    run: Path,
+    model: HVQTrans,
     record: RunRecord,
     data: Path | None,
-    mode: CategoryMode,
-    category: str,
-    own: Path | None,
-) -> tuple[list[tuple[Path, str, str]], str]:
-    if own is not None:
-        good = [p for p in find_dataset(own).train_good() if p.category in record.categories]
-        if not good:
-            raise InputError(
-                f"{own} has no good pictures of {', '.join(record.categories)}.",
-                next_step="name its folders as the categories the model was trained with",
-            )
-        found = [(p.path, p.category, hash_picture(p.path)) for p in good]
-        rule = "all good pictures of the folder given with --calib"
-    elif data is None:
+    categories: Sequence[str],
+    on_progress: ProgressCallback,
+) -> list[OwnPicture]:
+    """Calibration pictures of the run's own, the most different first."""
+    if data is None:
         raise InputError(
             "INT8 ranges need good pictures, and this run has none on record.",
             next_step="give a folder of good pictures with --calib DIR",
         )
-    else:
-        chosen = choose_calibration([p for p in record.pictures if _serves(p, mode, category)])
-        check_unchanged(chosen, data)
-        found = [(data / p.path, p.category, p.sha256) for p in chosen]
-        rule = CALIBRATION_RULE
-    return [entry for entry in found if mode != "one" or entry[1] == category], rule
+    features = pooled_features(run, model, record, data, on_progress)
+    fit = [picture for picture in record.pictures if picture.use == "fit"]
+    served = [picture.category in categories for picture in fit]
+    own = [picture for picture, is_in in zip(fit, served, strict=True) if is_in]
+    chosen = choose_calibration(own, features[served])
+    check_unchanged(chosen, data)
+    return [OwnPicture(data / p.path, p.category, p.sha256) for p in chosen]
 
 
 def _with_thresholds(
@@ -189,3 +207,16 @@ def _with_thresholds(
     digests = tuple(picture.sha256 for picture in held_out)
     update = {"thresholds": thresholds, "threshold_pictures": digests}
     return bundle.manifest.model_copy(update=update)
+
+
+def _with_notes(bundle: Bundle, pictures: Sequence[OwnPicture]) -> BundleManifest:
+    """Name pictures of the user's own set that do not look good to the float32 graph."""
+    manifest = bundle.manifest
+    with open_engine(bundle, precision="fp32") as engine:
+        found = suspicious_pictures(engine, pictures, manifest.thresholds.get("fp32", {}))
+    notes = tuple(
+        f"calibration picture {one.path.name} {one.reason}: if that part is not good, take it out "
+        "and export again"
+        for one in found
+    )
+    return manifest.model_copy(update={"notes": (*manifest.notes, *notes)})

@@ -79,6 +79,8 @@ class CalibrationRecord(_Strict):
     rule: str
     pictures: tuple[str, ...]
     """SHA-256 of each calibration picture."""
+    converged: bool | None = None
+    """Whether more pictures would hardly have moved the ranges; ``None``: not recorded."""
 
 
 class GraphNumbers(_Strict):

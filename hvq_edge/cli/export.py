@@ -35,6 +35,10 @@ def export(
             "--calib", help="Good pictures for the INT8 ranges. Default: training pictures."
         ),
     ] = None,
+    ranges: Annotated[
+        str,
+        typer.Option("--ranges", help="INT8 ranges: minmax, percentile, entropy or mse."),
+    ] = "mse",
     max_table_mb: Annotated[
         float | None,
         typer.Option(
@@ -64,6 +68,7 @@ def export(
             int8=int8,
             category=category,
             calibration=calibration,
+            ranges=ranges,
             max_table_mb=MAX_TABLE_MB if max_table_mb is None else max_table_mb,
             on_progress=bars,
         )
@@ -85,6 +90,15 @@ def export(
     results.print(table)
     if manifest.graph is not None:
         results.print(_graph_table(manifest.graph))
+    if manifest.calibration is not None:
+        calibrated = manifest.calibration
+        results.print(
+            f"INT8: {calibrated.method}, from {len(calibrated.pictures)} pictures"
+            + ("" if calibrated.converged else "; more would still move them"),
+            soft_wrap=True,
+        )
+    for note in manifest.notes:
+        messages.print(f"Look at {note}.", markup=False, soft_wrap=True)
     for precision, learnt in manifest.thresholds.items():
         for label, threshold in learnt.items():
             if threshold.set_by_one_picture:

@@ -1,0 +1,197 @@
+"""INT8 as NVIDIA's parser takes it: symmetric Q/DQ pairs around convolutions and linears.
+
+Zero point 0 everywhere, int8 weights per output channel, no quantised bias. A tensor is rounded
+once, and only for the layers that are quantised: norms, distances, residual additions and the
+classifier read the float tensor itself (ONNX Runtime's own quantiser hands the rounded one to every
+reader).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from hvq_edge.errors import InputError
+
+LARGEST = 127
+"""Of symmetric int8; -128 is not used."""
+
+# That is where a rounding error changes a decision.
+_FLOAT_MODULES = re.compile(r"^(codebooks|transport|prototypes|whitening|classifier|top)(\.|/)")
+# The first blocks' errors reach everything behind them, and the channels of a depthwise convolution
+# differ in range by far more than one scale for all of them holds. In INT8 they hardly save time
+# (docs/precision.md has the measurement).
+_FLOAT_LAYERS = re.compile(r"^backbone\.(stem|blocks\.[0-3]|blocks\.\d+\.depthwise)(\.|/)")
+_CHANNEL_AXIS = {"Conv": 0, "MatMul": 1}
+"""Axis of the output channels in a weight."""
+
+
+def layers_of(graph: ModelProto) -> tuple[str, ...]:
+    """Name the nodes that are quantised, in the graph's order.
+
+    Of :func:`candidates_of` all but the backbone's stem, first four blocks and depthwise
+    convolutions.
+    """
+    return tuple(name for name in candidates_of(graph) if not _FLOAT_LAYERS.match(name))
+
+
+def candidates_of(graph: ModelProto) -> tuple[str, ...]:
+    """Name the nodes that could be quantised, in the graph's order.
+
+    These are convolutions, and linears whose weight is a constant. Never: code and prototype
+    distances, whitening, the transport score, attention products, the category classifier, the
+    score's windows.
+    """
+    ranks = {tensor.name: len(tensor.dims) for tensor in graph.graph.initializer}
+    return tuple(
+        node.name
+        for node in graph.graph.node
+        if (node.op_type == "Conv" and node.input[1] in ranks)
+        or (node.op_type == "MatMul" and ranks.get(node.input[1]) == 2)
+        if not _FLOAT_MODULES.match(node.name)
+    )
+
+
+def activations_of(graph: ModelProto, layers: Collection[str]) -> tuple[str, ...]:
+    """Name the float tensors that layers read, each once, in the graph's order.
+
+    Raises:
+        InputError: a layer is not in the graph.
+    """
+    _check_known(graph, layers)
+    read = (node.input[0] for node in graph.graph.node if node.name in layers)
+    return tuple(dict.fromkeys(read))
+
+
+def quantise_graph(
+    graph: ModelProto, ranges: Mapping[str, float], layers: Collection[str]
+) -> ModelProto:
+    """Put Q/DQ pairs around layers.
+
+    Args:
+        graph: float32, as :func:`hvq_edge.export.onnx_graph.export_graph` wrote it; not changed.
+        ranges: largest magnitude that int8 shall represent, for each of :func:`activations_of`.
+        layers: names of the nodes to quantise, from :func:`layers_of`.
+
+    Returns:
+        A new model.
+
+    Raises:
+        InputError: a layer is not in the graph, or a tensor has no range above 0.
+    """
+    activations = activations_of(graph, layers)
+    _check_ranges(ranges, activations)
+    quantised = ModelProto()
+    quantised.CopyFrom(graph)
+    body = quantised.graph
+    constants = {tensor.name: tensor for tensor in body.initializer}
+    pairs = _Pairs(body)
+    nodes = list(body.node)
+    del body.node[:]
+    writers = {name: node.name for node in nodes for name in node.output}
+    rounded: dict[str, str] = {}  # float tensor -> what DequantizeLinear makes of it
+    for node in nodes:
+        if node.name in layers:
+            source, weight = node.input[0], node.input[1]
+            if source not in rounded:
+                module = writers.get(source, node.name)
+                rounded[source] = pairs.activation(source, ranges[source] / LARGEST, module)
+            if weight not in rounded:
+                tensor = numpy_helper.to_array(constants[weight])
+                axis = _CHANNEL_AXIS[node.op_type]
+                rounded[weight] = pairs.weight(weight, tensor, axis, node.name)
+            node.input[0], node.input[1] = rounded[source], rounded[weight]
+        body.node.append(node)
+    _drop_unread(body)
+    return quantised
+
+
+class _Pairs:
+    """Appends Q/DQ nodes and their constants to a graph."""
+
+    def __init__(self, body: onnx.GraphProto) -> None:
+        self.body = body
+        self.seen: Counter[str] = Counter()
+        self.zeros: dict[tuple[int, ...], str] = {}
+
+    def activation(self, source: str, scale: float, writer: str) -> str:
+        """Round a tensor, ``[...]`` -> same; returns the rounded one's name."""
+        inputs = [self._scale(source, np.float32(scale)), self._zero(())]
+        self._append("QuantizeLinear", writer, [source, *inputs], f"{source}_quantised")
+        return self._append(
+            "DequantizeLinear", writer, [f"{source}_quantised", *inputs], f"{source}_rounded"
+        )
+
+    def weight(self, name: str, weight: NDArray[np.float32], axis: int, reader: str) -> str:
+        """Store a weight as int8, a scale for each output channel; returns the read one's name."""
+        others = tuple(i for i in range(weight.ndim) if i != axis)
+        largest = np.abs(weight).max(others)
+        # A channel of zeros: any scale will do.
+        scale = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+        steps = np.rint(weight / np.expand_dims(scale, others))
+        stored = np.clip(steps, -LARGEST, LARGEST).astype(np.int8)
+        self.body.initializer.append(numpy_helper.from_array(stored, f"{name}_quantised"))
+        inputs = [f"{name}_quantised", self._scale(name, scale), self._zero(scale.shape)]
+        return self._append("DequantizeLinear", reader, inputs, f"{name}_rounded", axis=axis)
+
+    def _scale(self, name: str, scale: NDArray[np.float32] | np.float32) -> str:
+        self.body.initializer.append(numpy_helper.from_array(np.asarray(scale), f"{name}_scale"))
+        return f"{name}_scale"
+
+    def _zero(self, shape: tuple[int, ...]) -> str:
+        """One zero point of each length for the whole graph."""
+        if shape not in self.zeros:
+            self.zeros[shape] = "_".join(("zero_point", *map(str, shape)))
+            zeros = numpy_helper.from_array(np.zeros(shape, np.int8), self.zeros[shape])
+            self.body.initializer.append(zeros)
+        return self.zeros[shape]
+
+    def _append(
+        self, operator: str, neighbour: str, inputs: list[str], output: str, **attributes: int
+    ) -> str:
+        """Named as all nodes are: after the module that writes, or for a weight reads, it."""
+        name = f"{neighbour.partition('/')[0]}/{operator}"
+        self.seen[name] += 1
+        if self.seen[name] > 1:
+            name = f"{name}_{self.seen[name]}"
+        self.body.node.append(helper.make_node(operator, inputs, [output], name, **attributes))
+        return output
+
+
+def is_quantised(graph: ModelProto) -> bool:
+    """Tell whether a graph has Q/DQ pairs."""
+    return any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+
+
+def _drop_unread(body: onnx.GraphProto) -> None:
+    """Remove float weights that now only their int8 form is read of."""
+    read = {name for node in body.node for name in node.input}
+    read |= {output.name for output in body.output}
+    kept: list[TensorProto] = [tensor for tensor in body.initializer if tensor.name in read]
+    del body.initializer[:]
+    body.initializer.extend(kept)
+
+
+def _check_known(graph: ModelProto, layers: Collection[str]) -> None:
+    known: dict[str, NodeProto] = {node.name: node for node in graph.graph.node}
+    unknown = sorted(set(layers) - set(known))
+    if unknown:
+        raise InputError(
+            f"the graph has no layers {', '.join(unknown)}.",
+            next_step="use the names that hvq-edge export writes, for this very model",
+        )
+
+
+def _check_ranges(ranges: Mapping[str, float], activations: Collection[str]) -> None:
+    faulty = [name for name in activations if not 0 < ranges.get(name, 0.0) < np.inf]
+    if faulty:
+        raise InputError(
+            f"no range above 0 for the tensors {', '.join(faulty)}.",
+            next_step="measure ranges of this very graph",
+        )
