@@ -9,16 +9,28 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hvq_edge.atomic import sha256_of
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, Precision, open_bundle
 from hvq_edge.closing import Closing
 from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.run_record import RECORD_NAME
-from hvq_edge.runtime.check_frames import graph_feed
+from hvq_edge.runtime.check_frames import check_threads, graph_feed
 from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
+from hvq_edge.runtime.measured_choice import (
+    GRAPH_BACKENDS,
+    TIME_LIMIT_S,
+    Candidate,
+    GraphBackend,
+    Measurement,
+    key_for,
+    measure,
+    remember,
+    remembered,
+)
+from hvq_edge.runtime.precision_rules import read_verdicts, usable_precisions, why_chosen
 
-Backend = Literal["openvino", "onnxruntime", "torch"]
+Backend = Literal[GraphBackend, "torch"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 AUTO = "auto"
@@ -30,7 +42,7 @@ VERIFY_NAME = "verify.json"
 class Choice:
     """What will run a bundle, and why."""
 
-    backend: Backend
+    backend: GraphBackend
     precision: Precision
     reason: str
     """A sentence for the user; starts with the precision."""
@@ -46,6 +58,9 @@ def open_engine(
 ) -> Engine:
     """Open an engine.
 
+    Where ``auto`` leaves more than one way to run a bundle, the first opening on a machine times
+    them, which takes seconds; see :func:`choose`.
+
     Args:
         target: a bundle's folder, an opened bundle, or a training run's folder (the PyTorch model).
         precision: ``fp32``, ``fp16``, ``int8``, ``int8-fp16``, or ``auto`` (see :func:`choose`).
@@ -58,7 +73,8 @@ def open_engine(
     Raises:
         BundleError: no bundle there, or it is changed or lacks the precision.
         RunError: the run is not finished.
-        SettingsError: an unknown precision or backend, or one that does not fit ``target``.
+        SettingsError: an unknown precision or backend, or one that does not fit ``target``; or less
+            than one thread.
         InputError: an unknown category, or one given to a graph that chooses itself.
         MissingCapability: the backend's library is not installed.
     """
@@ -67,7 +83,13 @@ def open_engine(
         engine = _open_run(Path(str(target)), precision, backend, threads)
     else:
         bundle = target if isinstance(target, Bundle) else open_bundle(Path(target))
-        engine = _open_bundle(bundle, choose(bundle, precision, backend), category, threads)
+        if category is not None:
+            _check_takes_category(bundle, category)  # before seconds of loading
+        choice = choose(bundle, precision, backend, threads=threads)
+        model_file = bundle.model_file(choice.precision)
+        engine = _open_graph(
+            bundle, Candidate(choice.backend, choice.precision), model_file, threads
+        )
     return engine if category is None else _with_category(engine, category, target)
 
 
@@ -79,34 +101,52 @@ def is_run(target: Path | str | Bundle) -> bool:
     return (folder / RECORD_NAME).is_file() and not (folder / MANIFEST_NAME).is_file()
 
 
-def choose(bundle: Bundle, precision: str = AUTO, backend: str = AUTO) -> Choice:
+def choose(
+    bundle: Bundle,
+    precision: str = AUTO,
+    backend: str = AUTO,
+    *,
+    threads: int | None = None,
+    time_limit: float = TIME_LIMIT_S,
+) -> Choice:
     """Choose backend and precision for a bundle.
 
-    ``auto`` backend is OpenVINO where it is installed, else ONNX Runtime. ``auto`` precision is
-    ``int8`` where the bundle has it, OpenVINO runs it and ``hvq-edge verify`` has not found it
-    wanting; else ``fp32``. ONNX Runtime runs NVIDIA-style INT8 right, but slower than ``fp32``.
+    ``auto`` is what is fastest for one picture on this machine, measured among the installed
+    backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
+    has found it wanting. At equal speed ``fp32`` comes before ``int8``, and OpenVINO before ONNX
+    Runtime. The float16 precisions are made for GPUs, and are taken only where the bundle has
+    nothing else. With one candidate nothing is measured; otherwise the times are kept in the
+    user's cache folder (:mod:`hvq_edge.runtime.measured_choice`).
+
+    Args:
+        bundle: the bundle.
+        precision: a precision or ``auto``.
+        backend: a backend or ``auto``.
+        threads: threads of one call, as the engine will be opened.
+        time_limit: seconds of timing for each candidate.
 
     Raises:
-        SettingsError: an unknown precision or backend.
-        BundleError: the bundle lacks the precision asked for.
+        SettingsError: an unknown precision or backend, or less than one thread.
+        BundleError: the bundle lacks the precision asked for; or, while measuring, a graph of it
+            is changed.
+        HvqEdgeError: no candidate could be opened and run: what the first one raised.
     """
-    chosen = _choose_backend(backend)
-    available = bundle.manifest.models
-    if precision != AUTO:
-        asked = _known_precision(precision)
-        return Choice(chosen, asked, f"{asked}: as asked")
-    if "int8" not in available:
-        reason = "the bundle has no int8 model"
-    elif chosen != "openvino":
-        reason = f"{chosen} runs this kind of int8 slower than fp32"
+    check_threads(threads)
+    backends = _known_backends(backend)
+    verdicts = read_verdicts(bundle.path / VERIFY_NAME)
+    if precision == AUTO:
+        precisions = usable_precisions(bundle.manifest.models, verdicts)
     else:
-        passed = _int8_passed(bundle.path / VERIFY_NAME)
-        if passed is not False:
-            how = "verified" if passed else "not verified yet: run hvq-edge verify"
-            return Choice(chosen, "int8", f"int8: {how}")
-        reason = "hvq-edge verify did not pass int8"
-    fallback: Precision = "fp32" if "fp32" in available else next(iter(available), "fp32")
-    return Choice(chosen, fallback, f"{fallback}: {reason}")
+        precisions = (_known_precision(precision),)
+    candidates = [Candidate(library, name) for name in precisions for library in backends]
+    chosen, times, why = candidates[0], "", "as asked"
+    measured = None
+    if len(candidates) > 1:
+        measured = _times(bundle, candidates, threads, time_limit)
+        chosen, times = measured.fastest(), f"; {measured}"
+    if precision == AUTO:
+        why = why_chosen(chosen.precision, bundle.manifest.models, verdicts, measured)
+    return Choice(chosen.backend, chosen.precision, f"{chosen.precision}: {why}{times}")
 
 
 class FixedCategoryEngine(Closing):
@@ -135,13 +175,18 @@ class FixedCategoryEngine(Closing):
         self._engine.close()
 
 
-def _choose_backend(backend: str) -> Backend:
+def _known_backends(backend: str) -> tuple[GraphBackend, ...]:
+    """Return the backends that may be used, the preferred one first; at least one.
+
+    Raises:
+        SettingsError: an unknown one, or one that runs no bundles.
+    """
     if backend == AUTO:
-        return "openvino" if find_spec("openvino") else "onnxruntime"
-    if backend == "openvino":
-        return "openvino"
-    if backend == "onnxruntime":
-        return "onnxruntime"
+        installed = tuple(name for name in GRAPH_BACKENDS if find_spec(name))
+        return installed or ("onnxruntime",)  # opening it says what to install
+    for name in GRAPH_BACKENDS:
+        if backend == name:
+            return (name,)
     if backend == "torch":
         raise SettingsError(
             "backend torch runs a training run, not a bundle.",
@@ -185,25 +230,61 @@ def _open_run(run: Path, precision: str, backend: str, threads: int | None) -> E
     return TorchEngine(run, threads=threads)
 
 
-def _open_bundle(
-    bundle: Bundle, choice: Choice, category: str | None, threads: int | None
+def _check_takes_category(bundle: Bundle, category: str) -> None:
+    bundle.category_index(category)
+    if bundle.manifest.category_mode == "auto":
+        raise InputError(
+            f"category {category!r} was given, but the bundle {bundle.path} chooses the "
+            "category itself (category mode auto).",
+            next_step=f"leave it out, or run hvq-edge export --category {category} "
+            "(or --category input)",
+        )
+
+
+def _times(
+    bundle: Bundle, candidates: list[Candidate], threads: int | None, time_limit: float
+) -> Measurement:
+    """Return the times of candidates: those kept for this machine, else measured now."""
+    precisions = tuple(dict.fromkeys(one.precision for one in candidates))
+    key = key_for(
+        {name: _recorded_hash(bundle, name) for name in precisions},
+        tuple(dict.fromkeys(one.backend for one in candidates)),
+        threads,
+    )
+    known = remembered(key)
+    if known is None:
+        # Outside the measurement: a changed file is an error, not a candidate that drops out.
+        files = {name: bundle.model_file(name) for name in precisions}
+
+        def opener(candidate: Candidate) -> Engine:
+            return _open_graph(bundle, candidate, files[candidate.precision], threads)
+
+        known = measure(candidates, opener, time_limit=time_limit)
+        remember(key, known)
+    return known
+
+
+def _recorded_hash(bundle: Bundle, precision: Precision) -> str:
+    """Return the SHA-256 that the manifest has for a graph; the file is not read.
+
+    Raises:
+        BundleError: the bundle has no such precision.
+    """
+    manifest = bundle.manifest
+    record = manifest.files.get(manifest.models.get(precision, ""))
+    return record.sha256 if record else sha256_of(bundle.model_file(precision))
+
+
+def _open_graph(
+    bundle: Bundle, candidate: Candidate, model_file: Path, threads: int | None
 ) -> Engine:
-    if category is not None:
-        bundle.category_index(category)  # before seconds of loading
-        if bundle.manifest.category_mode == "auto":
-            raise InputError(
-                f"category {category!r} was given, but the bundle {bundle.path} chooses the "
-                "category itself (category mode auto).",
-                next_step=f"leave it out, or run hvq-edge export --category {category} "
-                "(or --category input)",
-            )
     from hvq_edge.runtime.onnxruntime_engine import OnnxRuntimeEngine
     from hvq_edge.runtime.openvino_engine import OpenVinoEngine
 
-    opener = OpenVinoEngine if choice.backend == "openvino" else OnnxRuntimeEngine
+    opener = OpenVinoEngine if candidate.backend == "openvino" else OnnxRuntimeEngine
     return opener(
-        bundle.model_file(choice.precision),
-        precision=choice.precision,
+        model_file,
+        precision=candidate.precision,
         input_side=bundle.manifest.input_side,
         categories=bundle.manifest.categories,
         category_mode=bundle.manifest.category_mode,
@@ -221,28 +302,3 @@ def _with_category(engine: Engine, category: str, target: Path | str | Bundle) -
             next_step="use one of these names",
         )
     return FixedCategoryEngine(engine, engine.info.categories.index(category))
-
-
-class _PrecisionVerdict(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    passed: bool
-
-
-class _Verdict(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    precisions: dict[str, _PrecisionVerdict]
-
-
-def _int8_passed(verify_file: Path) -> bool | None:
-    """Return what ``verify.json`` says of int8: ``None`` where there is no verdict on it.
-
-    A file that cannot be read counts as not passed: int8 is used by default only on good evidence.
-    """
-    try:
-        verdict = _Verdict.model_validate_json(verify_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError, ValidationError):
-        return False
-    int8 = verdict.precisions.get("int8")
-    return int8.passed if int8 else None
