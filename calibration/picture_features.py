@@ -51,4 +51,6 @@ def pooled_features(
         del features  # the map is closed before its file goes
     pooled = np.concatenate(parts)
     spread = pooled.std(0)
-    return np.divide(pooled - pooled.mean(0), spread, out=np.zeros_like(pooled), where=spread > 0)
+    spread[spread == 0] = 1  # a dimension that never varies is 0 after the mean is off
+    scaled: NDArray[np.float32] = (pooled - pooled.mean(0)) / spread
+    return scaled

@@ -59,7 +59,7 @@ class Magnitudes:
     @property
     def edges(self) -> NDArray[np.float64]:
         """Upper edge of each bin."""
-        return np.arange(1, BINS + 1) * (self.top / BINS)
+        return np.arange(1, BINS + 1, dtype=np.float64) * (self.top / BINS)
 
 
 def reach(magnitudes: Magnitudes, method: Method) -> float:
