@@ -4,7 +4,7 @@ Pictures are noise smoothed to a texture, so that a blurred or painted one diffe
 as it would on a real surface. Each is its own, given by its seed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -39,6 +39,14 @@ def scratch(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.u
     mask = np.zeros(picture.shape[:2], np.uint8)
     cv2.line(mask, (side // 4, side // 4), (3 * side // 4, side // 2), 255, max(side // 16, 1))
     return np.where(mask[..., None] > 0, np.uint8(10), picture), mask
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests neither take engine times from the user's cache nor leave any there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -294,32 +294,54 @@ def test_neither_bundle_nor_run(tmp_path):
         open_engine(tmp_path)
 
 
-def test_automatic_precision(tmp_path):
+def test_what_verify_says_decides_which_precisions_are_candidates(tmp_path, backend):
     bundle = save_bundle(tmp_path / "b", precisions=("fp32", "int8"))
     verdict = bundle.path / "verify.json"
 
-    def chosen(backend="openvino"):
-        choice = choose(bundle, "auto", backend)
+    def measured():
+        """Whether int8 came to be measured on this backend."""
+        choice = choose(bundle, "auto", backend, time_limit=0.05)
+        assert choice.backend == backend
         assert choice.reason.startswith(choice.precision)
-        return choice.precision
+        used = f"int8 on {backend}" in choice.reason
+        assert used or choice.precision == "fp32"
+        return used
 
-    assert chosen() == "int8"
-    assert chosen("onnxruntime") == "fp32"
-    for passed, precision in ((True, "int8"), (False, "fp32")):
+    assert measured()
+    for passed in (True, False):
         verdict.write_text(json.dumps({"passed": True, "precisions": {"int8": {"passed": passed}}}))
-        assert chosen() == precision
+        assert measured() == passed
     verdict.write_text(json.dumps({"passed": True, "precisions": {"fp32": {"passed": True}}}))
-    assert chosen() == "int8"
+    assert measured()
     verdict.write_text("{")
-    assert chosen() == "fp32"
-    assert choose(save_bundle(tmp_path / "float only")).precision == "fp32"
-    assert choose(save_bundle(tmp_path / "int8 only", precisions=("int8",))).precision == "int8"
+    assert not measured()
 
 
-def test_the_automatic_backend_is_what_is_installed(tmp_path, monkeypatch):
-    bundle = save_bundle(tmp_path / "b", precisions=("fp32", "int8"))
+def test_with_one_candidate_nothing_is_measured(tmp_path, backend):
+    def chosen(name, *precisions, verdict):
+        bundle = save_bundle(tmp_path / name, precisions=precisions)
+        (bundle.path / "verify.json").write_text(verdict)
+        return choose(bundle, "auto", backend)
+
+    said = '{"precisions": {"int8": {"passed": false}}}'
+    assert chosen("float", "fp32", verdict=said).reason == "fp32: the bundle has no int8 model"
+    assert chosen("failed", "int8", "fp32", verdict=said).reason == (
+        "fp32: hvq-edge verify did not pass int8"
+    )
+    only = chosen("int8", "int8", verdict=said)
+    assert only.precision == "int8"
+    assert only.reason == "int8: hvq-edge verify did not pass it, but there is no other"
+
+
+def test_an_automatic_backend_is_an_installed_one(tmp_path, monkeypatch):
+    bundle = save_bundle(tmp_path / "b")
+    for installed in ("onnxruntime", "openvino"):
+        monkeypatch.setattr(
+            "hvq_edge.runtime.open_engine.find_spec",
+            lambda name, installed=installed: object() if name == installed else None,
+        )
+        assert choose(bundle).backend == installed
     monkeypatch.setattr("hvq_edge.runtime.open_engine.find_spec", lambda _: None)
-    choice = choose(bundle)
-    assert (choice.backend, choice.precision) == ("onnxruntime", "fp32")
-    monkeypatch.setattr("hvq_edge.runtime.open_engine.find_spec", lambda _: object())
-    assert choose(bundle).backend == "openvino"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingCapability, match="ONNX Runtime"):
+        open_engine(bundle)

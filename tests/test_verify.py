@@ -43,7 +43,9 @@ def test_verify_passes_a_right_bundle(bundle, solar_run, solar_cells):
     written = json.loads((bundle / "verify.json").read_text())
     assert written == found.model_dump(mode="json")
     assert choose(open_bundle(bundle)).reason.startswith(
-        "int8: verified" if found.precisions["int8"].passed else "fp32: hvq-edge verify"
+        ("int8: verified", "fp32: int8 is ")  # by speed
+        if found.precisions["int8"].passed
+        else "fp32: hvq-edge verify did not pass int8"
     )
 
 

@@ -108,7 +108,7 @@ def key_for(
         models=dict(models),
         versions={name: _version_of(name) for name in ("hvq_edge", *backends)},
         processor=processor_name(),
-        cpus=len(os.sched_getaffinity(0)),
+        cpus=_usable_cpus(),
         threads=threads,
     )
 
@@ -204,6 +204,12 @@ class _Kept(BaseModel):
     ]
     """Median for one picture."""
     key: MeasurementKey
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _place(key: MeasurementKey) -> Path | None:
