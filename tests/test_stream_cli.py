@@ -137,7 +137,8 @@ def test_options(bundle, video, tmp_path):
         *("--backend", "onnxruntime", "--out", tmp_path / "out", "--no-video"),
     )
     assert len(result.stdout.splitlines()) == 5
-    assert "fp32 on onnxruntime" in result.stderr
+    # which file is faster on it is measured anew on every machine
+    assert re.search(r"(fp32|int8) on onnxruntime", result.stderr)
     assert not (tmp_path / "out" / "annotated.mp4").exists()
 
 
