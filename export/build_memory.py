@@ -78,6 +78,19 @@ def free_host_memory(
     return FreeMemory(host, swap)
 
 
+def peak_host_memory(status: Path = Path("/proc/self/status")) -> int | None:
+    """Return the most bytes of main memory that this process has had.
+
+    From the kernel's table, ``None`` where there is none: what ``getrusage`` gives goes on from the
+    process that started this one.
+    """
+    try:
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), None)
+
+
 def plan_memory(
     backend: EngineBackend,
     onnx_bytes: int,

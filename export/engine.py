@@ -8,8 +8,6 @@ is an argument, so that nothing here imports it.
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ from typing import Any
 from hvq_edge.bundle import Precision
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
 from hvq_edge.export.build_log import BuildLog, listening
-from hvq_edge.export.build_memory import FreeMemory, plan_memory
+from hvq_edge.export.build_memory import FreeMemory, peak_host_memory, plan_memory
 from hvq_edge.export.build_monitor import build_monitor, interruptible
 from hvq_edge.export.tensorrt_versions import Version
 from hvq_edge.progress import ProgressCallback, silent
@@ -39,7 +37,7 @@ class BuiltEngine:
     workspace: int
     """The limit it was built with, in bytes."""
     seconds: float
-    peak_memory: int
+    peak_memory: int | None
     """Most bytes of main memory that this process has had so far."""
     layers: str
     """The compiled layers as the library logs them; empty unless asked for."""
@@ -119,7 +117,7 @@ def build_engine(
                 else b"",
                 workspace=memory.workspace,
                 seconds=time.monotonic() - began,
-                peak_memory=_peak_memory(),
+                peak_memory=peak_host_memory(),
                 layers=log.kept,
             )
 
@@ -282,8 +280,3 @@ def _build_error(version: Version, onnx_file: Path, errors: Sequence[str]) -> Hv
     if "OutOfMemory" in said:
         return MissingCapability(cause, next_step="give it more with --workspace-mb N")
     return HvqEdgeError(cause, next_step="run hvq-edge export again, or use another precision")
-
-
-def _peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10  # Linux counts in KiB

@@ -12,6 +12,7 @@ from hvq_edge.export.build_memory import (
     MOST_WORKSPACE,
     FreeMemory,
     free_host_memory,
+    peak_host_memory,
     plan_memory,
 )
 
@@ -86,3 +87,12 @@ def test_too_little(free, said):
 
 def test_ones_own_workspace_is_not_questioned():
     assert plan_memory("tensorrt", 50 * MIB, LARGEST, FreeMemory(0, 0, 0), 5).workspace == 5
+
+
+def test_the_peak_of_this_process(tmp_path):
+    peak = peak_host_memory()
+    assert peak is not None
+    assert peak > 10 * MIB
+    (tmp_path / "status").write_text("Name: python\nVmHWM:\t    2048 kB\nVmRSS: 1 kB\n")
+    assert peak_host_memory(tmp_path / "status") == 2 * MIB
+    assert peak_host_memory(tmp_path / "absent") is None

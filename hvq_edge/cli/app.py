@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from hvq_edge.cli import data, demo, eval_, export, load, runs, stream, train, verify
+from hvq_edge.cli import build, data, demo, eval_, export, load, runs, stream, train, verify
 from hvq_edge.cli.console import messages
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
@@ -41,6 +41,7 @@ app.command("load")(load.load)
 app.command("eval")(eval_.evaluate)
 app.command("runs")(runs.runs)
 app.command("export")(export.export)
+app.command("build")(build.build)
 app.command("verify")(verify.verify)
 app.command("stream")(stream.stream)
 app.add_typer(data.group, name="data")

@@ -1,0 +1,137 @@
+"""Engines built for real with TensorRT-RTX, which needs no GPU to build."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from hvq_edge.export.build_memory import free_host_memory, plan_memory
+from hvq_edge.export.compiled_layers import check_layers, parse_layers
+from hvq_edge.export.engine import build_engine
+from hvq_edge.export.tensorrt_versions import version_of
+from hvq_edge.export.typed_nodes import products, quantised_products, type_changes
+from hvq_edge.runtime.engine_file import BuildOptions
+
+tensorrt_rtx = pytest.importorskip(
+    "tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'hvq-edge[rtx]'"
+)
+CHIPS = ("8.6", "8.9", "12.0")
+
+
+def build(graph: Path, precision: str, *, capabilities=CHIPS, options=None, **more):
+    return build_engine(
+        tensorrt_rtx,
+        version_of(tensorrt_rtx, "tensorrt-rtx"),
+        graph,
+        precision,
+        options or BuildOptions(),
+        free_host_memory(),
+        capabilities=capabilities,
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def built(small_graphs):
+    """The engine of each graph, by category mode and precision."""
+    return {
+        (mode, precision): build(graph, precision, log_layers=True)
+        for (mode, precision), graph in small_graphs.items()
+    }
+
+
+def test_every_graph_builds(built):
+    assert set(built) == {(mode, p) for mode in ("auto", "input", "one") for p in ("fp32", "int8")}
+    for engine in built.values():
+        assert len(engine.plan) > 100_000, "weights are in it"
+        assert engine.seconds < 60
+
+
+def test_layers_have_the_types_of_the_graph(small_graphs, built):
+    """Every quantised convolution and linear in Int8, all else in float, no casts of its own."""
+    for key, graph in small_graphs.items():
+        model = onnx.load(graph)
+        layers = parse_layers(built[key].layers)
+        quantised = quantised_products(model)
+        assert check_layers(layers, quantised, type_changes(model)) == [], key
+        computed = {node for layer in layers if layer.is_product for node in layer.nodes}
+        missing = products(model) - computed
+        assert {name for name in missing if name.startswith(("backbone", "encoder"))} == set(), key
+
+
+def test_int8_graphs_are_computed_in_int8(small_graphs, built):
+    for (mode, precision), engine in built.items():
+        int8 = [one for one in parse_layers(engine.layers) if one.factors == {"Int8"}]
+        if precision == "fp32":
+            assert int8 == []
+        else:
+            assert len(int8) >= len(quantised_products(onnx.load(small_graphs[mode, "int8"]))) > 20
+
+
+def test_distances_are_float(built):
+    for (_, precision), engine in built.items():
+        distances = [
+            layer
+            for layer in parse_layers(engine.layers)
+            if layer.is_product and any(node.startswith("codebooks.") for node in layer.nodes)
+        ]
+        assert len(distances) >= 2, precision
+        assert {kind for layer in distances for kind in layer.factors} == {"Float"}
+
+
+def test_the_memory_that_was_planned_suffices(small_graphs):
+    """In a process of its own, less what Python took before."""
+    graph = small_graphs["auto", "fp32"]
+    script = f"""
+from pathlib import Path
+from hvq_edge.export.build_memory import free_host_memory, peak_host_memory
+from hvq_edge.export.build_run import load_backend
+from hvq_edge.export.engine import build_engine
+from hvq_edge.export.tensorrt_versions import version_of
+from hvq_edge.runtime.engine_file import BuildOptions
+before = peak_host_memory()
+module = load_backend("tensorrt-rtx")
+version = version_of(module, "tensorrt-rtx")
+built = build_engine(
+    module, version, Path({str(graph)!r}), "fp32", BuildOptions(), free_host_memory()
+)
+print(built.peak_memory - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    planned = plan_memory("tensorrt-rtx", graph.stat().st_size, 1 << 20, free_host_memory()).host
+    assert planned / 4 < int(done.stdout) < planned
+
+
+def test_progress_goes_forward_to_the_end(small_graphs):
+    heard = []
+    build(small_graphs["one", "fp32"], "fp32", on_progress=lambda *said: heard.append(said))
+    done = [said[1] for said in heard]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, 100)
+    assert len({said[3] for said in heard if len(said) > 3}) > 3, "phases are named"
+
+
+def test_ctrl_c_stops_a_build(small_graphs):
+    pressed = []
+
+    def press(stage, done, total, note=""):
+        if done > 5 and not pressed:
+            pressed.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(small_graphs["one", "fp32"], "fp32", on_progress=press)
+    assert pressed
+    assert build(small_graphs["one", "fp32"], "fp32").plan, "the library still works"
+
+
+def test_one_build_after_another_gives_the_same_size(small_graphs):
+    sizes = {len(build(small_graphs["one", "int8"], "int8").plan) for _ in range(2)}
+    assert max(sizes) - min(sizes) < 0.01 * max(sizes)
