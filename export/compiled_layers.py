@@ -8,7 +8,7 @@ GPU in which type each product is computed.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 _LINE = re.compile(
@@ -19,6 +19,7 @@ _LINE = re.compile(
 _TYPE = re.compile(r"Datatype: (\w+)")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 _PRODUCTS = ("gemm", "correlation", "runtime_fusion")
+_ATTENTION = "_gemm_mha"  # both products of an attention and its softmax in one kernel
 _FLOATS = frozenset({"Float", "Half", "BFloat16"})
 
 
@@ -42,7 +43,7 @@ class CompiledLayer:
     @property
     def is_product(self) -> bool:
         """Whether it is a convolution or a matrix product."""
-        return self.kind in _PRODUCTS
+        return self.kind in _PRODUCTS or self.name.startswith(_ATTENTION)
 
     @property
     def factors(self) -> frozenset[str]:
@@ -59,36 +60,32 @@ def parse_layers(log: str) -> tuple[CompiledLayer, ...]:
 
 
 def check_layers(
-    layers: Iterable[CompiledLayer], quantised: Collection[str], casts: Collection[str]
+    layers: Iterable[CompiledLayer], factors: Mapping[str, str], casts: Collection[str]
 ) -> list[str]:
     """Hold compiled layers against what the graph says.
 
     Args:
         layers: see :func:`parse_layers`.
-        quantised: names of the convolutions and products that have Q/DQ pairs on both factors.
+        factors: in which type the graph computes each product, by node:
+            :func:`hvq_edge.export.typed_nodes.factor_types`.
         casts: names of the nodes that change a type: Cast, QuantizeLinear, DequantizeLinear.
 
     Returns:
-        What differs: a quantised product that is not computed in Int8, another one that is, and a
-        change from one float type to another that the graph does not have.
+        What differs: a product that is missing or computed in another type, and a change from one
+        float type to another that the graph does not have.
     """
     layers = tuple(layers)
     faults = []
     products = [layer for layer in layers if layer.is_product]
-    for name in sorted(quantised):
+    for name, wanted in sorted(factors.items()):
         own = [layer for layer in products if name in layer.nodes]
-        if not own:
+        if not own and not _is_elementwise(name, wanted, layers):
             faults.append(f"{name} is in no product")
         faults += [
-            f"{name} is quantised and computed in {', '.join(sorted(layer.factors))}"
+            f"{name} is {wanted} in the graph and computed in {', '.join(sorted(layer.factors))}"
             for layer in own
-            if layer.factors != {"Int8"}
+            if layer.factors != {wanted}
         ]
-    faults += [
-        f"{layer.name} is computed in Int8 and not quantised"
-        for layer in products
-        if "Int8" in layer.factors and not layer.nodes & frozenset(quantised)
-    ]
     for layer in layers:
         before = _FLOATS & frozenset(layer.inputs + layer.constants)
         after = _FLOATS & frozenset(layer.outputs)
@@ -97,6 +94,13 @@ def check_layers(
                 f"{layer.name} turns {', '.join(sorted(before))} into {', '.join(sorted(after))}"
             )
     return faults
+
+
+def _is_elementwise(name: str, wanted: str, layers: Iterable[CompiledLayer]) -> bool:
+    """Tell whether a product became part of elementwise kernels, as tiny ones do, in its type."""
+    own = [layer for layer in layers if name in layer.nodes]
+    kinds = {kind for layer in own for kind in layer.inputs + layer.constants} & _FLOATS
+    return bool(own) and kinds == {wanted}
 
 
 def _layer(found: re.Match[str]) -> CompiledLayer:

@@ -1,31 +1,35 @@
-"""Which nodes of an exported graph are quantised, and which change a type."""
+"""In which type an exported graph computes its products, and which nodes change a type."""
 
 from __future__ import annotations
 
 import onnx
+from onnx import TensorProto
+
+from hvq_edge.export.graph_view import GraphView
 
 _PRODUCTS = ("Conv", "MatMul", "Gemm")
 _CASTS = ("Cast", "QuantizeLinear", "DequantizeLinear")
+_NAMES = {TensorProto.FLOAT: "Float", TensorProto.FLOAT16: "Half", TensorProto.BFLOAT16: "BFloat16"}
 
 
-def quantised_products(model: onnx.ModelProto) -> frozenset[str]:
-    """Return the names of the convolutions and products whose two factors come from Q/DQ pairs."""
-    dequantised = {
-        name
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear"
-        for name in node.output
-    }
-    return frozenset(
-        node.name
-        for node in model.graph.node
-        if node.op_type in _PRODUCTS and dequantised.issuperset(node.input[:2])
-    )
+def factor_types(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the type of what each convolution and matrix product multiplies, by node name.
 
-
-def products(model: onnx.ModelProto) -> frozenset[str]:
-    """Return the names of all convolutions and products."""
-    return frozenset(node.name for node in model.graph.node if node.op_type in _PRODUCTS)
+    ``Int8`` where both factors come from a DequantizeLinear, else their float type; named as
+    TensorRT names them.
+    """
+    graph = GraphView(model)
+    types = graph.types
+    found = {}
+    for node in graph.nodes:
+        if node.op_type not in _PRODUCTS:
+            continue
+        writers = [graph.writers.get(name) for name in node.input[:2]]
+        if all(writer is not None and writer.op_type == "DequantizeLinear" for writer in writers):
+            found[node.name] = "Int8"
+        else:
+            found[node.name] = _NAMES.get(types.get(node.input[0], 0), "unknown")
+    return found
 
 
 def type_changes(model: onnx.ModelProto) -> frozenset[str]:

@@ -47,41 +47,57 @@ def test_a_log_is_read():
     assert (wait.kind, wait.inputs, wait.nodes) == ("wait", (), frozenset())
 
 
+ATTENTION = line("_gemm_mha_v2", "kgen", [HALF] * 3, [], [HALF], "s/MatMul", "s/MatMul_2", "s/Cast")
+
+
 def test_layers_as_the_graph_says():
-    layers = parse_layers("\n".join((CONV, EPILOGUE, DISTANCE, WAIT)))
-    assert check_layers(layers, {"a/Conv"}, {"b/QuantizeLinear"}) == []
+    layers = parse_layers("\n".join((CONV, EPILOGUE, DISTANCE, ATTENTION, WAIT)))
+    factors = {"a/Conv": INT8, "codebooks.0/MatMul": FLOAT, "s/MatMul": HALF, "s/MatMul_2": HALF}
+    assert check_layers(layers, factors, {"b/QuantizeLinear"}) == []
+
+
+def test_attention_in_one_kernel_is_a_product():
+    (attention,) = parse_layers(ATTENTION)
+    assert (attention.is_product, attention.factors) == (True, {HALF})
+
+
+def test_a_tiny_product_may_be_elementwise():
+    small = parse_layers(line("__myl_MulSum", "kgen", [FLOAT], [FLOAT], [FLOAT], "top/MatMul_3"))
+    assert check_layers(small, {"top/MatMul_3": FLOAT}, ()) == []
+    for kind in (HALF, INT8):
+        assert check_layers(small, {"top/MatMul_3": kind}, ()) == ["top/MatMul_3 is in no product"]
 
 
 @pytest.mark.parametrize(
-    ("changed", "quantised", "said"),
+    ("changed", "factors", "said"),
     [
-        ([], {"a/Conv"}, ["a/Conv is in no product"]),
-        ([EPILOGUE], {"a/Conv"}, ["a/Conv is in no product"]),
+        ([], {"a/Conv": INT8}, ["a/Conv is in no product"]),
+        ([EPILOGUE], {"a/Conv": INT8}, ["a/Conv is in no product"]),
         (
             [line("a/Conv", "correlation", [FLOAT], [FLOAT], [FLOAT], "a/Conv")],
-            {"a/Conv"},
-            ["a/Conv is quantised and computed in Float"],
+            {"a/Conv": INT8},
+            ["a/Conv is Int8 in the graph and computed in Float"],
         ),
         (
             [line("a/Conv", "correlation", [FLOAT], [INT8, FLOAT], [FLOAT], "a/Conv")],
-            {"a/Conv"},
-            ["a/Conv is quantised and computed in Float, Int8"],
+            {"a/Conv": INT8},
+            ["a/Conv is Int8 in the graph and computed in Float, Int8"],
         ),
-        ([CONV], set(), ["a/Conv_myl0_3 is computed in Int8 and not quantised"]),
+        ([CONV], {"a/Conv": FLOAT}, ["a/Conv is Float in the graph and computed in Int8"]),
         (
-            [line("d", "gemm", [FLOAT, INT8], [FLOAT], [FLOAT], "codebooks.0/MatMul")],
-            set(),
-            ["d_myl0_3 is computed in Int8 and not quantised"],
+            [line("d", "gemm", [HALF, HALF], [FLOAT], [FLOAT], "codebooks.0/MatMul", "x/Cast")],
+            {"codebooks.0/MatMul": FLOAT},
+            ["codebooks.0/MatMul is Float in the graph and computed in Half"],
         ),
         (
             [line("n", "kgen", [FLOAT], [], [HALF], "norm/LayerNormalization")],
-            set(),
+            {},
             ["n_myl0_3 turns Float into Half"],
         ),
     ],
 )
-def test_what_differs_is_named(changed, quantised, said):
-    assert check_layers(parse_layers("\n".join(changed)), quantised, {"x/Cast"}) == said
+def test_what_differs_is_named(changed, factors, said):
+    assert check_layers(parse_layers("\n".join(changed)), factors, {"x/Cast"}) == said
 
 
 @pytest.mark.parametrize(
@@ -93,4 +109,4 @@ def test_what_differs_is_named(changed, quantised, said):
     ],
 )
 def test_type_changes_that_the_graph_has(allowed):
-    assert check_layers(parse_layers(allowed), set(), {"x/Cast"}) == []
+    assert check_layers(parse_layers(allowed), {}, {"x/Cast"}) == []

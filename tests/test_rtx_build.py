@@ -15,7 +15,7 @@ from hvq_edge.export.build_memory import free_host_memory, plan_memory
 from hvq_edge.export.compiled_layers import check_layers, parse_layers
 from hvq_edge.export.engine import build_engine
 from hvq_edge.export.tensorrt_versions import version_of
-from hvq_edge.export.typed_nodes import products, quantised_products, type_changes
+from hvq_edge.export.typed_nodes import factor_types, type_changes
 from hvq_edge.runtime.engine_file import BuildOptions
 
 tensorrt_rtx = pytest.importorskip(
@@ -53,25 +53,17 @@ def test_every_graph_builds(built):
         assert engine.seconds < 60
 
 
-def test_layers_have_the_types_of_the_graph(small_graphs, built):
+def test_every_product_is_computed_in_the_type_of_the_graph(small_graphs, built):
     """Every quantised convolution and linear in Int8, all else in float, no casts of its own."""
     for key, graph in small_graphs.items():
         model = onnx.load(graph)
         layers = parse_layers(built[key].layers)
-        quantised = quantised_products(model)
-        assert check_layers(layers, quantised, type_changes(model)) == [], key
-        computed = {node for layer in layers if layer.is_product for node in layer.nodes}
-        missing = products(model) - computed
-        assert {name for name in missing if name.startswith(("backbone", "encoder"))} == set(), key
-
-
-def test_int8_graphs_are_computed_in_int8(small_graphs, built):
-    for (mode, precision), engine in built.items():
-        int8 = [one for one in parse_layers(engine.layers) if one.factors == {"Int8"}]
-        if precision == "fp32":
-            assert int8 == []
-        else:
-            assert len(int8) >= len(quantised_products(onnx.load(small_graphs[mode, "int8"]))) > 20
+        factors = factor_types(model)
+        assert check_layers(layers, factors, type_changes(model)) == [], key
+        assert set(factors.values()) == ({"Float"} if key[1] == "fp32" else {"Float", "Int8"})
+        int8 = [layer for layer in layers if layer.factors == {"Int8"}]
+        assert len(int8) == list(factors.values()).count("Int8"), key
+        assert bool(int8) == (key[1] == "int8"), key
 
 
 def test_distances_are_float(built):
