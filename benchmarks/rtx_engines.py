@@ -41,12 +41,12 @@ def measure(graph: Path, precision: str, chip: str) -> Measured:
     import onnx
 
     from hvq_edge.export.build_memory import free_host_memory
-    from hvq_edge.export.build_run import load_backend
     from hvq_edge.export.compiled_layers import check_layers, parse_layers
     from hvq_edge.export.engine import build_engine
     from hvq_edge.export.tensorrt_versions import version_of
     from hvq_edge.export.typed_nodes import factor_types, type_changes
     from hvq_edge.runtime.engine_file import BuildOptions
+    from hvq_edge.runtime.tensorrt_library import load_backend
 
     module = load_backend("tensorrt-rtx")
     built = build_engine(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from hvq_edge.data.solar_cells import default_cache
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
 from hvq_edge.export.build_memory import FreeMemory, free_host_memory
 from hvq_edge.export.engine import BuiltEngine, build_engine, check_options
-from hvq_edge.export.tensorrt_versions import MODULES, Version, version_of
+from hvq_edge.export.tensorrt_versions import Version, version_of
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.runtime.cuda_device import CudaDevice, cuda_device
 from hvq_edge.runtime.engine_file import (
@@ -30,22 +29,17 @@ from hvq_edge.runtime.engine_file import (
     BuildOptions,
     EngineBackend,
     EngineRecord,
+    engine_backend,
     engine_stem,
     read_record,
     this_platform,
 )
+from hvq_edge.runtime.find_engine import FOR_GPUS
 from hvq_edge.runtime.precision_rules import read_verdicts
+from hvq_edge.runtime.tensorrt_library import INSTALL, MODULES, load_backend
 
 AUTO = "auto"
 BACKENDS: tuple[EngineBackend, ...] = get_args(EngineBackend)
-INSTALL = {
-    "tensorrt": "on a Jetson sudo apt install python3-libnvinfer, in a virtual environment made "
-    "with --system-site-packages; elsewhere pip install 'hvq-edge[tensorrt]'",
-    "tensorrt-rtx": "pip install 'hvq-edge[rtx]'",
-}
-"""How to get each library."""
-
-_FOR_GPUS: tuple[Precision, ...] = ("int8-fp16", "fp16", "int8", "fp32")
 
 
 @dataclass(frozen=True)
@@ -141,20 +135,6 @@ def build_run(
     return BuildResult(plan, record, reason, built.layers)
 
 
-def load_backend(backend: EngineBackend) -> Any:  # noqa: ANN401
-    """Import a backend's library.
-
-    Raises:
-        MissingCapability: it is not installed, or a library of its own is missing.
-    """
-    try:
-        return importlib.import_module(MODULES[backend])
-    except (ImportError, OSError) as error:
-        raise MissingCapability(
-            f"{MODULES[backend]} cannot be imported: {error}.", next_step=INSTALL[backend]
-        ) from error
-
-
 def _chosen_backend(name: str, find: Callable[[str], object]) -> EngineBackend:
     if name == AUTO:
         for backend in BACKENDS:
@@ -164,9 +144,9 @@ def _chosen_backend(name: str, find: Callable[[str], object]) -> EngineBackend:
             "neither TensorRT nor TensorRT-RTX is installed.",
             next_step=f"{INSTALL['tensorrt']}; for RTX cards {INSTALL['tensorrt-rtx']}",
         )
-    for backend in BACKENDS:
-        if name == backend:
-            return backend
+    known = engine_backend(name)
+    if known is not None:
+        return known
     raise SettingsError(
         f"backend: {name!r} builds no engines.",
         next_step=f"use one of auto, {', '.join(BACKENDS)}",
@@ -177,18 +157,18 @@ def _chosen_precision(bundle: Bundle, name: str) -> Precision:
     models = bundle.manifest.models
     if name == AUTO:
         verdicts = read_verdicts(bundle.path / "verify.json")
-        for precision in _FOR_GPUS:
+        for precision in FOR_GPUS:
             if precision in models and (precision == "fp32" or verdicts.get(precision, True)):
                 return precision
         raise BundleError(
             f"hvq-edge verify passed no graph of {bundle.path}.",
             next_step="name one with --precision, or export again",
         )
-    for precision in _FOR_GPUS:
+    for precision in FOR_GPUS:
         if name == precision:
             return precision
     raise SettingsError(
-        f"precision: there is no {name!r}.", next_step=f"use one of auto, {', '.join(_FOR_GPUS)}"
+        f"precision: there is no {name!r}.", next_step=f"use one of auto, {', '.join(FOR_GPUS)}"
     )
 
 

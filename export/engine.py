@@ -17,12 +17,12 @@ from typing import Any
 
 from hvq_edge.bundle import Precision
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.runtime.tensorrt_log import BuildLog, listening
 from hvq_edge.export.build_memory import FreeMemory, peak_host_memory, plan_memory
 from hvq_edge.export.build_monitor import build_monitor, interruptible
 from hvq_edge.export.tensorrt_versions import Version
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.runtime.engine_file import BuildOptions
+from hvq_edge.runtime.tensorrt_log import BuildLog, listening
 
 _BYTES_AT_MOST = 4  # of an element of an activation: float32 or int32
 

@@ -13,9 +13,6 @@ from typing import Any
 from hvq_edge.errors import MissingCapability
 from hvq_edge.runtime.engine_file import EngineBackend, HardwareCompatibility
 
-MODULES: Mapping[EngineBackend, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""The module that a backend imports."""
-
 OLDEST = (10, 3)
 """JetPack 6.1. 8.x has no strongly typed networks, and 8.6.2 fails on some LayerNormalization."""
 

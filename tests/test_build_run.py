@@ -17,6 +17,7 @@ from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
 from hvq_edge.export import build_run as module
 from hvq_edge.export.build_run import build_run
+from hvq_edge.runtime import tensorrt_library
 from hvq_edge.runtime.cuda_device import CudaDevice
 from hvq_edge.runtime.engine_file import BuildOptions, read_record
 
@@ -165,7 +166,9 @@ def test_the_backend_that_is_installed(bundle, monkeypatch, installed, chosen):
 @pytest.mark.parametrize("backend", ["auto", "tensorrt", "tensorrt-rtx"])
 def test_a_library_that_is_missing_ends_with_3(bundle, monkeypatch, capsys, backend):
     monkeypatch.setattr(module, "find_spec", lambda _: None)
-    monkeypatch.setattr(module, "MODULES", {"tensorrt": "no_trt", "tensorrt-rtx": "no_trt"})
+    monkeypatch.setattr(
+        tensorrt_library, "MODULES", {"tensorrt": "no_trt", "tensorrt-rtx": "no_trt"}
+    )
     with pytest.raises(SystemExit) as exit_:
         main(["build", str(bundle), "--backend", backend, "--compute-capability", "8.6"])
     assert exit_.value.code == 3
@@ -178,7 +181,7 @@ def test_a_library_whose_own_library_is_missing(bundle, monkeypatch, tmp_path):
     """pip's stub packages of TensorRT."""
     (tmp_path / "broken_trt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(module, "MODULES", {"tensorrt": "broken_trt"})
+    monkeypatch.setattr(tensorrt_library, "MODULES", {"tensorrt": "broken_trt"})
     with pytest.raises(MissingCapability, match=r"libnvinfer\.so\.10"):
         build_run(bundle, backend="tensorrt", device=lambda: ORIN)
 

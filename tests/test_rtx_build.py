@@ -83,7 +83,7 @@ def test_the_memory_that_was_planned_suffices(small_graphs):
     script = f"""
 from pathlib import Path
 from hvq_edge.export.build_memory import free_host_memory, peak_host_memory
-from hvq_edge.export.build_run import load_backend
+from hvq_edge.runtime.tensorrt_library import load_backend
 from hvq_edge.export.engine import build_engine
 from hvq_edge.export.tensorrt_versions import version_of
 from hvq_edge.runtime.engine_file import BuildOptions

@@ -26,6 +26,11 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")
 ]
 BackendOption = Annotated[
-    str, typer.Option("--backend", help="auto, openvino, onnxruntime or torch.")
+    str,
+    typer.Option(
+        "--backend",
+        help="auto, openvino, onnxruntime, torch, or an engine that hvq-edge build made: tensorrt "
+        "or tensorrt-rtx.",
+    ),
 ]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, fp32 or int8.")]

@@ -106,6 +106,13 @@ class Difference:
         return f"{self.field}: built for {self.built}, here is {self.here}"
 
 
+def engine_backend(name: str) -> EngineBackend | None:
+    """Return the backend of a name; ``None`` where it is none that has engines."""
+    if name == "tensorrt":
+        return "tensorrt"
+    return "tensorrt-rtx" if name == "tensorrt-rtx" else None
+
+
 def this_platform() -> str:
     """Return operating system and processor, such as ``linux-aarch64``."""
     return f"{platform.system()}-{platform.machine()}".lower()
@@ -204,19 +211,22 @@ def check_engine(plan: Path, record: EngineRecord, here: Here) -> tuple[Differen
     found = differences(record, here)
     blocking = [str(one) for one in found if one.blocks]
     if blocking:
+        command = rebuild_command(
+            plan.parent.parent, here.backend, record.precision, here.compute_capability
+        )
         raise BundleError(
             f"the engine {plan.name} cannot run here: {'; '.join(blocking)}.",
-            next_step=f"run {rebuild_command(plan.parent.parent, here, record.precision)}",
+            next_step=f"run {command}",
         )
     return found
 
 
-def rebuild_command(bundle: Path, here: Here, precision: Precision) -> str:
-    """Return the command that builds an engine for here."""
-    words = f"hvq-edge build {bundle} --backend {here.backend} --precision {precision}"
-    if here.backend == "tensorrt-rtx":
-        words += f" --compute-capability {here.compute_capability}"
-    return words
+def rebuild_command(
+    bundle: Path, backend: EngineBackend, precision: Precision, capability: str
+) -> str:
+    """Return the command that builds an engine for a GPU of a compute capability."""
+    words = f"hvq-edge build {bundle} --backend {backend} --precision {precision}"
+    return words + (f" --compute-capability {capability}" if backend == "tensorrt-rtx" else "")
 
 
 def _runs_on(record: EngineRecord, capability: str) -> bool:

@@ -17,6 +17,7 @@ from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.run_record import RECORD_NAME
 from hvq_edge.runtime.check_frames import check_threads, graph_feed
 from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
+from hvq_edge.runtime.engine_file import EngineBackend, engine_backend
 from hvq_edge.runtime.measured_choice import (
     GRAPH_BACKENDS,
     TIME_LIMIT_S,
@@ -30,7 +31,7 @@ from hvq_edge.runtime.measured_choice import (
 )
 from hvq_edge.runtime.precision_rules import read_verdicts, usable_precisions, why_chosen
 
-Backend = Literal[GraphBackend, "torch"]
+Backend = Literal[GraphBackend, "torch", EngineBackend]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 AUTO = "auto"
@@ -42,7 +43,7 @@ VERIFY_NAME = "verify.json"
 class Choice:
     """What will run a bundle, and why."""
 
-    backend: GraphBackend
+    backend: GraphBackend | EngineBackend
     precision: Precision
     reason: str
     """A sentence for the user; starts with the precision."""
@@ -64,7 +65,8 @@ def open_engine(
     Args:
         target: a bundle's folder, an opened bundle, or a training run's folder (the PyTorch model).
         precision: ``fp32``, ``fp16``, ``int8``, ``int8-fp16``, or ``auto`` (see :func:`choose`).
-        backend: ``openvino``, ``onnxruntime``, ``torch`` (runs only), or ``auto``.
+        backend: ``openvino``, ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx`` (an engine that
+            ``hvq-edge build`` made), ``torch`` (runs only), or ``auto``, which takes no engine.
         category: judge every frame as this category. Needs a graph exported with
             ``--category input`` or for this category, or a run; the engine then looks like one
             exported for this category alone.
@@ -85,11 +87,15 @@ def open_engine(
         bundle = target if isinstance(target, Bundle) else open_bundle(Path(target))
         if category is not None:
             _check_takes_category(bundle, category)  # before seconds of loading
-        choice = choose(bundle, precision, backend, threads=threads)
-        model_file = bundle.model_file(choice.precision)
-        engine = _open_graph(
-            bundle, Candidate(choice.backend, choice.precision), model_file, threads
-        )
+        gpu_backend = engine_backend(backend)
+        if gpu_backend is not None:
+            from hvq_edge.runtime.find_engine import open_tensorrt
+
+            engine = open_tensorrt(bundle, gpu_backend, precision)
+        else:
+            chosen, _ = _choose_graph(bundle, precision, backend, threads, TIME_LIMIT_S)
+            model_file = bundle.model_file(chosen.precision)
+            engine = _open_graph(bundle, chosen, model_file, threads)
     return engine if category is None else _with_category(engine, category, target)
 
 
@@ -131,22 +137,16 @@ def choose(
             is changed.
         HvqEdgeError: no candidate could be opened and run: what the first one raised.
     """
-    check_threads(threads)
-    backends = _known_backends(backend)
-    verdicts = read_verdicts(bundle.path / VERIFY_NAME)
-    if precision == AUTO:
-        precisions = usable_precisions(bundle.manifest.models, verdicts)
-    else:
-        precisions = (_known_precision(precision),)
-    candidates = [Candidate(library, name) for name in precisions for library in backends]
-    chosen, times, why = candidates[0], "", "as asked"
-    measured = None
-    if len(candidates) > 1:
-        measured = _times(bundle, candidates, threads, time_limit)
-        chosen, times = measured.fastest(), f"; {measured}"
-    if precision == AUTO:
-        why = why_chosen(chosen.precision, bundle.manifest.models, verdicts, measured)
-    return Choice(chosen.backend, chosen.precision, f"{chosen.precision}: {why}{times}")
+    gpu_backend = engine_backend(backend)
+    if gpu_backend is not None:
+        from hvq_edge.runtime.find_engine import built_precision
+
+        built = built_precision(bundle, gpu_backend, precision)
+        return Choice(
+            gpu_backend, built, f"{built}: {'as asked' if precision != AUTO else 'built'}"
+        )
+    chosen, reason = _choose_graph(bundle, precision, backend, threads, time_limit)
+    return Choice(chosen.backend, chosen.precision, reason)
 
 
 class FixedCategoryEngine(Closing):
@@ -173,6 +173,28 @@ class FixedCategoryEngine(Closing):
     def close(self) -> None:
         """Close the engine beneath; calling it twice is fine."""
         self._engine.close()
+
+
+def _choose_graph(
+    bundle: Bundle, precision: str, backend: str, threads: int | None, time_limit: float
+) -> tuple[Candidate, str]:
+    """Return a CPU backend with a precision, and why; see :func:`choose`."""
+    check_threads(threads)
+    backends = _known_backends(backend)
+    verdicts = read_verdicts(bundle.path / VERIFY_NAME)
+    if precision == AUTO:
+        precisions = usable_precisions(bundle.manifest.models, verdicts)
+    else:
+        precisions = (_known_precision(precision),)
+    candidates = [Candidate(library, name) for name in precisions for library in backends]
+    chosen, times, why = candidates[0], "", "as asked"
+    measured = None
+    if len(candidates) > 1:
+        measured = _times(bundle, candidates, threads, time_limit)
+        chosen, times = measured.fastest(), f"; {measured}"
+    if precision == AUTO:
+        why = why_chosen(chosen.precision, bundle.manifest.models, verdicts, measured)
+    return chosen, f"{chosen.precision}: {why}{times}"
 
 
 def _known_backends(backend: str) -> tuple[GraphBackend, ...]:

@@ -1,0 +1,298 @@
+"""A GPU whose memory is main memory, for engines whose plan is an ONNX file.
+
+``add_runtime`` gives a stand-in of TensorRT (``tensorrt_stand_in``) the names that running takes,
+each version's own; ONNX Runtime computes. Addresses are real ones, so a copy to a wrong place or of
+a wrong size shows. ``PyCuda`` and ``CudaBindings`` are the two libraries' calls that the project
+makes, and count what is held.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tensorrt_stand_in import API, FILES, Enumeration, Library, strict
+
+DTYPES = {"tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(float)": np.float32}
+STREAM = 77
+
+
+def at(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = (ctypes.c_uint8 * size).from_address(address)
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape)
+
+
+def add_runtime(module: Library, *, batches=(1, 1, 8), fails: str = "") -> Library:
+    """Let a stand-in run plans.
+
+    Args:
+        module: changed.
+        batches: least, best and largest.
+        fails: ``deserialise``, ``context``, ``shape`` or ``execute``.
+    """
+    version = module.__version__
+    names = json.loads((API / FILES[version]).read_text(encoding="utf-8"))
+    module.TensorIOMode = Enumeration("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
+    module.nptype = lambda dtype: DTYPES[dtype]
+    module.runtimes = []
+
+    def deserialise(runtime: Any, plan: bytes) -> Any:
+        if fails == "deserialise":
+            error = SimpleNamespace(name="ERROR")
+            runtime._logger.log(error, "Serialization assertion failed")
+            return None
+        session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
+        made = engine()
+        made._ports = {port.name: port for port in (*session.get_inputs(), *session.get_outputs())}
+        made._inputs = {port.name for port in session.get_inputs()}
+        made._session = session
+        return made
+
+    def make_runtime(logger: Any) -> Any:
+        assert logger._made
+        made = strict("Runtime", names["Runtime"], {"deserialize_cuda_engine": deserialise})()
+        made._logger = logger
+        module.runtimes.append(made)
+        return made
+
+    module.Runtime = make_runtime
+
+    def shape(port: Any) -> tuple[int, ...]:
+        return tuple(size if isinstance(size, int) else -1 for size in port.shape)
+
+    def new_context(engine: Any) -> Any:
+        if fails == "context":
+            return None
+        made = context()
+        made._engine, made._addresses, made._shapes = engine, {}, {}
+        return made
+
+    io = module.TensorIOMode
+    engine = strict(
+        "ICudaEngine",
+        names["ICudaEngine"],
+        {
+            "num_io_tensors": property(lambda self: len(self._ports)),
+            "get_tensor_name": lambda self, i: list(self._ports)[i],
+            "get_tensor_mode": lambda self, name: io.INPUT if name in self._inputs else io.OUTPUT,
+            "get_tensor_shape": lambda self, name: shape(self._ports[name]),
+            "get_tensor_dtype": lambda self, name: self._ports[name].type,
+            "get_tensor_profile_shape": lambda self, name, _: tuple(
+                (batch, *shape(self._ports[name])[1:]) for batch in batches
+            ),
+            "create_execution_context": new_context,
+        },
+    )
+
+    def set_input_shape(self: Any, name: str, wanted: tuple[int, ...]) -> bool:
+        if fails == "shape" or not batches[0] <= wanted[0] <= batches[2]:
+            return False
+        self._shapes[name] = wanted
+        return True
+
+    def set_tensor_address(self: Any, name: str, address: int) -> bool:
+        self._addresses[name] = address
+        return True
+
+    def execute(self: Any, stream: int) -> bool:
+        assert stream == STREAM
+        if fails == "execute":
+            return False
+        ports = self._engine._ports
+        feed = {
+            name: at(self._addresses[name], wanted, DTYPES[ports[name].type])
+            for name, wanted in self._shapes.items()
+        }
+        outputs = [name for name in ports if name not in self._engine._inputs]
+        for name, result in zip(outputs, self._engine._session.run(outputs, feed), strict=True):
+            at(self._addresses[name], result.shape, result.dtype)[...] = result
+        return True
+
+    context = strict(
+        "IExecutionContext",
+        names["IExecutionContext"],
+        {
+            "set_input_shape": set_input_shape,
+            "set_tensor_address": set_tensor_address,
+            "execute_async_v3": execute,
+        },
+    )
+    return module
+
+
+class Held:
+    """Counts what is held."""
+
+    def __init__(self) -> None:
+        self.contexts = self.current = self.blocks = self.pages = self.streams = 0
+
+    @property
+    def nothing(self) -> bool:
+        return not any(vars(self).values())
+
+
+class PyCuda:
+    """The modules ``pycuda`` and ``pycuda.driver``."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.held = held = Held()
+
+        class Freed:
+            def __init__(self, size: int, kind: str) -> None:
+                assert held.current
+                self.buffer = np.full(max(size, 1), 0xAB, np.uint8)
+                self.kind = kind
+                setattr(held, kind, getattr(held, kind) + 1)
+
+            def __int__(self) -> int:
+                return self.buffer.ctypes.data
+
+            def free(self) -> None:
+                assert held.current
+                setattr(held, self.kind, getattr(held, self.kind) - 1)
+
+        class Page(np.ndarray):
+            pass
+
+        class Stream:
+            handle = STREAM
+
+            def __init__(self) -> None:
+                assert held.current
+                held.streams += 1
+
+            def __del__(self) -> None:
+                held.streams -= 1
+
+            def synchronize(self) -> None:
+                assert held.current
+
+        class Context:
+            def __init__(self) -> None:
+                held.contexts += 1
+
+            def push(self) -> None:
+                held.current += 1
+
+            def pop(self) -> None:
+                held.current -= 1
+
+            def detach(self) -> None:
+                held.contexts -= 1
+
+        def pagelocked_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+            made = Freed(int(np.prod(shape)) * np.dtype(dtype).itemsize, "pages")
+            memory = SimpleNamespace(
+                __array_interface__={
+                    "shape": shape,
+                    "typestr": np.dtype(dtype).str,
+                    "data": (int(made), False),
+                    "version": 3,
+                },
+                free=made.free,
+                made=made,
+            )
+            return np.asarray(memory)
+
+        def copy(target: Any, source: Any, stream: Any) -> None:
+            assert held.current
+            assert isinstance(stream, Stream)
+            array = source if isinstance(source, np.ndarray) else target
+            assert array.flags.c_contiguous
+            addresses = [
+                one.ctypes.data if isinstance(one, np.ndarray) else int(one)
+                for one in (target, source)
+            ]
+            ctypes.memmove(*addresses, array.nbytes)
+
+        def init() -> None:
+            if error:
+                raise error
+
+        self.driver = SimpleNamespace(
+            init=init,
+            Device=lambda _: SimpleNamespace(retain_primary_context=Context),
+            Stream=Stream,
+            pagelocked_empty=pagelocked_empty,
+            mem_alloc=lambda size: Freed(size, "blocks"),
+            memcpy_htod_async=copy,
+            memcpy_dtoh_async=copy,
+        )
+        self.modules = {
+            "pycuda": SimpleNamespace(VERSION=(2026, 1)),
+            "pycuda.driver": self.driver,
+        }
+
+
+class CudaBindings:
+    """The module ``cuda.bindings.driver``: each call returns its status first."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.held = held = Held()
+        buffers: dict[int, np.ndarray] = {}
+
+        def call(name: str, work: Any) -> Any:
+            return lambda *arguments: (2,) if name == fails else (0, *(work(*arguments) or ()))
+
+        def count(kind: str, change: int) -> None:
+            setattr(held, kind, getattr(held, kind) + change)
+
+        def new(kind: str) -> Any:
+            def work(size: int) -> tuple[int]:
+                assert held.current
+                made = np.full(max(size, 1), 0xAB, np.uint8)
+                buffers[made.ctypes.data] = made
+                count(kind, 1)
+                return (made.ctypes.data,)
+
+            return work
+
+        def free(kind: str) -> Any:
+            def work(address: int) -> None:
+                assert held.current
+                del buffers[address]
+                count(kind, -1)
+
+            return work
+
+        def copy(target: int, source: int, size: int, stream: int) -> None:
+            assert held.current
+            assert stream == STREAM
+            ctypes.memmove(target, source, size)
+
+        def stream(_: int) -> tuple[int]:
+            count("streams", 1)
+            return (STREAM,)
+
+        def retain(_: int) -> tuple[str]:
+            count("contexts", 1)
+            return ("context",)
+
+        calls = {
+            "cuInit": lambda _: None,
+            "cuDeviceGet": lambda index: (index,),
+            "cuDevicePrimaryCtxRetain": retain,
+            "cuDevicePrimaryCtxRelease": lambda _: count("contexts", -1),
+            "cuCtxPushCurrent": lambda _: count("current", 1),
+            "cuCtxPopCurrent": lambda: count("current", -1),
+            "cuStreamCreate": stream,
+            "cuStreamDestroy": lambda _: count("streams", -1),
+            "cuStreamSynchronize": lambda _: None,
+            "cuMemAlloc": new("blocks"),
+            "cuMemFree": free("blocks"),
+            "cuMemAllocHost": new("pages"),
+            "cuMemFreeHost": free("pages"),
+            "cuMemcpyHtoDAsync": copy,
+            "cuMemcpyDtoHAsync": copy,
+        }
+        self.driver = SimpleNamespace(**{name: call(name, work) for name, work in calls.items()})
+        self.modules = {
+            "cuda": SimpleNamespace(),
+            "cuda.bindings": SimpleNamespace(__version__="13.5.0"),
+            "cuda.bindings.driver": self.driver,
+        }
