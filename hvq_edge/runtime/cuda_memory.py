@@ -95,7 +95,7 @@ def _opened(kind: Callable[[], CudaMemory]) -> CudaMemory:
         raise
     except Exception as error:  # the libraries' own errors share no base class
         raise MissingCapability(
-            f"the GPU cannot be used: {error}.",
+            f"the GPU cannot be used: {str(error).rstrip('.')}.",
             next_step="see whether nvidia-smi works; in a container start it with --gpus all, on a "
             "Jetson with --runtime nvidia",
         ) from error
