@@ -1,0 +1,140 @@
+"""All four files of a trained model: they agree, a plan is kept to, ranges are measured once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+from hvq_edge.bundle import open_bundle
+from hvq_edge.calibration import int8
+from hvq_edge.calibration.plan import PLAN_NAME, Budget, Plan, read_plan, write_plan
+from hvq_edge.calibration.quantise import candidates_of
+from hvq_edge.calibration.trade_off_plot import PLOT_NAME
+from hvq_edge.cli.app import main
+from hvq_edge.errors import BundleError, InputError, SettingsError
+from hvq_edge.export.export_run import export_run
+from hvq_edge.export.verify import verify_bundle
+
+
+@pytest.fixture(scope="module")
+def run(solar_run, tmp_path_factory) -> Path:
+    copy = tmp_path_factory.mktemp("precision") / "run"
+    return Path(shutil.copytree(solar_run, copy, ignore=shutil.ignore_patterns("bundle")))
+
+
+def int8_nodes(path: Path) -> set[str]:
+    graph = onnx.load(path).graph
+    weights = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    return {n.name for n in graph.node if len(n.input) > 1 and n.input[1] in weights}
+
+
+@pytest.mark.slow
+def test_four_files_that_decide_alike(run, solar_cells, tmp_path):
+    bundle = export_run(run, tmp_path / "bundle", int8=True, fp16=True)
+    manifest = bundle.manifest
+    assert set(manifest.models) == {"fp32", "fp16", "int8", "int8-fp16"}
+    assert set(manifest.thresholds) == set(manifest.models)
+    sizes = {name: manifest.files[file].bytes for name, file in manifest.models.items()}
+    assert sizes["int8-fp16"] < sizes["int8"] < sizes["fp32"]
+    assert sizes["fp16"] < sizes["fp32"]
+    assert manifest.half is not None
+    assert manifest.half.nodes > 50
+    assert 0 < manifest.half.largest < 65504
+    plan = read_plan(bundle.file(PLAN_NAME))
+    assert plan.made_by == "rule"
+    candidates = candidates_of(onnx.load(bundle.model_file("fp32")))
+    assert int8_nodes(bundle.model_file("int8")) == set(plan.int8_layers(candidates))
+    assert int8_nodes(bundle.model_file("int8")) == int8_nodes(bundle.model_file("int8-fp16"))
+    found = verify_bundle(bundle.path, run, solar_cells, most_pictures=24)
+    for row in found.comparisons:
+        assert row.passed, (row.precision, row.runner, row.faults)
+        assert row.map_correlation > (0.9999 if row.precision == "fp32" else 0.98)
+    worst = {row.precision: min(row.code_agreement) for row in found.comparisons}
+    assert worst["fp32"] > worst["int8"]
+    assert worst["fp16"] > worst["int8-fp16"] - 0.02
+
+
+def test_ranges_are_measured_once_for_a_graph(run, tmp_path, monkeypatch):
+    measured = []
+    real = int8.measure_ranges
+
+    def counted(*arguments, **options):
+        measured.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(int8, "measure_ranges", counted)
+    shutil.rmtree(run / "int8-ranges", ignore_errors=True)
+    first = export_run(run, tmp_path / "a", int8=True)
+    assert len(measured) == 1
+    second = export_run(run, tmp_path / "b", int8=True)
+    assert len(measured) == 1
+    assert second.manifest.files["model.int8.onnx"] == first.manifest.files["model.int8.onnx"]
+    export_run(run, tmp_path / "c", int8=True, ranges="minmax")
+    export_run(run, tmp_path / "d", int8=True, category="solar_cell_mono")
+    assert len(measured) == 3, "another method and another graph have ranges of their own"
+
+
+@pytest.mark.slow
+def test_a_search_writes_a_plan_that_can_be_used_again(run, tmp_path):
+    # A generous budget: that it is kept to is what counts, and is soon reached.
+    budget = Budget(max_drop=5.0, min_code_agreement=0.9)
+    found = export_run(run, tmp_path / "found", int8=True, budget=budget)
+    plan = read_plan(found.file(PLAN_NAME))
+    assert plan.made_by == "search"
+    assert plan.effect is not None
+    assert budget.holds(plan.effect)
+    assert found.file(PLOT_NAME).read_text().startswith("<svg")
+    record = found.manifest.calibration
+    assert record is not None
+    assert (record.plan_by, record.float_layers) == ("search", len(plan.float_layers))
+    again = export_run(run, tmp_path / "again", int8=True, plan=found.path / PLAN_NAME)
+    assert again.manifest.files["model.int8.onnx"] == found.manifest.files["model.int8.onnx"]
+    assert read_plan(again.file(PLAN_NAME)) == plan
+
+
+def test_a_plan_by_hand(run, tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    candidates = candidates_of(onnx.load(export_run(run, tmp_path / "x").model_file("fp32")))
+    keep = {name: "mine" for name in candidates if not name.startswith("decoder")}
+    write_plan(path, Plan(made_by="hand", float_layers=keep))
+    command = ["export", str(run), "--int8", "--plan", str(path), "--out", str(tmp_path / "out")]
+    main([*command, "--json"])
+    assert json.loads(capsys.readouterr().out)["calibration"]["plan_by"] == "hand"
+    expected = {name for name in candidates if name.startswith("decoder")}
+    assert int8_nodes(tmp_path / "out" / "model.int8.onnx") == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"plan": "missing.toml", "int8": True}, InputError, "cannot be read"),
+        ({"budget": Budget()}, SettingsError, "not asked for"),
+        ({"plan": "p", "budget": Budget(), "int8": True}, SettingsError, "both given"),
+    ],
+)
+def test_what_does_not_fit_is_said_first(run, tmp_path, options, error, message):
+    if "plan" in options:
+        options = {**options, "plan": Path(options["plan"])}
+    with pytest.raises(error, match=message):
+        export_run(run, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_of_another_model_leaves_nothing(run, tmp_path):
+    write_plan(tmp_path / "p.toml", Plan(made_by="hand", float_layers={"x/Conv": "?"}))
+    with pytest.raises(InputError, match="does not have: x/Conv"):
+        export_run(run, tmp_path / "out", int8=True, plan=tmp_path / "p.toml")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags"), [("fp16", "--fp16"), ("int8-fp16", "--int8 --fp16")]
+)
+def test_a_missing_file_names_its_flag(solar_bundle, precision, flags):
+    with pytest.raises(BundleError) as caught:
+        open_bundle(solar_bundle).model_file(precision)
+    assert caught.value.next_step == f"run hvq-edge export {flags}"
