@@ -76,7 +76,8 @@ def trade_off_plot(steps: Sequence[Step], plan: Plan, candidates: int) -> str:
     parts += [
         f'<circle class="dot" cx="{x(step.kept):.1f}" cy="{y(step.effect.codes):.1f}" r="3">'
         f"<title>{step.kept} in float: {100 * step.effect.codes:.2f} % equal codes, map "
-        f"correlation {step.effect.maps:.4f}, {step.effect.drop:+.2f} points of AUROC lost</title></circle>"
+        f"correlation {step.effect.maps:.4f}, {step.effect.drop:+.2f} points of AUROC lost"
+        "</title></circle>"
         for step in steps
     ]
     if plan.effect is not None:

@@ -1,4 +1,4 @@
-"""INT8 plans: what is written is what is read; the search keeps to its budget and can be resumed."""
+"""INT8 plans: what is written is what is read; a search keeps to its budget and goes on."""
 
 from __future__ import annotations
 
