@@ -6,8 +6,9 @@ BUNDLE has all four files (``hvq-edge export --int8 --fp16``), DATA test picture
 every test picture, one at a time: image AUROC of each category, codes equal to float32's on the
 worst level, pictures whose verdict changes (each file under its own thresholds). The files with
 float16 are judged in emulation (hvq_edge.export.half_emulation): computed in float32, rounded to
-float16 wherever the file says so, which CPU engines do not do by themselves. Times are of OpenVINO, batch 1, all files in turn in one run, as
-ratios to float32: what a GPU makes of float16 they do not tell.
+float16 wherever the file says so, which CPU engines do not do by themselves. Times are of OpenVINO,
+batch 1, all files in turn in one run, as ratios to float32: what a GPU makes of float16 they do not
+tell.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def aurocs(pictures: Sequence[Picture], scores: NDArray[np.float32]) -> dict[str
     found = {}
     for name in dict.fromkeys(picture.category for picture in pictures):
         mine = [i for i, picture in enumerate(pictures) if picture.category == name]
-        bad = [pictures[i].defect for i in mine]
+        bad = [not pictures[i].good for i in mine]
         if 0 < sum(bad) < len(bad):
             found[name] = float(roc_auc_score(bad, scores[mine]))
     return found
@@ -196,10 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_text(given.out, json.dumps(numbers, indent=2) + "\n")
     except HvqEdgeError as error:
         parser.exit(error.exit_code, f"{error}\n")
+    layers = f"{numbers['int8_layers']} layers in int8, {numbers['float_layers']} kept in float"
     print(
-        f"{numbers['preset']}, {numbers['pictures']} test pictures; {numbers['int8_layers']} layers "
-        f"in int8, {numbers['float_layers']} kept in float; {numbers['device']}\n"
+        f"{numbers['preset']}, {numbers['pictures']} test pictures; {layers}; {numbers['device']}"
     )
+    print()
     print(table_of(numbers))
 
 

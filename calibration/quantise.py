@@ -132,7 +132,8 @@ def half_scale(scale: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
     exact = np.asarray(scale, np.float32)
     with np.errstate(over="ignore"):
         near = exact.astype(np.float16)
-    up = np.where(near.astype(np.float32) < exact, np.nextafter(near, np.float16(np.inf)), near)
+        above = np.nextafter(near, np.float16(np.inf))
+    up = np.where(near.astype(np.float32) < exact, above, near)
     held: NDArray[np.float32] = np.where(exact > _LARGEST_HALF, exact, up.astype(np.float32))
     return held
 

@@ -2,7 +2,7 @@
 
 CPU engines run float16 files with casts of their own and drop those that only lose precision:
 their results are better than a GPU's, and an overflow goes unseen. Here every float16 tensor is
-rounded by a pair of Casts that stands in the graph itself. Sums within an operator are float32, as
+rounded by Casts that stand in the graph itself, in a way that ONNX Runtime keeps. Sums within an operator are float32, as
 in tensor cores; a GPU's order of summation and its fused kernels are not imitated.
 """
 
@@ -15,6 +15,7 @@ from hvq_edge.export.graph_view import GraphView
 
 _MOVES = frozenset({"Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Slice", "Identity"})
 """They compute nothing: what was rounded stays so."""
+_AXIS = "first_axis"
 
 
 def emulate_half(graph: ModelProto) -> ModelProto:
@@ -31,6 +32,7 @@ def emulate_half(graph: ModelProto) -> ModelProto:
         if tensor.data_type == TensorProto.FLOAT16:
             value = numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    body.initializer.append(numpy_helper.from_array(np.zeros(1, np.int64), _AXIS))
     nodes = list(body.node)
     del body.node[:]
     for node in nodes:
@@ -52,9 +54,18 @@ def emulate_half(graph: ModelProto) -> ModelProto:
 
 
 def _rounding(source: str, target: str, label: str) -> list[NodeProto]:
-    """Round a tensor to float16 and hand it on as float32."""
-    held = f"{target}_float16"
+    """Round a tensor to float16 and hand it on as float32.
+
+    ONNX Runtime removes a Cast down and up again; a dimension added and removed between stops it.
+    """
+    names = [f"{target}_{step}" for step in ("float16", "deeper", "flat")]
+    steps = [
+        ("Cast", [source], names[0], {"to": TensorProto.FLOAT16}),
+        ("Unsqueeze", [names[0], _AXIS], names[1], {}),
+        ("Squeeze", [names[1], _AXIS], names[2], {}),
+        ("Cast", [names[2]], target, {"to": TensorProto.FLOAT}),
+    ]
     return [
-        helper.make_node("Cast", [source], [held], f"{label}_down", to=TensorProto.FLOAT16),
-        helper.make_node("Cast", [held], [target], f"{label}_up", to=TensorProto.FLOAT),
+        helper.make_node(operator, inputs, [output], f"{label}_rounding_{i}", **given)
+        for i, (operator, inputs, output, given) in enumerate(steps)
     ]
