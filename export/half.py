@@ -116,7 +116,7 @@ def _computes_in_half(view: GraphView, node: NodeProto) -> bool:
 
 
 def _is_float(view: GraphView, name: str) -> bool:
-    return view.types.get(name) == TensorProto.FLOAT
+    return bool(view.types.get(name) == TensorProto.FLOAT)
 
 
 def _fits(view: GraphView, name: str) -> bool:

@@ -2,8 +2,9 @@
 
 CPU engines run float16 files with casts of their own and drop those that only lose precision:
 their results are better than a GPU's, and an overflow goes unseen. Here every float16 tensor is
-rounded by Casts that stand in the graph itself, in a way that ONNX Runtime keeps. Sums within an operator are float32, as
-in tensor cores; a GPU's order of summation and its fused kernels are not imitated.
+rounded by Casts that stand in the graph itself, in a way that ONNX Runtime keeps. Sums within an
+operator are float32, as in tensor cores; a GPU's order of summation and its fused kernels are not
+imitated.
 """
 
 from __future__ import annotations

@@ -6,18 +6,27 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
+import precision as precision_benchmark
 import pytest
 
-from hvq_edge.bundle import open_bundle
+from hvq_edge.bundle import Bundle, open_bundle
 from hvq_edge.calibration import int8
+from hvq_edge.calibration.evidence import effect_of, gather_evidence, judge
 from hvq_edge.calibration.plan import PLAN_NAME, Budget, Plan, read_plan, write_plan
 from hvq_edge.calibration.quantise import candidates_of
+from hvq_edge.calibration.range_methods import METHODS
 from hvq_edge.calibration.trade_off_plot import PLOT_NAME
 from hvq_edge.cli.app import main
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.pictures import read_frame
 from hvq_edge.errors import BundleError, InputError, SettingsError
 from hvq_edge.export.export_run import export_run
 from hvq_edge.export.verify import verify_bundle
+from hvq_edge.run_record import read_run
+from hvq_edge.runtime.onnxruntime_engine import OnnxRuntimeEngine
+from hvq_edge.runtime.open_engine import open_engine
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +41,14 @@ def int8_nodes(path: Path) -> set[str]:
     return {n.name for n in graph.node if len(n.input) > 1 and n.input[1] in weights}
 
 
-@pytest.mark.slow
-def test_four_files_that_decide_alike(run, solar_cells, tmp_path):
-    bundle = export_run(run, tmp_path / "bundle", int8=True, fp16=True)
+@pytest.fixture(scope="module")
+def four(run, tmp_path_factory) -> Bundle:
+    """A bundle with all four files, of trained weights."""
+    return export_run(run, tmp_path_factory.mktemp("four") / "bundle", int8=True, fp16=True)
+
+
+def test_four_files_that_decide_alike(four, run, solar_cells):
+    bundle = four
     manifest = bundle.manifest
     assert set(manifest.models) == {"fp32", "fp16", "int8", "int8-fp16"}
     assert set(manifest.thresholds) == set(manifest.models)
@@ -56,6 +70,70 @@ def test_four_files_that_decide_alike(run, solar_cells, tmp_path):
     worst = {row.precision: min(row.code_agreement) for row in found.comparisons}
     assert worst["fp32"] > worst["int8"]
     assert worst["fp16"] > worst["int8-fp16"] - 0.02
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-fp16"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_batch_of_8_gives_what_8_pictures_give(four, solar_cells, precision, backend):
+    paths = [picture.path for picture in find_dataset(solar_cells).test()][:8]
+    frames = np.stack([read_frame(path, four.manifest.input_side) for path in paths])
+    with open_engine(four, precision=precision, backend=backend) as engine:
+        together = engine.run(frames)
+        alone = [engine.run(frame[None]) for frame in frames]
+    maps = np.concatenate([output["map"] for output in alone])
+    assert np.corrcoef(maps.ravel(), together["map"].ravel())[0, 1] > 0.999
+    scores = np.concatenate([output["score"] for output in alone])
+    assert np.abs(scores - together["score"]).max() < 0.1 * np.ptp(scores)
+    assert (np.concatenate([o["category"] for o in alone]) == together["category"]).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_way_to_choose_ranges_agrees(four, run, solar_cells, method, tmp_path):
+    record = read_run(run)
+    calibration = [Path(record.data) / p.path for p in record.pictures if p.use == "fit"][:32]
+    side = four.manifest.input_side
+    target = tmp_path / "int8.onnx"
+    int8.quantise(four.model_file("fp32"), target, calibration, side, method=method)
+    held = [Path(record.data) / p.path for p in record.pictures if p.use == "held_out"][:12]
+    evidence = gather_evidence(held, [0] * len(held), side)
+
+    def judged(path: Path):
+        with OnnxRuntimeEngine(
+            path,
+            precision="int8",
+            input_side=side,
+            categories=four.manifest.categories,
+            category_mode="auto",
+        ) as engine:
+            return judge(engine, evidence, takes_category=False)
+
+    effect = effect_of(judged(four.model_file("fp32")), judged(target), evidence)
+    assert effect.codes > 0.9
+    assert effect.maps > 0.98
+    assert effect.scores > 0.98
+    assert abs(effect.drop) < 3
+
+
+def test_the_benchmark_of_all_four(four, solar_cells, tmp_path, capsys):
+    precision_benchmark.main(
+        [str(four.path), str(solar_cells), "--rounds", "3", "--out", str(tmp_path / "n.json")]
+    )
+    printed = capsys.readouterr().out
+    assert "image AUROC, solar_cell_mono" in printed
+    numbers = json.loads((tmp_path / "n.json").read_text())
+    assert numbers["pictures"] == len(find_dataset(solar_cells).test())
+    rows = numbers["rows"]
+    assert rows["fp32"]["codes"] == rows["fp32"]["time"] == 1
+    assert 0.9 < rows["int8"]["codes"] < 1
+    assert 0.9 < rows["fp16"]["codes"] <= 1
+    assert all(0.3 < row["time"] < 5 for row in rows.values())
+
+
+def test_the_benchmark_needs_all_four(solar_bundle, solar_cells, capsys):
+    with pytest.raises(SystemExit) as ended:
+        precision_benchmark.main([str(solar_bundle), str(solar_cells)])
+    assert ended.value.code == 2
+    assert "no fp16, int8-fp16 file" in capsys.readouterr().err
 
 
 def test_ranges_are_measured_once_for_a_graph(run, tmp_path, monkeypatch):
