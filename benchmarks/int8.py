@@ -173,15 +173,10 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         print(f"{record.settings.preset}, {len(frames)} held-out pictures; {processor_name()}\n")
         print(table_of(rows, {n: np.median(s / seconds["float32"]) for n, s in seconds.items()}))
         print("\nBiases not corrected\n")
-        uncorrected = [
-            compare(
-                name,
-                len(sets[name]),
-                reference,
-                judge(quantised(sets[name], corrected=False), frames),
-            )
-            for name in ("all", "as exported", "float: backbone")
-        ]
+        uncorrected = []
+        for name in ("all", "as exported", "float: backbone"):
+            judged = judge(quantised(sets[name], corrected=False), frames)
+            uncorrected.append(compare(name, len(sets[name]), reference, judged))
         print(table_of(uncorrected))
         print("\nRanges, layers as exported\n")
         by_method = [
