@@ -121,6 +121,15 @@ def solar_bundle(solar_run: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def four_files(solar_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of trained weights with all four precisions."""
+    from hvq_edge.export.export_run import export_run
+
+    out = tmp_path_factory.mktemp("four files") / "bundle"
+    return export_run(solar_run, out, int8=True, fp16=True)
+
+
+@pytest.fixture(scope="session")
 def small_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
     """Exported files of a small net by category mode and precision; ``auto`` has two layers."""
     from small_graphs import save_float, save_int8

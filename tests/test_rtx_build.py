@@ -13,8 +13,6 @@ from typing import NamedTuple
 import onnx
 import pytest
 
-from hvq_edge.bundle import Bundle
-from hvq_edge.export.export_run import export_run
 from hvq_edge.export.graph_view import module_of
 from hvq_edge.export.lint_precision import FLOAT_MODULES
 
@@ -62,11 +60,6 @@ def build(path: Path) -> Built:
     return Built(bytes(engine), layers)
 
 
-@pytest.fixture(scope="module")
-def four(solar_run, tmp_path_factory) -> Bundle:
-    return export_run(solar_run, tmp_path_factory.mktemp("rtx") / "b", int8=True, fp16=True)
-
-
 def quantised(path: Path) -> set[str]:
     graph = onnx.load(path).graph
     pairs = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
@@ -74,8 +67,8 @@ def quantised(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-fp16"])
-def test_every_file_becomes_an_engine_of_its_types(four, precision):
-    path = four.model_file(precision)
+def test_every_file_becomes_an_engine_of_its_types(four_files, precision):
+    path = four_files.model_file(precision)
     built = build(path)
     assert len(built.engine) > 1_000_000
     kernels = [line for line in built.layers if "LayerType: " in line]
