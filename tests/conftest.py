@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hvq_edge.bundle import Bundle
+
 SIDE = 96
 
 Texture = Callable[..., NDArray[np.uint8]]
