@@ -7,8 +7,8 @@ One model for all categories against PatchCore-like memories of 8,000 vectors, o
 (nearest_neighbour.py), both made of the same good pictures and fed the same backbone features, with
 the same score window and the same upsampling. Two kinds of evidence: the test pictures, with the
 metrics of `hvq-edge eval`; and held-out good pictures against the same with pseudo-defects
-(pseudo_defects.py), which needs no test picture. Then the trained model's map in other forms
-(map_forms.py). In brackets: the lowest and highest mean that leaving one category out gives.
+(hvq_edge.data.pseudo_defects), which needs no test picture. Then the trained model's map in other
+forms (map_forms.py). In brackets: the lowest and highest mean that leaving one category out gives.
 
 A training that was stopped goes on with the same command. Writes OUT/accuracy.json.
 """

@@ -24,6 +24,7 @@ from markdown_table import markdown_table
 from numpy.typing import NDArray
 
 from hvq_edge.calibration.choose_pictures import choose_calibration
+from hvq_edge.calibration.int8 import rounded
 from hvq_edge.calibration.picture_features import pooled_features
 from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
 from hvq_edge.calibration.range_methods import METHODS
@@ -147,9 +148,16 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
                 threads=threads,
             )
 
-        def quantised(layers: Sequence[str], method: str = METHOD) -> OpenVinoEngine:
+        def quantised(
+            layers: Sequence[str], method: str = METHOD, *, corrected: bool = True
+        ) -> OpenVinoEngine:
             path = Path(scratch) / "int8.onnx"
-            onnx.save(quantise_graph(graph, ranges[method].ranges, layers), path)
+            made = (
+                rounded(graph, ranges[method], layers)
+                if corrected
+                else quantise_graph(graph, ranges[method].ranges, layers)
+            )
+            onnx.save(made, path)
             return opened(path)
 
         engines = {"float32": opened(source)}
@@ -164,6 +172,12 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         ]
         print(f"{record.settings.preset}, {len(frames)} held-out pictures; {processor_name()}\n")
         print(table_of(rows, {n: np.median(s / seconds["float32"]) for n, s in seconds.items()}))
+        print("\nBiases not corrected\n")
+        uncorrected = []
+        for name in ("all", "as exported", "float: backbone"):
+            judged = judge(quantised(sets[name], corrected=False), frames)
+            uncorrected.append(compare(name, len(sets[name]), reference, judged))
+        print(table_of(uncorrected))
         print("\nRanges, layers as exported\n")
         by_method = [
             compare(method, len(exported), reference, judge(quantised(exported, method), frames))

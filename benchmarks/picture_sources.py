@@ -16,16 +16,16 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pseudo_defects
 import torch
 from numpy.typing import NDArray
-from pseudo_defects import KINDS, Frame, pseudo_defect
 from torch import Tensor
 
 from hvq_edge.atomic import atomic_file, output_error, sha256_of
+from hvq_edge.data import pseudo_defects
 from hvq_edge.data.content import hash_picture
 from hvq_edge.data.dataset import Picture
 from hvq_edge.data.pictures import read_frame
+from hvq_edge.data.pseudo_defects import KINDS, Frame, pseudo_defect
 from hvq_edge.errors import DatasetError
 from hvq_edge.model.backbone_weights import load_backbone_weights
 from hvq_edge.model.hvq_trans import HVQTrans

@@ -2,18 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import onnx
 
-from hvq_edge.calibration.quantise import activations_of, layers_of, quantise_graph
+from hvq_edge.atomic import sha256_of
+from hvq_edge.calibration.bias_correction import correct_biases
+from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
+from hvq_edge.calibration.range_cache import cached_ranges, key_of
 from hvq_edge.calibration.range_methods import Method
 from hvq_edge.calibration.ranges import MeasuredRanges, measure_ranges
 from hvq_edge.progress import ProgressCallback, silent
 
 DEFAULT_METHOD: Method = "mse"
 """That whose scores and maps agreed best with float32 (docs/precision.md)."""
+
+
+def measure(
+    source: Path,
+    frames: Sequence[Path],
+    side: int,
+    categories: Sequence[int] | None = None,
+    on_progress: ProgressCallback = silent,
+    *,
+    method: Method = DEFAULT_METHOD,
+    cache: Path | None = None,
+) -> MeasuredRanges:
+    """Measure the ranges of every tensor that some plan could round.
+
+    Args:
+        source: float32 graph that :func:`hvq_edge.export.onnx_graph.export_graph` wrote.
+        frames: calibration pictures, the most different first.
+        side: side of the graph's input in pixels.
+        categories: category index of each picture, for a graph with a ``category`` input.
+        on_progress: called after each batch of pictures.
+        method: how ranges are chosen.
+        cache: folder in which measurements are kept; ``None``: nowhere.
+
+    Raises:
+        InputError: no pictures, or a value in the graph is not finite on one.
+        PictureError: a calibration picture cannot be read.
+    """
+    graph = onnx.load(source)
+    tensors = activations_of(graph, candidates_of(graph))
+
+    def anew() -> MeasuredRanges:
+        return measure_ranges(
+            source,
+            tensors,
+            frames,
+            side,
+            categories=categories,
+            method=method,
+            on_progress=on_progress,
+        )
+
+    if cache is None:
+        return anew()
+    digests = [sha256_of(path) for path in frames if path.is_file()]
+    return cached_ranges(cache, key_of(source, tensors, digests, categories, method), anew)
+
+
+def rounded(
+    graph: onnx.ModelProto, measured: MeasuredRanges, layers: Collection[str]
+) -> onnx.ModelProto:
+    """Return a graph with ``layers`` in int8 and their biases corrected.
+
+    Raises:
+        InputError: a layer is not in the graph, or a tensor it reads has no range.
+    """
+    made = quantise_graph(graph, measured.ranges, layers)
+    correct_biases(graph, made, measured.means, layers)
+    return made
 
 
 def quantise(
@@ -26,34 +87,14 @@ def quantise(
     *,
     method: Method = DEFAULT_METHOD,
 ) -> MeasuredRanges:
-    """Write the INT8 form of a float32 graph.
+    """Write the INT8 form of a float32 graph, with the layers in int8 that usually bear it.
 
-    Args:
-        source: float32 graph that :func:`hvq_edge.export.onnx_graph.export_graph` wrote.
-        target: the file to write.
-        frames: calibration pictures, the most different first.
-        side: side of the graph's input in pixels.
-        categories: category index of each picture, for a graph with a ``category`` input.
-        on_progress: called after each batch of pictures.
-        method: how ranges are chosen.
+    Takes and raises what :func:`measure` does; ``target`` is the file to write.
 
     Returns:
         The ranges, and how many pictures they took.
-
-    Raises:
-        InputError: no pictures, or a value in the graph is not finite on one.
-        PictureError: a calibration picture cannot be read.
     """
+    measured = measure(source, frames, side, categories, on_progress, method=method)
     graph = onnx.load(source)
-    layers = layers_of(graph)
-    measured = measure_ranges(
-        source,
-        activations_of(graph, layers),
-        frames,
-        side,
-        categories=categories,
-        method=method,
-        on_progress=on_progress,
-    )
-    onnx.save(quantise_graph(graph, measured.ranges, layers), target)
+    onnx.save(rounded(graph, measured, layers_of(graph)), target)
     return measured

@@ -21,6 +21,7 @@ from hvq_edge.errors import InputError
 
 LARGEST = 127
 """Of symmetric int8; -128 is not used."""
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 # That is where a rounding error changes a decision.
 _FLOAT_MODULES = re.compile(r"^(codebooks|transport|prototypes|whitening|classifier|top)(\.|/)")
@@ -33,12 +34,21 @@ _CHANNEL_AXIS = {"Conv": 0, "MatMul": 1}
 
 
 def layers_of(graph: ModelProto) -> tuple[str, ...]:
-    """Name the nodes that are quantised, in the graph's order.
+    """Name the nodes that are quantised where no plan says otherwise, in the graph's order.
 
     Of :func:`candidates_of` all but the backbone's stem, first four blocks and depthwise
     convolutions.
     """
-    return tuple(name for name in candidates_of(graph) if not _FLOAT_LAYERS.match(name))
+    return tuple(name for name in candidates_of(graph) if why_float(name) is None)
+
+
+def why_float(layer: str) -> str | None:
+    """Say why a layer stays in float where no plan says otherwise; ``None``: it does not."""
+    if not _FLOAT_LAYERS.match(layer):
+        return None
+    if ".depthwise" in layer:
+        return "depthwise: its channels differ in range by more than one scale holds"
+    return "early: its rounding error reaches every layer behind it"
 
 
 def candidates_of(graph: ModelProto) -> tuple[str, ...]:
@@ -101,7 +111,8 @@ def quantise_graph(
             source, weight = node.input[0], node.input[1]
             if source not in rounded:
                 module = writers.get(source, node.name)
-                rounded[source] = pairs.activation(source, ranges[source] / LARGEST, module)
+                scale = half_scale(np.float32(ranges[source] / LARGEST))
+                rounded[source] = pairs.activation(source, scale, module)
             if weight not in rounded:
                 tensor = numpy_helper.to_array(constants[weight])
                 axis = _CHANNEL_AXIS[node.op_type]
@@ -112,6 +123,21 @@ def quantise_graph(
     return quantised
 
 
+def half_scale(scale: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
+    """Round scales up to the next float16, as float32, of the same shape.
+
+    So the file with float16 around rounds to the very same steps as that with float32 around; up,
+    so that nothing more is clipped. A scale beyond float16 stays as it is.
+    """
+    exact = np.asarray(scale, np.float32)
+    with np.errstate(over="ignore"):
+        near = exact.astype(np.float16)
+        above = np.nextafter(near, np.float16(np.inf))
+    up = np.where(near.astype(np.float32) < exact, above, near)
+    held: NDArray[np.float32] = np.where(exact > _LARGEST_HALF, exact, up.astype(np.float32))
+    return held
+
+
 class _Pairs:
     """Appends Q/DQ nodes and their constants to a graph."""
 
@@ -120,9 +146,9 @@ class _Pairs:
         self.seen: Counter[str] = Counter()
         self.zeros: dict[tuple[int, ...], str] = {}
 
-    def activation(self, source: str, scale: float, writer: str) -> str:
+    def activation(self, source: str, scale: NDArray[np.float32], writer: str) -> str:
         """Round a tensor, ``[...]`` -> same; returns the rounded one's name."""
-        inputs = [self._scale(source, np.float32(scale)), self._zero(())]
+        inputs = [self._scale(source, scale), self._zero(())]
         self._append("QuantizeLinear", writer, [source, *inputs], f"{source}_quantised")
         return self._append(
             "DequantizeLinear", writer, [f"{source}_quantised", *inputs], f"{source}_rounded"
@@ -133,14 +159,14 @@ class _Pairs:
         others = tuple(i for i in range(weight.ndim) if i != axis)
         largest = np.abs(weight).max(others)
         # A channel of zeros: any scale will do.
-        scale = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+        scale = half_scale(np.where(largest > 0, largest / LARGEST, 1).astype(np.float32))
         steps = np.rint(weight / np.expand_dims(scale, others))
         stored = np.clip(steps, -LARGEST, LARGEST).astype(np.int8)
         self.body.initializer.append(numpy_helper.from_array(stored, f"{name}_quantised"))
         inputs = [f"{name}_quantised", self._scale(name, scale), self._zero(scale.shape)]
         return self._append("DequantizeLinear", reader, inputs, f"{name}_rounded", axis=axis)
 
-    def _scale(self, name: str, scale: NDArray[np.float32] | np.float32) -> str:
+    def _scale(self, name: str, scale: NDArray[np.float32]) -> str:
         self.body.initializer.append(numpy_helper.from_array(np.asarray(scale), f"{name}_scale"))
         return f"{name}_scale"
 

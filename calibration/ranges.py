@@ -35,6 +35,8 @@ class MeasuredRanges(BaseModel):
     """Largest magnitude that int8 shall represent, by tensor."""
     pictures: int
     """That were read."""
+    means: dict[str, tuple[float, ...]] = {}
+    """Mean of each channel, by tensor: axis 1 of ``[b, c, h, w]``, else the last one."""
     moved: float
     """Mean relative move of the ranges over the last step; infinite after a single step."""
 
@@ -73,9 +75,10 @@ def measure_ranges(
     if not frames:
         raise InputError("INT8 ranges need at least one good picture.")
     magnitudes = {name: Magnitudes() for name in tensors}
+    sums: dict[str, NDArray[np.float64]] = {}
     before: dict[str, float] = {}
     moved, done = float("inf"), 0
-    for paths, values in _values(graph, tensors, frames, side, categories):
+    for paths, values in values_on(graph, tensors, frames, side, categories):
         for name, value in zip(tensors, values, strict=True):
             if not np.isfinite(value).all():
                 named = ", ".join(str(path) for path in paths)
@@ -84,6 +87,7 @@ def measure_ranges(
                     next_step="train again; if it stays so, report it as a bug",
                 )
             magnitudes[name].add(value)
+            sums[name] = sums.get(name, 0) + _picture_means(value).sum(0)
         done += len(paths)
         on_progress("INT8 ranges", done, len(frames))
         if done % STEP == 0 or done == len(frames):
@@ -95,17 +99,33 @@ def measure_ranges(
             if done >= LEAST and moved < CONVERGED:
                 on_progress("INT8 ranges", len(frames), len(frames), f"{done} pictures are enough")
                 break
-    return MeasuredRanges(method=method, ranges=before, pictures=done, moved=moved)
+    means = {name: tuple(float(x) for x in total / done) for name, total in sums.items()}
+    return MeasuredRanges(method=method, ranges=before, pictures=done, means=means, moved=moved)
 
 
-def _values(
+def _picture_means(value: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean of each picture's channels, ``[pictures, channels]``."""
+    if value.ndim < 2:
+        return np.zeros((len(value), 1))
+    channel = 1 if value.ndim == 4 else value.ndim - 1
+    others = tuple(axis for axis in range(1, value.ndim) if axis != channel)
+    mean: NDArray[np.float64] = value.mean(others, dtype=np.float64)
+    return mean
+
+
+def values_on(
     graph: Path,
     tensors: Sequence[str],
     frames: Sequence[Path],
     side: int,
     categories: Sequence[int] | None,
 ) -> Iterator[tuple[Sequence[Path], list[NDArray[np.float32]]]]:
-    """Yield batches of pictures and the tensors' values on them."""
+    """Yield batches of pictures and the values that a graph's tensors take on them.
+
+    Raises:
+        InputError: the graph lacks a tensor.
+        PictureError: a picture cannot be read.
+    """
     import onnxruntime
 
     model = onnx.load(graph)

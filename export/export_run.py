@@ -12,7 +12,6 @@ from hvq_edge.bundle import (
     MANIFEST_NAME,
     Bundle,
     BundleManifest,
-    CalibrationRecord,
     CategoryMode,
     Precision,
     record_of,
@@ -20,10 +19,11 @@ from hvq_edge.bundle import (
 )
 from hvq_edge.calibration.choose_pictures import RULE as CALIBRATION_RULE
 from hvq_edge.calibration.choose_pictures import choose_calibration
-from hvq_edge.calibration.int8 import DEFAULT_METHOD, quantise
+from hvq_edge.calibration.int8 import DEFAULT_METHOD
 from hvq_edge.calibration.own_set import RULE as OWN_RULE
 from hvq_edge.calibration.own_set import OwnPicture, own_calibration, suspicious_pictures
 from hvq_edge.calibration.picture_features import pooled_features
+from hvq_edge.calibration.plan import Budget, read_plan
 from hvq_edge.calibration.range_methods import METHODS, Method
 from hvq_edge.calibration.thresholds import learn_thresholds
 from hvq_edge.data.splits import check_unchanged
@@ -32,6 +32,13 @@ from hvq_edge.export.fold_plan import MAX_TABLE_MB
 from hvq_edge.export.graph_numbers import compare_with_plain
 from hvq_edge.export.lint import check
 from hvq_edge.export.onnx_graph import export_graph
+from hvq_edge.export.precision_files import (
+    FILE_NAMES,
+    Asked,
+    Material,
+    Written,
+    write_precision_files,
+)
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.progress import ProgressCallback, silent
@@ -44,9 +51,12 @@ def export_run(
     out: Path,
     *,
     int8: bool = False,
+    fp16: bool = False,
     category: str = "auto",
     calibration: Path | None = None,
     ranges: str = DEFAULT_METHOD,
+    plan: Path | None = None,
+    budget: Budget | None = None,
     max_table_mb: float = MAX_TABLE_MB,
     on_progress: ProgressCallback = silent,
 ) -> Bundle:
@@ -56,22 +66,26 @@ def export_run(
         run: folder of a finished run.
         out: the bundle's folder.
         int8: write ``model.int8.onnx`` beside ``model.fp32.onnx``.
+        fp16: write ``model.fp16.onnx``; with ``int8`` also ``model.int8-fp16.onnx``.
         category: ``auto``, ``input`` or the name of a single category.
         calibration: the user's own good pictures for the INT8 ranges; default: chosen training
             pictures.
         ranges: how INT8 ranges are chosen (:mod:`hvq_edge.calibration.range_methods`).
+        plan: an INT8 plan to keep to (:mod:`hvq_edge.calibration.plan`).
+        budget: search for the INT8 plan with the fewest layers in float under this.
         max_table_mb: what tables of codes may take in a graph of several categories, in 10^6 bytes.
         on_progress: called within every stage.
 
     Raises:
         GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint`).
         RunError, CheckpointError: the run cannot be used.
-        SettingsError: no such way to choose ranges.
-        InputError: an unknown category, or no pictures for INT8.
+        SettingsError: no such way to choose ranges, or both a plan and a budget.
+        InputError: an unknown category, no pictures for INT8, or a plan that does not fit.
         DatasetError, PictureError: recorded pictures are missing or changed.
         OutputError: ``out`` is some other folder, or cannot be written.
     """
-    method = _known_method(ranges)
+    asked = Asked(int8, fp16, _known_method(ranges), plan, budget)
+    _check_plan(asked)
     model, record = load_run(run)
     mode, index = _category_mode(category, record)
     if out.exists() and not (out / MANIFEST_NAME).is_file() and any(out.iterdir()):
@@ -88,34 +102,29 @@ def export_run(
     if int8 and calibration is not None:
         digests = {picture.sha256 for picture in held_out}
         pictures = own_calibration(calibration, categories, digests)
-    elif int8:
+    elif int8 or (fp16 and data is not None):
         pictures = _training_pictures(run, model, record, data, categories, on_progress)
-    calibrated = None
     with atomic_folder(out) as folder:
         on_progress("graph", 0, 2)
-        models: dict[Precision, str] = {"fp32": "model.fp32.onnx"}
-        export_graph(model, folder / models["fp32"], mode, index, max_table_mb=max_table_mb)
+        source = folder / FILE_NAMES["fp32"]
+        export_graph(model, source, mode, index, max_table_mb=max_table_mb)
         on_progress("graph", 1, 2)
-        graph = compare_with_plain(model, folder / models["fp32"], mode, index)
+        graph = compare_with_plain(model, source, mode, index)
         on_progress("graph", 2, 2)
-        if int8:
-            models["int8"] = "model.int8.onnx"
-            given = [categories.index(picture.category) for picture in pictures]
-            measured = quantise(
-                folder / models["fp32"],
-                folder / models["int8"],
-                [picture.path for picture in pictures],
-                record.settings.model.input_side,
-                given if mode == "input" else None,
-                on_progress,
-                method=method,
-            )
-            calibrated = CalibrationRecord(
-                method=f"symmetric int8, weights per output channel, ranges: {method}",
+        written = Written()
+        if int8 or fp16:
+            material = Material(
+                run=run,
+                source=source,
+                side=record.settings.model.input_side,
+                mode=mode,
+                categories=categories,
+                pictures=pictures,
                 rule=CALIBRATION_RULE if calibration is None else OWN_RULE,
-                pictures=tuple(picture.sha256 for picture in pictures[: measured.pictures]),
-                converged=measured.converged,
+                held_out=[(Path(str(data)) / p.path, p.category) for p in held_out],
             )
+            written = write_precision_files(material, asked, on_progress)
+        models: dict[Precision, str] = {"fp32": FILE_NAMES["fp32"], **written.models}
         for name in models.values():
             check(folder / name)
         manifest = BundleManifest(
@@ -129,10 +138,13 @@ def export_run(
             categories=categories,
             category_mode=mode,
             models=models,
-            files={name: record_of(folder / name) for name in models.values()},
+            files={
+                name: record_of(folder / name) for name in (*models.values(), *written.other_files)
+            },
             graph=graph,
             picture_limits=record.picture_limits,
-            calibration=calibrated,
+            calibration=written.calibration,
+            half=written.half,
         )
         if held_out and data is not None:
             manifest = _with_thresholds(Bundle(folder, manifest), held_out, data, on_progress)
@@ -157,6 +169,22 @@ def _category_mode(category: str, record: RunRecord) -> tuple[CategoryMode, int 
 
 def _serves(picture: PictureRecord, mode: CategoryMode, category: str) -> bool:
     return mode != "one" or picture.category == category
+
+
+def _check_plan(asked: Asked) -> None:
+    """Find what is wrong with a plan before minutes of work."""
+    if asked.plan is not None and asked.budget is not None:
+        raise SettingsError(
+            "an INT8 plan to keep to and a budget to search under were both given.",
+            next_step="leave out --plan, or --max-drop and --min-code-agreement",
+        )
+    if (asked.plan is not None or asked.budget is not None) and not asked.int8:
+        raise SettingsError(
+            "a plan or a budget is about INT8, which was not asked for.",
+            next_step="add --int8",
+        )
+    if asked.plan is not None:
+        read_plan(asked.plan)
 
 
 def _known_method(name: str) -> Method:
@@ -202,7 +230,9 @@ def _with_thresholds(
     names = [picture.category for picture in held_out]
     thresholds = {}
     for precision in bundle.manifest.models:
-        with open_engine(bundle, precision=precision) as engine:
+        # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
+        backend = "onnxruntime" if "fp16" in precision else "auto"
+        with open_engine(bundle, precision=precision, backend=backend) as engine:
             thresholds[precision] = learn_thresholds(engine, data, paths, names, on_progress)
     digests = tuple(picture.sha256 for picture in held_out)
     update = {"thresholds": thresholds, "threshold_pictures": digests}

@@ -18,6 +18,13 @@ from hvq_edge.errors import BundleError
 MANIFEST_NAME = "bundle.json"
 Precision = Literal["fp32", "fp16", "int8", "int8-fp16"]
 CategoryMode = Literal["auto", "input", "one"]
+_FLAGS: dict[Precision, str] = {
+    "fp32": "",
+    "fp16": "--fp16",
+    "int8": "--int8",
+    "int8-fp16": "--int8 --fp16",
+}
+"""Of ``hvq-edge export``."""
 
 
 class _Strict(BaseModel):
@@ -81,6 +88,25 @@ class CalibrationRecord(_Strict):
     """SHA-256 of each calibration picture."""
     converged: bool | None = None
     """Whether more pictures would hardly have moved the ranges; ``None``: not recorded."""
+    int8_layers: int | None = None
+    """Convolutions and linears in int8; ``None``: not recorded, as the next two."""
+    float_layers: int | None = None
+    """Those that could be and are not: ``int8-plan.toml`` in the bundle names them and says why."""
+    plan_by: Literal["rule", "search", "hand"] | None = None
+    """Who chose them."""
+
+
+class HalfRecord(_Strict):
+    """What is float16 in the files with float16."""
+
+    nodes: int
+    """Nodes of the graph in float16, Q/DQ pairs not counted."""
+    islands: tuple[str, ...]
+    """Nodes kept in float32 because their values come near 65504, float16's largest."""
+    largest: float
+    """Largest magnitude in float16 on the calibration pictures."""
+    tensor: str
+    """That has it."""
 
 
 class GraphNumbers(_Strict):
@@ -129,6 +155,7 @@ class BundleManifest(_Strict):
     """SHA-256 of each picture the thresholds were learnt from."""
     picture_limits: PictureLimits | None = None
     calibration: CalibrationRecord | None = None
+    half: HalfRecord | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -177,9 +204,7 @@ class Bundle:
             raise BundleError(
                 f"the bundle {self.path} has no {precision} model; it has "
                 f"{', '.join(self.manifest.models)}.",
-                next_step="run hvq-edge export --int8"
-                if precision == "int8"
-                else "use one of these; this version exports fp32 and int8",
+                next_step=f"run hvq-edge export {_FLAGS[precision]}".rstrip(),
             ) from None
         return self.file(name)
 

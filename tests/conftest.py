@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hvq_edge.bundle import Bundle
+
 SIDE = 96
 
 Texture = Callable[..., NDArray[np.uint8]]
@@ -118,6 +120,15 @@ def solar_bundle(solar_run: Path) -> Path:
     from hvq_edge.export.export_run import export_run
 
     return export_run(solar_run, solar_run / "bundle", int8=True).path
+
+
+@pytest.fixture(scope="session")
+def four_files(solar_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of trained weights with all four precisions."""
+    from hvq_edge.export.export_run import export_run
+
+    out = tmp_path_factory.mktemp("four files") / "bundle"
+    return export_run(solar_run, out, int8=True, fp16=True)
 
 
 @pytest.fixture(scope="session")

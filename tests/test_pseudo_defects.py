@@ -7,9 +7,9 @@ import pytest
 from conftest import make_texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pseudo_defects import KINDS, VISIBLE, margin, pseudo_defect
 from scipy.ndimage import distance_transform_edt
 
+from hvq_edge.data.pseudo_defects import KINDS, VISIBLE, margin, pseudo_defect
 from hvq_edge.errors import InputError
 
 kinds = pytest.mark.parametrize("kind", KINDS)

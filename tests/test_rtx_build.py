@@ -14,6 +14,8 @@ import pytest
 from hvq_edge.export.build_memory import free_host_memory, plan_memory
 from hvq_edge.export.compiled_layers import check_layers, parse_layers
 from hvq_edge.export.engine import build_engine
+from hvq_edge.export.graph_view import module_of
+from hvq_edge.export.lint_precision import FLOAT_MODULES
 from hvq_edge.export.tensorrt_versions import version_of
 from hvq_edge.export.typed_nodes import factor_types, type_changes
 from hvq_edge.runtime.engine_file import BuildOptions
@@ -66,6 +68,28 @@ def test_every_product_is_computed_in_the_type_of_the_graph(small_graphs, built)
         assert bool(int8) == (key[1] == "int8"), key
 
 
+@pytest.mark.parametrize(
+    ("precision", "types"),
+    [
+        ("fp32", {"Float"}),
+        ("fp16", {"Float", "Half"}),
+        ("int8", {"Float", "Int8"}),
+        ("int8-fp16", {"Float", "Half", "Int8"}),
+    ],
+)
+def test_all_four_files_of_a_trained_model(four_files, precision, types):
+    graph = four_files.model_file(precision)
+    model = onnx.load(graph)
+    factors = factor_types(model)
+    assert set(factors.values()) == types
+    for node in model.graph.node:
+        if node.name in factors and module_of(node).partition(".")[0] in FLOAT_MODULES:
+            assert factors[node.name] == "Float", node.name
+    layers = parse_layers(build(graph, precision, log_layers=True).layers)
+    assert check_layers(layers, factors, type_changes(model)) == []
+    assert {kind for one in layers if one.is_product for kind in one.factors} == types
+
+
 def test_distances_are_float(built):
     for (_, precision), engine in built.items():
         distances = [
@@ -85,6 +109,8 @@ from pathlib import Path
 from hvq_edge.export.build_memory import free_host_memory, peak_host_memory
 from hvq_edge.runtime.tensorrt_library import load_backend
 from hvq_edge.export.engine import build_engine
+from hvq_edge.export.graph_view import module_of
+from hvq_edge.export.lint_precision import FLOAT_MODULES
 from hvq_edge.export.tensorrt_versions import version_of
 from hvq_edge.runtime.engine_file import BuildOptions
 before = peak_host_memory()

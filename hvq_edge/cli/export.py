@@ -21,6 +21,12 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Write model.int8.onnx beside model.fp32.onnx.")
     ] = False,
+    fp16: Annotated[
+        bool,
+        typer.Option(
+            "--fp16", help="Write model.fp16.onnx for GPUs; with --int8 model.int8-fp16.onnx too."
+        ),
+    ] = False,
     category: Annotated[
         str,
         typer.Option(
@@ -39,6 +45,30 @@ def export(
         str,
         typer.Option("--ranges", help="INT8 ranges: minmax, percentile, entropy or mse."),
     ] = "mse",
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan", help="Keep the layers in float that this int8-plan.toml of a bundle names."
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            help="Search for the fewest layers in float that cost at most so many points of image "
+            "AUROC. Default in a search: 0.1.",
+        ),
+    ] = None,
+    min_code_agreement: Annotated[
+        float | None,
+        typer.Option(
+            "--min-code-agreement",
+            min=0,
+            max=1,
+            help="Search as well: at least this share of equal codes. Default in a search: 0.99.",
+        ),
+    ] = None,
     max_table_mb: Annotated[
         float | None,
         typer.Option(
@@ -56,19 +86,25 @@ def export(
     """Write ONNX graphs, thresholds and hashes as a bundle that runs without PyTorch."""
     from rich.table import Table
 
+    from hvq_edge.calibration.plan import PLAN_NAME, Budget
     from hvq_edge.export.export_run import export_run
     from hvq_edge.export.fold_plan import MAX_TABLE_MB
     from hvq_edge.run_record import BUNDLE_FOLDER
 
     target = out or run / BUNDLE_FOLDER
+    limits = {"max_drop": max_drop, "min_code_agreement": min_code_agreement}
+    limits = {name: value for name, value in limits.items() if value is not None}
     with progress_bars() as bars:
         bundle = export_run(
             run,
             target,
             int8=int8,
+            fp16=fp16,
             category=category,
             calibration=calibration,
             ranges=ranges,
+            plan=plan,
+            budget=Budget(**limits) if limits else None,
             max_table_mb=MAX_TABLE_MB if max_table_mb is None else max_table_mb,
             on_progress=bars,
         )
@@ -95,6 +131,19 @@ def export(
         results.print(
             f"INT8: {calibrated.method}, from {len(calibrated.pictures)} pictures"
             + ("" if calibrated.converged else "; more would still move them"),
+            soft_wrap=True,
+        )
+        results.print(
+            f"{calibrated.int8_layers} layers are int8; {calibrated.float_layers} more could be "
+            f"and stay in float: {target / PLAN_NAME} names them and says why",
+            markup=False,
+            soft_wrap=True,
+        )
+    if manifest.half is not None:
+        half = manifest.half
+        results.print(
+            f"float16: {half.nodes} nodes; the largest value, {half.largest:.4g}, stays below the "
+            f"limit of 65504; {len(half.islands)} nodes stay in float32 for theirs",
             soft_wrap=True,
         )
     for note in manifest.notes:

@@ -1,0 +1,221 @@
+"""All four files of a trained model: they agree, a plan is kept to, ranges are measured once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import precision as precision_benchmark
+import pytest
+
+from hvq_edge.bundle import open_bundle
+from hvq_edge.calibration import find_plan, int8
+from hvq_edge.calibration.evidence import effect_of, gather_evidence, judge
+from hvq_edge.calibration.plan import PLAN_NAME, Budget, Plan, read_plan, write_plan
+from hvq_edge.calibration.quantise import candidates_of
+from hvq_edge.calibration.range_methods import METHODS
+from hvq_edge.calibration.trade_off_plot import PLOT_NAME
+from hvq_edge.cli.app import main
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.pictures import read_frame
+from hvq_edge.errors import BundleError, InputError, SettingsError
+from hvq_edge.export import precision_files
+from hvq_edge.export.export_run import export_run
+from hvq_edge.export.verify import verify_bundle
+from hvq_edge.run_record import read_run
+from hvq_edge.runtime.onnxruntime_engine import OnnxRuntimeEngine
+from hvq_edge.runtime.open_engine import open_engine
+
+
+@pytest.fixture(scope="module")
+def run(solar_run, tmp_path_factory) -> Path:
+    copy = tmp_path_factory.mktemp("precision") / "run"
+    return Path(shutil.copytree(solar_run, copy, ignore=shutil.ignore_patterns("bundle")))
+
+
+def int8_nodes(path: Path) -> set[str]:
+    graph = onnx.load(path).graph
+    weights = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    return {n.name for n in graph.node if len(n.input) > 1 and n.input[1] in weights}
+
+
+def test_four_files_that_decide_alike(four_files, run, solar_cells):
+    bundle = four_files
+    manifest = bundle.manifest
+    assert set(manifest.models) == {"fp32", "fp16", "int8", "int8-fp16"}
+    assert set(manifest.thresholds) == set(manifest.models)
+    sizes = {name: manifest.files[file].bytes for name, file in manifest.models.items()}
+    assert sizes["int8-fp16"] < sizes["int8"] < sizes["fp32"]
+    assert sizes["fp16"] < sizes["fp32"]
+    assert manifest.half is not None
+    assert manifest.half.nodes > 50
+    assert 0 < manifest.half.largest < 65504
+    plan = read_plan(bundle.file(PLAN_NAME))
+    assert plan.made_by == "rule"
+    candidates = candidates_of(onnx.load(bundle.model_file("fp32")))
+    assert int8_nodes(bundle.model_file("int8")) == set(plan.int8_layers(candidates))
+    assert int8_nodes(bundle.model_file("int8")) == int8_nodes(bundle.model_file("int8-fp16"))
+    found = verify_bundle(bundle.path, run, solar_cells, most_pictures=24)
+    for row in found.comparisons:
+        assert row.passed, (row.precision, row.runner, row.faults)
+        assert row.map_correlation > (0.9999 if row.precision == "fp32" else 0.98)
+    worst = {row.precision: min(row.code_agreement) for row in found.comparisons}
+    assert worst["fp32"] > worst["int8"]
+    assert worst["fp16"] > worst["int8-fp16"] - 0.02
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-fp16"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_batch_of_8_gives_what_8_pictures_give(four_files, solar_cells, precision, backend):
+    paths = [picture.path for picture in find_dataset(solar_cells).test()][:8]
+    frames = np.stack([read_frame(path, four_files.manifest.input_side) for path in paths])
+    with open_engine(four_files, precision=precision, backend=backend) as engine:
+        together = engine.run(frames)
+        alone = [engine.run(frame[None]) for frame in frames]
+    maps = np.concatenate([output["map"] for output in alone])
+    assert np.corrcoef(maps.ravel(), together["map"].ravel())[0, 1] > 0.999
+    scores = np.concatenate([output["score"] for output in alone])
+    assert np.abs(scores - together["score"]).max() < 0.1 * np.ptp(scores)
+    assert (np.concatenate([o["category"] for o in alone]) == together["category"]).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_way_to_choose_ranges_agrees(four_files, run, solar_cells, method, tmp_path):
+    record = read_run(run)
+    calibration = [Path(record.data) / p.path for p in record.pictures if p.use == "fit"][:32]
+    side = four_files.manifest.input_side
+    target = tmp_path / "int8.onnx"
+    int8.quantise(four_files.model_file("fp32"), target, calibration, side, method=method)
+    held = [Path(record.data) / p.path for p in record.pictures if p.use == "held_out"][:12]
+    evidence = gather_evidence(held, [0] * len(held), side)
+
+    def judged(path: Path):
+        with OnnxRuntimeEngine(
+            path,
+            precision="int8",
+            input_side=side,
+            categories=four_files.manifest.categories,
+            category_mode="auto",
+        ) as engine:
+            return judge(engine, evidence, takes_category=False)
+
+    effect = effect_of(judged(four_files.model_file("fp32")), judged(target), evidence)
+    assert effect.codes > 0.9
+    assert effect.maps > 0.98
+    assert effect.scores > 0.98
+    assert abs(effect.drop) < 3
+
+
+def test_the_benchmark_of_all_four(four_files, solar_cells, tmp_path, capsys):
+    precision_benchmark.main(
+        [str(four_files.path), str(solar_cells), "--rounds", "3", "--out", str(tmp_path / "n.json")]
+    )
+    printed = capsys.readouterr().out
+    assert "image AUROC, solar_cell_mono" in printed
+    numbers = json.loads((tmp_path / "n.json").read_text())
+    assert numbers["pictures"] == len(find_dataset(solar_cells).test())
+    rows = numbers["rows"]
+    assert rows["fp32"]["codes"] == rows["fp32"]["time"] == 1
+    assert 0.9 < rows["int8"]["codes"] < 1
+    assert 0.9 < rows["fp16"]["codes"] <= 1
+    assert all(0.3 < row["time"] < 5 for row in rows.values())
+
+
+def test_the_benchmark_needs_all_four(solar_bundle, solar_cells, capsys):
+    with pytest.raises(SystemExit) as ended:
+        precision_benchmark.main([str(solar_bundle), str(solar_cells)])
+    assert ended.value.code == 2
+    assert "no fp16, int8-fp16 file" in capsys.readouterr().err
+
+
+def test_ranges_are_measured_once_for_a_graph(run, tmp_path, monkeypatch):
+    measured = []
+    real = int8.measure_ranges
+
+    def counted(*arguments, **options):
+        measured.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(int8, "measure_ranges", counted)
+    shutil.rmtree(run / "int8-ranges", ignore_errors=True)
+    first = export_run(run, tmp_path / "a", int8=True)
+    assert len(measured) == 1
+    second = export_run(run, tmp_path / "b", int8=True)
+    assert len(measured) == 1
+    assert second.manifest.files["model.int8.onnx"] == first.manifest.files["model.int8.onnx"]
+    export_run(run, tmp_path / "c", int8=True, ranges="minmax")
+    export_run(run, tmp_path / "d", int8=True, category="solar_cell_mono")
+    assert len(measured) == 3, "another method and another graph have ranges of their own"
+
+
+def test_a_search_writes_a_plan_that_can_be_used_again(run, tmp_path, monkeypatch):
+    def some(graph: onnx.ModelProto) -> tuple[str, ...]:
+        """A dozen layers instead of 53: each is measured."""
+        near = ("backbone.stem", "backbone.blocks.0", "backbone.blocks.5", "decoder.0")
+        return tuple(name for name in candidates_of(graph) if name.startswith(near))
+
+    for module in (find_plan, int8, precision_files):
+        monkeypatch.setattr(module, "candidates_of", some)
+    budget = Budget(max_drop=5.0, min_code_agreement=0.98)
+    found = export_run(run, tmp_path / "found", int8=True, budget=budget)
+    plan = read_plan(found.file(PLAN_NAME))
+    assert plan.made_by == "search"
+    assert plan.effect is not None
+    assert budget.holds(plan.effect)
+    assert found.file(PLOT_NAME).read_text().startswith("<svg")
+    record = found.manifest.calibration
+    assert record is not None
+    assert (record.plan_by, record.float_layers) == ("search", len(plan.float_layers))
+    assert 0 < len(plan.float_layers) < len(some(onnx.load(found.model_file("fp32"))))
+    again = export_run(run, tmp_path / "again", int8=True, plan=found.path / PLAN_NAME)
+    assert again.manifest.files["model.int8.onnx"] == found.manifest.files["model.int8.onnx"]
+    assert read_plan(again.file(PLAN_NAME)) == plan
+
+
+def test_a_plan_by_hand(run, tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    candidates = candidates_of(onnx.load(export_run(run, tmp_path / "x").model_file("fp32")))
+    keep = {name: "mine" for name in candidates if not name.startswith("decoder")}
+    write_plan(path, Plan(made_by="hand", float_layers=keep))
+    command = ["export", str(run), "--int8", "--plan", str(path), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--json"])
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["calibration"]["plan_by"] == "hand"
+    expected = {name for name in candidates if name.startswith("decoder")}
+    assert int8_nodes(tmp_path / "out" / "model.int8.onnx") == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"plan": "missing.toml", "int8": True}, InputError, "cannot be read"),
+        ({"budget": Budget()}, SettingsError, "not asked for"),
+        ({"plan": "p", "budget": Budget(), "int8": True}, SettingsError, "both given"),
+    ],
+)
+def test_what_does_not_fit_is_said_first(run, tmp_path, options, error, message):
+    if "plan" in options:
+        options = {**options, "plan": Path(options["plan"])}
+    with pytest.raises(error, match=message):
+        export_run(run, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_of_another_model_leaves_nothing(run, tmp_path):
+    write_plan(tmp_path / "p.toml", Plan(made_by="hand", float_layers={"x/Conv": "?"}))
+    with pytest.raises(InputError, match="does not have: x/Conv"):
+        export_run(run, tmp_path / "out", int8=True, plan=tmp_path / "p.toml")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags"), [("fp16", "--fp16"), ("int8-fp16", "--int8 --fp16")]
+)
+def test_a_missing_file_names_its_flag(solar_bundle, precision, flags):
+    with pytest.raises(BundleError) as caught:
+        open_bundle(solar_bundle).model_file(precision)
+    assert caught.value.next_step == f"run hvq-edge export {flags}"
