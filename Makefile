@@ -38,14 +38,15 @@ typecheck: $(INSTALLED)
 	@rm -rf build
 	@cd $(TYPECHECK) && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p hvq_edge
 
+# A file's tests stay together, so that a module's fixtures are made once.
 unit: $(INSTALLED)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit(f"hvq-edge needs Python 3.10 or newer, $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.12")'
 	@echo "Installing hvq-edge and PyTorch into $(VENV); the first time takes some minutes."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,demo,rtx,test]'
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,demo,rtx,factory,test]'
 	@touch $@
 
 clean:

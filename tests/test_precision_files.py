@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 import precision as precision_benchmark
 import pytest
+from onnx import numpy_helper
 
 from hvq_edge.bundle import open_bundle
 from hvq_edge.calibration import find_plan, int8
 from hvq_edge.calibration.evidence import effect_of, gather_evidence, judge
+from hvq_edge.calibration.own_set import OwnPicture
 from hvq_edge.calibration.plan import PLAN_NAME, Budget, Plan, read_plan, write_plan
 from hvq_edge.calibration.quantise import candidates_of
 from hvq_edge.calibration.range_methods import METHODS
@@ -24,6 +26,7 @@ from hvq_edge.data.pictures import read_frame
 from hvq_edge.errors import BundleError, InputError, SettingsError
 from hvq_edge.export import precision_files
 from hvq_edge.export.export_run import export_run
+from hvq_edge.export.precision_files import Asked, Material, write_precision_files
 from hvq_edge.export.verify import verify_bundle
 from hvq_edge.run_record import read_run
 from hvq_edge.runtime.onnxruntime_engine import OnnxRuntimeEngine
@@ -131,7 +134,7 @@ def test_the_benchmark_needs_all_four(solar_bundle, solar_cells, capsys):
     assert "no fp16, int8-fp16 file" in capsys.readouterr().err
 
 
-def test_ranges_are_measured_once_for_a_graph(run, tmp_path, monkeypatch):
+def test_ranges_are_measured_once_for_a_graph(four_files, run, tmp_path, monkeypatch):
     measured = []
     real = int8.measure_ranges
 
@@ -140,18 +143,24 @@ def test_ranges_are_measured_once_for_a_graph(run, tmp_path, monkeypatch):
         return real(*arguments, **options)
 
     monkeypatch.setattr(int8, "measure_ranges", counted)
-    shutil.rmtree(run / "int8-ranges", ignore_errors=True)
-    first = export_run(run, tmp_path / "a", int8=True)
+    record = read_run(run)
+    frames = [Path(record.data) / p.path for p in record.pictures if p.use == "fit"][:8]
+    source, side = four_files.model_file("fp32"), four_files.manifest.input_side
+    kept = {"cache": tmp_path / "ranges"}
+    first = int8.measure(source, frames, side, **kept)
+    assert int8.measure(source, frames, side, **kept) == first
     assert len(measured) == 1
-    second = export_run(run, tmp_path / "b", int8=True)
-    assert len(measured) == 1
-    assert second.manifest.files["model.int8.onnx"] == first.manifest.files["model.int8.onnx"]
-    export_run(run, tmp_path / "c", int8=True, ranges="minmax")
-    export_run(run, tmp_path / "d", int8=True, category="solar_cell_mono")
-    assert len(measured) == 3, "another method and another graph have ranges of their own"
+    int8.measure(source, frames, side, method="minmax", **kept)
+    int8.measure(source, frames[1:], side, **kept)
+    graph = onnx.load(source)
+    weight = next(one for one in graph.graph.initializer if len(one.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) / 2, weight.name))
+    onnx.save(graph, tmp_path / "other.onnx")
+    assert int8.measure(tmp_path / "other.onnx", frames, side, **kept) != first
+    assert len(measured) == 4, "a method, a set of pictures and a graph have ranges of their own"
 
 
-def test_a_search_writes_a_plan_that_can_be_used_again(run, tmp_path, monkeypatch):
+def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
     def some(graph: onnx.ModelProto) -> tuple[str, ...]:
         """A dozen layers instead of 53: each is measured."""
         near = ("backbone.stem", "backbone.blocks.0", "backbone.blocks.5", "decoder.0")
@@ -170,14 +179,13 @@ def test_a_search_writes_a_plan_that_can_be_used_again(run, tmp_path, monkeypatc
     assert record is not None
     assert (record.plan_by, record.float_layers) == ("search", len(plan.float_layers))
     assert 0 < len(plan.float_layers) < len(some(onnx.load(found.model_file("fp32"))))
-    again = export_run(run, tmp_path / "again", int8=True, plan=found.path / PLAN_NAME)
-    assert again.manifest.files["model.int8.onnx"] == found.manifest.files["model.int8.onnx"]
-    assert read_plan(again.file(PLAN_NAME)) == plan
+    chosen = set(plan.int8_layers(some(onnx.load(found.model_file("fp32")))))
+    assert int8_nodes(found.model_file("int8")) == chosen
 
 
-def test_a_plan_by_hand(run, tmp_path, capsys):
+def test_a_plan_by_hand(four_files, run, tmp_path, capsys):
     path = tmp_path / "mine.toml"
-    candidates = candidates_of(onnx.load(export_run(run, tmp_path / "x").model_file("fp32")))
+    candidates = candidates_of(onnx.load(four_files.model_file("fp32")))
     keep = {name: "mine" for name in candidates if not name.startswith("decoder")}
     write_plan(path, Plan(made_by="hand", float_layers=keep))
     command = ["export", str(run), "--int8", "--plan", str(path), "--out", str(tmp_path / "out")]
@@ -205,11 +213,25 @@ def test_what_does_not_fit_is_said_first(run, tmp_path, options, error, message)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_plan_of_another_model_leaves_nothing(run, tmp_path):
+def test_a_plan_of_another_model_is_not_used(four_files, run, tmp_path):
+    source = Path(shutil.copy(four_files.model_file("fp32"), tmp_path))
+    record = read_run(run)
+    fit = [picture for picture in record.pictures if picture.use == "fit"][:8]
+    material = Material(
+        run=tmp_path / "run",
+        source=source,
+        side=four_files.manifest.input_side,
+        mode="auto",
+        categories=record.categories,
+        pictures=[OwnPicture(Path(record.data) / p.path, p.category, p.sha256) for p in fit],
+        rule="",
+        held_out=[],
+    )
     write_plan(tmp_path / "p.toml", Plan(made_by="hand", float_layers={"x/Conv": "?"}))
     with pytest.raises(InputError, match="does not have: x/Conv"):
-        export_run(run, tmp_path / "out", int8=True, plan=tmp_path / "p.toml")
-    assert not (tmp_path / "out").exists()
+        write_precision_files(material, Asked(int8=True, plan=tmp_path / "p.toml"))
+    assert not (tmp_path / PLAN_NAME).exists()
+    assert not (tmp_path / "model.int8.onnx").exists()
 
 
 @pytest.mark.parametrize(
