@@ -79,6 +79,12 @@ class PictureLimits(_Strict):
     """Variance of the Laplacian of the grey level."""
 
 
+class CategoryLimits(_Strict):
+    """What a usable frame of one category looks like."""
+
+    picture: PictureLimits
+
+
 class CalibrationRecord(_Strict):
     """Which pictures set the INT8 ranges, and how."""
 
@@ -154,6 +160,9 @@ class BundleManifest(_Strict):
     threshold_pictures: tuple[str, ...] = ()
     """SHA-256 of each picture the thresholds were learnt from."""
     picture_limits: PictureLimits | None = None
+    """Of all categories together: for the check before it is known what a frame shows."""
+    category_limits: dict[str, CategoryLimits] = {}
+    """For the check after; empty in a bundle of an earlier version."""
     calibration: CalibrationRecord | None = None
     half: HalfRecord | None = None
     notes: tuple[str, ...] = ()
