@@ -21,13 +21,14 @@ from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.camera_lane import CameraLane, CheckedFrame
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.decision_rule import DecisionRule, DecisionSettings
+from hvq_edge.stream.decision_rule import DecisionRule
+from hvq_edge.stream.decision_settings import DecisionSettings
 from hvq_edge.stream.decisions import Decision, Judgement, decide
 from hvq_edge.stream.frame_checks import CategoryChecks, FrameChecks
 from hvq_edge.stream.frame_queue import Policy, known_policy
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.sinks.sink import Sink
-from hvq_edge.stream.sources.source import Source
+from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.statistics import Counts, SinkStatistics, Statistics
 
 STOP_SECONDS = 1.5
@@ -83,7 +84,7 @@ class Inspector(Closing):
         limits = bundle.manifest.picture_limits
         self._lanes: list[CameraLane] = []
         several = list(sources) if isinstance(sources, Sequence) else [sources]
-        for source, name in zip(several, _unique([s.name for s in several]), strict=True):
+        for source, name in zip(several, unique_names([s.name for s in several]), strict=True):
             checks = FrameChecks(limits, live=source.live)
             lane_policy = known_policy(policy or ("latest" if source.live else "all"))
             _check_rule(rule, lane_policy)
@@ -252,18 +253,6 @@ def thresholds_of(bundle: Bundle, precision: str) -> dict[str, float]:
         if named == precision:
             return {category: threshold.value for category, threshold in thresholds.items()}
     return {}
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Number the names that several cameras share: two streams of one host look the same."""
-    unique: list[str] = []
-    for name in names:
-        number, candidate = 1, name
-        while candidate in unique:
-            number += 1
-            candidate = f"{name} #{number}"
-        unique.append(candidate)
-    return unique
 
 
 def _check_rule(rule: DecisionSettings, policy: Policy) -> None:
