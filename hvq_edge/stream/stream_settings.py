@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.decision_settings import DecisionSettings
 from hvq_edge.stream.frame_queue import Policy
+from hvq_edge.stream.sources.open_source import shown_address
 from hvq_edge.stream.sources.prepared import Points, Rectangle, Rotation
 
 if sys.version_info >= (3, 11):
@@ -136,8 +137,11 @@ class StreamSettings(_Strict):
         return self
 
     def to_toml(self) -> str:
-        """Return the settings as a file that gives the same settings; credentials included."""
-        return to_toml(json.loads(self.model_dump_json(exclude_none=True)))
+        """Return the settings as a file, without the credentials of cameras."""
+        table = json.loads(self.model_dump_json(exclude_none=True))
+        for camera in table["cameras"]:
+            camera["camera"] = shown_address(camera["camera"])
+        return to_toml(table)
 
 
 def load_stream_settings(

@@ -11,7 +11,7 @@ from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.stream.sources.camera import open_camera
 from hvq_edge.stream.sources.csi_camera import open_csi_camera
 from hvq_edge.stream.sources.folder import open_folder
-from hvq_edge.stream.sources.gstreamer import open_gstreamer
+from hvq_edge.stream.sources.gstreamer import open_gstreamer, shown_pipeline
 from hvq_edge.stream.sources.opencv_capture import NO_WISH, Wish
 from hvq_edge.stream.sources.rtsp_camera import open_rtsp_camera, shown_url
 from hvq_edge.stream.sources.sequence import is_sequence, open_sequence
@@ -118,6 +118,17 @@ def open_source(camera: int | str | Path, wish: Wish = NO_WISH) -> Source:
     if is_sequence(path.name):
         return open_sequence(path)
     raise InputError(f"{path} does not exist.", next_step=f"give {ACCEPTED} with --camera")
+
+
+def shown_address(camera: int | str) -> int | str:
+    """Return what may be shown of an address: of a URL or a pipeline, nothing with credentials."""
+    try:
+        address = parse_address(camera)
+    except InputError:
+        return "..."
+    if address.kind == "rtsp":
+        return shown_url(address.text)
+    return shown_pipeline(address.text) if address.kind == "gst" else camera
 
 
 def _not_accepted(what: str) -> InputError:
