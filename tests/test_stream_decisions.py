@@ -115,8 +115,13 @@ def test_json_is_one_line_with_the_keys_of_the_design():
         "verdict": "reject",
         "reason": "score 3.25 above threshold 1",
         "latency_ms": 1.5,
+        "camera": "",
+        "grade": None,
+        "part": None,
+        "regions": [],
     }
     assert list(json.loads(line)) == [
+        "camera",
         "frame",
         "time",
         "category",
@@ -124,6 +129,9 @@ def test_json_is_one_line_with_the_keys_of_the_design():
         "verdict",
         "reason",
         "latency_ms",
+        "grade",
+        "part",
+        "regions",
     ]
     assert json.loads(decided(frame=LOST).to_json())["score"] is None
 

@@ -19,12 +19,12 @@ from hvq_edge.bundle import Bundle
 from hvq_edge.closing import Closing
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.stream.camera_lane import CameraLane, CheckedFrame
+from hvq_edge.stream.camera_lane import CameraLane
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.decision_rule import DecisionRule
 from hvq_edge.stream.decision_settings import DecisionSettings
 from hvq_edge.stream.decisions import Decision, Judgement, decide
-from hvq_edge.stream.frame_checks import CategoryChecks, FrameChecks
+from hvq_edge.stream.frame_checks import CategoryChecks, CheckedFrame, FrameChecks
 from hvq_edge.stream.frame_queue import Policy, known_policy
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.sinks.sink import Sink

@@ -129,4 +129,4 @@ def outside(polygon: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
     inside = np.zeros((height, width), np.uint8)
     corners = np.array(polygon, np.int32) - np.array([left, top], np.int32)
     cv2.fillPoly(inside, [corners], 1)
-    return inside == 0
+    return np.asarray(inside == 0, dtype=np.bool_)
