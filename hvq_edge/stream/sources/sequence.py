@@ -9,6 +9,9 @@ from hvq_edge.data.pictures import PICTURE_SUFFIXES
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.folder import PictureFiles, natural_key
 
+LONGEST = 10**6
+"""Numbers in a series; each that is missing is a frame on record."""
+
 _NUMBER = re.compile(r"%(0?)([0-9]*)d")
 
 
@@ -53,14 +56,19 @@ def open_sequence(pattern: Path) -> PictureFiles:
 
 def _numbered(folder: Path, name: str, number: re.Match[str]) -> list[str]:
     before, after = name[: number.start()], name[number.end() :]
-    width = int(number[2] or 0)
+    width, padding = int(number[2] or 0), "0" if number[1] else " "
+
+    def name_of(value: int) -> str:
+        return before + str(value).rjust(width, padding) + after
+
     there = []
     for path in folder.iterdir():
-        digits = path.name[len(before) : len(path.name) - len(after)]
-        if re.fullmatch("[0-9]{1,9}", digits) and path.name == f"{before}{digits}{after}":
+        digits = path.name[len(before) : len(path.name) - len(after)].strip()
+        if re.fullmatch("[0-9]{1,9}", digits) and path.name == name_of(int(digits)):
             there.append(int(digits))
-    if not there:
-        return []
-    every = range(min(there), max(there) + 1)
-    padding = "0" if number[1] else " "
-    return [before + f"{value}".rjust(width, padding) + after for value in every]
+    if there and max(there) - min(there) > LONGEST:
+        raise InputError(
+            f"{folder / name} goes from {min(there)} to {max(there)}: too far for one series.",
+            next_step="move the files apart that do not belong to it, or use * in place of %d",
+        )
+    return [name_of(value) for value in range(min(there), max(there) + 1)] if there else []
