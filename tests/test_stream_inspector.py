@@ -314,7 +314,7 @@ def test_several_cameras_are_judged_in_batches_and_kept_apart(bundle):
         own = [decision for decision in decisions if decision.camera == name]
         assert [decision.frame for decision in own] == list(range(len(pictures)))
         assert [decision.verdict for decision in own] == [words[level] for level in pictures]
-    assert engine.batches[0] == 3, "the graph for batches is made before the first frame"
+    assert engine.batches[0] == 3, "made before the first frame"
     assert max(engine.batches) <= 3
     assert any(size > 1 for size in engine.batches[1:])
     statistics = inspector.statistics()

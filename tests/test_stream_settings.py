@@ -144,7 +144,7 @@ app.command()(stream)
 def test_print_config():
     arguments = ["--camera", "0", "--camera", "rtsp://u:s3cret@h/x", "--roi", "1,2,30,40"]
     result = CliRunner().invoke(
-        app, [*arguments, "--k-of-n", "1/2", "--policy", "all"] + ["--print-config"]
+        app, [*arguments, "--k-of-n", "1/2", "--policy", "all", "--print-config"]
     )
     assert result.exit_code == 0, result.output
     assert "s3cret" not in result.output
