@@ -1,4 +1,4 @@
-"""Can this frame be judged? Lost, frozen, black, saturated or blurred frames cannot."""
+"""Can this frame be judged? Lost, frozen, black, saturated, blurred or moved frames cannot."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hvq_edge.bundle import CategoryLimits, PictureLimits
+from hvq_edge.data.placement import moved, small_grey
 from hvq_edge.data.quality import FrameQuality, fault, measure
 from hvq_edge.runtime.engine import Frames
 from hvq_edge.stream.sources.source import Frame
@@ -107,6 +108,9 @@ class CategoryChecks:
     def fault(self, checked: CheckedFrame, category: str) -> str | None:
         """Say why a frame that shows this category cannot be judged, or ``None``."""
         limits = self._limits.get(category)
-        if limits is None or checked.quality is None:
+        if limits is None or checked.quality is None or checked.fitted is None:
             return None
-        return fault(checked.quality, limits.picture)
+        found = fault(checked.quality, limits.picture)
+        if found is None and limits.placement is not None:
+            return moved(small_grey(checked.fitted), limits.placement)
+        return found
