@@ -26,8 +26,6 @@ from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.sources.open_source import open_source
 from hvq_edge.stream.sources.source import Frame, arrived
 
-MOST_PICTURES = 200
-
 
 class Memory:
     """A source of pictures that are in memory already."""
@@ -61,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path, help="folder that hvq-edge export wrote")
     parser.add_argument("--video", required=True, help="video file or folder of pictures")
+    parser.add_argument("--frames", type=int, default=200, help="of the video, at most")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--backend", default="auto")
@@ -72,7 +71,7 @@ def main() -> None:
     for frame in source:
         if frame.picture is not None:
             pictures.append(frame.picture)
-        if len(pictures) == MOST_PICTURES:
+        if len(pictures) == arguments.frames:
             source.close()
     precision, backend = arguments.precision, arguments.backend
     with open_stream_engine(bundle, precision=precision, backend=backend) as engine:

@@ -61,7 +61,8 @@ def decision_line(decision: Decision, name: str, camera: str = "") -> Text:
     line = Text(f"{camera}  " if camera else "")
     line.append(f"frame {decision.frame:>6}  ")
     line.append(f"{decision.verdict.replace('_', ' '):<11}", _STYLES.get(decision.verdict, ""))
-    parts = (decision.category or "", decision.reason, f"({name})" if name else "")
+    category, grade = decision.category or "", decision.grade or ""
+    parts = (category, grade, decision.reason, f"({name})" if name else "")
     line.append("  " + "  ".join(part for part in parts if part))
     return line
 
