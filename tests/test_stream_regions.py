@@ -45,6 +45,8 @@ def test_a_score_above_the_limit_has_a_region_and_one_within_has_none(anomaly_ma
     assert bool(regions) == (score > limit)
     assert len(regions) <= MOST_REGIONS
     assert sum(region.area for region in regions) <= 300 * 400 + 1e-6
+    if regions:
+        assert regions[0].peak == pytest.approx(score, abs=1e-3)
     for region in regions:
         left, top, width, height = region.box
         assert left >= 0
@@ -52,7 +54,7 @@ def test_a_score_above_the_limit_has_a_region_and_one_within_has_none(anomaly_ma
         assert left + width <= 400
         assert top + height <= 300
         assert 0 < region.area <= width * height
-        assert region.peak > limit - 1e-3
+        assert limit < region.peak <= score + 1e-3
         assert (region.contour.min(0) >= [left - 1, top - 1]).all()
         assert (region.contour.max(0) <= [left + width, top + height]).all()
 
@@ -63,7 +65,7 @@ def test_two_defects_in_pixels_and_mm():
     anomaly_map[10:12, 9:13] += 3.0
     score = score_of(anomaly_map, subtracted=True)
     first, second = find_regions(anomaly_map, score, 2.0, 448, 896, mm_per_pixel=0.1)
-    assert first.peak == pytest.approx(4.0, abs=1e-4), "on the scale of the score"
+    assert first.peak == pytest.approx(score, abs=1e-4), "on the scale of the score"
     assert second.peak == pytest.approx(3.0, abs=1e-4)
     # Where the enlarged map crosses 2: half a cell beyond the block of 4, a third beyond that of 3.
     cell_x, cell_y = 896 / 13, 448 / 13  # aligned corners: 13 steps from edge to edge
@@ -79,6 +81,14 @@ def test_two_defects_in_pixels_and_mm():
     told = first.to_json()
     assert told["box"] == [left, top, width, height]
     assert told["area_mm2"] == pytest.approx(first.area_mm2, abs=1e-3)
+
+
+def test_a_corner_that_no_window_sees_enough_of_is_no_region():
+    anomaly_map = np.zeros((SIDE, SIDE), np.float32)
+    anomaly_map[0, 0] = 4.0  # above the limit as a pixel, not as an average
+    anomaly_map[6:9, 6:9] = 3.0
+    (region,) = find_regions(anomaly_map, score_of(anomaly_map, subtracted=False), 2.5, 224, 224)
+    assert region.box[0] > 50
 
 
 def test_a_map_of_noise_makes_no_endless_line():

@@ -184,6 +184,15 @@ def stream(
             show_default=False,
         ),
     ] = None,
+    trigger_delay: Annotated[
+        float | None,
+        typer.Option(
+            "--trigger-delay",
+            help="Seconds from the trigger to the first frame that counts.",
+            rich_help_panel=_TRIGGERS,
+            show_default=False,
+        ),
+    ] = None,
     hysteresis: Annotated[
         float | None,
         typer.Option(
@@ -232,6 +241,7 @@ def stream(
         "trigger_file": trigger_file,
         "trigger_port": trigger_port,
         "trigger_frames": trigger_frames,
+        "trigger_delay": trigger_delay,
     }
     settings = load_stream_settings(
         config,

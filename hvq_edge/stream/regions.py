@@ -29,7 +29,7 @@ class Region:
     area_mm2: float | None
     """In mm²; ``None`` where the size of a pixel is not known."""
     peak: float
-    """Highest map value in it, on the scale of the score."""
+    """What the picture would score for this region alone: the highest window through it."""
     contour: NDArray[np.int32]
     """Its outline, ``[points, 2]``: x and y in pixels of the frame's picture."""
 
@@ -57,7 +57,8 @@ def find_regions(
     The score is the highest 16x16 average of the enlarged map, less the level of the picture where
     the model subtracts that. The difference between the two is that level, so ``limit`` plus the
     level is where the map itself crosses the limit. A score above the limit has at least one
-    region: no average is above the limit without a pixel that is.
+    region: no average is above the limit without a pixel that is. Pixels above the limit through
+    which no window is (a corner, a speck) had no part in the verdict and are left out.
 
     Args:
         anomaly_map: float32 ``[side / 16, side / 16]``, finite.
@@ -75,27 +76,41 @@ def find_regions(
     side = anomaly_map.shape[0] * CELL
     # At the model's own size whatever the camera's: the map knows no finer detail.
     enlarged = upsample_map(anomaly_map, side, anomaly_map.shape[1] * CELL)
-    averaged = cv2.boxFilter(enlarged, -1, (CELL, CELL), borderType=cv2.BORDER_REPLICATE)
-    level = float(averaged[CELL // 2 : 1 - CELL // 2, CELL // 2 : 1 - CELL // 2].max()) - score
+    windows = _best_window(enlarged)
+    level = float(windows.max()) - score
     # Rounding between two ways to average may lift the level by a hair above the highest pixel.
     bound = min(limit + level, float(np.nextafter(enlarged.max(), -np.inf, dtype=np.float32)))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats((enlarged > bound).view(np.uint8))
     scale = np.array([width / enlarged.shape[1], height / enlarged.shape[0]])
-    found = [
-        _region(enlarged, labels, number, boxes[number], scale, level, mm_per_pixel)
+    scores = windows - level
+    every = (
+        _region(scores, labels, number, boxes[number], scale, mm_per_pixel)
         for number in range(1, count)
-    ]
+    )
+    found = [region for region in every if region.peak > limit]
     found.sort(key=lambda region: -region.peak)
     return tuple(found[:MOST_REGIONS])
 
 
+def _best_window(enlarged: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return for each pixel the highest average of the 16x16 windows that it lies in."""
+    averaged = cv2.boxFilter(enlarged, -1, (CELL, CELL), borderType=cv2.BORDER_REPLICATE)
+    half = CELL // 2  # of a window, the mean stands at its pixel [8, 8]
+    inner = np.full_like(averaged, -np.inf)  # windows that reach beyond the map do not count
+    inner[half : 1 - half, half : 1 - half] = averaged[half : 1 - half, half : 1 - half]
+    ones = np.ones((CELL, CELL), np.uint8)
+    best: NDArray[np.float32] = cv2.dilate(
+        inner, ones, anchor=(half - 1, half - 1), borderValue=-np.inf
+    )
+    return best
+
+
 def _region(
-    enlarged: NDArray[np.float32],
+    scores: NDArray[np.float32],
     labels: NDArray[np.int32],
     number: int,
     box: NDArray[np.int32],
     scale: NDArray[np.float64],
-    level: float,
     mm_per_pixel: float | None,
 ) -> Region:
     left, top, columns, rows, pixels = (int(value) for value in box)
@@ -112,6 +127,6 @@ def _region(
         box=(int(first[0]), int(first[1]), int(last[0] - first[0]), int(last[1] - first[1])),
         area=area,
         area_mm2=None if mm_per_pixel is None else area * mm_per_pixel**2,
-        peak=float(enlarged[window][inside].max()) - level,
+        peak=float(scores[window][inside].max()),
         contour=np.rint((outline + 0.5) * scale - 0.5).astype(np.int32),
     )
