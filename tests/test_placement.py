@@ -5,13 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from conftest import make_texture, scratch
+from conftest import make_texture, scratch, write_png
 
 from hvq_edge.bundle import CategoryLimits, PictureLimits
 from hvq_edge.data.placement import SIDE, learn_placement, moved, small_grey
 from hvq_edge.data.quality import measure
+from hvq_edge.run_record import PictureRecord
 from hvq_edge.stream.frame_checks import CategoryChecks, CheckedFrame
 from hvq_edge.stream.sources.source import arrived
+from hvq_edge.training.category_limits import learn_category_limits
 
 
 def part(seed: int, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
@@ -73,3 +75,24 @@ def test_it_is_asked_for_the_category_that_the_frame_shows(placement):
     checked = CheckedFrame(arrived(0, shifted), shifted, None, 0.0, measure(shifted))
     assert checks.fault(checked, "plate").startswith("moved")
     assert checks.fault(checked, "other") is None
+
+
+def test_limits_of_each_category_from_its_pictures(tmp_path):
+    records, qualities = [], []
+    for number in range(24):
+        for category, picture in (
+            ("plate", part(number)),
+            ("stone", make_texture(number, height=224, width=224, mean=200.0)),
+        ):
+            name = f"{category}/{number}.png"
+            write_png(tmp_path / name, picture)
+            record = {"path": name, "category": category, "sha256": "0" * 64, "use": "fit"}
+            records.append(PictureRecord.model_validate(record))
+            qualities.append(measure(picture))
+    limits = learn_category_limits(tmp_path, records, qualities, 224)
+    assert list(limits) == ["plate", "stone"]
+    assert limits["plate"].placement is not None
+    assert limits["stone"].placement is None
+    assert limits["plate"].picture.brightness_high < limits["stone"].picture.brightness_high
+    again = CategoryLimits.model_validate_json(limits["plate"].model_dump_json())
+    assert again == limits["plate"]
