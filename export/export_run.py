@@ -143,6 +143,11 @@ def export_run(
             },
             graph=graph,
             picture_limits=record.picture_limits,
+            category_limits={
+                name: limits
+                for name, limits in record.category_limits.items()
+                if name in categories
+            },
             calibration=written.calibration,
             half=written.half,
         )

@@ -79,6 +79,25 @@ class PictureLimits(_Strict):
     """Variance of the Laplacian of the grey level."""
 
 
+class Placement(_Strict):
+    """Where a category's parts lie in the picture (:mod:`hvq_edge.data.placement`)."""
+
+    reference: str = Field(pattern=r"^[0-9A-Za-z+/]{4180}[0-9A-Za-z+/=]{4}$")
+    """Mean of the training pictures: 56x56 grey levels of 8 bits, row by row, in Base64."""
+    gain_high: float
+    """A frame that matches the reference better than this elsewhere than in its place has moved."""
+    similarity_low: float
+    """And that matches there at least so well: else it is something else that is wrong."""
+
+
+class CategoryLimits(_Strict):
+    """What a usable frame of one category looks like."""
+
+    picture: PictureLimits
+    placement: Placement | None = None
+    """``None``: training pictures do not lie alike, so a camera that moved cannot be told."""
+
+
 class CalibrationRecord(_Strict):
     """Which pictures set the INT8 ranges, and how."""
 
@@ -154,6 +173,9 @@ class BundleManifest(_Strict):
     threshold_pictures: tuple[str, ...] = ()
     """SHA-256 of each picture the thresholds were learnt from."""
     picture_limits: PictureLimits | None = None
+    """Of all categories together: for the check before it is known what a frame shows."""
+    category_limits: dict[str, CategoryLimits] = {}
+    """For the check after; empty in a bundle of an earlier version."""
     calibration: CalibrationRecord | None = None
     half: HalfRecord | None = None
     notes: tuple[str, ...] = ()

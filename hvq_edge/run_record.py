@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvq_edge.atomic import write_text
-from hvq_edge.bundle import PictureLimits
+from hvq_edge.bundle import CategoryLimits, PictureLimits
 from hvq_edge.errors import RunError
 from hvq_edge.settings import Settings
 
@@ -51,6 +51,7 @@ class RunRecord(_Strict):
     """Absolute path of the training data; ``None`` for a loaded released checkpoint."""
     pictures: tuple[PictureRecord, ...] = ()
     picture_limits: PictureLimits | None = None
+    category_limits: dict[str, CategoryLimits] = {}
     checkpoint_sha256: str | None = None
     """``None`` until training has finished."""
     epochs_done: int = 0

@@ -115,8 +115,13 @@ def test_json_is_one_line_with_the_keys_of_the_design():
         "verdict": "reject",
         "reason": "score 3.25 above threshold 1",
         "latency_ms": 1.5,
+        "camera": "",
+        "grade": None,
+        "part": None,
+        "regions": [],
     }
     assert list(json.loads(line)) == [
+        "camera",
         "frame",
         "time",
         "category",
@@ -124,6 +129,9 @@ def test_json_is_one_line_with_the_keys_of_the_design():
         "verdict",
         "reason",
         "latency_ms",
+        "grade",
+        "part",
+        "regions",
     ]
     assert json.loads(decided(frame=LOST).to_json())["score"] is None
 
@@ -141,29 +149,29 @@ LIMITS = PictureLimits(brightness_low=50, brightness_high=200, contrast_low=5, s
     ],
 )
 def test_pictures_outside_the_limits(picture, word):
-    fault = FrameChecks(LIMITS, live=False).fault(picture)
+    fault = FrameChecks(LIMITS, live=False).check(picture)[0]
     assert (fault or "none").split(":")[0] == (word or "none")
 
 
 def test_without_limits_a_black_picture_is_judged():
-    assert FrameChecks(None, live=False).fault(np.zeros((64, 64, 3), np.uint8)) is None
+    assert FrameChecks(None, live=False).check(np.zeros((64, 64, 3), np.uint8))[0] is None
 
 
 def test_a_camera_that_repeats_itself_is_frozen():
     checks = FrameChecks(LIMITS, live=True)
     picture = make_texture(1, grain=0.7)
-    faults = [checks.fault(picture.copy()) for _ in range(FROZEN_AFTER + 2)]
+    faults = [checks.check(picture.copy())[0] for _ in range(FROZEN_AFTER + 2)]
     assert faults[: FROZEN_AFTER - 1] == [None] * (FROZEN_AFTER - 1)
     assert all(fault.startswith("frozen") for fault in faults[FROZEN_AFTER - 1 :])
     other = picture.copy()
     other[5, 5, 0] ^= 1  # one grey level of one pixel is enough to be alive
-    assert checks.fault(other) is None
+    assert checks.check(other)[0] is None
 
 
 def test_a_file_may_repeat_itself():
     checks = FrameChecks(LIMITS, live=False)
     picture = make_texture(1, grain=0.7)
-    assert [checks.fault(picture) for _ in range(3 * FROZEN_AFTER)] == [None] * 3 * FROZEN_AFTER
+    assert [checks.check(picture)[0] for _ in range(3 * FROZEN_AFTER)] == [None] * 3 * FROZEN_AFTER
 
 
 @given(

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from hvq_edge.errors import InputError, MissingCapability
 from hvq_edge.stream.sources import camera as camera_module
-from hvq_edge.stream.sources.csi_camera import csi_pipeline, has_gstreamer
+from hvq_edge.stream.sources.csi_camera import csi_pipeline
 from hvq_edge.stream.sources.folder import natural_key
-from hvq_edge.stream.sources.live_capture import LiveCapture
+from hvq_edge.stream.sources.gstreamer import has_gstreamer
+from hvq_edge.stream.sources.live_capture import LiveCapture, wait_before
 from hvq_edge.stream.sources.open_source import open_source, parse_address
 from hvq_edge.stream.sources.rtsp_camera import shown_url
 from hvq_edge.stream.sources.source import Frame
@@ -55,6 +56,9 @@ def flat(level: int | tuple[int, int, int], side: int = 64) -> np.ndarray:
         (Path("0"), "path", 0),
         ("-1", "path", 0),
         ("Prüfling 1.mp4", "path", 0),
+        ("gst:videotestsrc ! videoconvert", "gst", 0),
+        ("watch:/var/line 1", "watch", 0),
+        ("./watch:me", "path", 0),
     ],
 )
 def test_addresses(text, kind, number):
@@ -63,7 +67,8 @@ def test_addresses(text, kind, number):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "  ", "csi://", "csi://x", "csi://-1", "http://h/x", "rtsp://", "a\0b"]
+    "text",
+    ["", "  ", "csi://", "csi://x", "csi://-1", "http://h/x", "rtsp://", "a\0b", "gst:", "watch: "],
 )
 def test_addresses_that_are_none(text):
     with pytest.raises(InputError) as raised:
@@ -83,7 +88,7 @@ def test_any_text_is_an_address_or_an_input_error(text):
         address = parse_address(text)
     except InputError:
         return
-    assert address.kind in ("camera", "csi", "rtsp", "path")
+    assert address.kind in ("camera", "csi", "rtsp", "gst", "watch", "path")
     assert address.number >= 0
 
 
@@ -304,7 +309,13 @@ def test_waits_between_attempts_double():
     times = [frame.arrived for frame in itertools.islice(source, 5)]
     gaps = np.diff(times)
     assert gaps[0] < 0.02  # the first attempt is at once
-    assert (gaps[1:] >= [0.02, 0.04, 0.08]).all()
+    assert (gaps[1:] >= [0.01, 0.02, 0.04]).all()
+
+
+@given(attempt=st.integers(2, 10**6), chance=st.floats(0, 1))
+def test_a_wait_is_half_to_all_of_a_power_of_two_and_never_above_30_seconds(attempt, chance):
+    longest = min(0.5 * 2.0 ** min(attempt - 2, 60), 30.0)
+    assert longest / 2 <= wait_before(attempt, 0.5, chance) <= longest
 
 
 def test_closing_a_lost_camera_does_not_wait():

@@ -165,7 +165,9 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
             "stream",
             f"hvq-edge stream --bundle {bundle} --camera {video} --out {inspection}",
             lambda: newer(inspection / "annotated.mp4", bundle / MANIFEST_NAME),
-            lambda: stream.stream(camera=str(video), bundle=bundle, out=inspection, display=False),
+            lambda: stream.stream(
+                camera=[str(video)], bundle=bundle, out=inspection, display=False
+            ),
         ),
     ]
 

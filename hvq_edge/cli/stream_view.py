@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,99 +26,108 @@ class DecisionLines:
 
     Args:
         console: where to.
+        several: cameras: each line names its own.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, several: bool = False) -> None:
         self._console = console
-        self._kind = ""
+        self._several = several
+        self._kinds: dict[str, str] = {}
 
     def write(self, decision: Decision, frame: Frame) -> None:
         """Print the decision if it is worth a line."""
         kind = decision.reason.split(":")[0] if decision.verdict == "no_decision" else ""
-        repeated = bool(kind) and kind == self._kind and not frame.name
-        self._kind = kind
-        if decision.verdict == "pass" or repeated:
-            return
-        self._console.print(decision_line(decision, frame.name), soft_wrap=True)
+        repeated = bool(kind) and kind == self._kinds.get(decision.camera) and not frame.name
+        self._kinds[decision.camera] = kind
+        camera = decision.camera if self._several else ""
+        if decision.verdict != "pass" and not repeated:
+            line = decision_line(decision, frame.name, camera)
+            self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing is left to do."""
 
 
-def decision_line(decision: Decision, name: str) -> Text:
-    """Return the line for one decision; ``name`` is the frame's file, if it has one."""
+def decision_line(decision: Decision, name: str, camera: str = "") -> Text:
+    """Return the line for one decision.
+
+    Args:
+        decision: the decision.
+        name: of the frame's file, if it has one.
+        camera: named where there are several.
+    """
     from rich.text import Text
 
-    line = Text(f"frame {decision.frame:>6}  ")
+    line = Text(f"{camera}  " if camera else "")
+    line.append(f"frame {decision.frame:>6}  ")
     line.append(f"{decision.verdict.replace('_', ' '):<11}", _STYLES.get(decision.verdict, ""))
-    parts = (decision.category or "", decision.reason, f"({name})" if name else "")
+    category, grade = decision.category or "", decision.grade or ""
+    parts = (category, grade, decision.reason, f"({name})" if name else "")
     line.append("  " + "  ".join(part for part in parts if part))
     return line
 
 
 @contextmanager
-def live_counter(inspector: Inspector, *, shown: bool) -> Iterator[Callable[[], float]]:
-    """Show the counts in one line on standard error while the run lasts.
-
-    Yields:
-        A function that returns the seconds since the start.
-    """
+def live_counter(inspector: Inspector, *, shown: bool) -> Iterator[None]:
+    """Show the counts in one line on standard error while the run lasts."""
     from rich.live import Live
     from rich.text import Text
 
     from hvq_edge.cli.console import messages
 
-    start = time.monotonic()
-
-    def seconds() -> float:
-        return time.monotonic() - start
-
     def line() -> Text:
-        counts = inspector.counts
-        latency = inspector.latency.percentile(50)
+        statistics = inspector.statistics()
+        counts = statistics.counts
+        latency = statistics.stages["total"].percentile(50)
         return Text(
             f"{counts.decided} decided: {counts.passed} pass, {counts.rejected} reject, "
             f"{counts.no_decision} no decision, {counts.dropped} dropped, "
-            f"{counts.decided / max(seconds(), 1e-9):.1f} a second"
+            f"{counts.decided / max(statistics.seconds, 1e-9):.1f} a second"
             + (f", {latency:.1f} ms" if latency is not None else "")
         )
 
     if not shown:
-        yield seconds
+        yield
         return
     with Live(console=messages, get_renderable=line, transient=True, redirect_stdout=False):
-        yield seconds
+        yield
 
 
 def print_summary(
-    console: Console,
-    inspector: Inspector,
-    seconds: float,
-    source: str,
-    out: Path | None,
-    recording: Recording | None,
+    console: Console, inspector: Inspector, out: Path | None, recording: Recording | None
 ) -> None:
     """Print counts, rate, latencies, and where the files are."""
     from rich.table import Table
     from rich.text import Text
 
-    counts = inspector.counts
-    table = Table(title=Text(f"Inspection of {source}"), title_justify="left", show_header=False)
+    statistics = inspector.statistics()
+    names = ", ".join(camera.name for camera in statistics.cameras)
+    table = Table(title=Text(f"Inspection of {names}"), title_justify="left", show_header=False)
     table.add_column()
-    table.add_column(justify="right")
-    rows = {
-        "frames": str(counts.frames),
-        "pass": str(counts.passed),
-        "reject": str(counts.rejected),
-        "no decision": str(counts.no_decision),
-        f"dropped (policy {inspector.policy})": str(counts.dropped),
-        "decisions a second": f"{counts.decided / max(seconds, 1e-9):.1f}",
-    }
+    columns = [camera.counts for camera in statistics.cameras]
+    if len(columns) > 1:
+        columns.append(statistics.counts)
+        table.show_header = True
+        for heading in [*(camera.name for camera in statistics.cameras), "together"]:
+            table.add_column(Text(heading), justify="right")
+    else:
+        table.add_column(justify="right")
+    policies = " and ".join(sorted(set(inspector.policies)))
+    table.add_row("frames", *(str(counts.frames) for counts in columns))
+    table.add_row("pass", *(str(counts.passed) for counts in columns))
+    table.add_row("reject", *(str(counts.rejected) for counts in columns))
+    table.add_row("no decision", *(str(counts.no_decision) for counts in columns))
+    table.add_row(f"dropped (policy {policies})", *(str(counts.dropped) for counts in columns))
+    seconds = max(statistics.seconds, 1e-9)
+    table.add_row("decisions a second", *(f"{counts.decided / seconds:.1f}" for counts in columns))
+    gaps = [camera.gaps for camera in statistics.cameras]
+    if any(gaps):
+        table.add_row("gaps", *(str(count) for count in gaps))
+    empty = [""] * (len(columns) - 1)
     for percent in (50, 95, 99):
-        latency = inspector.latency.percentile(percent)
-        rows[f"latency p{percent}"] = "-" if latency is None else f"{latency:.1f} ms"
-    for label, value in rows.items():
-        table.add_row(label, value)
+        latency = statistics.stages["total"].percentile(percent)
+        shown = "-" if latency is None else f"{latency:.1f} ms"
+        table.add_row(f"latency p{percent}", *empty, shown)
     console.print(table)
     if out is None or recording is None:
         return

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.stream.regions import Region
 from hvq_edge.stream.sources.source import Frame
 
 Verdict = Literal["pass", "reject", "no_decision"]
@@ -27,6 +28,20 @@ class Judgement:
     """``[side / 16, side / 16]``."""
     margin: float = math.inf
     """Below 0 the frame shows no part that the model knows."""
+
+
+@dataclass(frozen=True)
+class PartVerdict:
+    """The verdict on a part that was seen in several frames."""
+
+    number: int
+    """Of the part at its camera, from 0."""
+    verdict: Verdict
+    frames: int
+    above: int
+    """Frames above the threshold."""
+    undecided: int
+    """Frames without a decision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +63,20 @@ class Decision:
     """Milliseconds from the frame's arrival to this decision."""
     map: NDArray[np.float32] | None = None
     """Anomaly map ``[side / 16, side / 16]``; ``None`` where there is none."""
+    camera: str = ""
+    """Name of the camera, without credentials."""
+    regions: tuple[Region, ...] = ()
+    """Where a rejected frame is above the limit; empty for other verdicts."""
+    grade: str | None = None
+    """How bad a reject is, where grades are set and one is reached."""
+    part: PartVerdict | None = None
+    """The verdict on the whole part: on its last frame, where several frames make a part."""
 
     def to_json(self) -> str:
         """Return one line of JSON, without the map and without a line end."""
         return json.dumps(
             {
+                "camera": self.camera,
                 "frame": self.frame,
                 "time": round(self.time, 6),
                 "category": self.category,
@@ -60,6 +84,9 @@ class Decision:
                 "verdict": self.verdict,
                 "reason": self.reason,
                 "latency_ms": round(self.latency_ms, 3),
+                "grade": self.grade,
+                "part": None if self.part is None else asdict(self.part),
+                "regions": [region.to_json() for region in self.regions],
             },
             ensure_ascii=False,
             allow_nan=False,
@@ -74,8 +101,9 @@ def decide(
     *,
     precision: str,
     latency_ms: float,
+    camera: str = "",
 ) -> Decision:
-    """Decide on a frame. A frame without a usable picture never passes and is never rejected.
+    """Decide on a frame alone. A frame without a usable picture never passes and is never rejected.
 
     Args:
         frame: the frame.
@@ -84,6 +112,7 @@ def decide(
         thresholds: of this precision, for each category; a score above is a reject.
         precision: for the message when the category has no threshold.
         latency_ms: milliseconds since the frame arrived.
+        camera: which camera it is of.
     """
 
     def decision(verdict: Verdict, reason: str, score: float | None = None) -> Decision:
@@ -96,6 +125,7 @@ def decide(
             reason=reason,
             latency_ms=latency_ms,
             map=judgement.map if judgement else None,
+            camera=camera,
         )
 
     if frame.picture is None:

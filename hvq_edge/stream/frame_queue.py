@@ -1,34 +1,36 @@
-"""The bounded queue between the capture thread and the engine's thread."""
+"""The bounded queue between a capture thread and the engine's thread."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Literal, get_args
+from typing import Generic, Literal, TypeVar, get_args
 
 from hvq_edge.errors import SettingsError
-from hvq_edge.stream.sources.source import Frame
 
 Policy = Literal["latest", "all"]
 """``latest``: the newest frame wins, older ones are dropped and counted. ``all``: none is dropped;
 the source waits while the engine is busy."""
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
+Item = TypeVar("Item")
 
-class FrameQueue:
+
+class FrameQueue(Generic[Item]):
     """Hands frames from one thread to another; every frame put in comes out or is counted dropped.
 
     Args:
         policy: what happens to a frame when the former one has not been taken yet.
+        changed: notified at every change; queues that one thread waits for together share one.
     """
 
     CAPACITY = 1
     """With one frame waiting and one being captured, neither side waits for long for the other."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, changed: threading.Condition | None = None) -> None:
         self._policy = policy
-        self._frames: deque[Frame] = deque()
-        self._changed = threading.Condition()
+        self._frames: deque[Item] = deque()
+        self._changed = changed or threading.Condition()
         self._ended = False
         self._error: BaseException | None = None
         self.received = 0
@@ -38,7 +40,7 @@ class FrameQueue:
         self.dropped = 0
         """Frames that a newer one replaced, or that were there when the queue was abandoned."""
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: Item) -> None:
         """Put a frame in; with policy ``all``, wait until there is room."""
         with self._changed:
             self.received += 1
@@ -53,14 +55,15 @@ class FrameQueue:
             self._frames.append(frame)
             self._changed.notify_all()
 
-    def get(self, timeout: float) -> Frame | None:
+    def get(self, timeout: float) -> Item | None:
         """Take the oldest frame; ``None`` if there is none for ``timeout`` seconds, or at the end.
 
         Raises:
             BaseException: what ended the source, once the frames before it are taken.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._frames or self._ended, timeout)
+            if timeout > 0:
+                self._changed.wait_for(lambda: self._frames or self._ended, timeout)
             if self._frames:
                 frame = self._frames.popleft()
                 self.taken += 1
@@ -70,6 +73,11 @@ class FrameQueue:
                 error, self._error = self._error, None
                 raise error
             return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`get` would give a frame, or raise, without waiting."""
+        return bool(self._frames) or self._error is not None
 
     @property
     def exhausted(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hvq_edge.bundle import Bundle, open_bundle
@@ -13,22 +13,28 @@ from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.frame_queue import Policy
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.sources.open_source import open_source
+from hvq_edge.stream.sources.source import Source
+
+Camera = int | str | Path
+"""The address of a source; see :func:`hvq_edge.stream.sources.open_source.parse_address`."""
 
 
 def inspect(
     bundle: Path | str | Bundle,
-    camera: int | str | Path = 0,
+    camera: Camera | Sequence[Camera] = 0,
     *,
     precision: str = "auto",
     backend: str = "auto",
     category: str | None = None,
     policy: Policy | None = None,
 ) -> Iterator[Decision]:
-    """Inspect a camera, a video or a folder of pictures.
+    """Inspect one camera, video or folder of pictures, or several at once.
 
     Args:
         bundle: a bundle's folder, or an opened bundle.
-        camera: a camera number, ``csi://0``, ``rtsp://...``, a video file or a folder of pictures.
+        camera: a camera number, ``csi://0``, ``rtsp://...``, ``gst:PIPELINE``, a video file, a
+            folder of pictures, ``watch:FOLDER`` or ``img_%04d.png``; or a list of these, which one
+            engine judges together: ``Decision.camera`` tells them apart.
         precision: ``fp32``, ``fp16``, ``int8``, ``int8-fp16`` or ``auto``.
         backend: ``openvino``, ``onnxruntime`` or ``auto``.
         category: judge every frame as this category; not with a graph that chooses itself.
@@ -45,9 +51,15 @@ def inspect(
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
     engine = open_stream_engine(opened, precision=precision, backend=backend, category=category)
+    several = [camera] if isinstance(camera, (int, str, Path)) else list(camera)
+    sources: list[Source] = []
     try:
-        inspector = Inspector(engine, opened, open_source(camera), policy=policy)
+        for address in several:
+            sources.append(open_source(address))
+        inspector = Inspector(engine, opened, sources, policy=policy)
     except BaseException:
+        for source in sources:
+            source.close()
         engine.close()
         raise
     return _decisions(inspector, engine)

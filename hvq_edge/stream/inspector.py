@@ -2,8 +2,8 @@
 
 ::
 
-    capture thread:  source ──▶ queue (latest | all)
-    caller's thread:            queue ──▶ checks ──▶ engine ──▶ decide ──▶ sinks ──▶ you
+    a thread a camera:  source ──▶ queue (latest | all)
+    caller's thread:               queues ──▶ engine, one batch ──▶ decide ──▶ sinks ──▶ you
 """
 
 from __future__ import annotations
@@ -11,98 +11,109 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import replace
 
 import numpy as np
 
 from hvq_edge.bundle import Bundle
 from hvq_edge.closing import Closing
-from hvq_edge.data.pictures import fit_picture
-from hvq_edge.errors import PictureError
+from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.stream.decisions import Decision, Judgement, Verdict, decide
-from hvq_edge.stream.frame_checks import FrameChecks
-from hvq_edge.stream.frame_queue import FrameQueue, Policy, known_policy
-from hvq_edge.stream.latency import LatencyHistogram
+from hvq_edge.stream.camera_lane import CameraLane
+from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.decision_rule import DecisionRule
+from hvq_edge.stream.decision_settings import DecisionSettings
+from hvq_edge.stream.decisions import Decision, Judgement, decide
+from hvq_edge.stream.frame_checks import CategoryChecks, CheckedFrame, FrameChecks
+from hvq_edge.stream.frame_queue import Policy, known_policy
+from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.sinks.sink import Sink
-from hvq_edge.stream.sources.source import Frame, Picture, Source
+from hvq_edge.stream.sources.source import Source, unique_names
+from hvq_edge.stream.statistics import Counts, SinkStatistics, Statistics
 
-STOP_SECONDS = 2.0
-"""How long a stop waits for a camera that hangs in a read."""
+STOP_SECONDS = 1.5
+"""How long a stop waits for cameras that hang in a read; the whole stop is to take 2 s at most."""
+
+PAUSED = "paused"
 
 _POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What became of the frames of a run. At its end ``frames`` is the sum of the others."""
-
-    frames: int
-    passed: int
-    rejected: int
-    no_decision: int
-    dropped: int
-    """Replaced by a newer frame, or not decided yet when the run was broken off."""
-
-    @property
-    def decided(self) -> int:
-        """Frames with a decision, ``no_decision`` included."""
-        return self.passed + self.rejected + self.no_decision
+"""How often a stop is looked for while no camera gives anything: a signal handler may not notify,
+because it may interrupt a thread that holds the lock. Frames never wait for it."""
 
 
 class Inspector(Closing):
-    """Inspects a source with an engine. Iterate it once; it owns neither engine nor sinks.
+    """Inspects one or several cameras with one engine. Iterate it once; it owns no engine or sink.
+
+    Each turn takes at most one frame of every camera that has one and judges them as one batch.
 
     Args:
         engine: judges the frames; called on the thread that iterates.
         bundle: thresholds of each precision and category, and picture limits.
-        source: closed when the iteration ends.
+        sources: one source, or several; closed when the iteration ends.
         policy: ``latest`` or ``all``; by default ``latest`` for a camera and ``all`` for files.
         sinks: each takes every decision before it is given to the caller.
-        max_frames: end after this many frames of the source, dropped ones included.
+        controls: pause and thresholds, changed from outside while it runs; by default those of the
+            bundle for the engine's precision.
+        rule: from scores to decisions, applied to each camera apart.
+        max_frames: end each source after this many of its frames, dropped ones included.
 
     Raises:
-        SettingsError: an unknown policy.
+        SettingsError: an unknown policy, no source, or a rule that the policy makes impossible.
     """
 
     def __init__(
         self,
         engine: Engine,
         bundle: Bundle,
-        source: Source,
+        sources: Source | Sequence[Source],
         *,
         policy: str | None = None,
         sinks: Sequence[Sink] = (),
+        controls: Controls | None = None,
+        rule: DecisionSettings | None = None,
         max_frames: int | None = None,
     ) -> None:
         self._engine = engine
-        self._source = source
         self._sinks = sinks
-        self._max_frames = max_frames
         self._precision = engine.info.precision
-        self._thresholds = thresholds_of(bundle, self._precision)
-        self._checks = FrameChecks(bundle.manifest.picture_limits, live=source.live)
-        self.policy: Policy = known_policy(policy or ("latest" if source.live else "all"))
-        self._queue = FrameQueue(self.policy)
-        self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
-        self._verdicts: dict[Verdict, int] = {"pass": 0, "reject": 0, "no_decision": 0}
-        self._broken_off = 0
+        self.controls = controls or Controls(thresholds_of(bundle, self._precision))
+        """What may be changed while it runs."""
+        self._changed = threading.Condition()
+        rule = rule or DecisionSettings()
+        self._category_checks = CategoryChecks(bundle.manifest.category_limits)
+        limits = bundle.manifest.picture_limits
+        self._lanes: list[CameraLane] = []
+        several = list(sources) if isinstance(sources, Sequence) else [sources]
+        for source, name in zip(several, unique_names([s.name for s in several]), strict=True):
+            checks = FrameChecks(limits, live=source.live)
+            lane_policy = known_policy(policy or ("latest" if source.live else "all"))
+            _check_rule(rule, lane_policy)
+            side = engine.info.input_side
+            self._lanes.append(
+                CameraLane(source, name, lane_policy, checks, side, self._changed, max_frames)
+            )
+        if not self._lanes:
+            raise SettingsError("there is no camera.", next_step="name one with --camera")
+        self._rules = {lane.name: DecisionRule(rule) for lane in self._lanes}
+        self._stages = StageLatencies()
         self._stopping = False
         self._deadline: float | None = None
-        self.latency = LatencyHistogram()
-        """Of all decisions, from the frame's arrival on."""
+        self._began: float | None = None
+        self._ended: float | None = None
 
     def __iter__(self) -> Iterator[Decision]:
-        """Give decisions until the source ends, :meth:`stop`, or an error.
+        """Give decisions until every source has ended, :meth:`stop`, or an error.
 
         Raises:
-            Exception: whatever the source, the engine or a sink raised.
+            Exception: whatever a source, the engine or a sink raised.
         """
-        self._thread.start()
+        self._warm_up()
+        self._began = time.monotonic()
+        for lane in self._lanes:
+            lane.start()
         try:
-            for frame in self._frames():
-                yield self._inspect(frame)
+            for turn in self._turns():
+                yield from self._inspect(turn)
         finally:
             self.close()
 
@@ -112,91 +123,128 @@ class Inspector(Closing):
 
     def close(self) -> None:
         """End at once: frames captured but not decided count as dropped."""
-        self._source.close()
-        self._queue.abandon()
-        if self._thread.is_alive():
-            self._thread.join(self._seconds_to_stop())
-        # The frame in hand when an exception broke the run off, Ctrl-C at any moment included.
-        self._broken_off = self._queue.taken - sum(self._verdicts.values())
+        for lane in self._lanes:
+            lane.abandon()
+        for lane in self._lanes:
+            lane.join(self._seconds_to_stop())
+        if self._ended is None:
+            self._ended = time.monotonic()
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Each camera's policy, in their order."""
+        return tuple(lane.policy for lane in self._lanes)
 
     @property
     def counts(self) -> Counts:
-        """What became of the frames so far."""
-        return Counts(
-            frames=self._queue.received,
-            passed=self._verdicts["pass"],
-            rejected=self._verdicts["reject"],
-            no_decision=self._verdicts["no_decision"],
-            dropped=self._queue.dropped + self._broken_off,
+        """What became of the frames of all cameras so far."""
+        return self.statistics().counts
+
+    @property
+    def latency(self) -> LatencyHistogram:
+        """Of all decisions, from the frame's arrival on."""
+        return self._stages.snapshot()["total"]
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot; may be called by any thread at any time."""
+        now = self._ended or time.monotonic()
+        told = [getattr(sink, "statistics", None) for sink in self._sinks]
+        found = [ask() for ask in told if callable(ask)]
+        return Statistics(
+            seconds=now - (self._began if self._began is not None else now),
+            cameras=tuple(lane.statistics() for lane in self._lanes),
+            sinks=tuple(one for one in found if isinstance(one, SinkStatistics)),
+            stages=self._stages.snapshot(),
         )
 
-    def _capture(self) -> None:
-        """The capture thread: every frame of the source goes into the queue."""
-        error: BaseException | None = None
-        try:
-            for frame in islice(self._source, self._max_frames):
-                self._queue.put(frame)
-                if self._stopping:
-                    break
-        except BaseException as raised:  # surfaces in the caller's thread
-            error = raised
-        self._queue.end(error)
-
-    def _frames(self) -> Iterator[Frame]:
-        """Give captured frames; after :meth:`stop`, those that are there already."""
-        while not self._queue.exhausted:
+    def _turns(self) -> Iterator[list[tuple[CameraLane, CheckedFrame]]]:
+        """Give at most one frame of each camera at a time; after :meth:`stop`, those captured."""
+        while not all(lane.exhausted for lane in self._lanes):
             if self._stopping:
-                self._source.close()
-            frame = self._queue.get(_POLL_SECONDS)
-            if frame is not None:
-                yield frame
+                for lane in self._lanes:
+                    lane.stop()
+            with self._changed:
+                self._changed.wait_for(self._anything_ready, _POLL_SECONDS)
+            taken = [(lane, lane.take()) for lane in self._lanes]
+            turn = [(lane, checked) for lane, checked in taken if checked is not None]
+            if turn:
+                yield turn
             elif self._stopping and not self._seconds_to_stop():
-                return  # the camera hangs: leave its thread behind
+                return  # a camera hangs: leave its thread behind
+
+    def _anything_ready(self) -> bool:
+        ready = any(lane.ready for lane in self._lanes)
+        return ready or all(lane.exhausted for lane in self._lanes)
 
     def _seconds_to_stop(self) -> float:
-        """Return the seconds left to wait for the camera, counted from the first call."""
+        """Return the seconds left to wait for cameras, counted from the first call."""
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + STOP_SECONDS
         return max(self._deadline - now, 0.0)
 
-    def _inspect(self, frame: Frame) -> Decision:
-        decision = self._decide(frame)
-        self._verdicts[decision.verdict] += 1
-        self.latency.add(decision.latency_ms)
-        for sink in self._sinks:
-            sink.write(decision, frame)
-        return decision
+    def _inspect(self, turn: Sequence[tuple[CameraLane, CheckedFrame]]) -> Iterator[Decision]:
+        taken = time.monotonic()
+        paused = self.controls.paused
+        fit = [checked for _, checked in turn if checked.fit and not paused]
+        judgements = dict(zip(map(id, fit), self._judge(fit), strict=True))
+        judged = time.monotonic()
+        thresholds = self.controls.thresholds
+        for lane, checked in turn:
+            judgement = judgements.get(id(checked))
+            fault = PAUSED if paused and checked.fitted is not None else checked.fault
+            if judgement is not None:
+                fault = self._category_checks.fault(checked, judgement.category)
+            decision = decide(
+                checked.frame,
+                fault,
+                judgement,
+                thresholds,
+                precision=self._precision,
+                latency_ms=0.0,
+                camera=lane.name,
+            )
+            decision = self._rules[lane.name].apply(decision, checked.frame, thresholds)
+            now = time.monotonic()
+            decision = replace(decision, latency_ms=(now - checked.frame.arrived) * 1e3)
+            waiting = (taken - checked.frame.arrived) * 1e3 - checked.checks_ms
+            self._stages.add("waiting", waiting)
+            self._stages.add("checks", checked.checks_ms)
+            if judgement is not None:
+                self._stages.add("engine", (judged - taken) * 1e3)
+            self._stages.add("decision", (now - judged) * 1e3)
+            self._stages.add("total", decision.latency_ms)
+            lane.count(decision.verdict)
+            for sink in self._sinks:
+                sink.write(decision, checked.frame)
+            judged = time.monotonic()  # the next one's decision does not include these sinks
+            yield decision
 
-    def _decide(self, frame: Frame) -> Decision:
-        fault: str | None = None
-        judgement: Judgement | None = None
-        if frame.picture is not None:
-            try:
-                fitted = fit_picture(frame.picture, self._engine.info.input_side)
-                fault = self._checks.fault(fitted)
-            except PictureError as error:
-                fault = error.cause
-            if fault is None:
-                judgement = self._judge(fitted)
-        return decide(
-            frame,
-            fault,
-            judgement,
-            self._thresholds,
-            precision=self._precision,
-            latency_ms=(time.monotonic() - frame.arrived) * 1000.0,
-        )
+    def _judge(self, fit: Sequence[CheckedFrame]) -> list[Judgement]:
+        """Ask the engine for all frames at once; it divides a batch that is too large for it."""
+        frames = [checked.fitted for checked in fit if checked.fitted is not None]
+        if not frames:
+            return []
+        output = self._engine.run(frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames))
+        names = self._engine.info.categories
+        judgements = []
+        for i, index in enumerate(int(number) for number in output["category"]):
+            known = 0 <= index < len(names)
+            judgements.append(
+                Judgement(  # an unknown category has no threshold, so it leads to no decision
+                    category=names[index] if known else f"unknown category {index}",
+                    score=float(output["score"][i]),
+                    margin=float(output["margin"][i]),
+                    map=output["map"][i].copy(),  # an engine may use its output buffers again
+                )
+            )
+        return judgements
 
-    def _judge(self, fitted: Picture) -> Judgement:
-        output = self._engine.run(fitted[np.newaxis])
-        index, names = int(output["category"][0]), self._engine.info.categories
-        return Judgement(  # an unknown category has no threshold, so it leads to no decision
-            category=names[index] if 0 <= index < len(names) else f"unknown category {index}",
-            score=float(output["score"][0]),
-            margin=float(output["margin"][0]),
-            map=output["map"][0].copy(),  # an engine may use its output buffers again
-        )
+    def _warm_up(self) -> None:
+        """Run a batch of several once: some engines compile a graph for it, which takes seconds."""
+        if len(self._lanes) > 1:
+            side = self._engine.info.input_side
+            self._engine.run(np.zeros((len(self._lanes), side, side, 3), np.uint8))
 
 
 def thresholds_of(bundle: Bundle, precision: str) -> dict[str, float]:
@@ -205,3 +253,11 @@ def thresholds_of(bundle: Bundle, precision: str) -> dict[str, float]:
         if named == precision:
             return {category: threshold.value for category, threshold in thresholds.items()}
     return {}
+
+
+def _check_rule(rule: DecisionSettings, policy: Policy) -> None:
+    if rule.k_of_n is not None and policy != "all":
+        raise SettingsError(
+            "k of n frames cannot be told apart into parts when frames are dropped.",
+            next_step="use --policy all, or --hysteresis, or a trigger",
+        )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.heat_map import heat_overlay
+from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.decisions import Decision, Verdict
 from hvq_edge.stream.lettering import (
     Colour,
@@ -46,17 +47,19 @@ class Overlay:
     The last drawing is kept, so several sinks of one decision share it.
 
     Args:
-        thresholds: by category.
+        thresholds: by category; or the controls that hold those in force.
     """
 
-    def __init__(self, thresholds: Mapping[str, float]) -> None:
+    def __init__(self, thresholds: Mapping[str, float] | Controls) -> None:
         self._thresholds = thresholds
         self._last: tuple[Decision, Picture] | None = None
 
     def __call__(self, decision: Decision, frame: Frame) -> Picture:
         """Return :func:`annotate` of the frame; do not write into it."""
         if self._last is None or self._last[0] is not decision:
-            threshold = self._thresholds.get(decision.category) if decision.category else None
+            known = self._thresholds
+            thresholds = known.thresholds if isinstance(known, Controls) else known
+            threshold = thresholds.get(decision.category) if decision.category else None
             self._last = (decision, annotate(frame.picture, decision, threshold))
         return self._last[1]
 
@@ -125,6 +128,11 @@ def _draw_part(
     )
     if decision.map is not None and threshold is not None and np.isfinite(decision.map).all():
         shown = heat_overlay(shown, decision.map, *heat_range(threshold))
+    scale = np.array([width / picture.shape[1], height / picture.shape[0]])
+    outlines = [np.rint((r.contour + 0.5) * scale).astype(np.int32) for r in decision.regions]
+    if outlines:
+        shown = np.ascontiguousarray(shown) if shown is not picture else shown.copy()
+        cv2.polylines(shown, outlines, True, _TEXT, max(round(unit), 1), cv2.LINE_AA)
     top, left = (view.shape[0] - height) // 2, (view.shape[1] - width) // 2
     view[top : top + height, left : left + width] = shown
     edge = max(round(6 * unit), 2)

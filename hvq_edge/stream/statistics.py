@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hvq_edge.stream.gaps import Gap
 from hvq_edge.stream.latency import LatencyHistogram
 
 
@@ -39,6 +40,8 @@ class CameraStatistics:
     """Why not; empty while it is connected."""
     gaps: int = 0
     """How often it was lost since the start."""
+    latest_gaps: tuple[Gap, ...] = ()
+    """The last of them, the oldest first."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.run_record import RECORD_NAME, PictureUse, RunRecord, read_run, write_run
 from hvq_edge.settings import Settings
 from hvq_edge.training import processes
+from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog
 from hvq_edge.training.features import cache_features
@@ -162,6 +163,14 @@ def _train(
             fit_residual_whitening(model, fit.features, fit.category)
         if settings.model.map_scale == "good_pictures":
             fit_map_scale(model, fit.features, fit.category)
+        assert record.data is not None
+        category_limits = learn_category_limits(
+            Path(record.data),
+            [picture for picture in record.pictures if picture.use == "fit"],
+            qualities,
+            settings.model.input_side,
+            on_progress,
+        )
         seconds["seconds_statistics"] = time.perf_counter() - began
         losses = {
             "feature_loss": last.feature_loss,
@@ -171,6 +180,7 @@ def _train(
         record = record.model_copy(
             update={
                 "picture_limits": learn_limits(qualities),
+                "category_limits": category_limits,
                 "checkpoint_sha256": save_checkpoint(run, model),
                 "epochs_done": last.epoch,
                 "metrics": {**losses, **seconds},

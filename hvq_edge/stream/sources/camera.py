@@ -9,13 +9,22 @@ import cv2
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import open_capture
+from hvq_edge.stream.sources.opencv_capture import NO_WISH, Wish, open_capture
 
 DEVICES = Path("/dev")
+_PROPERTIES = {
+    "width": cv2.CAP_PROP_FRAME_WIDTH,
+    "height": cv2.CAP_PROP_FRAME_HEIGHT,
+    "rate": cv2.CAP_PROP_FPS,
+}
 
 
-def open_camera(index: int) -> LiveCapture:
+def open_camera(index: int, wish: Wish = NO_WISH) -> LiveCapture:
     """Open ``/dev/video<index>`` through V4L2.
+
+    Args:
+        index: of the device.
+        wish: resolution and rate that it is asked for, again whenever it is reopened.
 
     Raises:
         MissingCapability: there is no such camera, or it may not or cannot be opened.
@@ -23,9 +32,14 @@ def open_camera(index: int) -> LiveCapture:
 
     def reopen() -> cv2.VideoCapture | None:
         # One buffer: what is read is the newest picture, not one that has waited in the driver.
-        return open_capture(index, cv2.CAP_V4L2, (cv2.CAP_PROP_BUFFERSIZE, 1)) or open_capture(
+        capture = open_capture(index, cv2.CAP_V4L2, (cv2.CAP_PROP_BUFFERSIZE, 1)) or open_capture(
             index, cv2.CAP_V4L2
         )
+        # Set afterwards: given to open(), a size that the camera lacks would keep it closed.
+        for name, value in wish.given().items():
+            if capture is not None:
+                capture.set(_PROPERTIES[name], value)
+        return capture
 
     capture = reopen()
     if capture is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import cv2
 
 from hvq_edge.errors import MissingCapability
+from hvq_edge.stream.sources.gstreamer import need_gstreamer
 from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import open_capture
+from hvq_edge.stream.sources.opencv_capture import NO_WISH, Wish, open_capture
 
 
 def csi_pipeline(sensor: int, width: int = 1920, height: int = 1080, rate: int = 30) -> str:
@@ -27,27 +26,21 @@ def csi_pipeline(sensor: int, width: int = 1920, height: int = 1080, rate: int =
     )
 
 
-def has_gstreamer(build_information: str) -> bool:
-    """Tell from ``cv2.getBuildInformation()`` whether OpenCV was built with GStreamer."""
-    return re.search(r"^\s*GStreamer:\s+YES\b", build_information, re.MULTILINE) is not None
-
-
-def open_csi_camera(sensor: int) -> LiveCapture:
+def open_csi_camera(sensor: int, wish: Wish = NO_WISH) -> LiveCapture:
     """Open a CSI camera.
+
+    Args:
+        sensor: its number.
+        wish: resolution and rate other than 1920x1080 at 30 a second.
 
     Raises:
         MissingCapability: OpenCV lacks GStreamer, or the camera cannot be opened.
     """
-    if not has_gstreamer(cv2.getBuildInformation()):
-        raise MissingCapability(
-            f"csi://{sensor} needs OpenCV with GStreamer, and this OpenCV {cv2.__version__} "
-            "has none (the opencv-python wheels on PyPI never do).",
-            next_step="on a Jetson use the system's OpenCV: sudo apt install python3-opencv, then "
-            "python3 -m venv --system-site-packages, without opencv-python in it",
-        )
+    need_gstreamer(f"csi://{sensor}")
+    pipeline = csi_pipeline(sensor, **wish.given())
 
     def reopen() -> cv2.VideoCapture | None:
-        return open_capture(csi_pipeline(sensor), cv2.CAP_GSTREAMER)
+        return open_capture(pipeline, cv2.CAP_GSTREAMER)
 
     capture = reopen()
     if capture is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hvq_edge.data.folders import MASK_FOLDER, list_pictures
@@ -13,52 +13,67 @@ from hvq_edge.errors import InputError, PictureError
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 
 
-class PictureFolder:
-    """The pictures of a folder and of the folders in it, sorted naturally (2 before 10).
+class PictureFiles:
+    """Picture files, each once, in the order given.
 
-    Ground-truth masks are left out. A file that cannot be read is a lost frame with the reason.
+    A file that cannot be read is a lost frame with the reason.
 
     Args:
-        path: the folder.
-
-    Raises:
-        InputError: there is no picture in it, or it may not be read.
+        folder: what the names are relative to.
+        names: of the files, with forward slashes.
+        name: what the source is called.
     """
 
     live = False
     frames_per_second = None
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path, names: Sequence[str], name: str) -> None:
+        self._folder = folder
+        self._names = names
+        self._name = name
         self._closed = threading.Event()
-        below = [file.relative_to(path) for file in list_pictures(path).pictures]
-        names = [file.as_posix() for file in below if MASK_FOLDER not in file.parts]
-        self._names = sorted(names, key=natural_key)
-        if not self._names:
-            raise InputError(
-                f"there is no picture in the folder {path}.",
-                next_step=f"give a folder with {', '.join(sorted(PICTURE_SUFFIXES))} files",
-            )
 
     @property
     def name(self) -> str:
-        """The folder's path."""
-        return str(self._path)
+        """Where the pictures are."""
+        return self._name
 
     def __iter__(self) -> Iterator[Frame]:
         """Give one frame a picture file."""
         for index, name in enumerate(self._names):
             if self._closed.is_set():
                 return
-            try:
-                frame = arrived(index, read_picture(self._path / name), name)
-            except PictureError as error:
-                frame = lost(index, error.cause, name)
-            yield frame
+            yield read_file(self._folder, name, index)
 
     def close(self) -> None:
         """End the iteration after the picture under way."""
         self._closed.set()
+
+
+def open_folder(path: Path) -> PictureFiles:
+    """Open the pictures of a folder and of the folders in it, sorted naturally (2 before 10).
+
+    Ground-truth masks are left out.
+
+    Raises:
+        InputError: there is no picture in it, or it may not be read.
+    """
+    below = [file.relative_to(path) for file in list_pictures(path).pictures]
+    names = [file.as_posix() for file in below if MASK_FOLDER not in file.parts]
+    if not names:
+        raise InputError(
+            f"there is no picture in the folder {path}.",
+            next_step=f"give a folder with {', '.join(sorted(PICTURE_SUFFIXES))} files",
+        )
+    return PictureFiles(path, sorted(names, key=natural_key), str(path))
+
+
+def read_file(folder: Path, name: str, index: int) -> Frame:
+    """Read a picture file as a frame; one that cannot be read is a lost frame with the reason."""
+    try:
+        return arrived(index, read_picture(folder / name), name)
+    except PictureError as error:
+        return lost(index, error.cause, name)
 
 
 def natural_key(text: str) -> tuple[tuple[str, int, str], ...]:

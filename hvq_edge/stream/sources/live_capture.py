@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 
@@ -18,7 +19,9 @@ class LiveCapture:
     """A camera that is read frame by frame, and reopened when a read fails.
 
     Every failed read, and every failed attempt to reopen, gives one frame without a picture, so a
-    gap is on record while it lasts. Waits between attempts double from half a second to 30 s.
+    gap is on record while it lasts. Waits between attempts double from half a second to 30 s, and
+    each is shortened by up to half at random: cameras that a switch took down together do not all
+    come back to it in the same moment.
 
     Args:
         reopen: opens the camera; ``None`` when that fails.
@@ -86,8 +89,7 @@ class LiveCapture:
         """Release and reopen the camera; from the second attempt on, wait first."""
         self._release()
         if attempt > 1:
-            wait = self._first_wait * 2.0 ** min(attempt - 2, 16)
-            self._closed.wait(min(wait, LONGEST_WAIT_SECONDS))
+            self._closed.wait(wait_before(attempt, self._first_wait, random.random()))
         if not self._closed.is_set():
             self._capture = self._reopen()
 
@@ -95,3 +97,15 @@ class LiveCapture:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+
+
+def wait_before(attempt: int, first_wait: float, chance: float) -> float:
+    """Return the seconds to wait before an attempt to reopen.
+
+    Args:
+        attempt: 2 or more; the first attempt is at once.
+        first_wait: before the second attempt, at most.
+        chance: 0 to 1: 0 waits half as long as 1.
+    """
+    longest = min(first_wait * 2.0 ** min(attempt - 2, 16), LONGEST_WAIT_SECONDS)
+    return longest * (0.5 + 0.5 * chance)

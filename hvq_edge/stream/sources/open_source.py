@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hvq_edge.errors import InputError
+from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.stream.sources.camera import open_camera
 from hvq_edge.stream.sources.csi_camera import open_csi_camera
-from hvq_edge.stream.sources.folder import PictureFolder
+from hvq_edge.stream.sources.folder import open_folder
+from hvq_edge.stream.sources.gstreamer import open_gstreamer, shown_pipeline
+from hvq_edge.stream.sources.opencv_capture import NO_WISH, Wish
 from hvq_edge.stream.sources.rtsp_camera import open_rtsp_camera, shown_url
+from hvq_edge.stream.sources.sequence import is_sequence, open_sequence
 from hvq_edge.stream.sources.source import Source
 from hvq_edge.stream.sources.video_file import VideoFile
+from hvq_edge.stream.sources.watched_folder import WatchedFolder
 
 ACCEPTED = (
-    "a camera number (0), /dev/video0, csi://0, rtsp://host/path, a video file, "
-    "or a folder of pictures"
+    "a camera number (0), /dev/video0, csi://0, rtsp://host/path, gst:PIPELINE, a video file, "
+    "a folder of pictures, watch:FOLDER, or a series of pictures (img_%04d.png, img_*.png)"
 )
 
 
@@ -25,19 +29,21 @@ ACCEPTED = (
 class Address:
     """What kind of source an address names."""
 
-    kind: Literal["camera", "csi", "rtsp", "path"]
+    kind: Literal["camera", "csi", "rtsp", "gst", "watch", "path"]
     number: int = 0
     """Of the camera or CSI sensor."""
     text: str = ""
-    """The URL or path; may hold credentials, so it never goes into a message for a URL."""
+    """The URL, pipeline or path; may hold credentials, so it never goes into a message for a URL
+    or a pipeline."""
 
 
 def parse_address(camera: int | str | Path) -> Address:
     """Tell what kind of source an address names, without opening anything.
 
     Args:
-        camera: a camera number, ``/dev/videoN``, ``csi://N``, an ``rtsp://`` URL, or a path. A
-            file whose name is a number is given as ``./0``.
+        camera: a camera number, ``/dev/videoN``, ``csi://N``, an ``rtsp://`` URL,
+            ``gst:PIPELINE``, ``watch:FOLDER``, or a path, which may hold a pattern. A file whose
+            name is a number is given as ``./0``, and one that begins with ``gst:`` as ``./gst:``.
 
     Raises:
         InputError: none of these.
@@ -51,6 +57,12 @@ def parse_address(camera: int | str | Path) -> Address:
     text = camera.strip()
     if match := re.fullmatch(r"(?:/dev/video)?([0-9]{1,4})", text):
         return Address("camera", int(match[1]))
+    for kind in ("gst", "watch"):
+        if text.startswith(f"{kind}:"):
+            rest = text.partition(":")[2].strip()
+            if not rest or "\0" in rest:
+                raise _not_accepted(f"{kind}: with nothing after it")
+            return Address(kind, text=rest)
     if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text):
         scheme = match[1].lower()
         if scheme in {"rtsp", "rtsps"}:
@@ -66,30 +78,57 @@ def parse_address(camera: int | str | Path) -> Address:
     return Address("path", text=camera)
 
 
-def open_source(camera: int | str | Path) -> Source:
+def open_source(camera: int | str | Path, wish: Wish = NO_WISH) -> Source:
     """Open a source.
+
+    Args:
+        camera: see :func:`parse_address`.
+        wish: resolution and rate, for cameras that can be asked: V4L2 and CSI.
 
     Raises:
         InputError: the address is none that is understood, does not exist, or holds no frames.
+        SettingsError: a wish for a source that cannot be asked.
         MissingCapability: the camera, or what OpenCV needs for it, is not there.
     """
     address = parse_address(camera)
     if address.kind == "camera":
-        return open_camera(address.number)
+        return open_camera(address.number, wish)
     if address.kind == "csi":
-        return open_csi_camera(address.number)
+        return open_csi_camera(address.number, wish)
+    if wish.given():
+        raise SettingsError(
+            "resolution and rate can be asked of V4L2 and CSI cameras only.",
+            next_step="set them in the camera or the pipeline itself; --every skips frames",
+        )
     if address.kind == "rtsp":
         return open_rtsp_camera(address.text)
+    if address.kind == "gst":
+        return open_gstreamer(address.text)
     path = Path(address.text).expanduser()
+    if address.kind == "watch":
+        return WatchedFolder(path)
     try:
         if path.is_dir():
-            return PictureFolder(path)
+            return open_folder(path)
         found = path.exists()
     except OSError as error:
         raise InputError(f"cannot look at {path}: {error.strerror}.") from error
-    if not found:
-        raise InputError(f"{path} does not exist.", next_step=f"give {ACCEPTED} with --camera")
-    return VideoFile(path)
+    if found:
+        return VideoFile(path)
+    if is_sequence(path.name):
+        return open_sequence(path)
+    raise InputError(f"{path} does not exist.", next_step=f"give {ACCEPTED} with --camera")
+
+
+def shown_address(camera: int | str) -> int | str:
+    """Return what may be shown of an address: of a URL or a pipeline, nothing with credentials."""
+    try:
+        address = parse_address(camera)
+    except InputError:
+        return "..."
+    if address.kind == "rtsp":
+        return shown_url(address.text)
+    return shown_pipeline(address.text) if address.kind == "gst" else camera
 
 
 def _not_accepted(what: str) -> InputError:

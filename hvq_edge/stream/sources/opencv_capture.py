@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import cv2
 
@@ -14,6 +15,26 @@ from hvq_edge.stream.sources.source import Picture
 # and it is told the level only once a process. Our own messages name the cause.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+
+@dataclass(frozen=True)
+class Wish:
+    """What a camera is asked for; ``None`` leaves it to the camera.
+
+    Drivers take the nearest they have.
+    """
+
+    width: int | None = None
+    """Pixels."""
+    height: int | None = None
+    rate: int | None = None
+    """Frames a second."""
+
+    def given(self) -> dict[str, int]:
+        """Return what is asked for, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+NO_WISH = Wish()
 
 SILENT = 0
 """``cv2.utils.logging.LOG_LEVEL_SILENT``."""

@@ -7,7 +7,7 @@ an inspector that watches a line must not die of a loose cable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Protocol
@@ -76,3 +76,15 @@ def lost(index: int, fault: str, name: str = "") -> Frame:
 def arrived(index: int, picture: Picture, name: str = "") -> Frame:
     """Return a frame that arrived now."""
     return Frame(index, time(), picture, name)
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Number the names that several cameras share: two streams of one host look the same."""
+    unique: list[str] = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate in unique:
+            number += 1
+            candidate = f"{name} #{number}"
+        unique.append(candidate)
+    return unique

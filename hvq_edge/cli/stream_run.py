@@ -1,0 +1,194 @@
+"""A run of ``hvq-edge stream``: everything is opened, run to its end, and closed again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from hvq_edge.cli.console import messages, results
+
+if TYPE_CHECKING:
+    from hvq_edge.bundle import Bundle
+    from hvq_edge.runtime.engine import EngineInfo
+    from hvq_edge.stream.inspector import Inspector
+    from hvq_edge.stream.sinks.recording import Recording
+    from hvq_edge.stream.sinks.sink import Draw
+    from hvq_edge.stream.sources.source import Source
+    from hvq_edge.stream.stream_settings import StreamSettings
+
+FOLDER_FRAMES_PER_SECOND = 4.0
+"""At which the annotated video of a folder of pictures plays: slow enough to look at each."""
+
+
+def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
+    """Inspect until every camera has ended or a signal asks to stop.
+
+    Args:
+        settings: checked settings.
+        as_json: decisions as JSON lines on standard output, everything else on standard error.
+
+    Returns:
+        Whether Ctrl-C ended it.
+
+    Raises:
+        HvqEdgeError: something cannot be opened, or the engine failed.
+    """
+    from hvq_edge.bundle import open_bundle
+    from hvq_edge.cli.stream_view import DecisionLines, live_counter, print_summary
+    from hvq_edge.stream.controls import Controls
+    from hvq_edge.stream.inspection import open_stream_engine
+    from hvq_edge.stream.inspector import Inspector, thresholds_of
+    from hvq_edge.stream.open_cameras import open_cameras
+    from hvq_edge.stream.overlay import Overlay
+    from hvq_edge.stream.sinks.json_lines import JsonLines
+    from hvq_edge.stream.sinks.sink import Sink
+    from hvq_edge.stream.sinks.window import Window, has_screen
+
+    bundle = open_bundle(settings.bundle)
+    with ExitStack() as closing:
+        engine = open_stream_engine(
+            bundle,
+            precision=settings.precision,
+            backend=settings.backend,
+            category=settings.category,
+        )
+        closing.callback(engine.close)
+        cameras = open_cameras(settings.cameras)
+        closing.callback(cameras.close)
+        _announce(cameras.sources, engine.info)
+        _warn_of_missing_thresholds(bundle, engine.info)
+
+        controls = Controls(thresholds_of(bundle, engine.info.precision))
+        draw = Overlay(controls)
+        sinks: list[Sink] = [*cameras.sinks]
+        inspector = Inspector(
+            engine,
+            bundle,
+            cameras.sources,
+            policy=settings.policy,
+            sinks=sinks,
+            controls=controls,
+            rule=settings.decision,
+            max_frames=settings.max_frames,
+        )
+        counter_shown = messages.is_terminal and not as_json
+        # Above a live counter, lines must come from the console that draws it.
+        lines = messages if counter_shown and results.is_terminal else results
+        several = len(cameras.sources) > 1
+        told = JsonLines(sys.stdout) if as_json else DecisionLines(lines, several=several)
+        sinks.append(told)
+        recording = None
+        if settings.out is not None:
+            video = _video_wanted(settings, cameras.sources)
+            recording = _open_recording(settings.out, cameras.sources, draw, video=video)
+            closing.callback(recording.close)
+            sinks.append(recording)
+        if has_screen(os.environ) if settings.display is None else settings.display:
+            window = Window(draw, quit_asked=inspector.stop)
+            closing.callback(window.close)
+            sinks.append(window)
+
+        with live_counter(inspector, shown=counter_shown):
+            received = _run(inspector)
+        if recording is not None:
+            recording.close()
+        print_summary(messages if as_json else results, inspector, settings.out, recording)
+    if signal.SIGINT in received:
+        messages.print("Interrupted.")
+        return True
+    return False
+
+
+def _run(inspector: Inspector) -> list[int]:
+    """Inspect to the end, or until a signal asks to stop; return the signals received.
+
+    The first Ctrl-C is a request like SIGTERM, which systemd and containers send, so that no
+    decision is in one sink and not in the next; after it, Ctrl-C is what it is elsewhere.
+    """
+    received: list[int] = []
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        inspector.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    for number in former:
+        signal.signal(number, stop)
+    try:
+        with inspector:
+            for _ in inspector:
+                pass  # the sinks have it already
+    except BrokenPipeError:  # whoever read standard output has gone, as head does: a way to stop
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    return received
+
+
+def _video_wanted(settings: StreamSettings, sources: tuple[Source, ...]) -> bool:
+    """Say whether to keep an annotated video: by default not one that grows without end."""
+    if settings.video is not None:
+        return settings.video
+    endless = any(source.live for source in sources) or any(
+        camera.triggered or str(camera.camera).startswith("watch:") for camera in settings.cameras
+    )
+    return settings.max_frames is not None or not endless
+
+
+def _open_recording(
+    out: Path, sources: tuple[Source, ...], draw: Draw, *, video: bool
+) -> Recording:
+    from hvq_edge.errors import OutputError
+    from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
+    from hvq_edge.stream.sinks.decision_log import DecisionLog
+    from hvq_edge.stream.sinks.recording import Recording, check_room
+    from hvq_edge.stream.sinks.reject_pictures import RejectPictures
+    from hvq_edge.stream.sinks.sink import Sink
+
+    def report(error: OutputError) -> None:
+        messages.print(
+            f"Warning: recording has stopped, inspection goes on: {error.cause}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    check_room(out)  # before anything is made there
+    sinks: list[Sink] = [
+        DecisionLog(out / "decisions.jsonl"),
+        RejectPictures(out / "rejects", draw),
+    ]
+    if video:
+        rate = sources[0].frames_per_second or FOLDER_FRAMES_PER_SECOND
+        sinks.append(AnnotatedVideo(out / "annotated.mp4", draw, rate))
+    return Recording(out, sinks, report)
+
+
+def _announce(sources: tuple[Source, ...], info: EngineInfo) -> None:
+    names = ", ".join(source.name for source in sources)
+    messages.print(
+        f"Inspecting {names} with {info.precision} on {info.backend} ({info.device}).",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _warn_of_missing_thresholds(bundle: Bundle, info: EngineInfo) -> None:
+    from hvq_edge.stream.inspector import thresholds_of
+
+    thresholds = thresholds_of(bundle, info.precision)
+    missing = [name for name in info.categories if name not in thresholds]
+    if missing:
+        messages.print(
+            f"Warning: the bundle has no {info.precision} threshold for {', '.join(missing)}: "
+            "frames of these lead to no decision.\n"
+            "Next:    run hvq-edge export again on a run trained with held-out good pictures",
+            markup=False,
+            soft_wrap=True,
+        )

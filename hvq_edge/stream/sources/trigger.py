@@ -1,0 +1,205 @@
+"""A source that gives frames only when it is triggered: a part has arrived under the camera."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from hvq_edge.atomic import output_error
+from hvq_edge.errors import InputError
+from hvq_edge.stream.sources.source import Frame, Source, lost
+
+FRESH_SECONDS = 2.0
+"""A camera that gives no picture for so long after a trigger has missed the part."""
+
+LARGEST_TRIGGER = 1024
+"""Bytes: a larger file at the start is not a trigger but a name given by mistake."""
+
+_POLL_SECONDS = 0.02
+"""How often a trigger file is looked for: below the exposure of most cameras."""
+
+
+class Trigger(Protocol):
+    """Says when to take a frame."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the next trigger, which is used up; return whether there was one."""
+        ...
+
+    def answer(self, frame: int) -> None:
+        """Say which frame, by its index, the last trigger led to first."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening; calling it twice is fine."""
+        ...
+
+
+class FileTrigger:
+    """Triggers when a file appears, and removes it.
+
+    Any program can do it: ``touch /run/line/trigger``. Triggers that come before the file has been
+    removed are one.
+
+    Args:
+        path: the file. One that is there at the start is from before, and is removed.
+
+    Raises:
+        InputError: something is there that nobody wrote as a trigger.
+        OutputError: it cannot be removed: its folder is missing or not writable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if path.is_dir() or (path.is_file() and path.stat().st_size > LARGEST_TRIGGER):
+            raise InputError(
+                f"{path} is there and no trigger file: it would be removed.",
+                next_step="name a file with --trigger-file that is there for this alone",
+            )
+        probe = path.with_name(f".{path.name}.probe")
+        try:
+            probe.touch()
+            probe.unlink()
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the file and remove it."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                self._path.unlink()
+            except OSError:  # not there, or its folder is away for a while
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                time.sleep(min(left, _POLL_SECONDS))
+            else:
+                return True
+
+    def answer(self, frame: int) -> None:
+        """Nobody waits for an answer."""
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class TriggeredSource:
+    """Gives frames of another source when a trigger says so.
+
+    A live camera is read all the time and its pictures are thrown away until a trigger comes; the
+    frame taken is the first that arrives after it, never one that waited in a buffer. Files give
+    their next picture. What the camera loses between triggers is no frame of the run.
+
+    Args:
+        source: closed with this one.
+        trigger: likewise.
+        frames: to take for each trigger; a camera that gives too few has lost the rest.
+        delay: seconds after the trigger from which a frame counts: for light that must come on, or
+            a camera whose pictures arrive late.
+    """
+
+    live = False
+    frames_per_second = None
+
+    def __init__(
+        self, source: Source, trigger: Trigger, *, frames: int = 1, delay: float = 0.0
+    ) -> None:
+        self._source = source
+        self._trigger = trigger
+        self._frames = frames
+        self._delay = delay
+        self._closed = threading.Event()
+
+    @property
+    def name(self) -> str:
+        """That of the source."""
+        return self._source.name
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Give frames until closed, or until a source of files has ended."""
+        feed: _Newest | _NextFile = (
+            _Newest(self._source) if self._source.live else _NextFile(self._source)
+        )
+        index = 0
+        try:
+            while not self._closed.is_set() and not feed.ended:
+                if not self._trigger.wait(0.1):
+                    continue
+                after = time.monotonic() + self._delay
+                self._trigger.answer(index)
+                for _ in range(self._frames):
+                    frame = feed.take(after)
+                    if frame is None and feed.ended:
+                        return
+                    if frame is None:
+                        seconds = FRESH_SECONDS + self._delay
+                        frame = lost(index, f"no picture within {seconds:g} s of the trigger")
+                    after = frame.arrived
+                    yield replace(frame, index=index)
+                    index += 1
+        finally:
+            self._source.close()
+
+    def close(self) -> None:
+        """End the iteration after the frame under way."""
+        self._closed.set()
+        self._source.close()
+        self._trigger.close()
+
+
+class _Newest:
+    """Reads a live source on a thread of its own and keeps its newest frame only."""
+
+    def __init__(self, source: Source) -> None:
+        self._changed = threading.Condition()
+        self._newest: Frame | None = None
+        self._ended = False
+        self._thread = threading.Thread(target=self._read, args=(source,), daemon=True)
+        self._thread.name = f"camera {source.name}"
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def take(self, after: float) -> Frame | None:
+        """Return the first frame that arrives after a monotonic time, ``None`` if there is none."""
+
+        def fresh() -> bool:
+            return self._ended or (self._newest is not None and self._newest.arrived > after)
+
+        with self._changed:
+            seconds = max(after - time.monotonic(), 0.0) + FRESH_SECONDS
+            if not self._changed.wait_for(fresh, seconds):
+                return None
+            return None if self._ended else self._newest
+
+    def _read(self, source: Source) -> None:
+        try:
+            for frame in source:
+                with self._changed:
+                    self._newest = frame
+                    self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+
+class _NextFile:
+    """Takes the next frame of a source that waits until it is asked."""
+
+    def __init__(self, source: Source) -> None:
+        self._iterator = iter(source)
+        self.ended = False
+
+    def take(self, after: float) -> Frame | None:  # noqa: ARG002  # files are never stale
+        frame = next(self._iterator, None)
+        self.ended = frame is None
+        return frame

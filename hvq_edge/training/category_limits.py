@@ -1,0 +1,62 @@
+"""What usable frames of each category look like, learnt from its training pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hvq_edge.bundle import CategoryLimits
+from hvq_edge.data.pictures import read_frame
+from hvq_edge.data.placement import learn_placement, small_grey
+from hvq_edge.data.quality import FrameQuality, learn_limits
+from hvq_edge.progress import ProgressCallback, silent
+from hvq_edge.run_record import PictureRecord
+
+PLACEMENT_PICTURES = 200
+"""Of a category, evenly over its pictures: a mean needs no more, and each is read again."""
+
+
+def learn_category_limits(
+    data: Path,
+    pictures: Sequence[PictureRecord],
+    qualities: Sequence[FrameQuality],
+    side: int,
+    on_progress: ProgressCallback = silent,
+) -> dict[str, CategoryLimits]:
+    """Learn the limits of every category that has pictures.
+
+    Args:
+        data: what the pictures' paths are relative to.
+        pictures: good training pictures.
+        qualities: of each.
+        side: of the model's input, in pixels.
+        on_progress: called after each picture that is read again.
+
+    Raises:
+        PictureError: a picture cannot be read.
+    """
+    of_category: Mapping[str, list[int]] = {
+        name: [i for i, picture in enumerate(pictures) if picture.category == name]
+        for name in sorted({picture.category for picture in pictures})
+    }
+    chosen = {name: _spread(indices) for name, indices in of_category.items()}
+    total = sum(len(indices) for indices in chosen.values())
+    limits, done = {}, 0
+    for name, indices in of_category.items():
+        smalls = []
+        for i in chosen[name]:
+            smalls.append(small_grey(read_frame(data / pictures[i].path, side)))
+            done += 1
+            on_progress("picture limits", done, total)
+        limits[name] = CategoryLimits(
+            picture=learn_limits(qualities[i] for i in indices),
+            placement=learn_placement(smalls),
+        )
+    return limits
+
+
+def _spread(indices: Sequence[int]) -> list[int]:
+    count = min(len(indices), PLACEMENT_PICTURES)
+    return [indices[int(k)] for k in np.linspace(0, len(indices) - 1, count)]
