@@ -23,7 +23,13 @@ from hvq_edge.stream.statistics import Counts, Statistics
 
 
 def state_of(
-    watched: Watched, statistics: Statistics, health: Health, run: str, *, may_change: bool
+    watched: Watched,
+    statistics: Statistics,
+    health: Health,
+    *,
+    run: str,
+    may_change: bool,
+    pictures_per_second: float,
 ) -> StateMessage:
     """Return all that the page shows but pictures and decisions."""
     rates = watched.page.rates()
@@ -48,6 +54,7 @@ def state_of(
         seconds=statistics.seconds,
         sequence=watched.page.sequence,
         paused=watched.controls.paused,
+        picture_interval_ms=1000.0 / pictures_per_second,
         may_change=may_change,
         can_save=watched.save_threshold is not None,
         counts=_counts(statistics.counts),

@@ -35,13 +35,22 @@ class Api:
         access: for logging in.
         cookie: name of the cookie of a login.
         health: judges snapshots.
+        pictures_per_second: a browser is told to ask for no more.
     """
 
-    def __init__(self, watched: Watched, access: Access, cookie: str, health: HealthCheck) -> None:
+    def __init__(
+        self,
+        watched: Watched,
+        access: Access,
+        cookie: str,
+        health: HealthCheck,
+        pictures_per_second: float,
+    ) -> None:
         self._watched = watched
         self._access = access
         self._cookie = cookie
         self._health = health
+        self._pictures_per_second = pictures_per_second
         self._run = secrets.token_hex(8)
 
     async def state(self, request: Request) -> Response:
@@ -49,7 +58,16 @@ class Api:
         statistics = self._watched.statistics()
         health = self._health(statistics)
         known: bool = request.state.known
-        return _send(state_of(self._watched, statistics, health, self._run, may_change=known))
+        return _send(
+            state_of(
+                self._watched,
+                statistics,
+                health,
+                run=self._run,
+                may_change=known,
+                pictures_per_second=self._pictures_per_second,
+            )
+        )
 
     async def decisions(self, request: Request) -> Response:
         """Recent decisions."""

@@ -100,6 +100,7 @@ class StateMessage(Message):
     seconds: float = Field(description="Since it started.")
     sequence: int = Field(description="Of the newest decision.")
     paused: bool
+    picture_interval_ms: float = Field(description="A browser asks for no pictures faster.")
     may_change: bool = Field(description="Whether this request carried the token.")
     can_save: bool = Field(description="Whether thresholds can be kept in the bundle.")
     counts: CountsMessage

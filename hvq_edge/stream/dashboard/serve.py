@@ -66,7 +66,13 @@ def serve(
     access, made = open_access(settings)
     listening = _listen(settings)
     port = int(listening.getsockname()[1])
-    app = make_app(watched, access, cookie=f"hvq_edge_{port}", health=health)
+    app = make_app(
+        watched,
+        access,
+        cookie=f"hvq_edge_{port}",
+        health=health,
+        pictures_per_second=settings.frames_per_second,
+    )
     server = uvicorn.Server(
         uvicorn.Config(
             app,
