@@ -113,7 +113,7 @@ class Api:
         name, heat = cameras[index].name, _heat(request)
         newest = self._watched.page.newest(name)
         if newest is None:
-            return refuse(404, f"camera {name} gave no frame yet.")
+            return Response(status_code=204)  # an error would stand in the browser's console
         if request.headers.get("if-none-match") == self._tag(newest.record.sequence, heat):
             return Response(status_code=304)
         shown = await run_in_threadpool(self._watched.page.picture, name, heat=heat)

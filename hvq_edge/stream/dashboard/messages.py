@@ -36,6 +36,7 @@ class DecisionMessage(Message):
     verdict: Literal["pass", "reject", "no_decision"]
     reason: str
     latency_ms: float
+    grade: str | None = Field(description="How bad a reject is, where grades are set.")
 
 
 class CameraMessage(Message):

@@ -50,6 +50,8 @@ class Record:
     verdict: Verdict
     reason: str
     latency_ms: float
+    grade: str | None = None
+    """How bad a reject is, where grades are set."""
 
 
 @dataclass(eq=False)
@@ -104,7 +106,7 @@ class LivePage:
         threshold = self._controls.thresholds.get(category) if category is not None else None
         record = Record(
             sequence=self._sequence + 1,
-            camera=getattr(decision, "camera", ""),
+            camera=decision.camera,
             frame=decision.frame,
             time=decision.time,
             category=category,
@@ -113,6 +115,7 @@ class LivePage:
             verdict=decision.verdict,
             reason=decision.reason,
             latency_ms=decision.latency_ms,
+            grade=decision.grade,
         )
         newest = Shot(record, frame.picture, decision.map)
         reject = None

@@ -51,6 +51,7 @@ export class Camera {
     });
     if (answer.status !== 200 && answer.status !== 204) return;
     const decision = JSON.parse(answer.headers.get("x-decision"));
+    if (!decision) return; // no frame yet
     if (answer.status === 200) await this.showPicture(await answer.blob());
     if (decision.sequence !== this.decision?.sequence) this.shownAt = performance.now();
     this.tag = answer.headers.get("etag");

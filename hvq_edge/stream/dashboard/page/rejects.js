@@ -78,7 +78,7 @@ export class Rejects {
     set(at("viewer-title"), `Reject at ${clock(shown.time)}`);
     at("viewer-picture").src = `/api/rejects/${shown.sequence}/picture.jpg?size=view&heat=${this.heat ? 1 : 0}`;
     at("viewer-picture").alt = `Rejected frame ${shown.frame}`;
-    const facts = [shown.category, `score ${number(shown.score, 4)}`, `threshold ${number(shown.threshold, 4)}`, `frame ${shown.frame}`, shown.camera];
+    const facts = [shown.category, shown.grade, `score ${number(shown.score, 4)}`, `threshold ${number(shown.threshold, 4)}`, `frame ${shown.frame}`, shown.camera];
     set(at("viewer-facts"), facts.filter(Boolean).join("  ·  "));
   }
 }
