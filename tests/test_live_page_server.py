@@ -34,9 +34,12 @@ def test_it_serves_as_long_as_the_block_runs():
 def test_a_port_in_use_is_said_before_anything_starts():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"port {port}: Address already in use") as caught:
-            with serve(DashboardSettings(port=port), Line().watched):
-                pass
+        served = serve(DashboardSettings(port=port), Line().watched)
+        with (
+            pytest.raises(SettingsError, match=f"{port}: Address already in use") as caught,
+            served,
+        ):
+            pass
     assert caught.value.exit_code == 2
     assert caught.value.next_step == "choose another port"
 
@@ -45,9 +48,9 @@ def test_an_address_of_another_machine_is_said(tmp_path):
     token = tmp_path / "token"
     token.write_text("0123456789abcdef")
     settings = DashboardSettings(host="192.0.2.1", port=0, token_file=token)
-    with pytest.raises(SettingsError, match="Cannot assign requested address") as caught:
-        with serve(settings, Line().watched):
-            pass
+    served = serve(settings, Line().watched)
+    with pytest.raises(SettingsError, match="Cannot assign requested address") as caught, served:
+        pass
     assert caught.value.next_step == "choose an address of this machine"
 
 
