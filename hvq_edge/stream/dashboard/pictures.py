@@ -28,7 +28,8 @@ def shrink(picture: Picture, longest: int) -> Picture:
     height, width = picture.shape[:2]
     side = max(height, width)
     if side <= longest:
-        return picture.copy()
+        copied: Picture = picture.copy()
+        return copied
     step = max(side // (2 * longest), 1)  # averaging all pixels of a large frame takes too long
     scale = longest / side
     size = (max(round(width * scale), 1), max(round(height * scale), 1))

@@ -122,7 +122,8 @@ def _cannot_listen(settings: DashboardSettings, error: OSError) -> SettingsError
         remedy = "choose a port from 1024 on"
     elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
         remedy = "choose an address of this machine"
-    reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+    number = error.errno or 0  # getaddrinfo's own are below 0
+    reason = os.strerror(number) if number > 0 else error.strerror
     return SettingsError(
         f"the live page cannot be served on {settings.host}, port {settings.port}: {reason}.",
         next_step=remedy,
