@@ -119,7 +119,7 @@ def photograph(url: str, picture: Path, seconds: float, *, every: bool) -> None:
             looks |= {"-phone": {"color_scheme": "light", "viewport": phone}}
         time.sleep(seconds)
         for name, look in looks.items():  # one after another: a page that nobody sees stands still
-            size = {"width": 1440, "height": 1010}
+            size = {"width": 1280, "height": 900}
             context = browser.new_context(**{"viewport": size, **look})  # type: ignore[arg-type]
             page = context.new_page()
             page.goto(url)

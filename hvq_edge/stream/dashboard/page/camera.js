@@ -136,7 +136,7 @@ export class Camera {
     const since = (performance.now() - this.lastReject) / 1000;
     if (age > OLD_SECONDS) notes.push(`${span(age)} ago`);
     else if (decision.verdict !== "reject" && since < RECENT_REJECT_SECONDS) {
-      notes.push(`last reject ${span(since)} ago`);
+      notes.push(since < 2 ? "last reject just now" : `last reject ${span(since)} ago`);
     }
     return notes.filter(Boolean).join("  ·  ");
   }

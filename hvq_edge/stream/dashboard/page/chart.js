@@ -28,7 +28,8 @@ export class Chart {
 
   // Scores of several categories have nothing in common but their thresholds.
   scale() {
-    const judged = this.records.filter((record) => record.score !== null);
+    const judged = this.records.filter(isJudged);
+    if (!judged.length) return { of: (value) => value, relative: false, low: 0, high: 1, extra: [], empty: true };
     const categories = new Set(judged.map((record) => record.category));
     const relative = categories.size > 1 && judged.every((record) => record.threshold === null || record.threshold > 0);
     const of = (value, record) => (relative ? value / (record.threshold ?? value) : value);
@@ -67,7 +68,8 @@ export class Chart {
     pen.strokeStyle = colour.line;
     pen.lineWidth = 1;
     pen.textAlign = "right";
-    for (const value of ticks(scale.low, scale.high, Math.max(Math.floor(height / 45), 2))) {
+    const marks = scale.empty ? [0] : ticks(scale.low, scale.high, Math.max(Math.floor(height / 45), 2));
+    for (const value of marks) {
       const y = Math.round(this.place.y(value)) + 0.5;
       pen.beginPath();
       pen.moveTo(LEFT, y);
@@ -90,7 +92,7 @@ export class Chart {
     pen.beginPath();
     let connected = false;
     this.records.forEach((record, index) => {
-      if (record.score === null || record.verdict === "no_decision") {
+      if (!isJudged(record)) {
         connected = false;
         return;
       }
@@ -122,7 +124,7 @@ export class Chart {
     pen.beginPath();
     let last = null;
     this.records.forEach((record, index) => {
-      if (record.threshold === null) return;
+      if (!isJudged(record) || record.threshold === null) return;
       const height = y(scale.of(record.threshold, record));
       if (last === null) pen.moveTo(LEFT, height);
       else if (last !== height) {
@@ -176,6 +178,10 @@ export class Chart {
     const text = `Score over time: the last ${this.records.length} decisions, ${rejects} rejects`;
     if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
   }
+}
+
+function isJudged(record) {
+  return record.score !== null && record.verdict !== "no_decision";
 }
 
 function diamond(pen, x, y, size) {

@@ -43,7 +43,7 @@ export class Threshold {
     const select = at("category");
     if (select.options.length !== names.length) {
       select.replaceChildren(...names.map((name) => new Option(name, name)));
-      const seen = this.page.records.findLast((record) => names.includes(record.category));
+      const seen = this.page.records.findLast((record) => record.verdict !== "no_decision" && names.includes(record.category));
       if (seen) select.value = seen.category;
     }
     select.parentElement.hidden = names.length < 2;
