@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import write_png
 from graphs import save_bundle
 from live_line import CAMERA, Line
 
@@ -316,3 +319,21 @@ def test_the_missing_extra_is_named(monkeypatch):
     ):
         pass
     assert "hvq-edge[factory]" in caught.value.next_step
+
+
+def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, capsys):
+    """As it stands there, but for the bundle, the camera and the port."""
+    page = Path(__file__).parents[1] / "docs" / "live-page.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    write_png(tmp_path / "pictures" / "a.png", texture(1))
+    for written, here in {
+        '"runs/latest/bundle"': repr(str(bundle.path)),
+        'open_source("0")': f"open_source({str(tmp_path / 'pictures')!r})",
+        "DashboardSettings()": "DashboardSettings(port=0)",
+    }.items():
+        assert written in code
+        code = code.replace(written, here)
+    names: dict[str, object] = {}
+    exec(compile(code, str(page), "exec"), names)
+    assert re.fullmatch(r"http://127.0.0.1:\d+/#token=\S+", capsys.readouterr().out.strip())
+    assert [record.verdict for record in names["page"].records()] == ["reject"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import configparser
 import os
+import shutil
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -142,6 +144,15 @@ def test_the_unit_restarts_watches_and_confines(unit):
         assert service[key] == "yes"
     assert service["ProtectSystem"] == "strict"
     assert service["CapabilityBoundingSet"] == ""
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+def test_systemd_finds_no_fault_in_the_unit(tmp_path):
+    here = tmp_path / UNIT.name
+    text = UNIT.read_text(encoding="utf-8")
+    here.write_text(text.replace("/opt/hvq-edge/bin/hvq-edge", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", here], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
 
 
 def test_the_unit_calls_options_that_exist(unit):
