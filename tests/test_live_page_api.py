@@ -87,7 +87,7 @@ def test_the_rejects_have_pictures(line):
     assert (reject["score"], reject["threshold"]) == (0.7, 0.5)
     answer = client.get(f"/api/rejects/{reject['sequence']}/picture.jpg?size=thumbnail")
     assert answer.headers["content-type"] == "image/jpeg"
-    assert client.get("/api/rejects/99/picture.jpg").status_code == 404
+    assert client.get("/api/rejects/99/picture.jpg").status_code == 204, "forgotten"
 
 
 def test_a_threshold_is_previewed_applied_and_saved(line):

@@ -100,7 +100,7 @@ class Api:
             self._watched.page.reject_picture, sequence, size, heat=heat
         )
         if picture is None:
-            return refuse(404, f"reject {sequence} is not remembered any more.")
+            return Response(status_code=204)  # newer ones took its place while it was asked for
         headers = {"cache-control": "private, max-age=3600"}
         return Response(picture, media_type="image/jpeg", headers=headers)
 

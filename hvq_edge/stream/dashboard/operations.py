@@ -185,7 +185,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         "security": [] if operation.open else [{"token": []}] + [{}] * (not operation.changes),
     }
     if gives == JPEG:
-        described["responses"]["204"] = {"description": "No frame yet, or the newest was lost"}
+        described["responses"]["204"] = {"description": "There is no picture"}
         described["responses"]["304"] = {"description": "Still the one of If-None-Match"}
     if operation.parameters:
         described["parameters"] = [
