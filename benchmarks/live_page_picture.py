@@ -131,7 +131,8 @@ def photograph(url: str, picture: Path, seconds: float, *, every: bool) -> None:
             time.sleep(SETTLE_SECONDS)
             file = picture.with_stem(picture.stem + name)
             for _ in range(TRIES):
-                page.wait_for_function(LOADED_AND_REJECTING)
+                while not page.evaluate(LOADED_AND_REJECTING):
+                    page.wait_for_timeout(20)
                 page.screenshot(path=file, full_page=name == "-phone")
                 if page.evaluate(LOADED_AND_REJECTING):
                     break  # else a good part came while the picture was taken

@@ -139,6 +139,15 @@ def looking(browser: Browser, url: str, **look: object) -> Iterator[Page]:
     context.close()
 
 
+def wait_until(page: Page, script: str, argument: object = None) -> None:
+    """Playwright's own way evaluates text in the page, which the page forbids."""
+    for _ in range(PATIENCE_MS // 50):
+        if page.evaluate(script, argument):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(script)
+
+
 @pytest.fixture
 def page(browser, line) -> Iterator[Page]:
     """Logged in by the address that the inspector printed."""
@@ -158,12 +167,13 @@ PIXELS = """() => {
 
 
 def test_pictures_move_and_scores_are_drawn(page):
-    page.wait_for_function(f"() => ({PIXELS})() !== ''")
+    wait_until(page, f"() => ({PIXELS})() !== ''")
     first = page.evaluate(PIXELS)
-    page.wait_for_function(f"(first) => ({PIXELS})() !== first", arg=first)
+    wait_until(page, f"(first) => ({PIXELS})() !== first", first)
     expect(page.locator(".name").first).to_have_text(CAMERA)
-    page.wait_for_function(
-        "() => /the last [0-9]{2,} decisions/.test(document.querySelector('.chart').ariaLabel)"
+    wait_until(
+        page,
+        "() => /the last [0-9]{2,} decisions/.test(document.querySelector('.chart').ariaLabel)",
     )
     inked = """() => {
       const canvas = document.querySelector(".chart");
