@@ -158,7 +158,7 @@ def page(browser, line) -> Iterator[Page]:
 
 PIXELS = """() => {
   const picture = document.querySelector(".picture");
-  if (!picture.naturalWidth) return "";
+  if (!picture?.naturalWidth) return "";
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
   canvas.getContext("2d").drawImage(picture, 0, 0);
