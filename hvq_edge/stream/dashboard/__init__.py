@@ -1,0 +1,1 @@
+"""The live page: a small web server beside the inspector, in its own thread."""

@@ -1,0 +1,61 @@
+"""Whether the inspector does its work, for a monitor that asks every few seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from hvq_edge.stream.statistics import Statistics
+
+STALL_SECONDS = 30.0
+"""Without any frame, lost ones included, the inspector counts as stalled."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is wrong, in words."""
+
+    failing: tuple[str, ...]
+    """Parts may pass uninspected: HTTP 503."""
+    degraded: tuple[str, ...]
+    """Decisions are made, but something beside them does not work: still 200, because starting the
+    inspector again would not help."""
+
+    @property
+    def working(self) -> bool:
+        """Whether frames are judged."""
+        return not self.failing
+
+
+class HealthCheck:
+    """Judges snapshots; remembers when the counts last moved. Thread-safe.
+
+    Args:
+        stall_seconds: how long no frame may come; above the longest pause of a triggered line.
+    """
+
+    def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
+        self._stall_seconds = stall_seconds
+        self._lock = threading.Lock()
+        self._progress = -1
+        self._moved = time.monotonic()
+
+    def __call__(self, statistics: Statistics) -> Health:
+        """Judge a snapshot."""
+        counts = statistics.counts
+        progress = counts.decided + counts.dropped
+        with self._lock:
+            now = time.monotonic()
+            if progress != self._progress:
+                self._progress, self._moved = progress, now
+            still = now - self._moved
+        failing = [
+            f"camera {camera.name}: {camera.fault or 'no picture'}"
+            for camera in statistics.cameras
+            if not camera.connected and (camera.fault or camera.counts.frames)
+        ]
+        if still > self._stall_seconds:
+            failing.append(f"no frame was decided for {still:.0f} s")
+        degraded = [f"{sink.name}: {sink.fault}" for sink in statistics.sinks if sink.fault]
+        return Health(tuple(failing), tuple(degraded))

@@ -1,0 +1,143 @@
+// One camera: verdict, picture, and score over time. The verdict is always that of the picture
+// shown: both come in one answer.
+import { Chart } from "./chart.js";
+import { ask } from "./server.js";
+import { WORDS, number, set, span } from "./words.js";
+
+const OLD_SECONDS = 3; // after which the verdict says its age
+const RECENT_REJECT_SECONDS = 60;
+
+export class Camera {
+  constructor(page, name, index) {
+    this.page = page;
+    this.name = name;
+    this.index = index;
+    const copy = document.getElementById("camera-template").content.cloneNode(true);
+    this.box = copy.querySelector(".camera");
+    this.part = Object.fromEntries(
+      ["word", "reason", "score", "limit", "picture", "over", "facts", "name"].map((look) => [look, copy.querySelector(`.${look}`)]),
+    );
+    this.use = copy.querySelector("use");
+    this.chart = new Chart(copy.querySelector(".chart"), copy.querySelector(".tip"));
+    document.getElementById("cameras").append(copy);
+    this.part.picture.alt = `Newest frame of ${name}`;
+    set(this.part.name, name);
+    this.tag = "";
+    this.removed = false;
+    this.shownAt = performance.now();
+    this.lastReject = -Infinity;
+    this.look();
+  }
+
+  remove() {
+    this.removed = true;
+    this.box.remove();
+  }
+
+  // Asks for the newest picture for as long as the page lives.
+  async look() {
+    while (!this.removed) {
+      const began = performance.now();
+      if (!document.hidden) await this.ask().catch(() => undefined);
+      const left = this.page.interval - (performance.now() - began);
+      await new Promise((resolve) => setTimeout(resolve, Math.max(left, 20)));
+    }
+  }
+
+  async ask() {
+    const heat = this.page.heat ? 1 : 0;
+    const answer = await ask(`/api/cameras/${this.index}/picture.jpg?heat=${heat}`, {
+      headers: this.tag ? { "if-none-match": this.tag } : {},
+    });
+    if (answer.status !== 200 && answer.status !== 204) return;
+    const decision = JSON.parse(answer.headers.get("x-decision"));
+    if (!decision) return; // no frame yet
+    if (answer.status === 200) await this.showPicture(await answer.blob());
+    if (decision.sequence !== this.decision?.sequence) this.shownAt = performance.now();
+    this.tag = answer.headers.get("etag");
+    this.decision = decision;
+    this.showVerdict();
+  }
+
+  async showPicture(blob) {
+    const { picture } = this.part;
+    const former = picture.src;
+    picture.src = URL.createObjectURL(blob);
+    await picture.decode().catch(() => undefined);
+    picture.hidden = false;
+    if (former) URL.revokeObjectURL(former);
+  }
+
+  update(state, paused) {
+    this.state = state;
+    this.paused = paused;
+    const records = this.page.records.filter((record) => record.camera === this.name);
+    const rejects = records.filter((record) => record.verdict === "reject");
+    const newest = rejects.at(-1)?.sequence;
+    if (newest && newest !== this.newestReject) {
+      // What happened before the page was opened is not news.
+      if (this.newestReject !== undefined) this.lastReject = performance.now();
+      this.newestReject = newest;
+    }
+    this.newestReject ??= 0;
+    this.chart.show(records, this.page.trial);
+    const facts = [`${number(state.frames_per_second, 3)} fps`];
+    if (state.newest) {
+      facts.unshift(`frame ${state.newest.frame}`);
+      facts.push(`${number(state.newest.latency_ms, 3)} ms`);
+    }
+    set(this.part.facts, facts.join("  ·  "));
+    this.showVerdict();
+  }
+
+  loseConnection() {
+    this.showVerdict();
+  }
+
+  showVerdict() {
+    const { decision, state } = this;
+    const age = (performance.now() - this.shownAt) / 1000;
+    const view = this.viewOf(decision, state);
+    this.box.dataset.look = view.look;
+    this.box.classList.toggle("old", view.look !== "waiting" && age > OLD_SECONDS);
+    this.use.setAttribute("href", `#shape-${view.shape ?? view.look}`);
+    set(this.part.word, view.word);
+    set(this.part.reason, view.reason || this.note(decision, age));
+    set(this.part.score, view.measured ? number(decision.score) : "");
+    set(this.part.limit, view.measured ? `threshold ${number(decision.threshold)}` : "");
+    set(this.part.over, view.over ?? "");
+    this.part.over.hidden = !view.over;
+  }
+
+  viewOf(decision, state) {
+    if (!this.page.online && state) {
+      const reason = "The inspector does not answer. Trying again.";
+      return { look: "no_decision", word: "NO CONNECTION", reason, over: "Not live" };
+    }
+    if (state && !state.connected && (state.fault || decision)) {
+      const reason = state.fault || "No picture from this camera";
+      return { look: "no_decision", word: "CAMERA LOST", reason, over: "No picture" };
+    }
+    if (this.paused) return { look: "paused", word: "PAUSED", reason: "Frames are not judged" };
+    if (!decision) {
+      const over = "Waiting for the first frame";
+      return { look: "waiting", word: "WAITING", reason: "", over };
+    }
+    const { verdict } = decision;
+    const measured = verdict !== "no_decision" && decision.score !== null;
+    const word = /^unknown part/i.test(decision.reason) ? "UNKNOWN PART" : WORDS[verdict];
+    return { look: verdict, word, measured, reason: measured ? "" : decision.reason };
+  }
+
+  // Under PASS and REJECT: what it is, and what must not be missed.
+  note(decision, age) {
+    if (!decision) return "";
+    const notes = [decision.category ?? ""];
+    const since = (performance.now() - this.lastReject) / 1000;
+    if (age > OLD_SECONDS) notes.push(`${span(age)} ago`);
+    else if (decision.verdict !== "reject" && since < RECENT_REJECT_SECONDS) {
+      notes.push(since < 2 ? "last reject just now" : `last reject ${span(since)} ago`);
+    }
+    return notes.filter(Boolean).join("  ·  ");
+  }
+}

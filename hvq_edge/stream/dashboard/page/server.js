@@ -1,0 +1,40 @@
+// Requests to the inspector. Every answer is awaited for a few seconds at most.
+const PATIENCE_MS = 5000;
+
+export async function ask(path, options = {}) {
+  return fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS), ...options });
+}
+
+export async function read(path) {
+  const answer = await ask(path);
+  if (answer.status === 401) location.replace("/login");
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.json();
+}
+
+// Returns why it was refused; empty when it is done.
+export async function change(path, body) {
+  try {
+    const answer = await ask(path, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    if (answer.ok) return "";
+    const { cause, next_step: next } = await answer.json();
+    return next ? `${cause} Next: ${next}.` : cause;
+  } catch {
+    return "The inspector does not answer.";
+  }
+}
+
+export function login(token) {
+  return change("/api/login", { token });
+}
+
+// The address printed at the start ends in #token=...; it is taken out of the history at once.
+export function tokenOfAddress() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) history.replaceState(null, "", location.pathname);
+  return given;
+}

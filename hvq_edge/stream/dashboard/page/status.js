@@ -1,0 +1,84 @@
+// Counts, alarms, cameras, outputs and latencies.
+import { count, make, number, set, shape, span } from "./words.js";
+
+const STAGES = { waiting: "Waiting", checks: "Picture checks", engine: "Model", decision: "Decision", total: "Total" };
+const at = (id) => document.getElementById(id);
+
+export function showState(state) {
+  set(at("title"), state.title);
+  document.title = state.title ? `${state.title} – hvq-edge` : "hvq-edge";
+  showHealth(state);
+  showCounts(state.counts);
+  showParts(state);
+  showStages(state.stages);
+  set(at("uptime"), `Running for ${span(state.seconds)}.`);
+}
+
+function showHealth({ health, paused }) {
+  const pill = at("health");
+  const problems = health.failing.length + health.degraded.length;
+  const words = problems === 1 ? "1 problem" : `${problems} problems`;
+  set(pill, problems ? words : paused ? "Paused" : "Working");
+  pill.dataset.look = health.failing.length ? "reject" : problems || paused ? "no_decision" : "pass";
+  const alarms = [...health.failing, ...health.degraded];
+  const shown = [...at("alarms").children].map((line) => line.lastChild.textContent);
+  if (shown.join("\n") === alarms.join("\n")) return; // else a screen reader says it again
+  at("alarms").replaceChildren(
+    ...alarms.map((text, index) => {
+      const line = make("p", index < health.failing.length ? "failing" : "degraded");
+      line.append(shape("no_decision"), make("span", "", text));
+      return line;
+    }),
+  );
+}
+
+function showCounts(counts) {
+  for (const [name, value] of Object.entries(counts)) set(at(`count-${name}`), count(value));
+  const shares = { pass: counts.passed, reject: counts.rejected, no_decision: counts.no_decision, dropped: counts.dropped };
+  for (const [look, value] of Object.entries(shares)) {
+    at("shares").querySelector(`.${look}`).style.flexGrow = value;
+  }
+}
+
+function showParts({ cameras, sinks }) {
+  const lines = cameras.map((camera) => {
+    const gaps = camera.gaps ? `, lost ${count(camera.gaps)} ${camera.gaps === 1 ? "time" : "times"}` : "";
+    const waiting = !camera.connected && !camera.fault && !camera.counts.frames;
+    const fine = waiting ? "waiting for the first frame" : `${number(camera.frames_per_second)} fps${gaps}`;
+    return [camera.name, camera.connected || waiting ? "" : camera.fault || "no picture", fine];
+  });
+  for (const sink of sinks) {
+    const facts = [`${count(sink.written)} written`];
+    if (sink.waiting) facts.push(`${count(sink.waiting)} waiting`);
+    if (sink.dropped) facts.push(`${count(sink.dropped)} dropped`);
+    lines.push([sink.name, sink.fault, facts.join(", ")]);
+  }
+  const list = at("parts");
+  while (list.children.length > lines.length) list.lastChild.remove();
+  lines.forEach(([name, fault, facts], index) => {
+    list.children[index] ?? list.append(partLine());
+    const line = list.children[index];
+    line.dataset.look = fault ? "no_decision" : "pass";
+    line.querySelector("use").setAttribute("href", `#shape-${line.dataset.look}`);
+    set(line.querySelector(".name"), name);
+    set(line.querySelector(".facts"), facts);
+    set(line.querySelector(".fault"), fault);
+  });
+}
+
+function partLine() {
+  const line = make("li");
+  line.append(shape("pass"), make("span", "name"), make("span", "facts"), make("span", "fault"));
+  return line;
+}
+
+function showStages(stages) {
+  const rows = stages.map((stage) => {
+    const row = make("tr", stage.name === "total" ? "total" : "");
+    const head = make("th", "", STAGES[stage.name] ?? stage.name);
+    head.scope = "row";
+    row.append(head, ...["p50", "p95", "p99"].map((key) => make("td", "", number(stage[key]))));
+    return row;
+  });
+  at("stages").replaceChildren(...rows);
+}

@@ -1,0 +1,163 @@
+// The threshold: tried on recent frames, put in force, kept.
+import { colours, prepare } from "./canvas.js";
+import { change, read } from "./server.js";
+import { count, number, set } from "./words.js";
+
+const BINS = 48;
+const THUMB = 10; // half a slider's thumb: its track begins there
+const WAIT_MS = 80;
+const at = (id) => document.getElementById(id);
+
+export class Threshold {
+  constructor(page) {
+    this.page = page;
+    this.trial = null;
+    this.said = "";
+    new ResizeObserver(() => this.draw()).observe(at("spread"));
+    at("category").addEventListener("change", () => this.undo());
+    at("slider").addEventListener("input", () => this.try(Number(at("slider").value)));
+    at("value").addEventListener("input", () => {
+      if (at("value").value !== "" && at("value").validity.valid) this.try(Number(at("value").value));
+    });
+    at("apply").addEventListener("click", () => this.apply(false));
+    at("save").addEventListener("click", () => this.apply(true));
+    at("reset").addEventListener("click", () => this.undo());
+  }
+
+  get category() {
+    return at("category").value;
+  }
+
+  get inForce() {
+    return this.page.state?.thresholds.find((one) => one.category === this.category)?.value;
+  }
+
+  get value() {
+    return this.trial ?? this.inForce;
+  }
+
+  update(state) {
+    const names = state.thresholds.map((one) => one.category);
+    at("threshold-card").hidden = names.length === 0;
+    if (names.length === 0) return;
+    const select = at("category");
+    if (select.options.length !== names.length) {
+      select.replaceChildren(...names.map((name) => new Option(name, name)));
+      const seen = this.page.records.findLast((record) => record.verdict !== "no_decision" && names.includes(record.category));
+      if (seen) select.value = seen.category;
+    }
+    select.parentElement.hidden = names.length < 2;
+    this.show();
+    this.ask();
+  }
+
+  forget() {
+    this.trial = null;
+    this.found = null;
+  }
+
+  undo() {
+    this.forget();
+    this.said = "";
+    this.show();
+    this.ask();
+  }
+
+  try(value) {
+    this.trial = value;
+    this.said = "";
+    this.show();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.ask(), WAIT_MS);
+  }
+
+  async ask() {
+    if (!Number.isFinite(this.value)) return;
+    const query = new URLSearchParams({ category: this.category, threshold: this.value });
+    const found = await read(`/api/preview?${query}`).catch(() => null);
+    if (found && found.category === this.category && found.threshold === this.value) {
+      this.found = found;
+      this.show();
+    }
+  }
+
+  async apply(save) {
+    const value = this.value;
+    const fault = await change("/api/threshold", { category: this.category, value, save });
+    const done = save ? "Saved in the bundle and in force." : "In force until the inspector ends.";
+    this.said = fault || done;
+    at("threshold-note").classList.toggle("fault", Boolean(fault));
+    if (!fault) {
+      const state = this.page.state;
+      state.thresholds = state.thresholds.map((one) => (one.category === this.category ? { ...one, value } : one));
+      this.trial = null;
+      this.ask();
+    }
+    this.show();
+  }
+
+  show() {
+    const { state } = this.page;
+    if (!state || this.value === undefined) return;
+    const changed = this.trial !== null && this.trial !== this.inForce;
+    this.page.trial = changed ? { category: this.category, value: this.trial } : null;
+    this.setRange();
+    if (document.activeElement !== at("value")) at("value").value = Number(this.value.toPrecision(5));
+    at("apply").disabled = !changed || !state.may_change;
+    at("save").disabled = !state.may_change || !state.can_save;
+    at("save").title = state.can_save ? "Keep it in the bundle" : "The bundle cannot be changed here";
+    at("reset").disabled = !changed;
+    this.showPreview(changed);
+    const locked = changed ? "Unlock with the token to apply it." : "";
+    set(at("threshold-note"), this.said || (state.may_change ? "" : locked));
+    this.draw();
+  }
+
+  setRange() {
+    const { found } = this;
+    if (!found || found.category !== this.category || document.activeElement === at("slider")) {
+      at("slider").value = this.value;
+      return;
+    }
+    const low = Math.min(found.lowest ?? this.value, this.value, this.inForce);
+    const high = Math.max(found.highest ?? this.value, this.value, this.inForce);
+    const margin = 0.08 * (high - low) || Math.abs(high) || 1;
+    at("slider").min = low - margin;
+    at("slider").max = high + margin;
+    at("slider").value = this.value;
+  }
+
+  showPreview(changed) {
+    const { found } = this;
+    if (!found || found.category !== this.category || found.frames === 0) {
+      set(at("preview"), "No frame of this category was judged yet.");
+      return;
+    }
+    const frames = found.frames === 1 ? "the last frame" : `the last ${count(found.frames)} frames`;
+    const now = `the threshold in force rejects ${count(found.rejects_now)}`;
+    const tried = `${number(found.threshold, 4)} would reject ${count(found.would_reject)}; `;
+    set(at("preview"), `Of ${frames}, ${changed ? tried : ""}${now}.`);
+  }
+
+  // Scores of recent frames above the slider, so that a gap between good and bad is seen.
+  draw() {
+    const { pen, width, height } = prepare(at("spread"));
+    const colour = colours();
+    const [low, high] = [Number(at("slider").min), Number(at("slider").max)];
+    const bins = new Array(BINS).fill(0);
+    const judged = (record) => record.category === this.category && record.score !== null && record.verdict !== "no_decision";
+    for (const record of this.page.records.filter(judged).slice(-500)) {
+      const bin = Math.floor(((record.score - low) / (high - low)) * BINS);
+      if (bin >= 0 && bin < BINS) bins[bin] += 1;
+    }
+    const most = Math.max(...bins, 1);
+    const step = (width - 2 * THUMB) / BINS;
+    bins.forEach((frames, bin) => {
+      if (!frames) return;
+      const middle = low + ((bin + 0.5) / BINS) * (high - low);
+      pen.fillStyle = middle > this.value ? colour.reject : colour.pass;
+      const tall = Math.max(Math.sqrt(frames / most) * (height - 4), 3);
+      pen.fillRect(THUMB + bin * step + 0.5, height - tall, Math.max(step - 1, 1), tall);
+    });
+  }
+}

@@ -1,0 +1,75 @@
+"""Where the live page is served, and who may see it."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hvq_edge.errors import SettingsError
+
+DEFAULT_PORT = 8642
+
+
+class DashboardSettings(BaseModel):
+    """Settings of the live page; :meth:`of` reports faults as one message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Any other than this machine's own loopback needs a token file."""
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535)
+    """0: any free port."""
+    token_file: Path | None = None
+    """Text file with the token. Without one reading is open to this machine, and a token that
+    lasts as long as the run is made for changes."""
+    names: tuple[str, ...] = ()
+    """Host names under which a browser may reach the page, besides addresses and ``localhost``:
+    those of a reverse proxy, for example."""
+    frames_per_second: float = Field(10.0, gt=0.0, le=60.0)
+    """At most so many pictures a second go to one browser."""
+
+    @classmethod
+    def of(cls, **values: Any) -> DashboardSettings:  # noqa: ANN401 - pydantic checks them
+        """Check and make settings.
+
+        Raises:
+            SettingsError: lists every fault with its key.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(str(part) for part in fault['loc']) or 'host'}: {fault['msg']}"
+                for fault in error.errors()
+            )
+            raise SettingsError(
+                f"the live page cannot be set up so: {faults.replace('Value error, ', '')}.",
+                next_step="docs/live-page.md lists its settings",
+            ) from error
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the page."""
+        return is_loopback(self.host)
+
+    @model_validator(mode="after")
+    def _others_need_a_token(self) -> DashboardSettings:
+        if not self.loopback and self.token_file is None:
+            raise ValueError(
+                f"whoever reaches {self.host} could see the page: give a token file, "
+                "or serve it on 127.0.0.1"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address or name is this machine's own; a name that is not known is not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
