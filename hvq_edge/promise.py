@@ -58,7 +58,8 @@ class Promise(BaseModel):
 
     def __str__(self) -> str:
         """All of it in words, for a quality manager."""
-        said = f"at most {percent(self.rate)} false rejects at {self.confidence:.3g} confidence"
+        sure = f"{100 * self.confidence:.4g} % confidence"
+        said = f"at most {percent(self.rate)} false rejects at {sure}"
         if self.rank is None:
             return (
                 f"tail of {self.pictures} good pictures extrapolated with a model: {said}, if the "

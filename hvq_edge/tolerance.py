@@ -1,4 +1,4 @@
-"""How often a threshold taken from good scores rejects good parts, whatever the scores' distribution.
+"""How often a threshold taken from good scores rejects good parts, however scores are distributed.
 
 Put the threshold at the k-th largest of n independent good scores, and reject what is above it. The
 share p of all good parts that it rejects is then itself random, and for continuous scores follows
