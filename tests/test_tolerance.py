@@ -41,7 +41,7 @@ def rejected_shares(distribution, n: int, rate: float, confidence: float, seed: 
 
 
 @pytest.mark.parametrize("name", [*CONTINUOUS, *WITH_TIES])
-@pytest.mark.parametrize(("n", "rate", "confidence"), [(299, 0.01, 0.95), (120, 0.05, 0.9)])
+@pytest.mark.parametrize(("n", "rate", "confidence"), [(299, 0.01, 0.95), (80, 0.05, 0.9)])
 def test_the_promise_holds_in_simulation(name, n, rate, confidence):
     """Whether it is kept is one coin toss a draw, so its share may miss by binomial error alone."""
     distribution = (CONTINUOUS | WITH_TIES)[name]
