@@ -1,4 +1,4 @@
-"""`hvq-edge doctor`: each check on machines that are not this one, and none that ends the others."""
+"""`hvq-edge doctor`: each check on other machines than this, none ending the others."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from graphs import save_bundle
 
 from hvq_edge.bundle import Threshold, write_manifest
+from hvq_edge.child import NoAnswer, ask, tool
 from hvq_edge.cli.app import main
 from hvq_edge.doctor import board, gpu, software
 from hvq_edge.doctor.bundle import bundle as look_at_bundle
 from hvq_edge.doctor.bundle import engines
 from hvq_edge.doctor.cameras import _request, cameras, query
-from hvq_edge.doctor.child import NoAnswer, ask, tool
 from hvq_edge.doctor.examination import insist
 from hvq_edge.doctor.finding import Check, Finding, examine
 from hvq_edge.errors import BundleError, InputError, MissingCapability
@@ -61,7 +61,7 @@ def test_a_library_that_ends_the_program_harms_nobody():
         with pytest.raises(NoAnswer, match=said):
             ask(code)
     start = time.monotonic()
-    with pytest.raises(NoAnswer, match="no answer within 0.3 s"):
+    with pytest.raises(NoAnswer, match=r"no answer within 0\.3 s"):
         ask("import time; time.sleep(60)", timeout=0.3)
     assert time.monotonic() - start < 10
     assert tool("no-such-tool-é") is None
@@ -144,7 +144,7 @@ def test_a_camera_and_its_modes():
     assert _request("V", 0, 104, 2) == 0x80685600
     # The second device of a USB camera carries metadata only.
     assert query(Path(os.devnull), Kernel(own=0x04A00000)).modes == ()
-    with pytest.raises(OSError, match="ioctl|device"):
+    with pytest.raises(OSError, match=r"ioctl|device"):
         query(Path(os.devnull))
 
 
@@ -205,7 +205,7 @@ def test_the_power_mode_of_a_jetson_only(tmp_path):
     (tmp_path / "etc/nv_tegra_release").touch()
 
     def answers(text: str | None):
-        return board.power(tmp_path, lambda *command: text)[0]
+        return board.power(tmp_path, lambda *_: text)[0]
 
     assert (answers("NV Power Mode: MAXN_SUPER\n2\n").state) == "ok"
     slow = answers("NV Power Mode: 7W\n3\n")
@@ -232,10 +232,10 @@ def test_memory_and_disk(tmp_path):
 
 def test_a_gpu_and_none():
     device = {"name": "Orin", "compute_capability": "8.7", "driver": "12.6", "total": 8 * 2**30}
-    (found,) = gpu.gpu(lambda code: {**device, "free": 2**30, "shared": True})
+    (found,) = gpu.gpu(lambda _: {**device, "free": 2**30, "shared": True})
     assert found.state == "ok"
     assert "Orin, compute capability 8.7, 8.0 GiB shared" in found.found
-    (none,) = gpu.gpu(lambda code: ["no driver.", "install it"])
+    (none,) = gpu.gpu(lambda _: ["no driver.", "install it"])
     assert (none.state, none.remedy) == ("note", "only for TensorRT: install it")
 
 
@@ -257,7 +257,7 @@ def test_which_library_copies_to_the_gpu():
 
 
 def test_a_broken_tensorrt_is_missing(monkeypatch):
-    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda _: object())
 
     def crashes(code):
         raise NoAnswer("it crashed with SIGSEGV")
@@ -266,7 +266,7 @@ def test_a_broken_tensorrt_is_missing(monkeypatch):
     assert set(found) == {"tensorrt", "tensorrt-rtx"}
     assert found["tensorrt"].state == "missing"
     assert "python3-libnvinfer" in found["tensorrt"].remedy
-    assert by_name(gpu.tensorrt(lambda code: "10.3.0"))["tensorrt"].found == "10.3.0"
+    assert by_name(gpu.tensorrt(lambda _: "10.3.0"))["tensorrt"].found == "10.3.0"
 
 
 # A bundle.
@@ -329,7 +329,7 @@ def test_engines_that_run_here_and_why_others_do_not(bundle):
     here = {"name": "Orin", "compute_capability": "8.7", "driver": "12.6"}
 
     def look(version="10.3.0", **changes):
-        (found,) = engines(bundle.path, lambda: here | changes, lambda backend: version)
+        (found,) = engines(bundle.path, lambda: here | changes, lambda _: version)
         return found
 
     write()
@@ -345,7 +345,7 @@ def test_engines_that_run_here_and_why_others_do_not(bundle):
     def none():
         raise NoAnswer("this machine has no NVIDIA GPU that answers")
 
-    (found,) = engines(bundle.path, none, lambda backend: "10.3.0")
+    (found,) = engines(bundle.path, none, lambda _: "10.3.0")
     assert "no NVIDIA GPU" in found.found
 
 

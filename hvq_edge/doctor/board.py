@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from hvq_edge.doctor.child import tool
+from hvq_edge.child import tool
 from hvq_edge.doctor.finding import Finding
 from hvq_edge.runtime.processor import processor_name
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hvq_edge.bundle import Bundle, open_bundle
-from hvq_edge.doctor.child import NoAnswer, ask
+from hvq_edge.child import NoAnswer, ask
 from hvq_edge.doctor.finding import Finding
 from hvq_edge.errors import BundleError
 from hvq_edge.runtime.engine_file import (

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from hvq_edge.doctor.child import NoAnswer, ask
+from hvq_edge.child import NoAnswer, ask
 from hvq_edge.doctor.finding import Finding
 from hvq_edge.runtime.engine_file import EngineBackend
 from hvq_edge.runtime.tensorrt_library import INSTALL, MODULES

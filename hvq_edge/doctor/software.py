@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from hvq_edge.doctor.child import NoAnswer, ask
+from hvq_edge.child import NoAnswer, ask
 from hvq_edge.doctor.finding import Finding
 
 OLDEST, NEWEST = (3, 10), (3, 13)
@@ -107,9 +107,9 @@ def openvino() -> list[Finding]:
     try:
         number, devices = ask(code)
     except NoAnswer as error:
-        arm = _is_arm()  # ONNX Runtime and TensorRT do there
-        state, remedy = ("note", "") if arm else ("missing", "pip install openvino")
-        return [Finding("openvino", "note" if state == "note" else "missing", str(error), remedy)]
+        if _is_arm():  # ONNX Runtime and TensorRT do there
+            return [Finding("openvino", "note", f"{error}; not needed on this board")]
+        return [Finding("openvino", "missing", str(error), "pip install openvino")]
     named = ", ".join(f"{name} ({str(full).strip()})" for name, full in devices.items())
     return [Finding("openvino", "ok", f"{number}; devices: {named}")]
 
