@@ -62,7 +62,7 @@ def _row(timing: Timing, reference: str, y: float, scale: float) -> list[str]:
     middle, far = _each(timing, timing.p50) * scale, _each(timing, timing.p99) * scale
     own = timing.name == reference
     ratio = timing.ratio
-    said = f"{_each(timing, timing.p50):.3g} ms" + (
+    said = f"{_each(timing, timing.p50):.1f} ms" + (
         "" if own else f"   ×{ratio.median:.2f} ({ratio.low:.2f} … {ratio.high:.2f})"
     )
     centre = y + ROW / 2 - 3
@@ -89,7 +89,7 @@ def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> st
     )
 
 
-def _lines(text: str, most: int = 125) -> list[str]:
+def _lines(text: str, most: int = 110) -> list[str]:
     """Break a text into lines."""
     lines = [""]
     for word in text.split():

@@ -189,7 +189,7 @@ class _Gathering:
         fault = self._checks.fault(fitted)
         if fault is not None:
             return fault
-        digest = hashlib.sha256(np.ascontiguousarray(fitted)).digest()
+        digest = hashlib.sha256(fitted.tobytes()).digest()
         if digest in self._seen:
             self.copies += 1
             return ""
