@@ -138,19 +138,6 @@ def test_who_cannot_take_part(bundle, options, error, said):
         entrants_of(bundle, **options)
 
 
-def test_the_pytorch_model_of_the_run_is_the_reference(solar_bundle):
-    from hvq_edge.bundle import open_bundle
-
-    opened = open_bundle(solar_bundle)
-    entrants = entrants_of(opened, backends=["torch", "openvino"], precisions=["fp32"])
-    assert [entrant.name for entrant in entrants] == ["PyTorch fp32", "openvino fp32"]
-    only = entrants_of(opened, backends=["onnxruntime"], precisions=["fp32"])
-    assert [entrant.name for entrant in only] == ["onnxruntime fp32"]
-    report = measure(opened, entrants, batches=[1], rounds=1, memory=False)
-    assert report.reference == "PyTorch fp32"
-    assert "PyTorch" in report.resources["PyTorch fp32"].device
-
-
 # Peers.
 
 

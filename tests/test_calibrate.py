@@ -93,29 +93,6 @@ def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):
     assert (bundle.path / "bundle.json").read_bytes() == before
 
 
-def test_pictures_learnt_from_are_left_out(solar_bundle, solar_cells, tmp_path):
-    """On a real bundle beside its run: of all good pictures only the unseen ones are left."""
-    from hvq_edge.run_record import read_run
-
-    own = tmp_path / "bundle"
-    own.mkdir()
-    for file in solar_bundle.iterdir():
-        if file.is_file():
-            (own / file.name).write_bytes(file.read_bytes())
-    done = calibrate_run(own, solar_cells, precisions=["int8"], run=solar_bundle.parent)
-    fit = {p.sha256 for p in read_run(solar_bundle.parent).pictures if p.use == "fit"}
-    manifest = open_bundle(own).manifest
-    assert not fit & set(manifest.threshold_pictures)
-    assert not set(manifest.calibration.pictures) & set(done.bundle.manifest.threshold_pictures)
-    assert any("learnt from in training" in note for note in done.notes)
-    former = open_bundle(solar_bundle).manifest.thresholds
-    assert manifest.thresholds["fp32"] == former["fp32"], "the other precision keeps its own"
-    for name, threshold in manifest.thresholds["int8"].items():
-        assert threshold.promise.asked == 0.01
-        assert former["int8"][name].promise.asked is None
-        assert former["int8"][name].rule == str(former["int8"][name].promise)
-
-
 def test_unusable_pictures_set_no_threshold(bundle, tmp_path):
     limits = PictureLimits(brightness_low=50, brightness_high=200, contrast_low=0, sharpness_low=0)
     bundle = changed(bundle, picture_limits=limits)
