@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hvq_edge.atomic import sha256_of, write_text
 from hvq_edge.errors import BundleError
+from hvq_edge.good_scores import GoodScores
+from hvq_edge.promise import Promise
 
 MANIFEST_NAME = "bundle.json"
 Precision = Literal["fp32", "fp16", "int8", "int8-fp16"]
@@ -52,6 +54,10 @@ class Threshold(_Strict):
     next_highest: float | None = None
     """Score of the next one below."""
     median: float | None = None
+    promise: Promise | None = None
+    """What is known of its false rejects; ``None``: written before promises were recorded."""
+    good_scores: GoodScores | None = None
+    """Turns a score into a p-value; ``None`` as above."""
 
     @property
     def set_by_one_picture(self) -> bool:

@@ -19,6 +19,9 @@ COMMANDS = {
     "export": {"--int8", "--calib", "--category", "--out"},
     "build": {"--backend", "--precision", "--compute-capability", "--force"},
     "verify": {"--data"},
+    "calibrate": {"--good", "--camera", "--frames", "--false-reject", "--confidence", "--method"},
+    "bench": {"--run", "--backends", "--batch", "--rounds", "--out", "--peers"},
+    "doctor": {"--bundle", "--require"},
     "stream": {"--bundle", "--camera", "--policy", "--out", "--display", "--no-display"},
     "runs": set(),
     "demo": set(),
@@ -144,6 +147,8 @@ def test_a_usage_fault_is_named(arguments, said):
         ["load", "{absent}", "--out", "{out}"],
         ["data", "check", "{absent}"],
         ["runs", "{absent}"],
+        ["calibrate", "{absent}", "--good", "{absent}"],
+        ["bench", "{absent}", "--out", "{out}"],
         ["stream", "--bundle", "{absent}", "--camera", "{absent}"],
     ],
 )

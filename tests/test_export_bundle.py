@@ -11,7 +11,10 @@ import numpy as np
 import onnx
 import pytest
 
+from hvq_edge.bench.entrants import entrants_of
+from hvq_edge.bench.measure import measure
 from hvq_edge.bundle import open_bundle
+from hvq_edge.calibration.calibrate_run import calibrate_run
 from hvq_edge.data.content import hash_picture
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.pictures import read_frame
@@ -175,3 +178,38 @@ def test_a_graph_that_breaks_a_rule_leaves_no_bundle(solar_run, tmp_path, monkey
     with pytest.raises(GateFailed, match="finite-constants"):
         export_run(solar_run, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+# What reads the bundle beside its run: calibrate and bench.
+
+
+def test_pictures_learnt_from_are_left_out(solar_bundle, solar_cells, tmp_path):
+    """On a real bundle beside its run: of all good pictures only the unseen ones are left."""
+    own = tmp_path / "bundle"
+    own.mkdir()
+    for file in solar_bundle.iterdir():
+        if file.is_file():
+            (own / file.name).write_bytes(file.read_bytes())
+    done = calibrate_run(own, solar_cells, precisions=["int8"], run=solar_bundle.parent)
+    fit = {p.sha256 for p in read_run(solar_bundle.parent).pictures if p.use == "fit"}
+    manifest = open_bundle(own).manifest
+    assert not fit & set(manifest.threshold_pictures)
+    assert not set(manifest.calibration.pictures) & set(done.bundle.manifest.threshold_pictures)
+    assert any("learnt from in training" in note for note in done.notes)
+    former = open_bundle(solar_bundle).manifest.thresholds
+    assert manifest.thresholds["fp32"] == former["fp32"], "the other precision keeps its own"
+    for name, threshold in manifest.thresholds["int8"].items():
+        assert threshold.promise.asked == 0.01
+        assert former["int8"][name].promise.asked is None
+        assert former["int8"][name].rule == str(former["int8"][name].promise)
+
+
+def test_the_pytorch_model_of_the_run_is_the_reference(solar_bundle):
+    opened = open_bundle(solar_bundle)
+    entrants = entrants_of(opened, backends=["torch", "openvino"], precisions=["fp32"])
+    assert [entrant.name for entrant in entrants] == ["PyTorch fp32", "openvino fp32"]
+    only = entrants_of(opened, backends=["onnxruntime"], precisions=["fp32"])
+    assert [entrant.name for entrant in only] == ["onnxruntime fp32"]
+    report = measure(opened, entrants, batches=[1], rounds=1, memory=False)
+    assert report.reference == "PyTorch fp32"
+    assert "PyTorch" in report.resources["PyTorch fp32"].device

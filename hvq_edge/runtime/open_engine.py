@@ -217,6 +217,15 @@ def _known_backends(backend: str) -> tuple[GraphBackend, ...]:
     raise _unknown_backend(backend)
 
 
+def known_precisions(name: str) -> tuple[Precision, ...]:
+    """Return the one precision of a name; none for ``auto``.
+
+    Raises:
+        SettingsError: an unknown one.
+    """
+    return () if name == AUTO else (_known_precision(name),)
+
+
 def _known_precision(name: str) -> Precision:
     for precision in PRECISIONS:
         if name == precision:

@@ -1,0 +1,105 @@
+"""The content of ``bench.json``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from hvq_edge.bench.rounds import Seconds, ratios
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Ratio(_Strict):
+    """How many times faster than the reference, within the same rounds."""
+
+    low: float
+    """10th percentile over the rounds."""
+    median: float
+    high: float
+    """90th percentile."""
+
+
+class Timing(_Strict):
+    """One entrant at one batch size."""
+
+    name: str
+    batch: int
+    runs: int
+    p50: float
+    """Milliseconds of a batch, as the next three."""
+    p90: float
+    p95: float
+    p99: float
+    pictures_a_second: float
+    ratio: Ratio
+
+
+class Resources(_Strict):
+    """What one entrant takes."""
+
+    device: str
+    peak_memory_mb: float | None = None
+    """10^6 bytes of its process, Python and libraries in it; ``None``: not measured."""
+    watts: float | None = None
+    """Mean of the whole board while it works; ``None``: no Jetson."""
+    joules_a_picture: float | None = None
+    """At batch 1."""
+
+
+class BenchReport(_Strict):
+    """All of it."""
+
+    format: Literal["hvq-edge-bench/1"] = "hvq-edge-bench/1"
+    hvq_edge_version: str
+    created: str
+    """ISO 8601, UTC."""
+    bundle: str
+    machine: str
+    cpus: int
+    threads: int | None
+    load_before: float
+    """Processes that wanted the processor in the minute before."""
+    rounds: int
+    reference: str
+    timings: tuple[Timing, ...]
+    """By batch, then in the order of the entrants."""
+    resources: dict[str, Resources]
+    """By entrant."""
+    idle_watts: float | None = None
+    failures: dict[str, str] = {}
+    """Why an entrant, or one of its batches, has no times."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Batch sizes with times."""
+        return tuple(dict.fromkeys(timing.batch for timing in self.timings))
+
+
+def timing_of(name: str, batch: int, seconds: Seconds, reference: Seconds) -> Timing:
+    """Sum up the times of one entrant at one batch size.
+
+    Args:
+        name: of the entrant.
+        batch: pictures of a call.
+        seconds: of its calls.
+        reference: of the reference's in the same rounds.
+    """
+    p50, p90, p95, p99 = (1e3 * float(v) for v in np.percentile(seconds, [50, 90, 95, 99]))
+    low, middle, high = ratios(reference, seconds)
+    return Timing(
+        name=name,
+        batch=batch,
+        runs=seconds.size,
+        p50=p50,
+        p90=p90,
+        p95=p95,
+        p99=p99,
+        pictures_a_second=1e3 * batch / p50,
+        ratio=Ratio(low=low, median=middle, high=high),
+    )

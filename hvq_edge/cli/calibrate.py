@@ -1,0 +1,269 @@
+"""``hvq-edge calibrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hvq_edge.cli.console import messages, print_json, progress_bars, results
+from hvq_edge.cli.options import DEFAULT_RUN, BackendOption, JsonOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hvq_edge.bundle import Precision, Threshold
+    from hvq_edge.calibration.calibrate_run import Calibrated
+    from hvq_edge.promise import Rule
+    from hvq_edge.stream.calibrate import StreamCalibration
+
+_NAMED = 5
+"""Rejected good pictures that are named."""
+
+
+def calibrate(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
+    ] = DEFAULT_RUN / "bundle",
+    good: Annotated[
+        Path | None,
+        typer.Option(
+            "--good",
+            help="Folder of pictures of good parts that the model has not seen: loose, or a folder "
+            "a category.",
+            show_default=False,
+        ),
+    ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            "--camera",
+            help="Instead of --good: a camera (0, csi://0, rtsp://...) or video that shows good "
+            "parts only.",
+            show_default=False,
+        ),
+    ] = None,
+    frames: Annotated[
+        int, typer.Option("--frames", min=1, help="With --camera: so many usable frames.")
+    ] = 500,
+    every: Annotated[
+        int,
+        typer.Option("--every", min=1, help="With --camera: use each N-th frame only."),
+    ] = 1,
+    category: Annotated[
+        str | None,
+        typer.Option(
+            "--category", help="With --camera: what it shows, for --category input graphs."
+        ),
+    ] = None,
+    false_reject: Annotated[
+        float,
+        typer.Option("--false-reject", help="Share of good parts that may be rejected at most."),
+    ] = 0.01,
+    confidence: Annotated[
+        float, typer.Option("--confidence", help="With which that is promised.")
+    ] = 0.95,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="order-statistics: holds for any scores. extreme-value: fewer pictures, but rests "
+            "on a model of the tail.",
+        ),
+    ] = "order-statistics",
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help="fp32, fp16, int8, int8-fp16, or auto: all that the bundle has; with --camera "
+            "the one that stream would take.",
+        ),
+    ] = "auto",
+    backend: BackendOption = "auto",
+    run: Annotated[
+        Path | None, typer.Option("--run", help="The run it came from. Default: BUNDLE's parent.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set thresholds from good parts alone, for a false-reject rate with a stated confidence.
+
+    With too few pictures for the rate, the threshold promises what they can: it says how many are
+    needed, and ends with 0.
+    """
+    from hvq_edge.errors import SettingsError
+
+    rule = _rule(method)
+    if (good is None) == (camera is None):
+        raise SettingsError(
+            "good parts come from a folder or from a camera: one of the two.",
+            next_step="give --good DIR or --camera 0",
+        )
+    done: Calibrated | StreamCalibration
+    with progress_bars() as bars:
+        if good is not None:
+            from hvq_edge.calibration.calibrate_run import calibrate_run
+            from hvq_edge.runtime.open_engine import known_precisions
+
+            done = calibrate_run(
+                bundle,
+                good,
+                false_reject=false_reject,
+                confidence=confidence,
+                rule=rule,
+                precisions=known_precisions(precision),
+                backend=backend,
+                run=run,
+                on_progress=bars,
+            )
+            thresholds: Mapping[Precision, Mapping[str, Threshold]] = done.thresholds
+        else:
+            from hvq_edge.bundle import open_bundle
+            from hvq_edge.stream.calibrate import calibrate_from_stream
+            from hvq_edge.stream.inspection import open_stream_engine
+            from hvq_edge.stream.sources.open_source import open_source
+
+            opened = open_bundle(bundle)
+            with open_stream_engine(
+                opened, precision=precision, backend=backend, category=category
+            ) as engine:
+                done = calibrate_from_stream(
+                    engine,
+                    opened,
+                    open_source(str(camera)),
+                    frames,
+                    false_reject=false_reject,
+                    confidence=confidence,
+                    rule=rule,
+                    every=every,
+                    on_progress=bars,
+                )
+            thresholds = {done.precision: done.thresholds}
+    show(done, thresholds, as_json=as_json)
+
+
+def show(
+    done: Calibrated | StreamCalibration,
+    thresholds: Mapping[Precision, Mapping[str, Threshold]],
+    *,
+    as_json: bool = False,
+) -> None:
+    """Print what was learnt; ``hvq-edge stream --calibrate`` prints the same.
+
+    Args:
+        done: the calibration.
+        thresholds: the new ones.
+        as_json: as one JSON document on standard output.
+    """
+    notes, rejected = _remarks(done, thresholds)
+    if as_json:
+        named = {
+            precision: {
+                name: threshold.model_dump(mode="json", exclude={"good_scores"})
+                for name, threshold in learnt.items()
+            }
+            for precision, learnt in thresholds.items()
+        }
+        print_json(
+            {
+                "bundle": str(done.bundle.path),
+                "thresholds": named,
+                "rejected": rejected,
+                "notes": notes,
+            }
+        )
+        return
+    results.print(thresholds_table(thresholds, f"Thresholds of {done.bundle.path}"))
+    for name, pictures in rejected.items():
+        more = f" and {len(pictures) - _NAMED} more" if len(pictures) > _NAMED else ""
+        messages.print(
+            f"Look at the good pictures of {name} that are rejected now: "
+            f"{', '.join(list(pictures)[:_NAMED])}{more}.",
+            markup=False,
+            soft_wrap=True,
+        )
+    for note in notes:
+        messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
+
+
+def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], title: str) -> Table:
+    """Show thresholds with their promises, a row each, within 100 columns."""
+    from rich.table import Table
+
+    from hvq_edge.promise import percent
+
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+    for heading in ("category", "model"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("threshold", "good\nparts", "is the n-th\nlargest", "false rejects\nat most"):
+        table.add_column(heading, justify="right", vertical="bottom")
+    table.add_column("at confidence", justify="right", vertical="bottom")
+    table.add_column("", no_wrap=True)
+    for precision, learnt in thresholds.items():
+        for name, threshold in learnt.items():
+            promise = threshold.promise
+            if promise is None:
+                table.add_row(name, precision, f"{threshold.value:.4g}", "", "", "", "", "")
+                continue
+            short = f"needs {promise.needed} for {percent(promise.asked or 0)}"
+            table.add_row(
+                name,
+                precision,
+                f"{threshold.value:.4g}",
+                str(promise.pictures),
+                str(promise.rank) if promise.rank else "model",
+                percent(promise.rate),
+                f"{100 * promise.confidence:.4g} %",
+                "" if promise.kept else short,
+            )
+    return table
+
+
+def _remarks(
+    done: Calibrated | StreamCalibration,
+    thresholds: Mapping[Precision, Mapping[str, Threshold]],
+) -> tuple[list[str], dict[str, dict[str, int]]]:
+    """Return notes, and the good pictures that are rejected now."""
+    from hvq_edge.calibration.calibrate_run import Calibrated
+
+    if isinstance(done, Calibrated):
+        notes, rejected = list(done.notes), done.rejected
+    else:
+        rejected = {}
+        notes = []
+        if done.unusable:
+            missed = ", ".join(f"{count} {why}" for why, count in done.unusable.items())
+            notes.append(f"{sum(done.unusable.values())} frames led to no decision: {missed}")
+        if done.copies:
+            notes.append(f"{done.copies} frames were copies of others: each counts once")
+    for precision, learnt in thresholds.items():
+        for name, threshold in learnt.items():
+            promise = threshold.promise
+            for warning in promise.warnings if promise else ():
+                notes.append(f"{name} at {precision}: {warning}")
+    served = done.bundle.manifest.categories
+    for precision, learnt in thresholds.items():
+        without = [name for name in served if name not in learnt]
+        if without:
+            notes.append(f"no good part of {', '.join(without)} was seen at {precision}")
+    return notes, {name: pictures for name, pictures in rejected.items() if pictures}
+
+
+def _rule(method: str) -> Rule:
+    """Return the way from scores to a threshold that a name means."""
+    from hvq_edge.errors import SettingsError
+    from hvq_edge.promise import order_statistic
+
+    if method == "order-statistics":
+        return order_statistic
+    if method == "extreme-value":
+        import scipy.stats  # noqa: F401  # before minutes of work: it may not be installed
+
+        from hvq_edge.calibration.extreme_values import extreme_value
+
+        return extreme_value
+    raise SettingsError(
+        f"method {method!r} is neither order-statistics nor extreme-value.",
+        next_step="use one of these names",
+    )

@@ -1,0 +1,160 @@
+"""A bundle on this machine: whole, of a version that fits, with thresholds, and its engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hvq_edge.bundle import Bundle, open_bundle
+from hvq_edge.child import NoAnswer, ask
+from hvq_edge.doctor.finding import Finding
+from hvq_edge.errors import BundleError
+from hvq_edge.runtime.engine_file import (
+    ENGINES_FOLDER,
+    EngineBackend,
+    EngineRecord,
+    Here,
+    check_engine,
+    read_record,
+    this_platform,
+)
+from hvq_edge.runtime.tensorrt_library import MODULES
+
+Version = Callable[[EngineBackend], str]
+Gpu = Callable[[], dict[str, str]]
+
+
+def bundle(path: Path, own_version: str) -> list[Finding]:
+    """Look at a bundle's files, version and thresholds."""
+    try:
+        opened = open_bundle(path)
+        for name in opened.manifest.files:
+            opened.file(name)
+    except BundleError as error:
+        return [Finding("bundle", "missing", error.cause.rstrip("."), error.next_step or "copy it")]
+    manifest = opened.manifest
+    size = sum(record.bytes for record in manifest.files.values()) / 1e6
+    said = (
+        f"{path}: whole ({len(manifest.files)} files, {size:.1f} MB), {', '.join(manifest.models)};"
+        f" {len(manifest.categories)} categories"
+    )
+    findings = [Finding("bundle", "ok", said)]
+    if manifest.hvq_edge_version != own_version:
+        findings.append(
+            Finding(
+                "bundle-version",
+                "note",
+                f"written by hvq-edge {manifest.hvq_edge_version}, here is {own_version}",
+                "where something differs, run hvq-edge export again with this version",
+            )
+        )
+    findings.append(_thresholds(opened))
+    return findings
+
+
+def _thresholds(opened: Bundle) -> Finding:
+    manifest = opened.manifest
+    without = [
+        f"{name} at {precision}"
+        for precision in manifest.models
+        for name in manifest.categories
+        if name not in manifest.thresholds.get(precision, {})
+    ]
+    if without:
+        return Finding(
+            "thresholds",
+            "missing",
+            f"none for {', '.join(without)}: no decision there",
+            f"hvq-edge calibrate {opened.path} --good DIR",
+        )
+    promises = [
+        threshold.promise
+        for learnt in manifest.thresholds.values()
+        for threshold in learnt.values()
+        if threshold.promise is not None
+    ]
+    if not promises:
+        return Finding("thresholds", "ok", "there, without a recorded promise")
+    worst = max(promises, key=lambda promise: promise.rate)
+    asked_for = any(promise.asked is not None for promise in promises)
+    return Finding(
+        "thresholds",
+        "ok" if worst.kept and asked_for else "note",
+        f"the weakest: {worst}",
+        ""
+        if worst.kept and asked_for
+        else f"for a stated rate: hvq-edge calibrate {opened.path} --good DIR --false-reject 0.01",
+    )
+
+
+def engines(path: Path, gpu: Gpu | None = None, version: Version | None = None) -> list[Finding]:
+    """Say of each engine in a bundle whether it runs here, and why not.
+
+    Args:
+        path: the bundle's folder.
+        gpu: gives ``name``, ``compute_capability`` and ``driver``.
+        version: of a backend's library.
+    """
+    opened = open_bundle(path)
+    plans = sorted((path / ENGINES_FOLDER).glob("*.plan"))
+    if not plans:
+        return [
+            Finding(
+                "engines",
+                "note",
+                "none in the bundle",
+                f"with an NVIDIA GPU: hvq-edge build {path}",
+            )
+        ]
+    return [_engine(opened, plan, gpu or _this_gpu, version or _this_version) for plan in plans]
+
+
+def _engine(opened: Bundle, plan: Path, gpu: Gpu, version: Version) -> Finding:
+    name = f"engine-{plan.stem}"
+    rebuild = f"hvq-edge build {opened.path}"
+    try:
+        record = read_record(plan)
+        rebuild += f" --backend {record.backend} --precision {record.precision}"
+        notes = check_engine(plan, record, _here(opened, record, gpu(), version(record.backend)))
+    except BundleError as error:
+        return Finding(name, "missing", error.cause.rstrip("."), error.next_step or rebuild)
+    except NoAnswer as error:
+        return Finding(name, "missing", f"does not run here: {error}", "see gpu and tensorrt above")
+    slower = "; ".join(str(note) for note in notes)
+    return Finding(name, "note" if slower else "ok", slower or "runs here", rebuild * bool(slower))
+
+
+def _here(opened: Bundle, record: EngineRecord, gpu: dict[str, str], version: str) -> Here:
+    manifest = opened.manifest
+    model = manifest.models.get(record.precision)
+    if model is None:
+        raise BundleError(f"the bundle has no {record.precision} model it could be built from")
+    return Here(
+        backend=record.backend,
+        backend_version=version,
+        onnx_sha256=manifest.files[model].sha256,
+        compute_capability=gpu["compute_capability"],
+        gpu_name=gpu["name"],
+        driver=gpu["driver"],
+        platform=this_platform(),
+    )
+
+
+def _this_gpu() -> dict[str, str]:
+    code = (
+        "from dataclasses import asdict\nfrom hvq_edge.runtime.cuda_device import cuda_device\n"
+        "answer = asdict(cuda_device())"
+    )
+    try:
+        found: dict[str, str] = ask(code)
+    except NoAnswer as error:
+        raise NoAnswer("this machine has no NVIDIA GPU that answers") from error
+    return found
+
+
+def _this_version(backend: EngineBackend) -> str:
+    module = MODULES[backend]
+    try:
+        return str(ask(f"import {module} as t\nanswer = t.__version__"))
+    except NoAnswer as error:
+        raise NoAnswer(f"{module} cannot be imported") from error

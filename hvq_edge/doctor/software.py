@@ -1,0 +1,146 @@
+"""Python, OpenCV and the libraries that run a bundle on the processor."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from hvq_edge.child import NoAnswer, ask
+from hvq_edge.doctor.finding import Finding
+
+OLDEST, NEWEST = (3, 10), (3, 13)
+"""Versions of Python that hvq-edge is made for."""
+
+_PARTS = {
+    "V4L2": ("v4l/v4l2", "V4L/V4L2", "v4l2"),
+    "GStreamer": ("GStreamer",),
+    "FFmpeg": ("FFMPEG",),
+}
+_REMEDY = {
+    "V4L2": "USB cameras need it: pip install opencv-python, or apt install python3-opencv",
+    "GStreamer": "CSI cameras need it: on a Jetson use the system's OpenCV (apt install "
+    "python3-opencv) in a virtual environment made with --system-site-packages",
+    "FFmpeg": "RTSP cameras and videos need it: pip install opencv-python",
+}
+
+
+def python(found: Sequence[int] = sys.version_info[:3]) -> list[Finding]:
+    """Look at Python's version, and say which hvq-edge this is."""
+    said = f"{'.'.join(map(str, found))} ({sys.executable}), {platform.platform()}"
+    own = Finding("hvq-edge", "ok", _version("hvq-edge") or "not installed, run from its folder")
+    if OLDEST <= tuple(found[:2]) <= NEWEST:
+        return [own, Finding("python", "ok", said)]
+    old = tuple(found[:2]) < OLDEST
+    return [
+        own,
+        Finding(
+            "python",
+            "missing" if old else "note",
+            said,
+            f"use Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}",
+        ),
+    ]
+
+
+def opencv(build: str | None = None) -> list[Finding]:
+    """Look at what OpenCV was built with.
+
+    Args:
+        build: what ``cv2.getBuildInformation()`` gives; default: this machine's.
+    """
+    if build is None:
+        try:
+            build = str(ask("import cv2\nanswer = cv2.getBuildInformation()"))
+        except NoAnswer as error:
+            return [
+                Finding("opencv", "missing", str(error), "pip install opencv-python"),
+            ]
+    number = re.search(r"OpenCV\s+(\d+\.\d+\.\d+\S*)", build)
+    findings = [Finding("opencv", "ok", number[1] if number else "unknown version")]
+    for name, labels in _PARTS.items():
+        has, what = _part(build, labels)
+        findings.append(
+            Finding(
+                f"opencv-{name.lower()}",
+                # GStreamer is for CSI cameras, which only boards have.
+                "ok" if has else ("note" if name == "GStreamer" and not _is_arm() else "missing"),
+                what,
+                "" if has else _REMEDY[name],
+            )
+        )
+    return findings
+
+
+def _part(build: str, labels: Sequence[str]) -> tuple[bool, str]:
+    for label in labels:
+        line = re.search(rf"^\s*{re.escape(label)}:\s*(\S.*)$", build, re.MULTILINE)
+        if line:
+            return line[1].startswith("YES"), line[1].strip()
+    return False, "not in this build"
+
+
+def _is_arm() -> bool:
+    return platform.machine() in ("aarch64", "arm64")
+
+
+def onnxruntime() -> list[Finding]:
+    """Look at ONNX Runtime and its providers."""
+    code = "import onnxruntime as o\nanswer = [o.__version__, o.get_available_providers()]"
+    try:
+        number, providers = ask(code)
+    except NoAnswer as error:
+        return [Finding("onnxruntime", "missing", str(error), "pip install onnxruntime")]
+    names = ", ".join(one.removesuffix("ExecutionProvider") for one in providers)
+    return [Finding("onnxruntime", "ok", f"{number}; providers: {names} (hvq-edge uses CPU)")]
+
+
+def openvino() -> list[Finding]:
+    """Look at OpenVINO and its devices."""
+    code = (
+        "import openvino as o\ncore = o.Core()\n"
+        "answer = [o.__version__.split('-')[0], {d: core.get_property(d, 'FULL_DEVICE_NAME')"
+        " for d in core.available_devices}]"
+    )
+    try:
+        number, devices = ask(code)
+    except NoAnswer as error:
+        if _is_arm():  # ONNX Runtime and TensorRT do there
+            return [Finding("openvino", "note", f"{error}; not needed on this board")]
+        return [Finding("openvino", "missing", str(error), "pip install openvino")]
+    named = ", ".join(f"{name} ({str(full).strip()})" for name, full in devices.items())
+    return [Finding("openvino", "ok", f"{number}; devices: {named}")]
+
+
+def training() -> list[Finding]:
+    """Say whether this machine can train: a device needs not."""
+    packages = {name: _version(name) for name in ("torch", "onnx", "polygraphy")}
+    return [_optional("training", packages, "to train or export here", "train")]
+
+
+def factory() -> list[Finding]:
+    """Say whether the live page and the plant's protocols are installed."""
+    names = ("starlette", "uvicorn", "paho-mqtt", "pymodbus", "asyncua")
+    packages = {name: _version(name) for name in names}
+    return [_optional("factory", packages, "for the live page, MQTT, OPC UA and Modbus", "factory")]
+
+
+def _optional(name: str, packages: Mapping[str, str | None], purpose: str, extra: str) -> Finding:
+    absent = [package for package, number in packages.items() if number is None]
+    if not absent:
+        return Finding(name, "ok", ", ".join(f"{one} {number}" for one, number in packages.items()))
+    return Finding(
+        name,
+        "note",
+        f"not installed: {', '.join(absent)}",
+        f"only {purpose}: pip install 'hvq-edge[{extra}]'",
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
