@@ -18,13 +18,20 @@ COMMANDS = {
     "eval": {"--data", "--precision", "--backend"},
     "export": {"--int8", "--calib", "--category", "--out"},
     "build": {"--backend", "--precision", "--compute-capability", "--force"},
-    "verify": {"--data"},
+    "verify": {"--data", "--max-changed", "--bisect"},
+    "report": {"--out", "--data"},
+    "sign": {"--key", "--new-key"},
+    "bundle check": {"--require-signature"},
+    "bundle pack": {"--out"},
+    "bundle unpack": {"--require-signature"},
+    "bundle install": {"--into", "--require-signature", "--self-test", "--keep"},
+    "bundle rollback": set(),
     "stream": {"--bundle", "--camera", "--policy", "--out", "--display", "--no-display"},
     "runs": set(),
     "demo": set(),
     "data check": set(),
 }
-GROUPS = {"data"}
+GROUPS = {"bundle", "data"}
 """Commands that have sub-commands."""
 LIBRARIES = ("cv2", "numpy", "onnx", "onnxruntime", "openvino", "polygraphy", "sklearn", "torch")
 HELP = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
@@ -144,6 +151,13 @@ def test_a_usage_fault_is_named(arguments, said):
         ["load", "{absent}", "--out", "{out}"],
         ["data", "check", "{absent}"],
         ["runs", "{absent}"],
+        ["report", "{absent}"],
+        ["sign", "{absent}", "--key", "{absent}"],
+        ["bundle", "check", "{absent}"],
+        ["bundle", "pack", "{absent}"],
+        ["bundle", "unpack", "{absent}", "{out}"],
+        ["bundle", "install", "{absent}", "--into", "{out}"],
+        ["bundle", "rollback", "{absent}"],
         ["stream", "--bundle", "{absent}", "--camera", "{absent}"],
     ],
 )
