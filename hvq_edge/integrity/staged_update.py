@@ -82,6 +82,10 @@ def install_bundle(
         HvqEdgeError: what ``test`` raised.
         OutputError: it cannot be written, or another update is running.
     """
+    if not file.is_file():  # before anything is made
+        raise BundleError(
+            f"there is no file {file}.", next_step="write one with hvq-edge bundle pack"
+        )
     with _only_one(into):
         _clear(into)
         former = current_version(into)
