@@ -11,47 +11,15 @@ import onnx
 from numpy.typing import NDArray
 from polygraphy.backend.onnx import BytesFromOnnx, ModifyOutputs
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
-from pydantic import BaseModel, ConfigDict
 
 from hvq_edge.bundle import Precision
 from hvq_edge.export.graph_view import module_of
+from hvq_edge.export.verification import Bisection, TensorError
 
 TOLERANCE_FLOAT = 1e-3
 TOLERANCE_REDUCED = 0.25
 """Rounding to int8 leaves a few per cent on each tensor; a wrong range or weight leaves more."""
 _SHOWN = 8
-
-
-class TensorError(BaseModel):
-    """How far one tensor of a graph is from the same tensor of the reference."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    tensor: str
-    module: str
-    """That computes it, such as ``encoder.0.feedforward.linear1``."""
-    operator: str
-    error: float
-    """``|other - reference| / |reference|`` over all elements (Euclidean); for integers, such as
-    codes, the share that differs."""
-
-
-class Bisection(BaseModel):
-    """The first tensor of a graph that is outside the tolerance."""
-
-    model_config = ConfigDict(frozen=True)
-
-    precision: Precision
-    against: str
-    """The reference, in words."""
-    picture: str
-    tolerance: float
-    compared: int
-    """Tensors that both graphs have."""
-    first: TensorError | None
-    """``None``: none is outside; then the fault is in what runs the graph."""
-    before: tuple[TensorError, ...]
-    """The tensors that come just before it, or, where none is outside, the worst."""
 
 
 def bisect_graph(

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from polygraphy.comparator import Comparator
 from polygraphy.logger import G_LOGGER
-from pydantic import BaseModel, ConfigDict, Field
 
 from hvq_edge.atomic import atomic_folder, write_text
 from hvq_edge.bundle import Bundle, Precision, open_bundle
@@ -21,10 +20,11 @@ from hvq_edge.data.folders import Picture
 from hvq_edge.data.pictures import read_frame
 from hvq_edge.errors import BundleError, DatasetError
 from hvq_edge.export.agreement import LIMITS, Agreement, Decision, Judgement, Outputs, compare
-from hvq_edge.export.bisect import Bisection, bisect_graph
+from hvq_edge.export.bisect import bisect_graph
 from hvq_edge.export.polygraphy_files import FOLDER, polygraphy_command, write_polygraphy_files
 from hvq_edge.export.runners import EngineRunner
-from hvq_edge.export.verify_runners import NotRun, runners_of
+from hvq_edge.export.verification import Bisection, PrecisionVerdict, Verification
+from hvq_edge.export.verify_runners import runners_of
 from hvq_edge.integrity.self_test import CHECK_NAME, KnownAnswer, write_known_answer
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.run_record import read_run
@@ -35,34 +35,6 @@ PYTORCH = "PyTorch"
 DEFAULT_PICTURES = 96
 _LEAST_TOLERANCE = 1e-3
 """Of the self test's score, relative: other processors round otherwise."""
-
-
-class PrecisionVerdict(BaseModel):
-    """Whether a precision may be used: every runner of it passed."""
-
-    model_config = ConfigDict(frozen=True)
-
-    passed: bool
-    faults: tuple[str, ...]
-
-
-class Verification(BaseModel):
-    """The content of ``verify.json``."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    passed: bool
-    checkpoint_sha256: str
-    data: str
-    pictures: int
-    models: dict[Precision, str] = Field(default={})
-    """SHA-256 of each graph that was compared."""
-    precisions: dict[Precision, PrecisionVerdict]
-    comparisons: tuple[Agreement, ...]
-    not_run: tuple[NotRun, ...] = ()
-    commands: dict[Precision, str] = Field(default={})
-    """That repeat the comparison with Polygraphy alone, on the pictures saved in ``verify/``."""
-    bisections: tuple[Bisection, ...] = ()
 
 
 def verify_bundle(

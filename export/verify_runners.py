@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import Literal
 
 from polygraphy.backend.base import BaseRunner
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
-from pydantic import BaseModel, ConfigDict
 
 from hvq_edge.bundle import Bundle, Precision
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.export.runners import EngineRunner
+from hvq_edge.export.verification import NotRun, RunnerName
 from hvq_edge.runtime.engine_file import ENGINES_FOLDER, EngineBackend, read_record
 from hvq_edge.runtime.open_engine import open_engine
 
-RunnerName = Literal["ONNX Runtime", "OpenVINO", "TensorRT", "TensorRT-RTX"]
 _ENGINES: dict[EngineBackend, RunnerName] = {
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT-RTX",
@@ -37,17 +35,6 @@ class Tested:
     def name(self) -> str:
         """The runner's name, unique in a bundle."""
         return f"{self.precision} {self.library}"
-
-
-class NotRun(BaseModel):
-    """A library that a bundle was not compared on, and why."""
-
-    model_config = ConfigDict(frozen=True)
-
-    runner: RunnerName
-    precision: Precision | None
-    """``None``: none at all."""
-    reason: str
 
 
 def runners_of(bundle: Bundle) -> tuple[list[Tested], list[NotRun]]:

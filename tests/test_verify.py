@@ -25,7 +25,8 @@ from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, DatasetError, GateFailed
 from hvq_edge.export.agreement import LIMITS, Decision, Judgement, compare
 from hvq_edge.export.bisect import bisect_graph
-from hvq_edge.export.verify import Verification, choose_pictures, verify_bundle
+from hvq_edge.export.verification import Verification
+from hvq_edge.export.verify import choose_pictures, verify_bundle
 from hvq_edge.export.verify_runners import runners_of
 from hvq_edge.integrity.content import seal
 from hvq_edge.integrity.self_test import read_known_answer, self_test

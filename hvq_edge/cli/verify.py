@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hvq_edge.export.agreement import Judgement
-    from hvq_edge.export.bisect import Bisection
-    from hvq_edge.export.verify import Verification
+    from hvq_edge.export.verification import Bisection, Verification
 
 
 def verify(
