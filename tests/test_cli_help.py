@@ -19,7 +19,7 @@ COMMANDS = {
     "export": {"--int8", "--calib", "--category", "--out"},
     "build": {"--backend", "--precision", "--compute-capability", "--force"},
     "verify": {"--data", "--max-changed", "--bisect"},
-    "report": {"--out", "--data"},
+    "report": {"--out"},
     "sign": {"--key", "--new-key"},
     "bundle check": {"--require-signature"},
     "bundle pack": {"--out"},
