@@ -76,8 +76,8 @@ def auroc_interval(
         return None
     wins = (defective[:, None] > good).astype(np.float64) + 0.5 * (defective[:, None] == good)
     chance = np.random.default_rng(_SEED)
-    times_defective = chance.multinomial(m, np.full(m, 1 / m), RESAMPLES)  # [resamples, m]
-    times_good = chance.multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    times_defective = chance.multinomial(m, np.full(m, 1 / m), RESAMPLES).astype(np.float64)
+    times_good = chance.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
     found = ((times_defective @ wins) * times_good).sum(1) / (n * m)
     edge = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(found, [edge, 100 - edge])
