@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hvq_edge.atomic import sha256_of
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, FileRecord, Precision, Threshold, open_bundle
@@ -268,7 +269,7 @@ def _numbers(
     )
 
 
-def _scores(rows: Iterable[PictureRow]) -> np.ndarray:  # type: ignore[type-arg]
+def _scores(rows: Iterable[PictureRow]) -> NDArray[np.float64]:
     return np.array([row.score for row in rows], dtype=np.float64)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +38,13 @@ class KnownAnswer:
 
 def write_known_answer(path: Path, answer: KnownAnswer) -> None:
     """Write a known answer as ``.npz``; the folder must be there."""
-    tolerance = {f"tolerance_{name}": value for name, value in answer.tolerance.items()}
-    np.savez_compressed(
-        path, frames=answer.frames, category=answer.category, score=answer.score, **tolerance
-    )
+    arrays: dict[str, Any] = {
+        "frames": answer.frames,
+        "category": answer.category,
+        "score": answer.score,
+        **{f"tolerance_{name}": value for name, value in answer.tolerance.items()},
+    }
+    np.savez_compressed(path, **arrays)
 
 
 def read_known_answer(bundle: Bundle) -> KnownAnswer | None:
