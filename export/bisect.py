@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from polygraphy.backend.onnx import BytesFromOnnx, ModifyOutputs
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+from polygraphy.logger import G_LOGGER
 
 from hvq_edge.bundle import Precision
 from hvq_edge.export.graph_view import module_of
@@ -86,7 +87,8 @@ def _values(
     marked = ModifyOutputs(model, outputs=names, copy=True)
     session = SessionFromOnnx(BytesFromOnnx(marked), providers=["CPUExecutionProvider"])
     known = {value.name for value in model.graph.input}
-    with OnnxrtRunner(session) as runner:
+    # Polygraphy logs to standard output, where --json must stand alone.
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL), OnnxrtRunner(session) as runner:
         found = runner.infer({name: value for name, value in feed.items() if name in known})
         return {name: np.array(found[name]) for name in names}
 

@@ -73,7 +73,11 @@ def test_verify_passes_a_right_bundle(bundle, solar_run, solar_cells):
 
 def repeat_with_polygraphy(bundle: Path, found: Verification) -> None:
     """The printed command, run as a user would, and on a damaged graph."""
-    program = [sys.executable, "-c", "from polygraphy.tools import main; main()"]
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; from polygraphy.tools import main; sys.exit(main())",
+    ]
     _, *words = shlex.split(found.commands["fp32"])
     assert found.commands.keys() == {"fp32", "int8"}
     done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=300)
