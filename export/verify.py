@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.comparator import Comparator
 from polygraphy.logger import G_LOGGER
-from pydantic import BaseModel, ConfigDict
 
-from hvq_edge.atomic import write_text
+from hvq_edge.atomic import atomic_folder, write_text
 from hvq_edge.bundle import Bundle, Precision, open_bundle
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.folders import Picture
 from hvq_edge.data.pictures import read_frame
 from hvq_edge.errors import BundleError, DatasetError
-from hvq_edge.export.agreement import Agreement, Outputs, compare
+from hvq_edge.export.agreement import LIMITS, Agreement, Decision, Judgement, Outputs, compare
+from hvq_edge.export.bisect import bisect_graph
+from hvq_edge.export.polygraphy_files import FOLDER, polygraphy_command, write_polygraphy_files
 from hvq_edge.export.runners import EngineRunner
+from hvq_edge.export.verification import Bisection, PrecisionVerdict, Verification
+from hvq_edge.export.verify_runners import runners_of
+from hvq_edge.integrity.self_test import CHECK_NAME, KnownAnswer, write_known_answer
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.run_record import read_run
-from hvq_edge.runtime.open_engine import VERIFY_NAME, open_engine
+from hvq_edge.runtime.open_engine import VERIFY_NAME
 from hvq_edge.runtime.torch_engine import TorchEngine
 
 PYTORCH = "PyTorch"
 DEFAULT_PICTURES = 96
-
-
-class PrecisionVerdict(BaseModel):
-    """Whether a precision may be used: every runner of it passed."""
-
-    model_config = ConfigDict(frozen=True)
-
-    passed: bool
-    faults: tuple[str, ...]
-
-
-class Verification(BaseModel):
-    """The content of ``verify.json``."""
-
-    model_config = ConfigDict(frozen=True)
-
-    passed: bool
-    checkpoint_sha256: str
-    data: str
-    pictures: int
-    precisions: dict[Precision, PrecisionVerdict]
-    comparisons: tuple[Agreement, ...]
+_LEAST_TOLERANCE = 1e-3
+"""Of the self test's score, relative: other processors round otherwise."""
 
 
 def verify_bundle(
@@ -59,15 +43,23 @@ def verify_bundle(
     data: Path,
     *,
     most_pictures: int = DEFAULT_PICTURES,
+    max_changed: float | None = None,
+    bisect: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> Verification:
-    """Run every precision on every CPU backend against PyTorch, and write ``verify.json``.
+    """Run every precision on every library that is here against PyTorch, write ``verify.json``.
+
+    Beside it, ``verify/`` gets a few pictures with all outputs as Polygraphy's files, and the
+    known answer that a device tries itself with.
 
     Args:
         bundle_path: the bundle's folder.
         run: folder of the run it was exported from.
         data: folder of pictures; its test pictures are used, good and defective.
         most_pictures: at most so many, balanced over categories and over good and defective.
+        max_changed: share of the pictures whose decision may change; ``None``: the precision's.
+        bisect: name the first tensor that differs of each precision that fails; of all where none
+            fails.
         on_progress: called after each picture.
 
     Returns:
@@ -97,55 +89,72 @@ def verify_bundle(
         )
 
     mode = bundle.manifest.category_mode
-    runners = [EngineRunner(PYTORCH, partial(TorchEngine, run, device="cpu"), mode != "auto")]
-    tested: dict[str, tuple[Precision, str]] = {}
-    for precision in bundle.manifest.models:
-        for backend in _backends():
-            name = f"{precision} {backend}"
-            tested[name] = (precision, backend)
-            if backend == "ONNX Runtime":
-                session = SessionFromOnnx(
-                    str(bundle.model_file(precision)), providers=["CPUExecutionProvider"]
-                )
-                runners.append(OnnxrtRunner(session, name=name))
-            else:
-                opener = partial(open_engine, bundle, precision=precision, backend="openvino")
-                runners.append(EngineRunner(name, opener, mode == "input"))
-
+    tested, not_run = runners_of(bundle)
+    torch_runner = EngineRunner(PYTORCH, partial(TorchEngine, run, device="cpu"), mode != "auto")
     feeds = [_feed(bundle, picture, record.categories) for picture in pictures]
-    outputs: dict[str, list[Outputs]] = {runner.name: [] for runner in runners}
+    outputs: dict[str, list[Outputs]] = {PYTORCH: [], **{one.name: [] for one in tested}}
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
-        results = Comparator.run(runners, data_loader=feeds, streaming=True)
+        results = Comparator.run(
+            [torch_runner, *(one.runner for one in tested)], data_loader=feeds, streaming=True
+        )
         for done, result in enumerate(results, start=1):
             for name, iterations in result.items():
                 outputs[name].append(_complete(iterations[0], feeds[done - 1], mode))
             on_progress("comparing", done, len(feeds))
 
-    reference = outputs[PYTORCH]
     if mode == "one":  # PyTorch knows the category by its index among all of the run's
-        reference = [{**output, "category": np.zeros(1, np.int32)} for output in reference]
+        outputs[PYTORCH] = [
+            {**output, "category": np.zeros(1, np.int32)} for output in outputs[PYTORCH]
+        ]
+    reference = outputs[PYTORCH]
     names = [picture.path.relative_to(dataset.root).as_posix() for picture in pictures]
-    comparisons = tuple(
-        compare(
-            reference,
-            outputs[name],
-            list(_verdicts(bundle, precision, names, reference, outputs[name])),
-            precision,
-            backend,
+    comparisons = []
+    for one in tested:
+        limits = LIMITS[one.precision]
+        if max_changed is not None:
+            limits = limits.model_copy(update={"decisions_changed": max_changed})
+        decisions = list(
+            _decisions(bundle, one.precision, pictures, names, reference, outputs[one.name])
         )
-        for name, (precision, backend) in tested.items()
-    )
+        comparisons.append(
+            compare(reference, outputs[one.name], decisions, one.precision, one.library, limits)
+        )
+    precisions = {
+        precision: _precision_verdict(precision, comparisons)
+        for precision in bundle.manifest.models
+    }
+    bisections: list[Bisection] = []
+    if bisect:
+        failed = [name for name, verdict in precisions.items() if not verdict.passed]
+        for done, precision in enumerate(failed or list(precisions), start=1):
+            worst = _worst_picture(precision, comparisons, outputs)
+            bisections.append(_bisect(bundle, run, precision, feeds[worst], names[worst]))
+            on_progress("bisecting", done, len(failed or precisions))
+    scale = max(float(np.abs(output["map"]).max()) for output in reference)
     verification = Verification(
         passed=all(comparison.passed for comparison in comparisons),
         checkpoint_sha256=bundle.manifest.checkpoint_sha256,
         data=str(data.resolve()),
         pictures=len(pictures),
-        precisions={
-            precision: _precision_verdict(precision, comparisons)
+        models={
+            precision: bundle.manifest.files[name].sha256
+            for precision, name in bundle.manifest.models.items()
+        },
+        precisions=precisions,
+        comparisons=tuple(comparisons),
+        not_run=tuple(not_run),
+        commands={
+            precision: polygraphy_command(bundle, precision, scale, PYTORCH)
             for precision in bundle.manifest.models
         },
-        comparisons=comparisons,
+        bisections=tuple(bisections),
     )
+    with atomic_folder(bundle_path / FOLDER) as folder, G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+        write_polygraphy_files(folder, bundle, feeds, outputs)
+        write_known_answer(
+            folder / Path(CHECK_NAME).name,
+            _known_answer(feeds[0], reference[0], precisions, comparisons),
+        )
     write_text(bundle_path / VERIFY_NAME, verification.model_dump_json(indent=2) + "\n")
     return verification
 
@@ -163,12 +172,6 @@ def choose_pictures(pictures: Sequence[Picture], most: int) -> list[Picture]:
                 chosen.append(group[turn])
         turn += 1
     return chosen
-
-
-def _backends() -> list[str]:
-    from importlib.util import find_spec
-
-    return ["ONNX Runtime", *(["OpenVINO"] if find_spec("openvino") else [])]
 
 
 def _feed(bundle: Bundle, picture: Picture, all_categories: Sequence[str]) -> dict[str, Any]:
@@ -189,22 +192,105 @@ def _complete(outputs: Any, feed: dict[str, NDArray[Any]], mode: str) -> dict[st
     return complete
 
 
-def _verdicts(
+def _decisions(
     bundle: Bundle,
     precision: Precision,
+    pictures: Sequence[Picture],
     names: Sequence[str],
     reference: Sequence[Outputs],
     other: Sequence[Outputs],
-) -> Iterator[tuple[str, bool, bool]]:
+) -> Iterator[Decision]:
     """Each side under its own thresholds: that is what is deployed."""
-    for name, ours, theirs in zip(names, reference, other, strict=True):
-        rejects = []
-        for outputs, kind in ((ours, "fp32"), (theirs, precision)):
-            category = bundle.manifest.categories[int(outputs["category"][0])]
-            thresholds = bundle.manifest.thresholds.get(kind, {})  # type: ignore[call-overload]
-            threshold = thresholds.get(category)
-            rejects.append(threshold is not None and float(outputs["score"][0]) > threshold.value)
-        yield name, rejects[0], rejects[1]
+    for picture, name, ours, theirs in zip(pictures, names, reference, other, strict=True):
+        yield Decision(
+            picture=name,
+            category=picture.category,
+            good=picture.good,
+            reference=_judgement(bundle, "fp32", ours),
+            other=_judgement(bundle, precision, theirs),
+        )
+
+
+def _judgement(bundle: Bundle, precision: Precision, outputs: Outputs) -> Judgement:
+    category = bundle.manifest.categories[int(outputs["category"][0])]
+    threshold = bundle.manifest.thresholds.get(precision, {}).get(category)
+    return Judgement(
+        category=category,
+        score=float(outputs["score"][0]),
+        threshold=None if threshold is None else threshold.value,
+    )
+
+
+def _worst_picture(
+    precision: Precision,
+    comparisons: Sequence[Agreement],
+    outputs: Mapping[str, Sequence[Outputs]],
+) -> int:
+    """Return the number of the picture whose map is furthest from PyTorch's."""
+    runner = max(
+        (one for one in comparisons if one.precision == precision), key=lambda one: len(one.faults)
+    ).runner
+    errors = [
+        float(np.abs(ours["map"].astype(np.float64) - theirs["map"]).max())
+        for ours, theirs in zip(outputs[PYTORCH], outputs[f"{precision} {runner}"], strict=True)
+    ]
+    return int(np.argmax(errors))
+
+
+def _bisect(
+    bundle: Bundle, run: Path, precision: Precision, feed: Mapping[str, NDArray[Any]], picture: str
+) -> Bisection:
+    """Hold a reduced graph against the float32 one, and that against one exported anew."""
+    other = bundle.model_file(precision)
+    if precision != "fp32":
+        return bisect_graph(
+            bundle.model_file("fp32"),
+            other,
+            feed,
+            precision=precision,
+            against="the float32 graph",
+            picture=picture,
+        )
+    from hvq_edge.export.onnx_graph import export_graph
+    from hvq_edge.model.checkpoint import load_run
+
+    model, record = load_run(run)
+    mode = bundle.manifest.category_mode
+    index = record.categories.index(bundle.manifest.categories[0]) if mode == "one" else None
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / "fresh.onnx"
+        export_graph(model, fresh, mode, index)
+        return bisect_graph(
+            fresh,
+            other,
+            feed,
+            precision=precision,
+            against="the run's model, exported anew",
+            picture=picture,
+        )
+
+
+def _known_answer(
+    feed: Mapping[str, NDArray[Any]],
+    reference: Outputs,
+    precisions: Mapping[Precision, PrecisionVerdict],
+    comparisons: Sequence[Agreement],
+) -> KnownAnswer:
+    score = float(reference["score"][0])
+    least = _LEAST_TOLERANCE * max(abs(score), 1.0)
+    return KnownAnswer(
+        frames=feed["frames"],
+        category=int(reference["category"][0]),
+        score=score,
+        tolerance={
+            precision: max(
+                least,
+                *(2 * one.score_error_max for one in comparisons if one.precision == precision),
+            )
+            for precision, verdict in precisions.items()
+            if verdict.passed
+        },
+    )
 
 
 def _precision_verdict(precision: Precision, comparisons: Sequence[Agreement]) -> PrecisionVerdict:

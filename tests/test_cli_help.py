@@ -18,16 +18,23 @@ COMMANDS = {
     "eval": {"--data", "--precision", "--backend"},
     "export": {"--int8", "--calib", "--category", "--out"},
     "build": {"--backend", "--precision", "--compute-capability", "--force"},
-    "verify": {"--data"},
     "calibrate": {"--good", "--camera", "--frames", "--false-reject", "--confidence", "--method"},
     "bench": {"--run", "--backends", "--batch", "--rounds", "--out", "--peers"},
     "doctor": {"--bundle", "--require"},
+    "verify": {"--data", "--max-changed", "--bisect"},
+    "report": {"--out"},
+    "sign": {"--key", "--new-key"},
+    "bundle check": {"--require-signature"},
+    "bundle pack": {"--out"},
+    "bundle unpack": {"--require-signature"},
+    "bundle install": {"--into", "--require-signature", "--self-test", "--keep"},
+    "bundle rollback": set(),
     "stream": {"--bundle", "--camera", "--policy", "--out", "--display", "--no-display"},
     "runs": set(),
     "demo": set(),
     "data check": set(),
 }
-GROUPS = {"data"}
+GROUPS = {"bundle", "data"}
 """Commands that have sub-commands."""
 LIBRARIES = ("cv2", "numpy", "onnx", "onnxruntime", "openvino", "polygraphy", "sklearn", "torch")
 HELP = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
@@ -149,6 +156,13 @@ def test_a_usage_fault_is_named(arguments, said):
         ["runs", "{absent}"],
         ["calibrate", "{absent}", "--good", "{absent}"],
         ["bench", "{absent}", "--out", "{out}"],
+        ["report", "{absent}"],
+        ["sign", "{absent}", "--key", "{absent}"],
+        ["bundle", "check", "{absent}"],
+        ["bundle", "pack", "{absent}"],
+        ["bundle", "unpack", "{absent}", "{out}"],
+        ["bundle", "install", "{absent}", "--into", "{out}"],
+        ["bundle", "rollback", "{absent}"],
         ["stream", "--bundle", "{absent}", "--camera", "{absent}"],
     ],
 )

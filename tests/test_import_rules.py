@@ -20,7 +20,7 @@ TRAINING_STACK = ("torch", "onnx", "onnxscript", "onnx_graphsurgeon", "polygraph
 TRAINING_ROOMS = tuple(
     f"hvq_edge.{room}" for room in ("model", "training", "evaluation", "export", "calibration")
 )
-DEVICE_ROOMS = ("runtime", "stream", "data", "doctor", "bench")
+DEVICE_ROOMS = ("runtime", "stream", "data", "doctor", "bench", "integrity")
 
 
 @dataclass(frozen=True)

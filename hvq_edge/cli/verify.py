@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,8 @@ from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.export.verify import Verification
+    from hvq_edge.export.agreement import Judgement
+    from hvq_edge.export.verification import Bisection, Verification
 
 
 def verify(
@@ -30,6 +32,24 @@ def verify(
     pictures: Annotated[
         int, typer.Option("--pictures", min=1, help="Compare at most so many, balanced.")
     ] = 96,
+    max_changed: Annotated[
+        float | None,
+        typer.Option(
+            "--max-changed",
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+            help="Share of the pictures, of all and of each category, whose decision may change. "
+            "Default: 0 for float32, 0.05 for reduced precision.",
+            show_default=False,
+        ),
+    ] = None,
+    bisect: Annotated[
+        bool,
+        typer.Option(
+            "--bisect", help="Name the first layer that differs, of each precision that fails."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare every graph with the PyTorch model on real pictures, with Polygraphy.
@@ -50,11 +70,24 @@ def verify(
             )
         data = Path(recorded)
     with progress_bars() as bars:
-        verification = verify_bundle(bundle, run, data, most_pictures=pictures, on_progress=bars)
+        verification = verify_bundle(
+            bundle,
+            run,
+            data,
+            most_pictures=pictures,
+            max_changed=max_changed,
+            bisect=bisect,
+            on_progress=bars,
+        )
     if as_json:
         print_json(verification.model_dump(mode="json"))
     else:
         results.print(verify_table(verification))
+        for line in remarks(verification):
+            results.print(line, markup=False, soft_wrap=True)
+        for bisection in verification.bisections:
+            results.print()
+            results.print(bisection_table(bisection))
     if not verification.passed:
         faults = [
             f"{precision} on {fault}"
@@ -65,7 +98,8 @@ def verify(
             "the bundle differs from the PyTorch model by more than is allowed: "
             + "; ".join(faults)
             + ".",
-            next_step=f"see {bundle / 'verify.json'} for the pictures whose decision changed",
+            next_step=f"see {bundle / 'verify.json'} for every number"
+            + ("" if bisect else "; hvq-edge verify --bisect names the layer"),
         )
 
 
@@ -85,24 +119,83 @@ def verify_table(verification: Verification) -> Table:
     headings = (
         "map\nerror",
         "corre-\nlation",
-        "score\nerror",
+        "score error\np50/p95/max",
         "equal\ncodes",
         "equal\ncat.",
-        "verdicts\nchanged",
+        "decisions\nchanged",
     )
     for heading in headings:
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in verification.comparisons:
+        errors = (row.score_error_median, row.score_error_p95, row.score_error_max)
         table.add_row(
             row.precision,
             row.runner,
-            f"{row.map_error:.1e}",
+            f"{row.map_error:.0e}",
             f"{row.map_correlation:.5f}",
-            f"{row.score_error_max:.2g}",
+            "/".join(f"{error:.1g}" for error in errors),
             f"{min(row.code_agreement):.1%}",
-            f"{row.category_agreement:.1%}",
+            f"{row.category_agreement:.0%}",
             f"{len(row.decisions_changed)}",
             "passed" if row.passed else "FAILED",
         )
+    return table
+
+
+def remarks(verification: Verification) -> Iterator[str]:
+    """Say which decisions changed, what was not run, and how to repeat it, a line each."""
+    seen: set[tuple[str, str]] = set()
+    for row in verification.comparisons:
+        for category in row.decisions:
+            for one in category.changed:
+                if (row.precision, one.picture) in seen:
+                    continue
+                seen.add((row.precision, one.picture))
+                words = [
+                    "rejected" if side.rejected else "passed" for side in (one.reference, one.other)
+                ]
+                yield (
+                    f"{row.precision}, {category.category}: {one.picture} "
+                    f"({'good' if one.good else 'defective'}) was {words[0]} at "
+                    f"{_score(one.reference)}, is {words[1]} at {_score(one.other)}"
+                )
+    for missing in verification.not_run:
+        what = f"{missing.precision} on " if missing.precision else ""
+        yield f"Not run here: {what}{missing.runner}: {missing.reason}"
+    for precision, command in verification.commands.items():
+        yield f"To repeat {precision} with Polygraphy alone:\n  {command}"
+
+
+def _score(side: Judgement) -> str:
+    threshold = "no threshold" if side.threshold is None else f"{side.threshold:.4g}"
+    return f"{side.score:.4g} (threshold {threshold})"
+
+
+def bisection_table(bisection: Bisection) -> Table:
+    """Show the first tensor outside the tolerance, and those before it."""
+    from rich.table import Table
+
+    first = bisection.first
+    if first is None:
+        title = (
+            f"{bisection.precision}: none of {bisection.compared} tensors is further than "
+            f"{bisection.tolerance:g} from {bisection.against}; the worst:"
+        )
+    else:
+        title = (
+            f"{bisection.precision}: leaves {bisection.against} at {first.module} "
+            f"({bisection.compared} tensors, tolerance {bisection.tolerance:g}, "
+            f"{bisection.picture})"
+        )
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+    for heading in ("module", "operator", "tensor"):
+        table.add_column(heading)
+    table.add_column("error", justify="right")
+    table.add_column("")
+    for one in bisection.before:
+        table.add_row(one.module, one.operator, one.tensor, f"{one.error:.1e}", "")
+    if first is not None:
+        cells = (first.module, first.operator, first.tensor, f"{first.error:.1e}")
+        table.add_row(*cells, "<- first outside", style="bold")
     return table

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hvq_edge.atomic import write_text
 from hvq_edge.errors import MissingCapability
@@ -23,6 +23,9 @@ from hvq_edge.evaluation.thumbnails import (
     heat_range,
     thumbnails,
 )
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _THUMBNAIL_BYTES = 2_200_000
 
@@ -67,20 +70,7 @@ def render_report(
     Raises:
         MissingCapability: Jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise MissingCapability(
-            f"Jinja2 cannot be imported: {error}.", next_step="run pip install 'hvq-edge[train]'"
-        ) from error
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["percent"] = percent
-    environment.filters["way"] = way_in_words
-    template = environment.from_string(
-        files("hvq_edge.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    )
+    template = page_template("report.html")
     shown = evaluations[-1]
     return template.render(
         title=title,
@@ -91,8 +81,36 @@ def render_report(
         columns_of=columns_of,
         sections=_sections(shown),
         confusions=_confusions(shown.pictures),
-        chart=_chart_sizes(),
+        chart=chart_sizes(),
     )
+
+
+def page_template(name: str) -> Template:
+    """Return a page of this room, with the filters that pages share.
+
+    Raises:
+        MissingCapability: Jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingCapability(
+            f"Jinja2 cannot be imported: {error}.", next_step="run pip install 'hvq-edge[train]'"
+        ) from error
+
+    def read(part: str) -> str:
+        return files("hvq_edge.evaluation").joinpath(part).read_text(encoding="utf-8")
+
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(read),
+    )
+    environment.filters["percent"] = percent
+    environment.filters["way"] = way_in_words
+    return environment.get_template(name)
 
 
 def write_report(
@@ -162,7 +180,8 @@ def _confusions(pictures: Sequence[PictureResult]) -> list[Confusion]:
     ]
 
 
-def _chart_sizes() -> dict[str, Any]:
+def chart_sizes() -> dict[str, Any]:
+    """Return the geometry that the charts' macros draw by."""
     right = charts.LEFT + charts.HISTOGRAM_WIDTH
     return {
         "left": charts.LEFT,

@@ -1,0 +1,212 @@
+"""``hvq-edge bundle``: check a bundle, carry it, bring it into use, and go back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hvq_edge.cli.console import messages, print_json, results
+from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+
+group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+SignedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="PUBKEY",
+        help="Insist that the holder of a key in this file (PEM, one or more) signed it.",
+        show_default=False,
+    ),
+]
+BundleArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
+]
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE.hvq", help="What hvq-edge bundle pack wrote.")
+]
+
+
+@group.callback()
+def _bundle() -> None:
+    """Check a bundle, carry it as one file, bring it into use, and go back."""
+
+
+@group.command("check")
+def check(
+    bundle: BundleArgument = DEFAULT_RUN / "bundle",
+    trusted: SignedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every byte of a bundle with its manifest, and its signature if asked.
+
+    Ends with exit code 1 when a file was changed, added or removed; each is named.
+    """
+    from hvq_edge.bundle import open_bundle
+    from hvq_edge.errors import GateFailed
+    from hvq_edge.integrity.content import look
+    from hvq_edge.integrity.signature import read_signature, require_signature, signed_faults
+
+    opened = open_bundle(bundle)
+    content = look(opened)
+    signature = read_signature(bundle)
+    faults = signed_faults(content) if signature else content.faults
+    if as_json:
+        print_json(
+            {
+                "passed": not faults,
+                "files": len(content.files),
+                "changed": content.changed,
+                "missing": content.missing,
+                "added": content.added,
+                "engines": content.engines,
+                "key_id": signature.key_id if signature else None,
+            }
+        )
+    else:
+        results.print(f"{bundle}: {len(content.files)} files in the manifest", markup=False)
+        for what, names in (
+            ("changed", content.changed),
+            ("missing", content.missing),
+            ("added" if signature else "not in the manifest yet", content.added),
+            ("engine, built here and not signed", content.engines),
+        ):
+            for name in names:
+                results.print(f"  {what}: {name}", markup=False, soft_wrap=True)
+    if trusted is not None:
+        signed = require_signature(opened, trusted)
+        if not as_json:
+            results.print(f"Signed by {signed.key_id}, which {trusted} holds.", markup=False)
+    if faults:
+        raise GateFailed(
+            f"the bundle {bundle} is not what its manifest says: {'; '.join(faults)}.",
+            next_step="copy the bundle again; or, if that is right, run hvq-edge sign again",
+        )
+    if not as_json:
+        said = "not asked whose" if signature and trusted is None else ""
+        unsigned = "" if signature else "not signed"
+        note = said or unsigned
+        results.print("Every byte is as it should be" + (f" ({note})." if note else "."))
+
+
+@group.command("pack")
+def pack(
+    bundle: BundleArgument = DEFAULT_RUN / "bundle",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE.hvq", help="Default: BUNDLE.hvq.", show_default=False
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a bundle as one file; the same bundle always gives the same bytes."""
+    from hvq_edge.atomic import sha256_of
+    from hvq_edge.integrity.pack import SUFFIX, pack_bundle
+
+    target = out or bundle.with_name(bundle.name + SUFFIX)
+    behind = pack_bundle(bundle, target)
+    digest, size = sha256_of(target), target.stat().st_size
+    for name in behind:
+        messages.print(f"Left behind, not signed: {name}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json({"file": str(target), "sha256": digest, "bytes": size, "left_behind": behind})
+        return
+    results.print(f"{target}: {size / 1e6:.1f} MB, SHA-256 {digest}", markup=False, soft_wrap=True)
+
+
+@group.command("unpack")
+def unpack(
+    file: FileArgument,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to make; must not be there yet.")
+    ],
+    trusted: SignedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the bundle that a file holds, after checking all of it."""
+    import shutil
+
+    from hvq_edge.integrity.pack import unpack_bundle
+    from hvq_edge.integrity.signature import require_signature
+
+    bundle = unpack_bundle(file, folder)
+    if trusted is not None:
+        try:
+            require_signature(bundle, trusted)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    if as_json:
+        print_json({"bundle": str(folder), "files": len(bundle.manifest.files)})
+        return
+    results.print(f"Bundle {folder}: {len(bundle.manifest.files)} files", markup=False)
+
+
+@group.command("install")
+def install(
+    file: FileArgument,
+    into: Annotated[
+        Path,
+        typer.Option("--into", metavar="DIR", help="The device's folder of versions."),
+    ],
+    trusted: SignedOption = None,
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test/--no-self-test", help="Run it on its check picture before switching."
+        ),
+    ] = True,
+    keep: Annotated[int, typer.Option("--keep", min=2, help="Versions to keep.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a bundle into use on a device: all of it, or nothing changes.
+
+    Afterwards DIR/current is the bundle. A power cut at any moment leaves the old one or the new.
+    """
+    from hvq_edge.bundle import Bundle
+    from hvq_edge.integrity.self_test import self_test as run_self_test
+    from hvq_edge.integrity.staged_update import install_bundle
+
+    tried: list[str] = []
+
+    def test(bundle: Bundle) -> None:
+        tried.append(run_self_test(bundle))
+
+    done = install_bundle(file, into, trusted=trusted, test=test if self_test else None, keep=keep)
+    if as_json:
+        print_json(
+            {
+                "version": done.version,
+                "former": done.former,
+                "removed": done.removed,
+                "self_test": tried[0] if tried else None,
+            }
+        )
+        return
+    for words in tried:
+        results.print(f"Self test: {words}", markup=False, soft_wrap=True)
+    before = f" (before: {done.former})" if done.former else ""
+    results.print(f"In use: {into / 'current'} is version {done.version}{before}", markup=False)
+    for name in done.removed:
+        results.print(f"Removed old version {name}", markup=False)
+
+
+@group.command("rollback")
+def rollback(
+    into: Annotated[Path, typer.Argument(metavar="DIR", help="The device's folder of versions.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the version that was in use before, if every byte of it is still right."""
+    from hvq_edge.integrity.staged_update import roll_back
+
+    done = roll_back(into)
+    if as_json:
+        print_json({"version": done.version, "former": done.former})
+        return
+    results.print(
+        f"In use: {into / 'current'} is version {done.version} (before: {done.former})",
+        markup=False,
+    )

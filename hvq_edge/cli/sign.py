@@ -1,0 +1,64 @@
+"""``hvq-edge sign``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hvq_edge.cli.console import print_json, results
+from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+
+
+def sign(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
+    ] = DEFAULT_RUN / "bundle",
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", help="Private key in PEM form (Ed25519).", show_default=False),
+    ] = None,
+    new_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--new-key",
+            metavar="FILE",
+            help="Make a key pair, FILE and FILE.pub, and sign nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign all that is in a bundle, reports included, so that a device can insist on it.
+
+    The signature covers what is there now: sign last, after verify, report and bench.
+    """
+    from hvq_edge.errors import SettingsError
+
+    if (key is None) == (new_key is None):
+        raise SettingsError(
+            "give either --key FILE, to sign, or --new-key FILE, to make a key pair.",
+            next_step="see hvq-edge sign --help",
+        )
+    if new_key is not None:
+        from hvq_edge.integrity import keys
+
+        public = keys.new_key(new_key)
+        (name,) = keys.read_public_keys(public)
+        if as_json:
+            print_json({"private": str(new_key), "public": str(public), "key_id": name})
+            return
+        results.print(f"Private key: {new_key} (keep it off the devices)", markup=False)
+        results.print(f"Public key:  {public} (for the devices), key id {name}", markup=False)
+        return
+    assert key is not None
+    from hvq_edge.integrity.signature import sign_bundle
+
+    signature, taken_in = sign_bundle(bundle, key)
+    if as_json:
+        print_json({**signature.model_dump(mode="json"), "taken_in": list(taken_in)})
+        return
+    for name in taken_in:
+        results.print(f"Taken into bundle.json: {name}", markup=False, soft_wrap=True)
+    results.print(f"Signed by {signature.key_id}: {bundle / 'bundle.sig'}", markup=False)

@@ -1,0 +1,397 @@
+"""What a quality manager must know of a bundle before it judges parts, from what was measured.
+
+Everything comes from files that other commands wrote. What is not there is an open point with the
+command that makes it; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.atomic import sha256_of
+from hvq_edge.bundle import MANIFEST_NAME, Bundle, FileRecord, Precision, Threshold, open_bundle
+from hvq_edge.data.dataset import Dataset, find_dataset
+from hvq_edge.errors import BundleError, HvqEdgeError
+from hvq_edge.evaluation.bench_facts import BENCH_NAME, BenchRow, read_bench
+from hvq_edge.evaluation.intervals import (
+    Interval,
+    Share,
+    auroc_interval,
+    promise_of_largest,
+    share,
+)
+from hvq_edge.evaluation.limits_of_use import limits_of_use
+from hvq_edge.evaluation.metrics_file import EvaluationRecord, MetricsFile, PictureRow, read_metrics
+from hvq_edge.export.verification import Verification, read_verification
+from hvq_edge.integrity.content import look
+from hvq_edge.run_record import BUNDLE_FOLDER, RECORD_NAME, RunRecord, read_run
+from hvq_edge.runtime.open_engine import VERIFY_NAME
+
+METRICS_NAME = "metrics.json"
+LARGEST_RULE = "largest score among held-out good pictures"
+
+
+@dataclass(frozen=True)
+class OpenPoint:
+    """Something that stands between this report and a signature."""
+
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Pictures with one use."""
+
+    use: str
+    pictures: int
+    digest: str
+    """SHA-256 over the sorted SHA-256 of the pictures, one a line."""
+    where: str
+
+
+@dataclass(frozen=True)
+class CategoryNumbers:
+    """One category's test pictures under the thresholds that the bundle has now."""
+
+    category: str
+    good: int
+    defective: int
+    auroc: Interval | None
+    false_rejects: Share | None
+    missed: Share | None
+    """Both ``None`` without pictures of the kind, or without a threshold."""
+    without_threshold: int = 0
+    """Pictures judged as a category that has none."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The results of one ``hvq-edge eval``."""
+
+    precision: Precision
+    backend: str
+    device: str
+    created: str
+    data: Path
+    of_bundle: bool
+    """Else of the PyTorch model it was exported from."""
+    record: EvaluationRecord
+    categories: tuple[CategoryNumbers, ...]
+    all: CategoryNumbers
+    """Over all pictures; its AUROC is the mean of the categories' and has no interval."""
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        return f"{self.precision}, {self.backend}" + ("" if self.of_bundle else " (before export)")
+
+
+@dataclass(frozen=True)
+class ThresholdPromise:
+    """A threshold and what it promises."""
+
+    category: str
+    threshold: Threshold
+    promise: str
+    """In words."""
+
+
+@dataclass
+class Acceptance:
+    """All that the report shows."""
+
+    bundle: Bundle
+    run: RunRecord | None
+    made: str
+    hvq_edge_version: str
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    data: list[DataSet] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    """The one that is shown in detail first."""
+    dataset: Dataset | None = None
+    """Of that one, if it is still there."""
+    thresholds: list[ThresholdPromise] = field(default_factory=list)
+    verification: Verification | None = None
+    bench: list[BenchRow] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+    open_points: list[OpenPoint] = field(default_factory=list)
+
+    @property
+    def shown(self) -> Measured | None:
+        """The results that are shown in detail."""
+        return self.measured[0] if self.measured else None
+
+
+def collect(target: Path) -> Acceptance:
+    """Gather what is known of a bundle.
+
+    Args:
+        target: a bundle's folder, or a run's, whose ``bundle`` is then taken.
+
+    Raises:
+        BundleError: no bundle there.
+    """
+    is_run = (target / RECORD_NAME).is_file() and not (target / MANIFEST_NAME).is_file()
+    bundle = open_bundle(target / BUNDLE_FOLDER if is_run else target)
+    run_folder = bundle.path.resolve().parent
+    found = Acceptance(
+        bundle=bundle,
+        run=_run_of(bundle, run_folder),
+        made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        hvq_edge_version=version("hvq-edge"),
+        files=dict(bundle.manifest.files),
+    )
+    _look_at_files(found)
+    _gather_measured(found, run_folder)
+    _gather_data(found)
+    _gather_thresholds(found)
+    _gather_verification(found)
+    _gather_bench(found)
+    found.limits = limits_of_use(bundle.manifest, found.dataset)
+    return found
+
+
+def _run_of(bundle: Bundle, folder: Path) -> RunRecord | None:
+    try:
+        record = read_run(folder)
+    except HvqEdgeError:
+        return None
+    same = record.checkpoint_sha256 == bundle.manifest.checkpoint_sha256
+    return record if same else None
+
+
+def _look_at_files(found: Acceptance) -> None:
+    try:
+        faults = look(found.bundle).faults
+    except BundleError as error:
+        faults = (error.cause,)
+    for fault in faults:
+        found.open_points.append(
+            OpenPoint(f"The bundle is not whole: {fault}.", "run hvq-edge export again")
+        )
+
+
+def _gather_measured(found: Acceptance, run_folder: Path) -> None:
+    bundle, manifest = found.bundle, found.bundle.manifest
+    paths = [*sorted(bundle.path.glob(f"eval-*/{METRICS_NAME}"))]
+    if found.run is not None and (run_folder / METRICS_NAME).is_file():
+        paths.append(run_folder / METRICS_NAME)
+    for path in paths:
+        try:
+            content = read_metrics(path)
+        except HvqEdgeError as error:
+            found.open_points.append(OpenPoint(error.cause, error.next_step))
+            continue
+        of_bundle = path.is_relative_to(bundle.path)
+        if content.precision not in manifest.models or not content.evaluations:
+            continue
+        if of_bundle and content.created < manifest.created:
+            found.open_points.append(
+                OpenPoint(
+                    f"{path.parent.name}/{METRICS_NAME} is older than the bundle.",
+                    "run hvq-edge eval again",
+                )
+            )
+        found.measured.append(_measured(bundle, content, of_bundle))
+    # What was measured on the bundle itself comes first, the latest of it before all.
+    found.measured.sort(key=lambda one: (one.of_bundle, one.created), reverse=True)
+    measured = {one.precision for one in found.measured if one.of_bundle}
+    for precision in manifest.models:
+        if precision not in measured:
+            found.open_points.append(
+                OpenPoint(
+                    f"{precision} was not measured on test pictures as it will run.",
+                    f"run hvq-edge eval {bundle.path} --data DIR --precision {precision}",
+                )
+            )
+    if found.shown is not None:
+        try:
+            found.dataset = find_dataset(found.shown.data)
+        except HvqEdgeError:
+            found.open_points.append(
+                OpenPoint(
+                    f"The test pictures are no longer at {found.shown.data}: no examples are shown."
+                )
+            )
+
+
+def _measured(bundle: Bundle, content: MetricsFile, of_bundle: bool) -> Measured:
+    record = content.evaluations[-1]  # how the model works on the line
+    precision = next(name for name in bundle.manifest.models if name == content.precision)
+    thresholds = {
+        name: one.value for name, one in bundle.manifest.thresholds.get(precision, {}).items()
+    }
+    names = list(dict.fromkeys(row.category for row in record.pictures))
+    own = {name: [row for row in record.pictures if row.category == name] for name in names}
+    return Measured(
+        precision=precision,
+        backend=content.backend,
+        device=content.device,
+        created=content.created,
+        data=Path(content.data),
+        of_bundle=of_bundle,
+        record=record,
+        categories=tuple(_numbers(name, rows, thresholds) for name, rows in own.items()),
+        all=_numbers("all", record.pictures, thresholds, with_auroc=False),
+    )
+
+
+def _numbers(
+    name: str, rows: Sequence[PictureRow], thresholds: dict[str, float], *, with_auroc: bool = True
+) -> CategoryNumbers:
+    good = [row for row in rows if row.good]
+    defective = [row for row in rows if not row.good]
+    judged = [row for row in rows if row.judged_as in thresholds]
+    complete = len(judged) == len(rows)
+    rejected = {id(row) for row in judged if row.score > thresholds[row.judged_as]}
+    return CategoryNumbers(
+        category=name,
+        good=len(good),
+        defective=len(defective),
+        auroc=auroc_interval(_scores(good), _scores(defective)) if with_auroc else None,
+        false_rejects=share(sum(id(row) in rejected for row in good), len(good))
+        if complete
+        else None,
+        missed=share(sum(id(row) not in rejected for row in defective), len(defective))
+        if complete
+        else None,
+        without_threshold=len(rows) - len(judged),
+    )
+
+
+def _scores(rows: Iterable[PictureRow]) -> NDArray[np.float64]:
+    return np.array([row.score for row in rows], dtype=np.float64)
+
+
+def _gather_data(found: Acceptance) -> None:
+    manifest = found.bundle.manifest
+    if found.run is None:
+        found.open_points.append(
+            OpenPoint(
+                "The run that this was exported from is not beside the bundle: the training "
+                "pictures are not known.",
+                "run hvq-edge report on RUN/bundle in the run's own folder",
+            )
+        )
+    else:
+        where = found.run.data or "not recorded"
+        for use, words in (("fit", "training"), ("held_out", "thresholds (held out)")):
+            digests = [one.sha256 for one in found.run.pictures if one.use == use]
+            if digests:
+                found.data.append(DataSet(words, len(digests), _digest(digests), where))
+    if manifest.calibration is not None:
+        digests = list(manifest.calibration.pictures)
+        found.data.append(
+            DataSet("INT8 ranges", len(digests), _digest(digests), manifest.calibration.rule)
+        )
+    if found.shown is None or found.dataset is None:
+        return
+    hashes = [sha256_of(picture.path) for picture in found.dataset.test()]
+    found.data.append(DataSet("test", len(hashes), _digest(hashes), str(found.shown.data)))
+    known = set(hashes) & {
+        *(one.sha256 for one in (found.run.pictures if found.run else ())),
+        *manifest.threshold_pictures,
+    }
+    if known:
+        found.open_points.append(
+            OpenPoint(
+                f"{len(known)} test pictures are training pictures too: the test is not one.",
+                "run hvq-edge data check",
+            )
+        )
+
+
+def _digest(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{one}\n" for one in sorted(digests)).encode()).hexdigest()
+
+
+def _gather_thresholds(found: Acceptance) -> None:
+    manifest = found.bundle.manifest
+    precision: Precision = found.shown.precision if found.shown else next(iter(manifest.models))
+    learnt = manifest.thresholds.get(precision, {})
+    for name in manifest.categories:
+        threshold = learnt.get(name)
+        if threshold is None:
+            found.open_points.append(
+                OpenPoint(
+                    f"{name} has no threshold in {precision}: its parts are never rejected.",
+                    f"run hvq-edge calibrate {found.bundle.path} --good DIR",
+                )
+            )
+            continue
+        found.thresholds.append(ThresholdPromise(name, threshold, promise_in_words(threshold)))
+        if threshold.set_by_one_picture:
+            found.open_points.append(
+                OpenPoint(
+                    f"One picture alone sets the threshold of {name}: {threshold.highest_picture}.",
+                    "look at it; if the part is defective, take it out and calibrate again",
+                )
+            )
+
+
+def promise_in_words(threshold: Threshold) -> str:
+    """Say what false-reject rate a threshold promises, and with how much confidence."""
+    recorded = getattr(threshold, "promise", None)
+    if recorded is not None:
+        return str(recorded)
+    if threshold.rule != LARGEST_RULE:
+        return "no promise was recorded with this rule"
+    rate = 100 * promise_of_largest(threshold.pictures)
+    return (
+        f"largest of {threshold.pictures} good pictures: at most {rate:.2g} % false rejects at "
+        "95 % confidence"
+    )
+
+
+def _gather_verification(found: Acceptance) -> None:
+    bundle = found.bundle
+    command = f"run hvq-edge verify {bundle.path} --data DIR"
+    path = bundle.path / VERIFY_NAME
+    if not path.is_file():
+        found.open_points.append(
+            OpenPoint("The exported graphs were not compared with the trained model.", command)
+        )
+        return
+    try:
+        verification = read_verification(path)
+    except HvqEdgeError as error:
+        found.open_points.append(OpenPoint(error.cause, command))
+        return
+    hashes = {
+        name: bundle.manifest.files[file].sha256 for name, file in bundle.manifest.models.items()
+    }
+    if verification.models != hashes:
+        found.open_points.append(OpenPoint("verify.json is of other graphs than these.", command))
+        return
+    found.verification = verification
+    for name, verdict in verification.precisions.items():
+        for fault in verdict.faults:
+            found.open_points.append(
+                OpenPoint(f"verify did not pass {name} on {fault}.", f"{command} --bisect")
+            )
+
+
+def _gather_bench(found: Acceptance) -> None:
+    command = f"run hvq-edge bench {found.bundle.path} on the machine of the line"
+    path = found.bundle.path / BENCH_NAME
+    try:
+        found.bench = read_bench(path)
+    except FileNotFoundError:
+        found.open_points.append(OpenPoint("How fast it is was not measured.", command))
+    except HvqEdgeError as error:
+        found.open_points.append(OpenPoint(error.cause, command))
+
+
+def kinds_of_defects(dataset: Dataset, category: str) -> dict[str, int]:
+    """Return how many test pictures there are of each kind of defect."""
+    return dict(Counter(picture.defect for picture in dataset.test(category) if not picture.good))

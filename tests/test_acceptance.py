@@ -1,0 +1,292 @@
+"""The acceptance report: what was measured, with its doubt; what was not, with its command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import CATEGORIES, SIDE, save_bundle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import beta, binom
+
+from hvq_edge.bundle import Threshold, open_bundle, record_of, write_manifest
+from hvq_edge.cli.app import main
+from hvq_edge.evaluation.acceptance import LARGEST_RULE, collect, promise_in_words
+from hvq_edge.evaluation.acceptance_examples import (
+    BEST,
+    CALMEST,
+    FALSE_REJECTS,
+    MISSED,
+    choose_examples,
+)
+from hvq_edge.evaluation.acceptance_page import write_acceptance
+from hvq_edge.evaluation.bench_facts import read_bench
+from hvq_edge.evaluation.intervals import auroc_interval, promise_of_largest, share
+from hvq_edge.evaluation.metrics import auroc
+from hvq_edge.evaluation.metrics_file import PictureRow
+
+# Intervals.
+
+
+@settings(max_examples=60, deadline=None)
+@given(total=st.integers(1, 200), part=st.floats(0, 1))
+def test_the_interval_of_a_share_is_clopper_and_pearsons(total, part):
+    count = round(part * total)
+    found = share(count, total)
+    low = beta.ppf(0.025, count, total - count + 1) if count else 0.0
+    high = beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
+    assert found.interval.low == pytest.approx(low)
+    assert found.interval.high == pytest.approx(high)
+    assert found.interval.low <= found.interval.value <= found.interval.high
+
+
+def test_a_share_of_nothing():
+    assert share(0, 0) is None
+
+
+def test_the_promise_of_the_largest_score_holds():
+    """With a false-reject rate just above the promise, the largest of n would come out this low
+    with a chance of 5 %: the definition, from the binomial's side."""
+    for pictures in (1, 10, 30, 299):
+        rate = promise_of_largest(pictures)
+        assert binom.cdf(0, pictures, rate) == pytest.approx(0.05)
+    assert promise_of_largest(299) < 0.01 < promise_of_largest(298)
+
+
+def test_the_bootstrap_interval_covers_the_true_auroc():
+    """Two normals a standard deviation apart: AUROC 0.760. 95 % of intervals should hold it."""
+    chance = np.random.default_rng(0)
+    true, held, draws = 0.7602499, 0, 60
+    for _ in range(draws):
+        found = auroc_interval(chance.normal(0, 1, 40), chance.normal(1, 1, 40))
+        held += found.low <= true <= found.high
+    assert binom.ppf(1e-4, draws, 0.93) <= held < draws
+
+
+def test_the_auroc_of_the_interval_is_the_auroc():
+    chance = np.random.default_rng(1)
+    good, defective = chance.integers(0, 9, 30).astype(float), chance.integers(3, 12, 20) * 1.0
+    found = auroc_interval(good, defective)
+    labels = np.repeat([False, True], [30, 20])
+    assert found.value == pytest.approx(auroc(np.concatenate([good, defective]), labels))
+    assert found.low < found.value < found.high
+    assert auroc_interval(good, np.zeros(0)) is None
+
+
+# The page, on a bundle whose every score is known: brightness.
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    """Scores are brightness; thresholds 0.6 of 30 pictures, nuts' set by one picture alone."""
+    found = save_bundle(tmp_path / "bundle", "auto")
+    thresholds = {
+        name: Threshold(
+            value=value,
+            pictures=30,
+            rule=LARGEST_RULE,
+            highest_picture=f"{name}/train/good/7.png",
+            next_highest=value - (0.3 if name == "nut" else 0.01),
+            median=value - 0.4,
+        )
+        for name, value in (("bolt", 0.6), ("nut", 10.6))
+    }
+    manifest = found.manifest.model_copy(update={"thresholds": {"fp32": thresholds}})
+    write_manifest(found.path, manifest)
+    return found.path
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Red bolts and green nuts: 6 good dark ones, 4 defective bright ones; one each the wrong way.
+
+    The graph of the bundle takes the brightest channel as the category.
+    """
+    import cv2
+
+    root = tmp_path / "data"
+    for number, name in enumerate(CATEGORIES[:2]):
+        for kind, levels in (("good", [40, 50, 60, 70, 80, 200]), ("dent", [90, 210, 220, 230])):
+            for place, level in enumerate(levels):
+                picture = np.full((SIDE, SIDE, 3), level, np.uint8)
+                picture[..., number] = min(level + 5, 255)
+                picture[0, 0] = place  # no two files are the same
+                path = root / name / "test" / kind / f"{place}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), picture[..., ::-1])
+        (root / name / "train" / "good").mkdir(parents=True)
+        shutil.copy(path, root / name / "train" / "good" / "7.png")
+    return root
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return int(caught.value.code or 0)
+
+
+def evaluated(bundle: Path, data: Path) -> Path:
+    arguments = ("eval", bundle, "--data", data, "--precision", "fp32", "--backend", "onnxruntime")
+    assert run(*arguments) == 0
+    return bundle
+
+
+def text_of(page: str) -> str:
+    body = page[page.index("<body>") :]
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def test_the_whole_page(bundle, data, capsys):
+    assert run("report", evaluated(bundle, data)) == 0
+    said = capsys.readouterr().out
+    page = (bundle / "acceptance.html").read_text()
+    text = text_of(page)
+    low, high = share(1, 6).interval.low, share(1, 6).interval.high
+    assert text.count(f"1 of 6 {100 * low:.1f} to {100 * high:.1f} %") == 2  # false rejects
+    assert "2 of 12" in text
+    assert text.count("1 of 4") == 2
+    assert "tested with these kinds of defects: dent (4)" in text
+    assert "at most 9.5 % false rejects at 95 % confidence" in text
+    for heading in (MISSED, FALSE_REJECTS, BEST, CALMEST):
+        assert heading in text
+    assert "dent/0.png" in text, "the missed one"
+    assert "good/5.png" in text, "the false reject"
+    for record in open_bundle(bundle).manifest.files.values():
+        assert record.sha256 in page
+    # What is missing is said, on the page and on the terminal.
+    for point in (
+        "One picture alone sets the threshold of nut: nut/train/good/7.png.",
+        "washer plate has no threshold in fp32",
+        "The exported graphs were not compared with the trained model.",
+        "How fast it is was not measured.",
+        "the training pictures are not known",
+    ):
+        assert point in text
+        assert point in said
+    assert "Not measured; run hvq-edge bench" in text
+    assert "Prepared by: name, date, signature" in text
+
+
+def test_the_page_stands_alone(bundle, data):
+    evaluated(bundle, data)
+    _, path = write_acceptance(bundle)
+    page = path.read_text()
+    assert "default-src 'none'" in page
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert not re.findall(r"https?://", page)
+    assert page.count("<section") == page.count("</section>")
+    assert "@media print" in page
+    assert len(page) < 3_500_000
+
+
+def test_nothing_measured_at_all(bundle):
+    _, path = write_acceptance(bundle)
+    text = text_of(path.read_text())
+    assert "not measured run hvq-edge eval" in text
+    assert "Not compared; run hvq-edge verify" in text
+    assert "Not known" in text
+    assert " of 1" not in text, "a count out of nowhere"
+
+
+def test_a_changed_graph_is_an_open_point(bundle):
+    with (bundle / "model.fp32.onnx").open("ab") as file:
+        file.write(b"x")
+    points = [one.what for one in collect(bundle).open_points]
+    assert "The bundle is not whole: model.fp32.onnx was changed." in points
+
+
+def test_numbers_follow_the_thresholds_of_now(bundle, data):
+    """Calibrated again after eval: the counts are those of the thresholds in the bundle."""
+    evaluated(bundle, data)
+    manifest = open_bundle(bundle).manifest
+    higher = {
+        name: one.model_copy(update={"value": one.value + 0.39})
+        for name, one in manifest.thresholds["fp32"].items()
+    }
+    write_manifest(bundle, manifest.model_copy(update={"thresholds": {"fp32": higher}}))
+    found = collect(bundle)
+    assert [one.missed.count for one in found.shown.categories] == [4, 4]
+    assert [one.false_rejects.count for one in found.shown.categories] == [0, 0]
+
+
+def test_pictures_judged_as_a_category_without_threshold_are_no_counts(bundle, data):
+    manifest = open_bundle(bundle).manifest
+    bolt = {"bolt": manifest.thresholds["fp32"]["bolt"]}
+    write_manifest(bundle, manifest.model_copy(update={"thresholds": {"fp32": bolt}}))
+    found = collect(evaluated(bundle, data))
+    assert [one.category for one in found.shown.categories if one.missed is None] == ["nut"]
+    assert found.shown.all.false_rejects is None
+
+
+def test_pictures_that_are_gone(bundle, data):
+    evaluated(bundle, data)
+    shutil.rmtree(data)
+    found, path = write_acceptance(bundle)
+    assert any("no longer at" in one.what for one in found.open_points)
+    assert "<img" not in path.read_text()
+
+
+def test_a_verify_file_of_other_graphs(bundle):
+    (bundle / "verify.json").write_text("{}")
+    assert any("not of this version" in one.what for one in collect(bundle).open_points)
+    content = {
+        "passed": True,
+        "checkpoint_sha256": "0" * 64,
+        "data": "",
+        "pictures": 1,
+        "precisions": {},
+        "comparisons": [],
+        "models": {"fp32": "1" * 64},
+    }
+    (bundle / "verify.json").write_text(json.dumps(content))
+    found = collect(bundle)
+    assert found.verification is None
+    assert any("other graphs" in one.what for one in found.open_points)
+    content["models"]["fp32"] = record_of(bundle / "model.fp32.onnx").sha256
+    content["precisions"] = {"fp32": {"passed": False, "faults": ["OpenVINO: map error 1 > 0"]}}
+    (bundle / "verify.json").write_text(json.dumps(content))
+    found = collect(bundle)
+    assert found.verification is not None
+    assert any("did not pass fp32 on OpenVINO" in one.what for one in found.open_points)
+
+
+def test_what_others_named_is_escaped(bundle):
+    manifest = open_bundle(bundle).manifest
+    write_manifest(bundle, manifest.model_copy(update={"notes": ("<script>alert(1)</script>",)}))
+    _, path = write_acceptance(bundle)
+    assert "<script>" not in path.read_text()
+
+
+def test_every_rule_says_its_promise():
+    known = Threshold(value=1.0, pictures=59, rule=LARGEST_RULE)
+    assert "at most 5 % false rejects" in promise_in_words(known)
+    other = Threshold(value=1.0, pictures=59, rule="set by hand")
+    assert "no promise was recorded" in promise_in_words(other)
+
+
+def test_examples_are_what_their_headings_say():
+    rows = [
+        PictureRow(path=f"{good}{i}", category="nut", judged_as="nut", good=good, score=score)
+        for good, scores in ((True, [1, 2, 3, 8, 9]), (False, [4, 7, 8, 9, 10, 11]))
+        for i, score in enumerate(scores)
+    ]
+    found = choose_examples(rows, {"nut": 7.0})
+    assert [row.score for row in found[MISSED]] == [4, 7], "at the threshold is not above it"
+    assert [row.score for row in found[FALSE_REJECTS]] == [9, 8]
+    assert [row.score for row in found[BEST]] == [11, 10, 9]
+    assert [row.score for row in found[CALMEST]] == [1, 2, 3]
+
+
+def test_times_of_a_bench_file(tmp_path):
+    path = tmp_path / "bench.json"
+    with pytest.raises(FileNotFoundError):
+        read_bench(path)
+    row = {"precision": "int8", "backend": "openvino", "p50_ms": 1.5, "p99_ms": 2.5, "rounds": 3}
+    path.write_text(json.dumps({"rows": [row]}))
+    (found,) = read_bench(path)
+    assert (found.name, found.percentiles) == ("int8, openvino", {50: 1.5, 99: 2.5})
