@@ -10,7 +10,7 @@ from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sources.source import Frame
 
 
-class DecisionLog:
+class JsonLog:
     """Appends one line a decision to a file; a later run appends to it as well.
 
     Args:
