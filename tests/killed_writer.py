@@ -63,7 +63,8 @@ def main(folder: Path, rounds: int) -> None:
     found = verify_log(path)
     assert found.lost_sessions == found.sessions - 1
     assert found.whole
-    print(rounds, found.lost_sessions, found.decisions, len(found.files))
+    counts = (rounds, found.lost_sessions, found.decisions, len(found.files))
+    sys.stdout.write(" ".join(map(str, counts)) + "\n")
 
 
 if __name__ == "__main__":

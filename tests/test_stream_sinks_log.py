@@ -367,7 +367,8 @@ with ballast.open("wb", buffering=0) as file:
         pass
 write(30)
 full = thread.statistics()
-assert full.fault and len(faults) == 1, (full, faults)
+assert full.dropped > 20, full
+assert faults and (full.fault or not {reserve}), (full, faults)  # without one it may find a hole
 ballast.unlink()
 while thread.statistics().fault:
     time.sleep(0.005)
@@ -381,7 +382,8 @@ from hvq_edge.stream.sinks.log_reader import all_rows
 from hvq_edge.stream.sinks.log_verification import verify_log
 rows = list(all_rows(folder))
 gaps = [row for row in rows if row.kind == "not_recorded"]
-print(sum(json.loads(gap.more)["decisions"] for gap in gaps), sum(row.kind == "decision" for row in rows))
+missing = sum(json.loads(gap.more)["decisions"] for gap in gaps)
+print(missing, sum(row.kind == "decision" for row in rows))
 print(verify_log(folder).whole, rows[-1].kind)
 """
 

@@ -241,7 +241,9 @@ class DecisionLog:
         self._unrecorded = 0
 
     def _locked(self) -> FileLock:
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        lock = FileLock(  # taken by the thread that opens the log, released by the one that closes
+            self.path.with_name(f".{self.path.name}.lock"), thread_local=False
+        )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
