@@ -108,6 +108,7 @@ class DecisionLog:
         self._cause = ""
         self._head_due = 0.0
         self._closed = False
+        self._last: LogRow
         self._counts = {"pass": 0, "reject": 0, "no_decision": 0}
         self.final_counts: Mapping[str, Any] | None = None
         """What the last row says of the run; by default this log's own counts."""
@@ -201,7 +202,7 @@ class DecisionLog:
 
     def _commit(self) -> None:
         """Put the pending entries on the disk, all or none."""
-        entries, self._pending = self._pending, []
+        entries = self._pending
         try:
             check_room(self.path.parent, self._options.reserve_bytes)
             self._append(entries)
@@ -212,6 +213,7 @@ class DecisionLog:
             self.lost += lost
             self._unrecorded, self._unrecorded_since = lost, time.time()
             raise
+        self._pending = []
         if time.monotonic() >= self._head_due:
             write_head(self._head_path, self._last)
             self._head_due = time.monotonic() + self._options.head_seconds
