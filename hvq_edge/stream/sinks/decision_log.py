@@ -99,6 +99,8 @@ class DecisionLog:
         self.path = base_of(path)
         self.session = session
         self.on_commit = on_commit
+        self.on_new_file: Callable[[], object] | None = None
+        """Called after a new file has begun: older ones may make room."""
         self._options = options or LogOptions()
         self._head_path = self._options.head or head_path(self.path)
         self._pending: list[Entry] = []
@@ -306,3 +308,5 @@ class DecisionLog:
         self._use(LogFile(path))
         if self.on_commit is not None:
             self.on_commit([self._last])
+        if self.on_new_file is not None:
+            self.on_new_file()

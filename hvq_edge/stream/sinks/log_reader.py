@@ -109,6 +109,7 @@ class RowsAfter:
     def __init__(self, log: Path, verdicts: Sequence[str]) -> None:
         self._log = log
         self._where, self._values = _with_verdict(verdicts)
+        self._finished: dict[Path, int] = {}  # last ids of files that are followed by another
         self._path: Path | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -122,11 +123,14 @@ class RowsAfter:
         Raises:
             InputError: a file is damaged.
         """
-        for path in chain_files(self._log):
-            if self._last_id(path) <= cursor:
+        files = chain_files(self._log)
+        for path in files:
+            last = self._finished.get(path) or self._last_id(path)
+            if path != files[-1]:
+                self._finished[path] = last
+            if last <= cursor:
                 continue
             connection = self._opened(path)
-            (last,) = connection.execute("SELECT MAX(id) FROM log").fetchone()
             query = f"SELECT {_COLUMNS} FROM log {self._where} AND id > ? ORDER BY id LIMIT ?"
             found = connection.execute(query, (*self._values, cursor, count)).fetchall()
             rows = [LogRow(*columns) for columns in found]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from hvq_edge.errors import HvqEdgeError
@@ -44,6 +45,8 @@ class SinkThread:
         check: called before each decision; raises ``OutputError`` where the sink must not write,
             as on a disk that is nearly full.
         ends_at_fault: whether the first error closes the sink.
+        pictures: whether the sink looks at pictures and maps. Where it does not, they are not kept
+            waiting with their decisions, and many more of these may wait in the same memory.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class SinkThread:
         report: Report | None = None,
         check: Callable[[], None] | None = None,
         ends_at_fault: bool = False,
+        pictures: bool = True,
     ) -> None:
         self.name = name
         self._sink = sink
@@ -64,6 +68,7 @@ class SinkThread:
         self._report = report
         self._check = check
         self._ends_at_fault = ends_at_fault
+        self._pictures = pictures
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Decision, Frame] | Callable[[], None]] = deque()
         self._written = 0
@@ -80,6 +85,8 @@ class SinkThread:
 
     def write(self, decision: Decision, frame: Frame) -> None:
         """Hand one decision over; never raises what the sink raises."""
+        if not self._pictures:
+            decision, frame = replace(decision, map=None), _without_picture(frame)
         with self._changed:
             while self._when_full == "wait" and self._full and not self._closing:
                 self._changed.wait()
@@ -232,3 +239,8 @@ class SinkThread:
     @property
     def _seconds_to_tick(self) -> float | None:
         return None if self._tick_at is None else max(self._tick_at - time.monotonic(), 0.0)
+
+
+def _without_picture(frame: Frame) -> Frame:
+    fault = frame.fault or "the picture is not kept here"
+    return replace(frame, picture=None, fault=fault)

@@ -1,0 +1,347 @@
+"""From settings to running sinks.
+
+::
+
+    inspector ──▶ log ──▶ decisions.sqlite ──▶ webhook, mqtt     (all that is committed)
+              ├─▶ rejects, video, jsonl                          (files)
+              └─▶ modbus, opcua, gpio                            (the newest decision only)
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hvq_edge.errors import MissingCapability, SettingsError
+from hvq_edge.stream.decisions import Decision
+from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
+from hvq_edge.stream.sinks.by_camera import ByCamera
+from hvq_edge.stream.sinks.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.sinks.hash_chain import LogRow
+from hvq_edge.stream.sinks.housekeeping import Housekeeping
+from hvq_edge.stream.sinks.json_log import JsonLog
+from hvq_edge.stream.sinks.log_retention import remove_old_log_files
+from hvq_edge.stream.sinks.recording import check_room
+from hvq_edge.stream.sinks.reject_pictures import RejectPictures
+from hvq_edge.stream.sinks.retention import REJECT_FILES, VIDEO_FILES, Retention, RetentionLimits
+from hvq_edge.stream.sinks.sink import Draw, Sink
+from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
+from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
+from hvq_edge.stream.sinks.video_segments import VideoSegments
+from hvq_edge.stream.sources.source import Frame
+from hvq_edge.stream.statistics import SinkStatistics
+
+if TYPE_CHECKING:
+    from hvq_edge.stream.sinks.delivery import Delivery, Receiver
+
+CLOSE_SECONDS = 1.5
+"""For all sinks of a live camera together: SIGTERM must end within 2 s."""
+
+PICTURES_WAITING = 32
+"""Decisions with pictures that may wait for one sink: 6 MB each at 1920x1080."""
+DECISIONS_WAITING = 2048
+"""Likewise without pictures."""
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What sinks know of a source."""
+
+    name: str
+    """As in :attr:`hvq_edge.stream.decisions.Decision.camera`; without credentials."""
+    frames_per_second: float
+    """At which its annotated video plays."""
+
+
+class OpenSinks:
+    """All sinks of a run behind one; made by :func:`open_sinks`."""
+
+    def __init__(self) -> None:
+        self.threads: list[SinkThread] = []
+        """Each takes decisions."""
+        self.deliveries: list[Delivery] = []
+        """Each reads them from the log."""
+        self._log: DecisionLog | None = None
+        self._log_thread: SinkThread | None = None
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        """Hand a decision to every sink."""
+        for thread in self.threads:
+            thread.write(decision, frame)
+
+    def event(self, kind: str, details: Mapping[str, Any]) -> None:
+        """Put an event into the decision log, after the decisions so far.
+
+        Args:
+            kind: one word, such as ``threshold`` or ``gap``.
+            details: JSON values.
+        """
+        log, thread = self._log, self._log_thread
+        if log is not None and thread is not None:
+            thread.call(lambda: log.event(kind, dict(details)))
+
+    def statistics(self) -> tuple[SinkStatistics, ...]:
+        """Return every sink's counts and fault."""
+        return tuple(sink.statistics() for sink in (*self.threads, *self.deliveries))
+
+    def close(
+        self, seconds: float | None = CLOSE_SECONDS, counts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Drain and close everything; calling it twice is fine.
+
+        Args:
+            seconds: for all together; ``None``: as long as it takes, which is right for files.
+            counts: of the run, for the log's last row.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
+        if self._log is not None and counts is not None:
+            self._log.final_counts = counts
+        for thread in self.threads:
+            thread.begin_close()
+        if self._log_thread is not None:  # what it commits last is still sent
+            self._log_thread.close(_left(end))
+        for delivery in self.deliveries:
+            delivery.begin_close()
+        for sink in (*self.threads, *self.deliveries):
+            sink.close(_left(end))
+
+
+def open_sinks(
+    settings: SinkSettings,
+    out: Path | None,
+    sources: Sequence[SourceInfo],
+    draw: Draw,
+    *,
+    when_full: Literal["wait", "drop"],
+    video: bool = False,
+    session: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> OpenSinks:
+    """Open every sink that settings and ``out`` ask for.
+
+    Args:
+        settings: of all sinks.
+        out: folder for what is recorded; ``None``: nothing is.
+        sources: at least one.
+        draw: draws overlays.
+        when_full: ``wait`` for files, all of which must be recorded; ``drop`` for cameras.
+        video: whether ``out`` gets annotated video.
+        session: what the log says of this run: version, bundle's hash, thresholds; JSON values.
+        report: told once of each fault, on the sinks' threads.
+
+    Raises:
+        SettingsError: a receiver that reads from the log, and no ``out``; a secret is not there.
+        MissingCapability: a package or a device is not there.
+        OutputError: something cannot be written.
+    """
+    opened = OpenSinks()
+    with ExitStack() as failing:
+        failing.callback(opened.close)
+        if out is not None:
+            _open_log(opened, settings, out, when_full, session or {}, report)
+            _open_recordings(opened, settings, out, sources, draw, when_full, video, report)
+        _open_deliveries(opened, settings, report)
+        _open_outputs(opened, settings, report)
+        failing.pop_all()
+    return opened
+
+
+def _open_log(
+    opened: OpenSinks,
+    settings: SinkSettings,
+    out: Path,
+    when_full: Literal["wait", "drop"],
+    session: Mapping[str, Any],
+    report: Report | None,
+) -> None:
+    check_room(out)  # before anything is made there
+    chosen = settings.log
+    options = LogOptions(
+        commit_seconds=chosen.commit_ms / 1000.0,
+        file_bytes=_times(chosen.file_megabytes, MEGABYTE),
+        file_seconds=_seconds(chosen.file_days),
+        head=None if chosen.head is None else Path(chosen.head),
+        head_seconds=chosen.head_seconds,
+    )
+    log = DecisionLog(out / "decisions.sqlite", Session(session), options)
+    limits = _limits(chosen.keep_megabytes, chosen.keep_days)
+    log.on_new_file = lambda: remove_old_log_files(log.path, limits)
+    thread = SinkThread(log, "log", when_full, DECISIONS_WAITING, report=report, pictures=False)
+    opened._log, opened._log_thread = log, thread
+    opened.threads.append(thread)
+
+
+def _open_recordings(
+    opened: OpenSinks,
+    settings: SinkSettings,
+    out: Path,
+    sources: Sequence[SourceInfo],
+    draw: Draw,
+    when_full: Literal["wait", "drop"],
+    video: bool,
+    report: Report | None,
+) -> None:
+    def add(sink: Sink, name: str, *, pictures: bool = True, ends_at_fault: bool = False) -> None:
+        capacity = PICTURES_WAITING if pictures else DECISIONS_WAITING
+        thread = SinkThread(
+            sink,
+            name,
+            when_full,
+            capacity,
+            report=report,
+            check=lambda: check_room(out),
+            ends_at_fault=ends_at_fault,
+            pictures=pictures,
+        )
+        opened.threads.append(thread)
+
+    json_lines = settings.log.json_lines
+    if when_full == "wait" if json_lines is None else json_lines:
+        add(JsonLog(out / "decisions.jsonl"), "jsonl", pictures=False)
+    several = len(sources) > 1
+    rejects = RejectPictures(
+        out / "rejects", draw, settings.rejects.context_frames, name_cameras=several
+    )
+    limits = _limits(settings.rejects.keep_megabytes, settings.rejects.keep_days)
+    add(
+        _kept(rejects, out / "rejects", Retention(out / "rejects", REJECT_FILES, limits)), "rejects"
+    )
+    if not video:
+        return
+    if settings.video.segment_minutes is None:
+        add(_whole_videos(out, sources, draw), "video", ends_at_fault=True)
+        return
+    folder = out / "videos"
+    limits = _limits(settings.video.keep_megabytes, settings.video.keep_days)
+    pieces = _video_pieces(folder, sources, draw, settings.video.segment_minutes * 60.0)
+    add(_kept(pieces, folder, Retention(folder, VIDEO_FILES, limits)), "video")
+
+
+def _whole_videos(out: Path, sources: Sequence[SourceInfo], draw: Draw) -> Sink:
+    if len(sources) == 1:
+        return AnnotatedVideo(out / "annotated.mp4", draw, sources[0].frames_per_second)
+    rates = {source.name: source.frames_per_second for source in sources}
+    names = _file_names(sources)
+    return ByCamera(
+        lambda camera: AnnotatedVideo(out / f"annotated-{names[camera]}.mp4", draw, rates[camera])
+    )
+
+
+def _video_pieces(folder: Path, sources: Sequence[SourceInfo], draw: Draw, seconds: float) -> Sink:
+    if len(sources) == 1:
+        return VideoSegments(folder, draw, sources[0].frames_per_second, seconds)
+    rates = {source.name: source.frames_per_second for source in sources}
+    names = _file_names(sources)
+    return ByCamera(
+        lambda camera: VideoSegments(folder, draw, rates[camera], seconds, f"-{names[camera]}")
+    )
+
+
+def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report | None) -> None:
+    wanted = [name for name in ("webhook", "mqtt") if getattr(settings, name) is not None]
+    if not wanted:
+        return
+    log = opened._log
+    if log is None:
+        raise SettingsError(
+            f"[sinks.{wanted[0]}] sends what is in the decision log, and there is none.",
+            next_step="name a folder for it with --out",
+        )
+    with needed(wanted[0]):
+        from hvq_edge.stream.sinks.delivery import Delivery
+    from hvq_edge.stream.sinks import open_receivers
+
+    def add(name: str, receiver: Receiver, verdicts: Sequence[str], batch: int) -> None:
+        delivery = Delivery(
+            log.path, log.log_id, name, receiver, verdicts=verdicts, batch=batch, report=report
+        )
+        opened.deliveries.append(delivery)
+
+    if settings.webhook is not None:
+        with needed("webhook"):
+            receiver = open_receivers.open_webhook(settings.webhook)
+        add("webhook", receiver, settings.webhook.verdicts, settings.webhook.batch)
+    if settings.mqtt is not None:
+        with needed("mqtt"):
+            broker = open_receivers.open_mqtt(settings.mqtt)
+        add("mqtt", broker, settings.mqtt.verdicts, open_receivers.MQTT_BATCH)
+    deliveries = tuple(opened.deliveries)
+
+    def committed(rows: Sequence[LogRow]) -> None:
+        for delivery in deliveries:
+            delivery.committed(rows)
+
+    log.on_commit = committed
+    for delivery in deliveries:
+        delivery.start()
+
+
+def _open_outputs(opened: OpenSinks, settings: SinkSettings, report: Report | None) -> None:
+    from hvq_edge.stream.sinks import open_receivers
+
+    openers: dict[str, Callable[[], Sink]] = {}
+    if settings.modbus is not None:
+        modbus = settings.modbus
+        openers["modbus"] = lambda: open_receivers.open_modbus(modbus)
+    if settings.opcua is not None:
+        opcua = settings.opcua
+        openers["opcua"] = lambda: open_receivers.open_opcua(opcua)
+    if settings.gpio is not None:
+        gpio = settings.gpio
+        openers["gpio"] = lambda: open_receivers.open_gpio(gpio)
+    for name, opener in openers.items():
+        with needed(name):
+            sink = opener()
+        thread = SinkThread(sink, name, "newest", 1, report=report, pictures=False)
+        opened.threads.append(thread)
+
+
+@contextmanager
+def needed(sink: str) -> Iterator[None]:
+    """Say what to install where a package of the extra ``factory`` is missing.
+
+    Raises:
+        MissingCapability: it is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hvq_edge"):
+            raise
+        raise MissingCapability(
+            f"[sinks.{sink}] needs {error.name}, which is not installed.",
+            next_step="pip install 'hvq-edge[factory]'",
+        ) from error
+
+
+def _kept(sink: Sink, folder: Path, retention: Retention) -> Sink:
+    return Housekeeping(sink, folder, retention.apply)
+
+
+def _file_names(sources: Sequence[SourceInfo]) -> dict[str, str]:
+    """Return a part of a file name for each source; numbered, so that no two share one."""
+    return {
+        source.name: f"{number}-" + re.sub(r"[^\w.-]+", "_", source.name).strip("_")[:60]
+        for number, source in enumerate(sources)
+    }
+
+
+def _limits(megabytes: float | None, days: float | None) -> RetentionLimits:
+    return RetentionLimits(_times(megabytes, MEGABYTE), _seconds(days))
+
+
+def _times(value: float | None, unit: int) -> int | None:
+    return None if value is None else round(value * unit)
+
+
+def _seconds(days: float | None) -> float | None:
+    return None if days is None else days * DAY_SECONDS
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(end - time.monotonic(), 0.0)
