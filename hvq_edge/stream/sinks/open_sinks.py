@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hvq_edge.errors import MissingCapability, SettingsError
-from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
 from hvq_edge.stream.sinks.by_camera import ByCamera
 from hvq_edge.stream.sinks.decision_log import DecisionLog, LogOptions, Session
@@ -26,6 +24,7 @@ from hvq_edge.stream.sinks.hash_chain import LogRow
 from hvq_edge.stream.sinks.housekeeping import Housekeeping
 from hvq_edge.stream.sinks.json_log import JsonLog
 from hvq_edge.stream.sinks.log_retention import remove_old_log_files
+from hvq_edge.stream.sinks.opened_sinks import OpenSinks
 from hvq_edge.stream.sinks.recording import check_room
 from hvq_edge.stream.sinks.reject_pictures import RejectPictures
 from hvq_edge.stream.sinks.retention import REJECT_FILES, VIDEO_FILES, Retention, RetentionLimits
@@ -33,14 +32,9 @@ from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
 from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
 from hvq_edge.stream.sinks.video_segments import VideoSegments
-from hvq_edge.stream.sources.source import Frame
-from hvq_edge.stream.statistics import SinkStatistics
 
 if TYPE_CHECKING:
-    from hvq_edge.stream.sinks.delivery import Delivery, Receiver
-
-CLOSE_SECONDS = 1.5
-"""For all sinks of a live camera together: SIGTERM must end within 2 s."""
+    from hvq_edge.stream.sinks.delivery import Receiver
 
 PICTURES_WAITING = 32
 """Decisions with pictures that may wait for one sink: 6 MB each at 1920x1080."""
@@ -56,59 +50,6 @@ class SourceInfo:
     """As in :attr:`hvq_edge.stream.decisions.Decision.camera`; without credentials."""
     frames_per_second: float
     """At which its annotated video plays."""
-
-
-class OpenSinks:
-    """All sinks of a run behind one; made by :func:`open_sinks`."""
-
-    def __init__(self) -> None:
-        self.threads: list[SinkThread] = []
-        """Each takes decisions."""
-        self.deliveries: list[Delivery] = []
-        """Each reads them from the log."""
-        self._log: DecisionLog | None = None
-        self._log_thread: SinkThread | None = None
-
-    def write(self, decision: Decision, frame: Frame) -> None:
-        """Hand a decision to every sink."""
-        for thread in self.threads:
-            thread.write(decision, frame)
-
-    def event(self, kind: str, details: Mapping[str, Any]) -> None:
-        """Put an event into the decision log, after the decisions so far.
-
-        Args:
-            kind: one word, such as ``threshold`` or ``gap``.
-            details: JSON values.
-        """
-        log, thread = self._log, self._log_thread
-        if log is not None and thread is not None:
-            thread.call(lambda: log.event(kind, dict(details)))
-
-    def statistics(self) -> tuple[SinkStatistics, ...]:
-        """Return every sink's counts and fault."""
-        return tuple(sink.statistics() for sink in (*self.threads, *self.deliveries))
-
-    def close(
-        self, seconds: float | None = CLOSE_SECONDS, counts: Mapping[str, Any] | None = None
-    ) -> None:
-        """Drain and close everything; calling it twice is fine.
-
-        Args:
-            seconds: for all together; ``None``: as long as it takes, which is right for files.
-            counts: of the run, for the log's last row.
-        """
-        end = None if seconds is None else time.monotonic() + seconds
-        if self._log is not None and counts is not None:
-            self._log.final_counts = counts
-        for thread in self.threads:
-            thread.begin_close()
-        if self._log_thread is not None:  # what it commits last is still sent
-            self._log_thread.close(_left(end))
-        for delivery in self.deliveries:
-            delivery.begin_close()
-        for sink in (*self.threads, *self.deliveries):
-            sink.close(_left(end))
 
 
 def open_sinks(
@@ -172,7 +113,7 @@ def _open_log(
     limits = _limits(chosen.keep_megabytes, chosen.keep_days)
     log.on_new_file = lambda: remove_old_log_files(log.path, limits)
     thread = SinkThread(log, "log", when_full, DECISIONS_WAITING, report=report, pictures=False)
-    opened._log, opened._log_thread = log, thread
+    opened.log, opened.log_thread = log, thread
     opened.threads.append(thread)
 
 
@@ -246,7 +187,7 @@ def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report |
     wanted = [name for name in ("webhook", "mqtt") if getattr(settings, name) is not None]
     if not wanted:
         return
-    log = opened._log
+    log = opened.log
     if log is None:
         raise SettingsError(
             f"[sinks.{wanted[0]}] sends what is in the decision log, and there is none.",
@@ -341,7 +282,3 @@ def _times(value: float | None, unit: int) -> int | None:
 
 def _seconds(days: float | None) -> float | None:
     return None if days is None else days * DAY_SECONDS
-
-
-def _left(end: float | None) -> float | None:
-    return None if end is None else max(end - time.monotonic(), 0.0)

@@ -79,7 +79,7 @@ class SinkThread:
         self._reported_at = 0.0
         self._closing = False
         self._ended = False
-        self._tick_at: float | None = None
+        self._tick_at = time.monotonic() if isinstance(sink, TickingSink) else None
         self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
         self._thread.start()
 
