@@ -195,6 +195,19 @@ def test_pictures_do_not_wait_where_nobody_looks_at_them():
     assert seen == [(None, None, 7)]
 
 
+def test_passes_do_not_crowd_out_a_reject():
+    sink = Recorder()
+    sink.go.clear()
+    thread = SinkThread(sink, "rejects", "drop", 2, wanted=lambda d: d.verdict == "reject")
+    for index in range(50):
+        thread.write(*made(index, "reject" if index == 49 else "pass"))
+        assert sums(thread) == index + 1
+    sink.go.set()
+    thread.close()
+    assert sink.taken == [49]
+    assert thread.statistics() == SinkStatistics("rejects", 50, 0, 0)
+
+
 # Pictures.
 
 

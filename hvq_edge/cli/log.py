@@ -77,9 +77,8 @@ def verify(
     else:
         results.print(_summary(found), markup=False, soft_wrap=True)
     if not found.whole:
-        count = len(found.faults)
         raise GateFailed(
-            f"the log is not as it was written: {count} fault{'s' if count > 1 else ''}.",
+            f"the log is not as it was written: {_counted(len(found.faults), 'fault')}.",
             next_step="keep all files as they are, and compare with a backup",
         )
 
@@ -163,9 +162,9 @@ def _verdicts(given: Sequence[str] | None) -> list[str] | None:
 
 def _summary(found: Verification) -> str:
     lines = [f"{fault.file}: {fault.what}" for fault in found.faults]
-    files = f"{len(found.files)} file{'s' if len(found.files) != 1 else ''}"
     lines.append(
-        f"{found.rows} rows in {files}, {found.decisions} decisions in {found.sessions} sessions, "
+        f"{_counted(found.rows, 'row')} in {_counted(len(found.files), 'file')}: "
+        f"{_counted(found.decisions, 'decision')} in {_counted(found.sessions, 'session')}, "
         f"{found.lost_sessions} of them ended by a kill or a power cut."
     )
     if found.whole:
@@ -174,6 +173,10 @@ def _summary(found: Verification) -> str:
         )
     lines += [f"Note: {note}." for note in found.notes]
     return "\n".join(lines)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _table(rows: Sequence[LogRow]) -> Table:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hvq_edge.errors import MissingCapability, SettingsError
+from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
 from hvq_edge.stream.sinks.by_camera import ByCamera
 from hvq_edge.stream.sinks.decision_log import DecisionLog, LogOptions, Session
@@ -127,7 +128,14 @@ def _open_recordings(
     video: bool,
     report: Report | None,
 ) -> None:
-    def add(sink: Sink, name: str, *, pictures: bool = True, ends_at_fault: bool = False) -> None:
+    def add(
+        sink: Sink,
+        name: str,
+        *,
+        pictures: bool = True,
+        ends_at_fault: bool = False,
+        wanted: Callable[[Decision], bool] | None = None,
+    ) -> None:
         capacity = PICTURES_WAITING if pictures else DECISIONS_WAITING
         thread = SinkThread(
             sink,
@@ -137,6 +145,7 @@ def _open_recordings(
             report=report,
             check=lambda: check_room(out),
             ends_at_fault=ends_at_fault,
+            wanted=wanted,
             pictures=pictures,
         )
         opened.threads.append(thread)
@@ -149,9 +158,10 @@ def _open_recordings(
         out / "rejects", draw, settings.rejects.context_frames, name_cameras=several
     )
     limits = _limits(settings.rejects.keep_megabytes, settings.rejects.keep_days)
-    add(
-        _kept(rejects, out / "rejects", Retention(out / "rejects", REJECT_FILES, limits)), "rejects"
-    )
+    kept = _kept(rejects, out / "rejects", Retention(out / "rejects", REJECT_FILES, limits))
+    # Without frames around them, only rejects concern it: passes must not crowd one out.
+    with_context = settings.rejects.context_frames > 0
+    add(kept, "rejects", wanted=None if with_context else lambda d: d.verdict == "reject")
     if not video:
         return
     if settings.video.segment_minutes is None:

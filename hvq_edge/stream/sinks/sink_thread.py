@@ -45,6 +45,8 @@ class SinkThread:
         check: called before each decision; raises ``OutputError`` where the sink must not write,
             as on a disk that is nearly full.
         ends_at_fault: whether the first error closes the sink.
+        wanted: tells the decisions that the sink does something about; the others count as written
+            at once and take no room in the queue.
         pictures: whether the sink looks at pictures and maps. Where it does not, they are not kept
             waiting with their decisions, and many more of these may wait in the same memory.
     """
@@ -59,6 +61,7 @@ class SinkThread:
         report: Report | None = None,
         check: Callable[[], None] | None = None,
         ends_at_fault: bool = False,
+        wanted: Callable[[Decision], bool] | None = None,
         pictures: bool = True,
     ) -> None:
         self.name = name
@@ -68,6 +71,7 @@ class SinkThread:
         self._report = report
         self._check = check
         self._ends_at_fault = ends_at_fault
+        self._wanted = wanted
         self._pictures = pictures
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Decision, Frame] | Callable[[], None]] = deque()
@@ -85,6 +89,10 @@ class SinkThread:
 
     def write(self, decision: Decision, frame: Frame) -> None:
         """Hand one decision over; never raises what the sink raises."""
+        if self._wanted is not None and not self._wanted(decision):
+            with self._changed:
+                self._written += 1
+            return
         if not self._pictures:
             decision, frame = replace(decision, map=None), _without_picture(frame)
         with self._changed:
