@@ -31,28 +31,34 @@ def write_for_ever(path: Path, told: int) -> None:
             thread.write(*pair)
 
 
-def one_round(path: Path, seconds: float) -> int:
-    """Let a writer live for some seconds; return the last id that it said was committed."""
+def one_round(path: Path, seconds: float, *, begun: bool) -> int:
+    """Let a writer live for some seconds; return the last id that it said was committed.
+
+    The seconds count from its start, or where it must have ``begun``, from its first commit.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
         write_for_ever(path, writing)
     os.close(writing)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
     with os.fdopen(reading) as pipe:
-        said = [int(line) for line in pipe.read().split("\n")[:-1]]
-    return said[-1] if said else 0
+        said = pipe.readline() if begun else ""
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        said += pipe.read()
+    committed = [int(line) for line in said.split("\n")[:-1]]
+    return committed[-1] if committed else 0
 
 
 def main(folder: Path, rounds: int) -> None:
     path = folder / "decisions.sqlite"
     moments = random.Random(0)
     committed = 0
-    for _ in range(rounds):
-        committed = max(one_round(path, moments.uniform(0.0, LONGEST_SECONDS)), committed)
+    for number in range(rounds):
+        seconds = moments.uniform(0.0, LONGEST_SECONDS)
+        committed = max(one_round(path, seconds, begun=number % 2 == 0), committed)
         if not path.exists():  # killed before the first row
             continue
         found = verify_log(path)
