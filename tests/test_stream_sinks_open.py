@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from test_stream_sinks_network import HttpReceiver, until
 from test_stream_sinks_plant import free_port
 
 from hvq_edge.errors import MissingCapability, OutputError, SettingsError
+from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.latency import LatencyHistogram
 from hvq_edge.stream.sinks import reject_pictures, sink_thread
@@ -446,6 +448,54 @@ def test_everything_for_files_is_complete(tmp_path):
     rows = list(all_rows(tmp_path))
     assert [row.kind for row in rows[-2:]] == ["threshold", "session_end"]
     assert '"frames":20' in rows[-1].more
+
+
+def test_thresholds_pauses_and_gaps_are_in_the_log(tmp_path):
+    controls = Controls({"bolt": 3.0})
+    opened = open_sinks(
+        SinkSettings(), tmp_path, SOURCES, DRAW, when_full="wait", controls=controls
+    )
+    opened.write(*made(0))
+    controls.set_threshold("bolt", 2.5)
+    controls.paused = True
+    opened.write(*made(1))
+    lost = Frame(2, 5.0, None, fault="the cable is loose")
+    for _ in range(3):
+        opened.write(made(2, "no_decision")[0], lost)
+    controls.paused = False
+    opened.write(*made(3))
+    opened.close(None)
+    rows = [row for row in all_rows(tmp_path) if not row.kind.startswith(("file", "session"))]
+    assert [(row.kind, row.frame) for row in rows] == [
+        ("decision", 0),
+        ("threshold", None),
+        ("paused", None),
+        ("decision", 1),
+        ("gap_start", None),
+        *[("decision", 2)] * 3,
+        ("paused", None),
+        ("gap_end", None),
+        ("decision", 3),
+    ]
+    assert json.loads(rows[1].more) == {"category": "bolt", "from": 3.0, "to": 2.5}
+    gap = {"camera": "", "since": 5.0, "frames": 3, "fault": "the cable is loose"}
+    assert json.loads(rows[9].more) == gap
+    assert verify_log(tmp_path).whole
+
+
+def test_each_sink_draws_for_itself(tmp_path):
+    """A drawing that is kept for the next sink would be another thread's."""
+    drawn = []
+
+    class Draw:
+        def __call__(self, decision, frame):
+            drawn.append((threading.current_thread().name, id(self)))
+            return frame.picture
+
+    opened = open_sinks(SinkSettings(), tmp_path, SOURCES, Draw(), when_full="wait", video=True)
+    opened.write(*made(0, "reject"))
+    opened.close(None)
+    assert len(set(drawn)) == len({drawer for _, drawer in drawn}) == 2
 
 
 def test_a_live_camera_has_no_endless_text_file(tmp_path):

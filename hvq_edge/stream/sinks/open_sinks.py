@@ -12,11 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hvq_edge.errors import MissingCapability, SettingsError
+from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
 from hvq_edge.stream.sinks.by_camera import ByCamera
@@ -24,6 +26,7 @@ from hvq_edge.stream.sinks.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.sinks.hash_chain import LogRow
 from hvq_edge.stream.sinks.housekeeping import Housekeeping
 from hvq_edge.stream.sinks.json_log import JsonLog
+from hvq_edge.stream.sinks.log_events import EventWatch
 from hvq_edge.stream.sinks.log_retention import remove_old_log_files
 from hvq_edge.stream.sinks.opened_sinks import OpenSinks
 from hvq_edge.stream.sinks.recording import check_room
@@ -62,6 +65,7 @@ def open_sinks(
     when_full: Literal["wait", "drop"],
     video: bool = False,
     session: Mapping[str, Any] | None = None,
+    controls: Controls | None = None,
     report: Report | None = None,
 ) -> OpenSinks:
     """Open every sink that settings and ``out`` ask for.
@@ -70,10 +74,12 @@ def open_sinks(
         settings: of all sinks.
         out: folder for what is recorded; ``None``: nothing is.
         sources: at least one.
-        draw: draws overlays.
+        draw: draws overlays; each sink gets a copy, because it may keep its last drawing and
+            every sink has its own thread.
         when_full: ``wait`` for files, all of which must be recorded; ``drop`` for cameras.
         video: whether ``out`` gets annotated video.
         session: what the log says of this run: version, bundle's hash, thresholds; JSON values.
+        controls: whose changes of thresholds, and pauses, go into the log.
         report: told once of each fault, on the sinks' threads.
 
     Raises:
@@ -82,6 +88,7 @@ def open_sinks(
         OutputError: something cannot be written.
     """
     opened = OpenSinks()
+    opened.watch = EventWatch(controls)
     with ExitStack() as failing:
         failing.callback(opened.close)
         if out is not None:
@@ -155,7 +162,7 @@ def _open_recordings(
         add(JsonLog(out / "decisions.jsonl"), "jsonl", pictures=False)
     several = len(sources) > 1
     rejects = RejectPictures(
-        out / "rejects", draw, settings.rejects.context_frames, name_cameras=several
+        out / "rejects", copy(draw), settings.rejects.context_frames, name_cameras=several
     )
     limits = _limits(settings.rejects.keep_megabytes, settings.rejects.keep_days)
     kept = _kept(rejects, out / "rejects", Retention(out / "rejects", REJECT_FILES, limits))
@@ -165,11 +172,11 @@ def _open_recordings(
     if not video:
         return
     if settings.video.segment_minutes is None:
-        add(_whole_videos(out, sources, draw), "video", ends_at_fault=True)
+        add(_whole_videos(out, sources, copy(draw)), "video", ends_at_fault=True)
         return
     folder = out / "videos"
     limits = _limits(settings.video.keep_megabytes, settings.video.keep_days)
-    pieces = _video_pieces(folder, sources, draw, settings.video.segment_minutes * 60.0)
+    pieces = _video_pieces(folder, sources, copy(draw), settings.video.segment_minutes * 60.0)
     add(_kept(pieces, folder, Retention(folder, VIDEO_FILES, limits)), "video")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sinks.decision_log import DecisionLog
+from hvq_edge.stream.sinks.log_events import EventWatch
 from hvq_edge.stream.sinks.sink_thread import SinkThread
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
@@ -30,9 +31,13 @@ class OpenSinks:
         self.log: DecisionLog | None = None
         self.log_thread: SinkThread | None = None
         """One of :attr:`threads`."""
+        self.watch = EventWatch()
+        """Finds the events that go into the log."""
 
     def write(self, decision: Decision, frame: Frame) -> None:
-        """Hand a decision to every sink."""
+        """Hand a decision to every sink; what happened before it goes into the log."""
+        for kind, details in self.watch.before(decision, frame):
+            self.event(kind, details)
         for thread in self.threads:
             thread.write(decision, frame)
 
@@ -40,7 +45,7 @@ class OpenSinks:
         """Put an event into the decision log, after the decisions so far.
 
         Args:
-            kind: one word, such as ``threshold`` or ``gap``.
+            kind: one word.
             details: JSON values.
         """
         log, thread = self.log, self.log_thread
