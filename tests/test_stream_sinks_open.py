@@ -520,7 +520,7 @@ def test_all_receivers_dead_and_the_end_is_still_in_time(tmp_path):
             "opcua": {"url": f"opc.tcp://127.0.0.1:{port}/", "reject_node": "ns=2;s=a"},
         }
     )
-    told = []
+    told, before = [], threading.active_count()
     opened = open_sinks(
         settings,
         tmp_path,
@@ -544,6 +544,9 @@ def test_all_receivers_dead_and_the_end_is_still_in_time(tmp_path):
     assert statistics["log"].written == 30
     assert statistics["webhook"].waiting == statistics["mqtt"].waiting == 30
     http.close()
+    until(lambda: threading.active_count() <= before)
+    opened.close()
+    assert [*tmp_path.glob("*-wal")] == []
 
 
 def test_a_receiver_needs_a_log_to_read_from():

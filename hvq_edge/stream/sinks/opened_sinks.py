@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from hvq_edge.errors import HvqEdgeError
 from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sinks.decision_log import DecisionLog
 from hvq_edge.stream.sinks.log_events import EventWatch
+from hvq_edge.stream.sinks.log_file import LogFile, chain_files
 from hvq_edge.stream.sinks.sink_thread import SinkThread
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
@@ -81,6 +84,10 @@ class OpenSinks:
             thread.close(_left(end))
         for delivery in self.deliveries:
             delivery.close(_left(end))
+        if self.log is not None and self.deliveries:
+            # The readers were the last to close, and they cannot tidy up: open it once more.
+            with suppress(HvqEdgeError):
+                LogFile(chain_files(self.log.path)[-1]).close()
 
 
 def _left(end: float | None) -> float | None:
