@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 PICTURES_WAITING = 32
 """Decisions with pictures that may wait for one sink: 6 MB each at 1920x1080."""
+PICTURES_WAITING_FOR_FILES = 4
+"""Where the source waits: few, because a stop has to drain them within its time."""
 DECISIONS_WAITING = 2048
 """Likewise without pictures."""
 
@@ -143,7 +145,8 @@ def _open_recordings(
         ends_at_fault: bool = False,
         wanted: Callable[[Decision], bool] | None = None,
     ) -> None:
-        capacity = PICTURES_WAITING if pictures else DECISIONS_WAITING
+        with_pictures = PICTURES_WAITING if when_full == "drop" else PICTURES_WAITING_FOR_FILES
+        capacity = with_pictures if pictures else DECISIONS_WAITING
         thread = SinkThread(
             sink,
             name,
