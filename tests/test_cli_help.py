@@ -33,8 +33,11 @@ COMMANDS = {
     "runs": set(),
     "demo": set(),
     "data check": set(),
+    "log verify": {"--head"},
+    "log show": {"--last", "--verdict"},
+    "log export": {"--csv"},
 }
-GROUPS = {"bundle", "data"}
+GROUPS = {"bundle", "data", "log"}
 """Commands that have sub-commands."""
 LIBRARIES = ("cv2", "numpy", "onnx", "onnxruntime", "openvino", "polygraphy", "sklearn", "torch")
 HELP = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
@@ -163,6 +166,9 @@ def test_a_usage_fault_is_named(arguments, said):
         ["bundle", "unpack", "{absent}", "{out}"],
         ["bundle", "install", "{absent}", "--into", "{out}"],
         ["bundle", "rollback", "{absent}"],
+        ["log", "verify", "{absent}"],
+        ["log", "show", "{absent}"],
+        ["log", "export", "{absent}"],
         ["stream", "--bundle", "{absent}", "--camera", "{absent}"],
     ],
 )

@@ -174,7 +174,9 @@ def test_each_optional_package_has_its_extra_named_when_it_is_missing():
     for module, extra in EXTRA_OF.items():
         names = {normalised(name) for name in distributions[module]}
         assert names & {normalised(requirement) for requirement in extras[extra]}, module
-    expected = {normalised(item) for extra in ("train", "demo") for item in extras[extra]}
+    expected = {
+        normalised(item) for extra in ("train", "demo", "factory") for item in extras[extra]
+    }
     assert len(EXTRA_OF) == len(expected)
 
 

@@ -19,8 +19,8 @@ from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.overlay import Overlay
 from hvq_edge.stream.sinks import recording as recording_module
 from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo, letterbox
-from hvq_edge.stream.sinks.decision_log import DecisionLog
 from hvq_edge.stream.sinks.json_lines import JsonLines
+from hvq_edge.stream.sinks.json_log import JsonLog
 from hvq_edge.stream.sinks.recording import Recording, check_room
 from hvq_edge.stream.sinks.reject_pictures import RejectPictures, reject_stem
 from hvq_edge.stream.sinks.window import Window, has_screen
@@ -47,19 +47,19 @@ def test_json_lines():
     assert [line["verdict"] for line in lines] == ["pass", "reject", "no_decision"]
 
 
-def test_decision_log_is_appended_to(tmp_path):
+def test_json_log_is_appended_to(tmp_path):
     path = tmp_path / "a folder" / "decisions.jsonl"
     for run in range(2):
-        log = DecisionLog(path)
+        log = JsonLog(path)
         log.write(*made(run))
         log.close()
     assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0, 1]
 
 
-def test_decision_log_takes_a_half_line_back(tmp_path):
+def test_json_log_takes_a_half_line_back(tmp_path):
     """A nearly full disk takes a part of a line, then no more."""
     path = tmp_path / "decisions.jsonl"
-    log = DecisionLog(path)
+    log = JsonLog(path)
     log.write(*made(0))
     file = log._file
 

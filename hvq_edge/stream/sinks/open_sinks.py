@@ -1,0 +1,304 @@
+"""From settings to running sinks.
+
+::
+
+    inspector ──▶ log ──▶ decisions.sqlite ──▶ webhook, mqtt     (all that is committed)
+              ├─▶ rejects, video, jsonl                          (files)
+              └─▶ modbus, opcua, gpio                            (the newest decision only)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hvq_edge.errors import MissingCapability, SettingsError
+from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.decisions import Decision
+from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
+from hvq_edge.stream.sinks.by_camera import ByCamera
+from hvq_edge.stream.sinks.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.sinks.hash_chain import LogRow
+from hvq_edge.stream.sinks.housekeeping import Housekeeping
+from hvq_edge.stream.sinks.json_log import JsonLog
+from hvq_edge.stream.sinks.log_events import EventWatch
+from hvq_edge.stream.sinks.log_retention import remove_old_log_files
+from hvq_edge.stream.sinks.opened_sinks import OpenSinks
+from hvq_edge.stream.sinks.recording import check_room
+from hvq_edge.stream.sinks.reject_pictures import RejectPictures
+from hvq_edge.stream.sinks.retention import REJECT_FILES, VIDEO_FILES, Retention, RetentionLimits
+from hvq_edge.stream.sinks.sink import Draw, Sink
+from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
+from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
+from hvq_edge.stream.sinks.video_segments import VideoSegments
+
+if TYPE_CHECKING:
+    from hvq_edge.stream.sinks.delivery import Receiver
+
+PICTURES_WAITING = 32
+"""Decisions with pictures that may wait for one sink: 6 MB each at 1920x1080."""
+PICTURES_WAITING_FOR_FILES = 4
+"""Where the source waits: few, because a stop has to drain them within its time."""
+DECISIONS_WAITING = 2048
+"""Likewise without pictures."""
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What sinks know of a source."""
+
+    name: str
+    """As in :attr:`hvq_edge.stream.decisions.Decision.camera`; without credentials."""
+    frames_per_second: float
+    """At which its annotated video plays."""
+
+
+def open_sinks(
+    settings: SinkSettings,
+    out: Path | None,
+    sources: Sequence[SourceInfo],
+    draw: Draw,
+    *,
+    when_full: Literal["wait", "drop"],
+    video: bool = False,
+    session: Mapping[str, Any] | None = None,
+    controls: Controls | None = None,
+    report: Report | None = None,
+) -> OpenSinks:
+    """Open every sink that settings and ``out`` ask for.
+
+    Args:
+        settings: of all sinks.
+        out: folder for what is recorded; ``None``: nothing is.
+        sources: at least one.
+        draw: draws overlays; each sink gets a copy, because it may keep its last drawing and
+            every sink has its own thread.
+        when_full: ``wait`` for files, all of which must be recorded; ``drop`` for cameras.
+        video: whether ``out`` gets annotated video.
+        session: what the log says of this run: version, bundle's hash, thresholds; JSON values.
+        controls: whose changes of thresholds, and pauses, go into the log.
+        report: told once of each fault, on the sinks' threads.
+
+    Raises:
+        SettingsError: a receiver that reads from the log, and no ``out``; a secret is not there.
+        MissingCapability: a package or a device is not there.
+        OutputError: something cannot be written.
+    """
+    opened = OpenSinks()
+    opened.watch = EventWatch(controls)
+    with ExitStack() as failing:
+        failing.callback(opened.close)
+        if out is not None:
+            _open_log(opened, settings, out, when_full, session or {}, report)
+            _open_recordings(opened, settings, out, sources, draw, when_full, video, report)
+        _open_deliveries(opened, settings, report)
+        _open_outputs(opened, settings, report)
+        failing.pop_all()
+    return opened
+
+
+def _open_log(
+    opened: OpenSinks,
+    settings: SinkSettings,
+    out: Path,
+    when_full: Literal["wait", "drop"],
+    session: Mapping[str, Any],
+    report: Report | None,
+) -> None:
+    check_room(out)  # before anything is made there
+    chosen = settings.log
+    options = LogOptions(
+        commit_seconds=chosen.commit_ms / 1000.0,
+        file_bytes=_times(chosen.file_megabytes, MEGABYTE),
+        file_seconds=_seconds(chosen.file_days),
+        head=None if chosen.head is None else Path(chosen.head),
+        head_seconds=chosen.head_seconds,
+    )
+    log = DecisionLog(out / "decisions.sqlite", Session(session), options)
+    limits = _limits(chosen.keep_megabytes, chosen.keep_days)
+    log.on_new_file = lambda: remove_old_log_files(log.path, limits)
+    thread = SinkThread(log, "log", when_full, DECISIONS_WAITING, report=report, pictures=False)
+    opened.log, opened.log_thread = log, thread
+    opened.threads.append(thread)
+
+
+def _open_recordings(
+    opened: OpenSinks,
+    settings: SinkSettings,
+    out: Path,
+    sources: Sequence[SourceInfo],
+    draw: Draw,
+    when_full: Literal["wait", "drop"],
+    video: bool,
+    report: Report | None,
+) -> None:
+    def add(
+        sink: Sink,
+        name: str,
+        *,
+        pictures: bool = True,
+        ends_at_fault: bool = False,
+        wanted: Callable[[Decision], bool] | None = None,
+    ) -> None:
+        with_pictures = PICTURES_WAITING if when_full == "drop" else PICTURES_WAITING_FOR_FILES
+        capacity = with_pictures if pictures else DECISIONS_WAITING
+        thread = SinkThread(
+            sink,
+            name,
+            when_full,
+            capacity,
+            report=report,
+            check=lambda: check_room(out),
+            ends_at_fault=ends_at_fault,
+            wanted=wanted,
+            pictures=pictures,
+        )
+        opened.threads.append(thread)
+
+    json_lines = settings.log.json_lines
+    if when_full == "wait" if json_lines is None else json_lines:
+        add(JsonLog(out / "decisions.jsonl"), "jsonl", pictures=False)
+    several = len(sources) > 1
+    rejects = RejectPictures(
+        out / "rejects", copy(draw), settings.rejects.context_frames, name_cameras=several
+    )
+    limits = _limits(settings.rejects.keep_megabytes, settings.rejects.keep_days)
+    kept = _kept(rejects, out / "rejects", Retention(out / "rejects", REJECT_FILES, limits))
+    # Without frames around them, only rejects concern it: passes must not crowd one out.
+    with_context = settings.rejects.context_frames > 0
+    add(kept, "rejects", wanted=None if with_context else lambda d: d.verdict == "reject")
+    if not video:
+        return
+    if settings.video.segment_minutes is None:
+        add(_whole_videos(out, sources, copy(draw)), "video", ends_at_fault=True)
+        return
+    folder = out / "videos"
+    limits = _limits(settings.video.keep_megabytes, settings.video.keep_days)
+    pieces = _video_pieces(folder, sources, copy(draw), settings.video.segment_minutes * 60.0)
+    add(_kept(pieces, folder, Retention(folder, VIDEO_FILES, limits)), "video")
+
+
+def _whole_videos(out: Path, sources: Sequence[SourceInfo], draw: Draw) -> Sink:
+    if len(sources) == 1:
+        return AnnotatedVideo(out / "annotated.mp4", draw, sources[0].frames_per_second)
+    rates = {source.name: source.frames_per_second for source in sources}
+    names = _file_names(sources)
+    return ByCamera(
+        lambda camera: AnnotatedVideo(out / f"annotated-{names[camera]}.mp4", draw, rates[camera])
+    )
+
+
+def _video_pieces(folder: Path, sources: Sequence[SourceInfo], draw: Draw, seconds: float) -> Sink:
+    if len(sources) == 1:
+        return VideoSegments(folder, draw, sources[0].frames_per_second, seconds)
+    rates = {source.name: source.frames_per_second for source in sources}
+    names = _file_names(sources)
+    return ByCamera(
+        lambda camera: VideoSegments(folder, draw, rates[camera], seconds, f"-{names[camera]}")
+    )
+
+
+def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report | None) -> None:
+    wanted = [name for name in ("webhook", "mqtt") if getattr(settings, name) is not None]
+    if not wanted:
+        return
+    log = opened.log
+    if log is None:
+        raise SettingsError(
+            f"[sinks.{wanted[0]}] sends what is in the decision log, and there is none.",
+            next_step="name a folder for it with --out",
+        )
+    with needed(wanted[0]):
+        from hvq_edge.stream.sinks.delivery import Delivery
+    from hvq_edge.stream.sinks import open_receivers
+
+    def add(name: str, receiver: Receiver, verdicts: Sequence[str], batch: int) -> None:
+        delivery = Delivery(
+            log.path, log.log_id, name, receiver, verdicts=verdicts, batch=batch, report=report
+        )
+        opened.deliveries.append(delivery)
+
+    if settings.webhook is not None:
+        with needed("webhook"):
+            receiver = open_receivers.open_webhook(settings.webhook)
+        add("webhook", receiver, settings.webhook.verdicts, settings.webhook.batch)
+    if settings.mqtt is not None:
+        with needed("mqtt"):
+            broker = open_receivers.open_mqtt(settings.mqtt)
+        add("mqtt", broker, settings.mqtt.verdicts, open_receivers.MQTT_BATCH)
+    deliveries = tuple(opened.deliveries)
+
+    def committed(rows: Sequence[LogRow]) -> None:
+        for delivery in deliveries:
+            delivery.committed(rows)
+
+    log.on_commit = committed
+    for delivery in deliveries:
+        delivery.start()
+
+
+def _open_outputs(opened: OpenSinks, settings: SinkSettings, report: Report | None) -> None:
+    from hvq_edge.stream.sinks import open_receivers
+
+    openers: dict[str, Callable[[], Sink]] = {}
+    if settings.modbus is not None:
+        modbus = settings.modbus
+        openers["modbus"] = lambda: open_receivers.open_modbus(modbus)
+    if settings.opcua is not None:
+        opcua = settings.opcua
+        openers["opcua"] = lambda: open_receivers.open_opcua(opcua)
+    if settings.gpio is not None:
+        gpio = settings.gpio
+        openers["gpio"] = lambda: open_receivers.open_gpio(gpio)
+    for name, opener in openers.items():
+        with needed(name):
+            sink = opener()
+        thread = SinkThread(sink, name, "newest", 1, report=report, pictures=False)
+        opened.threads.append(thread)
+
+
+@contextmanager
+def needed(sink: str) -> Iterator[None]:
+    """Say what to install where a package of the extra ``factory`` is missing.
+
+    Raises:
+        MissingCapability: it is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hvq_edge"):
+            raise
+        raise MissingCapability(
+            f"[sinks.{sink}] needs {error.name}, which is not installed.",
+            next_step="pip install 'hvq-edge[factory]'",
+        ) from error
+
+
+def _kept(sink: Sink, folder: Path, retention: Retention) -> Sink:
+    return Housekeeping(sink, folder, retention.apply)
+
+
+def _file_names(sources: Sequence[SourceInfo]) -> dict[str, str]:
+    """Return a part of a file name for each source; numbered, so that no two share one."""
+    return {
+        source.name: f"{number}-" + re.sub(r"[^\w.-]+", "_", source.name).strip("_")[:60]
+        for number, source in enumerate(sources)
+    }
+
+
+def _limits(megabytes: float | None, days: float | None) -> RetentionLimits:
+    return RetentionLimits(_times(megabytes, MEGABYTE), _seconds(days))
+
+
+def _times(value: float | None, unit: int) -> int | None:
+    return None if value is None else round(value * unit)
+
+
+def _seconds(days: float | None) -> float | None:
+    return None if days is None else days * DAY_SECONDS

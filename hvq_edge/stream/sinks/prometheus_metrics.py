@@ -1,0 +1,108 @@
+"""What an inspector says of itself, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from hvq_edge.stream.statistics import CameraStatistics, SinkStatistics, Statistics
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of :func:`render`."""
+
+QUANTILES = (0.5, 0.95, 0.99)
+
+
+class StatisticsCollector(Collector):
+    """Turns a snapshot into metrics whenever it is asked.
+
+    Args:
+        snapshot: called at each collection.
+    """
+
+    def __init__(self, snapshot: Callable[[], Statistics]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        """Give all metrics of one snapshot, so that their sums fit."""
+        statistics = self._snapshot()
+        uptime = GaugeMetricFamily("hvq_uptime_seconds", "Seconds since the inspector started.")
+        uptime.add_metric([], statistics.seconds)
+        yield uptime
+        yield from _cameras(statistics.cameras)
+        yield from _sinks(statistics.sinks)
+        yield from _stages(statistics)
+
+
+def render(statistics: Statistics) -> bytes:
+    """Return a snapshot in Prometheus's text format, :data:`CONTENT_TYPE`."""
+    registry = CollectorRegistry()
+    registry.register(StatisticsCollector(lambda: statistics))
+    return generate_latest(registry)
+
+
+def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
+    frames = CounterMetricFamily(
+        "hvq_frames", "Frames the camera gave, lost ones included.", labels=["camera"]
+    )
+    decisions = CounterMetricFamily(
+        "hvq_decisions", "Decisions by verdict.", labels=["camera", "verdict"]
+    )
+    dropped = CounterMetricFamily(
+        "hvq_frames_dropped", "Frames that were not decided.", labels=["camera"]
+    )
+    up = GaugeMetricFamily("hvq_camera_up", "1 while the camera gives pictures.", labels=["camera"])
+    gaps = CounterMetricFamily(
+        "hvq_camera_gaps", "How often the camera was lost.", labels=["camera"]
+    )
+    for camera in cameras:
+        counts, name = camera.counts, [camera.name]
+        frames.add_metric(name, counts.frames)
+        for verdict, number in (
+            ("pass", counts.passed),
+            ("reject", counts.rejected),
+            ("no_decision", counts.no_decision),
+        ):
+            decisions.add_metric([camera.name, verdict], number)
+        dropped.add_metric(name, counts.dropped)
+        up.add_metric(name, float(camera.connected))
+        gaps.add_metric(name, camera.gaps)
+    yield from (frames, decisions, dropped, up, gaps)
+
+
+def _sinks(sinks: tuple[SinkStatistics, ...]) -> Iterator[Metric]:
+    written = CounterMetricFamily(
+        "hvq_sink_written", "Decisions taken to their end.", labels=["sink"]
+    )
+    dropped = CounterMetricFamily(
+        "hvq_sink_dropped", "Decisions the sink never got.", labels=["sink"]
+    )
+    waiting = GaugeMetricFamily(
+        "hvq_sink_waiting", "Decisions in queue or log for it.", labels=["sink"]
+    )
+    up = GaugeMetricFamily("hvq_sink_up", "1 while the sink works.", labels=["sink"])
+    for sink in sinks:
+        written.add_metric([sink.name], sink.written)
+        dropped.add_metric([sink.name], sink.dropped)
+        waiting.add_metric([sink.name], sink.waiting)
+        up.add_metric([sink.name], float(not sink.fault))
+    yield from (written, dropped, waiting, up)
+
+
+def _stages(statistics: Statistics) -> Iterator[Metric]:
+    latency = GaugeMetricFamily(
+        "hvq_stage_latency_seconds",
+        "Latency of a stage since the start, exact to 1 %.",
+        labels=["stage", "quantile"],
+    )
+    count = CounterMetricFamily("hvq_stage_frames", "Frames through a stage.", labels=["stage"])
+    for stage, histogram in statistics.stages.items():
+        count.add_metric([stage], histogram.count)
+        for quantile in QUANTILES:
+            milliseconds = histogram.percentile(quantile * 100.0)
+            if milliseconds is not None:
+                latency.add_metric([stage, str(quantile)], milliseconds / 1000.0)
+    yield from (latency, count)

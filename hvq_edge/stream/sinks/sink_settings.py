@@ -1,0 +1,267 @@
+"""Settings of the sinks: the tables ``[sinks.*]`` of a settings file, checked as a whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hvq_edge.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # Python 3.10, JetPack 6
+    import tomli as tomllib
+
+VerdictName = Literal["pass", "reject", "no_decision"]
+MEGABYTE = 10**6
+DAY_SECONDS = 86_400.0
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Kept(_Strict):
+    """What stays on the disk; without limits, everything."""
+
+    keep_megabytes: float | None = Field(None, gt=0.0)
+    """Of all together; the oldest go first."""
+    keep_days: float | None = Field(None, gt=0.0)
+
+
+class LogSettings(_Kept):
+    """``[sinks.log]``: the decision log. The limits of what is kept take whole files."""
+
+    commit_ms: float = Field(50.0, ge=0.0, le=10_000.0)
+    """A decision is on the disk this long after it was made, at the latest; larger values write
+    less to a flash disk."""
+    file_megabytes: float | None = Field(256.0, gt=0.0)
+    """A file of this size is followed by a new one."""
+    file_days: float | None = Field(None, gt=0.0)
+    """Likewise by age."""
+    head: str | None = Field(None, min_length=1)
+    """File for the last hash; default: beside the log. On another machine's disk it also proves
+    that nobody wrote the log anew."""
+    head_seconds: float = Field(10.0, gt=0.0)
+    json_lines: bool | None = None
+    """Whether decisions.jsonl is written as well; default: for files, not for cameras, because it
+    grows without end."""
+
+
+class RejectSettings(_Kept):
+    """``[sinks.rejects]``: pictures of rejects."""
+
+    context_frames: int = Field(0, ge=0, le=50)
+    """Frames before and after each reject."""
+
+
+class VideoSettings(_Kept):
+    """``[sinks.video]``: annotated video."""
+
+    segment_minutes: float | None = Field(None, gt=0.0)
+    """Length of a piece in videos/; default: all in annotated.mp4."""
+
+    @model_validator(mode="after")
+    def _only_pieces_make_room(self) -> VideoSettings:
+        limited = self.keep_megabytes is not None or self.keep_days is not None
+        if limited and self.segment_minutes is None:
+            raise ValueError("keep_megabytes and keep_days need segment_minutes")
+        return self
+
+
+class WebhookSettings(_Strict):
+    """``[sinks.webhook]``: JSON to an HTTP address."""
+
+    url: str = Field(pattern=r"^https?://[^/\s]+")
+    source: str = Field("hvq-edge", min_length=1)
+    """Names this inspector to the receiver."""
+    verdicts: list[VerdictName] = Field(["reject"], min_length=1)
+    batch: int = Field(50, ge=1, le=1000)
+    timeout_seconds: float = Field(5.0, gt=0.0, le=60.0)
+    token_file: str | None = None
+    """File with a bearer token."""
+    token_env: str | None = None
+    """Environment variable with one, in place of the file."""
+    ca_file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_token(self) -> WebhookSettings:
+        if self.token_file is not None and self.token_env is not None:
+            raise ValueError("give token_file or token_env, not both")
+        return self
+
+
+class MqttSettings(_Strict):
+    """``[sinks.mqtt]``: a broker."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(1883, ge=1, le=65535)
+    line: str = Field("line", min_length=1)
+    prefix: str = Field("hvq-edge", pattern=r"^[^+#\s]+$")
+    verdicts: list[VerdictName] = Field(["pass", "reject", "no_decision"], min_length=1)
+    username: str | None = None
+    password_file: str | None = None
+    tls: bool = False
+    ca_file: str | None = None
+    discovery: bool = False
+    """Announce the cameras in the style of Home Assistant."""
+    discovery_prefix: str = Field("homeassistant", pattern=r"^[^+#\s]+$")
+    timeout_seconds: float = Field(5.0, gt=0.0, le=60.0)
+
+
+class _Signal(_Strict):
+    hold_ms: float | None = Field(None, gt=0.0)
+    """How long a reject keeps the signal on; default: until the next pass."""
+    no_decision_rejects: bool = False
+    """Whether a frame without a decision counts as a reject; else it changes nothing."""
+
+
+class ModbusSettings(_Signal):
+    """``[sinks.modbus]``: coils of a controller; addresses from 0."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(502, ge=1, le=65535)
+    unit: int = Field(1, ge=0, le=255)
+    reject_coil: int = Field(0, ge=0, le=65535)
+    heartbeat_coil: int | None = Field(None, ge=0, le=65535)
+    heartbeat_seconds: float = Field(1.0, gt=0.0)
+    timeout_seconds: float = Field(1.0, gt=0.0, le=60.0)
+
+    @model_validator(mode="after")
+    def _coils_differ(self) -> ModbusSettings:
+        if self.reject_coil == self.heartbeat_coil:
+            raise ValueError("reject_coil and heartbeat_coil must differ")
+        return self
+
+
+class OpcUaSettings(_Signal):
+    """``[sinks.opcua]``: nodes of a server."""
+
+    url: str = Field(pattern=r"^opc\.tcp://[^/\s]+")
+    reject_node: str = Field(min_length=1)
+    verdict_node: str | None = None
+    score_node: str | None = None
+    heartbeat_node: str | None = None
+    heartbeat_seconds: float = Field(1.0, gt=0.0)
+    username: str | None = None
+    password_file: str | None = None
+    security: str | None = None
+    """Policy, mode, certificate and key: ``Basic256Sha256,SignAndEncrypt,cert.der,key.pem``."""
+    timeout_seconds: float = Field(2.0, gt=0.0, le=60.0)
+
+
+class GpioSettings(_Strict):
+    """``[sinks.gpio]``: a line of the board."""
+
+    chip: str = Field("/dev/gpiochip0", min_length=1)
+    line: int | str
+    active_low: bool = False
+    pulse_ms: float = Field(100.0, gt=0.0)
+    no_decision_rejects: bool = False
+
+
+class SinkSettings(_Strict):
+    """All tables; a receiver without a table is not used."""
+
+    log: LogSettings = LogSettings()
+    rejects: RejectSettings = RejectSettings()
+    video: VideoSettings = VideoSettings()
+    webhook: WebhookSettings | None = None
+    mqtt: MqttSettings | None = None
+    modbus: ModbusSettings | None = None
+    opcua: OpcUaSettings | None = None
+    gpio: GpioSettings | None = None
+
+
+def load_sink_settings(file: Path) -> SinkSettings:
+    """Read a settings file that has the table ``[sinks]`` and no other.
+
+    Raises:
+        SettingsError: lists every fault with its key.
+    """
+    try:
+        given = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read the settings file {file}: {error.strerror}.", next_step="check its path"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{file} is not valid TOML: {error}.", next_step="correct the file at that line"
+        ) from error
+    unknown = [f"{key}: unknown table" for key in given if key != "sinks"]
+    return checked_sink_settings(given.get("sinks", {}), f" in {file}", unknown)
+
+
+def checked_sink_settings(
+    table: Any,  # noqa: ANN401  # whatever a TOML file holds
+    where: str = "",
+    further_faults: list[str] | None = None,
+) -> SinkSettings:
+    """Check the table ``sinks`` of a settings file.
+
+    Args:
+        table: its content.
+        where: added to the message, as in `` in FILE``.
+        further_faults: reported together with those of the table.
+
+    Raises:
+        SettingsError: lists every fault with its key; no value of a secret is in it.
+    """
+    faults = list(further_faults or [])
+    settings = SinkSettings()
+    try:
+        settings = SinkSettings.model_validate(table)
+    except ValidationError as error:
+        for fault in error.errors():
+            key = ".".join(str(part) for part in ("sinks", *fault["loc"]))
+            faults.append(f"{key}: {fault['msg']}")
+    if faults:
+        raise SettingsError(
+            f"{len(faults)} setting{'s are' if len(faults) > 1 else ' is'} wrong{where}:\n"
+            + "\n".join(f"  - {fault}" for fault in faults),
+            next_step="correct them; docs/inspector.md lists every key of the sinks",
+        )
+    return settings
+
+
+def read_secret(
+    key: str,
+    file: str | None,
+    variable: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str | None:
+    """Return a token or password from a file or the environment; ``None`` where neither is named.
+
+    Args:
+        key: of the setting, for the message.
+        file: holds nothing else; white space around it does not count.
+        variable: name of an environment variable.
+        environment: by default the process's.
+
+    Raises:
+        SettingsError: it is not there or empty.
+    """
+    if file is not None:
+        try:
+            secret = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"cannot read {file}, the file named by {key}.", next_step="check path and rights"
+            ) from error
+        place = f"the file {file}"
+    elif variable is not None:
+        secret = (os.environ if environment is None else environment).get(variable, "").strip()
+        place = f"the environment variable {variable}"
+    else:
+        return None
+    if not secret:
+        raise SettingsError(
+            f"{place}, named by {key}, is empty or not there.", next_step="put the secret there"
+        )
+    return secret

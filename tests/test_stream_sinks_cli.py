@@ -1,0 +1,84 @@
+"""``hvq-edge log``: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+from test_cli_help import exit_code
+from test_stream_sinks_log import written
+
+
+@pytest.fixture
+def log(tmp_path):
+    written(tmp_path / "decisions.sqlite", 6, version="1").close()
+    return tmp_path
+
+
+def tampered(folder, statement: str) -> None:
+    with closing(sqlite3.connect(folder / "decisions.sqlite")) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+def test_a_whole_log(log, capsys):
+    assert exit_code("log", "verify", str(log)) == 0
+    printed = capsys.readouterr().out
+    assert "9 rows in 1 file: 6 decisions in 1 session, 0 of them" in printed
+    assert "Whole: rows 1 to 9" in printed
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE log SET verdict = 'pass' WHERE id = 4", "row 4 was changed"),
+        ("DELETE FROM log WHERE id IN (4, 5)", "rows 4 to 5 are missing"),
+        ("DELETE FROM log WHERE id = 9", "the log once went on to row 9"),
+    ],
+)
+def test_a_tampered_log_is_a_failed_gate(log, capsys, statement, said):
+    tampered(log, statement)
+    assert exit_code("log", "verify", str(log / "decisions.sqlite")) == 1
+    printed = capsys.readouterr()
+    assert said in printed.out
+    assert "Error: the log is not as it was written: 1 fault." in printed.err
+
+
+def test_verify_for_machines(log, capsys):
+    tampered(log, "UPDATE log SET score = 0 WHERE id = 3")
+    assert exit_code("log", "verify", str(log), "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["whole"] is False
+    assert [(fault["file"], fault["row"]) for fault in found["faults"]] == [("decisions.sqlite", 3)]
+    assert (found["rows"], found["head_id"]) == (9, 9)
+
+
+def test_show(log, capsys):
+    assert exit_code("log", "show", str(log), "--last", "2", "--verdict", "reject") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("reject") == 2
+    assert "2023-11-14 22:13:24.500" in printed
+    assert exit_code("log", "show", str(log), "--last", "1", "--json") == 0
+    last = json.loads(capsys.readouterr().out)
+    assert (last["id"], last["kind"], last["counts"]["reject"]) == (9, "session_end", 2)
+    assert exit_code("log", "show", str(log), "--verdict", "perhaps") == 2
+    assert "--verdict perhaps" in capsys.readouterr().err
+
+
+def test_export(log, capsys, tmp_path):
+    out = tmp_path / "new" / "all.csv"
+    assert exit_code("log", "export", str(log), "--csv", str(out)) == 0
+    assert "9 rows" in capsys.readouterr().err
+    with out.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["verdict"] for row in rows[2:5]] == ["pass", "reject", "no_decision"]
+    assert rows[3]["score"] == "6.0"
+    assert json.loads(rows[1]["more"]) == {"version": "1"}
+    assert exit_code("log", "export", str(log)) == 0
+    assert capsys.readouterr().out == out.read_text(encoding="utf-8")
+    assert exit_code("log", "export", str(log), "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["id"] for line in lines] == list(range(1, 10))
