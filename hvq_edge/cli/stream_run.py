@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hvq_edge.bundle import Bundle
     from hvq_edge.runtime.engine import EngineInfo
     from hvq_edge.stream.inspector import Inspector
-    from hvq_edge.stream.sinks.recording import Recording
+    from hvq_edge.stream.sinks.opened_sinks import OpenSinks
     from hvq_edge.stream.sinks.sink import Draw
     from hvq_edge.stream.sources.source import Source
     from hvq_edge.stream.stream_settings import StreamSettings
@@ -46,6 +46,7 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     from hvq_edge.stream.open_cameras import open_cameras
     from hvq_edge.stream.overlay import Overlay
     from hvq_edge.stream.sinks.json_lines import JsonLines
+    from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS
     from hvq_edge.stream.sinks.sink import Sink
     from hvq_edge.stream.sinks.window import Window, has_screen
 
@@ -82,12 +83,9 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
         several = len(cameras.sources) > 1
         told = JsonLines(sys.stdout) if as_json else DecisionLines(lines, several=several)
         sinks.append(told)
-        recording = None
-        if settings.out is not None:
-            video = _video_wanted(settings, cameras.sources)
-            recording = _open_recording(settings.out, cameras.sources, draw, video=video)
-            closing.callback(recording.close)
-            sinks.append(recording)
+        opened = _open_sinks(settings, bundle, inspector, cameras.sources, draw)
+        closing.callback(opened.close)
+        sinks.append(opened)
         if has_screen(os.environ) if settings.display is None else settings.display:
             window = Window(draw, quit_asked=inspector.stop)
             closing.callback(window.close)
@@ -95,9 +93,10 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
 
         with live_counter(inspector, shown=counter_shown):
             received = _run(inspector)
-        if recording is not None:
-            recording.close()
-        print_summary(messages if as_json else results, inspector, settings.out, recording)
+        live = "latest" in inspector.policies
+        counts = asdict(inspector.statistics().counts)
+        opened.close(CLOSE_SECONDS if live else None, counts)
+        print_summary(messages if as_json else results, inspector, settings.out)
     if signal.SIGINT in received:
         messages.print("Interrupted.")
         return True
@@ -142,32 +141,39 @@ def _video_wanted(settings: StreamSettings, sources: tuple[Source, ...]) -> bool
     return settings.max_frames is not None or not endless
 
 
-def _open_recording(
-    out: Path, sources: tuple[Source, ...], draw: Draw, *, video: bool
-) -> Recording:
-    from hvq_edge.errors import OutputError
-    from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
-    from hvq_edge.stream.sinks.json_log import JsonLog
-    from hvq_edge.stream.sinks.recording import Recording, check_room
-    from hvq_edge.stream.sinks.reject_pictures import RejectPictures
-    from hvq_edge.stream.sinks.sink import Sink
+def _open_sinks(
+    settings: StreamSettings,
+    bundle: Bundle,
+    inspector: Inspector,
+    sources: tuple[Source, ...],
+    draw: Draw,
+) -> OpenSinks:
+    from importlib.metadata import version
 
-    def report(error: OutputError) -> None:
-        messages.print(
-            f"Warning: recording has stopped, inspection goes on: {error.cause}",
-            markup=False,
-            soft_wrap=True,
-        )
+    from hvq_edge.atomic import sha256_of
+    from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 
-    check_room(out)  # before anything is made there
-    sinks: list[Sink] = [
-        JsonLog(out / "decisions.jsonl"),
-        RejectPictures(out / "rejects", draw),
-    ]
-    if video:
-        rate = sources[0].frames_per_second or FOLDER_FRAMES_PER_SECOND
-        sinks.append(AnnotatedVideo(out / "annotated.mp4", draw, rate))
-    return Recording(out, sinks, report)
+    def report(name: str, cause: str) -> None:
+        messages.print(f"Warning: {name}: {cause}", markup=False, soft_wrap=True)
+
+    names = [camera.name for camera in inspector.statistics().cameras]
+    rates = [source.frames_per_second or FOLDER_FRAMES_PER_SECOND for source in sources]
+    return open_sinks(
+        settings.sinks,
+        settings.out,
+        [SourceInfo(name, rate) for name, rate in zip(names, rates, strict=True)],
+        draw,
+        when_full="drop" if "latest" in inspector.policies else "wait",
+        video=_video_wanted(settings, sources),
+        session={
+            "version": version("hvq-edge"),
+            "bundle_sha256": sha256_of(bundle.path / "bundle.json"),
+            "thresholds": inspector.controls.thresholds,
+            "cameras": names,
+        },
+        controls=inspector.controls,
+        report=report,
+    )
 
 
 def _announce(sources: tuple[Source, ...], info: EngineInfo) -> None:

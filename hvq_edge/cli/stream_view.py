@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from hvq_edge.stream.decisions import Decision
     from hvq_edge.stream.inspector import Inspector
-    from hvq_edge.stream.sinks.recording import Recording
     from hvq_edge.stream.sources.source import Frame
 
 _STYLES = {"reject": "bold red", "no_decision": "yellow"}
@@ -93,9 +92,7 @@ def live_counter(inspector: Inspector, *, shown: bool) -> Iterator[None]:
         yield
 
 
-def print_summary(
-    console: Console, inspector: Inspector, out: Path | None, recording: Recording | None
-) -> None:
+def print_summary(console: Console, inspector: Inspector, out: Path | None) -> None:
     """Print counts, rate, latencies, and where the files are."""
     from rich.table import Table
     from rich.text import Text
@@ -129,12 +126,14 @@ def print_summary(
         shown = "-" if latency is None else f"{latency:.1f} ms"
         table.add_row(f"latency p{percent}", *empty, shown)
     console.print(table)
-    if out is None or recording is None:
+    for sink in statistics.sinks:
+        if sink.fault or sink.dropped:
+            what = f"{sink.name}: {sink.dropped} dropped, {sink.waiting} waiting"
+            console.print(
+                what + (f": {sink.fault}" if sink.fault else ""), markup=False, soft_wrap=True
+            )
+    if out is None:
         return
-    if recording.fault is not None:
-        console.print(
-            f"Recording ended early: {recording.fault.cause}", markup=False, soft_wrap=True
-        )
-    for name in ("decisions.jsonl", "rejects", "annotated.mp4"):
+    for name in ("decisions.sqlite", "decisions.jsonl", "rejects", "annotated.mp4", "videos"):
         if (out / name).exists():
             console.print(str(out / name), markup=False, soft_wrap=True)

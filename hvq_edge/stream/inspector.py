@@ -153,7 +153,12 @@ class Inspector(Closing):
         return Statistics(
             seconds=now - (self._began if self._began is not None else now),
             cameras=tuple(lane.statistics() for lane in self._lanes),
-            sinks=tuple(one for one in found if isinstance(one, SinkStatistics)),
+            sinks=tuple(
+                one
+                for several in found
+                for one in (several if isinstance(several, tuple) else (several,))
+                if isinstance(one, SinkStatistics)
+            ),
             stages=self._stages.snapshot(),
         )
 

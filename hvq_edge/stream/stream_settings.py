@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.decision_settings import DecisionSettings
 from hvq_edge.stream.frame_queue import Policy
+from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.open_source import shown_address
 from hvq_edge.stream.sources.prepared import Points, Rectangle, Rotation
 
@@ -121,6 +122,7 @@ class StreamSettings(_Strict):
     """Show a window; default: where there is a screen."""
     cameras: tuple[CameraSettings, ...] = Field(min_length=1)
     decision: DecisionSettings = DecisionSettings()
+    sinks: SinkSettings = SinkSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> StreamSettings:
