@@ -35,6 +35,7 @@ def open_tensorrt(
     load: Callable[[EngineBackend], Any] = load_backend,
     device: Callable[[], CudaDevice] = cuda_device,
     memory: Callable[[], CudaMemory] = open_cuda_memory,
+    cuda_graphs: bool = True,
 ) -> TensorRTEngine:
     """Open a bundle's engine on this machine's GPU.
 
@@ -46,6 +47,7 @@ def open_tensorrt(
         load: gives the backend's module.
         device: gives this machine's GPU.
         memory: gives its memory.
+        cuda_graphs: whether to use them where the memory's library has them.
 
     Raises:
         SettingsError: an unknown precision.
@@ -67,6 +69,7 @@ def open_tensorrt(
         input_side=manifest.input_side,
         categories=manifest.categories,
         category_mode=manifest.category_mode,
+        cuda_graphs=cuda_graphs,
     )
 
 
