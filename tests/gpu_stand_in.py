@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import sys
+import threading
 from collections import deque
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -21,6 +23,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime
+import pytest
 from tensorrt_stand_in import API, FILES, Enumeration, Library, strict
 
 DTYPES = {"tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(float)": np.float32}
@@ -255,17 +258,33 @@ class PyCuda:
                 self.happen()
 
         class Context:
+            """As PyCUDA 2026.1 does it: ``detach`` lets go of a primary context in the thread that
+            opened it, or where it is current, and takes nothing off the driver's stack."""
+
             def __init__(self) -> None:
                 held.contexts += 1
+                self.thread = threading.get_ident()
+                self.pushed = 0
 
             def push(self) -> None:
                 held.current += 1
+                self.pushed += 1
 
             def pop(self) -> None:
                 held.current -= 1
+                self.pushed -= 1
 
             def detach(self) -> None:
+                if not self.pushed and self.thread != threading.get_ident():
+                    return
+                held.current += not self.pushed
                 held.contexts -= 1
+
+        def pop_current(_: Any) -> int:
+            held.current -= 1
+            return 0
+
+        self.library = SimpleNamespace(cuCtxPopCurrent_v2=pop_current)
 
         def pagelocked_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
             made = Freed(int(np.prod(shape)) * np.dtype(dtype).itemsize, "pages")
@@ -310,6 +329,12 @@ class PyCuda:
             "pycuda": SimpleNamespace(VERSION=(2026, 1)),
             "pycuda.driver": self.driver,
         }
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Let it be found, before cuda-python."""
+        for name, content in self.modules.items():
+            patch.setitem(sys.modules, name, content)
+        patch.setattr("hvq_edge.runtime.pycuda_memory.driver_library", lambda: self.library)
 
 
 class CudaBindings:
@@ -430,3 +455,10 @@ class CudaBindings:
             "cuda.bindings": SimpleNamespace(__version__="13.5.0"),
             "cuda.bindings.driver": self.driver,
         }
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Let it be found, without PyCUDA."""
+        for name in ("pycuda", "pycuda.driver"):
+            patch.setitem(sys.modules, name, None)
+        for name, content in self.modules.items():
+            patch.setitem(sys.modules, name, content)

@@ -75,10 +75,7 @@ def save_plan(bundle, version="10.3.0", precision="fp32", *, options=None, **cha
 def gpu(request, monkeypatch):
     """Either library, as if it were installed."""
     made = request.param()
-    monkeypatch.setitem(sys.modules, "pycuda", None)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    for name, content in made.modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
+    made.install(monkeypatch)
     return made
 
 
@@ -268,9 +265,7 @@ def test_a_batch_size_that_comes_again_becomes_a_graph(tmp_path, gpu):
 @pytest.mark.parametrize("fails", ["capture", "cuStreamEndCapture", "cuGraphInstantiate"])
 def test_an_engine_that_cannot_be_captured_runs_all_the_same(tmp_path, monkeypatch, fails):
     gpu = CudaBindings("" if fails == "capture" else fails)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    for name, content in gpu.modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
+    gpu.install(monkeypatch)
     bundle = save_bundle(tmp_path / "b")
     save_plan(bundle)
     with opened(bundle, library=add_runtime(tensorrt("10.3.0"), fails=fails)) as engine:
@@ -317,6 +312,17 @@ def test_nothing_is_held_after_10_000_frames(tmp_path, gpu):
     assert gpu.held.nothing
     with pytest.raises(InputError, match="closed"):
         engine.run(frames(1))
+
+
+def test_closing_in_another_thread(tmp_path, gpu):
+    """PyCUDA by itself would keep the context: it lets go of it where it was opened."""
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    engine = opened(bundle)
+    thread = threading.Thread(target=engine.close)
+    thread.start()
+    thread.join(30)
+    assert gpu.held.nothing, vars(gpu.held)
 
 
 def test_closing_while_others_run(tmp_path, gpu):
@@ -478,9 +484,8 @@ def test_neither_memory_library(monkeypatch):
 
 
 def test_pycuda_comes_first(monkeypatch):
-    for made in (PyCuda(), CudaBindings()):
-        for name, content in made.modules.items():
-            monkeypatch.setitem(sys.modules, name, content)
+    for made in (CudaBindings(), PyCuda()):
+        made.install(monkeypatch)
     memory = open_cuda_memory()
     assert memory.name == "PyCUDA 2026.1"
     memory.close()
@@ -488,17 +493,14 @@ def test_pycuda_comes_first(monkeypatch):
 
 def test_a_driver_that_fails_is_said(monkeypatch):
     made = PyCuda(error=RuntimeError("cuInit failed: no CUDA-capable device is detected"))
-    for name, content in made.modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
+    made.install(monkeypatch)
     with pytest.raises(MissingCapability, match="no CUDA-capable device"):
         open_cuda_memory()
 
 
 def test_cuda_python_that_fails(monkeypatch):
     made = CudaBindings("cuInit")
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    for name, content in made.modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
+    made.install(monkeypatch)
     with pytest.raises(MissingCapability, match="cuInit gave error 2"):
         open_cuda_memory()
     assert made.held.nothing
@@ -507,9 +509,7 @@ def test_cuda_python_that_fails(monkeypatch):
 @pytest.mark.parametrize("fails", ["cuStreamCreate", "cuEventCreate", "cuMemAllocHost"])
 def test_cuda_python_that_fails_while_an_engine_is_opened(tmp_path, monkeypatch, fails):
     made = CudaBindings(fails)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    for name, content in made.modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
+    made.install(monkeypatch)
     bundle = save_bundle(tmp_path / "b")
     save_plan(bundle)
     with pytest.raises(HvqEdgeError, match=f"{fails} gave error 2"):
@@ -526,13 +526,11 @@ def test_which_memory_layer_is_used_is_told_without_a_gpu(monkeypatch):
         False,
         {"PyCUDA", "cuda-python"},
     )
-    for name, content in CudaBindings().modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
+    CudaBindings().install(monkeypatch)
     second = memory_layer()
     assert (second.name, second.cuda_graphs) == ("cuda-python 13.5.0", True)
     assert set(second.missing) == {"PyCUDA"}
-    for name, content in PyCuda().modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
+    PyCuda().install(monkeypatch)
     first = memory_layer()
     assert (first.name, first.cuda_graphs, first.missing) == ("PyCUDA 2026.1", False, {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.errors import MissingCapability
+from hvq_edge.runtime.cuda_device import LIBRARY
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
@@ -23,6 +25,11 @@ def version() -> str:
         ImportError: PyCUDA is missing.
     """
     return f"PyCUDA {'.'.join(map(str, importlib.import_module('pycuda').VERSION))}"
+
+
+def driver_library() -> Any:  # noqa: ANN401
+    """Return NVIDIA's driver itself, for what PyCUDA leaves undone."""
+    return ctypes.CDLL(LIBRARY)
 
 
 class PyCudaMemory:
@@ -121,14 +128,17 @@ class PyCudaMemory:
         """Free everything and leave the primary context to its other users."""
         if self._context is None:
             return
-        with self.current():
-            self.drain()
-            for held in (*self._blocks, *self._pages):
-                held.free()
-            # Their destructors need the context.
-            self._streams.clear()
-            self._events.clear()
+        self._context.push()
+        self.drain()
+        for held in (*self._blocks, *self._pages):
+            held.free()
+        # Their destructors need the context.
+        self._streams.clear()
+        self._events.clear()
         self._blocks, self._pages = [], []
+        # PyCUDA leaves a primary context on the driver's stack, where other users would find it.
+        driver_library().cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+        # PyCUDA thinks it current: else it lets go of nothing but in the thread that opened it.
         self._context.detach()
         self._context = None
 

@@ -182,7 +182,8 @@ class Lanes:
             shape = (most, *port.shape)
             host[port.name] = memory.page_locked(shape, port.dtype)
             device[port.name] = memory.allocate(math.prod(shape) * port.dtype.itemsize)
-        return _Lane(host, device, *(memory.new_event() for _ in range(3)))
+        uploaded, computed, done = (memory.new_event() for _ in range(3))
+        return _Lane(host, device, uploaded, computed, done)
 
     def _execute(self, lane: _Lane, batch: int) -> None:
         if batch in lane.graphs:
