@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import gpu_check
-import numpy as np
 import pytest
 import torch
 from gpu_engine_check import check_engines
@@ -14,13 +13,28 @@ from gpu_memory_check import check_memory
 from gpu_stand_in import CudaBindings, PyCuda, add_runtime
 from gpu_torch_check import check_codes, check_latency
 from graphs import frames, save_bundle
-from small_graphs import SIDE, small_model
 from tensorrt_stand_in import tensorrt
 from test_tensorrt_engine import GPU
 
 from hvq_edge.errors import BundleError, MissingCapability, SettingsError
 from hvq_edge.runtime import cuda_device
 from hvq_edge.runtime.cuda_memory import open_cuda_memory
+
+
+class Nearest(torch.nn.Module):
+    """A net of one linear, whose codes are close calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.books = torch.nn.Linear(3, 512)
+
+    def forward(self, frames, category):
+        distances = self.books(frames.to(torch.float32).flatten(1, 2) / 255)
+        return {
+            "codes": distances.argmax(2),
+            "score": distances.amax((1, 2)),
+            "category": torch.zeros(len(frames), dtype=torch.int32),
+        }
 
 
 def by_name(findings):
@@ -155,12 +169,14 @@ def test_a_gpu_that_rtx_does_not_build_for(tmp_path):
 
 
 def test_the_models_codes_and_latency(monkeypatch):
-    model = small_model(layers=1)
-    noise = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
-    given = torch.tensor(noise)
-    halves = {"bfloat16": torch.bfloat16}  # CPUs compute float16 very slowly
-    codes = by_name(check_codes(model, given, "cpu", halves))
-    assert 0 < codes["PyTorch bfloat16: equal codes"].number <= 100
+    torch.manual_seed(0)
+    model, given = Nearest(), torch.tensor(frames(4))
+    codes = by_name(check_codes(model, given, "cpu"))
+    assert 50 < codes["PyTorch bfloat16: equal codes"].number < 100
+    assert (
+        codes["PyTorch float16: equal codes"].number > codes["PyTorch bfloat16: equal codes"].number
+    )
+    assert codes["PyTorch bfloat16: largest change of a score, in spreads of the scores"].number > 0
     monkeypatch.setattr(torch, "compile", lambda _: (_ for _ in ()).throw(RuntimeError("no g++")))
     latency = by_name(check_latency(model, given[:1], "cpu", runs=2))
     assert latency["PyTorch on cpu, one frame: eager"].number > 0
