@@ -205,7 +205,7 @@ def open_triton_engine(
     )
 
 
-def _client_library() -> tuple[Any, type[Exception]]:
+def _client_library() -> tuple[Any, Any]:
     """Return tritonclient's gRPC module, and what its calls raise."""
     try:
         client = importlib.import_module("tritonclient.grpc")
