@@ -101,13 +101,16 @@ def _is_elementwise(
 ) -> bool:
     """Tell whether a product became part of elementwise kernels, as tiny ones do, in its type.
 
-    One of them may take a cast of the graph in as well: then what it multiplies with says the type.
+    One of them may take in a cast of the graph, and what comes before that, as well: then it must
+    have a factor of the product's type and give that type out.
     """
     own = [layer for layer in layers if name in layer.nodes]
     kinds: set[str] = set()
     for layer in own:
-        with_cast = bool(layer.nodes & frozenset(casts))
-        kinds.update(layer.constants if with_cast else layer.inputs + layer.constants)
+        if layer.nodes & frozenset(casts) and wanted in layer.constants:
+            kinds.update(layer.outputs)
+        else:
+            kinds.update(layer.inputs + layer.constants)
     return bool(own) and kinds & _FLOATS == {wanted}
 
 
