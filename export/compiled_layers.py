@@ -79,7 +79,7 @@ def check_layers(
     products = [layer for layer in layers if layer.is_product]
     for name, wanted in sorted(factors.items()):
         own = [layer for layer in products if name in layer.nodes]
-        if not own and not _is_elementwise(name, wanted, layers):
+        if not own and not _is_elementwise(name, wanted, layers, casts):
             faults.append(f"{name} is in no product")
         faults += [
             f"{name} is {wanted} in the graph and computed in {', '.join(sorted(layer.factors))}"
@@ -96,11 +96,22 @@ def check_layers(
     return faults
 
 
-def _is_elementwise(name: str, wanted: str, layers: Iterable[CompiledLayer]) -> bool:
-    """Tell whether a product became part of elementwise kernels, as tiny ones do, in its type."""
+def _is_elementwise(
+    name: str, wanted: str, layers: Iterable[CompiledLayer], casts: Collection[str]
+) -> bool:
+    """Tell whether a product became part of elementwise kernels, as tiny ones do, in its type.
+
+    One of them may take in a cast of the graph, and what comes before that, as well: then it must
+    have a factor of the product's type and give that type out.
+    """
     own = [layer for layer in layers if name in layer.nodes]
-    kinds = {kind for layer in own for kind in layer.inputs + layer.constants} & _FLOATS
-    return bool(own) and kinds == {wanted}
+    kinds: set[str] = set()
+    for layer in own:
+        if layer.nodes & frozenset(casts) and wanted in layer.constants:
+            kinds.update(layer.outputs)
+        else:
+            kinds.update(layer.inputs + layer.constants)
+    return bool(own) and kinds & _FLOATS == {wanted}
 
 
 def _layer(found: re.Match[str]) -> CompiledLayer:

@@ -4,21 +4,79 @@
 each version's own; ONNX Runtime computes. Addresses are real ones, so a copy to a wrong place or of
 a wrong size shows. ``PyCuda`` and ``CudaBindings`` are the two libraries' calls that the project
 makes, and count what is held.
+
+A stream does nothing before somebody waits for it, and then only what that needs: a copy that reads
+a buffer which was filled again meanwhile, or a step that does not wait for the one before it, gives
+wrong numbers.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import sys
+import threading
+from collections import deque
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime
+import pytest
 from tensorrt_stand_in import API, FILES, Enumeration, Library, strict
 
 DTYPES = {"tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(float)": np.float32}
-STREAM = 77
+NON_BLOCKING, NO_TIMING, THREAD_LOCAL = 1, 2, "thread local"
+
+
+class LazyStream:
+    """Work in order, done as late as can be."""
+
+    all: ClassVar[WeakValueDictionary[int, LazyStream]] = WeakValueDictionary()
+    count: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        LazyStream.count += 1
+        self.handle = 1000 + LazyStream.count
+        self.work: deque[Any] = deque()
+        self.put_so_far = self.done = 0
+        self.noted: list[Any] | None = None
+        LazyStream.all[self.handle] = self
+
+    def put(self, step: Any) -> None:
+        if self.noted is not None:
+            self.noted.append(step)
+            return
+        self.work.append(step)
+        self.put_so_far += 1
+
+    def run(self, until: int | None = None) -> None:
+        until = self.put_so_far if until is None else until
+        while self.done < until:
+            self.done += 1
+            self.work.popleft()()
+
+
+class LazyEvent:
+    """A place in a stream's work."""
+
+    def __init__(self) -> None:
+        self.place: tuple[LazyStream, int] | None = None
+
+    def record(self, stream: LazyStream) -> None:
+        stream.put(lambda: None)
+        self.place = (stream, stream.put_so_far)
+
+    def happen(self) -> None:
+        if self.place:
+            stream, until = self.place
+            stream.run(until)
+
+    def hold(self, stream: LazyStream) -> None:
+        if self.place:
+            of, until = self.place  # what was recorded so far, not what will be
+            stream.put(lambda: of.run(until))
 
 
 def at(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -33,13 +91,14 @@ def add_runtime(module: Library, *, batches=(1, 1, 8), fails: str = "") -> Libra
     Args:
         module: changed.
         batches: least, best and largest.
-        fails: ``deserialise``, ``context``, ``shape`` or ``execute``.
+        fails: ``deserialise``, ``context``, ``shape``, ``execute`` or ``capture``.
     """
     version = module.__version__
     names = json.loads((API / FILES[version]).read_text(encoding="utf-8"))
     module.TensorIOMode = Enumeration("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
     module.nptype = lambda dtype: DTYPES[dtype]
     module.runtimes = []
+    module.executions = 0
 
     def deserialise(runtime: Any, plan: bytes) -> Any:
         if fails == "deserialise":
@@ -100,17 +159,24 @@ def add_runtime(module: Library, *, batches=(1, 1, 8), fails: str = "") -> Libra
         return True
 
     def execute(self: Any, stream: int) -> bool:
-        assert stream == STREAM
-        if fails == "execute":
+        on = LazyStream.all[stream]
+        if fails == "execute" or (fails == "capture" and on.noted is not None):
             return False
         ports = self._engine._ports
-        feed = {
-            name: at(self._addresses[name], wanted, DTYPES[ports[name].type])
-            for name, wanted in self._shapes.items()
-        }
-        outputs = [name for name in ports if name not in self._engine._inputs]
-        for name, result in zip(outputs, self._engine._session.run(outputs, feed), strict=True):
-            at(self._addresses[name], result.shape, result.dtype)[...] = result
+        session, inputs = self._engine._session, self._engine._inputs
+        addresses, shapes = dict(self._addresses), dict(self._shapes)  # as they are now
+        module.executions += 1
+
+        def compute() -> None:
+            feed = {
+                name: at(addresses[name], wanted, DTYPES[ports[name].type])
+                for name, wanted in shapes.items()
+            }
+            outputs = [name for name in ports if name not in inputs]
+            for name, result in zip(outputs, session.run(outputs, feed), strict=True):
+                at(addresses[name], result.shape, result.dtype)[...] = result
+
+        on.put(compute)
         return True
 
     context = strict(
@@ -129,7 +195,8 @@ class Held:
     """Counts what is held."""
 
     def __init__(self) -> None:
-        self.contexts = self.current = self.blocks = self.pages = self.streams = 0
+        self.contexts = self.current = self.blocks = self.pages = 0
+        self.streams = self.events = self.graphs = 0
 
     @property
     def nothing(self) -> bool:
@@ -159,11 +226,11 @@ class PyCuda:
         class Page(np.ndarray):
             pass
 
-        class Stream:
-            handle = STREAM
-
-            def __init__(self) -> None:
+        class Stream(LazyStream):
+            def __init__(self, flags: int) -> None:
                 assert held.current
+                assert flags == NON_BLOCKING
+                super().__init__()
                 held.streams += 1
 
             def __del__(self) -> None:
@@ -171,19 +238,53 @@ class PyCuda:
 
             def synchronize(self) -> None:
                 assert held.current
+                self.run()
+
+            def wait_for_event(self, event: Event) -> None:
+                event.hold(self)
+
+        class Event(LazyEvent):
+            def __init__(self, flags: int) -> None:
+                assert held.current
+                assert flags == NO_TIMING
+                super().__init__()
+                held.events += 1
+
+            def __del__(self) -> None:
+                held.events -= 1
+
+            def synchronize(self) -> None:
+                assert held.current
+                self.happen()
 
         class Context:
+            """As PyCUDA 2026.1 does it: ``detach`` lets go of a primary context in the thread that
+            opened it, or where it is current, and takes nothing off the driver's stack."""
+
             def __init__(self) -> None:
                 held.contexts += 1
+                self.thread = threading.get_ident()
+                self.pushed = 0
 
             def push(self) -> None:
                 held.current += 1
+                self.pushed += 1
 
             def pop(self) -> None:
                 held.current -= 1
+                self.pushed -= 1
 
             def detach(self) -> None:
+                if not self.pushed and self.thread != threading.get_ident():
+                    return
+                held.current += not self.pushed
                 held.contexts -= 1
+
+        def pop_current(_: Any) -> int:
+            held.current -= 1
+            return 0
+
+        self.library = SimpleNamespace(cuCtxPopCurrent_v2=pop_current)
 
         def pagelocked_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
             made = Freed(int(np.prod(shape)) * np.dtype(dtype).itemsize, "pages")
@@ -208,7 +309,7 @@ class PyCuda:
                 one.ctypes.data if isinstance(one, np.ndarray) else int(one)
                 for one in (target, source)
             ]
-            ctypes.memmove(*addresses, array.nbytes)
+            stream.put(lambda: ctypes.memmove(*addresses, array.nbytes))
 
         def init() -> None:
             if error:
@@ -218,6 +319,7 @@ class PyCuda:
             init=init,
             Device=lambda _: SimpleNamespace(retain_primary_context=Context),
             Stream=Stream,
+            Event=Event,
             pagelocked_empty=pagelocked_empty,
             mem_alloc=lambda size: Freed(size, "blocks"),
             memcpy_htod_async=copy,
@@ -228,6 +330,12 @@ class PyCuda:
             "pycuda.driver": self.driver,
         }
 
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Let it be found, before cuda-python."""
+        for name, content in self.modules.items():
+            patch.setitem(sys.modules, name, content)
+        patch.setattr("hvq_edge.runtime.pycuda_memory.driver_library", lambda: self.library)
+
 
 class CudaBindings:
     """The module ``cuda.bindings.driver``: each call returns its status first."""
@@ -237,7 +345,11 @@ class CudaBindings:
         buffers: dict[int, np.ndarray] = {}
 
         def call(name: str, work: Any) -> Any:
-            return lambda *arguments: (2,) if name == fails else (0, *(work(*arguments) or ()))
+            def called(*arguments: Any) -> tuple[Any, ...]:
+                results = work(*arguments) if name != fails or name == "cuStreamEndCapture" else ()
+                return (2,) if name == fails else (0, *(results or ()))
+
+            return called
 
         def count(kind: str, change: int) -> None:
             setattr(held, kind, getattr(held, kind) + change)
@@ -260,14 +372,48 @@ class CudaBindings:
 
             return work
 
-        def copy(target: int, source: int, size: int, stream: int) -> None:
+        def copy(target: int, source: int, size: int, stream: LazyStream) -> None:
             assert held.current
-            assert stream == STREAM
-            ctypes.memmove(target, source, size)
+            stream.put(lambda: ctypes.memmove(target, source, size))
 
-        def stream(_: int) -> tuple[int]:
+        class Stream(LazyStream):
+            def __int__(self) -> int:
+                return self.handle
+
+        def stream(flags: int) -> tuple[Stream]:
+            assert flags == NON_BLOCKING
             count("streams", 1)
-            return (STREAM,)
+            return (Stream(),)
+
+        def destroy(stream: LazyStream) -> None:
+            count("streams", -1)
+
+        def event(flags: int) -> tuple[LazyEvent]:
+            assert flags == NO_TIMING
+            count("events", 1)
+            return (LazyEvent(),)
+
+        def begin(stream: LazyStream, mode: str) -> None:
+            assert mode == THREAD_LOCAL
+            assert stream.noted is None
+            stream.noted = []
+
+        def end(stream: LazyStream) -> tuple[list[Any]]:
+            noted, stream.noted = stream.noted, None
+            assert noted is not None
+            return (noted,)
+
+        def instantiate(noted: list[Any], flags: int) -> tuple[list[Any]]:
+            count("graphs", 1)
+            return (noted.copy(),)
+
+        def launch(graph: list[Any], stream: LazyStream) -> None:
+            assert graph
+            self.launches += 1
+            for step in graph:
+                stream.put(step)
+
+        self.launches = 0
 
         def retain(_: int) -> tuple[str]:
             count("contexts", 1)
@@ -281,8 +427,19 @@ class CudaBindings:
             "cuCtxPushCurrent": lambda _: count("current", 1),
             "cuCtxPopCurrent": lambda: count("current", -1),
             "cuStreamCreate": stream,
-            "cuStreamDestroy": lambda _: count("streams", -1),
-            "cuStreamSynchronize": lambda _: None,
+            "cuStreamDestroy": destroy,
+            "cuStreamSynchronize": lambda stream: stream.run(),
+            "cuStreamWaitEvent": lambda stream, event, _: event.hold(stream),
+            "cuStreamBeginCapture": begin,
+            "cuStreamEndCapture": end,
+            "cuGraphInstantiate": instantiate,
+            "cuGraphLaunch": launch,
+            "cuGraphDestroy": lambda noted: noted.clear(),
+            "cuGraphExecDestroy": lambda _: count("graphs", -1),
+            "cuEventCreate": event,
+            "cuEventRecord": lambda event, stream: event.record(stream),
+            "cuEventSynchronize": lambda event: event.happen(),
+            "cuEventDestroy": lambda _: count("events", -1),
             "cuMemAlloc": new("blocks"),
             "cuMemFree": free("blocks"),
             "cuMemAllocHost": new("pages"),
@@ -291,8 +448,17 @@ class CudaBindings:
             "cuMemcpyDtoHAsync": copy,
         }
         self.driver = SimpleNamespace(**{name: call(name, work) for name, work in calls.items()})
+        mode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=THREAD_LOCAL)
+        self.driver.CUstreamCaptureMode = mode
         self.modules = {
             "cuda": SimpleNamespace(),
             "cuda.bindings": SimpleNamespace(__version__="13.5.0"),
             "cuda.bindings.driver": self.driver,
         }
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Let it be found, without PyCUDA."""
+        for name in ("pycuda", "pycuda.driver"):
+            patch.setitem(sys.modules, name, None)
+        for name, content in self.modules.items():
+            patch.setitem(sys.modules, name, content)

@@ -16,7 +16,7 @@ COMMANDS = {
     "train": {"--data", "--preset", "--epochs", "--resume", "--device", "--out", "--settings"},
     "load": {"--out", "--categories"},
     "eval": {"--data", "--precision", "--backend"},
-    "export": {"--int8", "--calib", "--category", "--out"},
+    "export": {"--int8", "--calib", "--category", "--out", "--triton"},
     "build": {"--backend", "--precision", "--compute-capability", "--force"},
     "calibrate": {"--good", "--camera", "--frames", "--false-reject", "--confidence", "--method"},
     "bench": {"--run", "--backends", "--batch", "--rounds", "--out", "--peers"},

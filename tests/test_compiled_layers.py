@@ -68,6 +68,16 @@ def test_a_tiny_product_may_be_elementwise():
         assert check_layers(small, {"top/MatMul_3": kind}, ()) == ["top/MatMul_3 is in no product"]
 
 
+def test_a_tiny_product_may_take_a_cast_of_the_graph_in():
+    """What it multiplies with then says the type it is computed in."""
+    nodes = ("top/MatMul_7", "x/Cast")
+    for constant, faults in ((FLOAT, []), (HALF, ["top/MatMul_7 is in no product"])):
+        kernel = parse_layers(line("__myl_CastMulAdd", "kgen", [HALF], [constant], [FLOAT], *nodes))
+        assert check_layers(kernel, {"top/MatMul_7": FLOAT}, {"x/Cast"}) == faults
+    kernel = parse_layers(line("__myl_CastMulAdd", "kgen", [HALF], [FLOAT], [FLOAT], *nodes))
+    assert "top/MatMul_7 is in no product" in check_layers(kernel, {"top/MatMul_7": FLOAT}, ())
+
+
 @pytest.mark.parametrize(
     ("changed", "factors", "said"),
     [

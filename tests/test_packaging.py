@@ -136,7 +136,7 @@ def test_each_package_has_one_pin_for_this_python():
     assert names == sorted(set(names))
 
 
-@pytest.mark.parametrize("extra", ["train", "demo", "rtx", "factory", "test"])
+@pytest.mark.parametrize("extra", ["train", "demo", "rtx", "factory", "server", "test"])
 def test_all_that_is_installed_is_pinned(extra):
     """Followed through every dependency's own dependencies, as installed here."""
     pinned = {pin["name"]: pin["version"] for pin in pins() if applies(pin["marker"])}

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import onnx
 import pytest
+from small_graphs import save_float, save_int8
 
 from hvq_edge.export.build_memory import free_host_memory, plan_memory
 from hvq_edge.export.compiled_layers import check_layers, parse_layers
 from hvq_edge.export.engine import build_engine
 from hvq_edge.export.graph_view import module_of
+from hvq_edge.export.half import to_half
 from hvq_edge.export.lint_precision import FLOAT_MODULES
 from hvq_edge.export.tensorrt_versions import version_of
 from hvq_edge.export.typed_nodes import factor_types, type_changes
@@ -88,6 +90,47 @@ def test_all_four_files_of_a_trained_model(four_files, precision, types):
     layers = parse_layers(build(graph, precision, log_layers=True).layers)
     assert check_layers(layers, factors, type_changes(model)) == []
     assert {kind for one in layers if one.is_product for kind in one.factors} == types
+
+
+# A backbone and a map as in the `paper` preset: SiLU, squeeze-and-excitation, bilinear taps.
+PAPER_LIKE = {
+    "backbone": "efficientnet_b4",
+    "padding_side": 380,
+    "layers": 1,
+    "standardise_features": False,
+    "tap_resize": "bilinear",
+    "normalise_tokens": False,
+    "whiten_distance": False,
+    "prototypes": 0,
+    "map_scale": "published",
+    "picture_level": "kept",
+}
+
+
+@pytest.fixture(scope="module")
+def paper_like(tmp_path_factory) -> dict[str, Path]:
+    """The four files of such a net with a small transformer and random weights."""
+    files = {"fp32": save_float(tmp_path_factory.mktemp("paper"), "auto", **PAPER_LIKE)}
+    files["int8"] = save_int8(files["fp32"])
+    for source, made in (("fp32", "fp16"), ("int8", "int8-fp16")):
+        files[made] = files[source].with_name(f"{made}.onnx")
+        onnx.save(to_half(onnx.load(files[source])), files[made])
+    return files
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-fp16"])
+def test_all_four_files_of_a_net_like_the_papers(paper_like, precision):
+    model = onnx.load(paper_like[precision])
+    factors = factor_types(model)
+    built = build(paper_like[precision], precision, capabilities=CHIPS[:1], log_layers=True)
+    layers = parse_layers(built.layers)
+    assert check_layers(layers, factors, type_changes(model)) == []
+    int8 = [layer for layer in layers if layer.factors == {"Int8"}]
+    assert len(int8) == list(factors.values()).count("Int8")
+    assert bool(int8) == precision.startswith("int8")
+    distances = [name for name in factors if name.startswith("codebooks.")]
+    assert distances
+    assert {factors[name] for name in distances} == {"Float"}
 
 
 def test_distances_are_float(built):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_stand_in import CudaBindings, PyCuda, add_runtime
+from gpu_stand_in import CudaBindings, LazyStream, PyCuda, add_runtime
 from graphs import CATEGORIES, SIDE, expected, frames, save_bundle
 from tensorrt_stand_in import RTX, VERSIONS, tensorrt
 
 from hvq_edge.errors import BundleError, HvqEdgeError, InputError, MissingCapability, SettingsError
 from hvq_edge.runtime.cuda_device import CudaDevice
-from hvq_edge.runtime.cuda_memory import open_cuda_memory
+from hvq_edge.runtime.cuda_memory import memory_layer, open_cuda_memory
 from hvq_edge.runtime.engine_file import (
     ENGINES_FOLDER,
     BuildOptions,
@@ -25,6 +27,7 @@ from hvq_edge.runtime.engine_file import (
 )
 from hvq_edge.runtime.find_engine import open_tensorrt
 from hvq_edge.runtime.open_engine import choose, open_engine
+from hvq_edge.runtime.run_ahead import run_ahead
 
 GPU = CudaDevice("NVIDIA RTX 4000", "8.9", "13.0", total=20 << 30, free=19 << 30, shared=False)
 
@@ -72,10 +75,7 @@ def save_plan(bundle, version="10.3.0", precision="fp32", *, options=None, **cha
 def gpu(request, monkeypatch):
     """Either library, as if it were installed."""
     made = request.param()
-    monkeypatch.setitem(sys.modules, "pycuda", None)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    for name, content in made.modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
+    made.install(monkeypatch)
     return made
 
 
@@ -162,23 +162,167 @@ def test_other_plans_may_not(tmp_path, gpu):
         _ = library.runtimes[0].engine_host_code_allowed
 
 
+# Two batches on their way.
+
+
+def test_the_next_batch_is_given_before_the_last_is_done(tmp_path, gpu):
+    """Its frames may be reused at once, and results may be asked for in any order."""
+    bundle = save_bundle(tmp_path / "b", "input")
+    save_plan(bundle)
+    batches = [frames(1 + i % 3, i) for i in range(7)]
+    kinds = [np.full(len(batch), i % 3, np.int32) for i, batch in enumerate(batches)]
+    with opened(bundle) as engine:
+        promised = []
+        for batch, kind in zip(batches, kinds, strict=True):
+            given, category = batch.copy(), kind.copy()
+            promised.append(engine.submit(given, category))
+            given[:] = 0
+            category[:] = 2
+        for i in (6, 0, 3, 1, 5, 2, 4, 4):
+            same(promised[i].result(), expected(batches[i], "input", kinds[i]))
+    assert gpu.held.nothing
+
+
+def test_nothing_is_computed_before_somebody_waits(tmp_path, gpu):
+    """Else nothing could overlap: submit must not wait."""
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    with opened(bundle) as engine:
+        streams = [one for one in LazyStream.all.values() if one.put_so_far == 0]
+        assert len(streams) == 3, "copies there, computing, copies back"
+        engine.submit(frames(1))
+        engine.submit(frames(1))
+        assert all(one.put_so_far and not one.done for one in streams)
+
+
+def test_run_and_submit_may_be_mixed(tmp_path, gpu):
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    first, second, long = frames(1, 1), frames(2, 2), frames(19, 3)
+    with opened(bundle) as engine:
+        promised = engine.submit(first)
+        same(engine.run(long), expected(long, "one"))
+        other = engine.submit(second)
+        same(promised.result(), expected(first, "one"))
+        same(other.result(), expected(second, "one"))
+
+
+def test_what_was_given_is_there_after_closing(tmp_path, gpu):
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    given = frames(3)
+    with opened(bundle) as engine:
+        promised = engine.submit(given)
+    assert gpu.held.nothing
+    same(promised.result(), expected(given, "one"))
+    with pytest.raises(InputError, match="closed"):
+        engine.submit(given)
+
+
+def test_running_ahead(tmp_path, gpu):
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    batches = [frames(2, i) for i in range(5)]
+    read = []
+    with opened(bundle) as engine:
+        outputs = run_ahead(engine, (read.append(i) or one for i, one in enumerate(batches)))
+        same(next(outputs), expected(batches[0], "one"))
+        assert read == [0, 1], "one ahead"
+        for batch, output in zip(batches[1:], outputs, strict=True):
+            same(output, expected(batch, "one"))
+        assert list(run_ahead(engine, [])) == []
+
+
+def test_running_ahead_with_an_engine_that_cannot(tmp_path):
+    batches = [frames(2, i) for i in range(3)]
+    with open_engine(save_bundle(tmp_path / "b"), backend="onnxruntime") as engine:
+        for batch, output in zip(batches, run_ahead(engine, batches), strict=True):
+            same(output, expected(batch, "one"))
+
+
+# CUDA graphs.
+
+
+def test_a_batch_size_that_comes_again_becomes_a_graph(tmp_path, gpu):
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    library = add_runtime(tensorrt("10.3.0"))
+    with opened(bundle, library=library) as engine:
+        for seed in range(12):
+            for batch in (1, 3):
+                given = frames(batch, seed)
+                same(engine.run(given), expected(given, "one"))
+        if isinstance(gpu, PyCuda):
+            assert not engine.uses_cuda_graphs, "PyCUDA has none"
+            assert library.executions == 24
+        else:
+            assert engine.uses_cuda_graphs
+            assert gpu.launches > 12
+            assert library.executions < 24
+    assert gpu.held.nothing
+
+
+@pytest.mark.parametrize("fails", ["capture", "cuStreamEndCapture", "cuGraphInstantiate"])
+def test_an_engine_that_cannot_be_captured_runs_all_the_same(tmp_path, monkeypatch, fails):
+    gpu = CudaBindings("" if fails == "capture" else fails)
+    gpu.install(monkeypatch)
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    with opened(bundle, library=add_runtime(tensorrt("10.3.0"), fails=fails)) as engine:
+        for seed in range(6):
+            given = frames(2, seed)
+            same(engine.run(given), expected(given, "one"))
+        assert not engine.uses_cuda_graphs
+    assert gpu.launches == 0
+
+
+def test_graphs_can_be_left_out(tmp_path, gpu):
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    with opened(bundle, cuda_graphs=False) as engine:
+        for _ in range(6):
+            engine.run(frames(1))
+        assert not engine.uses_cuda_graphs
+        assert gpu.held.graphs == 0
+
+
 # Closing.
 
 
-def test_nothing_is_held_after_many_frames(tmp_path, gpu):
+def test_nothing_is_held_after_10_000_frames(tmp_path, gpu):
     bundle = save_bundle(tmp_path / "b")
     save_plan(bundle)
     engine = opened(bundle)
-    engine.run(frames(1))
+    batch = frames(8)
+    for _ in range(6):
+        engine.run(batch)
     held = dict(vars(gpu.held))
-    for _ in range(300):
-        engine.run(frames(1))
-    assert vars(gpu.held) == held, "a run allocates nothing"
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in run_ahead(engine, itertools.repeat(batch, 1250)):
+            pass
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert vars(gpu.held) == held, "a run allocates nothing on the GPU, and no page-locked memory"
+    assert after - before < 100_000
     engine.close()
     engine.close()
     assert gpu.held.nothing
     with pytest.raises(InputError, match="closed"):
         engine.run(frames(1))
+
+
+def test_closing_in_another_thread(tmp_path, gpu):
+    """PyCUDA by itself would keep the context: it lets go of it where it was opened."""
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    engine = opened(bundle)
+    thread = threading.Thread(target=engine.close)
+    thread.start()
+    thread.join(30)
+    assert gpu.held.nothing, vars(gpu.held)
 
 
 def test_closing_while_others_run(tmp_path, gpu):
@@ -340,9 +484,8 @@ def test_neither_memory_library(monkeypatch):
 
 
 def test_pycuda_comes_first(monkeypatch):
-    for made in (PyCuda(), CudaBindings()):
-        for name, content in made.modules.items():
-            monkeypatch.setitem(sys.modules, name, content)
+    for made in (CudaBindings(), PyCuda()):
+        made.install(monkeypatch)
     memory = open_cuda_memory()
     assert memory.name == "PyCUDA 2026.1"
     memory.close()
@@ -350,21 +493,46 @@ def test_pycuda_comes_first(monkeypatch):
 
 def test_a_driver_that_fails_is_said(monkeypatch):
     made = PyCuda(error=RuntimeError("cuInit failed: no CUDA-capable device is detected"))
-    for name, content in made.modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
+    made.install(monkeypatch)
     with pytest.raises(MissingCapability, match="no CUDA-capable device"):
         open_cuda_memory()
 
 
-@pytest.mark.parametrize("fails", ["cuInit", "cuStreamCreate"])
-def test_cuda_python_that_fails(monkeypatch, fails):
-    made = CudaBindings(fails)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    for name, content in made.modules.items():
-        monkeypatch.setitem(sys.modules, name, content)
-    with pytest.raises(MissingCapability, match=f"{fails} gave error 2"):
+def test_cuda_python_that_fails(monkeypatch):
+    made = CudaBindings("cuInit")
+    made.install(monkeypatch)
+    with pytest.raises(MissingCapability, match="cuInit gave error 2"):
         open_cuda_memory()
     assert made.held.nothing
+
+
+@pytest.mark.parametrize("fails", ["cuStreamCreate", "cuEventCreate", "cuMemAllocHost"])
+def test_cuda_python_that_fails_while_an_engine_is_opened(tmp_path, monkeypatch, fails):
+    made = CudaBindings(fails)
+    made.install(monkeypatch)
+    bundle = save_bundle(tmp_path / "b")
+    save_plan(bundle)
+    with pytest.raises(HvqEdgeError, match=f"{fails} gave error 2"):
+        opened(bundle)
+    assert made.held.nothing
+
+
+def test_which_memory_layer_is_used_is_told_without_a_gpu(monkeypatch):
+    for name in ("pycuda", "pycuda.driver", "cuda.bindings.driver"):
+        monkeypatch.setitem(sys.modules, name, None)
+    none = memory_layer()
+    assert (none.name, none.cuda_graphs, set(none.missing)) == (
+        None,
+        False,
+        {"PyCUDA", "cuda-python"},
+    )
+    CudaBindings().install(monkeypatch)
+    second = memory_layer()
+    assert (second.name, second.cuda_graphs) == ("cuda-python 13.5.0", True)
+    assert set(second.missing) == {"PyCUDA"}
+    PyCuda().install(monkeypatch)
+    first = memory_layer()
+    assert (first.name, first.cuda_graphs, first.missing) == ("PyCUDA 2026.1", False, {})
 
 
 def test_on_a_real_gpu():
@@ -375,11 +543,24 @@ def test_on_a_real_gpu():
     with memory.current():
         array = memory.page_locked((5, 7), np.dtype(np.float32))
         array[:] = np.arange(35).reshape(5, 7)
+        back = memory.page_locked((5, 7), np.dtype(np.float32))
         address = memory.allocate(array.nbytes)
-        memory.to_device(address, array)
-        memory.synchronise()
-        array[:] = 0
-        memory.to_host(array, address)
-        memory.synchronise()
-        np.testing.assert_array_equal(array, np.arange(35).reshape(5, 7))
+        there, home = memory.new_stream(), memory.new_stream()
+        arrived, done = memory.new_event(), memory.new_event()
+        memory.to_device(address, array, there)
+        memory.record(arrived, there)
+        memory.wait(home, arrived)
+        memory.to_host(back, address, home)
+        memory.record(done, home)
+        memory.synchronise(done)
+        np.testing.assert_array_equal(back, np.arange(35).reshape(5, 7))
+        if memory.can_capture:
+            memory.begin_capture(there)
+            memory.to_device(address, array, there)
+            memory.to_host(back, address, there)
+            graph = memory.end_capture(there)
+            array[:] = 7
+            memory.launch(graph, there)
+            memory.drain()
+            np.testing.assert_array_equal(back, np.full((5, 7), 7))
     memory.close()

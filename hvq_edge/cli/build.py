@@ -80,6 +80,15 @@ def build(
             help="MiB that the engine may use as workspace. Default: from free memory, checked.",
         ),
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            "--triton",
+            metavar="DIR",
+            help="Write the engine into a Triton server's repository too (TensorRT only).",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Build even where the same engine is there.")
     ] = False,
@@ -95,6 +104,11 @@ def build(
     from hvq_edge.export.build_run import build_run
     from hvq_edge.runtime.engine_file import BuildOptions
 
+    if triton is not None and backend == "tensorrt-rtx":
+        raise SettingsError(
+            "a Triton server runs TensorRT engines, not those of TensorRT-RTX.",
+            next_step="leave out --triton: hvq-edge export --triton gives it the ONNX graphs",
+        )
     try:
         options = BuildOptions.model_validate(
             {
@@ -123,6 +137,11 @@ def build(
             force=force,
             on_progress=bars,
         )
+    if triton is not None:
+        from hvq_edge.bundle import open_bundle
+        from hvq_edge.export.triton_repository import write_triton_repository
+
+        write_triton_repository(open_bundle(bundle), triton, [result.record.precision])
     if as_json:
         content = result.record.model_dump(mode="json")
         print_json({"engine": str(result.plan), "reason": result.reason, **content})

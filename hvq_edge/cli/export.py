@@ -81,6 +81,15 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", help="The bundle's folder. Default: RUN/bundle.")
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            "--triton",
+            metavar="DIR",
+            help="Write the graphs as models of a Triton server's repository too.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write ONNX graphs, thresholds and hashes as a bundle that runs without PyTorch."""
@@ -108,6 +117,11 @@ def export(
             max_table_mb=MAX_TABLE_MB if max_table_mb is None else max_table_mb,
             on_progress=bars,
         )
+    models: tuple[Path, ...] = ()
+    if triton is not None:
+        from hvq_edge.export.triton_repository import write_triton_repository
+
+        models = write_triton_repository(bundle, triton)
     manifest = bundle.manifest
     if as_json:
         print_json({"bundle": str(target), **manifest.model_dump(mode="json")})
@@ -146,6 +160,8 @@ def export(
             f"limit of 65504; {len(half.islands)} nodes stay in float32 for theirs",
             soft_wrap=True,
         )
+    for model in models:
+        results.print(f"Triton model {model}", markup=False, soft_wrap=True)
     for note in manifest.notes:
         messages.print(f"Look at {note}.", markup=False, soft_wrap=True)
     for precision, learnt in manifest.thresholds.items():

@@ -15,6 +15,17 @@ from numpy.typing import NDArray
 from hvq_edge.errors import HvqEdgeError
 
 _DEFAULT = 0  # flags
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+_NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+
+
+def version() -> str:
+    """Return library and version in words.
+
+    Raises:
+        ImportError: cuda-python is missing.
+    """
+    return f"cuda-python {importlib.import_module('cuda.bindings').__version__}"
 
 
 class CudaPythonMemory:
@@ -28,25 +39,19 @@ class CudaPythonMemory:
         HvqEdgeError: the driver refuses something.
     """
 
+    can_capture = True
+
     def __init__(self, driver: Any | None = None) -> None:  # noqa: ANN401
         self._driver: Any = driver or importlib.import_module("cuda.bindings.driver")
+        self.name = version()
         self._call("cuInit", _DEFAULT)
         (self._device,) = self._call("cuDeviceGet", 0)
         (self._context,) = self._call("cuDevicePrimaryCtxRetain", self._device)
         self._blocks: list[int] = []
         self._pages: list[int] = []
-        try:
-            with self.current():
-                (self._stream,) = self._call("cuStreamCreate", _DEFAULT)
-        except BaseException:
-            self._call("cuDevicePrimaryCtxRelease", self._device)
-            raise
-        self.name = f"cuda-python {importlib.import_module('cuda.bindings').__version__}"
-
-    @property
-    def stream(self) -> int:
-        """Handle of the stream."""
-        return int(self._stream)
+        self._streams: dict[int, Any] = {}
+        self._events: list[Any] = []
+        self._graphs: list[Any] = []
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -72,30 +77,79 @@ class CudaPythonMemory:
         self._blocks.append(address)
         return int(address)
 
-    def to_device(self, address: int, array: NDArray[Any]) -> None:
-        """Copy to the GPU on the stream."""
-        self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, self._stream)
+    def new_stream(self) -> int:
+        """Return a new stream's handle."""
+        (stream,) = self._call("cuStreamCreate", _NON_BLOCKING)
+        self._streams[int(stream)] = stream
+        return int(stream)
 
-    def to_host(self, array: NDArray[Any], address: int) -> None:
-        """Copy from the GPU on the stream."""
-        self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, self._stream)
+    def new_event(self) -> int:
+        """Return a new event's number."""
+        self._events += self._call("cuEventCreate", _NO_TIMING)
+        return len(self._events) - 1
 
-    def synchronise(self) -> None:
-        """Wait for the stream."""
-        self._call("cuStreamSynchronize", self._stream)
+    def to_device(self, address: int, array: NDArray[Any], stream: int) -> None:
+        """Copy to the GPU on a stream."""
+        source = array.ctypes.data
+        self._call("cuMemcpyHtoDAsync", address, source, array.nbytes, self._streams[stream])
+
+    def to_host(self, array: NDArray[Any], address: int, stream: int) -> None:
+        """Copy from the GPU on a stream."""
+        target = array.ctypes.data
+        self._call("cuMemcpyDtoHAsync", target, address, array.nbytes, self._streams[stream])
+
+    def record(self, event: int, stream: int) -> None:
+        """Put an event on a stream."""
+        self._call("cuEventRecord", self._events[event], self._streams[stream])
+
+    def wait(self, stream: int, event: int) -> None:
+        """Let a stream wait for an event."""
+        self._call("cuStreamWaitEvent", self._streams[stream], self._events[event], _DEFAULT)
+
+    def synchronise(self, event: int) -> None:
+        """Wait for an event."""
+        self._call("cuEventSynchronize", self._events[event])
+
+    def drain(self) -> None:
+        """Wait for all streams."""
+        for stream in self._streams.values():
+            self._call("cuStreamSynchronize", stream)
+
+    def begin_capture(self, stream: int) -> None:
+        """Note what this thread puts on a stream; other threads' calls are left alone."""
+        mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call("cuStreamBeginCapture", self._streams[stream], mode)
+
+    def end_capture(self, stream: int) -> int:
+        """Return what was noted, as a graph that can be launched."""
+        (noted,) = self._call("cuStreamEndCapture", self._streams[stream])
+        try:
+            self._graphs += self._call("cuGraphInstantiate", noted, _DEFAULT)
+        finally:
+            self._call("cuGraphDestroy", noted)
+        return len(self._graphs) - 1
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Launch a graph on a stream."""
+        self._call("cuGraphLaunch", self._graphs[graph], self._streams[stream])
 
     def close(self) -> None:
         """Free everything and leave the primary context to its other users."""
         if self._context is None:
             return
         with self.current():
-            self.synchronise()
-            for block in self._blocks:
-                self._call("cuMemFree", block)
-            for page in self._pages:
-                self._call("cuMemFreeHost", page)
-            self._call("cuStreamDestroy", self._stream)
-        self._blocks, self._pages = [], []
+            self.drain()
+            for call, held in (
+                ("cuGraphExecDestroy", self._graphs),
+                ("cuEventDestroy", self._events),
+                ("cuStreamDestroy", list(self._streams.values())),
+                ("cuMemFree", self._blocks),
+                ("cuMemFreeHost", self._pages),
+            ):
+                for one in held:
+                    self._call(call, one)
+                held.clear()
+            self._streams.clear()
         self._call("cuDevicePrimaryCtxRelease", self._device)
         self._context = None
 

@@ -35,6 +35,7 @@ def open_tensorrt(
     load: Callable[[EngineBackend], Any] = load_backend,
     device: Callable[[], CudaDevice] = cuda_device,
     memory: Callable[[], CudaMemory] = open_cuda_memory,
+    cuda_graphs: bool = True,
 ) -> TensorRTEngine:
     """Open a bundle's engine on this machine's GPU.
 
@@ -46,6 +47,7 @@ def open_tensorrt(
         load: gives the backend's module.
         device: gives this machine's GPU.
         memory: gives its memory.
+        cuda_graphs: whether to use them where the memory's library has them.
 
     Raises:
         SettingsError: an unknown precision.
@@ -56,7 +58,7 @@ def open_tensorrt(
     wanted = _wanted(precision)
     module = load(backend)
     gpu = device()
-    plan, record = _find(bundle, backend, wanted, str(module.__version__), gpu)
+    plan, record = find_plan(bundle, backend, wanted, str(module.__version__), gpu)
     manifest = bundle.manifest
     return TensorRTEngine(
         plan,
@@ -67,6 +69,7 @@ def open_tensorrt(
         input_side=manifest.input_side,
         categories=manifest.categories,
         category_mode=manifest.category_mode,
+        cuda_graphs=cuda_graphs,
     )
 
 
@@ -83,7 +86,7 @@ def built_precision(bundle: Bundle, backend: EngineBackend, precision: str) -> P
     if precision != "auto":
         return wanted[0]
     for name in wanted:
-        if _plans(bundle, backend, name):
+        if plans_of(bundle, backend, name):
             return name
     raise BundleError(
         f"the bundle {bundle.path} has no {backend} engine.",
@@ -103,21 +106,32 @@ def _wanted(precision: str) -> tuple[Precision, ...]:
     )
 
 
-def _plans(bundle: Bundle, backend: EngineBackend, precision: Precision) -> list[Path]:
-    """Return the plans that are named so, the newest first."""
+def plans_of(bundle: Bundle, backend: EngineBackend, precision: Precision) -> list[Path]:
+    """Return a bundle's plans that are named so, the newest first; whether they run is not said."""
     found = (bundle.path / ENGINES_FOLDER).glob(f"{backend}-[0-9]*-sm[0-9]*-{precision}.plan")
     own = [path for path in found if not path.stem.endswith(f"-int8-{precision}")]
     return sorted(own, key=lambda path: -path.stat().st_mtime)
 
 
-def _find(
+def find_plan(
     bundle: Bundle,
     backend: EngineBackend,
     wanted: tuple[Precision, ...],
     version: str,
     gpu: CudaDevice,
 ) -> tuple[Path, EngineRecord]:
-    """Return the first engine that runs here: preferred precisions first, the newest of each."""
+    """Return the first engine that runs here: preferred precisions first, the newest of each.
+
+    Args:
+        bundle: the bundle.
+        backend: the library.
+        wanted: precisions that will do.
+        version: the library's.
+        gpu: that it is to run on.
+
+    Raises:
+        BundleError: none runs here; how each that is there differs.
+    """
     reasons = []
     for precision in (one for one in FOR_GPUS if one in wanted and one in bundle.manifest.models):
         here = Here(
@@ -129,7 +143,7 @@ def _find(
             driver=gpu.driver,
             platform=this_platform(),
         )
-        for plan in _plans(bundle, backend, precision):
+        for plan in plans_of(bundle, backend, precision):
             try:
                 record = read_record(plan)
                 check_engine(plan, record, here)

@@ -29,6 +29,7 @@ from hvq_edge.bundle import Precision
 from hvq_edge.data.solar_cells import default_cache
 from hvq_edge.errors import HvqEdgeError, OutputError
 from hvq_edge.runtime.engine import Engine
+from hvq_edge.runtime.engine_file import EngineBackend
 from hvq_edge.runtime.processor import processor_name
 
 GraphBackend = Literal["openvino", "onnxruntime"]
@@ -49,7 +50,7 @@ _CLEARLY_SLOWER = 1.5
 class Candidate(NamedTuple):
     """A way to run a bundle."""
 
-    backend: GraphBackend
+    backend: GraphBackend | EngineBackend
     precision: Precision
 
     def __str__(self) -> str:
@@ -70,6 +71,10 @@ class MeasurementKey(BaseModel):
     """That this process may use."""
     threads: int | None
     """Of one call; ``None``: left to the library."""
+    engines: dict[EngineBackend, dict[Precision, str]] = {}
+    """SHA-256 of the plan of each engine for GPUs that is a candidate."""
+    gpu: str | None = None
+    """Name and driver of the GPU, where such engines are candidates."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,13 @@ class Measurement:
 
 
 def key_for(
-    models: Mapping[Precision, str], backends: Sequence[str], threads: int | None
+    models: Mapping[Precision, str],
+    backends: Sequence[str],
+    threads: int | None,
+    *,
+    engines: Mapping[EngineBackend, Mapping[Precision, str]] | None = None,
+    engine_versions: Mapping[EngineBackend, str] | None = None,
+    gpu: str | None = None,
 ) -> MeasurementKey:
     """Return the key of a measurement on this machine.
 
@@ -103,13 +114,19 @@ def key_for(
         models: SHA-256 of the graph of each candidate precision.
         backends: names of the candidate backends' modules, which are not imported.
         threads: of one call; ``None`` leaves it to the library.
+        engines: SHA-256 of the plan of each candidate engine.
+        engine_versions: of those engines' libraries.
+        gpu: that they run on, and its driver.
     """
+    versions = {name: _version_of(name) for name in ("hvq_edge", *backends)}
     return MeasurementKey(
         models=dict(models),
-        versions={name: _version_of(name) for name in ("hvq_edge", *backends)},
+        versions={**versions, **(engine_versions or {})},
         processor=processor_name(),
         cpus=usable_cpus(),
         threads=threads,
+        engines={backend: dict(plans) for backend, plans in (engines or {}).items()},
+        gpu=gpu,
     )
 
 
@@ -162,12 +179,14 @@ def remembered(key: MeasurementKey) -> Measurement | None:
         kept = _Kept.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not UTF-8, not JSON, not of this format
         return None
-    times = {
-        Candidate(backend, precision): kept.milliseconds.get(backend, {}).get(precision)
+    candidates = [
+        Candidate(backend, precision)
         for precision in key.models
         for backend in GRAPH_BACKENDS
         if backend in key.versions
-    }
+    ]
+    candidates += [Candidate(name, one) for name, plans in key.engines.items() for one in plans]
+    times = {one: kept.milliseconds.get(one.backend, {}).get(one.precision) for one in candidates}
     known = {one: time for one, time in times.items() if time is not None}
     return Measurement(known) if kept.key == key and len(known) == len(times) else None
 
@@ -180,7 +199,7 @@ def remember(key: MeasurementKey, measurement: Measurement) -> None:
     path = _place(key)
     if path is None or measurement.failures:
         return
-    times: dict[GraphBackend, dict[Precision, float]] = {}
+    times: dict[GraphBackend | EngineBackend, dict[Precision, float]] = {}
     for (backend, precision), time in measurement.milliseconds.items():
         times.setdefault(backend, {})[precision] = float(f"{time:.4g}")
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -200,7 +219,8 @@ class _Kept(BaseModel):
     measured: str
     """ISO 8601, UTC."""
     milliseconds: dict[
-        GraphBackend, dict[Precision, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+        GraphBackend | EngineBackend,
+        dict[Precision, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
     ]
     """Median for one picture."""
     key: MeasurementKey

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.run_record import RECORD_NAME
 from hvq_edge.runtime.check_frames import check_threads, graph_feed
 from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
-from hvq_edge.runtime.engine_file import EngineBackend, engine_backend
+from hvq_edge.runtime.engine_file import ENGINES_FOLDER, EngineBackend, engine_backend
 from hvq_edge.runtime.measured_choice import (
     GRAPH_BACKENDS,
     TIME_LIMIT_S,
@@ -30,6 +30,9 @@ from hvq_edge.runtime.measured_choice import (
     remembered,
 )
 from hvq_edge.runtime.precision_rules import read_verdicts, usable_precisions, why_chosen
+
+if TYPE_CHECKING:
+    from hvq_edge.runtime.gpu_candidates import GpuCandidates
 
 Backend = Literal[GraphBackend, "torch", EngineBackend]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -66,7 +69,7 @@ def open_engine(
         target: a bundle's folder, an opened bundle, or a training run's folder (the PyTorch model).
         precision: ``fp32``, ``fp16``, ``int8``, ``int8-fp16``, or ``auto`` (see :func:`choose`).
         backend: ``openvino``, ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx`` (an engine that
-            ``hvq-edge build`` made), ``torch`` (runs only), or ``auto``, which takes no engine.
+            ``hvq-edge build`` made), ``torch`` (runs only), or ``auto``.
         category: judge every frame as this category. Needs a graph exported with
             ``--category input`` or for this category, or a run; the engine then looks like one
             exported for this category alone.
@@ -94,8 +97,11 @@ def open_engine(
             engine = open_tensorrt(bundle, gpu_backend, precision)
         else:
             chosen, _ = _choose_graph(bundle, precision, backend, threads, TIME_LIMIT_S)
-            model_file = bundle.model_file(chosen.precision)
-            engine = _open_graph(bundle, chosen, model_file, threads)
+            if engine_backend(chosen.backend) is not None:
+                engine = _open_plan(bundle, chosen)
+            else:
+                model_file = bundle.model_file(chosen.precision)
+                engine = _open_graph(bundle, chosen, model_file, threads)
     return engine if category is None else _with_category(engine, category, target)
 
 
@@ -119,9 +125,11 @@ def choose(
 
     ``auto`` is what is fastest for one picture on this machine, measured among the installed
     backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
-    has found it wanting. At equal speed ``fp32`` comes before ``int8``, and OpenVINO before ONNX
-    Runtime. The float16 precisions are made for GPUs, and are taken only where the bundle has
-    nothing else. With one candidate nothing is measured; otherwise the times are kept in the
+    has found it wanting. Engines that ``hvq-edge build`` made take part where they run on this
+    machine's GPU and ``hvq-edge verify`` has passed their precision. At equal speed ``fp32`` comes
+    before ``int8``, OpenVINO before ONNX Runtime, and both before engines. The graphs of the
+    float16 precisions are made for GPUs, and are taken only where the bundle has nothing else. With
+    one candidate nothing is measured; otherwise the times are kept in the
     user's cache folder (:mod:`hvq_edge.runtime.measured_choice`).
 
     Args:
@@ -178,7 +186,7 @@ class FixedCategoryEngine(Closing):
 def _choose_graph(
     bundle: Bundle, precision: str, backend: str, threads: int | None, time_limit: float
 ) -> tuple[Candidate, str]:
-    """Return a CPU backend with a precision, and why; see :func:`choose`."""
+    """Return what runs a bundle where no engine for GPUs was asked for; see :func:`choose`."""
     check_threads(threads)
     backends = _known_backends(backend)
     verdicts = read_verdicts(bundle.path / VERIFY_NAME)
@@ -187,14 +195,21 @@ def _choose_graph(
     else:
         precisions = (_known_precision(precision),)
     candidates = [Candidate(library, name) for name in precisions for library in backends]
+    on_gpu = None
+    if backend == AUTO and (bundle.path / ENGINES_FOLDER).is_dir():
+        from hvq_edge.runtime.gpu_candidates import gpu_candidates
+
+        on_gpu = gpu_candidates(bundle, None if precision == AUTO else precisions, verdicts)
+        candidates += on_gpu.plans
     chosen, times, why = candidates[0], "", "as asked"
     measured = None
     if len(candidates) > 1:
-        measured = _times(bundle, candidates, threads, time_limit)
+        measured = _times(bundle, candidates, threads, time_limit, on_gpu)
         chosen, times = measured.fastest(), f"; {measured}"
     if precision == AUTO:
         why = why_chosen(chosen.precision, bundle.manifest.models, verdicts, measured)
-    return chosen, f"{chosen.precision}: {why}{times}"
+    left_out = "".join(f"; without {reason}" for reason in (on_gpu.left_out if on_gpu else ()))
+    return chosen, f"{chosen.precision}: {why}{times}{left_out}"
 
 
 def _known_backends(backend: str) -> tuple[GraphBackend, ...]:
@@ -273,14 +288,28 @@ def _check_takes_category(bundle: Bundle, category: str) -> None:
 
 
 def _times(
-    bundle: Bundle, candidates: list[Candidate], threads: int | None, time_limit: float
+    bundle: Bundle,
+    candidates: list[Candidate],
+    threads: int | None,
+    time_limit: float,
+    on_gpu: GpuCandidates | None,
 ) -> Measurement:
     """Return the times of candidates: those kept for this machine, else measured now."""
-    precisions = tuple(dict.fromkeys(one.precision for one in candidates))
+    plans = on_gpu.plans if on_gpu else {}
+    graphs = [one for one in candidates if one not in plans]
+    precisions = tuple(dict.fromkeys(one.precision for one in graphs))
+    engines: dict[EngineBackend, dict[Precision, str]] = {}
+    for one, digest in plans.items():
+        library = engine_backend(one.backend)
+        if library is not None:
+            engines.setdefault(library, {})[one.precision] = digest
     key = key_for(
         {name: _recorded_hash(bundle, name) for name in precisions},
-        tuple(dict.fromkeys(one.backend for one in candidates)),
+        tuple(dict.fromkeys(one.backend for one in graphs)),
         threads,
+        engines=engines,
+        engine_versions=on_gpu.versions if on_gpu else None,
+        gpu=on_gpu.gpu if on_gpu else None,
     )
     known = remembered(key)
     if known is None:
@@ -288,6 +317,8 @@ def _times(
         files = {name: bundle.model_file(name) for name in precisions}
 
         def opener(candidate: Candidate) -> Engine:
+            if candidate in plans:
+                return _open_plan(bundle, candidate)
             return _open_graph(bundle, candidate, files[candidate.precision], threads)
 
         known = measure(candidates, opener, time_limit=time_limit)
@@ -304,6 +335,15 @@ def _recorded_hash(bundle: Bundle, precision: Precision) -> str:
     manifest = bundle.manifest
     record = manifest.files.get(manifest.models.get(precision, ""))
     return record.sha256 if record else sha256_of(bundle.model_file(precision))
+
+
+def _open_plan(bundle: Bundle, candidate: Candidate) -> Engine:
+    from hvq_edge.runtime.find_engine import open_tensorrt
+
+    library = engine_backend(candidate.backend)
+    if library is None:
+        raise _unknown_backend(candidate.backend)
+    return open_tensorrt(bundle, library, candidate.precision)
 
 
 def _open_graph(

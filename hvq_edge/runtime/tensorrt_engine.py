@@ -1,14 +1,13 @@
 """TensorRT and TensorRT-RTX engines, by the same code.
 
-Inputs and outputs go by name, batches beyond the engine's largest in parts. This has not been run
-on a GPU by us (docs/engines.md): it is tested against stand-ins with each version's names.
+Inputs and outputs go by name, batches beyond the engine's largest in parts, and copies run beside
+computing (:mod:`hvq_edge.runtime.tensorrt_lanes`). This has not been run on a GPU by us
+(docs/engines.md): it is tested against stand-ins with each version's names.
 """
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,35 @@ from hvq_edge.runtime.check_frames import (
 from hvq_edge.runtime.cuda_memory import CudaMemory
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 from hvq_edge.runtime.engine_file import EngineRecord
+from hvq_edge.runtime.tensorrt_lanes import Flight, Lanes, Port, Refused
 from hvq_edge.runtime.tensorrt_log import BuildLog, listening
+
+
+class Pending:
+    """A batch that an engine has been given: ask for its result later."""
+
+    def __init__(
+        self, engine: TensorRTEngine, feed: dict[str, NDArray[Any]], flights: list[Flight]
+    ) -> None:
+        self._engine = engine
+        self._feed = feed
+        self._flights = flights
+
+    def result(self) -> EngineOutput:
+        """Wait for the result; also after the engine was closed.
+
+        Raises:
+            HvqEdgeError: the GPU failed.
+        """
+        return self._engine._landed(self._feed, self._flights)
 
 
 class TensorRTEngine(Closing):
     """Runs one plan on one GPU.
 
-    Any number of threads may call :meth:`run` and :meth:`close`; they take turns.
+    Any number of threads may call :meth:`run`, :meth:`submit` and :meth:`close`; they take turns.
+    Two batches may be on their way at once: give the next with :meth:`submit` before asking for the
+    last one's result, and it is copied while that is computed.
 
     Args:
         plan: the engine's file, checked against its record and this machine
@@ -46,6 +67,7 @@ class TensorRTEngine(Closing):
         input_side: pixels a side of its frames.
         categories: names in the order of the category index.
         category_mode: how the graph was exported.
+        cuda_graphs: whether to use them where the memory has them.
 
     Raises:
         BundleError: the library refuses the plan, or it is of another graph.
@@ -63,6 +85,7 @@ class TensorRTEngine(Closing):
         input_side: int,
         categories: tuple[str, ...],
         category_mode: CategoryMode,
+        cuda_graphs: bool = True,
     ) -> None:
         self._lock = threading.Lock()
         self._memory: CudaMemory | None = memory
@@ -70,12 +93,8 @@ class TensorRTEngine(Closing):
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
-        self._inputs: list[str] = []
-        self._outputs: list[str] = []
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._least = self._most = 1  # batches that the engine takes at once
-        self._host: dict[str, NDArray[Any]] = {}
-        self._device: dict[str, int] = {}
+        self._lanes: Lanes | None = None
+        self._most = 1  # the largest batch that the engine takes at once
         library = "TensorRT-RTX" if record.backend == "tensorrt-rtx" else "TensorRT"
         self.info = EngineInfo(
             backend=record.backend,
@@ -88,44 +107,72 @@ class TensorRTEngine(Closing):
         try:
             with listening(module) as log, memory.current():
                 self._load(plan, record, log)
-                inputs = {name: self._shapes[name] for name in self._inputs}
-                sides = {name: [None, *shape[1:]] for name, shape in inputs.items()}
-                check_graph(plan, sides, self._outputs, category_mode, input_side)
-                self._allocate(memory)
+                ports, least = self._ports()
+                inputs = {one.name: [None, *one.shape] for one in ports if one.is_input}
+                outputs = [one.name for one in ports if not one.is_input]
+                check_graph(plan, inputs, outputs, category_mode, input_side)
+                self._context = self._new_context()
+                self._lanes = Lanes(
+                    memory, self._context, ports, least, self._most, graphs=cuda_graphs
+                )
         except BaseException:
             self.close()
             raise
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`."""
+        return self.submit(frames, category).result()
+
+    def submit(self, frames: Frames, category: NDArray[np.int32] | None = None) -> Pending:
+        """Give a batch to the GPU without waiting for its result.
+
+        Takes and raises what :meth:`run` does. ``frames`` are copied: the caller may reuse them.
+        """
         feed = graph_feed(frames, category, self.info)
         with self._lock:
-            memory = self._memory
-            if memory is None:
+            memory, lanes = self._memory, self._lanes
+            if memory is None or lanes is None:
                 raise closed_error()
             with listening(self._module) as log, memory.current():
-                parts = [
-                    self._run_part(
-                        memory,
-                        {name: values[i : i + self._most] for name, values in feed.items()},
-                        log,
-                    )
-                    for i in range(0, len(feed[FRAMES]), self._most)
-                ]
-        results = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return graph_result(results, feed, self.info)
+                try:
+                    flights = [
+                        lanes.start({name: all_[i : i + self._most] for name, all_ in feed.items()})
+                        for i in range(0, len(feed[FRAMES]), self._most)
+                    ]
+                except Refused as error:
+                    raise self._failed(log) from error
+        # Of the frames only their number is needed any more.
+        kept = {name: values.copy() for name, values in feed.items() if name != FRAMES}
+        kept[FRAMES] = np.empty((len(feed[FRAMES]), 0), dtype=np.uint8)
+        return Pending(self, kept, flights)
+
+    @property
+    def uses_cuda_graphs(self) -> bool:
+        """Whether batches that come again are launched as CUDA graphs."""
+        return self._lanes is not None and self._lanes.uses_graphs
 
     def close(self) -> None:
-        """Free engine and memory once no :meth:`run` uses them; calling it twice is fine."""
+        """Free engine and memory once nothing is on its way; calling it twice is fine."""
         with self._lock:
             if self._memory is None:
                 return
             with self._memory.current():
+                if self._lanes is not None:
+                    self._lanes.land_all()
                 # In this order: a context belongs to its engine, and that to its runtime.
-                self._context = self._engine = self._runtime = None
-            self._host, self._device = {}, {}
+                self._lanes = self._context = self._engine = self._runtime = None
             self._memory.close()
             self._memory = None
+
+    def _landed(self, feed: dict[str, NDArray[Any]], flights: list[Flight]) -> EngineOutput:
+        with self._lock:
+            if self._memory is not None and self._lanes is not None:
+                with self._memory.current():
+                    parts = [self._lanes.land(one) for one in flights]
+            else:  # closing let all of them land
+                parts = [one.landed() for one in flights]
+        results = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return graph_result(results, feed, self.info)
 
     def _load(self, plan: Path, record: EngineRecord, log: BuildLog) -> None:
         module = self._module
@@ -141,50 +188,34 @@ class TensorRTEngine(Closing):
                 next_step=f"run hvq-edge build {plan.parent.parent} --backend {record.backend} "
                 f"--precision {record.precision} --force",
             )
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        is_input = module.TensorIOMode.INPUT
-        self._inputs = [one for one in names if self._engine.get_tensor_mode(one) == is_input]
-        self._outputs = [one for one in names if one not in self._inputs]
-        self._shapes = {name: tuple(self._engine.get_tensor_shape(name)) for name in names}
-        if FRAMES in self._inputs:
-            least, _, most = self._engine.get_tensor_profile_shape(FRAMES, 0)
-            self._least, self._most = int(least[0]), int(most[0])
 
-    def _allocate(self, memory: CudaMemory) -> None:
-        """Make room for the largest batch once: a run allocates nothing."""
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
+    def _ports(self) -> tuple[list[Port], int]:
+        """Return the engine's inputs and outputs, and the smallest batch; notes the largest."""
+        module, engine = self._module, self._engine
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        ports = [
+            Port(
+                name,
+                engine.get_tensor_mode(name) == module.TensorIOMode.INPUT,
+                tuple(engine.get_tensor_shape(name))[1:],
+                np.dtype(module.nptype(engine.get_tensor_dtype(name))),
+            )
+            for name in names
+        ]
+        least = 1
+        if any(one.is_input and one.name == FRAMES for one in ports):
+            smallest, _, largest = engine.get_tensor_profile_shape(FRAMES, 0)
+            least, self._most = int(smallest[0]), int(largest[0])
+        return ports, least
+
+    def _new_context(self) -> Any:  # noqa: ANN401
+        context = self._engine.create_execution_context()
+        if context is None:
             raise HvqEdgeError(
                 "the GPU has too little memory left to run this engine.",
                 next_step="close other programs, or build with a lower --max-batch",
             )
-        for name, shape in self._shapes.items():
-            dtype = np.dtype(self._module.nptype(self._engine.get_tensor_dtype(name)))
-            full = (self._most, *shape[1:])
-            self._host[name] = memory.page_locked(full, dtype)
-            self._device[name] = memory.allocate(math.prod(full) * dtype.itemsize)
-            self._context.set_tensor_address(name, self._device[name])
-
-    def _run_part(
-        self, memory: CudaMemory, feed: Mapping[str, NDArray[Any]], log: BuildLog
-    ) -> dict[str, NDArray[Any]]:
-        """Run a batch that the engine takes at once; the lock must be held."""
-        count = len(feed[FRAMES])
-        batch = max(count, self._least)  # a DLA knows one batch size: the rest is black frames
-        for name in self._inputs:
-            host = self._host[name][:batch]
-            host[:count] = feed[name]
-            host[count:] = 0
-            if not self._context.set_input_shape(name, host.shape):
-                raise self._failed(log)
-            memory.to_device(self._device[name], host)
-        if not self._context.execute_async_v3(memory.stream):
-            raise self._failed(log)
-        for name in self._outputs:
-            memory.to_host(self._host[name][:batch], self._device[name])
-        memory.synchronise()
-        # Copies: the next run writes into the same buffers.
-        return {name: self._host[name][:count].copy() for name in self._outputs}
+        return context
 
     def _failed(self, log: BuildLog) -> HvqEdgeError:
         return HvqEdgeError(

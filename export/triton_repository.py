@@ -1,0 +1,147 @@
+"""A bundle as a model repository of NVIDIA's Triton Inference Server.
+
+Many cameras then share one GPU: the server puts frames that come within a millisecond into one
+batch. A model is one precision; no ensemble, because normalisation and scores are in the graph.
+
+https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_configuration.html
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from hvq_edge.atomic import atomic_folder
+from hvq_edge.bundle import Bundle, CategoryMode, Precision
+from hvq_edge.errors import BundleError, OutputError
+from hvq_edge.runtime.check_frames import CATEGORY, FRAMES, graph_inputs, graph_outputs
+from hvq_edge.runtime.engine_file import read_record
+from hvq_edge.runtime.find_engine import FOR_GPUS, plans_of
+from hvq_edge.runtime.triton_names import GRAPH_PARAMETER, model_name
+from hvq_edge.settings import GRID_STRIDE
+
+CONFIG_NAME = "config.pbtxt"
+MAX_BATCH = 8
+"""Of ONNX models; an engine's is what it was built for."""
+QUEUE_MICROSECONDS = 1000
+"""A frame waits so long for others to share its batch."""
+
+
+def write_triton_repository(
+    bundle: Bundle, folder: Path, precisions: Sequence[Precision] | None = None
+) -> tuple[Path, ...]:
+    """Write a bundle's models into a repository, beside what is there already.
+
+    Where the bundle has a TensorRT engine of a precision, that is what the server runs: it must
+    have the same TensorRT and GPU. Else the server runs the ONNX graph, on whatever it has.
+
+    Args:
+        bundle: the bundle.
+        folder: the repository; made where there is none.
+        precisions: one model each; ``None``: all that the bundle has.
+
+    Returns:
+        The models' folders.
+
+    Raises:
+        BundleError: a file is changed, or the bundle lacks a precision.
+        OutputError: another model of that name is there, or the folder cannot be written to.
+    """
+    wanted = [one for one in FOR_GPUS if one in (precisions or bundle.manifest.models)]
+    written = []
+    for precision in wanted:
+        graph = bundle.model_file(precision)
+        plans = plans_of(bundle, "tensorrt", precision)
+        target = folder / model_name(precision)
+        _check_ours(target)
+        digest = bundle.manifest.files[graph.name].sha256
+        source, batch = graph, MAX_BATCH
+        if plans:
+            source, record = plans[0], read_record(plans[0])
+            batch = record.options.max_batch
+            if record.onnx_sha256 != digest:
+                raise BundleError(
+                    f"{source.name} was built from another {graph.name} than the bundle has.",
+                    next_step=f"run hvq-edge build {bundle.path} --precision {precision}",
+                )
+        with atomic_folder(target) as made:
+            (made / "1").mkdir()
+            shutil.copyfile(source, made / "1" / f"model{source.suffix}")
+            text = config_text(
+                bundle,
+                precision,
+                digest,
+                platform="tensorrt_plan" if plans else "onnxruntime_onnx",
+                max_batch=batch,
+            )
+            (made / CONFIG_NAME).write_text(text, encoding="utf-8")
+        written.append(target)
+    return tuple(written)
+
+
+def config_text(
+    bundle: Bundle, precision: Precision, digest: str, *, platform: str, max_batch: int
+) -> str:
+    """Return a model's ``config.pbtxt``.
+
+    Args:
+        bundle: the bundle.
+        precision: of the model.
+        digest: SHA-256 of the ONNX file.
+        platform: ``onnxruntime_onnx`` or ``tensorrt_plan``.
+        max_batch: largest batch that the server makes.
+    """
+    manifest = bundle.manifest
+    shapes = _shapes(manifest.input_side, manifest.levels)
+    mode: CategoryMode = manifest.category_mode
+    inputs = ",\n".join(_tensor(name, *shapes[name]) for name in graph_inputs(mode))
+    outputs = ",\n".join(_tensor(name, *shapes[name]) for name in graph_outputs(mode))
+    preferred = f"  preferred_batch_size: [ {max_batch} ]\n" if max_batch > 1 else ""
+    return (
+        f'name: "{model_name(precision)}"\n'
+        f'platform: "{platform}"\n'
+        f"max_batch_size: {max_batch}\n"
+        f"input [\n{inputs}\n]\n"
+        f"output [\n{outputs}\n]\n"
+        f"dynamic_batching {{\n{preferred}"
+        f"  max_queue_delay_microseconds: {QUEUE_MICROSECONDS}\n}}\n"
+        f'parameters {{\n  key: "{GRAPH_PARAMETER}"\n  value {{ string_value: "{digest}" }}\n}}\n'
+    )
+
+
+def _shapes(side: int, levels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of one frame's part of each tensor (DESIGN section 4)."""
+    grid = side // GRID_STRIDE
+    return {
+        FRAMES: ("UINT8", (side, side, 3)),
+        CATEGORY: ("INT32", ()),
+        "score": ("FP32", ()),
+        "map": ("FP32", (grid, grid)),
+        "codes": ("INT32", (levels, grid * grid)),
+        "margin": ("FP32", ()),
+    }
+
+
+def _tensor(name: str, kind: str, shape: tuple[int, ...]) -> str:
+    # A configuration cannot say "one number a frame": it says one of length 1, reshaped to none.
+    dims = ", ".join(map(str, shape or (1,)))
+    reshape = "" if shape else " reshape { shape: [ ] }"
+    return f'  {{ name: "{name}" data_type: TYPE_{kind} dims: [ {dims} ]{reshape} }}'
+
+
+def _check_ours(target: Path) -> None:
+    """Refuse to replace a model that this did not write.
+
+    Raises:
+        OutputError: it is somebody else's.
+    """
+    if not target.exists():
+        return
+    config = target / CONFIG_NAME
+    if config.is_file() and GRAPH_PARAMETER in config.read_text(encoding="utf-8", errors="replace"):
+        return
+    raise OutputError(
+        f"{target} exists and is not a model of hvq-edge; it is left as it is.",
+        next_step="name another folder with --triton",
+    )

@@ -1,0 +1,92 @@
+"""The image for Jetsons: linted, and its compose file and what it copies are right.
+
+No Jetson builds it here. Its Python steps were run by hand in a plain virtual environment
+(docs/jetson.md says which).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from hvq_edge.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile.jetson").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((ROOT / "compose.jetson.yaml").read_text(encoding="utf-8"))
+# Of the Compose specification, https://github.com/compose-spec/compose-spec/blob/main/05-services.md
+KNOWN = {
+    *("build", "command", "devices", "entrypoint", "group_add", "image", "init", "logging"),
+    *("profiles", "restart", "runtime", "volumes"),
+}
+
+
+def options_of(command: str) -> set[str]:
+    import typer
+
+    group = typer.main.get_command(app)
+    return {
+        name for one in group.commands[command].params for name in (*one.opts, *one.secondary_opts)
+    }
+
+
+def test_hadolint_finds_nothing():
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run(
+        [hadolint, ROOT / "Dockerfile.jetson"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_what_it_copies_is_there_and_sent_to_the_builder():
+    sent = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = [
+        name
+        for line in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE)
+        for name in line.split()
+    ]
+    assert {"hvq_edge", "export", "calibration", "pyproject.toml"} <= set(copied)
+    for name in copied:
+        assert (ROOT / name).exists(), name
+        assert f"!{name}" in sent, name
+
+
+def test_it_runs_as_a_user_of_the_group_video_and_says_whether_it_lives():
+    assert re.search(r"^USER (?!0|root)", DOCKERFILE, re.MULTILINE)
+    assert "--groups video" in DOCKERFILE
+    assert re.search(r"^HEALTHCHECK ", DOCKERFILE, re.MULTILINE)
+
+
+def test_its_entry_point_is_a_command_with_these_options():
+    (entry,) = re.findall(r"^ENTRYPOINT (\[.+\])$", DOCKERFILE, re.MULTILINE)
+    words = yaml.safe_load(entry)
+    assert words[:2] == ["hvq-edge", "stream"]
+    assert {word for word in words if word.startswith("--")} <= options_of("stream")
+
+
+def test_compose_has_the_keys_and_volumes_of_its_specification():
+    assert set(COMPOSE) == {"services", "volumes"}
+    for name, service in COMPOSE["services"].items():
+        assert set(service) <= KNOWN, name
+        assert service["runtime"] == "nvidia"
+        assert (ROOT / service["build"]["dockerfile"]).is_file()
+        for volume in service["volumes"]:
+            source, target, *mode = re.sub(r"\$\{[^}]*\}", "x", volume).split(":")
+            assert target.startswith("/")
+            assert mode in ([], ["ro"])
+            assert source in ("x", *COMPOSE["volumes"]) or source.startswith("/")
+
+
+def test_compose_gives_cameras_and_options_that_exist():
+    inspector, build = COMPOSE["services"]["inspector"], COMPOSE["services"]["build"]
+    assert any(device.endswith(":/dev/video0") for device in inspector["devices"])
+    assert "/tmp/argus_socket:/tmp/argus_socket" in inspector["volumes"]
+    assert inspector["group_add"] == ["video"]
+    assert {word for word in inspector["command"] if word.startswith("--")} <= options_of("stream")
+    assert build["entrypoint"][:2] == ["hvq-edge", "build"]
+    assert {word for word in build["entrypoint"] if word.startswith("--")} <= options_of("build")
+    assert "/bundle:ro" not in build["volumes"][0], "the engine is written into it"
