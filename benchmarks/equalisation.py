@@ -1,4 +1,4 @@
-"""Cross-layer equalisation: channels of one tensor brought to one range, exactly in float.
+"""Cross-layer equalisation: channels of one tensor brought to one range. Measured, and not used.
 
 A tensor has one int8 scale, so a channel whose values are a tenth of the largest one's has a tenth
 of the steps. Where one layer's channels reach the next through nothing but a ReLU, a channel may be
@@ -6,10 +6,10 @@ multiplied by a constant behind the first layer's weights and divided by it in t
 et al., "Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019, section
 4.1; here by ranges measured on the calibration pictures).
 
-A ReLU6 does not commute with a factor, but a factor of 1 or more only lowers where it clips:
-at ``6 / factor`` in the channel's own units, which is no less than the largest value seen, where
-int8 would clip as well. So the graph keeps its nodes. The float32 file is not changed: these
-weights are for the rounded one.
+A ReLU6 does not commute with a factor, but a factor of 1 or more only lowers where it clips: at
+``6 / factor`` in the channel's own units. With a headroom of 1 that is the largest value seen on
+good pictures, where int8 would clip as well. But a defect may well exceed it, and that is what a
+picture is judged by: ``benchmarks/int8.py`` shows what it costs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 MOST = 8.0
-"""Largest factor. A channel that good pictures hardly use may be the one that a defect lights up:
-it keeps eight times the room that they need."""
+"""Largest factor: a channel that good pictures hardly use may be what a defect lights up."""
 
 
 class Pair(NamedTuple):
@@ -44,6 +43,7 @@ def equalise(
     graph: ModelProto,
     largest: Mapping[str, Sequence[float]],
     layers: Collection[str],
+    headroom: float = 1.0,
 ) -> tuple[ModelProto, dict[str, NDArray[np.float64]]]:
     """Bring channels to one range before tensors that int8 layers read.
 
@@ -51,10 +51,11 @@ def equalise(
         graph: the float32 graph; not changed.
         largest: largest magnitude of each channel of a tensor, by tensor.
         layers: names of the nodes that will read rounded tensors.
+        headroom: by what factor a channel may exceed ``largest`` before it clips.
 
     Returns:
-        A new graph, which computes the same while no channel exceeds ``largest``; and each changed
-        tensor's factors ``[channels]``, by tensor.
+        A new graph, which computes the same while no channel exceeds ``headroom`` times
+        ``largest``; and each changed tensor's factors ``[channels]``, by tensor.
     """
     made = ModelProto()
     made.CopyFrom(graph)
@@ -63,7 +64,7 @@ def equalise(
     for pair in pairs_of(made):
         if pair.second.name not in layers or pair.tensor not in largest:
             continue
-        factor = factors_of(np.asarray(largest[pair.tensor], np.float64), pair.limit)
+        factor = factors_of(headroom * np.asarray(largest[pair.tensor], np.float64), pair.limit)
         if factor is None:
             continue
         out_axis, in_axis = (0, 1) if pair.first.op_type == "Conv" else (1, 0)
@@ -86,7 +87,7 @@ def factors_of(largest: NDArray[np.float64], limit: float) -> NDArray[np.float64
     whole = limit if np.isfinite(limit) else largest.max()
     if not 0 < whole < np.inf:
         return None
-    factor: NDArray[np.float64] = whole / np.maximum(largest, whole / MOST)
+    factor: NDArray[np.float64] = whole / np.clip(largest, whole / MOST, whole)
     return factor
 
 
