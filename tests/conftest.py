@@ -47,11 +47,37 @@ def scratch(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.u
     return np.where(mask[..., None] > 0, np.uint8(10), picture), mask
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Make a folder once for all workers of this run of the suite; others wait for it.
+
+    What is in it is read only: a test that writes takes a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / "made once" / name
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            done = Path(f"{folder}.done")
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests neither take engine times from the user's cache nor leave any there."""
+def own_cache(made_once: MakeOnce) -> Iterator[None]:
+    """Tests neither take engine times from the user's cache nor leave any there.
+
+    All workers have the same, so that engine ``auto`` is the same everywhere: INT8 scores of two
+    engines differ in the fourth digit.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(made_once("cache", Path.mkdir)))
         yield
 
 
@@ -89,28 +115,6 @@ def plain_folder(tmp_path: Path) -> Path:
         write_png(root / f"Kratzer/teil {i}.png", scratch(make_texture(50 + i))[0])
     write_png(root / "sonstiges.png", scratch(make_texture(60))[0])
     return root
-
-
-@pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
-    """Make a folder once for all workers of this run of the suite; others wait for it.
-
-    What is in it is read only: a test that writes takes a copy.
-    """
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-    def made(name: str, make: Callable[[Path], object]) -> Path:
-        folder = shared / "made once" / name
-        folder.parent.mkdir(exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            done = Path(f"{folder}.done")
-            if not done.exists():
-                make(folder)
-                done.touch()
-        return folder
-
-    return made
 
 
 @pytest.fixture(scope="session")
