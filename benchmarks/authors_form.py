@@ -1,10 +1,13 @@
 """HVQ-Trans as its authors run it: what our vectorised training replaces.
 
-Same mathematics and weights as :class:`hvq_edge.model.HVQTrans`, in the form of the released code:
-tokens in sequence-first order, ``nn.MultiheadAttention`` with dropout on the attention weights, one
-codebook module a level and category, and a Python loop over the pictures of a batch at every level
-and at the output, in which a codebook moves after each picture. Written anew from the paper and
-from our own network; ``tests/test_authors_form.py`` holds it to numbers of the authors' network.
+Same mathematics and weights as :class:`hvq_edge.model.HVQTrans`, in the form of the released code
+(repository RuiyingLu/HVQ-Trans, ``models/HVQ_TR_switch_OT.py`` and ``models/transformer.py``):
+the backbone runs to its end (:mod:`authors_backbone`), tokens in sequence-first order,
+``nn.MultiheadAttention`` with averaged attention weights that nobody reads, one codebook module a
+level and category, and a Python loop over the pictures of a batch at every level and at the output,
+in which a codebook moves after each picture. One-hot codes are made in eval mode too, and the
+transport score takes its cosines from scikit-learn and its exponentials twice. Written anew;
+``tests/test_authors_form.py`` holds it to numbers of the authors' network.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from copy import deepcopy
 from typing import NamedTuple, cast
 
 import torch
+from authors_backbone import WholeBackbone
+from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +34,7 @@ class Rebuilt(NamedTuple):
     codes: Tensor
     """int64 ``[batch, levels, tokens]``."""
     transport: Tensor
-    """``[batch, tokens]``: transport score of level 0."""
+    """``[batch, tokens]``: transport score of level 0; zeros while training."""
     commitment: Tensor
     """Scalar: commitment loss summed over levels, averaged over pictures."""
 
@@ -68,15 +73,15 @@ class OneCodebook(nn.Module):
             z.square().sum(1, keepdim=True) - 2 * z @ self.codes.T + self.codes.square().sum(1)
         )
         index = distance.argmin(1)
+        chosen = F.one_hot(index, len(self.codes)).to(z.dtype)  # [l, n]; for nothing in eval mode
         found = F.embedding(index, self.codes)
         if self.training:
-            self._move(z, index)
+            self._move(z, chosen)
         commitment = (found - tokens).square().mean()
         return tokens + (found - tokens).detach(), index, commitment
 
     @torch.no_grad()
-    def _move(self, tokens: Tensor, index: Tensor) -> None:
-        chosen = F.one_hot(index, len(self.codes)).to(tokens.dtype)  # [l, n]
+    def _move(self, tokens: Tensor, chosen: Tensor) -> None:
         self.usage.mul_(self.decay).add_(chosen.sum(0), alpha=1 - self.decay)
         self.sums.mul_(self.decay).add_(chosen.T @ tokens, alpha=1 - self.decay)
         total = self.usage.sum()
@@ -85,9 +90,11 @@ class OneCodebook(nn.Module):
 
     def transport(self, tokens: Tensor, temperature: float) -> Tensor:
         """Transport score of one picture's tokens, ``[tokens, width]`` -> ``[tokens]``."""
-        cost = 1 - F.normalize(tokens, dim=1) @ F.normalize(self.codes, dim=1).T
-        plan = torch.softmax(tokens @ self.codes.T / temperature, dim=1)
-        return (cost * plan).sum(1)
+        cosine = cosine_similarity(tokens.detach().cpu(), self.codes.cpu())
+        cost = 1 - torch.as_tensor(cosine, dtype=tokens.dtype, device=tokens.device)
+        mass = torch.exp(tokens @ self.codes.T / temperature)
+        total = torch.exp(tokens @ self.codes.T / temperature).sum(1, keepdim=True)
+        return (cost * mass / total).sum(1)
 
 
 class LoopEncoderLayer(nn.Module):
@@ -121,8 +128,8 @@ class LoopDecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """``x [l, b, w]``, ``memory [l, b, w]``, ``position [l, 1, w]`` -> ``[l, b, w]``."""
-        q = x + position
-        x = self.norms[0](x + self.dropout(self.attention(q, q, x)[0]))
+        attended = self.attention(x + position, x + position, x)[0]
+        x = self.norms[0](x + self.dropout(attended))
         cross = self.cross(x + position, memory + position, memory)[0]
         x = self.norms[1](x + self.dropout(cross))
         return self.norms[2](x + self.dropout(self.feedforward(x)))  # type: ignore[no-any-return]
@@ -132,7 +139,7 @@ class AuthorsForm(nn.Module):
     """The network with a loop over pictures.
 
     Args:
-        model: its weights are copied; only the frozen backbone is the same object.
+        model: its weights are copied.
         dropout: in attention and residuals; 0.1 as published.
     """
 
@@ -141,7 +148,10 @@ class AuthorsForm(nn.Module):
         self.grid = model.settings.grid
         self.temperature = model.temperature
         self.transport_weight = model.settings.transport_weight
-        self.backbone = model.backbone
+        settings = model.settings
+        self.backbone = WholeBackbone(
+            model.backbone, settings.backbone, settings.padding_side or settings.input_side
+        )
         self.position = deepcopy(model.position)
         self.register_buffer("feature_mean", model.feature_mean.view(-1, 1, 1).clone())
         self.register_buffer("feature_std", model.feature_std.view(-1, 1, 1).clone())
@@ -203,6 +213,8 @@ class AuthorsForm(nn.Module):
             tokens = torch.cat([outputs[level], top.codes], dim=2)
             lower.append(self._look_up(level, tokens, categories))
             if level == 0:
+                transport = torch.zeros(tokens.shape[1], tokens.shape[0], device=tokens.device)
+            if level == 0 and not self.training:
                 transport = torch.stack(
                     [
                         self._book(0, k).transport(tokens[:, i], self.temperature)

@@ -5,7 +5,9 @@
 
 Every graph judges the run's held-out good pictures and is compared with the float32 graph: equal
 codes of the worst level, correlation of the maps and of the scores. Times are of batch 1, all
-graphs in turn in one run, as ratios to float32.
+graphs in turn in one run, as ratios to float32. What was tried and is not in ``hvq-edge export`` is
+measured as well: channels brought to one range (benchmarks/equalisation.py), also on pseudo-defects
+of the held-out pictures, and all that is float computed in bfloat16.
 """
 
 from __future__ import annotations
@@ -14,21 +16,24 @@ import argparse
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+from equalisation import equalise
 from markdown_table import markdown_table
 from numpy.typing import NDArray
 
+from hvq_edge.calibration.bias_correction import correct_biases
 from hvq_edge.calibration.choose_pictures import choose_calibration
+from hvq_edge.calibration.evidence import gather_evidence
 from hvq_edge.calibration.int8 import rounded
 from hvq_edge.calibration.picture_features import pooled_features
 from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
 from hvq_edge.calibration.range_methods import METHODS
-from hvq_edge.calibration.ranges import measure_ranges
+from hvq_edge.calibration.ranges import MeasuredRanges, measure_ranges, values_on
 from hvq_edge.data.pictures import read_frame
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.export.onnx_graph import export_graph
@@ -85,22 +90,76 @@ def compare(name: str, layers: int, reference: Judged, found: Judged) -> Row:
     return Row(name, layers, float(equal), float(maps), float(scores))
 
 
-def judge(engine: OpenVinoEngine, frames: NDArray[np.uint8]) -> Judged:
+def channel_largest(
+    graph: Path, tensors: Sequence[str], pictures: Sequence[Path], side: int
+) -> dict[str, NDArray[np.float64]]:
+    """Largest magnitude of each channel of tensors on pictures, ``[channels]`` by tensor."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for _, values in values_on(graph, tensors, pictures, side, None):
+        for name, value in zip(tensors, values, strict=True):
+            channel = 1 if value.ndim == 4 else value.ndim - 1
+            others = tuple(axis for axis in range(value.ndim) if axis != channel)
+            largest = np.abs(value).max(others).astype(np.float64)
+            found[name] = np.maximum(found.get(name, 0.0), largest)
+    return found
+
+
+def equalised(
+    graph: onnx.ModelProto,
+    measured: MeasuredRanges,
+    largest: dict[str, NDArray[np.float64]],
+    layers: Sequence[str],
+    pairs: str,
+    headroom: float,
+) -> onnx.ModelProto:
+    """Return the INT8 graph with channels brought to one range where ``pairs`` matches."""
+    chosen = [layer for layer in layers if re.search(pairs, layer)]
+    made, factors = equalise(graph, largest, chosen, headroom)
+    ranges, means = dict(measured.ranges), dict(measured.means)
+    for name, factor in factors.items():
+        ranges[name] = float((largest[name] * factor).max())
+        means[name] = tuple(np.asarray(means[name]) * factor)
+    quantised = quantise_graph(made, ranges, layers)
+    correct_biases(made, quantised, means, layers)
+    return quantised
+
+
+def bfloat16_engine(path: Path, threads: int) -> Callable[[NDArray[np.uint8]], dict[str, Any]]:
+    """Open a graph with all that is float in bfloat16, which no engine of ours does."""
+    import openvino
+
+    hints = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "bf16",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.Core().compile_model(path, "CPU", hints)
+    request = compiled.create_infer_request()
+    names = [output.get_any_name() for output in compiled.outputs]
+
+    def run(frames: NDArray[np.uint8]) -> dict[str, Any]:
+        found = request.infer({0: frames})
+        return {name: np.array(found[i]) for i, name in enumerate(names)}
+
+    return run
+
+
+def judge(run: Callable[[NDArray[np.uint8]], Any], frames: NDArray[np.uint8]) -> Judged:
     """Judge pictures one at a time."""
-    outputs = [engine.run(frame[None]) for frame in frames]
+    outputs = [run(frame[None]) for frame in frames]
     joined = (np.concatenate([o[name] for o in outputs]) for name in ("codes", "map", "score"))
     return Judged(*joined)
 
 
 def time_in_turn(
-    engines: dict[str, OpenVinoEngine], frame: NDArray[np.uint8], rounds: int
+    engines: dict[str, Callable[[NDArray[np.uint8]], Any]], frame: NDArray[np.uint8], rounds: int
 ) -> dict[str, NDArray[np.float64]]:
     """Seconds of each engine's calls, all engines once a round."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for turn in range(rounds + 3):
         for name, engine in engines.items():
             start = time.perf_counter()
-            engine.run(frame)
+            engine(frame)
             if turn >= 3:  # the first calls warm up
                 seconds[name].append(time.perf_counter() - start)
     return {name: np.array(values) for name, values in seconds.items()}
@@ -148,27 +207,43 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
                 threads=threads,
             )
 
+        def written(made: onnx.ModelProto) -> Path:
+            path = Path(scratch) / "int8.onnx"
+            onnx.save(made, path)
+            return path
+
         def quantised(
             layers: Sequence[str], method: str = METHOD, *, corrected: bool = True
-        ) -> OpenVinoEngine:
-            path = Path(scratch) / "int8.onnx"
+        ) -> Callable[[NDArray[np.uint8]], Any]:
             made = (
                 rounded(graph, ranges[method], layers)
                 if corrected
                 else quantise_graph(graph, ranges[method].ranges, layers)
             )
-            onnx.save(made, path)
-            return opened(path)
+            return opened(written(made)).run
 
-        engines = {"float32": opened(source)}
+        engines = {"float32": opened(source).run}
         reference = judge(engines["float32"], frames)
         sets = sets_of(candidates, exported)
         engines |= {name: quantised(layers) for name, layers in sets.items()}
+        exported_path = written(rounded(graph, ranges[METHOD], exported))
+        in_bfloat16 = {
+            "float32 file in bfloat16": (0, bfloat16_engine(source, threads)),
+            "as exported, the rest in bfloat16": (
+                len(exported),
+                bfloat16_engine(exported_path, threads),
+            ),
+        }
+        engines |= {name: run for name, (_, run) in in_bfloat16.items()}
         seconds = time_in_turn(engines, frames[:1], rounds)
         rows = [
             compare(name, len(sets[name]), reference, judge(engine, frames))
             for name, engine in engines.items()
             if name in sets
+        ]
+        rows += [
+            compare(name, layers, reference, judge(run, frames))
+            for name, (layers, run) in in_bfloat16.items()
         ]
         print(f"{record.settings.preset}, {len(frames)} held-out pictures; {processor_name()}\n")
         print(table_of(rows, {n: np.median(s / seconds["float32"]) for n, s in seconds.items()}))
@@ -178,6 +253,26 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
             judged = judge(quantised(sets[name], corrected=False), frames)
             uncorrected.append(compare(name, len(sets[name]), reference, judged))
         print(table_of(uncorrected))
+        print("\nChannels brought to one range; two pseudo-defects of each picture too\n")
+        names = [record.categories.index(p.category) for p in held_out]
+        evidence = gather_evidence([data / p.path for p in held_out], names, side).frames
+        float_judged = judge(engines["float32"], evidence)
+        largest = channel_largest(source, tensors, chosen[: ranges[METHOD].pictures], side)
+        plain = judge(quantised(exported), evidence)
+        one_range = [compare("as exported", len(exported), float_judged, plain)]
+        tried = {
+            "feed-forward": (exported, "linear2", 1.0),
+            "backbone too": (exported, "", 1.0),
+            "backbone too, headroom 2": (exported, "", 2.0),
+            "backbone too, headroom 2, all layers": (candidates, "", 2.0),
+        }
+        for name, (layers, pairs, headroom) in tried.items():
+            made = equalised(graph, ranges[METHOD], largest, layers, pairs, headroom)
+            judged = judge(opened(written(made)).run, evidence)
+            one_range.append(compare(name, len(layers), float_judged, judged))
+        judged = judge(quantised(candidates), evidence)
+        one_range.append(compare("all layers", len(candidates), float_judged, judged))
+        print(table_of(one_range))
         print("\nRanges, layers as exported\n")
         by_method = [
             compare(method, len(exported), reference, judge(quantised(exported, method), frames))

@@ -4,9 +4,8 @@ A channel's weights do not round to a mean error of zero, and inputs behind a Re
 mean of zero either, so each output channel is off by ``E[x] · (W_rounded - W)`` on average. That is
 a constant, and goes into the bias exactly (Nagel et al., "Data-Free Quantization through Weight
 Equalization and Bias Correction", ICCV 2019, section 4.2; here ``E[x]`` is measured on the
-calibration pictures). Cross-layer equalisation, the other half of that paper, is not done: ReLU6
-and SiLU do not commute with a scale, and where it is exact (the feed-forward's ReLU) it did not
-raise agreement (docs/precision.md).
+calibration pictures). Cross-layer equalisation, the other half of that paper, is not done: it did
+not raise agreement (docs/precision.md, benchmarks/equalisation.py).
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ _AT_ONCE = 4
 class MeasuredRanges(BaseModel):
     """Ranges of tensors, and on what they rest."""
 
-    model_config = ConfigDict(frozen=True)
+    # JSON has no infinity, and pydantic would write null, which it does not read back.
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     method: Method
     ranges: dict[str, float]

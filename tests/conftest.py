@@ -4,19 +4,23 @@ Pictures are noise smoothed to a texture, so that a blurred or painted one diffe
 as it would on a real surface. Each is its own, given by its seed.
 """
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
-from hvq_edge.bundle import Bundle
+from hvq_edge.bundle import Bundle, open_bundle
 
 SIDE = 96
 
 Texture = Callable[..., NDArray[np.uint8]]
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def make_texture(
@@ -43,11 +47,37 @@ def scratch(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.u
     return np.where(mask[..., None] > 0, np.uint8(10), picture), mask
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Make a folder once for all workers of this run of the suite; others wait for it.
+
+    What is in it is read only: a test that writes takes a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / "made once" / name
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            done = Path(f"{folder}.done")
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests neither take engine times from the user's cache nor leave any there."""
+def own_cache(made_once: MakeOnce) -> Iterator[None]:
+    """Tests neither take engine times from the user's cache nor leave any there.
+
+    All workers have the same, so that engine ``auto`` is the same everywhere: INT8 scores of two
+    engines differ in the fourth digit.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(made_once("cache", Path.mkdir)))
         yield
 
 
@@ -88,47 +118,64 @@ def plain_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def solar_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def solar_cells(made_once: MakeOnce) -> Path:
     """Real pictures: 40 good training cells of each kind, 8 good and 8 defective to test."""
     from hvq_edge.data.solar_cells import lay_out_solar_cells
 
-    return lay_out_solar_cells(
-        tmp_path_factory.mktemp("real") / "Solarzellen für Tests", train_good=40, test_each=8
+    return made_once(
+        "Solarzellen für Tests",
+        lambda folder: lay_out_solar_cells(folder, train_good=40, test_each=8),
     )
 
 
 @pytest.fixture(scope="session")
-def solar_run(solar_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
     """A run of the tiny preset, trained for a few epochs on real pictures, as a user would."""
     from hvq_edge.cli.app import main
 
-    run = tmp_path_factory.mktemp("runs") / "solar"
-    settings = run.with_suffix(".toml")
-    settings.write_text("[model]\nwidth = 32\nfeedforward = 64\ncodes = 48\n")
-    arguments = ["train", "--data", str(solar_cells), "--preset", "tiny", "--out", str(run)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run.parent)
-        with pytest.raises(SystemExit) as exit_:
-            main([*arguments, "--settings", str(settings), "--epochs", "6"])
-    assert exit_.value.code == 0
-    return run
+    def train(run: Path) -> None:
+        settings = run.with_suffix(".toml")
+        settings.write_text("[model]\nwidth = 32\nfeedforward = 64\ncodes = 48\n")
+        arguments = ["train", "--data", str(solar_cells), "--preset", "tiny", "--out", str(run)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(run.parent)
+            with pytest.raises(SystemExit) as exit_:
+                main([*arguments, "--settings", str(settings), "--epochs", "6"])
+        assert exit_.value.code == 0
+
+    return made_once("solar", train)
 
 
 @pytest.fixture(scope="session")
-def solar_bundle(solar_run: Path) -> Path:
+def trained_bundles(trained_run: Path, made_once: MakeOnce) -> Path:
+    """Folders ``int8`` and ``four files``: that run exported, choosing the category itself."""
+    from hvq_edge.export.export_run import export_run
+
+    def export(folder: Path) -> None:
+        export_run(trained_run, folder / "int8", int8=True)
+        # The ranges that the first one measured are used again.
+        export_run(trained_run, folder / "four files", int8=True, fp16=True)
+
+    return made_once("bundles", export)
+
+
+@pytest.fixture(scope="session")
+def solar_run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A worker's own copy of the trained run."""
+    return Path(shutil.copytree(trained_run, tmp_path_factory.mktemp("runs") / "solar"))
+
+
+@pytest.fixture(scope="session")
+def solar_bundle(solar_run: Path, trained_bundles: Path) -> Path:
     """That run exported in float32 and INT8, choosing the category itself."""
-    from hvq_edge.export.export_run import export_run
-
-    return export_run(solar_run, solar_run / "bundle", int8=True).path
+    return Path(shutil.copytree(trained_bundles / "int8", solar_run / "bundle"))
 
 
 @pytest.fixture(scope="session")
-def four_files(solar_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def four_files(trained_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of trained weights with all four precisions."""
-    from hvq_edge.export.export_run import export_run
-
     out = tmp_path_factory.mktemp("four files") / "bundle"
-    return export_run(solar_run, out, int8=True, fp16=True)
+    return open_bundle(Path(shutil.copytree(trained_bundles / "four files", out)))
 
 
 @pytest.fixture(scope="session")

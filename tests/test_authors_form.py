@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from authors_backbone import WholeBackbone
 from authors_form import AuthorsForm, to_sequence
 from synthetic_weights import synthetic_weight
 from torch import nn
 
+from hvq_edge.model.backbone import Backbone, InvertedResidual
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.released_checkpoint import from_released, released_settings
 from hvq_edge.settings import load_settings
@@ -159,7 +161,28 @@ def test_the_copy_does_not_share_what_it_trains():
     theirs = {p.data_ptr() for p in loop.parameters() if p.requires_grad}
     ours = {p.data_ptr() for p in model.parameters() if p.requires_grad}
     assert not theirs & ours
-    assert sum(p.numel() for p in loop.parameters()) == sum(p.numel() for p in model.parameters())
+    behind_the_taps = {p.data_ptr() for p in loop.backbone.rest.parameters()}
+    both = [p.numel() for p in loop.parameters() if p.data_ptr() not in behind_the_taps]
+    assert sum(both) == sum(p.numel() for p in model.parameters())
+
+
+def test_the_backbone_runs_to_its_end():
+    """EfficientNet-B4: 32 blocks and a head of 1792 channels, of which 22 blocks are used."""
+    paper = load_settings("paper").model
+    ours = Backbone(paper.backbone, paper.padding_side)
+    whole = WholeBackbone(ours, paper.backbone, paper.padding_side)
+    blocks = [module for module in whole.modules() if isinstance(module, InvertedResidual)]
+    assert (len(ours.blocks), len(blocks)) == (22, 32)
+    assert whole.rest[-1].in_features == 1792
+    assert not any(isinstance(module, nn.SiLU) for module in whole.modules())
+    assert any(isinstance(module, nn.SiLU) for module in ours.modules()), "a copy was changed"
+    seen = []
+    whole.rest[-1].register_forward_hook(lambda *call: seen.append(call[-1].shape))
+    frames = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        for mine, theirs in zip(ours(frames), whole(frames), strict=True):
+            torch.testing.assert_close(theirs, mine, rtol=1e-4, atol=1e-4)
+    assert seen == [(1, 1000)]
 
 
 def test_sequence_first():

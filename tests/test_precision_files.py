@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from hvq_edge.bundle import open_bundle
-from hvq_edge.calibration import find_plan, int8
+from hvq_edge.calibration import evidence, find_plan, int8
 from hvq_edge.calibration.evidence import effect_of, gather_evidence, judge
 from hvq_edge.calibration.own_set import OwnPicture
 from hvq_edge.calibration.plan import PLAN_NAME, Budget, Plan, read_plan, write_plan
@@ -61,7 +61,7 @@ def test_four_files_that_decide_alike(four_files, run, solar_cells):
     candidates = candidates_of(onnx.load(bundle.model_file("fp32")))
     assert int8_nodes(bundle.model_file("int8")) == set(plan.int8_layers(candidates))
     assert int8_nodes(bundle.model_file("int8")) == int8_nodes(bundle.model_file("int8-fp16"))
-    found = verify_bundle(bundle.path, run, solar_cells, most_pictures=24)
+    found = verify_bundle(bundle.path, run, solar_cells, most_pictures=12)
     for row in found.comparisons:
         assert row.passed, (row.precision, row.runner, row.faults)
         assert row.map_correlation > (0.9999 if row.precision == "fp32" else 0.98)
@@ -85,27 +85,40 @@ def test_a_batch_of_8_gives_what_8_pictures_give(four_files, solar_cells, precis
     assert (np.concatenate([o["category"] for o in alone]) == together["category"]).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_way_to_choose_ranges_agrees(four_files, run, solar_cells, method, tmp_path):
+@pytest.fixture(scope="module")
+def held_out(run, four_files):
     record = read_run(run)
-    calibration = [Path(record.data) / p.path for p in record.pictures if p.use == "fit"][:32]
-    side = four_files.manifest.input_side
+    held = [Path(record.data) / p.path for p in record.pictures if p.use == "held_out"][:8]
+    return gather_evidence(held, [0] * len(held), four_files.manifest.input_side)
+
+
+def judged(path: Path, manifest, pictures):
+    with OnnxRuntimeEngine(
+        path,
+        precision="int8",
+        input_side=manifest.input_side,
+        categories=manifest.categories,
+        category_mode="auto",
+    ) as engine:
+        return judge(engine, pictures, takes_category=False)
+
+
+@pytest.fixture(scope="module")
+def float_judged(four_files, held_out):
+    return judged(four_files.model_file("fp32"), four_files.manifest, held_out)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_way_to_choose_ranges_agrees(
+    four_files, run, held_out, float_judged, method, tmp_path
+):
+    record = read_run(run)
+    calibration = [Path(record.data) / p.path for p in record.pictures if p.use == "fit"][:16]
     target = tmp_path / "int8.onnx"
+    side = four_files.manifest.input_side
     int8.quantise(four_files.model_file("fp32"), target, calibration, side, method=method)
-    held = [Path(record.data) / p.path for p in record.pictures if p.use == "held_out"][:12]
-    evidence = gather_evidence(held, [0] * len(held), side)
-
-    def judged(path: Path):
-        with OnnxRuntimeEngine(
-            path,
-            precision="int8",
-            input_side=side,
-            categories=four_files.manifest.categories,
-            category_mode="auto",
-        ) as engine:
-            return judge(engine, evidence, takes_category=False)
-
-    effect = effect_of(judged(four_files.model_file("fp32")), judged(target), evidence)
+    found = judged(target, four_files.manifest, held_out)
+    effect = effect_of(float_judged, found, held_out)
     assert effect.codes > 0.9
     assert effect.maps > 0.98
     assert effect.scores > 0.98
@@ -168,6 +181,7 @@ def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
 
     for module in (find_plan, int8, precision_files):
         monkeypatch.setattr(module, "candidates_of", some)
+    monkeypatch.setattr(evidence, "MOST", 5)
     budget = Budget(max_drop=5.0, min_code_agreement=0.98)
     found = export_run(run, tmp_path / "found", int8=True, budget=budget)
     plan = read_plan(found.file(PLAN_NAME))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from hvq_edge.calibration.range_cache import cached_ranges
 from hvq_edge.calibration.range_methods import (
     BINS,
     METHODS,
@@ -21,7 +22,13 @@ from hvq_edge.calibration.range_methods import (
     reach,
     squared_error,
 )
-from hvq_edge.calibration.ranges import CONVERGED, LEAST, STEP, measure_ranges
+from hvq_edge.calibration.ranges import (
+    CONVERGED,
+    LEAST,
+    STEP,
+    MeasuredRanges,
+    measure_ranges,
+)
 from hvq_edge.errors import InputError
 
 SEED = st.integers(0, 2**16)
@@ -180,3 +187,18 @@ def test_what_cannot_be_measured(tmp_path):
         measure_ranges(graph, ["lost", "mean", "gone"], pictures, SIDE)
     with pytest.raises(InputError, match="at least one"):
         measure_ranges(graph, ["mean"], [], SIDE)
+
+
+def test_a_single_step_of_pictures_is_kept_as_it_was(tmp_path):
+    """Nothing has moved yet, and JSON has no infinity."""
+    first = MeasuredRanges(method="mse", ranges={"a": 0.5}, pictures=8, moved=float("inf"))
+    measured = []
+
+    def measure() -> MeasuredRanges:
+        measured.append(1)
+        return first
+
+    for _ in range(2):
+        assert cached_ranges(tmp_path / "ranges", "key", measure) == first
+    assert len(measured) == 1
+    assert not first.converged

@@ -13,7 +13,7 @@ from hvq_edge.cli.options import DEFAULT_RUN, JsonOption, RunArgument
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle import GraphRecord
+    from hvq_edge.bundle import Bundle, GraphRecord
 
 
 def export(
@@ -153,6 +153,7 @@ def export(
             markup=False,
             soft_wrap=True,
         )
+        _say_what_is_fastest(bundle)
     if manifest.half is not None:
         half = manifest.half
         results.print(
@@ -175,6 +176,26 @@ def export(
                     markup=False,
                     soft_wrap=True,
                 )
+
+
+def _say_what_is_fastest(bundle: Bundle) -> None:
+    """Time the files of a CPU as an engine ``auto`` would, and say whether INT8 wins here."""
+    from hvq_edge.errors import HvqEdgeError
+    from hvq_edge.runtime.open_engine import choose
+
+    try:
+        chosen = choose(bundle)
+    except HvqEdgeError as error:  # the bundle is written; another machine may run it
+        messages.print(f"No engine could be timed: {error}", markup=False, soft_wrap=True)
+        return
+    if chosen.precision == "int8":
+        said = f"On this machine INT8 wins. {chosen.reason}"
+    else:
+        said = (
+            f"On this machine INT8 does not win: use --precision {chosen.precision} "
+            f"--backend {chosen.backend} (auto takes it). {chosen.reason}"
+        )
+    results.print(said, markup=False, soft_wrap=True)
 
 
 def _graph_table(graph: GraphRecord) -> Table:
