@@ -82,9 +82,11 @@ def test_video_to_json_and_files(bundle, video, tmp_path):
     assert "Inspecting" in result.stderr
     assert re.search(r"with (fp32|int8) on (openvino|onnxruntime) ", result.stderr)
 
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == [
         "annotated.mp4",
         "decisions.jsonl",
+        "decisions.sqlite",
+        "decisions.sqlite.head",
         "rejects",
     ]
     logged = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]

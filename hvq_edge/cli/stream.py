@@ -15,6 +15,7 @@ INTERRUPTED = 130
 _CAMERAS = "Cameras"
 _TRIGGERS = "Triggers"
 _DECISIONS = "Decisions"
+_PAGE = "Live page"
 
 
 def stream(
@@ -45,6 +46,14 @@ def stream(
             show_default=False,
         ),
     ] = None,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option(
+            "--require-signature",
+            help="File of public keys: use the bundle only if one of them signed it.",
+            show_default=False,
+        ),
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +76,14 @@ def stream(
             show_default=False,
         ),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            help="HOST:PORT of a Triton server that runs the model (hvq-edge export --triton).",
+            show_default=False,
+        ),
+    ] = None,
     category: Annotated[
         str | None,
         typer.Option("--category", help="Judge every frame as this category.", show_default=False),
@@ -75,7 +92,7 @@ def stream(
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for decisions.jsonl, rejects/ and annotated.mp4. Default: nothing is "
+            help="Folder for the decision log, rejects/ and annotated.mp4. Default: nothing is "
             "written.",
             show_default=False,
         ),
@@ -121,6 +138,14 @@ def stream(
             show_default=False,
         ),
     ] = None,
+    play: Annotated[
+        bool,
+        typer.Option(
+            "--play",
+            help="Show a file as a camera would: at its own rate, over and over.",
+            rich_help_panel=_CAMERAS,
+        ),
+    ] = False,
     every: Annotated[
         int | None,
         typer.Option(
@@ -220,6 +245,52 @@ def stream(
             show_default=False,
         ),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Serve the live page.", rich_help_panel=_PAGE),
+    ] = False,
+    page_host: Annotated[
+        str | None,
+        typer.Option(
+            "--page-host",
+            help="Address to serve it on; any but 127.0.0.1 needs --page-token-file.",
+            rich_help_panel=_PAGE,
+            show_default=False,
+        ),
+    ] = None,
+    page_port: Annotated[
+        int | None,
+        typer.Option(
+            "--page-port",
+            help="Port. Default: 8642; 0 takes any that is free.",
+            rich_help_panel=_PAGE,
+            show_default=False,
+        ),
+    ] = None,
+    page_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--page-token-file",
+            help="File with the token that the page asks for.",
+            rich_help_panel=_PAGE,
+            show_default=False,
+        ),
+    ] = None,
+    calibrate: Annotated[
+        int | None,
+        typer.Option(
+            "--calibrate",
+            min=1,
+            help="Learn thresholds from N frames of good parts, and stop.",
+            show_default=False,
+        ),
+    ] = None,
+    false_reject: Annotated[
+        float,
+        typer.Option(
+            "--false-reject", help="With --calibrate: share of good parts rejected at most."
+        ),
+    ] = 0.01,
     as_json: JsonOption = False,
 ) -> None:
     """Inspect cameras, a video or a folder of pictures: pass, reject or no decision.
@@ -234,6 +305,7 @@ def stream(
     each_camera: dict[str, Any] = {
         "resolution": numbers("--resolution", resolution, "x", 2),
         "fps": fps,
+        "play": play or None,
         "every": every,
         "rotate": rotate,
         "roi": numbers("--roi", roi, ",", 4),
@@ -248,8 +320,13 @@ def stream(
         cameras=camera or [],
         each_camera=each_camera,
         decision={"hysteresis": hysteresis, "k_of_n": k_of_n, "mm_per_pixel": mm_per_pixel},
+        page={"host": page_host, "port": page_port, "token_file": page_token_file}
+        if page or page_host is not None or page_port is not None or page_token_file is not None
+        else None,
         flags={
             "bundle": bundle,
+            "require_signature": require_signature,
+            "server": server,
             "policy": policy,
             "precision": precision,
             "backend": backend,
@@ -262,6 +339,11 @@ def stream(
     )
     if print_config:
         results.print(settings.to_toml(), end="", markup=False, highlight=False, soft_wrap=True)
+        return
+    if calibrate is not None:
+        from hvq_edge.cli.stream_calibrate import calibrate_stream
+
+        calibrate_stream(settings, calibrate, false_reject, as_json=as_json)
         return
     if run_stream(settings, as_json=as_json):
         raise typer.Exit(INTERRUPTED)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from hvq_edge.cli.console import messages, results
@@ -15,6 +13,8 @@ from hvq_edge.cli.console import messages, results
 if TYPE_CHECKING:
     from hvq_edge.bundle import Bundle
     from hvq_edge.runtime.engine import EngineInfo
+    from hvq_edge.stream.controls import Controls
+    from hvq_edge.stream.dashboard.recent import LivePage
     from hvq_edge.stream.inspector import Inspector
     from hvq_edge.stream.sinks.opened_sinks import OpenSinks
     from hvq_edge.stream.sinks.sink import Draw
@@ -28,6 +28,8 @@ FOLDER_FRAMES_PER_SECOND = 4.0
 def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     """Inspect until every camera has ended or a signal asks to stop.
 
+    With a live page, files that have ended stay on it until then.
+
     Args:
         settings: checked settings.
         as_json: decisions as JSON lines on standard output, everything else on standard error.
@@ -38,10 +40,11 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     Raises:
         HvqEdgeError: something cannot be opened, or the engine failed.
     """
-    from hvq_edge.bundle import open_bundle
+    from hvq_edge.cli.stop_signals import StopSignals
+    from hvq_edge.cli.stream_engine import open_engine_of, signed_bundle
+    from hvq_edge.cli.stream_page import serve_page
     from hvq_edge.cli.stream_view import DecisionLines, live_counter, print_summary
     from hvq_edge.stream.controls import Controls
-    from hvq_edge.stream.inspection import open_stream_engine
     from hvq_edge.stream.inspector import Inspector, thresholds_of
     from hvq_edge.stream.open_cameras import open_cameras
     from hvq_edge.stream.overlay import Overlay
@@ -49,15 +52,11 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS
     from hvq_edge.stream.sinks.sink import Sink
     from hvq_edge.stream.sinks.window import Window, has_screen
+    from hvq_edge.stream.watchdog import Watchdog
 
-    bundle = open_bundle(settings.bundle)
+    bundle = signed_bundle(settings)
     with ExitStack() as closing:
-        engine = open_stream_engine(
-            bundle,
-            precision=settings.precision,
-            backend=settings.backend,
-            category=settings.category,
-        )
+        engine = open_engine_of(settings, bundle)
         closing.callback(engine.close)
         cameras = open_cameras(settings.cameras)
         closing.callback(cameras.close)
@@ -86,49 +85,52 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
         opened = _open_sinks(settings, bundle, inspector, cameras.sources, draw)
         closing.callback(opened.close)
         sinks.append(opened)
+        page = _open_page(settings, controls, opened)
         if has_screen(os.environ) if settings.display is None else settings.display:
             window = Window(draw, quit_asked=inspector.stop)
             closing.callback(window.close)
             sinks.append(window)
 
+        serving = closing.enter_context(serve_page(settings, bundle, engine.info, inspector, page))
+        if serving is not None:
+            messages.print(f"Live page: {serving.token_url}", markup=False, soft_wrap=True)
+        signals = closing.enter_context(StopSignals(inspector.stop))
+        closing.enter_context(Watchdog(inspector.statistics))
         with live_counter(inspector, shown=counter_shown):
-            received = _run(inspector)
+            _inspect(inspector)
         live = "latest" in inspector.policies
         counts = asdict(inspector.statistics().counts)
         opened.close(CLOSE_SECONDS if live else None, counts)
         print_summary(messages if as_json else results, inspector, settings.out)
-    if signal.SIGINT in received:
+        if serving is not None and not signals.asked:
+            messages.print("All frames are inspected. The live page stays until Ctrl-C.")
+            signals.wait()
+    if signals.interrupted:
         messages.print("Interrupted.")
-        return True
-    return False
+    return signals.interrupted
 
 
-def _run(inspector: Inspector) -> list[int]:
-    """Inspect to the end, or until a signal asks to stop; return the signals received.
-
-    The first Ctrl-C is a request like SIGTERM, which systemd and containers send, so that no
-    decision is in one sink and not in the next; after it, Ctrl-C is what it is elsewhere.
-    """
-    received: list[int] = []
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        inspector.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    for number in former:
-        signal.signal(number, stop)
+def _inspect(inspector: Inspector) -> None:
+    """Inspect to the end."""
     try:
         with inspector:
             for _ in inspector:
                 pass  # the sinks have it already
     except BrokenPipeError:  # whoever read standard output has gone, as head does: a way to stop
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-    return received
+
+
+def _open_page(settings: StreamSettings, controls: Controls, opened: OpenSinks) -> LivePage | None:
+    """Make what the live page shows a sink among the others, on a thread of its own."""
+    if settings.page is None:
+        return None
+    from hvq_edge.cli.stream_page import WAITING
+    from hvq_edge.stream.dashboard.recent import LivePage
+    from hvq_edge.stream.sinks.sink_thread import SinkThread
+
+    page = LivePage(controls)
+    opened.threads.append(SinkThread(page, "page", "drop", WAITING))
+    return page
 
 
 def _video_wanted(settings: StreamSettings, sources: tuple[Source, ...]) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from hvq_edge.errors import SettingsError
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.sources.open_source import open_source
 from hvq_edge.stream.sources.opencv_capture import Wish
+from hvq_edge.stream.sources.played import PlayedSource
 from hvq_edge.stream.sources.prepared import Preparation, PreparedSource
 from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.sources.trigger import FileTrigger, Trigger, TriggeredSource
@@ -50,8 +53,16 @@ def open_cameras(settings: Sequence[CameraSettings]) -> Cameras:
 
 def _open(camera: CameraSettings, names: Sequence[str], sinks: list[Sink]) -> Source:
     width, height = camera.resolution or (None, None)
-    source = open_source(camera.camera, Wish(width, height, camera.fps))
+    opener = partial(open_source, camera.camera, Wish(width, height, camera.fps))
+    source = opener()
     try:
+        if camera.play:
+            if source.live:
+                raise SettingsError(
+                    f"{source.name} is a camera already: only files are played.",
+                    next_step="leave out --play",
+                )
+            source = PlayedSource(opener, source)
         name = unique_names([*names, camera.name or source.name])[-1]
         trigger = _open_trigger(camera, name)
     except BaseException:

@@ -56,12 +56,14 @@ class Overlay:
 
     def __call__(self, decision: Decision, frame: Frame) -> Picture:
         """Return :func:`annotate` of the frame; do not write into it."""
-        if self._last is None or self._last[0] is not decision:
+        last = self._last  # read once: another thread may draw meanwhile
+        if last is None or last[0] is not decision:
             known = self._thresholds
             thresholds = known.thresholds if isinstance(known, Controls) else known
             threshold = thresholds.get(decision.category) if decision.category else None
-            self._last = (decision, annotate(frame.picture, decision, threshold))
-        return self._last[1]
+            last = (decision, annotate(frame.picture, decision, threshold))
+            self._last = last
+        return last[1]
 
 
 def annotate(picture: Picture | None, decision: Decision, threshold: float | None) -> Picture:

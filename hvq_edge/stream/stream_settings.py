@@ -24,6 +24,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hvq_edge.errors import SettingsError
+from hvq_edge.stream.dashboard.settings import DashboardSettings
 from hvq_edge.stream.decision_settings import DecisionSettings
 from hvq_edge.stream.frame_queue import Policy
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
@@ -53,6 +54,8 @@ class CameraSettings(_Strict):
     """Width and height that a V4L2 or CSI camera is asked for, in pixels."""
     fps: int | None = Field(None, ge=1, le=1000)
     """Frames a second that it is asked for."""
+    play: bool = False
+    """Show a file as a camera would: at its own rate, over and over."""
     every: int = Field(1, ge=1)
     """Keep one frame of so many."""
     rotate: Rotation = 0
@@ -84,6 +87,8 @@ class CameraSettings(_Strict):
             faults.append("trigger_frames and trigger_delay need trigger_file or trigger_port")
         if self.triggered and self.every != 1:
             faults.append("every skips triggered frames: ask for fewer with trigger_frames")
+        if self.play and str(self.camera).startswith("watch:"):
+            faults.append("play: a watched folder has no end to begin again at")
         if self.roi is not None and self.roi_polygon is not None:
             faults.append("roi and roi_polygon were both given: use one of them")
         if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < SMALLEST_ROI):
@@ -106,8 +111,12 @@ class StreamSettings(_Strict):
     """All settings of a stream."""
 
     bundle: Path = DEFAULT_BUNDLE
+    require_signature: Path | None = None
+    """Public keys (PEM): only a bundle signed with one of these is used."""
     precision: str = "auto"
     backend: str = "auto"
+    server: str | None = None
+    """``host:port`` of a Triton server that runs the bundle's model instead of this machine."""
     category: str | None = None
     """Judge every frame as this category."""
     policy: Policy | None = None
@@ -123,12 +132,16 @@ class StreamSettings(_Strict):
     cameras: tuple[CameraSettings, ...] = Field(min_length=1)
     decision: DecisionSettings = DecisionSettings()
     sinks: SinkSettings = SinkSettings()
+    page: DashboardSettings | None = None
+    """The live page; ``None``: none is served."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> StreamSettings:
         names = [camera.name for camera in self.cameras if camera.name is not None]
         if len(set(names)) < len(names):
             raise ValueError("two cameras have the same name")
+        if self.server is not None and self.backend != "auto":
+            raise ValueError("server and backend were both given: use one of them")
         rule = self.decision.k_of_n
         for camera in self.cameras:
             if rule is not None and camera.triggered and camera.trigger_frames != rule.n:
@@ -152,6 +165,7 @@ def load_stream_settings(
     cameras: Sequence[str | int] = (),
     each_camera: Mapping[str, Any] | None = None,
     decision: Mapping[str, Any] | None = None,
+    page: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> StreamSettings:
     """Merge a settings file and flags, the flags winning, and check the whole.
@@ -162,6 +176,7 @@ def load_stream_settings(
             is in the file keeps its settings there.
         each_camera: settings of every camera, given as flags; ``None`` values are ignored.
         decision: settings of the table ``[decision]``, likewise.
+        page: settings of the table ``[page]``, likewise; ``None``: the page is as in the file.
         flags: settings of the top level, likewise.
 
     Raises:
@@ -183,6 +198,9 @@ def load_stream_settings(
     table = merged.get("decision", {})
     if isinstance(table, dict):
         merged["decision"] = {**table, **_given(decision)}
+    if page is not None:
+        table = merged.get("page", {})
+        merged["page"] = {**table, **_given(page)} if isinstance(table, dict) else table
     merged.update(_given(flags))
     settings: StreamSettings | None = None
     try:

@@ -17,7 +17,9 @@ TIMEOUT_MILLISECONDS = 5000
 """For opening, and for one read: a camera silent for longer is lost."""
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-_TCP_LOW_LATENCY = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
+_TCP_LOW_LATENCY = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|analyzeduration;500000"
+"""FFmpeg looks at a stream for 5 s before it gives the first frame, by default; half a second is
+enough for one that has video alone (measured with an RTSP server: open after 0.6 s, not 2.8 s)."""
 
 
 def shown_url(url: str) -> str:

@@ -1,0 +1,54 @@
+"""The engine of a run of ``hvq-edge stream``: on this machine, or a server's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hvq_edge.bundle import Bundle
+    from hvq_edge.runtime.engine import Engine
+    from hvq_edge.stream.stream_settings import StreamSettings
+
+
+def open_engine_of(settings: StreamSettings, bundle: Bundle) -> Engine:
+    """Open the engine that the settings ask for.
+
+    Raises:
+        HvqEdgeError: it cannot be opened; see :func:`hvq_edge.stream.inspection.open_stream_engine`
+            and :func:`hvq_edge.runtime.triton_engine.open_triton_engine`.
+    """
+    if settings.server is not None:
+        from hvq_edge.runtime.triton_engine import open_triton_engine
+
+        return open_triton_engine(settings.server, bundle, precision=settings.precision)
+    from hvq_edge.stream.inspection import open_stream_engine
+
+    return open_stream_engine(
+        bundle,
+        precision=settings.precision,
+        backend=settings.backend,
+        category=settings.category,
+    )
+
+
+def signed_bundle(settings: StreamSettings) -> Bundle:
+    """Open the bundle of the settings; where a signature is required, only if it holds.
+
+    Raises:
+        GateFailed: the signature does not hold.
+        BundleError: no bundle there.
+    """
+    from hvq_edge.bundle import open_bundle
+
+    if settings.require_signature is None:
+        return open_bundle(settings.bundle)
+    from hvq_edge.integrity.signature import require_signature
+
+    # Before the engine is known: an engine of the folder must be signed wherever it may be taken.
+    may_run_engines = settings.server is None and settings.backend not in (
+        "openvino",
+        "onnxruntime",
+    )
+    return require_signature(
+        settings.bundle, settings.require_signature, engines=may_run_engines
+    ).bundle

@@ -1,0 +1,55 @@
+"""The live page of a run of ``hvq-edge stream``."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hvq_edge.bundle import Bundle
+    from hvq_edge.runtime.engine import EngineInfo
+    from hvq_edge.stream.dashboard.recent import LivePage
+    from hvq_edge.stream.dashboard.serve import Serving
+    from hvq_edge.stream.inspector import Inspector
+    from hvq_edge.stream.stream_settings import StreamSettings
+
+WAITING = 8
+"""Decisions with their pictures that may wait for the page: it shows the newest, not all."""
+
+
+def serve_page(
+    settings: StreamSettings,
+    bundle: Bundle,
+    info: EngineInfo,
+    inspector: Inspector,
+    page: LivePage | None,
+) -> AbstractContextManager[Serving | None]:
+    """Serve the live page that the settings ask for, if they do.
+
+    Thresholds are saved to the bundle from the page, unless its signature is required: a saved
+    threshold would end that.
+
+    Raises:
+        SettingsError: the address or the port cannot be used, or the token file is no good.
+        MissingCapability: a package of the extra ``factory`` is not installed.
+    """
+    if settings.page is None or page is None:
+        return nullcontext()
+    from hvq_edge.stream.dashboard.save_threshold import save_threshold
+    from hvq_edge.stream.dashboard.serve import serve
+    from hvq_edge.stream.dashboard.watched import Watched
+    from hvq_edge.stream.sinks.open_sinks import needed
+
+    with needed("page"):
+        from hvq_edge.stream.sinks.prometheus_metrics import render
+    save = partial(save_threshold, bundle.path, info.precision)
+    watched = Watched(
+        page,
+        inspector.controls,
+        inspector.statistics,
+        title=f"{bundle.path} with {info.precision} on {info.backend}",
+        metrics=render,
+        save_threshold=save if settings.require_signature is None else None,
+    )
+    return serve(settings.page, watched)
