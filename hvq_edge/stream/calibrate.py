@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +19,9 @@ from hvq_edge.errors import InputError, PictureError
 from hvq_edge.learnt_threshold import GoodPart, learn_threshold, put_thresholds
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.promise import CONFIDENCE, FALSE_REJECT, Rule, check_asked, order_statistic
-from hvq_edge.runtime.engine import Engine, Frames
-from hvq_edge.stream.frame_checks import FrameChecks
-from hvq_edge.stream.sources.source import Frame, Picture, Source
+from hvq_edge.runtime.engine import Engine
+from hvq_edge.stream.frame_checks import CategoryChecks, CheckedFrame, FrameChecks
+from hvq_edge.stream.sources.source import Frame, Source
 
 FRAMES = 500
 MOST_UNUSABLE = 0.5
@@ -30,9 +29,6 @@ MOST_UNUSABLE = 0.5
 FIRST_LOOK = 40
 """Frames before that share is judged."""
 STAGE = "good parts"
-
-Prepare = Callable[[Picture], Frames]
-"""From a source's picture to a frame, uint8 ``[side, side, 3]``, as the inspector prepares it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,6 @@ def calibrate_from_stream(
     confidence: float = CONFIDENCE,
     rule: Rule = order_statistic,
     every: int = 1,
-    prepare: Prepare | None = None,
     on_progress: ProgressCallback = silent,
 ) -> StreamCalibration:
     """Learn thresholds from good parts that a source shows, and write them into ``bundle.json``.
@@ -78,7 +73,6 @@ def calibrate_from_stream(
         confidence: with which it is promised.
         rule: how a threshold follows from scores.
         every: use each so-many-th frame, so that frames show different parts.
-        prepare: as the inspector prepares frames; default: the whole picture.
         on_progress: called after each usable frame.
 
     Raises:
@@ -88,7 +82,7 @@ def calibrate_from_stream(
         OutputError: ``bundle.json`` cannot be written.
     """
     check_asked(false_reject, confidence)
-    gathering = _Gathering(engine, bundle, live=source.live, prepare=prepare)
+    gathering = _Gathering(engine, bundle, live=source.live)
     try:
         for number, frame in enumerate(source):
             if number % every:
@@ -144,13 +138,10 @@ def precision_of(bundle: Bundle, engine: Engine) -> Precision:
 class _Gathering:
     """Scores of the frames taken so far."""
 
-    def __init__(
-        self, engine: Engine, bundle: Bundle, *, live: bool, prepare: Prepare | None
-    ) -> None:
+    def __init__(self, engine: Engine, bundle: Bundle, *, live: bool) -> None:
         self._engine = engine
         self._checks = FrameChecks(bundle.manifest.picture_limits, live=live)
-        side = engine.info.input_side
-        self._prepare: Prepare = prepare or (lambda picture: fit_picture(picture, side))
+        self._of_category = CategoryChecks(bundle.manifest.category_limits)
         self._seen: set[bytes] = set()
         self.parts: dict[str, list[GoodPart]] = {name: [] for name in engine.info.categories}
         self.unusable: Counter[str] = Counter()
@@ -183,10 +174,10 @@ class _Gathering:
         if frame.picture is None:
             return "lost"
         try:
-            fitted = self._prepare(frame.picture)
+            fitted = fit_picture(frame.picture, self._engine.info.input_side)
         except PictureError as error:
             return error.cause
-        fault = self._checks.fault(fitted)
+        fault, quality = self._checks.check(fitted)
         if fault is not None:
             return fault
         digest = hashlib.sha256(fitted.tobytes()).digest()
@@ -199,6 +190,10 @@ class _Gathering:
         categories = self._engine.info.categories
         if not (output["margin"][0] >= 0 and 0 <= index < len(categories)):
             return "unknown part"
+        checked = CheckedFrame(frame, fitted, None, 0.0, quality)
+        fault = self._of_category.fault(checked, categories[index])
+        if fault is not None:
+            return fault
         if not math.isfinite(score):
             return "score is not a finite number"
         name = frame.name or f"frame {frame.index}"
