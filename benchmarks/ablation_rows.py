@@ -91,6 +91,8 @@ ROWS: tuple[Row, ...] = (
     # What is made of the trained weights.
     _after_training("distance not whitened", whiten_distance=False),
     _after_training("no prototypes", prototypes=0),
+    _after_training("prototypes over 3x3 tokens", prototype_window=3),
+    _after_training("prototypes over 5x5 tokens", prototype_window=5),
     _after_training("prototype weight 1", prototype_weight=1.0),
     _after_training("picture level kept", picture_level="kept"),
     _after_training("map scale published", map_scale="published"),

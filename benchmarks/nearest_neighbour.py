@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from hvq_edge.errors import InputError
-from hvq_edge.model.prototypes import nearest_distance
+from hvq_edge.model.prototypes import average_neighbours, nearest_distance
 
 MEMORY = 8_000
 """Vectors in a category's memory."""
@@ -52,7 +51,7 @@ class Memory(NamedTuple):
         Returns:
             ``[batch, grid, grid]``.
         """
-        tokens = pool_neighbours(raw) if self.pooled else raw
+        tokens = average_neighbours(raw, POOLING) if self.pooled else raw
         standardised = ((tokens - self.mean) / self.std).flatten(0, 1)
         nearest = nearest_distance(standardised[None], self.vectors[None])
         grid = grid_of(raw)
@@ -83,7 +82,7 @@ def fit_memory(
     if not len(raw):
         raise InputError("a nearest-neighbour memory needs at least one picture.")
     features = torch.from_numpy(np.asarray(raw, dtype=np.float32))
-    tokens = (pool_neighbours(features) if pooled else features).flatten(0, 1)
+    tokens = (average_neighbours(features, POOLING) if pooled else features).flatten(0, 1)
     std, mean = torch.std_mean(tokens.double(), dim=0, correction=0)
     # Tokens that are all the same tell nothing of the scale.
     std = std.clamp_min(_SMALLEST_STD * std.mean()) if std.any() else torch.ones_like(std)
@@ -91,17 +90,6 @@ def fit_memory(
     chosen = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))[:vectors]
     kept = (tokens[chosen] - mean) / std
     return Memory(mean.to(device), std.to(device), kept.to(device), pooled)
-
-
-def pool_neighbours(raw: Tensor) -> Tensor:
-    """Average each token with its neighbours on the grid, ``[b, tokens, c]`` -> same.
-
-    At the rim over the neighbours that are there.
-    """
-    grid = grid_of(raw)
-    picture = raw.transpose(1, 2).unflatten(2, (grid, grid))
-    averaged = F.avg_pool2d(picture, POOLING, 1, POOLING // 2, count_include_pad=False)
-    return averaged.flatten(2).transpose(1, 2)
 
 
 def grid_of(raw: Tensor) -> int:

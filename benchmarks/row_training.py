@@ -284,7 +284,15 @@ class Workshop:
             return
         settings = model.settings
         digest = hashlib.sha256(
-            repr((material.fit_name, settings.prototypes, "whole tokens", seed)).encode()
+            repr(
+                (
+                    material.fit_name,
+                    settings.prototypes,
+                    settings.prototype_window,
+                    "whole tokens",
+                    seed,
+                )
+            ).encode()
         )
         for statistic in (model.feature_mean, model.feature_std):
             digest.update(statistic.cpu().numpy().tobytes())

@@ -10,7 +10,7 @@ from hvq_edge.export.code_tables import own_part
 from hvq_edge.export.reductions import first_maximum, row_squares
 from hvq_edge.model.category_classifier import CategoryClassifier, pool
 from hvq_edge.model.codebook import Codebooks
-from hvq_edge.model.prototypes import FeaturePrototypes
+from hvq_edge.model.prototypes import FeaturePrototypes, average_neighbours
 
 
 class CategoryLinear(nn.Module):
@@ -81,6 +81,7 @@ class PrototypeTable(nn.Module):
 
     def __init__(self, prototypes: FeaturePrototypes, kept: slice | int) -> None:
         super().__init__()
+        self.window = prototypes.window
         whitening = prototypes.whitening[kept].clone()
         self.whiten = CategoryLinear(whitening, prototypes.shift[kept].squeeze(-2).clone())
         centres = prototypes.centres[kept].transpose(-1, -2).contiguous()
@@ -89,7 +90,7 @@ class PrototypeTable(nn.Module):
 
     def forward(self, features: Tensor, category: Tensor | None) -> Tensor:
         """``[b, l, c]`` and int64 ``[b]`` (``None``: the only one) -> ``[b, l]``."""
-        white = self.whiten(features, category)
+        white = self.whiten(average_neighbours(features, self.window), category)
         near = white @ own_part(self.centres, category) + own_part(self.bias, category)
         squares: Tensor = row_squares(white) - 2 * near.amax(2)
         return squares.clamp_min(0).sqrt()

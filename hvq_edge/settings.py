@@ -77,6 +77,10 @@ class ModelSettings(_Strict):
     """Prototypes of the features themselves in each category, below the codebooks' levels; the
     distance to the nearest joins the anomaly map. They see tokens with the length they have, even
     where ``normalise_tokens`` is set. 0: none, as published."""
+    prototype_window: Literal[1, 3, 5] = 1
+    """Side in cells of the neighbourhood that a token is averaged over before it meets prototypes
+    (PatchCore's locally aware features). Wear of large areas shows better over 3 or 5, small
+    defects worse (docs/accuracy.md)."""
     prototype_weight: float = Field(0.5, ge=0.0)
     """Weight of the prototype distance in the anomaly map."""
     transport_weight: float = Field(0.0, ge=0.0)

@@ -186,6 +186,7 @@ def small_nets(draw) -> tuple[ModelSettings, int]:
         whiten_distance=draw(st.booleans()),
         picture_level=draw(st.sampled_from(["kept", "subtracted"])),
         prototypes=draw(st.sampled_from([0, 1, 30])),
+        prototype_window=draw(st.sampled_from([1, 3, 5])),
         prototype_weight=draw(st.sampled_from([0.0, 1.0, 3.0])),
         transport_weight=draw(st.sampled_from([0.0, 0.5, 80.0])),
         transport_temperature=draw(st.sampled_from([None, 7.0, 512.0])),

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nearest_neighbour import fit_memory, grid_of, pool_neighbours
+from nearest_neighbour import fit_memory, grid_of
 
 from hvq_edge.errors import InputError
+from hvq_edge.model.prototypes import average_neighbours
 
 
 def raw_features(seed: int, pictures: int, grid: int, channels: int) -> np.ndarray:
@@ -75,7 +76,7 @@ def test_the_memory_keeps_so_many_vectors_of_the_tokens_chosen_by_the_seed():
 
 def test_pooling_averages_the_neighbours_that_are_there():
     raw = tensor(raw_features(3, 2, 4, 3))
-    pooled = pool_neighbours(raw).view(2, 4, 4, 3)
+    pooled = average_neighbours(raw, 3).view(2, 4, 4, 3)
     picture = raw.view(2, 4, 4, 3)
     for row in range(4):
         for column in range(4):

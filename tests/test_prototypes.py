@@ -9,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.model.hvq_trans import HVQTrans, normalise_tokens, resize_tap
-from hvq_edge.model.prototypes import FeaturePrototypes, nearest_distance
+from hvq_edge.model.prototypes import (
+    FeaturePrototypes,
+    average_neighbours,
+    nearest_distance,
+)
 from hvq_edge.settings import load_settings
 from hvq_edge.training.batches import standardised
 from hvq_edge.training.prototype_start import fit_prototypes
@@ -69,6 +73,20 @@ def test_each_picture_meets_the_prototypes_of_its_own_category(seed, count, chan
         white = features[i] @ prototypes.whitening[k] + prototypes.shift[k]
         expected = torch.cdist(white.double(), prototypes.centres[k].double()).amin(1).float()
         torch.testing.assert_close(found[i], expected, rtol=1e-3, atol=1e-2)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(1, 7), st.sampled_from([1, 3, 5]))
+def test_neighbours_are_averaged_where_they_are(seed, grid, window):
+    tokens = random(seed, 2, grid**2, 3)
+    found = average_neighbours(tokens, window).view(2, grid, grid, 3)
+    picture, reach = tokens.view(2, grid, grid, 3), window // 2
+    for row in range(grid):
+        for column in range(grid):
+            rows = slice(max(0, row - reach), row + reach + 1)
+            columns = slice(max(0, column - reach), column + reach + 1)
+            expected = picture[:, rows, columns].mean((1, 2))
+            torch.testing.assert_close(found[:, row, column], expected)
 
 
 # Where prototypes come from.

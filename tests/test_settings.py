@@ -170,6 +170,7 @@ def valid_settings(draw: st.DrawFn) -> Settings:
         normalise_tokens=draw(st.booleans()),
         whiten_distance=draw(st.booleans()),
         prototypes=draw(st.integers(0, 3840)),
+        prototype_window=draw(st.sampled_from([1, 3, 5])),
         prototype_weight=draw(st.floats(0.0, 1e6)),
         transport_weight=draw(st.floats(0.0, 1e6)),
         transport_temperature=draw(st.none() | positive),

@@ -106,7 +106,7 @@ class HVQTrans(nn.Module):
             eye = torch.eye(channels).repeat(categories, 1, 1)
             self.register_buffer("residual_whitening", eye)
         self.prototypes = (
-            FeaturePrototypes(categories, settings.prototypes, channels)
+            FeaturePrototypes(categories, settings.prototypes, channels, settings.prototype_window)
             if settings.prototypes
             else None
         )

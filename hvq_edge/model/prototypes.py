@@ -7,8 +7,11 @@ et al., CVPR 2022) as one more vector-quantised level: k-means centres in whiten
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class FeaturePrototypes(nn.Module):
@@ -18,14 +21,16 @@ class FeaturePrototypes(nn.Module):
         categories: number of product categories.
         prototypes: in each set.
         channels: of a feature token.
+        window: side of the neighbourhood that a token is averaged over first, in cells; odd.
     """
 
     whitening: Tensor  # [categories, channels, channels]
     shift: Tensor  # [categories, 1, channels]: minus the whitened mean
     centres: Tensor  # [categories, prototypes, channels], whitened
 
-    def __init__(self, categories: int, prototypes: int, channels: int) -> None:
+    def __init__(self, categories: int, prototypes: int, channels: int, window: int = 1) -> None:
         super().__init__()
+        self.window = window
         self.register_buffer("whitening", torch.eye(channels).repeat(categories, 1, 1))
         self.register_buffer("shift", torch.zeros(categories, 1, channels))
         self.register_buffer("centres", torch.zeros(categories, prototypes, channels))
@@ -34,15 +39,34 @@ class FeaturePrototypes(nn.Module):
         """Distance to the nearest prototype.
 
         Args:
-            features: ``[batch, tokens, channels]``, standardised and of the length they have.
+            features: ``[batch, tokens, channels]``, standardised and of the length they have;
+                tokens of a square grid, row-major, where the window is larger than one cell.
             category: int64 ``[batch]``.
 
         Returns:
             ``[batch, tokens]``, Euclidean in whitened features: about the square root of the
             number of channels for a token of a good picture.
         """
-        white = features @ self.whitening[category] + self.shift[category]
+        tokens = average_neighbours(features, self.window)
+        white = tokens @ self.whitening[category] + self.shift[category]
         return nearest_distance(white, self.centres[category])
+
+
+def average_neighbours(tokens: Tensor, window: int) -> Tensor:
+    """Average each token with its neighbours on the grid, ``[b, l, c]`` -> same.
+
+    At the rim over the neighbours that are there.
+
+    Args:
+        tokens: of a square grid, row-major.
+        window: side of the neighbourhood in cells, odd; 1: the tokens as they are.
+    """
+    if window == 1:
+        return tokens
+    grid = math.isqrt(tokens.shape[1])
+    picture = tokens.transpose(1, 2).unflatten(2, (grid, grid))
+    averaged = F.avg_pool2d(picture, window, 1, window // 2, count_include_pad=False)
+    return averaged.flatten(2).transpose(1, 2)
 
 
 def nearest_distance(tokens: Tensor, centres: Tensor) -> Tensor:

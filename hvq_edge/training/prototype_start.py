@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.model.prototypes import FeaturePrototypes
+from hvq_edge.model.prototypes import FeaturePrototypes, average_neighbours
 from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.training.batches import standardised
 from hvq_edge.training.statistics import inverse_root
@@ -57,7 +57,7 @@ def _fit_category(
     sample = []
     for start in range(0, len(own), _PICTURES_AT_ONCE):
         batch = standardised(model, features[own[start : start + _PICTURES_AT_ONCE]])
-        for picture in batch:
+        for picture in average_neighbours(batch, prototypes.window):
             chosen = rng.permutation(len(picture))[:per_picture]
             sample.append(picture[torch.from_numpy(chosen).to(picture.device)])
     tokens = torch.cat(sample).double()
