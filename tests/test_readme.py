@@ -61,7 +61,7 @@ def test_commands(workplace):
         if line.startswith("hvq-edge ") and "<" not in line
     ]
     verbs = [command.split()[1] for command in commands]
-    assert verbs == ["data", "train", "eval", "export", "verify", "stream"]
+    assert verbs == ["data", "train", "eval", "export", "verify", "report", "stream"]
     for command in commands:
         arguments = shlex.split(command)[1:]
         if arguments[0] == "train":
