@@ -6,18 +6,12 @@ the preset. Unknown keys and wrong values are all reported at once.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hvq_edge.errors import SettingsError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # Python 3.10, JetPack 6
-    import tomli as tomllib
+from hvq_edge.settings_file import all_wrong, read_toml
 
 BackboneName = Literal[
     "efficientnet_b0",
@@ -216,7 +210,7 @@ def load_settings(
     faults: list[str] = []
     if preset not in _PRESETS:
         faults.append(f"preset: {preset!r} is none of {', '.join(_PRESETS)}")
-    given = _read_toml(file) if file else {}
+    given = read_toml(file, "--settings") if file else {}
     merged: dict[str, Any] = {"preset": preset} if preset in _PRESETS else {}
     for table, flags in (("model", model), ("training", training)):
         part = given.pop(table, {})
@@ -234,26 +228,10 @@ def load_settings(
             faults.append(f"{key}: {fault['msg']} (given: {_short(fault['input'])})")
     if faults:
         source = f" in {file}" if file else ""
-        raise SettingsError(
-            f"{len(faults)} setting{'s are' if len(faults) > 1 else ' is'} wrong{source}:\n"
-            + "\n".join(f"  - {fault}" for fault in faults),
-            next_step="correct them; docs/settings.md lists every key with its range",
+        raise all_wrong(
+            faults, source, "correct them; docs/settings.md lists every key with its range"
         )
     return settings
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(
-            f"cannot read the settings file {file}: {error.strerror}.",
-            next_step="check the path given with --settings",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{file} is not valid TOML: {error}.", next_step="correct the file at that line"
-        ) from error
 
 
 def _short(value: object) -> str:

@@ -16,25 +16,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hvq_edge.errors import SettingsError
+from hvq_edge.settings_file import all_wrong, read_toml
 from hvq_edge.stream.dashboard.settings import DashboardSettings
 from hvq_edge.stream.decision_settings import DecisionSettings
 from hvq_edge.stream.frame_queue import Policy
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.open_source import shown_address
 from hvq_edge.stream.sources.prepared import Points, Rectangle, Rotation
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # Python 3.10, JetPack 6
-    import tomli as tomllib
 
 DEFAULT_BUNDLE = Path("runs/latest/bundle")
 
@@ -183,7 +177,7 @@ def load_stream_settings(
         SettingsError: lists every fault with its key.
     """
     faults: list[str] = []
-    merged = _read_toml(file) if file is not None else {}
+    merged = read_toml(file, "--config") if file is not None else {}
     listed = merged.get("cameras", [])
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         faults.append("cameras: must be tables [[cameras]]")
@@ -213,10 +207,10 @@ def load_stream_settings(
             faults.append(f"{key}: {message}" if key else message)
     if faults or settings is None:
         source = f" in {file} or the flags" if file else ""
-        raise SettingsError(
-            f"{len(faults)} setting{'s are' if len(faults) > 1 else ' is'} wrong{source}:\n"
-            + "\n".join(f"  - {fault}" for fault in faults),
-            next_step="correct them; hvq-edge stream --help and docs/inspector.md name them all",
+        raise all_wrong(
+            faults,
+            source,
+            "correct them; hvq-edge stream --help and docs/inspector.md name them all",
         )
     return settings
 
@@ -239,17 +233,3 @@ def to_toml(table: Mapping[str, Any], name: str = "") -> str:
 
 def _given(flags: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (flags or {}).items() if value is not None}
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(
-            f"cannot read the settings file {file}: {error.strerror}.",
-            next_step="check the path given with --config",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{file} is not valid TOML: {error}.", next_step="correct the file at that line"
-        ) from error

@@ -1,0 +1,51 @@
+"""Settings files: reading TOML, and saying all that is wrong with what is in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hvq_edge.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # Python 3.10, JetPack 6
+    import tomli as tomllib
+
+
+def read_toml(file: Path, flag: str) -> dict[str, Any]:
+    """Read a settings file.
+
+    Args:
+        file: TOML, UTF-8.
+        flag: the option that names it, for the message.
+
+    Raises:
+        SettingsError: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read the settings file {file}: {error.strerror}.",
+            next_step=f"check the path given with {flag}",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{file} is not valid TOML: {error}.", next_step="correct the file at that line"
+        ) from error
+
+
+def all_wrong(faults: Sequence[str], where: str, next_step: str) -> SettingsError:
+    """Return the error that lists every fault.
+
+    Args:
+        faults: one line each, at least one.
+        where: they were found, as in `` in stream.toml``; may be empty.
+        next_step: what to do.
+    """
+    counted = f"{len(faults)} settings are" if len(faults) > 1 else "1 setting is"
+    lines = "\n".join(f"  - {fault}" for fault in faults)
+    return SettingsError(f"{counted} wrong{where}:\n{lines}", next_step=next_step)
