@@ -179,6 +179,22 @@ def four_files(trained_bundles: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
+def small_run(solar_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a small net with random weights on those pictures: seconds instead of minutes."""
+    from small_run import save_run
+
+    return save_run(tmp_path_factory.mktemp("small run") / "run", solar_cells)
+
+
+@pytest.fixture(scope="session")
+def small_bundle(small_run: Path) -> Path:
+    """That run exported in float32 and INT8, choosing the category itself."""
+    from hvq_edge.export.export_run import export_run
+
+    return export_run(small_run, small_run / "bundle", int8=True).path
+
+
+@pytest.fixture(scope="session")
 def small_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
     """Exported files of a small net by category mode and precision; ``auto`` has two layers."""
     from small_graphs import save_float, save_int8

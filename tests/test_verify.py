@@ -34,12 +34,12 @@ from hvq_edge.runtime.open_engine import choose
 
 
 @pytest.fixture
-def bundle(solar_bundle, tmp_path) -> Path:
-    return Path(shutil.copytree(solar_bundle, tmp_path / "bundle"))
+def bundle(small_bundle, tmp_path) -> Path:
+    return Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
 
 
-def test_verify_passes_a_right_bundle(bundle, solar_run, solar_cells):
-    found = verify_bundle(bundle, solar_run, solar_cells, most_pictures=12)
+def test_verify_passes_a_right_bundle(bundle, small_run, solar_cells):
+    found = verify_bundle(bundle, small_run, solar_cells, most_pictures=12)
     rows = {(row.precision, row.runner): row for row in found.comparisons}
     assert rows.keys() == {
         (precision, runner)
@@ -138,12 +138,12 @@ LAYER = "encoder.1.feedforward.linear1"
 
 
 def test_verify_fails_a_graph_that_differs_and_finds_the_layer(
-    bundle, solar_run, solar_cells, capsys
+    bundle, small_run, solar_cells, capsys
 ):
     change_weight(bundle, f"{LAYER}.bias", 1.3)
     arguments = ["verify", str(bundle), "--data", str(solar_cells), "--pictures", "4"]
     with pytest.raises(SystemExit) as exit_:
-        main([*arguments, "--run", str(solar_run), "--bisect", "--json"])
+        main([*arguments, "--run", str(small_run), "--bisect", "--json"])
     assert exit_.value.code == 1
     out, err = capsys.readouterr()
     found = json.loads(out)
@@ -217,17 +217,17 @@ def test_auto_precision_heeds_a_failed_verification(bundle):
     assert choose(open_bundle(bundle)).precision == "fp32"
 
 
-def test_a_bundle_of_another_run_is_refused(bundle, solar_run, solar_cells):
+def test_a_bundle_of_another_run_is_refused(bundle, small_run, solar_cells):
     manifest = open_bundle(bundle).manifest
     write_manifest(bundle, manifest.model_copy(update={"checkpoint_sha256": "0" * 64}))
     with pytest.raises(BundleError, match="checkpoints differ"):
-        verify_bundle(bundle, solar_run, solar_cells)
+        verify_bundle(bundle, small_run, solar_cells)
     assert not (bundle / "verify.json").exists()
 
 
-def test_pictures_of_other_parts_are_refused(bundle, solar_run, mvtec_folder):
+def test_pictures_of_other_parts_are_refused(bundle, small_run, mvtec_folder):
     with pytest.raises(DatasetError, match="no test pictures of solar_cell_mono"):
-        verify_bundle(bundle, solar_run, mvtec_folder)
+        verify_bundle(bundle, small_run, mvtec_folder)
 
 
 def test_pictures_are_balanced(solar_cells):
