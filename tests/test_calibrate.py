@@ -192,11 +192,8 @@ def test_frames_that_the_line_would_not_decide_set_no_threshold(bundle):
     """Of this category only the bright half is fit: known after the engine has said what it is."""
     picture = PictureLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
     bright = picture.model_copy(update={"brightness_low": 70})
-    update = {
-        "picture_limits": picture,
-        "category_limits": {"bolt": CategoryLimits(picture=bright)},
-    }
-    limited = type(bundle)(bundle.path, bundle.manifest.model_copy(update=update))
+    own = {"bolt": CategoryLimits(picture=bright)}
+    limited = changed(bundle, picture_limits=picture, category_limits=own)
     source = ListSource([part(level, level) for level in range(62, 82)], live=False)
     done = calibrate_from_stream(BrightnessEngine(), limited, source)
     assert sum(done.unusable.values()) == 20 - done.used

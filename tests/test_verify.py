@@ -140,7 +140,7 @@ LAYER = "encoder.1.feedforward.linear1"
 def test_verify_fails_a_graph_that_differs_and_finds_the_layer(
     bundle, small_run, solar_cells, capsys
 ):
-    change_weight(bundle, f"{LAYER}.bias", 1.3)
+    change_weight(bundle, f"{LAYER}.bias", 30.0)
     arguments = ["verify", str(bundle), "--data", str(solar_cells), "--pictures", "4"]
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, "--run", str(small_run), "--bisect", "--json"])
