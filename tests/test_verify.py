@@ -17,6 +17,7 @@ from graphs import frames, save_bundle, save_graph
 from onnx import numpy_helper
 from polygraphy.json import load_json
 from rich.console import Console
+from small_graphs import small_model
 
 from hvq_edge.bundle import Bundle, open_bundle, record_of, write_manifest
 from hvq_edge.cli.app import main
@@ -25,6 +26,7 @@ from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, DatasetError, GateFailed
 from hvq_edge.export.agreement import LIMITS, Decision, Judgement, compare
 from hvq_edge.export.bisect import bisect_graph
+from hvq_edge.export.module_outputs import bisect_modules, module_outputs
 from hvq_edge.export.verification import Verification
 from hvq_edge.export.verify import choose_pictures, verify_bundle
 from hvq_edge.export.verify_runners import runners_of
@@ -134,6 +136,7 @@ def change_weight(bundle: Path, name: str, factor: float) -> None:
     write_manifest(bundle, manifest.model_copy(update={"files": files}))
 
 
+ONE = np.array([1], np.int32)
 LAYER = "encoder.1.feedforward.linear1"
 
 
@@ -149,12 +152,14 @@ def test_verify_fails_a_graph_that_differs_and_finds_the_layer(
     found = json.loads(out)
     assert found["precisions"]["fp32"]["passed"] is False
     assert "verify.json" in err
-    bisection = next(one for one in found["bisections"] if one["precision"] == "fp32")
-    assert bisection["first"]["module"] == LAYER
-    assert bisection["first"]["error"] > 1e-3
-    assert bisection["compared"] > 100
-    assert bisection["before"]
-    assert all(one["error"] < 1e-5 for one in bisection["before"])
+    against = {one["against"]: one for one in found["bisections"] if one["precision"] == "fp32"}
+    assert list(against) == ["PyTorch, module by module", "the run's model, exported anew"]
+    for bisection, compared in zip(against.values(), (50, 100), strict=True):
+        assert bisection["first"]["module"] == LAYER
+        assert bisection["first"]["error"] > 1e-3
+        assert bisection["compared"] > compared
+        assert bisection["before"]
+        assert all(one["error"] < 1e-5 for one in bisection["before"])
     check = main_output(capsys, "bundle", "check", str(bundle))
     assert "verify/inputs.json" in check
 
@@ -191,6 +196,33 @@ def test_bisection_names_the_damaged_module(tmp_path):
     same = bisect(right)
     assert same.first is None
     assert "none of" in shown(bisection_table(same))
+
+
+@pytest.mark.parametrize("mode", ["auto", "input", "one"])
+def test_modules_of_pytorch_give_what_the_graph_gives(small_graphs, mode):
+    """Every module that is not folded away, of the whole network, for one category and several."""
+    model = small_model(layers=2 if mode == "auto" else 1)
+    feed = {"frames": frames(1)} if mode == "auto" else {"frames": frames(1), "category": ONE}
+    found = bisect_modules(model, small_graphs[mode, "fp32"], feed, picture="noise")
+    assert found.first is None
+    assert found.compared == len(module_outputs(model, feed))
+    assert max(one.error for one in found.before) < 1e-5
+
+
+def test_a_fault_of_the_export_is_found(small_graphs):
+    """A model that differs from the graph, as if the export had lost half of a norm's weight.
+
+    A graph exported anew would be as wrong, and equal to the one looked at.
+    """
+    model = small_model(layers=2)
+    model.encoder[1].norm1.weight.data *= 2
+    found = bisect_modules(
+        model, small_graphs["auto", "fp32"], {"frames": frames(1)}, picture="noise"
+    )
+    assert found.first is not None
+    assert found.first.module == "encoder.1.norm1"
+    assert found.before[-1].module == "encoder.1.self_attention.out"
+    assert "leaves PyTorch, module by module at encoder.1.norm1" in shown(bisection_table(found))
 
 
 def shown(table) -> str:
