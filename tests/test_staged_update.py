@@ -177,7 +177,7 @@ class Power:
                 raise PowerCut
             self.left -= 1
             switches = name == "replace" and str(arguments[1]).endswith("current")
-            former = os.readlink(arguments[1]) if switches else ""
+            former = str(Path(arguments[1]).readlink()) if switches else ""
             result = real(*arguments, **options)
             if name == "fsync":
                 inode = os.fstat(arguments[0]).st_ino
