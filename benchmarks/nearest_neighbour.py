@@ -55,7 +55,7 @@ class Memory(NamedTuple):
         standardised = ((tokens - self.mean) / self.std).flatten(0, 1)
         nearest = nearest_distance(standardised[None], self.vectors[None])
         grid = grid_of(raw)
-        return nearest.view(len(raw), grid, grid)
+        return nearest.view(-1, grid, grid)
 
 
 def fit_memory(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +54,42 @@ def bisect_graph(
         for name in node.output
         if name in writers and node.op_type != "Constant"
     ]
-    values = _values(ours, shared, feed), _values(theirs, shared, feed)
+    values = values_of(ours, shared, feed), values_of(theirs, shared, feed)
     errors = [
         TensorError(
             tensor=name,
             module=module_of(writers[name]),
             operator=writers[name].op_type,
-            error=_error(values[0][name], values[1][name]),
+            error=relative_error(values[0][name], values[1][name]),
         )
         for name in shared
     ]
+    return first_outside(
+        errors, precision=precision, against=against, picture=picture, tolerance=tolerance
+    )
+
+
+def first_outside(
+    errors: Sequence[TensorError],
+    *,
+    precision: Precision,
+    against: str,
+    picture: str,
+    tolerance: float,
+) -> Bisection:
+    """Return the first tensor outside the tolerance with those before it; else the worst.
+
+    Args:
+        errors: in the order in which the tensors are computed.
+        precision: of the graph that is looked at.
+        against: what the reference is, in words.
+        picture: its name.
+        tolerance: largest relative error that is right.
+    """
     outside = [place for place, one in enumerate(errors) if not one.error <= tolerance]
     if outside:
         first = outside[0]
-        before = errors[max(first - _SHOWN, 0) : first]
+        before = list(errors[max(first - _SHOWN, 0) : first])
     else:
         before = sorted(errors, key=lambda one: -one.error)[:_SHOWN]
     return Bisection(
@@ -81,9 +103,16 @@ def bisect_graph(
     )
 
 
-def _values(
+def values_of(
     model: onnx.ModelProto, names: list[str], feed: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
+    """Return tensors of a graph by name, computed by ONNX Runtime.
+
+    Args:
+        model: left as it is.
+        names: of the tensors.
+        feed: inputs by name; those that the graph does not have are left out.
+    """
     marked = ModifyOutputs(model, outputs=names, copy=True)
     session = SessionFromOnnx(BytesFromOnnx(marked), providers=["CPUExecutionProvider"])
     known = {value.name for value in model.graph.input}
@@ -93,7 +122,8 @@ def _values(
         return {name: np.array(found[name]) for name in names}
 
 
-def _error(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+def relative_error(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    """Return ``|theirs - ours| / |ours|``; for integers the share that differs."""
     if ours.shape != theirs.shape:
         return float("inf")
     if not np.issubdtype(ours.dtype, np.floating):

@@ -128,7 +128,7 @@ def verify_bundle(
         failed = [name for name, verdict in precisions.items() if not verdict.passed]
         for done, precision in enumerate(failed or list(precisions), start=1):
             worst = _worst_picture(precision, comparisons, outputs)
-            bisections.append(_bisect(bundle, run, precision, feeds[worst], names[worst]))
+            bisections += _bisect(bundle, run, precision, feeds[worst], names[worst])
             on_progress("bisecting", done, len(failed or precisions))
     scale = max(float(np.abs(output["map"]).max()) for output in reference)
     verification = Verification(
@@ -239,11 +239,11 @@ def _worst_picture(
 
 def _bisect(
     bundle: Bundle, run: Path, precision: Precision, feed: Mapping[str, NDArray[Any]], picture: str
-) -> Bisection:
-    """Hold a reduced graph against the float32 one, and that against one exported anew."""
+) -> Iterator[Bisection]:
+    """Hold a reduced graph against the float32 one, and that against PyTorch and a new export."""
     other = bundle.model_file(precision)
     if precision != "fp32":
-        return bisect_graph(
+        yield bisect_graph(
             bundle.model_file("fp32"),
             other,
             feed,
@@ -251,16 +251,20 @@ def _bisect(
             against="the float32 graph",
             picture=picture,
         )
+        return
+    from hvq_edge.export.module_outputs import bisect_modules
     from hvq_edge.export.onnx_graph import export_graph
     from hvq_edge.model.checkpoint import load_run
 
     model, record = load_run(run)
+    # First what no fault of the export can hide in, then tensor by tensor.
+    yield bisect_modules(model, other, feed, picture=picture)
     mode = bundle.manifest.category_mode
     index = record.categories.index(bundle.manifest.categories[0]) if mode == "one" else None
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder) / "fresh.onnx"
         export_graph(model, fresh, mode, index)
-        return bisect_graph(
+        yield bisect_graph(
             fresh,
             other,
             feed,

@@ -160,9 +160,33 @@ def trained_bundles(trained_run: Path, made_once: MakeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
-def solar_run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A worker's own copy of the trained run."""
-    return Path(shutil.copytree(trained_run, tmp_path_factory.mktemp("runs") / "solar"))
+def solar_run(solar_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny preset, trained for a few epochs on real pictures, as a user would."""
+    model = {"width": 32, "feedforward": 64, "codes": 48}
+    return _trained(solar_cells, tmp_path_factory.mktemp("runs") / "solar", model, epochs=6)
+
+
+@pytest.fixture(scope="session")
+def small_run(solar_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of pictures of 64 pixels for one epoch: it judges badly, and takes seconds."""
+    from small_graphs import SMALL
+
+    return _trained(solar_cells, tmp_path_factory.mktemp("runs") / "small", SMALL, epochs=1)
+
+
+def _trained(data: Path, run: Path, model: dict[str, object], epochs: int) -> Path:
+    from hvq_edge.cli.app import main
+
+    settings = run.with_suffix(".toml")
+    lines = [f"{name} = {value}" for name, value in model.items()]
+    settings.write_text("\n".join(["[model]", *lines, ""]))
+    arguments = ["train", "--data", str(data), "--preset", "tiny", "--out", str(run)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        with pytest.raises(SystemExit) as exit_:
+            main([*arguments, "--settings", str(settings), "--epochs", str(epochs)])
+    assert exit_.value.code == 0
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -176,6 +200,14 @@ def four_files(trained_bundles: Path, tmp_path_factory: pytest.TempPathFactory) 
     """A bundle of trained weights with all four precisions."""
     out = tmp_path_factory.mktemp("four files") / "bundle"
     return open_bundle(Path(shutil.copytree(trained_bundles / "four files", out)))
+
+
+@pytest.fixture(scope="session")
+def small_bundle(small_run: Path) -> Path:
+    """That run exported in float32 and INT8, choosing the category itself."""
+    from hvq_edge.export.export_run import export_run
+
+    return export_run(small_run, small_run / "bundle", int8=True).path
 
 
 @pytest.fixture(scope="session")

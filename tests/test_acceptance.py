@@ -16,7 +16,7 @@ from scipy.stats import beta, binom
 
 from hvq_edge.bundle import Threshold, open_bundle, record_of, write_manifest
 from hvq_edge.cli.app import main
-from hvq_edge.evaluation.acceptance import LARGEST_RULE, collect, promise_in_words
+from hvq_edge.evaluation.acceptance import collect
 from hvq_edge.evaluation.acceptance_examples import (
     BEST,
     CALMEST,
@@ -25,10 +25,13 @@ from hvq_edge.evaluation.acceptance_examples import (
     choose_examples,
 )
 from hvq_edge.evaluation.acceptance_page import write_acceptance
-from hvq_edge.evaluation.bench_facts import read_bench
-from hvq_edge.evaluation.intervals import auroc_interval, promise_of_largest, share
+from hvq_edge.evaluation.intervals import auroc_interval, mean_auroc_interval, share
 from hvq_edge.evaluation.metrics import auroc
 from hvq_edge.evaluation.metrics_file import PictureRow
+from hvq_edge.evaluation.threshold_promise import LARGEST_RULE, promise_in_words
+from hvq_edge.good_scores import table_of
+from hvq_edge.learnt_threshold import GoodPart, learn_threshold, put_thresholds
+from hvq_edge.tolerance import promised_rate
 
 # Intervals.
 
@@ -53,9 +56,9 @@ def test_the_promise_of_the_largest_score_holds():
     """With a false-reject rate just above the promise, the largest of n would come out this low
     with a chance of 5 %: the definition, from the binomial's side."""
     for pictures in (1, 10, 30, 299):
-        rate = promise_of_largest(pictures)
+        rate = promised_rate(pictures, 1, 0.95)
         assert binom.cdf(0, pictures, rate) == pytest.approx(0.05)
-    assert promise_of_largest(299) < 0.01 < promise_of_largest(298)
+    assert promised_rate(299, 1, 0.95) < 0.01 < promised_rate(298, 1, 0.95)
 
 
 def test_the_bootstrap_interval_covers_the_true_auroc():
@@ -63,7 +66,7 @@ def test_the_bootstrap_interval_covers_the_true_auroc():
     chance = np.random.default_rng(0)
     true, held, draws = 0.7602499, 0, 60
     for _ in range(draws):
-        found = auroc_interval(chance.normal(0, 1, 40), chance.normal(1, 1, 40))
+        found = auroc_interval(chance.normal(0, 1, 40), chance.normal(1, 1, 40), draws=500)
         held += found.low <= true <= found.high
     assert binom.ppf(1e-4, draws, 0.93) <= held < draws
 
@@ -76,6 +79,20 @@ def test_the_auroc_of_the_interval_is_the_auroc():
     assert found.value == pytest.approx(auroc(np.concatenate([good, defective]), labels))
     assert found.low < found.value < found.high
     assert auroc_interval(good, np.zeros(0)) is None
+
+
+def test_the_interval_of_a_mean_is_narrower_than_those_of_its_parts():
+    """Four alike categories, drawn apart: half as wide, as the spread of a mean of four is."""
+    chance = np.random.default_rng(2)
+    categories = [(chance.normal(0, 1, 80), chance.normal(1, 1, 80)) for _ in range(4)]
+    parts = [auroc_interval(*one) for one in categories]
+    found = mean_auroc_interval(categories)
+    assert found.value == pytest.approx(np.mean([one.value for one in parts]))
+    width = np.sqrt(np.mean([(one.high - one.low) ** 2 for one in parts])) / 2
+    assert found.high - found.low == pytest.approx(width, rel=0.1)
+    only_good = (np.zeros(3), np.zeros(0))
+    assert mean_auroc_interval([only_good, categories[0]]) == parts[0]
+    assert mean_auroc_interval([only_good]) is None
 
 
 # The page, on a bundle whose every score is known: brightness.
@@ -151,7 +168,8 @@ def test_the_whole_page(bundle, data, capsys):
     assert "2 of 12" in text
     assert text.count("1 of 4") == 2
     assert "tested with these kinds of defects: dent (4)" in text
-    assert "at most 9.5 % false rejects at 95 % confidence" in text
+    assert "at most 9.6 % false rejects at 95 % confidence" in text, "9.503, never less than it is"
+    assert "p-value" not in text, "this bundle has none"
     for heading in (MISSED, FALSE_REJECTS, BEST, CALMEST):
         assert heading in text
     assert "dent/0.png" in text, "the missed one"
@@ -282,11 +300,52 @@ def test_examples_are_what_their_headings_say():
     assert [row.score for row in found[CALMEST]] == [1, 2, 3]
 
 
-def test_times_of_a_bench_file(tmp_path):
-    path = tmp_path / "bench.json"
-    with pytest.raises(FileNotFoundError):
-        read_bench(path)
-    row = {"precision": "int8", "backend": "openvino", "p50_ms": 1.5, "p99_ms": 2.5, "rounds": 3}
-    path.write_text(json.dumps({"rows": [row]}))
-    (found,) = read_bench(path)
-    assert (found.name, found.percentiles) == ("int8, openvino", {50: 1.5, 99: 2.5})
+def test_promises_and_p_values_are_on_the_page(bundle, data):
+    """Bolts: 40 good ones where 1 % was asked for, which takes 299. Nuts: set by hand."""
+    parts = [GoodPart(0.4 + i / 100, f"part{i}.png") for i in range(40)]
+    bolt = learn_threshold(parts, asked=0.01, source="good bolts", machine="line 3")
+    nut = Threshold(value=10.6, pictures=30, rule="set by hand", good_scores=table_of([10.1]))
+    put_thresholds(open_bundle(bundle), {"fp32": {"bolt": bolt, "nut": nut}})
+    _, path = write_acceptance(evaluated(bundle, data))
+    text = text_of(path.read_text())
+    assert f"{bolt.promise} good bolts line 3 {bolt.promise.created} part39.png" in text
+    needed = "bolt: 1 % of false rejects was asked for, 7.3 % is promised (299 good pictures"
+    assert needed in text
+    assert f"bolt: {bolt.promise.warnings[0]}" in text, "each scores as its neighbours"
+    assert "The threshold of nut promises no rate: set by hand." in text
+    assert "cannot be less than 0.024 for bolt, 0.5 for nut" in text
+
+
+def test_times_of_hvq_edge_bench_are_on_the_page(bundle, capsys):
+    """What the command itself writes, with its graph and a peer that is not there."""
+    command = ("bench", bundle, "--backends", "onnxruntime", "--batch", "1,2", "--rounds", "2")
+    assert run(*command, "--no-memory", "--peers", bundle / "no.onnx") == 0
+    found, path = write_acceptance(bundle)
+    text = text_of(path.read_text())
+    assert found.bench is not None
+    assert [(row.name, row.batch) for row in found.bench.timings] == [
+        ("onnxruntime fp32", 1),
+        ("onnxruntime fp32", 2),
+    ]
+    for row in found.bench.timings:
+        times = " ".join(f"{value:.1f}" for value in (row.p50, row.p95, row.p99))
+        assert f"{row.name} {row.batch} {times} {row.pictures_a_second:.1f} reference –" in text
+    assert f"on {found.bench.machine}, {found.bench.cpus} processors" in text
+    assert "onnxruntime no.onnx: there is no file" in text
+    assert "How fast it is was not measured." not in [one.what for one in found.open_points]
+
+
+def test_a_bench_file_that_cannot_be_believed_is_an_open_point(bundle):
+    assert run("bench", bundle, "--backends", "onnxruntime", "--batch", "1", "--rounds", "1") == 0
+    path = bundle / "bench.json"
+    content = json.loads(path.read_text())
+    assert "MB" in write_acceptance(bundle)[1].read_text()
+    content |= {"created": "2020-01-01T00:00:00+00:00", "warnings": ["the machine was busy"]}
+    path.write_text(json.dumps(content))
+    points = [one.what for one in collect(bundle).open_points]
+    assert "bench.json is older than the bundle." in points
+    assert "Speed: the machine was busy." in points
+    path.write_text(json.dumps({"rows": [{"p50_ms": 1.5}]}))
+    found = collect(bundle)
+    assert found.bench is None
+    assert any("bench.json is not of this version" in one.what for one in found.open_points)

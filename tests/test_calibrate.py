@@ -13,6 +13,7 @@ from test_stream_inspector import BrightnessEngine, ListSource
 
 from hvq_edge.bundle import (
     CalibrationRecord,
+    CategoryLimits,
     PictureLimits,
     Threshold,
     open_bundle,
@@ -185,6 +186,19 @@ def test_each_third_frame(bundle):
     source = ListSource([part(60 + i, i) for i in range(60)], live=False)
     done = calibrate_from_stream(BrightnessEngine(), bundle, source, every=3)
     assert done.used == 20
+
+
+def test_frames_that_the_line_would_not_decide_set_no_threshold(bundle):
+    """Of this category only the bright half is fit: known after the engine has said what it is."""
+    picture = PictureLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
+    bright = picture.model_copy(update={"brightness_low": 70})
+    own = {"bolt": CategoryLimits(picture=bright)}
+    limited = changed(bundle, picture_limits=picture, category_limits=own)
+    source = ListSource([part(level, level) for level in range(62, 82)], live=False)
+    done = calibrate_from_stream(BrightnessEngine(), limited, source)
+    assert sum(done.unusable.values()) == 20 - done.used
+    assert 8 <= done.used <= 16
+    assert min(done.thresholds["bolt"].good_scores.scores) > 69 / 255
 
 
 def test_a_camera_that_needs_attention_sets_no_threshold(bundle):

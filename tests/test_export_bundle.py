@@ -26,9 +26,9 @@ from hvq_edge.run_record import read_run
 from hvq_edge.runtime.open_engine import open_engine
 
 
-def test_bundle_has_thresholds_of_held_out_pictures(solar_bundle, solar_run):
-    bundle = open_bundle(solar_bundle)
-    manifest, record = bundle.manifest, read_run(solar_run)
+def test_bundle_has_thresholds_of_held_out_pictures(small_bundle, small_run):
+    bundle = open_bundle(small_bundle)
+    manifest, record = bundle.manifest, read_run(small_run)
     assert manifest.categories == ("solar_cell_mono", "solar_cell_poly")
     assert manifest.category_mode == "auto"
     held_out = {p.sha256 for p in record.pictures if p.use == "held_out"}
@@ -43,7 +43,7 @@ def test_bundle_has_thresholds_of_held_out_pictures(solar_bundle, solar_run):
         scores: dict[str, list[float]] = {name: [] for name in manifest.categories}
         for picture in record.pictures:
             if picture.use == "held_out":
-                out = engine.run(read_frame(data / picture.path, 224)[None])
+                out = engine.run(read_frame(data / picture.path, manifest.input_side)[None])
                 scores[manifest.categories[out["category"][0]]].append(float(out["score"][0]))
         engine.close()
         for name, threshold in manifest.thresholds[precision].items():
@@ -51,9 +51,9 @@ def test_bundle_has_thresholds_of_held_out_pictures(solar_bundle, solar_run):
             assert threshold.pictures == len(scores[name])
 
 
-def test_a_threshold_that_one_picture_sets_names_it(solar_bundle, solar_run):
-    threshold = open_bundle(solar_bundle).manifest.thresholds["fp32"]["solar_cell_mono"]
-    record = read_run(solar_run)
+def test_a_threshold_that_one_picture_sets_names_it(small_bundle, small_run):
+    threshold = open_bundle(small_bundle).manifest.thresholds["fp32"]["solar_cell_mono"]
+    record = read_run(small_run)
     assert threshold.highest_picture in {p.path for p in record.pictures if p.use == "held_out"}
     assert threshold.next_highest is not None
     assert threshold.median <= threshold.next_highest <= threshold.value
@@ -68,31 +68,31 @@ def test_a_threshold_that_one_picture_sets_names_it(solar_bundle, solar_run):
     assert alone(-1.0, -5.0, -6.0), "scores may be negative"
 
 
-def test_one_category_bundle(solar_run, tmp_path):
-    bundle = export_run(solar_run, tmp_path / "one", category="solar_cell_poly")
+def test_one_category_bundle(small_run, tmp_path):
+    bundle = export_run(small_run, tmp_path / "one", category="solar_cell_poly")
     assert bundle.manifest.categories == ("solar_cell_poly",)
     assert list(bundle.manifest.thresholds["fp32"]) == ["solar_cell_poly"]
-    mono = {p.sha256 for p in read_run(solar_run).pictures if p.category == "solar_cell_mono"}
+    mono = {p.sha256 for p in read_run(small_run).pictures if p.category == "solar_cell_mono"}
     assert not mono & set(bundle.manifest.threshold_pictures)
 
 
-def test_unknown_category(solar_run, tmp_path):
+def test_unknown_category(small_run, tmp_path):
     with pytest.raises(InputError, match="'gadget'; it has solar_cell_mono, solar_cell_poly"):
-        export_run(solar_run, tmp_path / "out", category="gadget")
+        export_run(small_run, tmp_path / "out", category="gadget")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_no_bundle_is_left_alone(solar_run, tmp_path):
+def test_a_folder_that_is_no_bundle_is_left_alone(small_run, tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"dear")
     with pytest.raises(OutputError, match="is not a bundle"):
-        export_run(solar_run, tmp_path)
+        export_run(small_run, tmp_path)
     assert (tmp_path / "holiday.jpg").read_bytes() == b"dear"
 
 
 def test_a_failed_export_keeps_the_bundle_that_was_there(
-    solar_run, solar_bundle, tmp_path, monkeypatch
+    small_run, small_bundle, tmp_path, monkeypatch
 ):
-    out = Path(shutil.copytree(solar_bundle, tmp_path / "bundle"))
+    out = Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     def break_down(_model, path: Path, *_rest, **options) -> None:
@@ -101,23 +101,23 @@ def test_a_failed_export_keeps_the_bundle_that_was_there(
 
     monkeypatch.setattr("hvq_edge.export.export_run.export_graph", break_down)
     with pytest.raises(RuntimeError, match="power cut"):
-        export_run(solar_run, out, category="input")
+        export_run(small_run, out, category="input")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_own_calibration_pictures(solar_run, solar_cells, tmp_path):
+def test_own_calibration_pictures(small_run, solar_cells, tmp_path):
     own = tmp_path / "own pictures"
     for name in ("solar_cell_mono", "solar_cell_poly"):
         some = sorted((solar_cells / name / "train" / "good").iterdir())[:12]
         (own / name / "good").mkdir(parents=True)
         for path in some:
             shutil.copy(path, own / name / "good" / path.name)
-    held_out = {p.sha256 for p in read_run(solar_run).pictures if p.use == "held_out"}
+    held_out = {p.sha256 for p in read_run(small_run).pictures if p.use == "held_out"}
     for path in own.rglob("*.*"):
         if hash_picture(path) in held_out:  # a brightness step more: the same cell, another picture
             cv2.imwrite(str(path), cv2.imread(str(path)) + np.uint8(1))
-    bundle = export_run(solar_run, tmp_path / "b", int8=True, calibration=own, ranges="mse")
+    bundle = export_run(small_run, tmp_path / "b", int8=True, calibration=own, ranges="mse")
     assert bundle.manifest.calibration.method.endswith("ranges: mse")
     assert bundle.manifest.calibration is not None
     assert "--calib" in bundle.manifest.calibration.rule
@@ -125,37 +125,37 @@ def test_own_calibration_pictures(solar_run, solar_cells, tmp_path):
     assert set(bundle.manifest.calibration.pictures) == {hash_picture(p.path) for p in found}
 
 
-def test_own_calibration_pictures_of_other_parts(solar_run, mvtec_folder, tmp_path):
+def test_own_calibration_pictures_of_other_parts(small_run, mvtec_folder, tmp_path):
     with pytest.raises(
         InputError,
         match=r"no good pictures of solar_cell_mono, at least .*_poly",
     ):
-        export_run(solar_run, tmp_path / "b", int8=True, calibration=mvtec_folder)
+        export_run(small_run, tmp_path / "b", int8=True, calibration=mvtec_folder)
 
 
-def test_unknown_ranges(solar_run, tmp_path):
+def test_unknown_ranges(small_run, tmp_path):
     with pytest.raises(SettingsError, match="'best' are none of minmax, percentile"):
-        export_run(solar_run, tmp_path / "b", int8=True, ranges="best")
+        export_run(small_run, tmp_path / "b", int8=True, ranges="best")
 
 
-def test_calibration_without_the_feature_cache_chooses_the_same(solar_run, solar_bundle, tmp_path):
-    copied = Path(shutil.copytree(solar_run, tmp_path / "run", ignore=shutil.ignore_patterns("b*")))
+def test_calibration_without_the_feature_cache_chooses_the_same(small_run, small_bundle, tmp_path):
+    copied = Path(shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("b*")))
     (copied / "features.npy").unlink()
     bundle = export_run(copied, tmp_path / "b", int8=True)
-    assert bundle.manifest.calibration == open_bundle(solar_bundle).manifest.calibration
+    assert bundle.manifest.calibration == open_bundle(small_bundle).manifest.calibration
     assert not (copied / "features.npy").exists()
 
 
-def test_a_model_without_classifier_needs_a_category(solar_run, tmp_path):
-    bare = copy.deepcopy(load_run(solar_run)[0])
+def test_a_model_without_classifier_needs_a_category(small_run, tmp_path):
+    bare = copy.deepcopy(load_run(small_run)[0])
     bare.classifier.fitted.fill_(False)
     with pytest.raises(CheckpointError, match="cannot choose the category"):
         export_graph(bare, tmp_path / "x.onnx", "auto")
     export_graph(bare, tmp_path / "x.onnx", "input")
 
 
-def test_the_bundle_says_what_folding_saved(solar_bundle):
-    bundle = open_bundle(solar_bundle)
+def test_the_bundle_says_what_folding_saved(small_bundle):
+    bundle = open_bundle(small_bundle)
     graph = bundle.manifest.graph
     assert graph is not None
     assert graph.exported.bytes == bundle.model_file("fp32").stat().st_size
@@ -164,7 +164,7 @@ def test_the_bundle_says_what_folding_saved(solar_bundle):
     assert graph.exported.tables > graph.plain.tables == 0
 
 
-def test_a_graph_that_breaks_a_rule_leaves_no_bundle(solar_run, tmp_path, monkeypatch):
+def test_a_graph_that_breaks_a_rule_leaves_no_bundle(small_run, tmp_path, monkeypatch):
     def broken(model, path, *arguments, **options):
         folds = export_graph(model, path, *arguments, **options)
         proto = onnx.load(path)
@@ -176,27 +176,27 @@ def test_a_graph_that_breaks_a_rule_leaves_no_bundle(solar_run, tmp_path, monkey
 
     monkeypatch.setattr("hvq_edge.export.export_run.export_graph", broken)
     with pytest.raises(GateFailed, match="finite-constants"):
-        export_run(solar_run, tmp_path / "bundle")
+        export_run(small_run, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
 # What reads the bundle beside its run: calibrate and bench.
 
 
-def test_pictures_learnt_from_are_left_out(solar_bundle, solar_cells, tmp_path):
+def test_pictures_learnt_from_are_left_out(small_bundle, solar_cells, tmp_path):
     """On a real bundle beside its run: of all good pictures only the unseen ones are left."""
     own = tmp_path / "bundle"
     own.mkdir()
-    for file in solar_bundle.iterdir():
+    for file in small_bundle.iterdir():
         if file.is_file():
             (own / file.name).write_bytes(file.read_bytes())
-    done = calibrate_run(own, solar_cells, precisions=["int8"], run=solar_bundle.parent)
-    fit = {p.sha256 for p in read_run(solar_bundle.parent).pictures if p.use == "fit"}
+    done = calibrate_run(own, solar_cells, precisions=["int8"], run=small_bundle.parent)
+    fit = {p.sha256 for p in read_run(small_bundle.parent).pictures if p.use == "fit"}
     manifest = open_bundle(own).manifest
     assert not fit & set(manifest.threshold_pictures)
     assert not set(manifest.calibration.pictures) & set(done.bundle.manifest.threshold_pictures)
     assert any("learnt from in training" in note for note in done.notes)
-    former = open_bundle(solar_bundle).manifest.thresholds
+    former = open_bundle(small_bundle).manifest.thresholds
     assert manifest.thresholds["fp32"] == former["fp32"], "the other precision keeps its own"
     for name, threshold in manifest.thresholds["int8"].items():
         assert threshold.promise.asked == 0.01
@@ -204,8 +204,8 @@ def test_pictures_learnt_from_are_left_out(solar_bundle, solar_cells, tmp_path):
         assert former["int8"][name].rule == str(former["int8"][name].promise)
 
 
-def test_the_pytorch_model_of_the_run_is_the_reference(solar_bundle):
-    opened = open_bundle(solar_bundle)
+def test_the_pytorch_model_of_the_run_is_the_reference(small_bundle):
+    opened = open_bundle(small_bundle)
     entrants = entrants_of(opened, backends=["torch", "openvino"], precisions=["fp32"])
     assert [entrant.name for entrant in entrants] == ["PyTorch fp32", "openvino fp32"]
     only = entrants_of(opened, backends=["onnxruntime"], precisions=["fp32"])

@@ -18,6 +18,7 @@ from live_line import CAMERA, Line
 
 from hvq_edge.bundle import Threshold, open_bundle, write_manifest
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
+from hvq_edge.good_scores import table_of
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.dashboard.access import Access, is_same_origin, open_access
 from hvq_edge.stream.dashboard.health import HealthCheck
@@ -175,7 +176,12 @@ def test_a_camera_that_was_just_opened_is_not_lost():
 def bundle(tmp_path):
     saved = save_bundle(tmp_path / "bundle", precisions=("fp32", "int8"))
     learnt = Threshold(
-        value=0.5, pictures=9, rule="largest of good", highest_picture="a.png", median=0.2
+        value=0.5,
+        pictures=9,
+        rule="largest of good",
+        highest_picture="a.png",
+        median=0.2,
+        good_scores=table_of([0.1, 0.2, 0.5]),
     )
     thresholds = {"fp32": {"bolt": learnt}, "int8": {"bolt": learnt}}
     write_manifest(saved.path, saved.manifest.model_copy(update={"thresholds": thresholds}))
@@ -191,6 +197,7 @@ def test_a_saved_threshold_says_that_a_hand_set_it_and_what_was_before(bundle):
     assert saved.rule.startswith(f"{BY_HAND} at 20")
     assert saved.rule.endswith("; before: 0.75; learnt: largest of good")
     assert saved.highest_picture is None
+    assert saved.good_scores == table_of([0.1, 0.2, 0.5]), "p-values are as before"
     assert manifest.thresholds["fp32"] == bundle.manifest.thresholds["fp32"]
     update = {"thresholds": bundle.manifest.thresholds}
     assert manifest.model_copy(update=update) == bundle.manifest, "nothing else has changed"

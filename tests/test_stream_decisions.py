@@ -119,6 +119,7 @@ def test_json_is_one_line_with_the_keys_of_the_design():
         "grade": None,
         "part": None,
         "regions": [],
+        "p_value": None,
     }
     assert list(json.loads(line)) == [
         "camera",
@@ -132,6 +133,7 @@ def test_json_is_one_line_with_the_keys_of_the_design():
         "grade",
         "part",
         "regions",
+        "p_value",
     ]
     assert json.loads(decided(frame=LOST).to_json())["score"] is None
 

@@ -16,6 +16,7 @@ from test_stream_sources import flat
 import hvq_edge.stream
 from hvq_edge.bundle import CategoryLimits, PictureLimits, Threshold, open_bundle, write_manifest
 from hvq_edge.errors import BundleError, InputError, MissingCapability, SettingsError
+from hvq_edge.good_scores import table_of
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.stream import camera_lane
 from hvq_edge.stream.controls import Controls
@@ -110,6 +111,22 @@ def test_all_decides_every_frame_in_order_with_a_slow_engine(bundle):
     assert (counts.frames, counts.dropped) == (30, 0)
     assert (counts.passed, counts.rejected) == (20, 10)
     assert sum_of(counts) == counts.frames
+
+
+def test_scores_have_p_values_whatever_threshold_is_in_force(bundle):
+    """Good parts scored 0.1, 0.2, 0.3: the first frame is above all of them, the last below."""
+    good = table_of([0.1, 0.2, 0.3])
+    known = bundle.manifest.thresholds["fp32"]["bolt"].model_copy(update={"good_scores": good})
+    manifest = bundle.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": known}}})
+    pictures = [flat(200, SIDE), None, flat(int(0.15 * 255), SIDE), flat(0, SIDE)]
+    for threshold in (0.5, 0.9):
+        source = ListSource(pictures, live=False)
+        controls = Controls({"bolt": threshold})
+        opened = type(bundle)(bundle.path, manifest)
+        decisions = list(Inspector(BrightnessEngine(), opened, source, controls=controls))
+        assert [decision.p_value for decision in decisions] == [0.25, None, 0.75, 1.0]
+    (first, *_) = Inspector(BrightnessEngine(), bundle, ListSource(pictures, live=False))
+    assert first.p_value is None, "a bundle that does not know what good parts score"
 
 
 def test_latest_drops_old_frames_and_counts_them(bundle):

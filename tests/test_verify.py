@@ -25,21 +25,23 @@ from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, DatasetError, GateFailed
 from hvq_edge.export.agreement import LIMITS, Decision, Judgement, compare
 from hvq_edge.export.bisect import bisect_graph
+from hvq_edge.export.module_outputs import bisect_modules, module_outputs
 from hvq_edge.export.verification import Verification
 from hvq_edge.export.verify import choose_pictures, verify_bundle
 from hvq_edge.export.verify_runners import runners_of
 from hvq_edge.integrity.content import seal
 from hvq_edge.integrity.self_test import read_known_answer, self_test
+from hvq_edge.model.checkpoint import load_run
 from hvq_edge.runtime.open_engine import choose
 
 
 @pytest.fixture
-def bundle(solar_bundle, tmp_path) -> Path:
-    return Path(shutil.copytree(solar_bundle, tmp_path / "bundle"))
+def bundle(small_bundle, tmp_path) -> Path:
+    return Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
 
 
-def test_verify_passes_a_right_bundle(bundle, solar_run, solar_cells):
-    found = verify_bundle(bundle, solar_run, solar_cells, most_pictures=12)
+def test_verify_passes_a_right_bundle(bundle, small_run, solar_cells):
+    found = verify_bundle(bundle, small_run, solar_cells, most_pictures=12)
     rows = {(row.precision, row.runner): row for row in found.comparisons}
     assert rows.keys() == {
         (precision, runner)
@@ -138,23 +140,25 @@ LAYER = "encoder.1.feedforward.linear1"
 
 
 def test_verify_fails_a_graph_that_differs_and_finds_the_layer(
-    bundle, solar_run, solar_cells, capsys
+    bundle, small_run, solar_cells, capsys
 ):
-    change_weight(bundle, f"{LAYER}.bias", 1.3)
+    change_weight(bundle, f"{LAYER}.bias", 30.0)
     arguments = ["verify", str(bundle), "--data", str(solar_cells), "--pictures", "4"]
     with pytest.raises(SystemExit) as exit_:
-        main([*arguments, "--run", str(solar_run), "--bisect", "--json"])
+        main([*arguments, "--run", str(small_run), "--bisect", "--json"])
     assert exit_.value.code == 1
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert found["precisions"]["fp32"]["passed"] is False
     assert "verify.json" in err
-    bisection = next(one for one in found["bisections"] if one["precision"] == "fp32")
-    assert bisection["first"]["module"] == LAYER
-    assert bisection["first"]["error"] > 1e-3
-    assert bisection["compared"] > 100
-    assert bisection["before"]
-    assert all(one["error"] < 1e-5 for one in bisection["before"])
+    against = {one["against"]: one for one in found["bisections"] if one["precision"] == "fp32"}
+    assert list(against) == ["PyTorch, module by module", "the run's model, exported anew"]
+    for bisection, compared in zip(against.values(), (50, 100), strict=True):
+        assert bisection["first"]["module"] == LAYER
+        assert bisection["first"]["error"] > 1e-3
+        assert bisection["compared"] > compared
+        assert bisection["before"]
+        assert all(one["error"] < 1e-5 for one in bisection["before"])
     check = main_output(capsys, "bundle", "check", str(bundle))
     assert "verify/inputs.json" in check
 
@@ -193,6 +197,31 @@ def test_bisection_names_the_damaged_module(tmp_path):
     assert "none of" in shown(bisection_table(same))
 
 
+def test_modules_of_pytorch_give_what_the_graph_gives(small_run, small_bundle):
+    """Every module that is not folded away, of the whole network."""
+    model, _ = load_run(small_run)
+    feed = {"frames": frames(1)}
+    found = bisect_modules(model, small_bundle / "model.fp32.onnx", feed, picture="noise")
+    assert found.first is None
+    assert found.compared == len(module_outputs(model, feed)) > 50
+    assert max(one.error for one in found.before) < 1e-5
+
+
+def test_a_fault_of_the_export_is_found(small_run, small_bundle):
+    """A model that differs from the graph, as if the export had lost half of a norm's weight.
+
+    A graph exported anew would be as wrong, and equal to the one looked at.
+    """
+    model, _ = load_run(small_run)
+    model.encoder[1].norm1.weight.data *= 2
+    graph = small_bundle / "model.fp32.onnx"
+    found = bisect_modules(model, graph, {"frames": frames(1)}, picture="noise")
+    assert found.first is not None
+    assert found.first.module == "encoder.1.norm1"
+    assert found.before[-1].module == "encoder.1.self_attention.out"
+    assert "leaves PyTorch, module by module at encoder.1.norm1" in shown(bisection_table(found))
+
+
 def shown(table) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(table)
@@ -217,17 +246,17 @@ def test_auto_precision_heeds_a_failed_verification(bundle):
     assert choose(open_bundle(bundle)).precision == "fp32"
 
 
-def test_a_bundle_of_another_run_is_refused(bundle, solar_run, solar_cells):
+def test_a_bundle_of_another_run_is_refused(bundle, small_run, solar_cells):
     manifest = open_bundle(bundle).manifest
     write_manifest(bundle, manifest.model_copy(update={"checkpoint_sha256": "0" * 64}))
     with pytest.raises(BundleError, match="checkpoints differ"):
-        verify_bundle(bundle, solar_run, solar_cells)
+        verify_bundle(bundle, small_run, solar_cells)
     assert not (bundle / "verify.json").exists()
 
 
-def test_pictures_of_other_parts_are_refused(bundle, solar_run, mvtec_folder):
+def test_pictures_of_other_parts_are_refused(bundle, small_run, mvtec_folder):
     with pytest.raises(DatasetError, match="no test pictures of solar_cell_mono"):
-        verify_bundle(bundle, solar_run, mvtec_folder)
+        verify_bundle(bundle, small_run, mvtec_folder)
 
 
 def test_pictures_are_balanced(solar_cells):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvq_edge.bench.rounds import Seconds, ratios
+from hvq_edge.errors import InputError
+
+BENCH_NAME = "bench.json"
+"""In the bundle's folder."""
 
 
 class _Strict(BaseModel):
@@ -79,6 +84,27 @@ class BenchReport(_Strict):
     def batches(self) -> tuple[int, ...]:
         """Batch sizes with times."""
         return tuple(dict.fromkeys(timing.batch for timing in self.timings))
+
+
+def read_bench(path: Path) -> BenchReport:
+    """Read ``bench.json`` of this version.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it cannot be read, or is of another version.
+    """
+    try:
+        return BenchReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}.", next_step="run hvq-edge bench again"
+        ) from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not of this version.", next_step="run hvq-edge bench again"
+        ) from error
 
 
 def timing_of(name: str, batch: int, seconds: Seconds, reference: Seconds) -> Timing:

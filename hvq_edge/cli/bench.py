@@ -87,6 +87,7 @@ def bench(
     from hvq_edge.bench.chart import bench_svg
     from hvq_edge.bench.entrants import entrants_of
     from hvq_edge.bench.measure import measure
+    from hvq_edge.bench.report import BENCH_NAME
     from hvq_edge.bundle import open_bundle
     from hvq_edge.errors import SettingsError
     from hvq_edge.runtime.open_engine import known_precisions
@@ -114,7 +115,7 @@ def bench(
             memory=memory,
             on_progress=bars,
         )
-    target = out or bundle / "bench.json"
+    target = out or bundle / BENCH_NAME
     write_text(target, report.model_dump_json(indent=2) + "\n")
     write_text(target.with_suffix(".svg"), bench_svg(report))
     if as_json:

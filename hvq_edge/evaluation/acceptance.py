@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -18,26 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.atomic import sha256_of
-from hvq_edge.bundle import MANIFEST_NAME, Bundle, FileRecord, Precision, Threshold, open_bundle
+from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
+from hvq_edge.bundle import MANIFEST_NAME, Bundle, FileRecord, Precision, open_bundle
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import BundleError, HvqEdgeError
-from hvq_edge.evaluation.bench_facts import BENCH_NAME, BenchRow, read_bench
 from hvq_edge.evaluation.intervals import (
     Interval,
     Share,
     auroc_interval,
-    promise_of_largest,
+    mean_auroc_interval,
     share,
 )
 from hvq_edge.evaluation.limits_of_use import limits_of_use
 from hvq_edge.evaluation.metrics_file import EvaluationRecord, MetricsFile, PictureRow, read_metrics
+from hvq_edge.evaluation.threshold_promise import ThresholdPromise, doubts_of, promise_of
 from hvq_edge.export.verification import Verification, read_verification
 from hvq_edge.integrity.content import look
 from hvq_edge.run_record import BUNDLE_FOLDER, RECORD_NAME, RunRecord, read_run
 from hvq_edge.runtime.open_engine import VERIFY_NAME
 
 METRICS_NAME = "metrics.json"
-LARGEST_RULE = "largest score among held-out good pictures"
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,12 @@ class Measured:
     record: EvaluationRecord
     categories: tuple[CategoryNumbers, ...]
     all: CategoryNumbers
-    """Over all pictures; its AUROC is the mean of the categories' and has no interval."""
+    """Over all pictures; its AUROC is the mean of the categories'."""
 
     @property
     def name(self) -> str:
         """For tables."""
         return f"{self.precision}, {self.backend}" + ("" if self.of_bundle else " (before export)")
-
-
-@dataclass(frozen=True)
-class ThresholdPromise:
-    """A threshold and what it promises."""
-
-    category: str
-    threshold: Threshold
-    promise: str
-    """In words."""
 
 
 @dataclass
@@ -122,7 +112,7 @@ class Acceptance:
     """Of that one, if it is still there."""
     thresholds: list[ThresholdPromise] = field(default_factory=list)
     verification: Verification | None = None
-    bench: list[BenchRow] = field(default_factory=list)
+    bench: BenchReport | None = None
     limits: list[str] = field(default_factory=list)
     open_points: list[OpenPoint] = field(default_factory=list)
 
@@ -242,12 +232,12 @@ def _measured(bundle: Bundle, content: MetricsFile, of_bundle: bool) -> Measured
         of_bundle=of_bundle,
         record=record,
         categories=tuple(_numbers(name, rows, thresholds) for name, rows in own.items()),
-        all=_numbers("all", record.pictures, thresholds, with_auroc=False),
+        all=replace(_numbers("all", record.pictures, thresholds), auroc=_mean_auroc(own.values())),
     )
 
 
 def _numbers(
-    name: str, rows: Sequence[PictureRow], thresholds: dict[str, float], *, with_auroc: bool = True
+    name: str, rows: Sequence[PictureRow], thresholds: dict[str, float]
 ) -> CategoryNumbers:
     good = [row for row in rows if row.good]
     defective = [row for row in rows if not row.good]
@@ -258,7 +248,7 @@ def _numbers(
         category=name,
         good=len(good),
         defective=len(defective),
-        auroc=auroc_interval(_scores(good), _scores(defective)) if with_auroc else None,
+        auroc=auroc_interval(_scores(good), _scores(defective)),
         false_rejects=share(sum(id(row) in rejected for row in good), len(good))
         if complete
         else None,
@@ -266,6 +256,15 @@ def _numbers(
         if complete
         else None,
         without_threshold=len(rows) - len(judged),
+    )
+
+
+def _mean_auroc(categories: Iterable[Sequence[PictureRow]]) -> Interval | None:
+    return mean_auroc_interval(
+        [
+            (_scores(row for row in rows if row.good), _scores(row for row in rows if not row.good))
+            for rows in categories
+        ]
     )
 
 
@@ -318,39 +317,16 @@ def _digest(digests: Iterable[str]) -> str:
 def _gather_thresholds(found: Acceptance) -> None:
     manifest = found.bundle.manifest
     precision: Precision = found.shown.precision if found.shown else next(iter(manifest.models))
+    command = f"run hvq-edge calibrate {found.bundle.path} --good DIR"
     learnt = manifest.thresholds.get(precision, {})
     for name in manifest.categories:
         threshold = learnt.get(name)
         if threshold is None:
-            found.open_points.append(
-                OpenPoint(
-                    f"{name} has no threshold in {precision}: its parts are never rejected.",
-                    f"run hvq-edge calibrate {found.bundle.path} --good DIR",
-                )
-            )
+            what = f"{name} has no threshold in {precision}: its parts are never rejected."
+            found.open_points.append(OpenPoint(what, command))
             continue
-        found.thresholds.append(ThresholdPromise(name, threshold, promise_in_words(threshold)))
-        if threshold.set_by_one_picture:
-            found.open_points.append(
-                OpenPoint(
-                    f"One picture alone sets the threshold of {name}: {threshold.highest_picture}.",
-                    "look at it; if the part is defective, take it out and calibrate again",
-                )
-            )
-
-
-def promise_in_words(threshold: Threshold) -> str:
-    """Say what false-reject rate a threshold promises, and with how much confidence."""
-    recorded = getattr(threshold, "promise", None)
-    if recorded is not None:
-        return str(recorded)
-    if threshold.rule != LARGEST_RULE:
-        return "no promise was recorded with this rule"
-    rate = 100 * promise_of_largest(threshold.pictures)
-    return (
-        f"largest of {threshold.pictures} good pictures: at most {rate:.2g} % false rejects at "
-        "95 % confidence"
-    )
+        found.thresholds.append(promise_of(name, threshold))
+        found.open_points += [OpenPoint(*doubt) for doubt in doubts_of(name, threshold, command)]
 
 
 def _gather_verification(found: Acceptance) -> None:
@@ -388,8 +364,14 @@ def _gather_bench(found: Acceptance) -> None:
         found.bench = read_bench(path)
     except FileNotFoundError:
         found.open_points.append(OpenPoint("How fast it is was not measured.", command))
+        return
     except HvqEdgeError as error:
         found.open_points.append(OpenPoint(error.cause, command))
+        return
+    if found.bench.created < found.bundle.manifest.created:
+        found.open_points.append(OpenPoint(f"{BENCH_NAME} is older than the bundle.", command))
+    for warning in found.bench.warnings:
+        found.open_points.append(OpenPoint(f"Speed: {warning}.", command))
 
 
 def kinds_of_defects(dataset: Dataset, category: str) -> dict[str, int]:

@@ -13,6 +13,7 @@ from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance import Acceptance, Measured, OpenPoint, collect
 from hvq_edge.evaluation.acceptance_examples import Examples, examples
 from hvq_edge.evaluation.charts import Histogram, score_histogram
+from hvq_edge.evaluation.intervals import RESAMPLES
 from hvq_edge.evaluation.picture_result import PictureResult
 from hvq_edge.evaluation.report import chart_sizes, page_template
 from hvq_edge.progress import ProgressCallback, silent
@@ -80,6 +81,7 @@ def render_acceptance(found: Acceptance, shown: Examples) -> str:
         promises=promises,
         examples=shown,
         verification=found.verification,
+        resamples=RESAMPLES,
         chart=chart_sizes(),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from hvq_edge.errors import MissingCapability
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+"""Draws of a bootstrap."""
 _SEED = 20_000
 """The same report twice has the same intervals."""
 
@@ -58,7 +60,9 @@ def share(count: int, total: int) -> Share | None:
 
 
 def auroc_interval(
-    good: NDArray[np.floating[Any]], defective: NDArray[np.floating[Any]]
+    good: NDArray[np.floating[Any]],
+    defective: NDArray[np.floating[Any]],
+    draws: int = RESAMPLES,
 ) -> Interval | None:
     """Return the AUROC with its bootstrap interval; ``None`` where one class is missing.
 
@@ -70,32 +74,53 @@ def auroc_interval(
     Args:
         good: scores ``[n]``, finite.
         defective: scores ``[m]``, finite.
+        draws: of the bootstrap.
     """
-    n, m = len(good), len(defective)
-    if not n or not m:
+    return mean_auroc_interval([(good, defective)], draws)
+
+
+def mean_auroc_interval(
+    categories: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]],
+    draws: int = RESAMPLES,
+) -> Interval | None:
+    """Return the mean AUROC of several categories with its bootstrap interval.
+
+    Each category's pictures are drawn anew by themselves, so its numbers of pictures stay as they
+    are; the interval is that of the mean over categories, draw by draw.
+
+    Args:
+        categories: scores of good and of defective pictures, as in :func:`auroc_interval`; those
+            that lack one of the two have no AUROC and are left out.
+        draws: of the bootstrap.
+
+    Returns:
+        ``None`` where no category has both.
+    """
+    chance = np.random.default_rng(_SEED)  # one for all: categories must not draw alike
+    found = [
+        _auroc_draws(good, defective, draws, chance)
+        for good, defective in categories
+        if len(good) and len(defective)
+    ]
+    if not found:
         return None
-    wins = (defective[:, None] > good).astype(np.float64) + 0.5 * (defective[:, None] == good)
-    chance = np.random.default_rng(_SEED)
-    times_defective = chance.multinomial(m, np.full(m, 1 / m), RESAMPLES).astype(np.float64)
-    times_good = chance.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
-    found = ((times_defective @ wins) * times_good).sum(1) / (n * m)
     edge = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(found, [edge, 100 - edge])
-    return Interval(float(wins.mean()), float(low), float(high))
+    low, high = np.percentile(np.mean([drawn for _, drawn in found], axis=0), [edge, 100 - edge])
+    return Interval(float(np.mean([value for value, _ in found])), float(low), float(high))
 
 
-def promise_of_largest(pictures: int) -> float:
-    """Return the false-reject rate that the largest of so many good scores promises at 95 %.
-
-    A rate above p would leave n scores below such a threshold with a chance of less than
-    ``(1 - p)**n``; it is 5 % at ``p = 1 - 0.05**(1/n)``. This holds for any distribution of scores,
-    for parts like those that were measured.
-
-    Example:
-        >>> round(promise_of_largest(30), 3)
-        0.095
-    """
-    return 1.0 - float((1.0 - CONFIDENCE) ** (1.0 / pictures))
+def _auroc_draws(
+    good: NDArray[np.floating[Any]],
+    defective: NDArray[np.floating[Any]],
+    draws: int,
+    chance: np.random.Generator,
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the AUROC, and that of each draw ``[draws]``."""
+    n, m = len(good), len(defective)
+    wins = (defective[:, None] > good).astype(np.float64) + 0.5 * (defective[:, None] == good)
+    times_defective = chance.multinomial(m, np.full(m, 1 / m), draws).astype(np.float64)
+    times_good = chance.multinomial(n, np.full(n, 1 / n), draws).astype(np.float64)
+    return float(wins.mean()), ((times_defective @ wins) * times_good).sum(1) / (n * m)
 
 
 def _stats() -> Any:  # noqa: ANN401  # a module without types

@@ -71,6 +71,9 @@ class Decision:
     """How bad a reject is, where grades are set and one is reached."""
     part: PartVerdict | None = None
     """The verdict on the whole part: on its last frame, where several frames make a part."""
+    p_value: float | None = None
+    """Share of good parts that score at least as high (:mod:`hvq_edge.good_scores`); ``None``
+    without a score, or where the bundle does not know what good parts score."""
 
     def to_json(self) -> str:
         """Return one line of JSON, without the map and without a line end."""
@@ -87,6 +90,7 @@ class Decision:
                 "grade": self.grade,
                 "part": None if self.part is None else asdict(self.part),
                 "regions": [region.to_json() for region in self.regions],
+                "p_value": self.p_value,
             },
             ensure_ascii=False,
             allow_nan=False,

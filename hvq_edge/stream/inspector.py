@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from hvq_edge.bundle import Bundle
 from hvq_edge.closing import Closing
 from hvq_edge.errors import SettingsError
+from hvq_edge.good_scores import GoodScores
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.camera_lane import CameraLane
 from hvq_edge.stream.controls import Controls
@@ -78,6 +79,7 @@ class Inspector(Closing):
         self._precision = engine.info.precision
         self.controls = controls or Controls(thresholds_of(bundle, self._precision))
         """What may be changed while it runs."""
+        self._good_scores = good_scores_of(bundle, self._precision)
         self._changed = threading.Condition()
         rule = rule or DecisionSettings()
         self._category_checks = CategoryChecks(bundle.manifest.category_limits)
@@ -211,7 +213,11 @@ class Inspector(Closing):
             )
             decision = self._rules[lane.name].apply(decision, checked.frame, thresholds)
             now = time.monotonic()
-            decision = replace(decision, latency_ms=(now - checked.frame.arrived) * 1e3)
+            decision = replace(
+                decision,
+                latency_ms=(now - checked.frame.arrived) * 1e3,
+                p_value=p_value_of(decision, self._good_scores),
+            )
             waiting = (taken - checked.frame.arrived) * 1e3 - checked.checks_ms
             self._stages.add("waiting", waiting)
             self._stages.add("checks", checked.checks_ms)
@@ -258,6 +264,27 @@ def thresholds_of(bundle: Bundle, precision: str) -> dict[str, float]:
         if named == precision:
             return {category: threshold.value for category, threshold in thresholds.items()}
     return {}
+
+
+def good_scores_of(bundle: Bundle, precision: str) -> dict[str, GoodScores]:
+    """Return what good parts score in a precision by category; those without a record are absent.
+
+    A threshold that is changed while the inspector runs changes nothing of it.
+    """
+    for named, thresholds in bundle.manifest.thresholds.items():
+        if named == precision:
+            return {
+                category: threshold.good_scores
+                for category, threshold in thresholds.items()
+                if threshold.good_scores is not None
+            }
+    return {}
+
+
+def p_value_of(decision: Decision, good_scores: Mapping[str, GoodScores]) -> float | None:
+    """Return the p-value of a decision's score; ``None`` without a score, or a record of it."""
+    known = good_scores.get(decision.category or "")
+    return None if known is None or decision.score is None else known.p_value(decision.score)
 
 
 def _check_rule(rule: DecisionSettings, policy: Policy) -> None:

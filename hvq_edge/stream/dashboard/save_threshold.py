@@ -51,6 +51,7 @@ def save_threshold(folder: Path, precision: str, category: str, value: float) ->
         pictures=former.pictures,
         rule=_rule(former),
         median=former.median,  # no picture set this one, so none is named
+        good_scores=former.good_scores,  # p-values do not depend on where the threshold lies
     )
     limits[category] = saved
     write_manifest(folder, manifest.model_copy(update={"thresholds": thresholds}))
