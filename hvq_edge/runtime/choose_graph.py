@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hvq_edge.atomic import sha256_of
 from hvq_edge.bundle import Bundle, Precision
 from hvq_edge.errors import SettingsError
+from hvq_edge.runtime import open_candidate
 from hvq_edge.runtime.check_frames import check_threads
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.engine_file import ENGINES_FOLDER, EngineBackend, engine_backend
@@ -24,7 +25,6 @@ from hvq_edge.runtime.measured_choice import (
     remember,
     remembered,
 )
-from hvq_edge.runtime.open_candidate import open_graph, open_plan
 from hvq_edge.runtime.precision_rules import read_verdicts, usable_precisions, why_chosen
 
 if TYPE_CHECKING:
@@ -170,8 +170,8 @@ def _times(
 
         def opener(candidate: Candidate) -> Engine:
             if candidate in plans:
-                return open_plan(bundle, candidate)
-            return open_graph(bundle, candidate, files[candidate.precision], threads)
+                return open_candidate.open_plan(bundle, candidate)
+            return open_candidate.open_graph(bundle, candidate, files[candidate.precision], threads)
 
         known = measure(candidates, opener, time_limit=time_limit)
         remember(key, known)

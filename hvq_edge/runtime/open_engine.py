@@ -7,6 +7,7 @@ from pathlib import Path
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.errors import SettingsError
 from hvq_edge.run_record import RECORD_NAME
+from hvq_edge.runtime import open_candidate
 from hvq_edge.runtime.choose_graph import VERIFY_NAME, Choice, choose, choose_graph
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.engine_file import engine_backend
@@ -25,7 +26,6 @@ from hvq_edge.runtime.fixed_category import (
     with_category,
 )
 from hvq_edge.runtime.measured_choice import TIME_LIMIT_S
-from hvq_edge.runtime.open_candidate import open_graph, open_plan
 
 # Whoever opens an engine finds here what goes with it.
 __all__ = [
@@ -89,10 +89,10 @@ def open_engine(
         else:
             chosen, _ = choose_graph(bundle, precision, backend, threads, TIME_LIMIT_S)
             if engine_backend(chosen.backend) is not None:
-                engine = open_plan(bundle, chosen)
+                engine = open_candidate.open_plan(bundle, chosen)
             else:
                 model_file = bundle.model_file(chosen.precision)
-                engine = open_graph(bundle, chosen, model_file, threads)
+                engine = open_candidate.open_graph(bundle, chosen, model_file, threads)
     return engine if category is None else with_category(engine, category, target)
 
 
