@@ -36,7 +36,8 @@ def correct_biases(
         layers: names of the quantised nodes.
 
     Returns:
-        Names of the layers that were corrected: those whose bias is a constant of their own.
+        Names of the layers that were corrected: convolutions, with or without a bias, and linears
+        whose bias is a constant.
     """
     floats = {tensor.name: tensor for tensor in graph.graph.initializer}
     body = quantised.graph
@@ -59,13 +60,13 @@ def correct_biases(
         steps = numpy_helper.to_array(stored[f"{source.input[1]}_quantised"]).astype(np.float64)
         scale = numpy_helper.to_array(stored[f"{source.input[1]}_scale"]).astype(np.float64)
         error = _error(node, weight, steps, scale, np.asarray(means[source.input[0]]))
-        bias = numpy_helper.to_array(stored[name]) - error
+        bias = (numpy_helper.to_array(stored[name]) if name else 0.0) - error
         own = f"{node.name.partition('/')[0]}.corrected_bias"
         body.initializer.append(numpy_helper.from_array(bias.astype(np.float32), own))
-        for place, value in enumerate(adder.input):
-            if value == name:
-                adder.input[place] = own
-                break
+        if name:
+            adder.input[list(adder.input).index(name)] = own
+        else:
+            adder.input.append(own)
         corrected.append(node.name)
     _drop_unread(quantised)
     return corrected
@@ -74,9 +75,14 @@ def correct_biases(
 def _bias_holder(
     node: NodeProto, readers: Mapping[str, list[NodeProto]], stored: Collection[str]
 ) -> tuple[NodeProto, str] | None:
-    """Return who adds a layer's bias, and the bias's name; ``None``: nobody, or no constant."""
+    """Return who adds a layer's bias, and the bias's name; ``None``: nobody, or no constant.
+
+    A convolution can add a bias even if it has none yet (no name then). TensorRT-RTX needs it:
+    without, it leaves the scale of a convolution in INT8 to the next kernel, in float32.
+    """
     if node.op_type == "Conv":
-        return (node, node.input[2]) if len(node.input) > 2 and node.input[2] in stored else None
+        name = node.input[2] if len(node.input) > 2 else ""
+        return (node, name) if not name or name in stored else None
     following = readers[node.output[0]]
     if len(following) != 1 or following[0].op_type != "Add":
         return None

@@ -36,15 +36,14 @@ def linear(weight: np.ndarray, bias: np.ndarray) -> onnx.ModelProto:
     return model_of(nodes, *shapes, {"w": weight, "b": bias})
 
 
-def convolution(weight: np.ndarray, bias: np.ndarray, groups: int) -> onnx.ModelProto:
+def convolution(weight: np.ndarray, bias: np.ndarray | None, groups: int) -> onnx.ModelProto:
+    constants = {"w": weight} if bias is None else {"w": weight, "b": bias}
     nodes = [
         helper.make_node("Identity", ["x"], ["i"], "input/Identity"),
-        helper.make_node("Conv", ["i", "w", "b"], ["y"], "a/Conv", group=groups),
+        helper.make_node("Conv", ["i", *constants], ["y"], "a/Conv", group=groups),
     ]
     channels = weight.shape[1] * groups
-    return model_of(
-        nodes, ["n", channels, 5, 5], ["n", len(weight), None, None], {"w": weight, "b": bias}
-    )
+    return model_of(nodes, ["n", channels, 5, 5], ["n", len(weight), None, None], constants)
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
@@ -56,12 +55,14 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return session.run(None, {"x": x})[0]
 
 
-@pytest.mark.parametrize("groups", [0, 1, 2, 6])
+@pytest.mark.parametrize(
+    ("groups", "biased"), [(0, True), (1, True), (1, False), (2, True), (6, True)]
+)
 @given(seed=st.integers(0, 2**16))
 @settings(max_examples=8, deadline=None)
-def test_the_mean_error_of_rounded_weights_is_gone(groups, seed):
+def test_the_mean_error_of_rounded_weights_is_gone(groups, biased, seed):
     rng = np.random.default_rng(seed)
-    bias = rng.normal(size=6).astype(np.float32)
+    bias = rng.normal(size=6).astype(np.float32) if biased else None
     if groups:
         graph = convolution(
             rng.normal(size=(6, 6 // groups, 3, 3)).astype(np.float32), bias, groups

@@ -337,11 +337,11 @@ def test_an_automatic_backend_is_an_installed_one(tmp_path, monkeypatch):
     bundle = save_bundle(tmp_path / "b")
     for installed in ("onnxruntime", "openvino"):
         monkeypatch.setattr(
-            "hvq_edge.runtime.open_engine.find_spec",
+            "hvq_edge.runtime.choose_graph.find_spec",
             lambda name, installed=installed: object() if name == installed else None,
         )
         assert choose(bundle).backend == installed
-    monkeypatch.setattr("hvq_edge.runtime.open_engine.find_spec", lambda _: None)
+    monkeypatch.setattr("hvq_edge.runtime.choose_graph.find_spec", lambda _: None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingCapability, match="ONNX Runtime"):
         open_engine(bundle)

@@ -14,8 +14,8 @@ from test_measured_choice import OV8, OV32, Bench
 from test_tensorrt_engine import GPU, save_plan
 
 from hvq_edge.errors import MissingCapability
-from hvq_edge.runtime import find_engine, gpu_candidates
-from hvq_edge.runtime import open_engine as rooms
+from hvq_edge.runtime import choose_graph as rooms
+from hvq_edge.runtime import find_engine, gpu_candidates, open_candidate
 from hvq_edge.runtime.measured_choice import Candidate, measure
 from hvq_edge.runtime.open_engine import choose, open_engine
 
@@ -54,8 +54,10 @@ def plant(tmp_path, monkeypatch, device):
         bench = Bench(**options)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setattr(rooms, "find_spec", lambda name: name == "openvino" or None)
-        monkeypatch.setattr(rooms, "_open_graph", lambda _, candidate, *__: bench.open(candidate))
-        monkeypatch.setattr(rooms, "_open_plan", lambda _, candidate: bench.open(candidate))
+        monkeypatch.setattr(
+            open_candidate, "open_graph", lambda _, candidate, *__: bench.open(candidate)
+        )
+        monkeypatch.setattr(open_candidate, "open_plan", lambda _, candidate: bench.open(candidate))
         monkeypatch.setattr(
             rooms, "measure", lambda *args, **kw: measure(*args, **kw, clock=lambda: bench.now)
         )

@@ -19,7 +19,8 @@ from graphs import CATEGORIES, SIDE, frames, save_bundle
 
 from hvq_edge.bundle import open_bundle, record_of, write_manifest
 from hvq_edge.errors import BundleError, MissingCapability, SettingsError
-from hvq_edge.runtime import open_engine as rooms
+from hvq_edge.runtime import choose_graph as rooms
+from hvq_edge.runtime import open_candidate
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.measured_choice import (
     GRAPH_BACKENDS,
@@ -333,7 +334,9 @@ def plant(cache, monkeypatch):
     def put(**options):
         bench = Bench(**options)
         monkeypatch.setattr(rooms, "find_spec", lambda _: object())
-        monkeypatch.setattr(rooms, "_open_graph", lambda _, candidate, *__: bench.open(candidate))
+        monkeypatch.setattr(
+            open_candidate, "open_graph", lambda _, candidate, *__: bench.open(candidate)
+        )
         monkeypatch.setattr(
             rooms, "measure", lambda *args, **kw: measure(*args, **kw, clock=lambda: bench.now)
         )

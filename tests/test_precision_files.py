@@ -137,6 +137,9 @@ def test_the_benchmark_of_all_four(four_files, solar_cells, tmp_path, capsys):
     assert rows["fp32"]["codes"] == rows["fp32"]["time"] == 1
     assert 0.9 < rows["int8"]["codes"] < 1
     assert 0.9 < rows["fp16"]["codes"] <= 1
+    for row in rows.values():  # of 16 pictures a category, one pair that changes places is 0.016
+        for category, auroc in row["auroc"].items():
+            assert auroc > rows["fp32"]["auroc"][category] - 0.05, category
     assert all(0.3 < row["time"] < 5 for row in rows.values())
 
 

@@ -65,7 +65,7 @@ def test_every_product_is_computed_in_the_type_of_the_graph(small_graphs, built)
         factors = factor_types(model)
         assert check_layers(layers, factors, type_changes(model)) == [], key
         assert set(factors.values()) == ({"Float"} if key[1] == "fp32" else {"Float", "Int8"})
-        int8 = [layer for layer in layers if layer.factors == {"Int8"}]
+        int8 = [layer for layer in layers if layer.is_product and layer.factors == {"Int8"}]
         assert len(int8) == list(factors.values()).count("Int8"), key
         assert bool(int8) == (key[1] == "int8"), key
 
@@ -125,7 +125,7 @@ def test_all_four_files_of_a_net_like_the_papers(paper_like, precision):
     built = build(paper_like[precision], precision, capabilities=CHIPS[:1], log_layers=True)
     layers = parse_layers(built.layers)
     assert check_layers(layers, factors, type_changes(model)) == []
-    int8 = [layer for layer in layers if layer.factors == {"Int8"}]
+    int8 = [layer for layer in layers if layer.is_product and layer.factors == {"Int8"}]
     assert len(int8) == list(factors.values()).count("Int8")
     assert bool(int8) == precision.startswith("int8")
     distances = [name for name in factors if name.startswith("codebooks.")]

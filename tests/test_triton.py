@@ -29,6 +29,7 @@ from hvq_edge.export.build_run import BuildResult
 from hvq_edge.export.triton_repository import write_triton_repository
 from hvq_edge.runtime.engine_file import BuildOptions, read_record
 from hvq_edge.runtime.triton_engine import open_triton_engine
+from hvq_edge.stream.inspection import open_stream_engine
 
 ALL_FILES = ("fp32", "fp16", "int8", "int8-fp16")
 MODES = ("one", "auto", "input")
@@ -176,6 +177,25 @@ def test_many_cameras_share_one_engine(tmp_path):
         for thread in threads:
             thread.join(30)
     assert faults == []
+
+
+def test_a_stream_chooses_the_category_of_a_servers_model(tmp_path):
+    bundle = save_bundle(tmp_path / "b", "input")
+    given = frames(2)
+    with serving(repository_of(bundle, tmp_path)) as (address, _):
+        with open_stream_engine(bundle, category="nut", server=f"grpc://{address}") as engine:
+            assert engine.info.backend == "triton"
+            same(engine.run(given), expected(given, "input", np.array([1, 1])))
+            engine.choose("bolt")
+            same(engine.run(given), expected(given, "input", np.array([0, 0])))
+        with pytest.raises(InputError, match="must be told the category"):
+            open_stream_engine(bundle, server=f"grpc://{address}")
+    one = save_bundle(tmp_path / "one")
+    with (
+        serving(repository_of(one, tmp_path / "of one")) as (address, _),
+        open_stream_engine(one, server=address) as engine,
+    ):
+        same(engine.run(given), expected(given, "one"))
 
 
 def test_auto_takes_what_the_server_has_and_verify_passed(tmp_path):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hvq_edge.data.dataset import Dataset, Picture
 from hvq_edge.data.pictures import read_frame, read_mask
@@ -22,7 +22,8 @@ from hvq_edge.evaluation.results import (
 )
 from hvq_edge.heat_map import upsample_map
 from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput
+from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
+from hvq_edge.runtime.run_ahead import run_ahead
 
 
 def evaluate(
@@ -75,15 +76,17 @@ def evaluate(
         pixels = PixelTally() if any(picture.mask for picture in pictures) else None
         judged: list[PictureResult] = []
         without_mask = 0
-        for start in range(0, len(pictures), batch_size):
-            batch, faults = _judge(engine, pictures[start : start + batch_size], known_category)
+        faults: list[Unreadable] = []
+        for batch in _judge(engine, pictures, known_category, batch_size, faults):
             judged += batch
-            unreadable += faults
             if pixels is not None:
                 counted = _count_pixels(pixels, batch, engine.info.input_side)
                 without_mask += counted.without_mask
                 unreadable += counted.faults
-            done += len(pictures[start : start + batch_size])
+            on_progress(stage, done + len(judged), total, name)
+        unreadable += faults
+        done += len(pictures)
+        if faults:
             on_progress(stage, done, total, name)
         if judged:
             metrics.append(
@@ -152,26 +155,44 @@ def _categories_of(dataset: Dataset, info: EngineInfo) -> tuple[str, ...]:
 
 
 def _judge(
-    engine: Engine, pictures: Sequence[Picture], known_category: bool
-) -> tuple[list[PictureResult], list[Unreadable]]:
-    """Read and judge one category's batch; pictures that cannot be read are returned apart."""
-    frames: list[NDArray[np.uint8]] = []
-    readable: list[Picture] = []
-    faults: list[Unreadable] = []
-    for picture in pictures:
-        try:
-            frames.append(read_frame(picture.path, engine.info.input_side))
-            readable.append(picture)
-        except PictureError as error:
-            faults.append(Unreadable(picture.path, error.cause))
-    if not frames:
-        return [], faults
-    category = None
-    if known_category and engine.info.category_mode != "one":
-        index = engine.info.categories.index(pictures[0].category)
-        category = np.full(len(frames), index, dtype=np.int32)
-    output = engine.run(np.stack(frames), category)
-    return list(_results(readable, output, engine.info)), faults
+    engine: Engine,
+    pictures: Sequence[Picture],
+    known_category: bool,
+    batch_size: int,
+    faults: list[Unreadable],
+) -> Iterator[list[PictureResult]]:
+    """Read and judge one category's pictures, a batch at a time.
+
+    Where the engine can, it computes one batch while the next is read.
+
+    Args:
+        engine: what judges.
+        pictures: of one category.
+        known_category: whether the engine is told it.
+        batch_size: pictures judged at once.
+        faults: those that cannot be read are added to it.
+    """
+    info = engine.info
+    told = known_category and info.category_mode != "one"
+    index = info.categories.index(pictures[0].category) if told else None
+    given: deque[list[Picture]] = deque()  # batches whose result is still to come
+
+    def batches() -> Iterator[Frames]:
+        frames: list[Frames] = []
+        readable: list[Picture] = []
+        for picture in pictures:
+            try:
+                frames.append(read_frame(picture.path, info.input_side))
+                readable.append(picture)
+            except PictureError as error:
+                faults.append(Unreadable(picture.path, error.cause))
+            if len(frames) == batch_size or (frames and picture is pictures[-1]):
+                given.append(readable)
+                yield np.stack(frames)
+                frames, readable = [], []
+
+    for output in run_ahead(engine, batches(), index):
+        yield list(_results(given.popleft(), output, info))
 
 
 def _results(

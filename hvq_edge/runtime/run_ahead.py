@@ -28,7 +28,9 @@ class Submitting(Protocol):
         ...
 
 
-def run_ahead(engine: Engine, batches: Iterable[Frames]) -> Iterator[EngineOutput]:
+def run_ahead(
+    engine: Engine, batches: Iterable[Frames], index: int | None = None
+) -> Iterator[EngineOutput]:
     """Judge batches in order, with one ahead of the result where the engine can.
 
     That raises frames a second and makes each result come a batch later: for files and tests, and
@@ -37,19 +39,24 @@ def run_ahead(engine: Engine, batches: Iterable[Frames]) -> Iterator[EngineOutpu
     Args:
         engine: any; one that cannot take a batch ahead runs each as it comes.
         batches: each uint8 ``[batch, side, side, 3]``; read one ahead.
+        index: the category of all frames, for an engine that must be told.
 
     Raises:
-        InputError: frames of another shape or dtype.
+        InputError: frames of another shape or dtype; or ``index`` is missing or out of range.
     """
     if not isinstance(engine, Submitting):
         for frames in batches:
-            yield engine.run(frames)
+            yield engine.run(frames, _each(frames, index))
         return
     ahead: Promised | None = None
     for frames in batches:
-        given = engine.submit(frames)
+        given = engine.submit(frames, _each(frames, index))
         if ahead is not None:
             yield ahead.result()
         ahead = given
     if ahead is not None:
         yield ahead.result()
+
+
+def _each(frames: Frames, index: int | None) -> NDArray[np.int32] | None:
+    return None if index is None else np.full(len(frames), index, dtype=np.int32)

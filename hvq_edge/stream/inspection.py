@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hvq_edge.bundle import Bundle, open_bundle
-from hvq_edge.errors import InputError
+from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.runtime.fixed_category import ChosenCategoryEngine, check_takes_category
+from hvq_edge.runtime.open_engine import AUTO, open_engine
 from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.frame_queue import Policy
 from hvq_edge.stream.inspector import Inspector
@@ -66,20 +67,53 @@ def inspect(
 
 
 def open_stream_engine(
-    bundle: Bundle, *, precision: str = "auto", backend: str = "auto", category: str | None = None
+    bundle: Bundle,
+    *,
+    precision: str = "auto",
+    backend: str = "auto",
+    category: str | None = None,
+    server: str | None = None,
 ) -> Engine:
     """Open the engine for a stream: one that needs no category from frame to frame.
 
+    For a bundle that must be told what it sees it is a
+    :class:`hvq_edge.runtime.fixed_category.ChosenCategoryEngine`, which begins with ``category``.
+
+    Args:
+        bundle: whose model runs.
+        precision: a precision or ``auto``.
+        backend: a backend of this machine or ``auto``; not with ``server``.
+        category: what the frames show; not with a graph that chooses itself.
+        server: address of a Triton server that runs the bundle's model, instead of this machine.
+
     Raises:
-        InputError: the graph needs a category and none is given; see also
-            :func:`hvq_edge.runtime.open_engine.open_engine`.
+        InputError: the graph needs a category and none is given, or it has no such one; see also
+            :func:`hvq_edge.runtime.open_engine.open_engine` and
+            :func:`hvq_edge.runtime.triton_engine.open_triton_engine`.
+        SettingsError: a backend together with a server.
     """
-    if category is None and bundle.manifest.category_mode == "input":
+    mode = bundle.manifest.category_mode
+    if category is None and mode == "input":
         raise InputError(
             f"the bundle {bundle.path} must be told the category of what it sees.",
             next_step=f"name it with --category: {', '.join(bundle.manifest.categories)}",
         )
-    return open_engine(bundle, precision=precision, backend=backend, category=category)
+    if category is not None:
+        check_takes_category(bundle, category)  # before a server is asked
+    if server is None:
+        engine = open_engine(bundle, precision=precision, backend=backend)
+    elif backend == AUTO:
+        from hvq_edge.runtime.triton_engine import open_triton_engine
+
+        engine = open_triton_engine(server, bundle, precision=precision)
+    else:
+        raise SettingsError(
+            f"backend {backend} runs on this machine, and the server {server} has its own.",
+            next_step="leave out one of the two",
+        )
+    if category is None or mode == "one":
+        return engine
+    return ChosenCategoryEngine(engine, category)
 
 
 def _decisions(inspector: Inspector, engine: Engine) -> Iterator[Decision]:
