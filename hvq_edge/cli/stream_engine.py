@@ -14,13 +14,8 @@ def open_engine_of(settings: StreamSettings, bundle: Bundle) -> Engine:
     """Open the engine that the settings ask for.
 
     Raises:
-        HvqEdgeError: it cannot be opened; see :func:`hvq_edge.stream.inspection.open_stream_engine`
-            and :func:`hvq_edge.runtime.triton_engine.open_triton_engine`.
+        HvqEdgeError: it cannot be opened; see ``open_stream_engine``.
     """
-    if settings.server is not None:
-        from hvq_edge.runtime.triton_engine import open_triton_engine
-
-        return open_triton_engine(settings.server, bundle, precision=settings.precision)
     from hvq_edge.stream.inspection import open_stream_engine
 
     return open_stream_engine(
@@ -28,6 +23,7 @@ def open_engine_of(settings: StreamSettings, bundle: Bundle) -> Engine:
         precision=settings.precision,
         backend=settings.backend,
         category=settings.category,
+        server=settings.server,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hvq_edge.bundle import Bundle
-    from hvq_edge.runtime.engine import EngineInfo
+    from hvq_edge.runtime.engine import Engine
     from hvq_edge.stream.dashboard.recent import LivePage
     from hvq_edge.stream.dashboard.serve import Serving
     from hvq_edge.stream.inspector import Inspector
@@ -21,7 +21,7 @@ WAITING = 8
 def serve_page(
     settings: StreamSettings,
     bundle: Bundle,
-    info: EngineInfo,
+    engine: Engine,
     inspector: Inspector,
     page: LivePage | None,
 ) -> AbstractContextManager[Serving | None]:
@@ -36,14 +36,19 @@ def serve_page(
     """
     if settings.page is None or page is None:
         return nullcontext()
+    from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
     from hvq_edge.stream.dashboard.save_threshold import save_threshold
     from hvq_edge.stream.dashboard.serve import serve
-    from hvq_edge.stream.dashboard.watched import Watched
+    from hvq_edge.stream.dashboard.watched import CategoryChoice, Watched
     from hvq_edge.stream.sinks.open_sinks import needed
 
     with needed("page"):
         from hvq_edge.stream.sinks.prometheus_metrics import render
+    info = engine.info
     save = partial(save_threshold, bundle.path, info.precision)
+    category = None
+    if isinstance(engine, ChosenCategoryEngine):
+        category = CategoryChoice(info.categories, lambda: engine.chosen, engine.choose)
     watched = Watched(
         page,
         inspector.controls,
@@ -51,5 +56,6 @@ def serve_page(
         title=f"{bundle.path} with {info.precision} on {info.backend}",
         metrics=render,
         save_threshold=save if settings.require_signature is None else None,
+        category=category,
     )
     return serve(settings.page, watched)

@@ -91,7 +91,7 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
             closing.callback(window.close)
             sinks.append(window)
 
-        serving = closing.enter_context(serve_page(settings, bundle, engine.info, inspector, page))
+        serving = closing.enter_context(serve_page(settings, bundle, engine, inspector, page))
         if serving is not None:
             messages.print(f"Live page: {serving.token_url}", markup=False, soft_wrap=True)
         signals = closing.enter_context(StopSignals(inspector.stop))
