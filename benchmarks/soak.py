@@ -18,10 +18,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import cv2
@@ -172,7 +173,8 @@ def look(url: str, ended: threading.Event) -> None:
     """Ask the page for what a monitor asks it, once a second."""
     while not ended.wait(1.0):
         for path in ("healthz", "metrics"):
-            with urlopen(url + path, timeout=10) as answer:
+            # 503 is an answer too: just then a frame was lost.
+            with suppress(HTTPError), urlopen(url + path, timeout=10) as answer:
                 answer.read()
 
 

@@ -123,7 +123,8 @@ class RunningLine:
                 for one in self.decisions()
             )
 
-        self._until(lambda start=matching(): matching() >= start + count, f"{count} more decisions")
+        start = matching()
+        self._until(lambda: matching() >= start + count, f"{count} more decisions")
 
     def wait_for_message(self, text: str) -> None:
         self._until(lambda: text in self.said, f"the message {text!r}")
@@ -183,9 +184,7 @@ class RunningLine:
         session = [row for row in rows if row["session"] == last["session"]]
         kept = Counter(row["verdict"] for row in session if row["verdict"])
         unrecorded = sum(
-            json.loads(row["more"])["decisions"]
-            for row in session
-            if row["kind"] == "not_recorded"
+            json.loads(row["more"])["decisions"] for row in session if row["kind"] == "not_recorded"
         )
         assert sum(kept.values()) + unrecorded == decided
         assert self.summary() == counts

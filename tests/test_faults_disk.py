@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from running_line import RunningLine, save_film, save_line_bundle, until
 
-from hvq_edge.stream.sinks.recording import RESERVE_BYTES
+from hvq_edge.stream.sinks.disk_room import RESERVE_BYTES
 
 DISK_BYTES = RESERVE_BYTES + 8 * 2**20
 
@@ -58,4 +58,4 @@ def test_a_full_disk_stops_the_recording_and_nothing_else(tmp_path, small_disk):
     assert line.said.count("Warning: log:") == 1, "said once"
     saved = len(list((line.out / "rejects").glob("*.png")))
     assert before < saved < counts["rejected"]
-    assert not [path for path in line.out.rglob(".*.tmp")]
+    assert not list(line.out.rglob(".*.tmp"))

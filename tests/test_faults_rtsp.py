@@ -1,4 +1,4 @@
-"""Network cameras that die and come back: a real RTSP server, killed in the middle of its stream."""
+"""Network cameras that die and come back: a real RTSP server, killed while it streams."""
 
 from __future__ import annotations
 
@@ -141,9 +141,7 @@ def test_four_cameras_one_ends_and_one_dies(bundle, tmp_path, server_of):
         assert line.stop() < 2.0
     counts = line.assert_it_fits()
     assert frames_in_order(line.decisions())
-    assert counts["no_decision"] == sum(
-        one["verdict"] == "no_decision" for one in line.decisions()
-    )
+    assert counts["no_decision"] == sum(one["verdict"] == "no_decision" for one in line.decisions())
     begun = {event["camera"] for event in line.events("gap_start")}
     ended = {event["camera"] for event in line.events("gap_end")}
     assert begun == {ending.shown, dying.shown}

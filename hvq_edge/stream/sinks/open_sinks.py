@@ -23,13 +23,13 @@ from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
 from hvq_edge.stream.sinks.by_camera import ByCamera
 from hvq_edge.stream.sinks.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.sinks.disk_room import check_room
 from hvq_edge.stream.sinks.hash_chain import LogRow
 from hvq_edge.stream.sinks.housekeeping import Housekeeping
 from hvq_edge.stream.sinks.json_log import JsonLog
 from hvq_edge.stream.sinks.log_events import EventWatch
 from hvq_edge.stream.sinks.log_retention import remove_old_log_files
 from hvq_edge.stream.sinks.opened_sinks import OpenSinks
-from hvq_edge.stream.sinks.recording import check_room
 from hvq_edge.stream.sinks.reject_pictures import RejectPictures
 from hvq_edge.stream.sinks.retention import (
     REJECT_FILES,
