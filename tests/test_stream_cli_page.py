@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,16 @@ from test_stream_cli import app
 from test_stream_sources import write_video
 from typer.testing import CliRunner
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # Python 3.10
+    import tomli as tomllib
+
 from hvq_edge.bundle import open_bundle
 from hvq_edge.errors import GateFailed, HvqEdgeError, MissingCapability, SettingsError
 from hvq_edge.integrity.keys import new_key
 from hvq_edge.integrity.signature import sign_bundle
+from hvq_edge.stream.stream_settings import load_stream_settings
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +181,13 @@ def test_the_exit_code_of_the_real_command(bundle, film):
     assert done.returncode == 2
     assert done.stderr.startswith("Error: ")
     assert "\nNext:  " in done.stderr
+
+
+def test_the_settings_file_of_the_docs_is_valid(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "inspector.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(# stream\.toml\n.+?)```", page, re.DOTALL)
+    file = tomllib.loads(example)
+    assert {"page", "decision", "sinks", "cameras"} <= set(file)
+    settings = tmp_path / "stream.toml"
+    settings.write_text(example)
+    assert load_stream_settings(settings).page is not None
