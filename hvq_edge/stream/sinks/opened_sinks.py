@@ -68,14 +68,15 @@ class OpenSinks:
     def close(
         self, seconds: float | None = CLOSE_SECONDS, counts: Mapping[str, Any] | None = None
     ) -> None:
-        """Drain and close everything; a second call finds it closed and waits for nothing more.
+        """Drain and close everything; a second call tidies up and waits for nothing.
 
         Args:
             seconds: for all together; ``None``: as long as it takes, which is right for files.
             counts: of the run, for the log's last row.
         """
         if self._closed:
-            return
+            seconds = 0.0
+        self._closed = True
         end = None if seconds is None else time.monotonic() + seconds
         if self.log is not None and counts is not None:
             self.log.final_counts = counts
@@ -93,7 +94,6 @@ class OpenSinks:
             # The readers were the last to close, and they cannot tidy up: open it once more.
             with suppress(HvqEdgeError):
                 LogFile(chain_files(self.log.path)[-1]).close()
-        self._closed = True
 
 
 def _left(end: float | None) -> float | None:
