@@ -27,8 +27,8 @@ from hvq_edge.stream.sinks.log_file import chain_files
 from hvq_edge.stream.sinks.log_verification import verify_log
 
 DEFECT_EVERY = 10
-GOOD, BAD = 0.31, 0.99
-"""Scores of the pictures of :func:`parts`, about."""
+LONGEST_STOP = 4.0
+"""Seconds from SIGTERM to the end: 2 are promised, and a machine busy with a suite is slower."""
 
 
 def until(true: Callable[[], object], what: str, seconds: float = 30.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from running_line import RunningLine, frames_in_order, parts, save_film, save_line_bundle
+from running_line import LONGEST_STOP, RunningLine, frames_in_order, parts, save_film, save_line_bundle
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_broken_pictures_in_a_watched_folder(bundle, tmp_path):
         line.wait_for(len(pictures) - len(line.decisions()))
         (folder / "8.jpg").write_bytes(jpeg(parts(4)[3]))  # the folder is still watched
         line.wait_for(1, "reject")
-        assert line.stop() < 2.0
+        assert line.stop() < LONGEST_STOP
     counts = line.assert_it_fits()
     assert (counts["frames"], counts["dropped"]) == (9, 0)
     assert counts["no_decision"] == len(broken)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from running_line import RunningLine, frames_in_order, parts, save_line_bundle, until
+from running_line import LONGEST_STOP, RunningLine, frames_in_order, parts, save_line_bundle, until
 from test_stream_sinks_plant import free_port
 
 SERVER = Path(__file__).parent / "rtsp_server.py"
@@ -104,7 +104,7 @@ def test_a_server_killed_mid_stream_is_a_gap_and_no_more(bundle, tmp_path, serve
         shown = "".join(
             line.get(path)[1] for path in ("healthz", "metrics", "api/state", "api/decisions")
         )
-        assert line.stop() < 2.0
+        assert line.stop() < LONGEST_STOP
     counts = line.assert_it_fits()
     decisions = line.decisions()
     assert frames_in_order(decisions)
@@ -138,7 +138,7 @@ def test_four_cameras_one_ends_and_one_dies(bundle, tmp_path, server_of):
             line.wait_for(15, "pass", name)
         line.wait_for(1, "no_decision", ending.shown)
         line.wait_for(5, "pass", ending.shown)
-        assert line.stop() < 2.0
+        assert line.stop() < LONGEST_STOP
     counts = line.assert_it_fits()
     assert frames_in_order(line.decisions())
     assert counts["no_decision"] == sum(one["verdict"] == "no_decision" for one in line.decisions())

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running_line import RunningLine, parts, save_film, save_line_bundle, until
+from running_line import LONGEST_STOP, RunningLine, parts, save_film, save_line_bundle, until
 from test_stream_cli import app
 from test_stream_sources import write_video
 from typer.testing import CliRunner
@@ -71,7 +71,7 @@ def test_the_page_stays_after_a_film_until_ctrl_c(bundle, film, tmp_path):
 def test_a_played_film_goes_round_at_its_own_rate(bundle, film, tmp_path):
     with RunningLine(tmp_path, "--bundle", bundle.path, "--camera", film, "--play") as line:
         until(lambda: len(line.decisions()) > 45, "it has gone round twice")
-        assert line.stop() < 2.0
+        assert line.stop() < LONGEST_STOP
     decisions = line.decisions()
     seconds = decisions[-1]["time"] - decisions[0]["time"]
     assert decisions[-1]["frame"] / seconds == pytest.approx(30.0, rel=0.2)

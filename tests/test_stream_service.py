@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running_line import RunningLine, save_film, save_line_bundle
+from running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle
 from test_cli_help import run as run_help
 from test_watchdog import UNIT, Systemd
 
@@ -43,7 +43,7 @@ def test_a_service_that_works_says_so(tmp_path, systemd):
         assert "WATCHDOG=1" in systemd.heard
         assert any("no decision" in message for message in systemd.heard)
         assert "STOPPING=1" not in systemd.heard
-        assert line.stop() < 2.0
+        assert line.stop() < LONGEST_STOP
     assert systemd.listen()[-1] == "STOPPING=1"
     line.assert_it_fits()
 
