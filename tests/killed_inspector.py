@@ -25,7 +25,7 @@ from hvq_edge.stream.sinks.deliveries import Deliveries
 from hvq_edge.stream.sinks.log_verification import verify_log
 
 LONGEST_SECONDS = 1.2
-"""From an inspector's first moment: it is inspecting after a third of it."""
+"""From an inspector's first moment, or every other time from its first decision."""
 REJECTS_TO_END_WITH = 2
 SETTINGS = """
 [sinks.webhook]
@@ -69,6 +69,12 @@ def start(folder: Path) -> int:
     os._exit(0)
 
 
+def decisions_said(folder: Path) -> int:
+    """How many decisions all inspectors have printed so far."""
+    said = folder / "said"
+    return said.read_text().count('"verdict"') if said.exists() else 0
+
+
 def kill(child: int, number: int = signal.SIGKILL) -> int:
     """Send a signal and return how it ended."""
     os.kill(child, number)
@@ -101,8 +107,11 @@ def main(folder: Path, rounds: int) -> None:
     log = out / "decisions.sqlite"
     moments = random.Random(0)
     committed = 0
-    for _ in range(rounds):
+    for number in range(rounds):
+        said = decisions_said(folder)
         child = start(folder)
+        if number % 2 == 0:  # else anything from its first moment on may be hit
+            until(lambda before=said: decisions_said(folder) > before, "it inspects")
         time.sleep(moments.uniform(0.0, LONGEST_SECONDS))
         assert kill(child) == -signal.SIGKILL, (folder / "said").read_text()
         if not log.exists():  # killed before the first row

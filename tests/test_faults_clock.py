@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from running_line import LONGEST_STOP, RunningLine, frames_in_order, save_film, save_line_bundle, until
+from running_line import (
+    LONGEST_STOP,
+    RunningLine,
+    frames_in_order,
+    save_film,
+    save_line_bundle,
+    until,
+)
 
 from hvq_edge.stream.sinks.retention import SteadyClock
 

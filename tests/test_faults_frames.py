@@ -5,7 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from running_line import LONGEST_STOP, RunningLine, frames_in_order, parts, save_film, save_line_bundle
+from running_line import (
+    LONGEST_STOP,
+    RunningLine,
+    frames_in_order,
+    parts,
+    save_film,
+    save_line_bundle,
+)
 
 
 @pytest.fixture(scope="module")
