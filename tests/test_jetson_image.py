@@ -16,6 +16,7 @@ import yaml
 from compose_spec import PyCompose
 
 from hvq_edge.cli.app import app
+from hvq_edge.stream.dashboard.settings import DEFAULT_PORT
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile.jetson").read_text(encoding="utf-8")
@@ -57,6 +58,8 @@ def test_it_runs_as_a_user_of_the_group_video_and_says_whether_it_lives():
     assert re.search(r"^USER (?!0|root)", DOCKERFILE, re.MULTILINE)
     assert "--groups video" in DOCKERFILE
     assert re.search(r"^HEALTHCHECK ", DOCKERFILE, re.MULTILINE)
+    assert f"http://127.0.0.1:{DEFAULT_PORT}/healthz" in DOCKERFILE
+    assert '"--page"' in DOCKERFILE
 
 
 def test_its_entry_point_is_a_command_with_these_options():

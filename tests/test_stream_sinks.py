@@ -1,11 +1,10 @@
-"""Sinks: what is written is whole, and a full disk ends the recording but not the inspection."""
+"""Sinks: what is written is whole, and there is room for it."""
 
 from __future__ import annotations
 
 import errno
 import io
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -17,11 +16,10 @@ from test_stream_sources import flat
 from hvq_edge.errors import MissingCapability, OutputError
 from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.overlay import Overlay
-from hvq_edge.stream.sinks import recording as recording_module
 from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo, letterbox
+from hvq_edge.stream.sinks.disk_room import check_room
 from hvq_edge.stream.sinks.json_lines import JsonLines
 from hvq_edge.stream.sinks.json_log import JsonLog
-from hvq_edge.stream.sinks.recording import Recording, check_room
 from hvq_edge.stream.sinks.reject_pictures import RejectPictures, reject_stem
 from hvq_edge.stream.sinks.window import Window, has_screen
 from hvq_edge.stream.sources.source import Frame
@@ -168,76 +166,12 @@ def test_letterbox_keeps_proportions():
     assert letterbox(fitted, 50, 200) is fitted
 
 
-class FullAfter:
-    """A sink whose disk is full after so many decisions."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.taken = 0
-        self.closed = 0
-
-    def write(self, decision, frame):
-        if self.taken == self.room:
-            raise OutputError("cannot write: no space is left on the disk.")
-        self.taken += 1
-
-    def close(self):
-        self.closed += 1
-
-
-def test_a_fault_ends_the_recording_once(tmp_path):
-    full, other = FullAfter(2), FullAfter(100)
-    reports = []
-    recording = Recording(tmp_path, [other, full], reports.append, reserve=0)
-    for index in range(10):
-        recording.write(*made(index))
-    recording.close()
-    assert full.taken == 2
-    assert other.taken == 3
-    assert (full.closed, other.closed) == (1, 1), "what is there is finished"
-    assert [str(report) for report in reports] == ["cannot write: no space is left on the disk."]
-    assert recording.fault is reports[0]
-
-
-def test_recording_leaves_room_on_the_disk(tmp_path, monkeypatch):
-    """OpenCV's video writer reports no full disk, so the room is looked at before."""
-    free = [40 * 2**20, 10 * 2**20, 100 * 2**20]
-    real = os.statvfs(tmp_path)
-
-    def shrinking(_path):
-        values = list(real)
-        values[0] = values[1] = 1  # bytes in a block
-        values[4] = free.pop(0)  # blocks available
-        return os.statvfs_result(values)
-
-    monkeypatch.setattr(recording_module.os, "statvfs", shrinking)
-    reports: list[OutputError] = []
-    video = AnnotatedVideo(tmp_path / "annotated.mp4", DRAW, 10.0)
-    recording = Recording(tmp_path, [video], reports.append)
-    for index in range(4):
-        recording.write(*made(index))
-    recording.close()
-    assert len(reports) == 1
-    assert "10 MiB are free" in reports[0].cause
-    assert len(read_video(tmp_path / "annotated.mp4")) == 1, "the video so far can be played"
-
-
 def test_room_is_checked_before_the_folder_is_made(tmp_path):
     folder = tmp_path / "not" / "yet"
     check_room(folder, 1)
     with pytest.raises(OutputError, match="are kept free"):
         check_room(folder, 2**62)
     assert not folder.parent.exists()
-
-
-def test_a_recording_that_ends_well_reports_nothing(tmp_path):
-    reports: list[OutputError] = []
-    recording = Recording(tmp_path, [FullAfter(9)], reports.append, reserve=0)
-    recording.write(*made(0))
-    recording.close()
-    recording.close()
-    assert reports == []
-    assert recording.fault is None
 
 
 def test_window_needs_a_screen(monkeypatch):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import subprocess
 import threading
 import time
+import uuid
 
 import pytest
 from paho.mqtt.client import Client
@@ -39,12 +41,20 @@ def free_port() -> int:
 
 
 class Broker:
-    """mosquitto, which may be stopped and started again; it keeps nothing."""
+    """mosquitto, which may be stopped and started again.
+
+    It remembers who has a session there: what is published before such a subscriber is back is
+    kept for it.
+    """
 
     def __init__(self, folder) -> None:
         self.port = free_port()
         self._settings = folder / "mosquitto.conf"
-        self._settings.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        self._settings.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\n"
+            f"persistence true\npersistence_location {folder}/\n"
+            + ("user root\n" if os.geteuid() == 0 else "")
+        )
         self.start()
 
     def start(self) -> None:
@@ -54,7 +64,7 @@ class Broker:
         until(self._answers)
 
     def stop(self) -> None:
-        self._process.kill()
+        self._process.terminate()  # kill -9 would lose the sessions, which are the test's, not ours
         self._process.wait()
 
     def _answers(self) -> bool:
@@ -63,11 +73,14 @@ class Broker:
 
 
 class Listener:
-    """A subscriber to everything."""
+    """A subscriber to everything, with a session of its own at the broker."""
 
     def __init__(self, port: int) -> None:
         self.got: list[tuple[str, str, bool]] = []
-        self.client = Client(CallbackAPIVersion.VERSION2)
+        self.client = Client(
+            CallbackAPIVersion.VERSION2, client_id=uuid.uuid4().hex, clean_session=False
+        )
+        self.client.reconnect_delay_set(1, 1)
         subscribed = threading.Event()
         self.client.on_connect = lambda *_: self.client.subscribe("#", qos=1)
         self.client.on_subscribe = lambda *_: subscribed.set()
@@ -106,23 +119,20 @@ def test_mqtt_delivers_over_a_restart_of_the_broker(tmp_path, broker):
         line.write(range(frame, frame + 1), ALL[frame % 3])
     until(lambda: len(listener.decisions()) == 6)
     assert listener.availability()[-1] == "online"
-    listener.close()
     broker.stop()
     line.write(range(6, 12))
     until(lambda: "broker" in line.delivery.statistics().fault)
     assert line.delivery.statistics().waiting == 6
     broker.start()
-    later = Listener(broker.port)
     until(lambda: line.delivery.statistics().waiting == 0)
-    until(lambda: {*frames_of(later.decisions())} == {*range(6, 12)})
-    assert {topic for topic, _, _ in later.got if topic.endswith("decision")} == {
+    until(lambda: {*frames_of(listener.decisions())} == {*range(12)})
+    assert {topic for topic, _, _ in listener.got if topic.endswith("decision")} == {
         "hvq-edge/line_1/camera/decision"
     }
     line.close()
-    until(lambda: later.availability()[-1] == "offline")
-    later.close()
-    ids = [event["id"] for event in listener.decisions() + later.decisions()]
-    assert len(set(ids)) == 12
+    until(lambda: listener.availability()[-1] == "offline")
+    listener.close()
+    assert len({event["id"] for event in listener.decisions()}) == 12
     assert len(line.faults) == 1
 
 

@@ -31,6 +31,7 @@ from hvq_edge.cli import (
     verify,
 )
 from hvq_edge.cli.console import messages
+from hvq_edge.cli.sections import SectionedCommand
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
 EXTRA_OF = {
@@ -78,7 +79,7 @@ app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("sign")(sign.sign)
 app.add_typer(bundle.group, name="bundle")
-app.command("stream")(stream.stream)
+app.command("stream", cls=SectionedCommand)(stream.stream)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.group, name="data")
 app.add_typer(log.group, name="log")

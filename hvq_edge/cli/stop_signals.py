@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
@@ -24,6 +25,7 @@ class StopSignals:
         self._stop = stop
         self._former: dict[int, signal.Handlers | int | Callable[..., object] | None] = {}
         self._asked = threading.Event()
+        self._asked_at = 0.0
         self._interrupted = False
 
     def __enter__(self) -> StopSignals:
@@ -49,6 +51,11 @@ class StopSignals:
         return self._asked.is_set()
 
     @property
+    def seconds_since(self) -> float:
+        """Seconds since the first one came; 0 if none has."""
+        return time.monotonic() - self._asked_at if self.asked else 0.0
+
+    @property
     def interrupted(self) -> bool:
         """Whether it was Ctrl-C."""
         return self._interrupted
@@ -60,6 +67,8 @@ class StopSignals:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._interrupted = self._interrupted or number == signal.SIGINT
+        if not self.asked:
+            self._asked_at = time.monotonic()
         self._asked.set()
         self._stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,8 +14,12 @@ INTERRUPTED = 130
 
 _CAMERAS = "Cameras"
 _TRIGGERS = "Triggers"
+_MODEL = "Model and engine"
 _DECISIONS = "Decisions"
+_OUTPUT = "What is recorded and shown"
 _PAGE = "Live page"
+_CALIBRATION = "Calibration"
+_SETTINGS = "Settings file"
 
 
 def stream(
@@ -23,119 +27,10 @@ def stream(
         list[str] | None,
         typer.Option(
             "--camera",
-            help="Camera number (0), csi://0, rtsp://..., gst:PIPELINE, a video file, a folder of "
-            "pictures, watch:FOLDER, or img_%04d.png. May be given several times.",
+            help="Number of a USB camera (0), csi://0, rtsp://..., gst:PIPELINE, a video file, a "
+            "folder of pictures, watch:FOLDER, or img_%04d.png. May be given several times.",
             show_default=False,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help="Settings file (TOML); flags win over it.", show_default=False
-        ),
-    ] = None,
-    print_config: Annotated[
-        bool,
-        typer.Option("--print-config", help="Print the settings in force as TOML, and stop."),
-    ] = False,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            "--bundle",
-            help="Bundle folder that hvq-edge export wrote. Default: runs/latest/bundle.",
-            show_default=False,
-        ),
-    ] = None,
-    require_signature: Annotated[
-        Path | None,
-        typer.Option(
-            "--require-signature",
-            help="File of public keys: use the bundle only if one of them signed it.",
-            show_default=False,
-        ),
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            "--policy",
-            help="latest: the newest frame wins, older ones are dropped and counted; all: every "
-            "frame is decided. Default: latest for cameras, all for files and triggers.",
-            show_default=False,
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option("--precision", help="auto, fp32 or int8. Default: auto.", show_default=False),
-    ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            "--backend",
-            help="auto, openvino, onnxruntime, or an engine that hvq-edge build made: tensorrt or "
-            "tensorrt-rtx. Default: auto.",
-            show_default=False,
-        ),
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            "--server",
-            help="HOST:PORT of a Triton server that runs the model (hvq-edge export --triton).",
-            show_default=False,
-        ),
-    ] = None,
-    category: Annotated[
-        str | None,
-        typer.Option("--category", help="Judge every frame as this category.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="Folder for the decision log, rejects/ and annotated.mp4. Default: nothing is "
-            "written.",
-            show_default=False,
-        ),
-    ] = None,
-    video: Annotated[
-        bool | None,
-        typer.Option(
-            "--video/--no-video",
-            help="Whether --out gets annotated.mp4. Default: for files, and cameras with "
-            "--max-frames.",
-            show_default=False,
-        ),
-    ] = None,
-    display: Annotated[
-        bool | None,
-        typer.Option(
-            "--display/--no-display",
-            help="Show the frames in a window; q quits. Default: where there is a screen.",
-            show_default=False,
-        ),
-    ] = None,
-    max_frames: Annotated[
-        int | None,
-        typer.Option(
-            "--max-frames", min=1, help="Stop each camera after N frames.", show_default=False
-        ),
-    ] = None,
-    resolution: Annotated[
-        str | None,
-        typer.Option(
-            "--resolution",
-            help="WIDTHxHEIGHT to ask a V4L2 or CSI camera for.",
             rich_help_panel=_CAMERAS,
-            show_default=False,
-        ),
-    ] = None,
-    fps: Annotated[
-        int | None,
-        typer.Option(
-            "--fps",
-            help="Frames a second to ask it for.",
-            rich_help_panel=_CAMERAS,
-            show_default=False,
         ),
     ] = None,
     play: Annotated[
@@ -146,11 +41,39 @@ def stream(
             rich_help_panel=_CAMERAS,
         ),
     ] = False,
+    max_frames: Annotated[
+        int | None,
+        typer.Option(
+            "--max-frames",
+            min=1,
+            help="Stop each camera after N frames.",
+            show_default=False,
+            rich_help_panel=_CAMERAS,
+        ),
+    ] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            "--resolution",
+            help="WIDTHxHEIGHT to ask a USB or CSI camera for.",
+            rich_help_panel=_CAMERAS,
+            show_default=False,
+        ),
+    ] = None,
+    fps: Annotated[
+        int | None,
+        typer.Option(
+            "--fps",
+            help="Frames a second to ask such a camera for.",
+            rich_help_panel=_CAMERAS,
+            show_default=False,
+        ),
+    ] = None,
     every: Annotated[
         int | None,
         typer.Option(
             "--every",
-            help="Look at one frame of N.",
+            help="Look at one frame of N, to spare the processor.",
             rich_help_panel=_CAMERAS,
             show_default=False,
         ),
@@ -186,7 +109,7 @@ def stream(
         Path | None,
         typer.Option(
             "--trigger-file",
-            help="Take a frame when this file appears; it is removed.",
+            help="Take a frame when this file appears; the file is removed.",
             rich_help_panel=_TRIGGERS,
             show_default=False,
         ),
@@ -218,11 +141,76 @@ def stream(
             show_default=False,
         ),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            help="Bundle folder that hvq-edge export wrote. Default: runs/latest/bundle.",
+            show_default=False,
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option(
+            "--require-signature",
+            help="File of public keys: use the bundle only if one of them signed it.",
+            show_default=False,
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            help="auto, fp32 or int8. Default: auto.",
+            show_default=False,
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            help="auto, openvino, onnxruntime, or an engine that hvq-edge build made: tensorrt or "
+            "tensorrt-rtx. Default: auto.",
+            show_default=False,
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            help="HOST:PORT of a Triton server that runs the model (hvq-edge export --triton).",
+            show_default=False,
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    category: Annotated[
+        str | None,
+        typer.Option(
+            "--category",
+            help="Judge every frame as this category.",
+            show_default=False,
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            help="latest: the newest frame wins, older ones are dropped and counted; all: every "
+            "frame is decided. Default: latest for cameras, all for files and triggers.",
+            show_default=False,
+            rich_help_panel=_DECISIONS,
+        ),
+    ] = None,
     hysteresis: Annotated[
         float | None,
         typer.Option(
             "--hysteresis",
-            help="After a reject, pass again only below the threshold by this share of it.",
+            help="After a reject, pass again only this share below the threshold; for example 0.1.",
             rich_help_panel=_DECISIONS,
             show_default=False,
         ),
@@ -231,7 +219,7 @@ def stream(
         str | None,
         typer.Option(
             "--k-of-n",
-            help="N frames show one part; K above the threshold reject it: 2/3.",
+            help="N frames show one part, and K above the threshold reject it; for example 2/3.",
             rich_help_panel=_DECISIONS,
             show_default=False,
         ),
@@ -240,14 +228,45 @@ def stream(
         float | None,
         typer.Option(
             "--mm-per-pixel",
-            help="Size of a pixel: areas of defects in mm² as well.",
+            help="Size of a pixel at the part: gives areas of defects in mm² as well.",
             rich_help_panel=_DECISIONS,
             show_default=False,
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for the decision log, rejects/ and annotated.mp4. Default: nothing is "
+            "written.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    video: Annotated[
+        bool | None,
+        typer.Option(
+            "--video/--no-video",
+            help="Whether --out gets annotated.mp4. Default: for files, and cameras with "
+            "--max-frames.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    display: Annotated[
+        bool | None,
+        typer.Option(
+            "--display/--no-display",
+            help="Show the frames in a window; q quits. Default: where there is a screen.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     page: Annotated[
         bool,
-        typer.Option("--page", help="Serve the live page.", rich_help_panel=_PAGE),
+        typer.Option(
+            "--page", help="Serve the live page; its address is printed.", rich_help_panel=_PAGE
+        ),
     ] = False,
     page_host: Annotated[
         str | None,
@@ -276,6 +295,23 @@ def stream(
             show_default=False,
         ),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Settings file (TOML); flags win over it.",
+            show_default=False,
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config",
+            help="Print the settings in force as TOML, and stop.",
+            rich_help_panel=_SETTINGS,
+        ),
+    ] = False,
     calibrate: Annotated[
         int | None,
         typer.Option(
@@ -283,12 +319,15 @@ def stream(
             min=1,
             help="Learn thresholds from N frames of good parts, and stop.",
             show_default=False,
+            rich_help_panel=_CALIBRATION,
         ),
     ] = None,
     false_reject: Annotated[
         float,
         typer.Option(
-            "--false-reject", help="With --calibrate: share of good parts rejected at most."
+            "--false-reject",
+            help="With --calibrate: share of good parts rejected at most.",
+            rich_help_panel=_CALIBRATION,
         ),
     ] = 0.01,
     as_json: JsonOption = False,

@@ -49,7 +49,7 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     from hvq_edge.stream.open_cameras import open_cameras
     from hvq_edge.stream.overlay import Overlay
     from hvq_edge.stream.sinks.json_lines import JsonLines
-    from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS
+    from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS
     from hvq_edge.stream.sinks.sink import Sink
     from hvq_edge.stream.sinks.window import Window, has_screen
     from hvq_edge.stream.watchdog import Watchdog
@@ -100,7 +100,9 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
             _inspect(inspector)
         live = "latest" in inspector.policies
         counts = asdict(inspector.statistics().counts)
-        opened.close(CLOSE_SECONDS if live else None, counts)
+        # What a hanging camera took of the time is not there for the sinks any more.
+        left = max(CLOSE_SECONDS - signals.seconds_since, LEAST_CLOSE_SECONDS)
+        opened.close(left if live else None, counts)
         print_summary(messages if as_json else results, inspector, settings.out)
         if serving is not None and not signals.asked:
             messages.print("All frames are inspected. The live page stays until Ctrl-C.")

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from hvq_edge.atomic import output_error
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.decisions import Decision
+from hvq_edge.stream.sinks.disk_room import RESERVE_BYTES, check_room
 from hvq_edge.stream.sinks.hash_chain import (
     FILE,
     GENESIS,
@@ -36,7 +37,6 @@ from hvq_edge.stream.sinks.log_file import (
     make_log_file,
 )
 from hvq_edge.stream.sinks.log_head import head_path, write_head
-from hvq_edge.stream.sinks.recording import RESERVE_BYTES, check_room
 from hvq_edge.stream.sources.source import Frame
 
 LARGEST_GROUP = 512

@@ -23,15 +23,21 @@ from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
 from hvq_edge.stream.sinks.by_camera import ByCamera
 from hvq_edge.stream.sinks.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.sinks.disk_room import check_room
 from hvq_edge.stream.sinks.hash_chain import LogRow
 from hvq_edge.stream.sinks.housekeeping import Housekeeping
 from hvq_edge.stream.sinks.json_log import JsonLog
 from hvq_edge.stream.sinks.log_events import EventWatch
 from hvq_edge.stream.sinks.log_retention import remove_old_log_files
 from hvq_edge.stream.sinks.opened_sinks import OpenSinks
-from hvq_edge.stream.sinks.recording import check_room
 from hvq_edge.stream.sinks.reject_pictures import RejectPictures
-from hvq_edge.stream.sinks.retention import REJECT_FILES, VIDEO_FILES, Retention, RetentionLimits
+from hvq_edge.stream.sinks.retention import (
+    REJECT_FILES,
+    VIDEO_FILES,
+    Retention,
+    RetentionLimits,
+    SteadyClock,
+)
 from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
 from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
@@ -121,7 +127,8 @@ def _open_log(
     )
     log = DecisionLog(out / "decisions.sqlite", Session(session), options)
     limits = _limits(chosen.keep_megabytes, chosen.keep_days)
-    log.on_new_file = lambda: remove_old_log_files(log.path, limits)
+    clock = SteadyClock()
+    log.on_new_file = lambda: remove_old_log_files(log.path, limits, clock())
     thread = SinkThread(log, "log", when_full, DECISIONS_WAITING, report=report, pictures=False)
     opened.log, opened.log_thread = log, thread
     opened.threads.append(thread)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS = 1.5
 """For all sinks of a live camera together: SIGTERM must end within 2 s."""
+LEAST_CLOSE_SECONDS = 0.4
+"""However long the cameras took: the log has to be committed."""
 
 
 class OpenSinks:
@@ -36,6 +38,7 @@ class OpenSinks:
         """One of :attr:`threads`."""
         self.watch = EventWatch()
         """Finds the events that go into the log."""
+        self._closed = False
 
     def write(self, decision: Decision, frame: Frame) -> None:
         """Hand a decision to every sink; what happened before it goes into the log."""
@@ -65,12 +68,15 @@ class OpenSinks:
     def close(
         self, seconds: float | None = CLOSE_SECONDS, counts: Mapping[str, Any] | None = None
     ) -> None:
-        """Drain and close everything; calling it twice is fine.
+        """Drain and close everything; a second call tidies up and waits for nothing.
 
         Args:
             seconds: for all together; ``None``: as long as it takes, which is right for files.
             counts: of the run, for the log's last row.
         """
+        if self._closed:
+            seconds = 0.0
+        self._closed = True
         end = None if seconds is None else time.monotonic() + seconds
         if self.log is not None and counts is not None:
             self.log.final_counts = counts

@@ -32,6 +32,30 @@ class RetentionLimits:
     """Age of a recording's newest file."""
 
 
+class SteadyClock:
+    """The time that ages are counted by: never further on than real time since this was made.
+
+    When the system's clock jumps a year ahead, nothing has become a year older. A clock that jumps
+    back makes everything younger, which removes nothing either.
+
+    Args:
+        wall: the system's clock, seconds since 1970.
+        steady: a clock that cannot be set.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wall, self._steady = wall, steady
+        self._difference = wall() - steady()
+
+    def __call__(self) -> float:
+        """Return seconds since 1970."""
+        return min(self._wall(), self._steady() + self._difference)
+
+
 @dataclass
 class _Recording:
     files: list[tuple[Path, int]]
@@ -52,7 +76,7 @@ class Retention:
         folder: holds the recordings.
         pattern: of a file's whole name; its group ``recording`` tells what belongs together.
         limits: what may stay.
-        clock: seconds since 1970.
+        clock: seconds since 1970; by default one that a jump of the system's cannot carry away.
     """
 
     def __init__(
@@ -60,12 +84,12 @@ class Retention:
         folder: Path,
         pattern: re.Pattern[str],
         limits: RetentionLimits,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._folder = folder
         self._pattern = pattern
         self._limits = limits
-        self._clock = clock
+        self._clock = clock or SteadyClock()
 
     def apply(self) -> list[Path]:
         """Remove what is over the limits.

@@ -10,7 +10,10 @@ import cv2
 
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.opencv_capture import open_capture, read_rgb
-from hvq_edge.stream.sources.source import Frame, arrived, lost
+from hvq_edge.stream.sources.source import Frame, Picture, arrived, lost
+
+MOST_DAMAGED = 250
+"""Frames in a row: after more, the file counts as ended."""
 
 
 class VideoFile:
@@ -59,16 +62,22 @@ class VideoFile:
         return self._frames_per_second
 
     def __iter__(self) -> Iterator[Frame]:
-        """Give frames to the end of the file; one lost frame if it ends before it should."""
+        """Give frames to the end of the file.
+
+        A damaged frame is a lost one; so is all that is missing if the file ends before it should.
+        """
         index = 0
         picture = self._first
         try:
             while not self._closed.is_set():
                 yield arrived(index, picture)
                 index += 1
-                following = read_rgb(self._capture)
+                following, damaged = self._following(index)
                 if following is None:
                     break
+                for _ in range(damaged):
+                    yield lost(index, "the frame cannot be decoded: the video is damaged here")
+                    index += 1
                 picture = following
             if not self._closed.is_set() and _ends_early(index, self._announced):
                 fault = f"the video ends after {index} of {self._announced} frames: it is damaged"
@@ -79,6 +88,19 @@ class VideoFile:
     def close(self) -> None:
         """End the iteration after the frame under way."""
         self._closed.set()
+
+    def _following(self, index: int) -> tuple[Picture | None, int]:
+        """Return the next frame that can be decoded, and how many before it cannot.
+
+        OpenCV says the same of a damaged frame and of the end of the file: what the file announces
+        tells how far to look.
+        """
+        furthest = min(max(self._announced - index, 0), MOST_DAMAGED)
+        for damaged in range(furthest + 1):
+            picture = read_rgb(self._capture)
+            if picture is not None or self._closed.is_set():
+                return picture, damaged
+        return None, 0
 
 
 def _ends_early(read: int, announced: int) -> bool:

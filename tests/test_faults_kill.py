@@ -1,0 +1,23 @@
+"""SIGKILL of the whole inspector at random moments: see killed_inspector.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+KILLS = 6
+
+
+def test_kills_at_random_moments_break_nothing(tmp_path):
+    script = Path(__file__).parent / "killed_inspector.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "line", str(KILLS)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout)
+    assert counted["kills"] == KILLS
+    assert 1 <= counted["sessions killed"] <= KILLS
+    assert counted["rejects delivered"] == counted["rejects"] >= 2
+    assert counted["rejects on disk"] >= 1
