@@ -7,7 +7,7 @@ as it would on a real surface. Each is its own, given by its seed.
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -139,19 +139,30 @@ def solar_cells(made_once: MakeOnce) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
     """A run of the tiny preset, trained for a few epochs on real pictures, as a user would."""
+    model = {"width": 32, "feedforward": 64, "codes": 48}
+    return made_once("solar", lambda run: train(solar_cells, run, model, epochs=6))
+
+
+@pytest.fixture(scope="session")
+def small_trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
+    """The same of pictures of 64 pixels for one epoch: it judges badly, and takes seconds."""
+    from small_graphs import SMALL
+
+    return made_once("small", lambda run: train(solar_cells, run, SMALL, epochs=1))
+
+
+def train(data: Path, run: Path, model: Mapping[str, object], epochs: int) -> None:
     from hvq_edge.cli.app import main
 
-    def train(run: Path) -> None:
-        settings = run.with_suffix(".toml")
-        settings.write_text("[model]\nwidth = 32\nfeedforward = 64\ncodes = 48\n")
-        arguments = ["train", "--data", str(solar_cells), "--preset", "tiny", "--out", str(run)]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(run.parent)
-            with pytest.raises(SystemExit) as exit_:
-                main([*arguments, "--settings", str(settings), "--epochs", "6"])
-        assert exit_.value.code == 0
-
-    return made_once("solar", train)
+    settings = run.with_suffix(".toml")
+    lines = [f"{name} = {value}" for name, value in model.items()]
+    settings.write_text("\n".join(["[model]", *lines, ""]))
+    arguments = ["train", "--data", str(data), "--preset", "tiny", "--out", str(run)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        with pytest.raises(SystemExit) as exit_:
+            main([*arguments, "--settings", str(settings), "--epochs", str(epochs)])
+    assert exit_.value.code == 0
 
 
 @pytest.fixture(scope="session")
@@ -168,33 +179,22 @@ def trained_bundles(trained_run: Path, made_once: MakeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
-def solar_run(solar_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the tiny preset, trained for a few epochs on real pictures, as a user would."""
-    model = {"width": 32, "feedforward": 64, "codes": 48}
-    return _trained(solar_cells, tmp_path_factory.mktemp("runs") / "solar", model, epochs=6)
+def small_trained_bundle(small_trained_run: Path, made_once: MakeOnce) -> Path:
+    from hvq_edge.export.export_run import export_run
+
+    return made_once("small bundle", lambda out: export_run(small_trained_run, out, int8=True))
 
 
 @pytest.fixture(scope="session")
-def small_run(solar_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same of pictures of 64 pixels for one epoch: it judges badly, and takes seconds."""
-    from small_graphs import SMALL
-
-    return _trained(solar_cells, tmp_path_factory.mktemp("runs") / "small", SMALL, epochs=1)
+def solar_run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A worker's own copy of the trained run."""
+    return Path(shutil.copytree(trained_run, tmp_path_factory.mktemp("runs") / "solar"))
 
 
-def _trained(data: Path, run: Path, model: dict[str, object], epochs: int) -> Path:
-    from hvq_edge.cli.app import main
-
-    settings = run.with_suffix(".toml")
-    lines = [f"{name} = {value}" for name, value in model.items()]
-    settings.write_text("\n".join(["[model]", *lines, ""]))
-    arguments = ["train", "--data", str(data), "--preset", "tiny", "--out", str(run)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run.parent)
-        with pytest.raises(SystemExit) as exit_:
-            main([*arguments, "--settings", str(settings), "--epochs", str(epochs)])
-    assert exit_.value.code == 0
-    return run
+@pytest.fixture(scope="session")
+def small_run(small_trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A worker's own copy of the small one."""
+    return Path(shutil.copytree(small_trained_run, tmp_path_factory.mktemp("runs") / "small"))
 
 
 @pytest.fixture(scope="session")
@@ -211,11 +211,9 @@ def four_files(trained_bundles: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def small_bundle(small_run: Path) -> Path:
-    """That run exported in float32 and INT8, choosing the category itself."""
-    from hvq_edge.export.export_run import export_run
-
-    return export_run(small_run, small_run / "bundle", int8=True).path
+def small_bundle(small_run: Path, small_trained_bundle: Path) -> Path:
+    """The small run exported in float32 and INT8, choosing the category itself."""
+    return Path(shutil.copytree(small_trained_bundle, small_run / "bundle"))
 
 
 @pytest.fixture(scope="session")
