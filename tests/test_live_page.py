@@ -7,6 +7,7 @@ import re
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ from hvq_edge.stream.dashboard.save_threshold import BY_HAND, save_threshold
 from hvq_edge.stream.dashboard.settings import DashboardSettings
 from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sources.source import arrived
-from hvq_edge.stream.statistics import SinkStatistics
+from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
 
 
 def pixels(file: bytes) -> np.ndarray:
@@ -170,6 +171,19 @@ def test_a_camera_that_was_just_opened_is_not_lost():
     line = Line()
     line.connected = False
     assert HealthCheck()(line.statistics()).working
+
+
+def test_where_no_frame_is_due_none_is_missed():
+    check = HealthCheck(stall_seconds=0.05)
+    decided = Counts(frames=3, passed=3)
+    between = Statistics(1.0, (CameraStatistics("film", decided, True, due=False),), ())
+    check(between)
+    time.sleep(0.1)
+    assert check(between).working
+    in_hand = replace(decided, frames=4)
+    hangs = Statistics(1.0, (CameraStatistics("film", in_hand, True, due=False),), ())
+    time.sleep(0.1)
+    assert not check(hangs).working
 
 
 @pytest.fixture

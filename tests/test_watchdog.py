@@ -55,11 +55,12 @@ class Counting:
 
     def __init__(self) -> None:
         self.passed = self.lost = self.waiting = 0
+        self.due = True
 
     def __call__(self) -> Statistics:
         frames = self.passed + self.lost + self.waiting
         counts = Counts(frames=frames, passed=self.passed, no_decision=self.lost)
-        return Statistics(1.0, (CameraStatistics("camera", counts, True),), ())
+        return Statistics(1.0, (CameraStatistics("camera", counts, True, due=self.due),), ())
 
 
 @pytest.fixture
@@ -87,6 +88,18 @@ def test_it_feeds_the_watchdog_only_while_frames_get_somewhere(systemd):
         assert any("STATUS=7 frames: 1 pass" in line for line in systemd.heard)
         assert "STOPPING=1" not in systemd.heard
     assert systemd.listen()[-1] == "STOPPING=1"
+
+
+def test_a_pause_between_two_triggers_is_no_fault_and_a_part_that_hangs_is_one(systemd):
+    counting = Counting()
+    counting.due = False
+    with Watchdog(counting):
+        assert systemd.wait_for("WATCHDOG=1")
+        counting.waiting = 1  # a trigger's frame that is not decided
+        time.sleep(0.1)
+        systemd.listen()
+        systemd.heard.clear()
+        assert "WATCHDOG=1" not in systemd.listen(0.3)
 
 
 def test_closing_twice_says_so_once(systemd):

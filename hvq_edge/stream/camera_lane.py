@@ -14,7 +14,7 @@ from hvq_edge.stream.decisions import Verdict
 from hvq_edge.stream.frame_checks import CheckedFrame, FrameChecks
 from hvq_edge.stream.frame_queue import FrameQueue, Policy
 from hvq_edge.stream.gaps import GapWatch
-from hvq_edge.stream.sources.source import Frame, Source
+from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand
 from hvq_edge.stream.statistics import CameraStatistics, Counts
 
 SILENT_SECONDS = 5.0
@@ -56,6 +56,7 @@ class CameraLane:
         self._max_frames = max_frames
         self._queue: FrameQueue[Frame | CheckedFrame] = FrameQueue(policy, changed)
         self._thread = threading.Thread(target=self._capture, name=f"capture {name}", daemon=True)
+        self._on_demand = comes_on_demand(source)
         self._gaps = GapWatch()
         self._verdicts: dict[Verdict, int] = {"pass": 0, "reject": 0, "no_decision": 0}
         self._broken_off = 0
@@ -127,6 +128,7 @@ class CameraLane:
             ),
             connected=not fault,
             fault=fault,
+            due=not self._on_demand and not self._queue.exhausted,
             gaps=self._gaps.count,
             latest_gaps=self._gaps.latest,
         )

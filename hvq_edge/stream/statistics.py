@@ -38,6 +38,9 @@ class CameraStatistics:
     """Whether its last frame had a picture."""
     fault: str = ""
     """Why not; empty while it is connected."""
+    due: bool = True
+    """Whether frames should keep coming: not from a trigger, a watched folder, or a file that has
+    ended, which may all be silent for hours."""
     gaps: int = 0
     """How often it was lost since the start."""
     latest_gaps: tuple[Gap, ...] = ()
@@ -70,6 +73,13 @@ class Statistics:
     stages: Mapping[str, LatencyHistogram] = field(default_factory=dict)
     """Milliseconds by stage, in the order of the path: ``waiting`` (capture to engine's thread),
     ``checks``, ``engine``, ``decision`` and ``total`` (arrival to decision)."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is right that nothing happens: no frame is due, and none is in hand."""
+        counts = self.counts
+        in_hand = counts.frames - counts.decided - counts.dropped
+        return not in_hand and not any(camera.due for camera in self.cameras)
 
     @property
     def counts(self) -> Counts:

@@ -34,7 +34,8 @@ class Watchdog(Closing):
 
     Args:
         statistics: a snapshot of the inspector; decided and dropped frames are progress, and a lost
-            frame is decided (``no_decision``).
+            frame is decided (``no_decision``). Where no frame is due, as between two triggers,
+            none is needed.
         environment: ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` count.
         notifier: instead of the socket.
 
@@ -72,9 +73,10 @@ class Watchdog(Closing):
     def _look(self) -> None:
         """Tell systemd of progress since the last look."""
         assert self._notifier is not None
-        counts = self._statistics().counts
+        statistics = self._statistics()
+        counts = statistics.counts
         progress = counts.decided + counts.dropped
-        if progress == self._progress:
+        if progress == self._progress and not statistics.idle:
             return
         self._progress = progress
         if self._watched:

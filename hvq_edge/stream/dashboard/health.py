@@ -32,7 +32,7 @@ class HealthCheck:
     """Judges snapshots; remembers when the counts last moved. Thread-safe.
 
     Args:
-        stall_seconds: how long no frame may come; above the longest pause of a triggered line.
+        stall_seconds: how long no frame may come, where frames are due.
     """
 
     def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
@@ -47,7 +47,7 @@ class HealthCheck:
         progress = counts.decided + counts.dropped
         with self._lock:
             now = time.monotonic()
-            if progress != self._progress:
+            if progress != self._progress or statistics.idle:
                 self._progress, self._moved = progress, now
             still = now - self._moved
         failing = [

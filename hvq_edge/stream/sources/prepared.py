@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.stream.sources.source import Frame, Picture, Source, lost
+from hvq_edge.stream.sources.source import Frame, Picture, Source, comes_on_demand, lost
 
 FILL = (124, 116, 104)
 """RGB outside a polygon: the mean of ImageNet, which the backbone subtracts. What is left is about
@@ -63,6 +63,7 @@ class PreparedSource:
         self._name = name or source.name
         self._mask: NDArray[np.bool_] | None = None
         self.live = source.live
+        self.on_demand = comes_on_demand(source)
 
     @property
     def name(self) -> str:

@@ -68,6 +68,14 @@ class Source(Protocol):
         ...
 
 
+def comes_on_demand(source: Source) -> bool:
+    """Tell whether a source may rightly be silent for long: a trigger's, or a watched folder.
+
+    Such a source says so with an attribute ``on_demand``.
+    """
+    return bool(getattr(source, "on_demand", False))
+
+
 def lost(index: int, fault: str, name: str = "") -> Frame:
     """Return the record of a frame lost now."""
     return Frame(index, time(), None, name, fault)

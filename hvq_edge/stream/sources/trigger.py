@@ -105,6 +105,7 @@ class TriggeredSource:
     """
 
     live = False
+    on_demand = True
     frames_per_second = None
 
     def __init__(

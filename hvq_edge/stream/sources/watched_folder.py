@@ -42,6 +42,7 @@ class WatchedFolder:
     """
 
     live = False
+    on_demand = True
     frames_per_second = None
 
     def __init__(
