@@ -208,8 +208,14 @@ def install(
         return
     for words in tried:
         results.print(f"Self test: {words}", markup=False, soft_wrap=True)
-    before = f" (before: {done.former})" if done.former else ""
-    results.print(f"In use: {into / 'current'} is version {done.version}{before}", markup=False)
+    if done.version == done.former:
+        results.print(
+            f"Already in use: {into / 'current'} was version {done.version} before, and is",
+            markup=False,
+        )
+    else:
+        before = f" (before: {done.former})" if done.former else ""
+        results.print(f"In use: {into / 'current'} is version {done.version}{before}", markup=False)
     for name in done.removed:
         results.print(f"Removed old version {name}", markup=False)
 
@@ -217,12 +223,13 @@ def install(
 @group.command("rollback")
 def rollback(
     into: Annotated[Path, typer.Argument(metavar="DIR", help="The device's folder of versions.")],
+    trusted: SignedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the version that was in use before, if every byte of it is still right."""
     from hvq_edge.integrity.staged_update import roll_back
 
-    done = roll_back(into)
+    done = roll_back(into, trusted=trusted)
     if as_json:
         print_json({"version": done.version, "former": done.former})
         return

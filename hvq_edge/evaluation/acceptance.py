@@ -131,6 +131,12 @@ def collect(target: Path) -> Acceptance:
     Raises:
         BundleError: no bundle there.
     """
+    if not target.exists():
+        raise BundleError(
+            f"there is no run and no bundle at {target}.",
+            next_step="run hvq-edge train and hvq-edge export, or name the folder of a run or of a "
+            "bundle",
+        )
     is_run = (target / RECORD_NAME).is_file() and not (target / MANIFEST_NAME).is_file()
     bundle = open_bundle(target / BUNDLE_FOLDER if is_run else target)
     run_folder = bundle.path.resolve().parent
