@@ -29,8 +29,8 @@ class Limits(BaseModel):
     code_agreement: float
     """Share of equal codes, on the worst level."""
     decisions_changed: float
-    """Share of the pictures, of all together and of each category; of a category one picture is
-    never too many, unless this is 0."""
+    """Share of the pictures, of all together and of each of several categories; of a category one
+    picture is allowed even if it is more, unless this is 0."""
 
 
 FLOAT = Limits(map_error=1e-3, map_correlation=0.99999, code_agreement=0.999, decisions_changed=0.0)

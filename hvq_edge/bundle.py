@@ -263,8 +263,8 @@ def open_bundle(path: Path) -> Bundle:
         text = manifest_path.read_text(encoding="utf-8")
     except OSError as error:
         raise BundleError(
-            f"no bundle at {path}: {manifest_path} cannot be read ({error.strerror}).",
-            next_step="run hvq-edge export, or name a bundle folder with --bundle",
+            f"no bundle at {path}: {_why_not(path, error)}.",
+            next_step="run hvq-edge export, or name another bundle folder",
         ) from error
     except UnicodeDecodeError as error:
         raise _faulty(manifest_path, "it is not UTF-8 text") from error
@@ -290,6 +290,14 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
         OutputError: it cannot be written.
     """
     write_text(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
+
+
+def _why_not(folder: Path, error: OSError) -> str:
+    if isinstance(error, NotADirectoryError):
+        return "it is a file, not a folder"
+    if not isinstance(error, FileNotFoundError):
+        return f"{folder / MANIFEST_NAME} cannot be read ({error.strerror})"
+    return f"there is no {MANIFEST_NAME} in it" if folder.is_dir() else "there is no such folder"
 
 
 def _faulty(path: Path, faults: str) -> BundleError:

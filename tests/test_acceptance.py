@@ -164,9 +164,11 @@ def test_the_whole_page(bundle, data, capsys):
     page = (bundle / "acceptance.html").read_text()
     text = text_of(page)
     low, high = share(1, 6).interval.low, share(1, 6).interval.high
-    assert text.count(f"1 of 6 {100 * low:.1f} to {100 * high:.1f} %") == 2  # false rejects
+    assert (
+        text.count(f"1 of 6 {100 * low:.1f} to {100 * high:.1f} %") == 4
+    )  # false rejects: table, card
     assert "2 of 12" in text
-    assert text.count("1 of 4") == 2
+    assert text.count("1 of 4") == 4
     assert "tested with these kinds of defects: dent (4)" in text
     assert "at most 9.6 % false rejects at 95 % confidence" in text, "9.503, never less than it is"
     assert "p-value" not in text, "this bundle has none"
@@ -314,6 +316,22 @@ def test_promises_and_p_values_are_on_the_page(bundle, data):
     assert f"bolt: {bolt.promise.warnings[0]}" in text, "each scores as its neighbours"
     assert "The threshold of nut promises no rate: set by hand." in text
     assert "cannot be less than 0.024 for bolt, 0.5 for nut" in text
+
+
+def test_thresholds_of_every_precision_are_on_the_page(tmp_path):
+    """Other ones in int8: each has its row, and what is open of both is said once."""
+    found = save_bundle(tmp_path / "bundle", "auto", precisions=("fp32", "int8"))
+    for precision, value in (("fp32", 0.25), ("int8", 0.75)):
+        threshold = Threshold(value=value, pictures=30, rule=LARGEST_RULE)
+        by_hand = Threshold(value=value, pictures=30, rule="set by hand")
+        put_thresholds(found, {precision: {"bolt": threshold, "nut": by_hand}})
+    report, path = write_acceptance(found.path)
+    text = text_of(path.read_text())
+    for precision, value in (("fp32", 0.25), ("int8", 0.75)):
+        assert f"bolt {precision} {value} largest of 30 good pictures" in text
+    assert LARGEST_RULE not in text, "the promise says it already"
+    points = [one.what for one in report.open_points]
+    assert points.count("The threshold of nut promises no rate: set by hand.") == 1
 
 
 def test_times_of_hvq_edge_bench_are_on_the_page(bundle, capsys):

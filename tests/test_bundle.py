@@ -153,7 +153,12 @@ def test_a_category_it_lacks(bundle):
 def test_a_folder_without_a_bundle(tmp_path):
     with pytest.raises(BundleError, match="no bundle at") as caught:
         open_bundle(tmp_path / "nowhere")
+    assert "no such folder" in caught.value.cause
     assert "hvq-edge export" in caught.value.next_step
+    (tmp_path / "file").write_text("")
+    for path, said in ((tmp_path, "no bundle.json in it"), (tmp_path / "file", "is a file")):
+        with pytest.raises(BundleError, match=said):
+            open_bundle(path)
 
 
 @pytest.mark.parametrize(

@@ -257,10 +257,13 @@ def test_the_command_on_a_video(bundle, tmp_path, capsys):
     for i in range(30):
         writer.write(np.full((SIDE, SIDE, 3), 60 + 2 * i, np.uint8))
     writer.release()
-    code, out, _ = run(
+    (bundle.path / "bundle.sig").write_text("{}")  # whatever it signed, it is other bytes now
+    code, out, err = run(
         capsys, str(bundle.path), "--camera", str(video), "--frames", "20", "--precision", "fp32"
     )
     assert code == 0, out
+    assert "its signature no longer holds" in err
+    assert f"hvq-edge sign {bundle.path}" in err
     assert open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"].pictures == 20
 
 

@@ -281,3 +281,36 @@ def test_sign_and_check_from_the_command_line(bundle, tmp_path, capsys):
     assert "model.int8.onnx was changed" in err
     assert run(capsys, "sign", bundle)[0] == 2
     assert run(capsys, "sign", bundle, "--key", key, "--new-key", key)[0] == 2
+
+
+def test_a_calibrated_bundle_says_without_a_key_that_its_signature_is_old(
+    signed, public, tmp_path, capsys
+):
+    assert run(capsys, "bundle", "check", signed)[0] == 0
+    changed = open_bundle(signed).manifest.model_copy(update={"notes": ("calibrated",)})
+    write_manifest(signed, changed)
+    code, _, err = run(capsys, "bundle", "check", signed)
+    assert code == 1
+    assert "bundle.json was changed after that" in err
+    assert "hvq-edge sign again" in err
+    code, out, _ = run(capsys, "bundle", "check", signed, "--json")
+    assert (code, json.loads(out)["signature_fits"]) == (1, False)
+    packed = tmp_path / "b.hvq"
+    code, _, err = run(capsys, "bundle", "pack", signed, "-o", packed)
+    assert code == 1
+    assert "changed after signing" in err
+    assert not packed.exists()
+
+
+def test_a_signature_without_the_sum_of_its_manifest_is_still_one(signed, public):
+    path = signed / "bundle.sig"
+    content = json.loads(path.read_text())
+    del content["manifest_sha256"]
+    path.write_text(json.dumps(content))
+    require_signature(signed, public)
+
+
+def test_packing_says_what_it_took_in(bundle, tmp_path, capsys):
+    code, out, _ = run(capsys, "bundle", "pack", bundle, "-o", tmp_path / "b.hvq")
+    assert code == 0
+    assert "Taken into bundle.json: verify.json" in out

@@ -59,7 +59,7 @@ def test_update_and_way_back(files, device):
     assert (in_use(device), done.former) == ("b", first)
     assert roll_back(device).version == first
     assert in_use(device) == "a"
-    with pytest.raises(GateFailed, match="no earlier version"):
+    with pytest.raises(InputError, match="no earlier version"):
         roll_back(device)
     assert in_use(device) == "a"
 
@@ -387,6 +387,36 @@ def test_install_and_rollback_from_the_command_line(tmp_path, device, capsys):
     assert versions[0] in capsys.readouterr().out
     assert in_use(device) == "first"
     assert run("bundle", "rollback", tmp_path) == 2
+
+
+def test_an_unsigned_version_is_not_gone_back_to_where_one_must_be_signed(files, device, tmp_path):
+    public = new_key(tmp_path / "key")
+    for note in "ab":
+        install_bundle(files[note], device)
+    with pytest.raises(GateFailed, match="not signed"):
+        roll_back(device, trusted=public)
+    assert in_use(device) == "b"
+    with pytest.raises(InputError, match="cannot be read"):
+        roll_back(device, trusted=tmp_path / "absent")
+    assert roll_back(device).bundle.manifest.notes == ("a",)
+
+
+def test_a_version_that_is_in_use_already(files, device, capsys):
+    for said in ("In use", "Already in use"):
+        with pytest.raises(SystemExit) as caught:
+            main(["bundle", "install", str(files["a"]), "--into", str(device), "--no-self-test"])
+        assert not caught.value.code
+        assert capsys.readouterr().out.startswith(said)
+    with pytest.raises(SystemExit) as caught:
+        main(["bundle", "rollback", str(device)])
+    assert caught.value.code == 2
+    assert current_version(device) in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_of_versions(files, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is a file, not a folder"):
+        install_bundle(files["a"], tmp_path / "file")
 
 
 def test_nothing_is_installed(tmp_path):

@@ -47,12 +47,20 @@ def check(
     from hvq_edge.bundle import open_bundle
     from hvq_edge.errors import GateFailed
     from hvq_edge.integrity.content import look
-    from hvq_edge.integrity.signature import read_signature, require_signature, signed_faults
+    from hvq_edge.integrity.signature import (
+        outdated,
+        read_signature,
+        require_signature,
+        signed_faults,
+    )
 
     opened = open_bundle(bundle)
     content = look(opened)
     signature = read_signature(bundle)
     faults = signed_faults(content) if signature else content.faults
+    fits = None if signature is None else not outdated(bundle, signature)
+    if fits is False:
+        faults = (*faults, "it is signed, but bundle.json was changed after that")
     if as_json:
         print_json(
             {
@@ -63,6 +71,7 @@ def check(
                 "added": content.added,
                 "engines": content.engines,
                 "key_id": signature.key_id if signature else None,
+                "signature_fits": fits,
             }
         )
     else:
@@ -82,7 +91,8 @@ def check(
     if faults:
         raise GateFailed(
             f"the bundle {bundle} is not what its manifest says: {'; '.join(faults)}.",
-            next_step="copy the bundle again; or, if that is right, run hvq-edge sign again",
+            next_step="copy the bundle again; or, if that is right (calibrate changes "
+            "bundle.json), run hvq-edge sign again",
         )
     if not as_json:
         said = "not asked whose" if signature and trusted is None else ""
@@ -107,13 +117,23 @@ def pack(
     from hvq_edge.integrity.pack import SUFFIX, pack_bundle
 
     target = out or bundle.with_name(bundle.name + SUFFIX)
-    behind = pack_bundle(bundle, target)
+    packed = pack_bundle(bundle, target)
     digest, size = sha256_of(target), target.stat().st_size
-    for name in behind:
+    for name in packed.left_behind:
         messages.print(f"Left behind, not signed: {name}", markup=False, soft_wrap=True)
     if as_json:
-        print_json({"file": str(target), "sha256": digest, "bytes": size, "left_behind": behind})
+        print_json(
+            {
+                "file": str(target),
+                "sha256": digest,
+                "bytes": size,
+                "taken_in": packed.taken_in,
+                "left_behind": packed.left_behind,
+            }
+        )
         return
+    for name in packed.taken_in:
+        results.print(f"Taken into bundle.json: {name}", markup=False, soft_wrap=True)
     results.print(f"{target}: {size / 1e6:.1f} MB, SHA-256 {digest}", markup=False, soft_wrap=True)
 
 
@@ -188,8 +208,14 @@ def install(
         return
     for words in tried:
         results.print(f"Self test: {words}", markup=False, soft_wrap=True)
-    before = f" (before: {done.former})" if done.former else ""
-    results.print(f"In use: {into / 'current'} is version {done.version}{before}", markup=False)
+    if done.version == done.former:
+        results.print(
+            f"Already in use: {into / 'current'} was version {done.version} before, and is",
+            markup=False,
+        )
+    else:
+        before = f" (before: {done.former})" if done.former else ""
+        results.print(f"In use: {into / 'current'} is version {done.version}{before}", markup=False)
     for name in done.removed:
         results.print(f"Removed old version {name}", markup=False)
 
@@ -197,12 +223,13 @@ def install(
 @group.command("rollback")
 def rollback(
     into: Annotated[Path, typer.Argument(metavar="DIR", help="The device's folder of versions.")],
+    trusted: SignedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the version that was in use before, if every byte of it is still right."""
     from hvq_edge.integrity.staged_update import roll_back
 
-    done = roll_back(into)
+    done = roll_back(into, trusted=trusted)
     if as_json:
         print_json({"version": done.version, "former": done.former})
         return

@@ -226,6 +226,7 @@ def _remarks(
 ) -> tuple[list[str], dict[str, dict[str, int]]]:
     """Return notes, and the good pictures that are rejected now."""
     from hvq_edge.calibration.calibrate_run import Calibrated
+    from hvq_edge.integrity.content import SIGNATURE_NAME
 
     if isinstance(done, Calibrated):
         notes, rejected = list(done.notes), done.rejected
@@ -247,6 +248,11 @@ def _remarks(
         without = [name for name in served if name not in learnt]
         if without:
             notes.append(f"no good part of {', '.join(without)} was seen at {precision}")
+    if (done.bundle.path / SIGNATURE_NAME).is_file():
+        notes.append(
+            "the bundle was signed, and its signature no longer holds, because its thresholds "
+            f"changed: run hvq-edge sign {done.bundle.path} --key FILE again"
+        )
     return notes, {name: pictures for name, pictures in rejected.items() if pictures}
 
 

@@ -14,6 +14,8 @@ from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from hvq_edge.bundle import Bundle
+    from hvq_edge.errors import GateFailed
     from hvq_edge.export.agreement import Judgement
     from hvq_edge.export.verification import Bisection, Verification
 
@@ -56,7 +58,8 @@ def verify(
 
     Ends with exit code 1 when an output, the codes or the decisions are outside their limits.
     """
-    from hvq_edge.errors import DatasetError, GateFailed
+    from hvq_edge.bundle import open_bundle
+    from hvq_edge.errors import DatasetError
     from hvq_edge.export.verify import verify_bundle
     from hvq_edge.run_record import read_run
 
@@ -89,18 +92,45 @@ def verify(
             results.print()
             results.print(bisection_table(bisection))
     if not verification.passed:
-        faults = [
-            f"{precision} on {fault}"
-            for precision, verdict in verification.precisions.items()
-            for fault in verdict.faults
-        ]
-        raise GateFailed(
-            "the bundle differs from the PyTorch model by more than is allowed: "
-            + "; ".join(faults)
-            + ".",
-            next_step=f"see {bundle / 'verify.json'} for every number"
-            + ("" if bisect else "; hvq-edge verify --bisect names the layer"),
+        raise failure(verification, open_bundle(bundle), bisected=bisect)
+
+
+def failure(verification: Verification, bundle: Bundle, *, bisected: bool) -> GateFailed:
+    """Say what failed, and what helps: a layer is not at fault where thresholds are unlike."""
+    from hvq_edge.errors import GateFailed
+    from hvq_edge.threshold_origin import unlike_thresholds
+
+    faults = [
+        f"{precision} on {fault}"
+        for precision, verdict in verification.precisions.items()
+        for fault in verdict.faults
+    ]
+    cause = "the bundle differs from the PyTorch model by more than is allowed: "
+    cause += "; ".join(faults) + "."
+    next_step = f"see {bundle.path / 'verify.json'} for every number"
+    changed = {
+        row.precision
+        for row in verification.comparisons
+        if not row.passed and row.decisions_changed
+    }
+    unlike = {
+        precision: names
+        for precision, names in unlike_thresholds(bundle.manifest).items()
+        if precision in changed
+    }
+    if unlike:
+        for precision, names in unlike.items():
+            cause += (
+                f" The thresholds of {precision} were not learnt as those of fp32 were "
+                f"({', '.join(names)}), which alone changes decisions."
+            )
+        next_step = (
+            f"run hvq-edge calibrate {bundle.path} --good DIR, which sets those of every "
+            f"precision, then verify again; {next_step}"
         )
+    elif not bisected:
+        next_step += "; hvq-edge verify --bisect names the layer"
+    return GateFailed(cause, next_step=next_step)
 
 
 def verify_table(verification: Verification) -> Table:

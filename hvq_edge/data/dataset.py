@@ -145,11 +145,11 @@ def _check_folder(root: Path) -> None:
         return
     if not root.exists():
         raise DatasetError(
-            f"the folder {root} does not exist.", next_step="check the path given with --data"
+            f"the folder {root} does not exist.", next_step="check the path that was given"
         )
     raise DatasetError(
         f"{root} is a file, not a folder of pictures.",
-        next_step="give the folder that holds the pictures with --data",
+        next_step="name the folder that holds the pictures",
     )
 
 
@@ -175,19 +175,19 @@ def _no_layout(root: Path) -> DatasetError:
     if visa.is_object(root):
         return DatasetError(
             f"{root} is one object of VisA, without the table that splits its pictures.",
-            next_step=f"give the folder that holds {visa.SPLIT_FOLDER} with --data; {layouts}",
+            next_step=f"name the folder that holds {visa.SPLIT_FOLDER}; {layouts}",
         )
     count = len(list_pictures(root).pictures)
     if not count:
         return DatasetError(
             f"the folder {root} holds no pictures.",
-            next_step=f"give another folder with --data, or fill it; {layouts}",
+            next_step=f"name another folder, or fill it; {layouts}",
         )
     inner = [folder for folder in list_folders(root) if _holds_dataset(folder)]
     if inner:
         return DatasetError(
             f"{root} is not a dataset, but holds one: {inner[0]}.",
-            next_step=f"give {inner[0]} with --data",
+            next_step=f"name {inner[0]} instead",
         )
     return DatasetError(
         f"the folder {root} has no good pictures: {count} picture{'s' if count > 1 else ''} but "

@@ -111,6 +111,7 @@ class Acceptance:
     dataset: Dataset | None = None
     """Of that one, if it is still there."""
     thresholds: list[ThresholdPromise] = field(default_factory=list)
+    """Of every precision; those of the one that is shown in detail first."""
     verification: Verification | None = None
     bench: BenchReport | None = None
     limits: list[str] = field(default_factory=list)
@@ -131,6 +132,12 @@ def collect(target: Path) -> Acceptance:
     Raises:
         BundleError: no bundle there.
     """
+    if not target.exists():
+        raise BundleError(
+            f"there is no run and no bundle at {target}.",
+            next_step="run hvq-edge train and hvq-edge export, or name the folder of a run or of a "
+            "bundle",
+        )
     is_run = (target / RECORD_NAME).is_file() and not (target / MANIFEST_NAME).is_file()
     bundle = open_bundle(target / BUNDLE_FOLDER if is_run else target)
     run_folder = bundle.path.resolve().parent
@@ -316,17 +323,21 @@ def _digest(digests: Iterable[str]) -> str:
 
 def _gather_thresholds(found: Acceptance) -> None:
     manifest = found.bundle.manifest
-    precision: Precision = found.shown.precision if found.shown else next(iter(manifest.models))
+    first: Precision = found.shown.precision if found.shown else next(iter(manifest.models))
     command = f"run hvq-edge calibrate {found.bundle.path} --good DIR"
-    learnt = manifest.thresholds.get(precision, {})
-    for name in manifest.categories:
-        threshold = learnt.get(name)
-        if threshold is None:
-            what = f"{name} has no threshold in {precision}: its parts are never rejected."
-            found.open_points.append(OpenPoint(what, command))
-            continue
-        found.thresholds.append(promise_of(name, threshold))
-        found.open_points += [OpenPoint(*doubt) for doubt in doubts_of(name, threshold, command)]
+    points: list[OpenPoint] = []
+    for precision in (first, *(name for name in manifest.models if name != first)):
+        learnt = manifest.thresholds.get(precision, {})
+        for name in manifest.categories:
+            threshold = learnt.get(name)
+            if threshold is None:
+                what = f"{name} has no threshold in {precision}: its parts are never rejected."
+                points.append(OpenPoint(what, command))
+                continue
+            found.thresholds.append(promise_of(precision, name, threshold))
+            points += [OpenPoint(*doubt) for doubt in doubts_of(name, threshold, command)]
+    # What holds for several precisions, as where one calibration set them, is said once.
+    found.open_points += dict.fromkeys(points)
 
 
 def _gather_verification(found: Acceptance) -> None:

@@ -72,7 +72,11 @@ def render_acceptance(found: Acceptance, shown: Examples) -> str:
             one.category: _drawing(found, found.shown, one.category)
             for one in found.shown.categories
         }
-    promises = {one.category: one for one in found.thresholds}
+    promises = {
+        one.category: one
+        for one in found.thresholds
+        if found.shown is not None and one.precision == found.shown.precision
+    }
     return page_template("acceptance.html").render(
         found=found,
         manifest=found.bundle.manifest,

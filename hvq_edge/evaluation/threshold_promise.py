@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hvq_edge.bundle import Threshold
+from hvq_edge.bundle import Precision, Threshold
 from hvq_edge.promise import percent
 from hvq_edge.tolerance import promised_rate
 
@@ -17,6 +17,7 @@ LARGEST_RULE = "largest score among held-out good pictures"
 class ThresholdPromise:
     """A threshold and what it promises."""
 
+    precision: Precision
     category: str
     threshold: Threshold
     promise: str
@@ -27,9 +28,10 @@ class ThresholdPromise:
     """The smallest that a decision can have; ``None``: there are none."""
 
 
-def promise_of(category: str, threshold: Threshold) -> ThresholdPromise:
+def promise_of(precision: Precision, category: str, threshold: Threshold) -> ThresholdPromise:
     """Say what a threshold promises, and where it comes from."""
     return ThresholdPromise(
+        precision=precision,
         category=category,
         threshold=threshold,
         promise=promise_in_words(threshold),
@@ -54,7 +56,8 @@ def promise_in_words(threshold: Threshold) -> str:
 def _origin(threshold: Threshold) -> Iterator[str]:
     promise = threshold.promise
     if promise is None:
-        yield threshold.rule
+        # The promise says that rule in words already.
+        yield "held-out good pictures" if threshold.rule == LARGEST_RULE else threshold.rule
     else:
         yield from (part for part in (promise.source, promise.machine, promise.created) if part)
     if threshold.highest_picture:

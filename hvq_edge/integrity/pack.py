@@ -12,6 +12,7 @@ import stat
 import struct
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,7 +21,12 @@ from hvq_edge.atomic import atomic_file, atomic_folder
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, BundleManifest, open_bundle
 from hvq_edge.errors import BundleError, GateFailed, OutputError
 from hvq_edge.integrity.content import SIGNATURE_NAME, check_names, look, safe_name, seal
-from hvq_edge.integrity.signature import MOST_SIGNATURE_BYTES, signed_faults
+from hvq_edge.integrity.signature import (
+    MOST_SIGNATURE_BYTES,
+    outdated,
+    read_signature,
+    signed_faults,
+)
 
 SUFFIX = ".hvq"
 MOST_MANIFEST_BYTES = 64 << 20
@@ -35,7 +41,17 @@ _BROKEN = (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueErro
 _DO_NOT_USE = "do not use this file; ask for it again where it came from"
 
 
-def pack_bundle(folder: Path, out: Path) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Packed:
+    """What packing did with files that were not in the manifest."""
+
+    taken_in: tuple[str, ...]
+    """New in ``bundle.json``, or other than before."""
+    left_behind: tuple[str, ...]
+    """Engines built after signing."""
+
+
+def pack_bundle(folder: Path, out: Path) -> Packed:
     """Write a bundle as one file.
 
     A signed bundle is packed as it was signed. In an unsigned one, the reports that other commands
@@ -45,18 +61,23 @@ def pack_bundle(folder: Path, out: Path) -> tuple[str, ...]:
         folder: the bundle.
         out: file to write, by custom ``NAME.hvq``.
 
-    Returns:
-        Names of files that stay behind: engines built after signing.
-
     Raises:
-        BundleError: no bundle there.
-        GateFailed: a file is not as the manifest says, or was added after signing.
+        BundleError: no bundle there, or a signature that cannot be read.
+        GateFailed: a file is not as the manifest says, or was added after signing, or the manifest
+            was changed after signing.
         OutputError: the file cannot be written.
     """
     bundle = open_bundle(folder)
-    signed = (folder / SIGNATURE_NAME).is_file()
-    if not signed:
-        bundle, _ = seal(bundle)
+    signature = read_signature(folder)
+    taken_in: tuple[str, ...] = ()
+    if signature is None:
+        bundle, taken_in = seal(bundle)
+    elif outdated(folder, signature):
+        raise GateFailed(
+            f"the signature of {folder} does not fit: {MANIFEST_NAME} was changed after signing, "
+            "as calibrate does.",
+            next_step="run hvq-edge sign again, then pack",
+        )
     content = look(bundle)
     faults = signed_faults(content)
     if faults:
@@ -64,7 +85,7 @@ def pack_bundle(folder: Path, out: Path) -> tuple[str, ...]:
             f"the bundle {folder} is not what its manifest says: {'; '.join(faults)}.",
             next_step="run hvq-edge sign again if that is right, else copy the bundle again",
         )
-    names = [MANIFEST_NAME, *([SIGNATURE_NAME] if signed else []), *sorted(content.files)]
+    names = [MANIFEST_NAME, *([SIGNATURE_NAME] if signature else []), *sorted(content.files)]
     with atomic_file(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in names:
             info = zipfile.ZipInfo(name, _DATE)
@@ -73,7 +94,7 @@ def pack_bundle(folder: Path, out: Path) -> tuple[str, ...]:
             info.file_size = (folder / name).stat().st_size  # so that zip64 is chosen by size
             with (folder / name).open("rb") as source, archive.open(info, "w") as member:
                 shutil.copyfileobj(source, member, 1 << 20)
-    return content.engines
+    return Packed(taken_in, content.engines)
 
 
 def unpack_bundle(file: Path, folder: Path) -> Bundle:

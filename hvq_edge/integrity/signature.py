@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,9 @@ class Signature(BaseModel):
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
     signature: str
     """Base64 of the 64 bytes."""
+    manifest_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Of the ``bundle.json`` that was signed: says without a key that it is another now. It proves
+    nothing, for anyone can write it; ``None``: written before it was recorded."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def sign_bundle(folder: Path, key: Path) -> tuple[Signature, tuple[str, ...]]:
     signature = Signature(
         key_id=key_id(private.public_key()),
         signature=base64.b64encode(private.sign(content)).decode("ascii"),
+        manifest_sha256=hashlib.sha256(content).hexdigest(),
     )
     write_text(folder / SIGNATURE_NAME, signature.model_dump_json(indent=2) + "\n")
     return signature, taken_in
@@ -98,6 +103,19 @@ def read_signature(folder: Path) -> Signature | None:
         raise BundleError(
             f"{path} is not a signature that this version reads.", next_step=_SIGN_AGAIN
         ) from error
+
+
+def outdated(folder: Path, signature: Signature) -> bool:
+    """Tell, without a key, whether ``bundle.json`` was changed after it was signed.
+
+    ``False`` says only that nothing is known against it: :func:`require_signature` proves it.
+
+    Args:
+        folder: the bundle.
+        signature: what its ``bundle.sig`` holds.
+    """
+    content = (folder / MANIFEST_NAME).read_bytes()
+    return signature.manifest_sha256 not in (None, hashlib.sha256(content).hexdigest())
 
 
 def require_signature(

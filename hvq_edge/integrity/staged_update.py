@@ -28,6 +28,7 @@ from hvq_edge.atomic import output_error
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.errors import BundleError, GateFailed, HvqEdgeError, InputError, OutputError
 from hvq_edge.integrity.content import SIGNATURE_NAME, look
+from hvq_edge.integrity.keys import read_public_keys
 from hvq_edge.integrity.pack import unpack_bundle
 from hvq_edge.integrity.signature import require_signature
 
@@ -117,14 +118,18 @@ def install_bundle(
         return Switched(name, bundle, former, _remove_others(into, history))
 
 
-def roll_back(into: Path) -> Switched:
+def roll_back(into: Path, *, trusted: Path | None = None) -> Switched:
     """Bring the version before the current one back into use, after checking every byte of it.
 
-    A version that is damaged is passed over.
+    A version that is damaged, or not signed as asked, is passed over.
+
+    Args:
+        into: the device's folder of versions.
+        trusted: public keys of which one must have signed it.
 
     Raises:
-        InputError: nothing is installed there.
-        GateFailed: no earlier version is whole.
+        InputError: nothing is installed there, or no earlier version, or ``trusted`` holds no key.
+        GateFailed: no earlier version is whole and signed as asked.
         OutputError: it cannot be written, or an update is running.
     """
     if not (into / CURRENT).is_symlink():
@@ -132,6 +137,8 @@ def roll_back(into: Path) -> Switched:
             f"no bundle is installed in {into}.",
             next_step=f"run hvq-edge bundle install FILE.hvq --into {into}",
         )
+    if trusted is not None:
+        read_public_keys(trusted)  # a fault of that file is not one of every version
     with _only_one(into):
         former = current_version(into)
         known = _history(into).versions
@@ -140,14 +147,20 @@ def roll_back(into: Path) -> Switched:
         for name in reversed(earlier):
             try:
                 bundle = _whole(into / VERSIONS / name)
+                if trusted is not None:
+                    require_signature(bundle, trusted)
             except HvqEdgeError as error:
                 faults.append(error.cause)
                 continue
             _switch(into, name)
             return Switched(name, bundle, former)
+    if not faults:
+        raise InputError(
+            f"{into} has no earlier version to go back to; {former} is in use.",
+            next_step=f"run hvq-edge bundle install FILE.hvq --into {into} with another bundle",
+        )
     raise GateFailed(
-        f"{into} has no earlier version to go back to"
-        + (f": {' '.join(faults)}" if faults else "."),
+        f"{into} has no earlier version to go back to: {' '.join(faults)}",
         next_step=f"run hvq-edge bundle install FILE.hvq --into {into} with a good bundle",
     )
 
@@ -263,6 +276,11 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _only_one(into: Path) -> Iterator[None]:
+    if into.exists() and not into.is_dir():
+        raise OutputError(
+            f"{into} is a file, not a folder of versions.",
+            next_step="name a folder with --into; it is made where it is not there",
+        )
     try:
         into.mkdir(parents=True, exist_ok=True)
         lock = FileLock(into / ".lock")
