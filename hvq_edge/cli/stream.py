@@ -163,7 +163,7 @@ def stream(
         str | None,
         typer.Option(
             "--precision",
-            help="auto, fp32 or int8. Default: auto.",
+            help="auto, fp32, int8, or for GPUs fp16 or int8-fp16. Default: auto.",
             show_default=False,
             rich_help_panel=_MODEL,
         ),
