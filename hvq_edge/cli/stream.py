@@ -237,8 +237,8 @@ def stream(
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for the decision log, rejects/ and annotated.mp4. Default: nothing is "
-            "written.",
+            help="Folder for the decision log, rejects/ and annotated.mp4 (of several cameras: "
+            "annotated-0-NAME.mp4 and so on). Default: nothing is written.",
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -247,7 +247,7 @@ def stream(
         bool | None,
         typer.Option(
             "--video/--no-video",
-            help="Whether --out gets annotated.mp4. Default: for files, and cameras with "
+            help="Whether --out gets annotated video. Default: for files, and cameras with "
             "--max-frames.",
             show_default=False,
             rich_help_panel=_OUTPUT,
