@@ -114,6 +114,11 @@ def test_text_gives_the_same_settings_without_credentials(file, tmp_path):
             "[[cameras]]\ncamera = 0\nname = 'a'\n[[cameras]]\ncamera = 1\nname = 'a'",
             ["two cameras have the same name"],
         ),
+        (
+            "[[cameras]]\ncamera = 0\n[sinks.webhook]\nurl = 'http://mes.example/x'",
+            ["sinks.webhook: the decision log", "--out"],
+        ),
+        ("[[cameras]]\ncamera = 0\n[sinks.mqtt]\nhost = 'broker'", ["sinks.mqtt", "--out"]),
         ("decision = 3\n[[cameras]]\ncamera = 0", ["decision"]),
         ("[[cameras]]\ncamera = 0\n[decision]\nk_of_n = '3/2'", ["3 of 2 frames"]),
         ("[[cameras]]\ncamera = 0\n[decision]\nmm_per_pixel = nan", ["mm_per_pixel"]),
@@ -150,6 +155,23 @@ def test_print_config():
     assert "s3cret" not in result.output
     assert result.output.count("roi = [1, 2, 30, 40]") == 2
     assert 'k_of_n = "1/2"' in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--false-reject", "0.02"], ["--false-reject"]),
+        (
+            ["--calibrate", "40", "--out", "x", "--page", "--video"],
+            ["--out", "--page", "--video"],
+        ),
+    ],
+)
+def test_flags_without_effect_are_refused(arguments, named):
+    result = CliRunner().invoke(app, ["--camera", "0", *arguments])
+    assert isinstance(result.exception, SettingsError), result.output
+    assert all(flag in result.exception.cause for flag in named)
+    assert "leave out" in result.exception.next_step
 
 
 @pytest.mark.parametrize(
