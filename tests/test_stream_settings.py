@@ -134,6 +134,44 @@ def test_every_fault_at_once(tmp_path, lines, faults):
     assert raised.value.next_step
 
 
+@pytest.mark.parametrize(
+    ("lines", "faults"),
+    [
+        ("[[cameras]]\ncamera = 0\nroi = [1, 2]", ["cameras.0.roi"]),
+        ("decison = 3\n[[cameras]]\ncamera = 0", ["decison: unknown key (did you mean decision?)"]),
+        (
+            "[[cameras]]\ncamera = 0\nevry = 2\nzebra = 1",
+            [
+                "cameras.0.evry: unknown key (did you mean every?)",
+                "cameras.0.zebra: unknown key",
+            ],
+        ),
+        (
+            "[[cameras]]\ncamera = 0\n[sinks.webhok]\n[sinks.webhook]\nurl = 'me:s3cret@mes'",
+            [
+                "sinks.webhook.url: must begin with http:// or https://, then name a host",
+                "sinks.webhok: unknown key (did you mean webhook?)",
+            ],
+        ),
+        (
+            "precision = 3\n[[cameras]]\ncamera = 0",
+            ["precision: must be a valid string (given: 3)"],
+        ),
+        ("[[cameras]]\ncamera = 's3cret'\nevery = 's'", ["cameras.0.every", "(given: 's')"]),
+        ("[[cameras]]\ncamera = ['s3cret']", ["cameras.0.camera.str", "cameras.0.camera.int"]),
+    ],
+)
+def test_faults_in_words_without_what_follows_from_them(tmp_path, lines, faults):
+    path = tmp_path / "stream.toml"
+    path.write_text(lines)
+    with pytest.raises(SettingsError) as raised:
+        load_stream_settings(path)
+    cause = raised.value.cause
+    assert all(fault in cause for fault in faults), cause
+    assert "s3cret" not in cause
+    assert not any(raw in cause for raw in ("Extra inputs", "at least 1 item", "String should"))
+
+
 def test_file_that_is_none(tmp_path):
     with pytest.raises(SettingsError, match="cannot read"):
         load_stream_settings(tmp_path / "none.toml")

@@ -26,6 +26,7 @@ from hvq_edge.settings_file import all_wrong, read_toml
 from hvq_edge.stream.dashboard.settings import DashboardSettings
 from hvq_edge.stream.decision_settings import DecisionSettings
 from hvq_edge.stream.frame_queue import Policy
+from hvq_edge.stream.setting_faults import faults_of
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.open_source import shown_address
 from hvq_edge.stream.sources.prepared import Points, Rectangle, Rotation
@@ -217,10 +218,7 @@ def load_stream_settings(
             json.dumps(merged, default=str), context={"inspects": inspects}
         )
     except ValidationError as error:
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"])
-            message = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{key}: {message}" if key else message)
+        faults += faults_of(error, StreamSettings)
     if faults or settings is None:
         source = f" in {file} or the flags" if file else ""
         raise all_wrong(
