@@ -146,6 +146,7 @@ def test_what_cannot_be_done_is_said(line, path, content, status):
     answer = line.client(**BEARER).post(path, json=content)
     assert answer.status_code == status
     assert answer.json()["cause"]
+    assert answer.json()["next_step"]
     assert line.controls.thresholds == {"bolt": 0.5, "nut": 2.0}
 
 
@@ -204,7 +205,9 @@ def test_another_site_cannot_use_the_login(line, path, content):
     ):
         assert client.post(path, json=content, headers=headers).status_code == 403
     as_form = {"content-type": "text/plain"}
-    assert client.post(path, content=json.dumps(content), headers=as_form).status_code == 415
+    answer = client.post(path, content=json.dumps(content), headers=as_form)
+    assert answer.status_code == 415
+    assert "Content-Type: application/json" in answer.json()["next_step"]
     assert not line.controls.paused
 
 

@@ -41,7 +41,7 @@ def test_a_port_in_use_is_said_before_anything_starts():
         ):
             pass
     assert caught.value.exit_code == 2
-    assert caught.value.next_step == "choose another port"
+    assert "--page-port" in caught.value.next_step
 
 
 def test_an_address_of_another_machine_is_said(tmp_path):
@@ -51,7 +51,7 @@ def test_an_address_of_another_machine_is_said(tmp_path):
     served = serve(settings, Line().watched)
     with pytest.raises(SettingsError, match="Cannot assign requested address") as caught, served:
         pass
-    assert caught.value.next_step == "choose an address of this machine"
+    assert caught.value.next_step.startswith("choose an address of this machine with --page-host")
 
 
 def test_browsers_that_do_not_read_slow_neither_the_inspector_nor_the_end():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,14 @@ def test_video_to_json_and_files(bundle, video, tmp_path):
     assert len(list((out / "rejects").glob("*.png"))) == 3
     assert len(list((out / "rejects").glob("*.npy"))) == 3
     assert len(read_video(out / "annotated.mp4")) == 12
+
+
+def test_it_says_why_it_does_not_run_int8(bundle, video, tmp_path):
+    copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    (copy / "verify.json").write_text('{"precisions": {"int8": {"passed": false}}}')
+    arguments = ["--bundle", copy, "--camera", video, "--max-frames", 1, "--backend", "onnxruntime"]
+    assert "Why fp32: hvq-edge verify did not pass int8." in run(*arguments).stderr
+    assert "Why" not in run(*arguments, "--precision", "fp32").stderr
 
 
 def test_summary_for_people(bundle, video, tmp_path):

@@ -114,6 +114,11 @@ def test_text_gives_the_same_settings_without_credentials(file, tmp_path):
             "[[cameras]]\ncamera = 0\nname = 'a'\n[[cameras]]\ncamera = 1\nname = 'a'",
             ["two cameras have the same name"],
         ),
+        (
+            "[[cameras]]\ncamera = 0\n[sinks.webhook]\nurl = 'http://mes.example/x'",
+            ["sinks.webhook: the decision log", "--out"],
+        ),
+        ("[[cameras]]\ncamera = 0\n[sinks.mqtt]\nhost = 'broker'", ["sinks.mqtt", "--out"]),
         ("decision = 3\n[[cameras]]\ncamera = 0", ["decision"]),
         ("[[cameras]]\ncamera = 0\n[decision]\nk_of_n = '3/2'", ["3 of 2 frames"]),
         ("[[cameras]]\ncamera = 0\n[decision]\nmm_per_pixel = nan", ["mm_per_pixel"]),
@@ -127,6 +132,44 @@ def test_every_fault_at_once(tmp_path, lines, faults):
     for fault in faults:
         assert fault in raised.value.cause
     assert raised.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("lines", "faults"),
+    [
+        ("[[cameras]]\ncamera = 0\nroi = [1, 2]", ["cameras.0.roi"]),
+        ("decison = 3\n[[cameras]]\ncamera = 0", ["decison: unknown key (did you mean decision?)"]),
+        (
+            "[[cameras]]\ncamera = 0\nevry = 2\nzebra = 1",
+            [
+                "cameras.0.evry: unknown key (did you mean every?)",
+                "cameras.0.zebra: unknown key",
+            ],
+        ),
+        (
+            "[[cameras]]\ncamera = 0\n[sinks.webhok]\n[sinks.webhook]\nurl = 'me:s3cret@mes'",
+            [
+                "sinks.webhook.url: must begin with http:// or https://, then name a host",
+                "sinks.webhok: unknown key (did you mean webhook?)",
+            ],
+        ),
+        (
+            "precision = 3\n[[cameras]]\ncamera = 0",
+            ["precision: must be a valid string (given: 3)"],
+        ),
+        ("[[cameras]]\ncamera = 's3cret'\nevery = 's'", ["cameras.0.every", "(given: 's')"]),
+        ("[[cameras]]\ncamera = ['s3cret']", ["cameras.0.camera.str", "cameras.0.camera.int"]),
+    ],
+)
+def test_faults_in_words_without_what_follows_from_them(tmp_path, lines, faults):
+    path = tmp_path / "stream.toml"
+    path.write_text(lines)
+    with pytest.raises(SettingsError) as raised:
+        load_stream_settings(path)
+    cause = raised.value.cause
+    assert all(fault in cause for fault in faults), cause
+    assert "s3cret" not in cause
+    assert not any(raw in cause for raw in ("Extra inputs", "at least 1 item", "String should"))
 
 
 def test_file_that_is_none(tmp_path):
@@ -150,6 +193,23 @@ def test_print_config():
     assert "s3cret" not in result.output
     assert result.output.count("roi = [1, 2, 30, 40]") == 2
     assert 'k_of_n = "1/2"' in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--false-reject", "0.02"], ["--false-reject"]),
+        (
+            ["--calibrate", "40", "--out", "x", "--page", "--video"],
+            ["--out", "--page", "--video"],
+        ),
+    ],
+)
+def test_flags_without_effect_are_refused(arguments, named):
+    result = CliRunner().invoke(app, ["--camera", "0", *arguments])
+    assert isinstance(result.exception, SettingsError), result.output
+    assert all(flag in result.exception.cause for flag in named)
+    assert "leave out" in result.exception.next_step
 
 
 @pytest.mark.parametrize(

@@ -602,6 +602,21 @@ def test_two_cameras_get_two_videos(tmp_path):
     assert len([*(tmp_path / "rejects").glob("*.png")]) == 6
 
 
+def test_a_second_run_keeps_the_videos_of_the_first(tmp_path):
+    cameras = [SourceInfo("left", 10.0), SourceInfo("right", 10.0)]
+    for frames in 1, 2, 3:
+        for sources in cameras[:1], cameras:
+            opened = open_sinks(
+                SinkSettings(), tmp_path, sources, DRAW, when_full="wait", video=True
+            )
+            for index in range(frames):
+                opened.write(*of_camera("left", index, "pass"))
+            opened.close(None)
+    for stem in "annotated", "annotated-0-left":
+        videos = [tmp_path / f"{stem}{number}.mp4" for number in ("", "-2", "-3")]
+        assert [len(read_video(path)) for path in videos] == [1, 2, 3]
+
+
 def test_a_sink_of_a_camera_that_fails_does_not_keep_the_others_open():
     sinks = {"left": Recorder(), "right": Recorder()}
 

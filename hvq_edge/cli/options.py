@@ -33,4 +33,6 @@ BackendOption = Annotated[
         "or tensorrt-rtx.",
     ),
 ]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, fp32 or int8.")]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="auto, fp32, int8, or for GPUs fp16 or int8-fp16.")
+]

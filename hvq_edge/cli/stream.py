@@ -11,6 +11,8 @@ from hvq_edge.cli.console import results
 from hvq_edge.cli.options import JsonOption
 
 INTERRUPTED = 130
+FALSE_REJECT = 0.01
+"""Share of good parts that calibrated thresholds reject at most, unless another is given."""
 
 _CAMERAS = "Cameras"
 _TRIGGERS = "Triggers"
@@ -163,7 +165,7 @@ def stream(
         str | None,
         typer.Option(
             "--precision",
-            help="auto, fp32 or int8. Default: auto.",
+            help="auto, fp32, int8, or for GPUs fp16 or int8-fp16. Default: auto.",
             show_default=False,
             rich_help_panel=_MODEL,
         ),
@@ -237,8 +239,8 @@ def stream(
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for the decision log, rejects/ and annotated.mp4. Default: nothing is "
-            "written.",
+            help="Folder for the decision log, rejects/ and annotated.mp4 (of several cameras: "
+            "annotated-0-NAME.mp4 and so on). Default: nothing is written.",
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -247,7 +249,7 @@ def stream(
         bool | None,
         typer.Option(
             "--video/--no-video",
-            help="Whether --out gets annotated.mp4. Default: for files, and cameras with "
+            help="Whether --out gets annotated video. Default: for files, and cameras with "
             "--max-frames.",
             show_default=False,
             rich_help_panel=_OUTPUT,
@@ -323,13 +325,14 @@ def stream(
         ),
     ] = None,
     false_reject: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--false-reject",
-            help="With --calibrate: share of good parts rejected at most.",
+            help="With --calibrate: share of good parts rejected at most. Default: 0.01.",
+            show_default=False,
             rich_help_panel=_CALIBRATION,
         ),
-    ] = 0.01,
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Inspect cameras, a video or a folder of pictures: pass, reject or no decision.
@@ -337,10 +340,24 @@ def stream(
     Ctrl-C (exit code 130) and SIGTERM (0) stop after the frames already captured; a second Ctrl-C
     stops at once.
     """
-    from hvq_edge.cli.stream_flags import numbers, points
+    from hvq_edge.cli.stream_flags import check_calibration, numbers, points
     from hvq_edge.cli.stream_run import run_stream
     from hvq_edge.stream.stream_settings import load_stream_settings
 
+    page_flags = {
+        "--page": page or None,
+        "--page-host": page_host,
+        "--page-port": page_port,
+        "--page-token-file": page_token_file,
+    }
+    page_asked = any(value is not None for value in page_flags.values())
+    recording = {
+        "--out": out,
+        "--video": video or None,  # what is not wanted does not come anyway
+        "--display": display or None,
+        "--max-frames": max_frames,
+    }
+    check_calibration(calibrate, false_reject, {**recording, **page_flags})
     each_camera: dict[str, Any] = {
         "resolution": numbers("--resolution", resolution, "x", 2),
         "fps": fps,
@@ -360,7 +377,7 @@ def stream(
         each_camera=each_camera,
         decision={"hysteresis": hysteresis, "k_of_n": k_of_n, "mm_per_pixel": mm_per_pixel},
         page={"host": page_host, "port": page_port, "token_file": page_token_file}
-        if page or page_host is not None or page_port is not None or page_token_file is not None
+        if page_asked
         else None,
         flags={
             "bundle": bundle,
@@ -375,6 +392,7 @@ def stream(
             "display": display,
             "max_frames": max_frames,
         },
+        inspects=calibrate is None and not print_config,
     )
     if print_config:
         results.print(settings.to_toml(), end="", markup=False, highlight=False, soft_wrap=True)
@@ -382,7 +400,8 @@ def stream(
     if calibrate is not None:
         from hvq_edge.cli.stream_calibrate import calibrate_stream
 
-        calibrate_stream(settings, calibrate, false_reject, as_json=as_json)
+        share = FALSE_REJECT if false_reject is None else false_reject
+        calibrate_stream(settings, calibrate, share, as_json=as_json)
         return
     if run_stream(settings, as_json=as_json):
         raise typer.Exit(INTERRUPTED)

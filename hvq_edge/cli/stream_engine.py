@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,8 +11,15 @@ if TYPE_CHECKING:
     from hvq_edge.stream.stream_settings import StreamSettings
 
 
-def open_engine_of(settings: StreamSettings, bundle: Bundle) -> Engine:
+def open_engine_of(
+    settings: StreamSettings, bundle: Bundle, on_choice: Callable[[str], None] | None = None
+) -> Engine:
     """Open the engine that the settings ask for.
+
+    Args:
+        settings: of the stream.
+        bundle: whose model runs.
+        on_choice: told why it runs so on this machine.
 
     Raises:
         HvqEdgeError: it cannot be opened; see ``open_stream_engine``.
@@ -24,6 +32,7 @@ def open_engine_of(settings: StreamSettings, bundle: Bundle) -> Engine:
         backend=settings.backend,
         category=settings.category,
         server=settings.server,
+        on_choice=on_choice,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hvq_edge.errors import SettingsError
 
 
@@ -36,3 +38,32 @@ def points(flag: str, text: str | None) -> list[list[int]] | None:
         return None
     corners = [numbers(flag, part, ",", 2) for part in text.split(";")]
     return [corner for corner in corners if corner is not None]
+
+
+def check_calibration(
+    calibrate: int | None, false_reject: float | None, others: Mapping[str, object]
+) -> None:
+    """Refuse flags that would have no effect with, or without, ``--calibrate``.
+
+    Args:
+        calibrate: frames to learn from; ``None``: the run inspects.
+        false_reject: given with ``--false-reject``.
+        others: flags of an inspection and their values; ``None``: not given.
+
+    Raises:
+        SettingsError: names every such flag.
+    """
+    if calibrate is None:
+        if false_reject is not None:
+            raise SettingsError(
+                "--false-reject is for learning thresholds, and --calibrate is not given.",
+                next_step="add --calibrate N, or leave out --false-reject",
+            )
+        return
+    idle = [flag for flag, value in others.items() if value is not None]
+    if idle:
+        names = ", ".join(idle)
+        raise SettingsError(
+            f"--calibrate learns thresholds and stops: nothing would come of {names}.",
+            next_step=f"leave out {names}, or calibrate first and inspect afterwards",
+        )

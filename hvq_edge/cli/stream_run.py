@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -56,11 +57,12 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
 
     bundle = signed_bundle(settings)
     with ExitStack() as closing:
-        engine = open_engine_of(settings, bundle)
+        reasons: list[str] = []
+        engine = open_engine_of(settings, bundle, reasons.append)
         closing.callback(engine.close)
         cameras = open_cameras(settings.cameras)
         closing.callback(cameras.close)
-        _announce(cameras.sources, engine.info)
+        _announce(cameras.sources, engine.info, reasons if settings.precision == "auto" else [])
         _warn_of_missing_thresholds(bundle, engine.info)
 
         controls = Controls(thresholds_of(bundle, engine.info.precision))
@@ -180,13 +182,15 @@ def _open_sinks(
     )
 
 
-def _announce(sources: tuple[Source, ...], info: EngineInfo) -> None:
+def _announce(sources: tuple[Source, ...], info: EngineInfo, reasons: Sequence[str]) -> None:
     names = ", ".join(source.name for source in sources)
     messages.print(
         f"Inspecting {names} with {info.precision} on {info.backend} ({info.device}).",
         markup=False,
         soft_wrap=True,
     )
+    for reason in reasons:
+        messages.print(f"Why {reason}.", markup=False, soft_wrap=True)
 
 
 def _warn_of_missing_thresholds(bundle: Bundle, info: EngineInfo) -> None:

@@ -134,6 +134,6 @@ def print_summary(console: Console, inspector: Inspector, out: Path | None) -> N
             )
     if out is None:
         return
-    for name in ("decisions.sqlite", "decisions.jsonl", "rejects", "annotated.mp4", "videos"):
-        if (out / name).exists():
-            console.print(str(out / name), markup=False, soft_wrap=True)
+    for pattern in ("decisions.sqlite", "decisions.jsonl", "rejects", "annotated*.mp4", "videos"):
+        for path in sorted(out.glob(pattern)):
+            console.print(str(path), markup=False, soft_wrap=True)

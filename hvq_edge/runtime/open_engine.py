@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, open_bundle
@@ -50,6 +51,7 @@ def open_engine(
     backend: str = AUTO,
     category: str | None = None,
     threads: int | None = None,
+    on_choice: Callable[[str], None] | None = None,
 ) -> Engine:
     """Open an engine.
 
@@ -65,6 +67,8 @@ def open_engine(
             ``--category input`` or for this category, or a run; the engine then looks like one
             exported for this category alone.
         threads: threads of one call; ``None`` leaves it to the library.
+        on_choice: told why a bundle runs so, as :attr:`Choice.reason`; not of a backend that is an
+            engine for GPUs.
 
     Raises:
         BundleError: no bundle there, or it is changed or lacks the precision.
@@ -87,7 +91,9 @@ def open_engine(
 
             engine = open_tensorrt(bundle, gpu_backend, precision)
         else:
-            chosen, _ = choose_graph(bundle, precision, backend, threads, TIME_LIMIT_S)
+            chosen, reason = choose_graph(bundle, precision, backend, threads, TIME_LIMIT_S)
+            if on_choice is not None:
+                on_choice(reason)
             if engine_backend(chosen.backend) is not None:
                 engine = open_candidate.open_plan(bundle, chosen)
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hvq_edge.bundle import Bundle, open_bundle
@@ -73,6 +73,7 @@ def open_stream_engine(
     backend: str = "auto",
     category: str | None = None,
     server: str | None = None,
+    on_choice: Callable[[str], None] | None = None,
 ) -> Engine:
     """Open the engine for a stream: one that needs no category from frame to frame.
 
@@ -85,6 +86,7 @@ def open_stream_engine(
         backend: a backend of this machine or ``auto``; not with ``server``.
         category: what the frames show; not with a graph that chooses itself.
         server: address of a Triton server that runs the bundle's model, instead of this machine.
+        on_choice: see :func:`hvq_edge.runtime.open_engine.open_engine`.
 
     Raises:
         InputError: the graph needs a category and none is given, or it has no such one; see also
@@ -101,7 +103,7 @@ def open_stream_engine(
     if category is not None:
         check_takes_category(bundle, category)  # before a server is asked
     if server is None:
-        engine = open_engine(bundle, precision=precision, backend=backend)
+        engine = open_engine(bundle, precision=precision, backend=backend, on_choice=on_choice)
     elif backend == AUTO:
         from hvq_edge.runtime.triton_engine import open_triton_engine
 

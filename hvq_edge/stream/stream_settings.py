@@ -20,12 +20,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from hvq_edge.settings_file import all_wrong, read_toml
 from hvq_edge.stream.dashboard.settings import DashboardSettings
 from hvq_edge.stream.decision_settings import DecisionSettings
 from hvq_edge.stream.frame_queue import Policy
+from hvq_edge.stream.setting_faults import faults_of
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.open_source import shown_address
 from hvq_edge.stream.sources.prepared import Points, Rectangle, Rotation
@@ -145,6 +146,18 @@ class StreamSettings(_Strict):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _receivers_have_a_log(self, info: ValidationInfo) -> StreamSettings:
+        inspects = (info.context or {}).get("inspects", True)
+        wanted = [name for name in ("webhook", "mqtt") if getattr(self.sinks, name) is not None]
+        if inspects and wanted and self.out is None:
+            names = " and ".join(f"sinks.{name}" for name in wanted)
+            raise ValueError(
+                f"{names}: the decision log is what is sent, and there is none: name a folder for "
+                "it with --out, or out in the settings file"
+            )
+        return self
+
     def to_toml(self) -> str:
         """Return the settings as a file, without the credentials of cameras."""
         table = json.loads(self.model_dump_json(exclude_none=True))
@@ -161,6 +174,7 @@ def load_stream_settings(
     decision: Mapping[str, Any] | None = None,
     page: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
+    inspects: bool = True,
 ) -> StreamSettings:
     """Merge a settings file and flags, the flags winning, and check the whole.
 
@@ -172,6 +186,7 @@ def load_stream_settings(
         decision: settings of the table ``[decision]``, likewise.
         page: settings of the table ``[page]``, likewise; ``None``: the page is as in the file.
         flags: settings of the top level, likewise.
+        inspects: whether decisions will be made, which receivers need a log of.
 
     Raises:
         SettingsError: lists every fault with its key.
@@ -199,12 +214,11 @@ def load_stream_settings(
     settings: StreamSettings | None = None
     try:
         # As JSON: there a list may stand for a tuple though nothing else is converted.
-        settings = StreamSettings.model_validate_json(json.dumps(merged, default=str))
+        settings = StreamSettings.model_validate_json(
+            json.dumps(merged, default=str), context={"inspects": inspects}
+        )
     except ValidationError as error:
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"])
-            message = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{key}: {message}" if key else message)
+        faults += faults_of(error, StreamSettings)
     if faults or settings is None:
         source = f" in {file} or the flags" if file else ""
         raise all_wrong(

@@ -109,7 +109,11 @@ class Api:
         index = _whole_number(request.path_params["index"])
         cameras = self._watched.statistics().cameras
         if index >= len(cameras):
-            return refuse(404, f"there is no camera {index}.")
+            return refuse(
+                404,
+                f"there is no camera {index}.",
+                f"cameras are numbered from 0, and there are {len(cameras)} (/api/state)",
+            )
         name, heat = cameras[index].name, _heat(request)
         newest = self._watched.page.newest(name)
         if newest is None:
@@ -133,7 +137,7 @@ class Api:
         threshold = _number(request.query_params.get("threshold", ""))
         in_force = self._watched.controls.thresholds.get(category)
         if in_force is None:
-            return refuse(404, f"{category!r} has no threshold.")
+            return self._without_threshold(category)
         found = preview(self._watched.page.records(), category, threshold, in_force)
         return _send(
             messages.PreviewMessage(
@@ -158,7 +162,7 @@ class Api:
         """Put a threshold in force; save it first, so that a full disk changes nothing."""
         asked = await _body(request, messages.ThresholdRequest)
         if asked.category not in self._watched.controls.thresholds:
-            return refuse(404, f"{asked.category!r} has no threshold.")
+            return self._without_threshold(asked.category)
         if asked.save:
             save = self._watched.save_threshold
             if save is None:
@@ -172,9 +176,18 @@ class Api:
         asked = await _body(request, messages.CategoryRequest)
         choice = self._watched.category
         if choice is None:
-            return refuse(409, "the model chooses the category itself.")
+            return refuse(
+                409,
+                "the model chooses the category itself.",
+                "nothing is to be chosen; to choose it here, use a bundle that hvq-edge export "
+                "--category input made",
+            )
         if asked.category not in choice.names:
-            return refuse(404, f"there is no category {asked.category!r}.")
+            return refuse(
+                404,
+                f"there is no category {asked.category!r}.",
+                f"name one of {', '.join(choice.names)}",
+            )
         await run_in_threadpool(choice.choose, asked.category)
         return _send(messages.Done())
 
@@ -210,9 +223,14 @@ class Api:
     async def metrics(self, _request: Request) -> Response:
         """For Prometheus."""
         if self._watched.metrics is None:
-            return refuse(404, "no metrics are kept.")
+            return refuse(404, "no metrics are kept.", "serve the page with hvq-edge stream --page")
         text = await run_in_threadpool(self._watched.metrics, self._watched.statistics())
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _without_threshold(self, category: str) -> Response:
+        known = ", ".join(self._watched.controls.thresholds)
+        remedy = f"name one of {known}" if known else "run hvq-edge calibrate on the bundle first"
+        return refuse(404, f"{category!r} has no threshold.", remedy)
 
     def _tag(self, sequence: int, heat: bool) -> str:
         return f'"{self._run}-{sequence}-{int(heat)}"'

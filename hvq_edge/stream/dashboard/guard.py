@@ -76,13 +76,25 @@ class Guard:
             )
         if request.method not in ("GET", "HEAD"):
             if not is_same_origin(request.headers):
-                return refuse(403, "the request comes from another site.")
+                return refuse(
+                    403,
+                    "the request comes from another site.",
+                    "send it from the live page, or without the headers of a browser",
+                )
             kind = request.headers.get("content-type", "").partition(";")[0].strip()
             if kind != "application/json":  # what a form of another site cannot send
-                return refuse(415, "the request's content is not application/json.")
+                return refuse(
+                    415,
+                    "the request's content is not application/json.",
+                    "send JSON with the header Content-Type: application/json",
+                )
             length = request.headers.get("content-length", "")
             if not length.isdecimal() or int(length) > LARGEST_BODY:
-                return refuse(413, f"a request may have up to {LARGEST_BODY} bytes.")
+                return refuse(
+                    413,
+                    f"a request may have up to {LARGEST_BODY} bytes.",
+                    "send less, and its length with it (Content-Length); see /openapi.json",
+                )
             if path not in _OPEN and not known:
                 return refuse(401, "changes need the token.", "log in, or send it as Bearer")
         is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
@@ -93,7 +105,7 @@ class Guard:
         return refuse(401, "reading needs the token.", "log in, or send it as Bearer")
 
 
-def refuse(status: int, cause: str, next_step: str = "") -> JSONResponse:
+def refuse(status: int, cause: str, next_step: str) -> JSONResponse:
     """Return a refusal."""
     headers = {"www-authenticate": "Bearer"} if status == 401 else None
     content = Refusal(cause=cause, next_step=next_step).model_dump()

@@ -117,11 +117,11 @@ def _listen(settings: DashboardSettings) -> socket.socket:
 
 
 def _cannot_listen(settings: DashboardSettings, error: OSError) -> SettingsError:
-    remedy = "choose another port"
+    remedy = "choose another port with --page-port (port in [page])"
     if error.errno in (errno.EACCES, errno.EPERM):
-        remedy = "choose a port from 1024 on"
+        remedy = "choose a port from 1024 on with --page-port (port in [page])"
     elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        remedy = "choose an address of this machine"
+        remedy = "choose an address of this machine with --page-host (host in [page])"
     number = error.errno or 0  # getaddrinfo's own are below 0
     reason = os.strerror(number) if number > 0 else error.strerror
     return SettingsError(
@@ -135,7 +135,8 @@ def _wait_until_started(server: object, thread: threading.Thread) -> None:
     while not getattr(server, "started", False):
         if not thread.is_alive() or time.monotonic() > deadline:
             raise SettingsError(
-                "the live page's server did not start.", next_step="choose another port"
+                "the live page's server did not start.",
+                next_step="choose another port with --page-port (port in [page])",
             )
         time.sleep(0.005)
 

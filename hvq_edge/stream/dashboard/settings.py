@@ -59,8 +59,8 @@ class DashboardSettings(BaseModel):
     def _others_need_a_token(self) -> DashboardSettings:
         if not self.loopback and self.token_file is None:
             raise ValueError(
-                f"whoever reaches {self.host} could see the page: give a token file, "
-                "or serve it on 127.0.0.1"
+                f"whoever reaches {self.host} could see the page: give a token file "
+                "(--page-token-file, or token_file in [page]), or serve it on 127.0.0.1"
             )
         return self
 

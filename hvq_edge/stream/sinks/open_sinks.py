@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -192,12 +193,22 @@ def _open_recordings(
 
 def _whole_videos(out: Path, sources: Sequence[SourceInfo], draw: Draw) -> Sink:
     if len(sources) == 1:
-        return AnnotatedVideo(out / "annotated.mp4", draw, sources[0].frames_per_second)
+        return AnnotatedVideo(_free(out / "annotated.mp4"), draw, sources[0].frames_per_second)
     rates = {source.name: source.frames_per_second for source in sources}
     names = _file_names(sources)
     return ByCamera(
-        lambda camera: AnnotatedVideo(out / f"annotated-{names[camera]}.mp4", draw, rates[camera])
+        lambda camera: AnnotatedVideo(
+            _free(out / f"annotated-{names[camera]}.mp4"), draw, rates[camera]
+        )
     )
+
+
+def _free(path: Path) -> Path:
+    """Return a path that is not there yet: an earlier run's video is kept, as its log is."""
+    if not path.exists():
+        return path
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(other for other in numbered if not other.exists())
 
 
 def _video_pieces(folder: Path, sources: Sequence[SourceInfo], draw: Draw, seconds: float) -> Sink:
