@@ -10,6 +10,7 @@ from importlib.metadata import version
 import pytest
 
 from hvq_edge.cli import app as command_line
+from hvq_edge.cli.interruption import advice_if_interrupted
 from hvq_edge.errors import GateFailed, InputError, MissingCapability
 
 COMMANDS = {
@@ -227,6 +228,37 @@ def test_each_error_has_its_exit_code(command, capsys, error, code):
     assert "Traceback" not in printed.err
     if code != 130:
         assert f"Error: {error.cause}\nNext:  {error.next_step}\n" in printed.err
+
+
+def test_ctrl_c_is_said_with_the_outermost_advice(command, capsys):
+    def trial(how: str) -> None:
+        """Be interrupted."""
+        if how == "plain":
+            raise KeyboardInterrupt
+        with advice_if_interrupted(lambda: "Again."), advice_if_interrupted(lambda: "Inner."):
+            raise KeyboardInterrupt
+
+    command(trial)
+    assert exit_code("trial", "plain") == 130
+    assert capsys.readouterr().err.strip() == "Interrupted."
+    assert exit_code("trial", "advised") == 130
+    assert capsys.readouterr().err.strip() == "Interrupted. Again."
+
+
+def test_an_interrupted_training_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    from hvq_edge.training import train_run
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)  # runs/latest is made here
+    monkeypatch.setattr(train_run, "continue_run", interrupted)
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "run.json").write_text("{}")
+    assert exit_code("train", "--resume", "--out", "my run") == 130
+    said = "Interrupted. Go on with: hvq-edge train --resume --out 'my run'"
+    assert said in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_named(command, capsys):
