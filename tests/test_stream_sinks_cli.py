@@ -68,6 +68,13 @@ def test_show(log, capsys):
     assert "--verdict perhaps" in capsys.readouterr().err
 
 
+def test_export_of_nothing_prints_nothing(tmp_path, capsys):
+    assert exit_code("log", "export", str(tmp_path / "no.sqlite")) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "there is no decision log" in printed.err
+
+
 def test_export(log, capsys, tmp_path):
     out = tmp_path / "new" / "all.csv"
     assert exit_code("log", "export", str(log), "--csv", str(out)) == 0

@@ -203,6 +203,7 @@ def _table(rows: Sequence[LogRow]) -> Table:
 def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
     import csv
     import io
+    from itertools import chain, islice
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -213,8 +214,10 @@ def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
         writer.writerow(values)
         return buffer.getvalue()
 
+    rows = iter(rows)
+    first = list(islice(rows, 1))  # opens the log: where there is none, nothing is written
     yield line(CSV_COLUMNS)
-    for row in rows:
+    for row in chain(first, rows):
         fields = {**row._asdict(), "time": _moment(row.time)}
         yield line(fields[name] for name in CSV_COLUMNS)
 
