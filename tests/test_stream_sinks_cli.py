@@ -63,7 +63,9 @@ def test_show(log, capsys):
     assert exit_code("log", "show", str(log), "--last", "2", "--verdict", "reject") == 0
     printed = capsys.readouterr().out
     assert printed.count("reject") == 2
-    assert "2023-11-14 22:13:24.500" in printed
+    assert "2023-11-14 (UTC)" in printed
+    assert "22:13:24.500" in printed
+    assert "…" not in printed, "a reason is cut off"
     assert exit_code("log", "show", str(log), "--last", "1", "--json") == 0
     last = json.loads(capsys.readouterr().out)
     assert (last["id"], last["kind"], last["counts"]["reject"]) == (9, "session_end", 2)

@@ -183,19 +183,29 @@ def _table(rows: Sequence[LogRow]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    times = [_moment(row.time) for row in rows]
+    days = {time.partition(" ")[0] for time in times}
+    of_one_day = len(days) == 1
+    clock = f"{days.pop()} (UTC)" if of_one_day else "time (UTC)"
     table = Table()
-    for name in ("row", "time (UTC)", "camera", "frame", "what", "score", "why"):
-        table.add_column(name, justify="right" if name in ("row", "frame", "score") else "left")
-    for row in rows:
+    for name in ("row", clock, "camera", "frame", "what", "score", "why"):
+        number = name in ("row", "frame", "score")
+        table.add_column(
+            name,
+            justify="right" if number else "left",
+            no_wrap=number or name in (clock, "what"),
+            overflow="fold",
+        )
+    for row, time in zip(rows, times, strict=True):
         decision = row.verdict is not None
         table.add_row(
             str(row.id),
-            _moment(row.time),
+            time.partition(" ")[2] if of_one_day else time,
             Text(row.camera or ""),
             "" if row.frame is None else str(row.frame),
             Text((row.verdict if decision else row.kind) or ""),
             "" if row.score is None else f"{row.score:.4g}",
-            Text((row.reason if decision else row.more) or "", overflow="ellipsis", no_wrap=True),
+            Text((row.reason if decision else row.more) or "", overflow="fold"),
         )
     return table
 
