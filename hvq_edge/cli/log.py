@@ -180,14 +180,15 @@ def _counted(number: int, what: str) -> str:
 
 
 def _table(rows: Sequence[LogRow]) -> Table:
+    """Show rows; reasons wrap, while the JSON of an event is cut: --json has it whole."""
     from rich.table import Table
     from rich.text import Text
 
     times = [_moment(row.time) for row in rows]
     days = {time.partition(" ")[0] for time in times}
     of_one_day = len(days) == 1
-    clock = f"{days.pop()} (UTC)" if of_one_day else "time (UTC)"
-    table = Table()
+    clock = f"{days.pop()} UTC" if of_one_day else "time (UTC)"
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
     for name in ("row", clock, "camera", "frame", "what", "score", "why"):
         number = name in ("row", "frame", "score")
         table.add_column(
@@ -200,12 +201,14 @@ def _table(rows: Sequence[LogRow]) -> Table:
         decision = row.verdict is not None
         table.add_row(
             str(row.id),
-            time.partition(" ")[2] if of_one_day else time,
+            time.partition(" ")[2] if of_one_day else time.partition(".")[0],
             Text(row.camera or ""),
             "" if row.frame is None else str(row.frame),
             Text((row.verdict if decision else row.kind) or ""),
             "" if row.score is None else f"{row.score:.4g}",
-            Text((row.reason if decision else row.more) or "", overflow="fold"),
+            Text(row.reason or "", overflow="fold")
+            if decision
+            else Text(row.more or "", overflow="ellipsis", no_wrap=True),
         )
     return table
 
