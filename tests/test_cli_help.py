@@ -8,8 +8,10 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import typer
 
 from hvq_edge.cli import app as command_line
+from hvq_edge.cli import demo
 from hvq_edge.cli.interruption import advice_if_interrupted
 from hvq_edge.errors import GateFailed, InputError, MissingCapability
 
@@ -317,3 +319,14 @@ def test_a_reader_that_went_away_is_no_failed_gate():
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("way", [KeyboardInterrupt(), typer.Exit(130)], ids=["ours", "stream's"])
+def test_an_interrupted_demo_says_how_to_go_on(tmp_path, monkeypatch, capsys, way):
+    def interrupted() -> None:
+        raise way
+
+    stage = demo.Stage("train", "hvq-edge train", lambda: False, interrupted)
+    monkeypatch.setattr(demo, "demo_stages", lambda *_: [stage])
+    assert exit_code("demo", "--out", str(tmp_path)) == 130
+    assert capsys.readouterr().err.count(demo.AFTER_CTRL_C) == 1

@@ -52,6 +52,7 @@ def demo(
     not done again.
     """
     from hvq_edge.cli.latest import point_latest
+    from hvq_edge.cli.stream import INTERRUPTED
     from hvq_edge.data.solar_cells import default_cache
     from hvq_edge.errors import GateFailed
 
