@@ -53,7 +53,6 @@ def plant(tmp_path, monkeypatch, device):
     def put(**options):
         bench = Bench(**options)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        monkeypatch.setattr(rooms, "load_average", lambda: 0.0)
         monkeypatch.setattr(rooms, "find_spec", lambda name: name == "openvino" or None)
         monkeypatch.setattr(
             open_candidate, "open_graph", lambda _, candidate, *__: bench.open(candidate)

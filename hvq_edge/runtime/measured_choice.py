@@ -198,12 +198,7 @@ def remember(key: MeasurementKey, measurement: Measurement, load: float = 0.0) -
     """Keep times for the next opening, where the cache folder can be written to.
 
     A measurement with failures is not kept: a library that is repaired has the same version. Nor
-    is one of a busy machine: it would stand for ever.
-
-    Args:
-        key: what the times depend on.
-        measurement: the times.
-        load: :func:`load_average` before they were taken.
+    is one of a busy machine: it would stand for ever. ``load``: :func:`load_average` before it.
     """
     path = _place(key)
     if path is None or measurement.failures or load > BUSY * key.cpus:
