@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvq_edge.atomic import write_text
 from hvq_edge.bundle import CategoryLimits, PictureLimits
-from hvq_edge.errors import RunError
+from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.settings import Settings
 
 RECORD_NAME = "run.json"
@@ -88,6 +88,22 @@ def read_run(run: Path, *, finished: bool = True) -> RunRecord:
             next_step=f"run hvq-edge train --resume --out {run}",
         )
     return record
+
+
+def recorded_data(run: Path) -> Path:
+    """Return the folder of pictures that a finished run was trained on.
+
+    Raises:
+        RunError: no run there, another format, or not finished.
+        DatasetError: the run has none on record.
+    """
+    recorded = read_run(run).data
+    if recorded is None:
+        raise DatasetError(
+            f"the run {run} has no pictures on record.",
+            next_step="give a folder with test pictures with --data DIR",
+        )
+    return Path(recorded)
 
 
 def write_run(run: Path, record: RunRecord) -> None:

@@ -110,7 +110,7 @@ def test_a_busy_machine_is_said(bundle, monkeypatch):
     assert busy_warning(0.1, 2) == ()
     (warning,) = busy_warning(3.0, 2)
     assert "load 3.0 on 2 processors" in warning
-    monkeypatch.setattr(measuring.os, "getloadavg", lambda: (99.0, 0, 0))
+    monkeypatch.setattr(measuring, "load_average", lambda: 99.0)
     entrants = entrants_of(bundle, backends=["onnxruntime"], precisions=["fp32"])
     report = measure(bundle, entrants, batches=[1], rounds=1, memory=False)
     assert report.load_before == 99
@@ -219,14 +219,17 @@ def test_power_while_working(tmp_path, monkeypatch):
 # The command.
 
 
-def test_the_command(bundle, tmp_path, capsys):
+def test_the_command(bundle, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 0.0, 0.0))
     out = tmp_path / "bench.json"
     command = ["bench", str(bundle.path), "--backends", "onnxruntime", "--batch", "1,2"]
     with pytest.raises(SystemExit) as stop:
         main([*command, "--rounds", "1", "--no-memory", "--out", str(out)])
     assert stop.value.code in (0, None)
-    printed = capsys.readouterr().out
-    assert "onnxruntime int8" in printed
+    printed = capsys.readouterr()
+    assert "onnxruntime int8" in printed.out
+    assert "memory" not in printed.err, "progress of what is not measured"
+    assert printed.err.startswith("Warning: the machine was busy"), "said before the long wait"
     report = BenchReport.model_validate(json.loads(out.read_text()))
     assert report.batches == (1, 2)
     assert out.with_suffix(".svg").read_text().startswith("<svg")

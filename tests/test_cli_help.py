@@ -8,8 +8,11 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import typer
 
 from hvq_edge.cli import app as command_line
+from hvq_edge.cli import demo
+from hvq_edge.cli.interruption import advice_if_interrupted
 from hvq_edge.errors import GateFailed, InputError, MissingCapability
 
 COMMANDS = {
@@ -229,6 +232,37 @@ def test_each_error_has_its_exit_code(command, capsys, error, code):
         assert f"Error: {error.cause}\nNext:  {error.next_step}\n" in printed.err
 
 
+def test_ctrl_c_is_said_with_the_outermost_advice(command, capsys):
+    def trial(how: str) -> None:
+        """Be interrupted."""
+        if how == "plain":
+            raise KeyboardInterrupt
+        with advice_if_interrupted(lambda: "Again."), advice_if_interrupted(lambda: "Inner."):
+            raise KeyboardInterrupt
+
+    command(trial)
+    assert exit_code("trial", "plain") == 130
+    assert capsys.readouterr().err.strip() == "Interrupted."
+    assert exit_code("trial", "advised") == 130
+    assert capsys.readouterr().err.strip() == "Interrupted. Again."
+
+
+def test_an_interrupted_training_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    from hvq_edge.training import train_run
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)  # runs/latest is made here
+    monkeypatch.setattr(train_run, "continue_run", interrupted)
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "run.json").write_text("{}")
+    assert exit_code("train", "--resume", "--out", "my run") == 130
+    said = "Interrupted. Go on with: hvq-edge train --resume --out 'my run'"
+    assert said in capsys.readouterr().err
+
+
 def test_a_missing_extra_is_named(command, capsys):
     """On a device, `hvq-edge train` says what to install."""
 
@@ -285,3 +319,14 @@ def test_a_reader_that_went_away_is_no_failed_gate():
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("way", [KeyboardInterrupt(), typer.Exit(130)], ids=["ours", "stream's"])
+def test_an_interrupted_demo_says_how_to_go_on(tmp_path, monkeypatch, capsys, way):
+    def interrupted() -> None:
+        raise way
+
+    stage = demo.Stage("train", "hvq-edge train", lambda: False, interrupted)
+    monkeypatch.setattr(demo, "demo_stages", lambda *_: [stage])
+    assert exit_code("demo", "--out", str(tmp_path)) == 130
+    assert capsys.readouterr().err.count(demo.AFTER_CTRL_C) == 1

@@ -22,6 +22,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
 from graphs import CATEGORIES, GRID, SIDE, save_bundle
 from rich.console import Console
+from test_run_record import record as run_record
 from typer.testing import CliRunner
 
 from hvq_edge.bundle import Threshold, open_bundle, write_manifest
@@ -45,6 +46,7 @@ from hvq_edge.evaluation.metrics_file import (
 )
 from hvq_edge.evaluation.results import CategoryMetrics, Metrics, mean_metrics
 from hvq_edge.evaluation.table import COLUMNS, metrics_tables
+from hvq_edge.run_record import write_run
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import FixedCategoryEngine, open_engine
 
@@ -459,6 +461,16 @@ def test_the_command_prints_the_table(bundle, data, tmp_path):
     assert "66.7" in done.stdout
     assert (out / "metrics.json").is_file()
     assert (out / "report.html").is_file()
+
+
+def test_without_data_it_is_the_runs(bundle, data):
+    alone = invoke(bundle.path, "--precision", "fp32", "--backend", "onnxruntime")
+    assert isinstance(alone.exception, DatasetError)
+    assert "--data DIR" in alone.exception.next_step
+    write_run(bundle.path.parent, run_record(data=str(data)))
+    done = invoke(bundle.path, "--precision", "fp32", "--backend", "onnxruntime", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["data"] == str(data.resolve())
 
 
 def test_the_command_prints_json_alone(bundle, data):

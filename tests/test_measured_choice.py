@@ -31,6 +31,7 @@ from hvq_edge.runtime.measured_choice import (
     measure,
     remember,
     remembered,
+    usable_cpus,
 )
 from hvq_edge.runtime.open_engine import choose, open_engine
 
@@ -268,6 +269,15 @@ def test_a_measurement_with_failures_is_not_kept(cache):
     """A library that is repaired may keep its version."""
     remember(KEY, Measurement({OV32: 1.0}, {ORT32: RuntimeError("broken")}))
     assert not cache.exists()
+
+
+@pytest.mark.parametrize(("load", "kept"), [(1.4, True), (1.6, False)])
+def test_times_of_a_busy_machine_serve_once(plant, both, cache, monkeypatch, load, kept):
+    monkeypatch.setattr(rooms, "load_average", lambda: load * usable_cpus())
+    bench = plant(delays=dict.fromkeys(ALL, 0.01))
+    assert choose(both) == choose(both)
+    assert cache.exists() == kept
+    assert len(bench.opened) == (4 if kept else 8)
 
 
 def test_a_folder_in_the_way_of_the_file(cache):

@@ -7,8 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.bundle import PictureLimits
-from hvq_edge.errors import RunError
-from hvq_edge.run_record import RECORD_NAME, PictureRecord, RunRecord, read_run, write_run
+from hvq_edge.errors import DatasetError, RunError
+from hvq_edge.run_record import (
+    RECORD_NAME,
+    PictureRecord,
+    RunRecord,
+    read_run,
+    recorded_data,
+    write_run,
+)
 from hvq_edge.settings import load_settings
 
 
@@ -43,6 +50,9 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
 def test_a_loaded_checkpoint_has_no_data(tmp_path):
     write_run(tmp_path, record(data=None, pictures=()))
     assert read_run(tmp_path).data is None
+    with pytest.raises(DatasetError, match="no pictures on record") as caught:
+        recorded_data(tmp_path)
+    assert "--data DIR" in caught.value.next_step
 
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sqlite3
 from contextlib import closing
 
 import pytest
+from rich.console import Console
 from test_cli_help import exit_code
 from test_stream_sinks_log import written
+
+from hvq_edge.cli.log import _table
+from hvq_edge.stream.sinks.log_file import LogFile
+from hvq_edge.stream.sinks.log_reader import last_rows, open_for_reading
 
 
 @pytest.fixture
@@ -60,12 +66,75 @@ def test_show(log, capsys):
     assert exit_code("log", "show", str(log), "--last", "2", "--verdict", "reject") == 0
     printed = capsys.readouterr().out
     assert printed.count("reject") == 2
-    assert "2023-11-14 22:13:24.500" in printed
+    assert "2023-11-14 UTC" in printed
+    assert "22:13:24.500" in printed
     assert exit_code("log", "show", str(log), "--last", "1", "--json") == 0
     last = json.loads(capsys.readouterr().out)
     assert (last["id"], last["kind"], last["counts"]["reject"]) == (9, "session_end", 2)
     assert exit_code("log", "show", str(log), "--verdict", "perhaps") == 2
     assert "--verdict perhaps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["verify"], ["show"], ["export"]])
+def test_reading_leaves_an_archive_as_it_was(log, command):
+    def state() -> dict[str, tuple[bytes, int]]:
+        return {
+            path.name: (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in log.iterdir()
+            if path.is_file()
+        }
+
+    before = state()
+    assert "decisions.sqlite-wal" not in before
+    assert exit_code("log", *command, str(log)) == 0
+    assert state() == before
+
+
+def test_a_reader_takes_nothing_from_a_writer(tmp_path):
+    """The writer has closed no file: what stands beside the log is its own."""
+    path = tmp_path / "decisions.sqlite"
+    log = written(path, 6, version="1")
+    log.close()
+    with closing(open_for_reading(path)), closing(LogFile(path)) as writer:
+        rows = last_rows(path, 1)
+        writer.append([rows[0]._replace(id=rows[0].id + 1)])
+        assert last_rows(path, 1)[0].id == rows[0].id + 1
+        assert exit_code("log", "show", str(path)) == 0
+        assert path.with_name("decisions.sqlite-wal").stat().st_size > 0
+    assert len(last_rows(path, 99)) == rows[0].id + 1
+
+
+def test_what_a_killed_writer_left_is_read_and_kept(log, tmp_path_factory):
+    path = log / "decisions.sqlite"
+    copy = tmp_path_factory.mktemp("killed") / path.name
+    with closing(LogFile(path)) as writer:
+        rows = last_rows(path, 1)
+        writer.append([rows[0]._replace(id=rows[0].id + 1)])
+        for name in (path.name, f"{path.name}-wal"):
+            (copy.parent / name).write_bytes((log / name).read_bytes())
+    before = copy.read_bytes(), copy.with_name(f"{copy.name}-wal").read_bytes()
+    assert last_rows(copy, 1)[0].id == rows[0].id + 1
+    assert (copy.read_bytes(), copy.with_name(f"{copy.name}-wal").read_bytes()) == before
+
+
+def test_a_long_reason_wraps_and_a_time_does_not(log):
+    (row,) = last_rows(log, 1, ["reject"])
+    reason = "the picture is darker (12.3) than those of the training: look at the lamp first"
+    rows = [row._replace(reason=reason), row._replace(reason=reason, time=row.time + 86400)]
+    for shown, clock in ((rows[:1], "22:13:24.500"), (rows, "2023-11-15 22:13:24")):
+        console = Console(width=100, record=True, file=io.StringIO())
+        console.print(_table(shown))
+        text = console.export_text()
+        assert clock in text
+        assert " ".join(text.split()).count("darker") == len(shown)
+        assert text.count("first") == len(shown), "the reason's end is cut off"
+
+
+def test_export_of_nothing_prints_nothing(tmp_path, capsys):
+    assert exit_code("log", "export", str(tmp_path / "no.sqlite")) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "there is no decision log" in printed.err
 
 
 def test_export(log, capsys, tmp_path):

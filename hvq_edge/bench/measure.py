@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
@@ -17,7 +16,7 @@ from hvq_edge.bench.rounds import WARM_UPS, time_rounds
 from hvq_edge.bundle import Bundle
 from hvq_edge.errors import HvqEdgeError, SettingsError
 from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.runtime.measured_choice import usable_cpus
+from hvq_edge.runtime.measured_choice import load_average, usable_cpus
 from hvq_edge.runtime.processor import processor_name
 
 ROUNDS = 20
@@ -56,7 +55,7 @@ def measure(
             "a benchmark needs at least one engine, batch size and round.",
             next_step="see hvq-edge bench --help",
         )
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    load = load_average()
     failures: dict[str, str] = {}
     with ExitStack() as stack:
         opened = _open(entrants, stack, failures)
@@ -91,7 +90,8 @@ def measure(
             watts=power,
             joules_a_picture=power * single.p50 / 1e3 if power and single else None,
         )
-        on_progress("memory", done, len(devices))
+        if memory:
+            on_progress("memory", done, len(devices))
     return BenchReport(
         hvq_edge_version=version("hvq-edge"),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

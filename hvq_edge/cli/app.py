@@ -31,6 +31,7 @@ from hvq_edge.cli import (
     verify,
 )
 from hvq_edge.cli.console import messages
+from hvq_edge.cli.interruption import interruption_said
 from hvq_edge.cli.sections import SectionedCommand
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
@@ -122,4 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as stop:  # how Typer ends, Ctrl-C (130) and usage errors (2) included
         if isinstance(stop.__context__, BrokenPipeError):
             sys.exit(0)  # the reader of our output went away; Typer's 1 would mean a failed gate
+        said = interruption_said(stop) if stop.code == stream.INTERRUPTED else None
+        if said is not None:
+            messages.print(said, markup=False, soft_wrap=True)
         raise

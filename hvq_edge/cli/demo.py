@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
+from hvq_edge.cli.interruption import advice_if_interrupted
 from hvq_edge.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TRAIN_GOOD = 200
 TEST_EACH = 60
 FRAMES_PER_SECOND = 4.0
+AFTER_CTRL_C = "Run it again: it goes on from what is there."
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def demo(
     not done again.
     """
     from hvq_edge.cli.latest import point_latest
+    from hvq_edge.cli.stream import INTERRUPTED
     from hvq_edge.data.solar_cells import default_cache
     from hvq_edge.errors import GateFailed
 
@@ -68,7 +71,12 @@ def demo(
             else:
                 messages.print(f"$ {stage.command}", markup=False, soft_wrap=True)
                 try:
-                    stage.run()
+                    with advice_if_interrupted(lambda: AFTER_CTRL_C):
+                        stage.run()
+                except typer.Exit as stop:  # the stream's own way to end after Ctrl-C
+                    if stop.exit_code == INTERRUPTED:
+                        messages.print(AFTER_CTRL_C)
+                    raise
                 except GateFailed as error:  # the rest is still worth seeing
                     failed_gate = error
                     messages.print(f"Gate failed: {error}", markup=False, soft_wrap=True)

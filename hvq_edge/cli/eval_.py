@@ -11,18 +11,25 @@ from hvq_edge.cli.console import messages, print_json, progress_bars, results
 from hvq_edge.cli.options import (
     DEFAULT_RUN,
     BackendOption,
-    DataOption,
     JsonOption,
     PrecisionOption,
 )
 
 
 def evaluate(
-    data: DataOption,
     target: Annotated[
         Path,
         typer.Argument(metavar="RUN|BUNDLE", help="Folder of a training run or of a bundle."),
     ] = DEFAULT_RUN,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Folder of pictures: MVTec layout (train/good, test/...), VisA with its split "
+            "file, or good/ beside others. Default: the run's; for a bundle, its parent's.",
+            show_default=False,
+        ),
+    ] = None,
     precision: PrecisionOption = "auto",
     backend: BackendOption = "auto",
     minimum: Annotated[

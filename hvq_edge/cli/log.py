@@ -180,22 +180,35 @@ def _counted(number: int, what: str) -> str:
 
 
 def _table(rows: Sequence[LogRow]) -> Table:
+    """Show rows; reasons wrap, while the JSON of an event is cut: --json has it whole."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
-    for name in ("row", "time (UTC)", "camera", "frame", "what", "score", "why"):
-        table.add_column(name, justify="right" if name in ("row", "frame", "score") else "left")
-    for row in rows:
+    times = [_moment(row.time) for row in rows]
+    days = {time.partition(" ")[0] for time in times}
+    of_one_day = len(days) == 1
+    clock = f"{days.pop()} UTC" if of_one_day else "time (UTC)"
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    for name in ("row", clock, "camera", "frame", "what", "score", "why"):
+        number = name in ("row", "frame", "score")
+        table.add_column(
+            name,
+            justify="right" if number else "left",
+            no_wrap=number or name in (clock, "what"),
+            overflow="fold",
+        )
+    for row, time in zip(rows, times, strict=True):
         decision = row.verdict is not None
         table.add_row(
             str(row.id),
-            _moment(row.time),
+            time.partition(" ")[2] if of_one_day else time.partition(".")[0],
             Text(row.camera or ""),
             "" if row.frame is None else str(row.frame),
             Text((row.verdict if decision else row.kind) or ""),
             "" if row.score is None else f"{row.score:.4g}",
-            Text((row.reason if decision else row.more) or "", overflow="ellipsis", no_wrap=True),
+            Text(row.reason or "", overflow="fold")
+            if decision
+            else Text(row.more or "", overflow="ellipsis", no_wrap=True),
         )
     return table
 
@@ -203,6 +216,7 @@ def _table(rows: Sequence[LogRow]) -> Table:
 def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
     import csv
     import io
+    from itertools import chain, islice
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -213,8 +227,10 @@ def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
         writer.writerow(values)
         return buffer.getvalue()
 
+    rows = iter(rows)
+    first = list(islice(rows, 1))  # opens the log: where there is none, nothing is written
     yield line(CSV_COLUMNS)
-    for row in rows:
+    for row in chain(first, rows):
         fields = {**row._asdict(), "time": _moment(row.time)}
         yield line(fields[name] for name in CSV_COLUMNS)
 

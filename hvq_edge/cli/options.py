@@ -9,15 +9,6 @@ import typer
 
 DEFAULT_RUN = Path("runs/latest")
 
-DataOption = Annotated[
-    Path,
-    typer.Option(
-        "--data",
-        help="Folder of pictures: MVTec layout (train/good, test/...), VisA with its split file, "
-        "or good/ beside others.",
-        show_default=False,
-    ),
-]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
 BundleOption = Annotated[
     Path, typer.Option("--bundle", help="Bundle folder that hvq-edge export wrote.")

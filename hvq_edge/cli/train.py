@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars
+from hvq_edge.cli.interruption import advice_if_interrupted
 from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
 
 
@@ -57,22 +58,34 @@ def train(
     points to it. A run that was stopped or killed goes on with --resume. Several GPUs or machines:
     torchrun --nproc-per-node N -m hvq_edge train ..., with the run on a disk that all see.
     """
+    from shlex import quote
+
     from hvq_edge.cli.latest import new_run_folder, point_latest
     from hvq_edge.errors import SettingsError
     from hvq_edge.model.device import choose_device
+    from hvq_edge.run_record import RECORD_NAME
     from hvq_edge.settings import load_settings
     from hvq_edge.training import processes
     from hvq_edge.training.train_run import continue_run, start_run
 
-    with progress_bars() as bars, processes.joined(choose_device(device)):
+    run = out or (DEFAULT_RUN if resume else new_run_folder(preset))
+
+    def advice() -> str:
+        if not (run / RECORD_NAME).exists():
+            return "Nothing was trained yet."
+        return f"Go on with: hvq-edge train --resume --out {quote(str(run))}"
+
+    with (
+        advice_if_interrupted(advice),
+        progress_bars() as bars,
+        processes.joined(choose_device(device)),
+    ):
         first = processes.rank() == 0
-        if resume:
-            run = out or DEFAULT_RUN
-        elif data is None:
-            raise SettingsError(
-                "no pictures were named.", next_step="give their folder with --data DIR"
-            )
-        else:
+        if not resume:
+            if data is None:
+                raise SettingsError(
+                    "no pictures were named.", next_step="give their folder with --data DIR"
+                )
             settings = load_settings(
                 preset,
                 settings_file,
@@ -84,7 +97,7 @@ def train(
                     "seed": seed,
                 },
             )
-            run = Path(processes.from_first(str(out or new_run_folder(preset))))
+            run = Path(processes.from_first(str(run)))
             if first:
                 start_run(data, run, settings, backbone_weights=backbone_weights, on_progress=bars)
         if first:

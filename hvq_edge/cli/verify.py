@@ -59,19 +59,12 @@ def verify(
     Ends with exit code 1 when an output, the codes or the decisions are outside their limits.
     """
     from hvq_edge.bundle import open_bundle
-    from hvq_edge.errors import DatasetError
     from hvq_edge.export.verify import verify_bundle
-    from hvq_edge.run_record import read_run
+    from hvq_edge.run_record import recorded_data
 
     run = run or bundle.parent
     if data is None:
-        recorded = read_run(run).data
-        if recorded is None:
-            raise DatasetError(
-                f"the run {run} has no pictures on record.",
-                next_step="give a folder with test pictures with --data DIR",
-            )
-        data = Path(recorded)
+        data = recorded_data(run)
     with progress_bars() as bars:
         verification = verify_bundle(
             bundle,

@@ -95,7 +95,10 @@ def engines(path: Path, gpu: Gpu | None = None, version: Version | None = None) 
         gpu: gives ``name``, ``compute_capability`` and ``driver``.
         version: of a backend's library.
     """
-    opened = open_bundle(path)
+    try:
+        opened = open_bundle(path)
+    except BundleError:
+        return []  # the line "bundle" has said it
     plans = sorted((path / ENGINES_FOLDER).glob("*.plan"))
     if not plans:
         return [

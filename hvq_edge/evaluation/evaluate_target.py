@@ -11,13 +11,13 @@ from pathlib import Path
 from hvq_edge.atomic import output_error
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.data.dataset import Dataset, find_dataset
-from hvq_edge.errors import RunError
+from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.evaluation.evaluate import evaluate, ways_of
 from hvq_edge.evaluation.metrics_file import MetricsFile, metrics_file, write_metrics
 from hvq_edge.evaluation.report import write_report
 from hvq_edge.evaluation.results import Evaluation
 from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.run_record import REPORT_NAME, RunRecord, read_run
+from hvq_edge.run_record import RECORD_NAME, REPORT_NAME, RunRecord, read_run, recorded_data
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine
 
@@ -42,7 +42,7 @@ class TargetEvaluation:
 
 def evaluate_target(
     target: Path,
-    data: Path,
+    data: Path | None = None,
     *,
     precision: str = AUTO,
     backend: str = AUTO,
@@ -53,7 +53,8 @@ def evaluate_target(
 
     Args:
         target: folder of a finished training run (PyTorch, float32) or of a bundle.
-        data: folder of pictures with test pictures.
+        data: folder of pictures with test pictures; ``None``: what the run was trained on, or for
+            a bundle the run whose folder it stands in.
         precision: of the bundle's graph, or ``auto`` (:func:`hvq_edge.runtime.open_engine.choose`).
         backend: ``auto``, ``openvino``, ``onnxruntime`` or, for runs, ``torch``.
         out: folder to write to; ``None``: the run's folder, or ``eval-PRECISION`` in the bundle's.
@@ -68,6 +69,7 @@ def evaluate_target(
     """
     if is_run(target):
         record = read_run(target)
+        data = data or recorded_data(target)
         facts = _run_facts(target, record)
         thresholds: Mapping[str, float] = {}
         reason = "fp32: a training run is evaluated with PyTorch"
@@ -80,6 +82,7 @@ def evaluate_target(
         )
     else:
         bundle = open_bundle(target)
+        data = data or _data_of_parent(bundle)
         choice = choose(bundle, precision, backend)
         precision, backend, reason = choice.precision, choice.backend, choice.reason
         facts = _bundle_facts(bundle, reason)
@@ -125,6 +128,17 @@ def evaluate_target(
     )
     write_metrics(found.metrics, content)
     return found
+
+
+def _data_of_parent(bundle: Bundle) -> Path:
+    run = bundle.path.resolve().parent
+    if not (run / RECORD_NAME).is_file():
+        raise DatasetError(
+            f"the bundle {bundle.path} is not in the folder of the run it came from, so its "
+            "pictures are not known.",
+            next_step="give a folder with test pictures with --data DIR",
+        )
+    return recorded_data(run)
 
 
 def _run_facts(run: Path, record: RunRecord) -> dict[str, str]:

@@ -21,6 +21,7 @@ from hvq_edge.runtime.measured_choice import (
     GraphBackend,
     Measurement,
     key_for,
+    load_average,
     measure,
     remember,
     remembered,
@@ -173,8 +174,9 @@ def _times(
                 return open_candidate.open_plan(bundle, candidate)
             return open_candidate.open_graph(bundle, candidate, files[candidate.precision], threads)
 
+        load = load_average()  # of the others: our own work comes after it
         known = measure(candidates, opener, time_limit=time_limit)
-        remember(key, known)
+        remember(key, known, load)
     return known
 
 

@@ -41,6 +41,9 @@ TIME_LIMIT_S = 1.0
 SAME_SPEED = 1.05
 """Up to this ratio two medians count as equal: a smaller difference may change with the day."""
 
+BUSY = 1.5
+"""Load a processor above which times are not kept: they may have crowned the wrong engine."""
+
 _WARM_UPS = 2
 _MOST_ROUNDS = 8
 _TIMED_A_ROUND = 2
@@ -191,13 +194,14 @@ def remembered(key: MeasurementKey) -> Measurement | None:
     return Measurement(known) if kept.key == key and len(known) == len(times) else None
 
 
-def remember(key: MeasurementKey, measurement: Measurement) -> None:
+def remember(key: MeasurementKey, measurement: Measurement, load: float = 0.0) -> None:
     """Keep times for the next opening, where the cache folder can be written to.
 
-    A measurement with failures is not kept: a library that is repaired has the same version.
+    A measurement with failures is not kept: a library that is repaired has the same version. Nor
+    is one of a busy machine: it would stand for ever. ``load``: :func:`load_average` before it.
     """
     path = _place(key)
-    if path is None or measurement.failures:
+    if path is None or measurement.failures or load > BUSY * key.cpus:
         return
     times: dict[GraphBackend | EngineBackend, dict[Precision, float]] = {}
     for (backend, precision), time in measurement.milliseconds.items():
@@ -224,6 +228,11 @@ class _Kept(BaseModel):
     ]
     """Median for one picture."""
     key: MeasurementKey
+
+
+def load_average() -> float:
+    """Return how many processes wanted a processor in the last minute; 0 where nobody counts."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def usable_cpus() -> int:

@@ -15,7 +15,7 @@ _COLUMNS = ", ".join(LogRow._fields)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Open one file of a log.
+    """Open one file of a log; closing it leaves the folder as it was.
 
     Raises:
         InputError: it is not there or no decision log.
@@ -27,13 +27,18 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         )
     address = path.absolute().as_uri()
     wal = path.with_name(path.name + "-wal")
-    # On a disk that cannot be written to, SQLite must be told that nobody else writes either.
-    modes = ["mode=ro", *([] if wal.exists() else ["mode=ro&immutable=1"])]
+    # Even a reader needs the two files beside a database with write-ahead. A connection that may
+    # write takes them away again when it is the last to close, a read-only one leaves them. What a
+    # killed inspector left in such a file is evidence, so there nothing is brought into the log.
+    # "immutable" would make no files, but a writer that starts meanwhile would be read wrongly: it
+    # is for disks that cannot be written to.
+    modes = ["mode=ro"] if wal.exists() else ["mode=rw", "mode=ro", "mode=ro&immutable=1"]
     for mode in modes:
         try:
             connection = sqlite3.connect(
                 f"{address}?{mode}", uri=True, isolation_level=None, check_same_thread=False
             )
+            connection.execute("PRAGMA query_only = ON")
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             if application == APPLICATION_ID:
                 connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
