@@ -161,7 +161,7 @@ def test_a_changed_byte_in_a_bundle(here, solar_bundle, capsys):
 
 def test_a_missing_run(here, capsys):
     assert "runs/latest" in failed(capsys, 2, "export", "--int8")
-    assert "bundle.json" in failed(capsys, 2, "stream", "--camera", ".")
+    assert "no bundle at runs/latest/bundle" in failed(capsys, 2, "stream", "--camera", ".")
     assert not list(here.iterdir())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,11 +60,9 @@ def demo(
 
     stages = demo_stages(out, data or default_cache() / "solar-cells", epochs or 32)
     seconds: dict[str, float] = {}
-    stdout = results.file
-    if as_json:
-        results.file = messages.file  # the commands' tables; standard output is for the JSON
     failed_gate: GateFailed | None = None
-    try:
+    # The commands' tables go to standard error where standard output is for the JSON.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
         for number, stage in enumerate(stages, start=1):
             began = time.perf_counter()
             messages.rule(f"{number}/{len(stages)} {stage.name}", align="left")
@@ -82,8 +82,6 @@ def demo(
                     messages.print(f"Gate failed: {error}", markup=False, soft_wrap=True)
             seconds[stage.name] = round(time.perf_counter() - began, 1)
         point_latest(out)
-    finally:
-        results.file = stdout
     files = [
         ("annotated video", out / "inspection" / "annotated.mp4"),
         ("rejected pictures", out / "inspection" / "rejects"),
