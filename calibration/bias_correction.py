@@ -52,6 +52,8 @@ def correct_biases(
         if node.name not in layers:
             continue
         source = sources[node.name]
+        if source.input[1] not in floats:  # a product of two tensors
+            continue
         holder = _bias_holder(node, readers, stored)
         if holder is None or source.input[0] not in means:
             continue

@@ -1,18 +1,23 @@
-"""The INT8 form of a graph: its ranges measured on calibration pictures, then its Q/DQ pairs."""
+"""The INT8 form of a graph: ranges and weight steps from calibration pictures, then Q/DQ pairs."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from hvq_edge.atomic import sha256_of
 from hvq_edge.calibration.bias_correction import correct_biases
+from hvq_edge.calibration.centred_clips import centre_clips
 from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
 from hvq_edge.calibration.range_cache import cached_ranges, key_of
 from hvq_edge.calibration.range_methods import Method
 from hvq_edge.calibration.ranges import MeasuredRanges, measure_ranges
+from hvq_edge.calibration.weight_rounding import round_weights
 from hvq_edge.progress import ProgressCallback, silent
 
 DEFAULT_METHOD: Method = "mse"
@@ -29,7 +34,7 @@ def measure(
     method: Method = DEFAULT_METHOD,
     cache: Path | None = None,
 ) -> MeasuredRanges:
-    """Measure the ranges of every tensor that some plan could round.
+    """Measure the ranges of every tensor that some plan could round, and round every weight.
 
     Args:
         source: float32 graph that :func:`hvq_edge.export.onnx_graph.export_graph` wrote.
@@ -45,18 +50,31 @@ def measure(
         PictureError: a calibration picture cannot be read.
     """
     graph = onnx.load(source)
-    tensors = activations_of(graph, candidates_of(graph))
+    candidates = candidates_of(graph)
+    tensors = activations_of(graph, candidates)
 
     def anew() -> MeasuredRanges:
-        return measure_ranges(
-            source,
-            tensors,
-            frames,
-            side,
-            categories=categories,
-            method=method,
-            on_progress=on_progress,
-        )
+        with tempfile.TemporaryDirectory() as scratch:
+            centred = Path(scratch) / source.name
+            onnx.save(centre_clips(graph), centred)
+            found = measure_ranges(
+                centred,
+                tensors,
+                frames,
+                side,
+                categories=categories,
+                method=method,
+                on_progress=on_progress,
+            )
+            steps = round_weights(
+                centred,
+                candidates,
+                frames[: found.pictures],
+                side,
+                categories=categories and categories[: found.pictures],
+                on_progress=on_progress,
+            )
+        return found.model_copy(update={"steps": {name: s.tobytes() for name, s in steps.items()}})
 
     if cache is None:
         return anew()
@@ -67,13 +85,29 @@ def measure(
 def rounded(
     graph: onnx.ModelProto, measured: MeasuredRanges, layers: Collection[str]
 ) -> onnx.ModelProto:
-    """Return a graph with ``layers`` in int8 and their biases corrected.
+    """Return a graph with ``layers`` in int8, their clips centred and their biases corrected.
+
+    Args:
+        graph: float32.
+        measured: of this very graph, from :func:`measure`.
+        layers: names of the nodes to quantise.
 
     Raises:
         InputError: a layer is not in the graph, or a tensor it reads has no range.
     """
-    made = quantise_graph(graph, measured.ranges, layers)
-    correct_biases(graph, made, measured.means, layers)
+    centred = centre_clips(graph, layers)
+    weights = {tensor.name: tensor for tensor in centred.graph.initializer}
+    shapes = {
+        node.name: numpy_helper.to_array(weights[node.input[1]]).shape
+        for node in centred.graph.node
+        if node.name in measured.steps
+    }
+    steps = {
+        name: np.frombuffer(measured.steps[name], np.int8).reshape(shape)
+        for name, shape in shapes.items()
+    }
+    made = quantise_graph(centred, measured.ranges, layers, steps)
+    correct_biases(centred, made, measured.means, layers)
     return made
 
 

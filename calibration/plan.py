@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hvq_edge.atomic import write_text
 from hvq_edge.calibration.evidence import Effect
-from hvq_edge.calibration.quantise import why_float
+from hvq_edge.calibration.quantise import usual_float
 from hvq_edge.errors import InputError
 
 if sys.version_info >= (3, 11):
@@ -75,8 +75,7 @@ class Plan(BaseModel):
 
 def usual_plan(candidates: Collection[str]) -> Plan:
     """Return the plan that is used where nobody gives one or searches: a rule of layer names."""
-    reasons = {name: why for name in candidates if (why := why_float(name)) is not None}
-    return Plan(made_by="rule", float_layers=reasons)
+    return Plan(made_by="rule", float_layers=usual_float(candidates))
 
 
 def read_plan(path: Path) -> Plan:

@@ -1,9 +1,10 @@
-"""INT8 as NVIDIA's parser takes it: symmetric Q/DQ pairs around convolutions and linears.
+"""INT8 as NVIDIA's parser takes it: symmetric Q/DQ pairs around convolutions, linears and products.
 
 Zero point 0 everywhere, int8 weights per output channel, no quantised bias. A tensor is rounded
-once, and only for the layers that are quantised: norms, distances, residual additions and the
+once, and only for the layers that are quantised: norms, code distances, residual additions and the
 classifier read the float tensor itself (ONNX Runtime's own quantiser hands the rounded one to every
-reader).
+reader). Of a product without a constant weight, such as queries with keys, both factors are
+rounded, each with one scale.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ LARGEST = 127
 """Of symmetric int8; -128 is not used."""
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
-# That is where a rounding error changes a decision.
-_FLOAT_MODULES = re.compile(r"^(codebooks|transport|prototypes|whitening|classifier|top)(\.|/)")
-# The first blocks' errors reach everything behind them, and the channels of a depthwise convolution
-# differ in range by far more than one scale for all of them holds. In INT8 they hardly save time
-# (docs/precision.md has the measurement).
-_FLOAT_LAYERS = re.compile(r"^backbone\.(stem|blocks\.[0-3]|blocks\.\d+\.depthwise)(\.|/)")
+# That is where a rounding error changes a decision. Prototype distances bear it: not the nearest
+# prototype but how far it is goes into the map (docs/precision.md has the measurements).
+_FLOAT_MODULES = re.compile(
+    r"^((codebooks|transport|whitening|classifier|top)(\.|/)|prototypes(?!/MatMul$))"
+)
+# The channels of a depthwise convolution differ in range by far more than one scale for all of them
+# holds, and in INT8 it saves no time.
+_DEPTHWISE = re.compile(r"^backbone\..*\bdepthwise\b")
+_EARLY = re.compile(r"^backbone\.(stem|blocks\.[0-3])(\.|/)")
+_SQUEEZE = re.compile(r"^backbone\..*\bsqueeze\b")
 _CHANNEL_AXIS = {"Conv": 0, "MatMul": 1}
 """Axis of the output channels in a weight."""
 
@@ -36,34 +41,49 @@ _CHANNEL_AXIS = {"Conv": 0, "MatMul": 1}
 def layers_of(graph: ModelProto) -> tuple[str, ...]:
     """Name the nodes that are quantised where no plan says otherwise, in the graph's order.
 
-    Of :func:`candidates_of` all but the backbone's stem, first four blocks and depthwise
-    convolutions.
+    Of :func:`candidates_of` all but those of :func:`usual_float`.
     """
-    return tuple(name for name in candidates_of(graph) if why_float(name) is None)
+    candidates = candidates_of(graph)
+    kept = usual_float(candidates)
+    return tuple(name for name in candidates if name not in kept)
 
 
-def why_float(layer: str) -> str | None:
-    """Say why a layer stays in float where no plan says otherwise; ``None``: it does not."""
-    if not _FLOAT_LAYERS.match(layer):
-        return None
-    if ".depthwise" in layer:
-        return "depthwise: its channels differ in range by more than one scale holds"
-    return "early: its rounding error reaches every layer behind it"
+def usual_float(candidates: Collection[str]) -> dict[str, str]:
+    """Say which layers stay in float where no plan says otherwise, and why.
+
+    The backbone's depthwise convolutions; where it has squeeze-and-excitation, and so activations
+    without a bound, its stem and first four blocks as well.
+
+    Args:
+        candidates: names, from :func:`candidates_of`.
+    """
+    unbounded = any(_SQUEEZE.match(name) for name in candidates)
+    kept = {}
+    for name in candidates:
+        if _DEPTHWISE.match(name):
+            kept[name] = "depthwise: its channels differ in range by more than one scale holds"
+        elif unbounded and _EARLY.match(name):
+            kept[name] = "early: its rounding error reaches every layer behind it"
+    return kept
 
 
 def candidates_of(graph: ModelProto) -> tuple[str, ...]:
     """Name the nodes that could be quantised, in the graph's order.
 
-    These are convolutions, and linears whose weight is a constant. Never: code and prototype
-    distances, whitening, the transport score, attention products, the category classifier, the
-    score's windows.
+    These are convolutions, linears, the products of attention, and those with a weight or with
+    prototypes that belong to the category and are looked up. Never: code distances, whitening, the
+    transport score, the category classifier, the score's windows.
     """
     ranks = {tensor.name: len(tensor.dims) for tensor in graph.graph.initializer}
     return tuple(
         node.name
         for node in graph.graph.node
         if (node.op_type == "Conv" and node.input[1] in ranks)
-        or (node.op_type == "MatMul" and ranks.get(node.input[1]) == 2)
+        or (
+            node.op_type == "MatMul"
+            and node.input[0] not in ranks
+            and ranks.get(node.input[1], 2) == 2
+        )
         if not _FLOAT_MODULES.match(node.name)
     )
 
@@ -75,12 +95,22 @@ def activations_of(graph: ModelProto, layers: Collection[str]) -> tuple[str, ...
         InputError: a layer is not in the graph.
     """
     _check_known(graph, layers)
-    read = (node.input[0] for node in graph.graph.node if node.name in layers)
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    read = (
+        name
+        for node in graph.graph.node
+        if node.name in layers
+        for name in node.input[:2]
+        if name not in constants
+    )
     return tuple(dict.fromkeys(read))
 
 
 def quantise_graph(
-    graph: ModelProto, ranges: Mapping[str, float], layers: Collection[str]
+    graph: ModelProto,
+    ranges: Mapping[str, float],
+    layers: Collection[str],
+    steps: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> ModelProto:
     """Put Q/DQ pairs around layers.
 
@@ -88,6 +118,8 @@ def quantise_graph(
         graph: float32, as :func:`hvq_edge.export.onnx_graph.export_graph` wrote it; not changed.
         ranges: largest magnitude that int8 shall represent, for each of :func:`activations_of`.
         layers: names of the nodes to quantise, from :func:`layers_of`.
+        steps: weights in steps of :func:`weight_scale`, by layer; of other layers each weight takes
+            the nearest step.
 
     Returns:
         A new model.
@@ -102,25 +134,50 @@ def quantise_graph(
     body = quantised.graph
     constants = {tensor.name: tensor for tensor in body.initializer}
     pairs = _Pairs(body)
+    given = steps or {}
     nodes = list(body.node)
     del body.node[:]
     writers = {name: node.name for node in nodes for name in node.output}
     rounded: dict[str, str] = {}  # float tensor -> what DequantizeLinear makes of it
     for node in nodes:
         if node.name in layers:
-            source, weight = node.input[0], node.input[1]
-            if source not in rounded:
-                module = writers.get(source, node.name)
-                scale = half_scale(np.float32(ranges[source] / LARGEST))
-                rounded[source] = pairs.activation(source, scale, module)
-            if weight not in rounded:
-                tensor = numpy_helper.to_array(constants[weight])
-                axis = _CHANNEL_AXIS[node.op_type]
-                rounded[weight] = pairs.weight(weight, tensor, axis, node.name)
-            node.input[0], node.input[1] = rounded[source], rounded[weight]
+            for place, source in enumerate(node.input[:2]):
+                if source not in rounded and source in constants:
+                    tensor = numpy_helper.to_array(constants[source])
+                    scale = weight_scale(tensor, node.op_type)
+                    own = given.get(node.name)
+                    if own is None:
+                        own = nearest_steps(tensor, scale, node.op_type)
+                    axis = _CHANNEL_AXIS[node.op_type]
+                    rounded[source] = pairs.weight(source, own, scale, axis, node.name)
+                elif source not in rounded:
+                    module = writers.get(source, node.name)
+                    scale = half_scale(np.float32(ranges[source] / LARGEST))
+                    rounded[source] = pairs.activation(source, scale, module)
+                node.input[place] = rounded[source]
         body.node.append(node)
     _drop_unread(body)
     return quantised
+
+
+def weight_scale(weight: NDArray[np.float32], operator: str) -> NDArray[np.float32]:
+    """Return the size of a step for each output channel of a ``Conv`` or ``MatMul`` weight."""
+    largest = np.abs(weight).max(_others(weight, operator))
+    # A channel of zeros: any scale will do.
+    return half_scale(np.where(largest > 0, largest / LARGEST, 1).astype(np.float32))
+
+
+def nearest_steps(
+    weight: NDArray[np.float32], scale: NDArray[np.float32], operator: str
+) -> NDArray[np.int8]:
+    """Round each weight to the nearest step of its channel; same shape."""
+    steps = np.rint(weight / np.expand_dims(scale, _others(weight, operator)))
+    return np.clip(steps, -LARGEST, LARGEST).astype(np.int8)
+
+
+def _others(weight: NDArray[np.float32], operator: str) -> tuple[int, ...]:
+    """Axes of a weight that are not its output channels."""
+    return tuple(i for i in range(weight.ndim) if i != _CHANNEL_AXIS[operator])
 
 
 def half_scale(scale: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
@@ -154,15 +211,18 @@ class _Pairs:
             "DequantizeLinear", writer, [f"{source}_quantised", *inputs], f"{source}_rounded"
         )
 
-    def weight(self, name: str, weight: NDArray[np.float32], axis: int, reader: str) -> str:
+    def weight(
+        self,
+        name: str,
+        steps: NDArray[np.int8],
+        scale: NDArray[np.float32],
+        axis: int,
+        reader: str,
+    ) -> str:
         """Store a weight as int8, a scale for each output channel; returns the read one's name."""
-        others = tuple(i for i in range(weight.ndim) if i != axis)
-        largest = np.abs(weight).max(others)
-        # A channel of zeros: any scale will do.
-        scale = half_scale(np.where(largest > 0, largest / LARGEST, 1).astype(np.float32))
-        steps = np.rint(weight / np.expand_dims(scale, others))
-        stored = np.clip(steps, -LARGEST, LARGEST).astype(np.int8)
-        self.body.initializer.append(numpy_helper.from_array(stored, f"{name}_quantised"))
+        self.body.initializer.append(
+            numpy_helper.from_array(np.ascontiguousarray(steps), f"{name}_quantised")
+        )
         inputs = [f"{name}_quantised", self._scale(name, scale), self._zero(scale.shape)]
         return self._append("DequantizeLinear", reader, inputs, f"{name}_rounded", axis=axis)
 

@@ -15,7 +15,7 @@ from hvq_edge.calibration.ranges import MeasuredRanges
 
 CACHE_FOLDER = "int8-ranges"
 """Below a run's folder."""
-_VERSION = 1
+_VERSION = 2
 """Raised whenever the same pictures and graph would give other ranges."""
 
 

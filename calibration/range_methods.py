@@ -33,15 +33,21 @@ class Magnitudes:
 
     Its bins are made twice as wide whenever a value lies beyond them, so memory does not grow with
     the number of values and no value is lost.
+
+    Attributes:
+        largest: of all magnitudes.
+        whole: whether every value was a whole number that int8 has, -128 .. 127.
     """
 
     def __init__(self) -> None:
         self.largest = 0.0
+        self.whole = True
         self.top = 0.0
         self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count values, finite, of any shape."""
+        self.whole = self.whole and _fits_int8(values)
         magnitude = np.abs(values).ravel()
         largest = float(magnitude.max(initial=0.0))
         self.largest = max(self.largest, largest)
@@ -65,6 +71,9 @@ class Magnitudes:
 def reach(magnitudes: Magnitudes, method: Method) -> float:
     """Return the largest magnitude that int8 shall represent: above 0, at most the largest seen.
 
+    Where all values are whole numbers that int8 has and reach over half of it (pixels less their
+    mean), steps of 1 hold them as they are, whatever the method: 127.
+
     Args:
         magnitudes: of the tensor.
         method: ``minmax``: the largest; ``percentile``: what :data:`PERCENTILE` per cent do not
@@ -74,10 +83,17 @@ def reach(magnitudes: Magnitudes, method: Method) -> float:
     """
     if magnitudes.largest < SMALLEST:
         return SMALLEST
+    if magnitudes.whole and magnitudes.largest > LARGEST / 2:
+        return float(LARGEST)
     if method == "minmax":
         return magnitudes.largest
     choose = {"percentile": _percentile, "entropy": _entropy, "mse": _least_squares}[method]
     return float(np.clip(choose(magnitudes), SMALLEST, magnitudes.largest))
+
+
+def _fits_int8(values: NDArray[np.float32]) -> bool:
+    lowest, highest = values.min(initial=0.0), values.max(initial=0.0)
+    return bool(lowest >= -LARGEST - 1 and highest <= LARGEST and (values == np.rint(values)).all())
 
 
 def squared_error(magnitudes: Magnitudes, ranges: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,7 +29,12 @@ class MeasuredRanges(BaseModel):
     """Ranges of tensors, and on what they rest."""
 
     # JSON has no infinity, and pydantic would write null, which it does not read back.
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        frozen=True,
+        ser_json_inf_nan="strings",
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
 
     method: Method
     ranges: dict[str, float]
@@ -38,6 +43,9 @@ class MeasuredRanges(BaseModel):
     """That were read."""
     means: dict[str, tuple[float, ...]] = {}
     """Mean of each channel, by tensor: axis 1 of ``[b, c, h, w]``, else the last one."""
+    steps: dict[str, bytes] = {}
+    """Weights in int8 steps, by layer, in the weight's order of axes
+    (:mod:`hvq_edge.calibration.weight_rounding`)."""
     moved: float
     """Mean relative move of the ranges over the last step; infinite after a single step."""
 

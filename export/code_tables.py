@@ -5,10 +5,13 @@ tokens, ``e`` a lower level's codes, split as the tokens are into the level's ow
 the top code ``t``, and ``m`` the codebook's mean::
 
     argmin ‖z − e‖² = argmax (z − m)·(e − m) − ‖e − m‖²/2
-                    = argmax (x − m_x)·(e − m)_x + [(t − m_t)·(e − m)_t − ‖e − m‖²/2]
+                    = argmax z·(e − m) − [m·(e − m) + ‖e − m‖²/2]
+                    = argmax x·(e − m)_x + [(t − m_t)·(e − m)_t − m_x·(e − m)_x − ‖e − m‖²/2]
 
-The bracket depends on the top code alone: one row for each. Taking ``m`` out keeps the numbers
-small, without which FP16 picks wrong codes.
+The brackets are constants: a bias for each code, or, with the top code's share, one row for each
+top code. Taking ``m`` off the codes keeps what is compared small. It is not taken off the tokens:
+distances are float32 in every file, and OpenVINO cannot load a graph with INT8 attention that
+subtracts a looked-up mean from a rounded layer's output.
 """
 
 from __future__ import annotations
@@ -49,7 +52,6 @@ class NearestCode(nn.Module):
             is to be looked up; ``None``: tokens are compared as a whole.
     """
 
-    mean: Tensor  # [categories, 1, width]
     centred: Tensor  # [categories, width, codes]
     bias: Tensor  # [categories, 1, codes], where no share is looked up
     share: Tensor  # [categories * codes of the top, codes], where it is
@@ -63,13 +65,14 @@ class NearestCode(nn.Module):
         if top is not None:
             width = codes.shape[-1] - top.codes.shape[-1]  # of the level's own half
             of_top = (top.codes[kept].double() - mean[..., width:]) @ centred[..., width:, :]
-            share = (of_top + bias).flatten(0, -2)
-            self.register_buffer("share", share.float())
+            bias = bias + of_top
             mean, centred = mean[..., :width], centred[..., :width, :]
+        bias = bias - mean @ centred
+        if top is not None:
+            self.register_buffer("share", bias.flatten(0, -2).float())
         else:
             self.register_buffer("bias", bias.float())
         self.looks_up_share = top is not None
-        self.register_buffer("mean", mean.float().contiguous())
         self.register_buffer("centred", centred.float().contiguous())
 
     def forward(
@@ -85,7 +88,7 @@ class NearestCode(nn.Module):
         Returns:
             int64 ``[b, l]``: index in the codebook.
         """
-        near = (tokens - own_part(self.mean, category)) @ own_part(self.centred, category)
+        near = tokens @ own_part(self.centred, category)
         if self.looks_up_share:
             assert top_row is not None
             near = near + F.embedding(top_row, self.share)

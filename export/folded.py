@@ -253,7 +253,9 @@ class FoldedBackbone(nn.Module):
     """A backbone with batch norms in its convolutions and the pixels' scale in the first.
 
     The mean is taken off the pixels, not put into a bias: the first convolution pads with zeros,
-    which are the mean's colour, and only so is the border exact.
+    which are the mean's colour, and only so is the border exact. Pixels are taken off the mean, and
+    the weights have the other sign: where the mean is 127, as EfficientNet-Lite has it, 127 − pixel
+    is -128 .. 127, and int8 holds it without any rounding.
     """
 
     pixel_mean: Tensor
@@ -265,14 +267,14 @@ class FoldedBackbone(nn.Module):
             if isinstance(module, SamePadConv):
                 module.conv = fuse_conv_bn_eval(module.conv, module.norm)
                 module.norm = nn.Identity()  # type: ignore[assignment]
-        folded.stem.conv.weight.data /= folded.pixel_std
+        folded.stem.conv.weight.data /= -folded.pixel_std
         self.stem, self.blocks, self.taps = folded.stem, folded.blocks, folded.taps
         self.register_buffer("pixel_mean", folded.pixel_mean)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """As :meth:`Backbone.forward`."""
         # Cast before the transpose: TensorRT has no uint8 transpose.
-        x = self.stem(frames.to(self.pixel_mean.dtype).permute(0, 3, 1, 2) - self.pixel_mean)
+        x = self.stem(self.pixel_mean - frames.to(self.pixel_mean.dtype).permute(0, 3, 1, 2))
         taps = []
         for i, block in enumerate(self.blocks):
             x = block(x)

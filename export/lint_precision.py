@@ -18,6 +18,8 @@ QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 FLOAT_MODULES = ("classifier", "codebooks", "prototypes", "transport", "whitening")
 """Where a rounding error changes a decision: which code or category is nearest, and how far."""
 FLOAT_OPERATORS = ("LayerNormalization", "Softmax")
+_MAY_BE_INT8 = "prototypes/MatMul"
+"""Of the float modules: how far the nearest prototype is, not which, goes into the map."""
 
 _KNOWN_TYPES = frozenset(
     {
@@ -139,7 +141,10 @@ def layer_normalisation(graph: GraphView) -> Hits:
     "softmax sum squares and exponentials: rounded to int8 or float16 they change decisions."
 )
 def decisions_in_float(graph: GraphView) -> Hits:
-    """Distances, classifier, transport score, LayerNormalization and Softmax are in float32."""
+    """Distances, classifier, transport score, LayerNormalization and Softmax are in float32.
+
+    Of distances, those to prototypes may be int8.
+    """
     types = graph.types
     for node in graph.nodes:
         belongs = module_of(node).partition(".")[0] in FLOAT_MODULES
@@ -150,6 +155,8 @@ def decisions_in_float(graph: GraphView) -> Hits:
         for name in node.input:
             writer = graph.writers.get(name)
             if writer is not None and writer.op_type == DEQUANTISE:
+                if node.name == _MAY_BE_INT8:
+                    continue
                 yield node.name, f"reads {name}, which was rounded to int8"
             elif types.get(name) == TensorProto.FLOAT16:
                 yield node.name, f"reads {name}, which is float16"

@@ -73,7 +73,7 @@ def test_the_usual_plan_says_why():
     layers = [
         "backbone.stem.conv/Conv",
         "backbone.blocks.9.depthwise.conv/Conv",
-        "backbone.blocks.9.expand.conv/Conv",
+        "backbone.blocks.9.squeeze.reduce/Conv",
         "encoder.0.feedforward.linear1/MatMul",
     ]
     plan = usual_plan(layers)

@@ -14,9 +14,12 @@ from small_graphs import save_float
 from hvq_edge.calibration.quantise import (
     LARGEST,
     activations_of,
+    candidates_of,
+    half_scale,
     is_quantised,
     layers_of,
     quantise_graph,
+    usual_float,
 )
 from hvq_edge.errors import InputError
 
@@ -77,8 +80,9 @@ def test_a_layer_computes_with_rounded_weights_and_inputs(seed, sizes, magnitude
     y, kept = run(made, x=x)
     np.testing.assert_allclose(kept, np.maximum(hidden, 0), rtol=1e-5, atol=1e-6)  # not rounded
     largest = np.abs(second).max(0)
-    weight = rounded(second, np.where(largest > 0, largest / LARGEST, 1).astype(np.float32))
-    scale = np.float32(ranges["h"] / LARGEST)
+    steps = half_scale(np.where(largest > 0, largest / LARGEST, 1).astype(np.float32))
+    weight = rounded(second, steps)
+    scale = half_scale(np.float32(ranges["h"] / LARGEST))
     expected = rounded(hidden, scale) @ weight
     # A value halfway between two steps may go either way.
     step = float(scale) * np.abs(weight).sum(0).max() + 1e-6
@@ -98,7 +102,10 @@ def test_only_the_layers_asked_for_are_quantised(graph):
             read = {writers[name].op_type if name in writers else "" for name in node.input[:2]}
             assert (read == {"DequantizeLinear"}) == (node.name in some), node.name
     stored = [t for t in made.graph.initializer if t.data_type == TensorProto.INT8 and t.dims]
-    assert len([t for t in stored if not t.name.startswith("zero_point")]) == len(some)
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    weighted = [n for n in graph.graph.node if n.name in some and n.input[1] in constants]
+    assert 0 < len(weighted) < len(some), "products of two tensors are among them"
+    assert len([t for t in stored if not t.name.startswith("zero_point")]) == len(weighted)
     names = [node.name for node in made.graph.node]
     assert len(set(names)) == len(names)
     assert not is_quantised(graph)
@@ -124,10 +131,58 @@ def test_a_tensor_is_rounded_once_for_all_its_readers():
 
 
 def test_what_decides_is_never_quantised(graph):
-    modules = {name.split("/")[0].split(".")[0] for name in layers_of(graph)}
-    # The output projections of several categories are looked up: no constant weight.
-    assert modules == {"backbone", "input_projection", "encoder", "decoder"}
-    assert not any(name.startswith("backbone.stem") for name in layers_of(graph))
+    candidates = candidates_of(graph)
+    modules = {name.split("/")[0].split(".")[0] for name in candidates}
+    assert modules == {
+        "backbone",
+        "input_projection",
+        "encoder",
+        "decoder",
+        "output",
+        "prototypes",
+    }
+    # How far prototypes are; neither whitening nor the sums of squares.
+    assert [n for n in candidates if n.startswith("prototypes")] == ["prototypes/MatMul"]
+    kept = set(candidates) - set(layers_of(graph))
+    assert kept
+    assert all("depthwise" in name for name in kept)
+
+
+def test_a_backbone_without_bounds_keeps_its_early_layers_in_float():
+    layers = [
+        "backbone.stem.conv/Conv",
+        "backbone.blocks.3.project.conv/Conv",
+        "backbone.blocks.9.expand.conv/Conv",
+    ]
+    assert usual_float(layers) == {}
+    with_squeeze = [*layers, "backbone.blocks.9.squeeze.reduce/Conv"]
+    assert list(usual_float(with_squeeze)) == layers[:2]
+
+
+def test_both_factors_of_a_product_are_rounded():
+    """Queries with keys: neither is a constant."""
+    node = helper.make_node("MatMul", ["q", "k"], ["y"], "a.attention/MatMul")
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3, 3]) for n in "qk"]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 3])]
+    body = helper.make_graph([node], "product", inputs, outputs)
+    graph = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert candidates_of(graph) == ("a.attention/MatMul",)
+    assert activations_of(graph, candidates_of(graph)) == ("q", "k")
+    made = quantise_graph(graph, {"q": 1.27, "k": 12.7}, candidates_of(graph))
+    onnx.checker.check_model(made, full_check=True)
+    q, k = np.random.default_rng(0).normal(size=(2, 3, 3)).astype(np.float32)
+    expected = rounded(q, 0.01) @ rounded(k, 0.1)
+    # Steps are rounded up to the next float16.
+    np.testing.assert_allclose(run(made, q=q, k=k)[0], expected, atol=0.02)
+
+
+def test_weights_take_the_steps_that_are_given():
+    eye = np.eye(3, dtype=np.float32)
+    graph = two_linears(eye, 127 * eye)
+    steps = np.arange(9, dtype=np.int8).reshape(3, 3)
+    made = quantise_graph(graph, {"h": 127.0}, ["b.linear/MatMul"], {"b.linear/MatMul": steps})
+    y, _ = run(made, x=eye)
+    np.testing.assert_allclose(y, steps, atol=1e-6)
 
 
 def test_unknown_layers_and_missing_ranges_are_all_named(graph):

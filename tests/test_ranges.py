@@ -72,6 +72,16 @@ def test_every_range_is_above_zero_and_at_most_the_largest(method, seed):
     assert 0 < reach(magnitudes, method) <= magnitudes.largest
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_whole_numbers_that_int8_has_are_held_as_they_are(method):
+    """Such as 127 less a pixel: -128 .. 127 in steps of 1."""
+    whole = np.random.default_rng(0).integers(-128, 128, 5000).astype(np.float32)
+    assert reach(seen(whole), method) == 127
+    # Not where it would waste steps, and not where a value lies between or beyond.
+    for other in (whole / 4 // 1, whole + 0.5, whole - 1):
+        assert reach(seen(other), method) != 127
+
+
 def test_minmax_holds_all_and_percentile_nearly_all():
     values = np.linspace(0, 10, 200_000, dtype=np.float32)
     values[-1] = 1000
@@ -164,13 +174,13 @@ def test_ranges_are_those_of_the_pictures(tmp_path):
 
 
 def test_pictures_are_read_until_ranges_have_converged(tmp_path):
-    graph = brightness_graph(tmp_path / "g.onnx")
+    graph = brightness_graph(tmp_path / "g.onnx", 3.0)
     levels = [100] * LEAST + [200] * 40
-    found = measure_ranges(graph, ["mean"], grey(tmp_path / "early", levels), SIDE)
-    assert (found.pictures, found.ranges["mean"], found.converged) == (LEAST, 100, True)
+    found = measure_ranges(graph, ["loud"], grey(tmp_path / "early", levels), SIDE)
+    assert (found.pictures, found.ranges["loud"], found.converged) == (LEAST, 300, True)
     levels = [100] * (LEAST - STEP) + [120] * STEP + [121] * STEP + [255] * 40
-    found = measure_ranges(graph, ["mean"], grey(tmp_path / "later", levels), SIDE)
-    assert (found.pictures, found.ranges["mean"]) == (LEAST + STEP, 121)
+    found = measure_ranges(graph, ["loud"], grey(tmp_path / "later", levels), SIDE)
+    assert (found.pictures, found.ranges["loud"]) == (LEAST + STEP, 363)
     assert 0 < found.moved < CONVERGED
 
 

@@ -1,0 +1,102 @@
+"""ReLU6 moved to the middle of int8's range: ``0 .. 6`` becomes ``-3 .. 3``, at no cost.
+
+Symmetric int8 has 127 steps for values that are never negative and 254 for values on both sides of
+zero. A ReLU6 between two convolutions can be moved: half its bound is taken off the first one's
+bias, and what that takes off every input of the second one goes into the second one's bias. In real
+arithmetic the result is the same. The second convolution must not pad: its border would need a
+bias of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+
+class _Site(NamedTuple):
+    """A clip at 0 and a bound between two convolutions that nothing else reads."""
+
+    first: NodeProto
+    clip: NodeProto
+    second: NodeProto
+    bound: float
+
+
+def centre_clips(graph: ModelProto, layers: Collection[str] | None = None) -> ModelProto:
+    """Return a graph whose clips before unpadded convolutions are centred; ``graph`` is kept.
+
+    Args:
+        graph: float32, without Q/DQ pairs.
+        layers: names of the second convolutions whose input may be moved; ``None``: all.
+    """
+    made = ModelProto()
+    made.CopyFrom(graph)
+    body = made.graph
+    constants = {tensor.name: tensor for tensor in body.initializer}
+
+    def value(name: str) -> NDArray[Any]:
+        return numpy_helper.to_array(constants[name])
+
+    def stored(name: str, array: NDArray[Any] | float) -> str:
+        body.initializer.append(numpy_helper.from_array(np.asarray(array, np.float32), name))
+        return name
+
+    for site in list(_sites(made, constants)):
+        if layers is not None and site.second.name not in layers:
+            continue
+        first, clip, second, bound = site
+        module = clip.name.partition("/")[0]
+        total = value(second.input[1]).astype(np.float64).sum((1, 2, 3))
+        before = value(second.input[2]) if len(second.input) > 2 else 0.0
+        first.input[2] = stored(f"{module}.moved_bias", value(first.input[2]) - bound / 2)
+        clip.input[1] = stored(f"{module}.lowest", -bound / 2)
+        clip.input[2] = stored(f"{module}.highest", bound / 2)
+        del second.input[2:]
+        name = second.name.partition("/")[0]
+        second.input.append(stored(f"{name}.moved_bias_back", before + total * (bound / 2)))
+    _drop_unread(made)
+    return made
+
+
+def _sites(graph: ModelProto, constants: dict[str, TensorProto]) -> Iterator[_Site]:
+    body = graph.graph
+    writers = {name: node for node in body.node for name in node.output}
+    readers: dict[str, list[NodeProto]] = defaultdict(list)
+    for node in body.node:
+        for name in node.input:
+            readers[name].append(node)
+    for output in body.output:
+        readers[output.name].append(NodeProto(op_type="output"))
+    for clip in body.node:
+        if clip.op_type != "Clip" or len(clip.input) != 3:
+            continue
+        first, following = writers.get(clip.input[0]), readers[clip.output[0]]
+        alone = len(readers[clip.input[0]]) == 1 and len(following) == 1
+        if first is None or not alone or not all(name in constants for name in clip.input[1:]):
+            continue
+        low, high = (float(numpy_helper.to_array(constants[name])) for name in clip.input[1:])
+        has_bias = first.op_type == "Conv" and len(first.input) > 2 and first.input[2] in constants
+        if has_bias and _takes(following[0], constants) and low == 0 and np.isfinite(high):
+            yield _Site(first, clip, following[0], high)
+
+
+def _takes(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
+    """Whether a node is a convolution without padding whose weight and bias are constants."""
+    if node.op_type != "Conv" or not all(name in constants for name in node.input[1:]):
+        return False
+    given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    return given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") and not any(
+        given.get("pads", ())
+    )
+
+
+def _drop_unread(model: ModelProto) -> None:
+    read = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
