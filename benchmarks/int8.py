@@ -7,7 +7,8 @@ Every graph judges the run's held-out good pictures and is compared with the flo
 codes of the worst level, correlation of the maps and of the scores. Times are of batch 1, all
 graphs in turn in one run, as ratios to float32. What was tried and is not in ``hvq-edge export`` is
 measured as well: channels brought to one range (benchmarks/equalisation.py), also on pseudo-defects
-of the held-out pictures, and all that is float computed in bfloat16.
+of the held-out pictures, and all that is float computed in bfloat16; and what is exported without
+each of its steps: weights rounded together, clips centred, biases corrected.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from hvq_edge.calibration.bias_correction import correct_biases
 from hvq_edge.calibration.choose_pictures import choose_calibration
 from hvq_edge.calibration.evidence import gather_evidence
+from hvq_edge.calibration.int8 import measure as measure_int8
 from hvq_edge.calibration.int8 import rounded
 from hvq_edge.calibration.picture_features import pooled_features
 from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
@@ -42,7 +44,6 @@ from hvq_edge.runtime.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.processor import processor_name
 
 METHOD = "mse"
-_BLOCK = re.compile(r"backbone\.blocks\.(\d+)\.")
 
 
 class Judged(NamedTuple):
@@ -63,22 +64,21 @@ class Row(NamedTuple):
     scores: float
 
 
-def block_of(layer: str) -> int | None:
-    """Return the backbone block of a layer; ``None``: it is none of the backbone's."""
-    found = _BLOCK.match(layer)
-    return -1 if layer.startswith("backbone.stem") else int(found[1]) if found else None
-
-
 def sets_of(candidates: Sequence[str], chosen: Sequence[str]) -> dict[str, list[str]]:
     """Which layers are quantised, by the name of the set."""
     sets = {"all": list(candidates)}
-    for last in (0, 1, 3, 6):
-        sets[f"float: backbone to block {last}"] = [
-            layer for layer in candidates if (block := block_of(layer)) is None or block > last
-        ]
-    sets["float: depthwise"] = [layer for layer in candidates if "depthwise" not in layer]
     sets["as exported"] = list(chosen)
-    sets["float: backbone"] = [layer for layer in candidates if block_of(layer) is None]
+    others = {
+        "attention products": r"attention/MatMul",
+        "prototype distances": r"^prototypes/",
+        "backbone to block 0": r"^backbone\.(stem|blocks\.0\.)",
+        "backbone to block 1": r"^backbone\.(stem|blocks\.[01]\.)",
+        "backbone to block 3": r"^backbone\.(stem|blocks\.[0-3]\.)",
+        "backbone": r"^backbone\.",
+        "all but the backbone": r"^(?!backbone)",
+    }
+    for name, pattern in others.items():
+        sets[f"and float: {name}"] = [layer for layer in chosen if not re.search(pattern, layer)]
     return sets
 
 
@@ -195,7 +195,9 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         graph = onnx.load(source)
         candidates, exported = candidates_of(graph), layers_of(graph)
         tensors = activations_of(graph, candidates)
-        ranges = {m: measure_ranges(source, tensors, chosen, side, method=m) for m in METHODS}
+        ranges = {m: measure_int8(source, chosen, side, method=m) for m in METHODS}
+        # Of the graph as it is, its clips not centred.
+        plain_ranges = measure_ranges(source, tensors, chosen, side, method=METHOD)
 
         def opened(path: Path) -> OpenVinoEngine:
             return OpenVinoEngine(
@@ -213,14 +215,25 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
             return path
 
         def quantised(
-            layers: Sequence[str], method: str = METHOD, *, corrected: bool = True
+            layers: Sequence[str], method: str = METHOD
         ) -> Callable[[NDArray[np.uint8]], Any]:
-            made = (
-                rounded(graph, ranges[method], layers)
-                if corrected
-                else quantise_graph(graph, ranges[method].ranges, layers)
-            )
-            return opened(written(made)).run
+            return opened(written(rounded(graph, ranges[method], layers))).run
+
+        def without_steps() -> dict[str, onnx.ModelProto]:
+            """As exported, one of its steps left out."""
+            together = ranges[METHOD]
+            one_by_one = together.model_copy(update={"steps": {}})
+            no_means = together.model_copy(update={"means": {}})
+            plain = quantise_graph(graph, plain_ranges.ranges, exported)
+            corrected = quantise_graph(graph, plain_ranges.ranges, exported)
+            correct_biases(graph, corrected, plain_ranges.means, exported)
+            return {
+                "as exported": rounded(graph, together, exported),
+                "weights rounded one by one": rounded(graph, one_by_one, exported),
+                "biases not corrected": rounded(graph, no_means, exported),
+                "weights one by one, clips not centred": corrected,
+                "none of the three": plain,
+            }
 
         engines = {"float32": opened(source).run}
         reference = judge(engines["float32"], frames)
@@ -247,18 +260,25 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         ]
         print(f"{record.settings.preset}, {len(frames)} held-out pictures; {processor_name()}\n")
         print(table_of(rows, {n: np.median(s / seconds["float32"]) for n, s in seconds.items()}))
-        print("\nBiases not corrected\n")
-        uncorrected = []
-        for name in ("all", "as exported", "float: backbone"):
-            judged = judge(quantised(sets[name], corrected=False), frames)
-            uncorrected.append(compare(name, len(sets[name]), reference, judged))
-        print(table_of(uncorrected))
+        print("\nAs exported, without its steps\n")
+        stepwise = [
+            compare(name, len(exported), reference, judge(opened(written(made)).run, frames))
+            for name, made in without_steps().items()
+        ]
+        print(table_of(stepwise))
         print("\nChannels brought to one range; two pseudo-defects of each picture too\n")
         names = [record.categories.index(p.category) for p in held_out]
         evidence = gather_evidence([data / p.path for p in held_out], names, side).frames
         float_judged = judge(engines["float32"], evidence)
-        largest = channel_largest(source, tensors, chosen[: ranges[METHOD].pictures], side)
-        plain = judge(quantised(exported), evidence)
+        largest = channel_largest(source, tensors, chosen[: plain_ranges.pictures], side)
+
+        def nearest(layers: Sequence[str]) -> Judged:
+            """Weights rounded one by one, as where channels are brought to one range."""
+            made = quantise_graph(graph, plain_ranges.ranges, layers)
+            correct_biases(graph, made, plain_ranges.means, layers)
+            return judge(opened(written(made)).run, evidence)
+
+        plain = nearest(exported)
         one_range = [compare("as exported", len(exported), float_judged, plain)]
         tried = {
             "feed-forward": (exported, "linear2", 1.0),
@@ -267,11 +287,10 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
             "backbone too, headroom 2, all layers": (candidates, "", 2.0),
         }
         for name, (layers, pairs, headroom) in tried.items():
-            made = equalised(graph, ranges[METHOD], largest, layers, pairs, headroom)
+            made = equalised(graph, plain_ranges, largest, layers, pairs, headroom)
             judged = judge(opened(written(made)).run, evidence)
             one_range.append(compare(name, len(layers), float_judged, judged))
-        judged = judge(quantised(candidates), evidence)
-        one_range.append(compare("all layers", len(candidates), float_judged, judged))
+        one_range.append(compare("all layers", len(candidates), float_judged, nearest(candidates)))
         print(table_of(one_range))
         print("\nRanges, layers as exported\n")
         by_method = [

@@ -30,13 +30,14 @@ GROUPS = (
     ("depthwise convolutions", r"^backbone\..*depthwise"),
     ("other convolutions", r"^backbone\.blocks"),
     ("attention products and softmax", r"attention/"),
-    ("linears", r"^(encoder|decoder|input_projection|output)"),
+    ("linears", r"^(encoder|decoder|input_projection|output)\b"),
     ("code distances", r"^codebooks"),
     ("prototype distances", r"^prototypes"),
     ("whitening", r"^whitening"),
 )
 CALLS = 10
 """Of one opening."""
+_MOVES_AND_SUMS = ("MVN", "Add", "MulAdd", "FakeQuantize", "Gather", "Transpose", "Reorder")
 REST = "norms, residuals, map, category, layout"
 
 
@@ -47,7 +48,7 @@ def group_of(name: str, kind: str) -> str:
         name: OpenVINO's, which is that of the last node fused into it.
         kind: OpenVINO's type of operation.
     """
-    if kind in ("MVN", "Add", "Reorder", "FakeQuantize") and not name.startswith("prototypes"):
+    if kind in _MOVES_AND_SUMS and not name.startswith("prototypes"):
         return REST
     return next((group for group, pattern in GROUPS if re.search(pattern, name)), REST)
 
@@ -62,24 +63,31 @@ def layer_times(path: Path, threads: int, openings: int) -> dict[str, float]:
         "PERFORMANCE_HINT": "LATENCY",
         "PERF_COUNT": True,
     }
-    least: dict[tuple[str, str], float] = {}
+    # By place: OpenVINO numbers the operations that it makes itself anew with every opening.
+    least: dict[int, float] = {}
+    operations: dict[int, tuple[str, str]] = {}
     for _ in range(openings):
-        compiled = openvino.Core().compile_model(path, "CPU", hints)
+        model = openvino.Core().read_model(path)
+        frames = model.input("frames")
+        # As the engine does for a camera's single frames.
+        model.reshape({frames: [1, *(size.get_length() for size in list(frames.partial_shape)[1:])]})
+        compiled = openvino.Core().compile_model(model, "CPU", hints)
         request = compiled.create_infer_request()
         side = compiled.input(0).partial_shape[1].get_length()
         frame = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
-        before: dict[tuple[str, str], float] = {}
+        before: dict[int, float] = {}
         for call in range(1, CALLS + 1):
             request.infer({0: frame})
-            for one in request.profiling_info:
-                key, mean = (one.node_name, one.node_type), one.real_time.total_seconds() * 1e3
-                own = max(mean * call - before.get(key, 0.0), 0.0)
-                before[key] = mean * call
+            for place, one in enumerate(request.profiling_info):
+                mean = one.real_time.total_seconds() * 1e3
+                own = max(mean * call - before.get(place, 0.0), 0.0)
+                before[place] = mean * call
+                operations[place] = (one.node_name, one.node_type)
                 if call > 1:  # the first call prepares kernels
-                    least[key] = min(own, least.get(key, own))
+                    least[place] = min(own, least.get(place, own))
     groups: dict[str, float] = defaultdict(float)
-    for (name, kind), time in least.items():
-        groups[group_of(name, kind)] += time
+    for place, time in least.items():
+        groups[group_of(*operations[place])] += time
     return dict(groups)
 
 

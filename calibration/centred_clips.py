@@ -43,7 +43,9 @@ def centre_clips(graph: ModelProto, layers: Collection[str] | None = None) -> Mo
         return numpy_helper.to_array(constants[name])
 
     def stored(name: str, array: NDArray[Any] | float) -> str:
-        body.initializer.append(numpy_helper.from_array(np.asarray(array, np.float32), name))
+        if name not in constants:
+            constants[name] = numpy_helper.from_array(np.asarray(array, np.float32), name)
+            body.initializer.append(constants[name])
         return name
 
     for site in list(_sites(made, constants)):
@@ -54,8 +56,8 @@ def centre_clips(graph: ModelProto, layers: Collection[str] | None = None) -> Mo
         total = value(second.input[1]).astype(np.float64).sum((1, 2, 3))
         before = value(second.input[2]) if len(second.input) > 2 else 0.0
         first.input[2] = stored(f"{module}.moved_bias", value(first.input[2]) - bound / 2)
-        clip.input[1] = stored(f"{module}.lowest", -bound / 2)
-        clip.input[2] = stored(f"{module}.highest", bound / 2)
+        clip.input[1] = stored(f"clip_at.{-bound / 2:g}", -bound / 2)
+        clip.input[2] = stored(f"clip_at.{bound / 2:g}", bound / 2)
         del second.input[2:]
         name = second.name.partition("/")[0]
         second.input.append(stored(f"{name}.moved_bias_back", before + total * (bound / 2)))
