@@ -70,10 +70,10 @@ def layer_times(path: Path, threads: int, openings: int) -> dict[str, float]:
         model = openvino.Core().read_model(path)
         frames = model.input("frames")
         # As the engine does for a camera's single frames.
-        model.reshape({frames: [1, *(size.get_length() for size in list(frames.partial_shape)[1:])]})
+        side = frames.partial_shape[1].get_length()
+        model.reshape({frames: [1, side, side, 3]})
         compiled = openvino.Core().compile_model(model, "CPU", hints)
         request = compiled.create_infer_request()
-        side = compiled.input(0).partial_shape[1].get_length()
         frame = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
         before: dict[int, float] = {}
         for call in range(1, CALLS + 1):
