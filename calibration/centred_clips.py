@@ -39,8 +39,8 @@ def centre_clips(graph: ModelProto, layers: Collection[str] | None = None) -> Mo
     body = made.graph
     constants = {tensor.name: tensor for tensor in body.initializer}
 
-    def value(name: str) -> NDArray[Any]:
-        return numpy_helper.to_array(constants[name])
+    def value(name: str) -> NDArray[np.float32]:
+        return np.asarray(numpy_helper.to_array(constants[name]), np.float32)
 
     def stored(name: str, array: NDArray[Any] | float) -> str:
         if name not in constants:

@@ -107,7 +107,7 @@ def compensated_steps(
         error = (left[:, :, i] - rounded * scale) / upper[:, i, i, None]
         left[:, :, i + 1 :] -= error[:, :, None] * upper[:, i, None, i + 1 :]
         steps[:, :, i] = rounded
-    made = np.empty_like(steps)
+    made: NDArray[np.int8] = np.empty(weight.shape, np.int8)
     np.put_along_axis(made, np.broadcast_to(order[:, None], weight.shape), steps, 2)
     return made
 
@@ -118,9 +118,11 @@ def _steps(
     scale = weight_scale(weight, node.op_type).astype(np.float64)
     groups = len(moments)
     if node.op_type == "MatMul":
-        return compensated_steps(weight.T[None].astype(np.float64), scale[None], moments)[0].T
+        flat = weight.T[None].astype(np.float64)
+        return compensated_steps(flat, scale[None], moments)[0].T
     flat = weight.reshape(groups, len(weight) // groups, -1).astype(np.float64)
-    return compensated_steps(flat, scale.reshape(groups, -1), moments).reshape(weight.shape)
+    steps = compensated_steps(flat, scale.reshape(groups, -1), moments)
+    return steps.reshape(weight.shape)
 
 
 def _moments(
@@ -147,5 +149,6 @@ def _patches(
     padded = np.pad(value, ((0, 0), (0, 0), (top, bottom), (left, right)))
     seen = np.lib.stride_tricks.sliding_window_view(padded, tuple(window), axis=(2, 3))
     seen = seen[:, :, :: strides[0], :: strides[1]]  # [b, c, h', w', kh, kw]
-    channels = value.shape[1]
-    return seen.transpose(0, 2, 3, 1, 4, 5).reshape(-1, channels, window[0] * window[1])
+    places = seen.transpose(0, 2, 3, 1, 4, 5)
+    flat: NDArray[np.float32] = places.reshape(-1, value.shape[1], window[0] * window[1])
+    return flat
