@@ -119,7 +119,8 @@ def _steps(
     groups = len(moments)
     if node.op_type == "MatMul":
         flat = weight.T[None].astype(np.float64)
-        return compensated_steps(flat, scale[None], moments)[0].T
+        transposed: NDArray[np.int8] = compensated_steps(flat, scale[None], moments)[0].T
+        return transposed
     flat = weight.reshape(groups, len(weight) // groups, -1).astype(np.float64)
     steps = compensated_steps(flat, scale.reshape(groups, -1), moments)
     return steps.reshape(weight.shape)
