@@ -67,12 +67,12 @@ class Row(NamedTuple):
 def sets_of(candidates: Sequence[str], chosen: Sequence[str]) -> dict[str, list[str]]:
     """Which layers are quantised, by the name of the set."""
     sets = {"all": list(candidates)}
+    sets["float: depthwise"] = [layer for layer in candidates if "depthwise" not in layer]
     sets["as exported"] = list(chosen)
     others = {
         "attention products": r"attention/MatMul",
         "prototype distances": r"^prototypes/",
-        "backbone to block 0": r"^backbone\.(stem|blocks\.0\.)",
-        "backbone to block 1": r"^backbone\.(stem|blocks\.[01]\.)",
+        "stem": r"^backbone\.stem",
         "backbone to block 3": r"^backbone\.(stem|blocks\.[0-3]\.)",
         "backbone": r"^backbone\.",
         "all but the backbone": r"^(?!backbone)",

@@ -32,6 +32,7 @@ _FLOAT_MODULES = re.compile(
 # The channels of a depthwise convolution differ in range by far more than one scale for all of them
 # holds, and in INT8 it saves no time.
 _DEPTHWISE = re.compile(r"^backbone\..*\bdepthwise\b")
+_FIRST_BLOCKS = re.compile(r"^backbone\.blocks\.[01]\.")
 _EARLY = re.compile(r"^backbone\.(stem|blocks\.[0-3])(\.|/)")
 _SQUEEZE = re.compile(r"^backbone\..*\bsqueeze\b")
 _CHANNEL_AXIS = {"Conv": 0, "MatMul": 1}
@@ -51,18 +52,19 @@ def layers_of(graph: ModelProto) -> tuple[str, ...]:
 def usual_float(candidates: Collection[str]) -> dict[str, str]:
     """Say which layers stay in float where no plan says otherwise, and why.
 
-    The backbone's depthwise convolutions; where it has squeeze-and-excitation, and so activations
-    without a bound, its stem and first four blocks as well.
+    The backbone's depthwise convolutions and first two blocks; where it has squeeze-and-excitation,
+    and so activations without a bound, its stem and first four blocks.
 
     Args:
         candidates: names, from :func:`candidates_of`.
     """
     unbounded = any(_SQUEEZE.match(name) for name in candidates)
+    early = _EARLY if unbounded else _FIRST_BLOCKS
     kept = {}
     for name in candidates:
         if _DEPTHWISE.match(name):
             kept[name] = "depthwise: its channels differ in range by more than one scale holds"
-        elif unbounded and _EARLY.match(name):
+        elif early.match(name):
             kept[name] = "early: its rounding error reaches every layer behind it"
     return kept
 
