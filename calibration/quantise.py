@@ -21,7 +21,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from hvq_edge.errors import InputError
 
 LARGEST = 127
-"""Of symmetric int8; -128 is not used."""
+"""Of symmetric int8; only pixels less their mean reach -128."""
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 # That is where a rounding error changes a decision. Prototype distances bear it: not the nearest
