@@ -71,7 +71,7 @@ def measure(
                 candidates,
                 frames[: found.pictures],
                 side,
-                categories=categories and categories[: found.pictures],
+                categories=None if categories is None else categories[: found.pictures],
                 on_progress=on_progress,
             )
         return found.model_copy(update={"steps": {name: s.tobytes() for name, s in steps.items()}})
