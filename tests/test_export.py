@@ -348,23 +348,25 @@ def test_int8_is_what_nvidias_parser_takes(solar_bundle):
 
 def test_int8_leaves_decisions_in_float(graphs):
     nodes = layers_of(onnx.load(graphs["one"]))
-    assert sum("backbone" in name for name in nodes) == 2 * 7  # blocks 4 to 10
+    assert sum("backbone" in name for name in nodes) == 1 + 2 * 9  # the stem, blocks 2 to 10
     assert "input_projection/MatMul" in nodes
     assert "output/MatMul" in nodes
     for part in (
         "codebooks",
         "transport",
         "score",
-        "stem",
-        "blocks.3.",
+        "blocks.0.",
+        "blocks.1.",
         "depthwise",
         "classifier",
         "top/",
     ):
         assert not any(part in name for name in nodes), part
-    # Attention products multiply two activations; each attention keeps its weights only.
+    # The weights of each attention, and its two products.
     per_attention = [n for n in nodes if n.startswith("encoder.0.self_attention")]
-    assert [name.rpartition(".")[2] for name in per_attention] == [
-        "query_key_value/MatMul",
-        "out/MatMul",
+    assert [name.partition("self_attention")[2] for name in per_attention] == [
+        ".query_key_value/MatMul",
+        "/MatMul",
+        "/MatMul_2",
+        ".out/MatMul",
     ]
