@@ -59,6 +59,13 @@ def test_a_score_above_the_limit_has_a_region_and_one_within_has_none(anomaly_ma
         assert (region.contour.max(0) <= [left + width, top + height]).all()
 
 
+def test_a_score_that_exceeds_the_limit_by_a_hair_has_a_region():
+    """By less than float32 holds beside the map's own values."""
+    (region,) = find_regions(np.ones((SIDE, SIDE), np.float32), 4.4e-16, 0.0, 300, 400)
+    assert region.peak == 4.4e-16
+    assert region.area == pytest.approx(300 * 400, rel=0.02)
+
+
 def test_two_defects_in_pixels_and_mm():
     anomaly_map = np.full((SIDE, SIDE), 3.0, np.float32)  # the level of the picture
     anomaly_map[2:5, 3:6] += 4.0

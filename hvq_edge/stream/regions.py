@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -83,11 +83,13 @@ def find_regions(
     count, labels, boxes, _ = cv2.connectedComponentsWithStats((enlarged > bound).view(np.uint8))
     scale = np.array([width / enlarged.shape[1], height / enlarged.shape[0]])
     scores = windows - level
-    every = (
+    every = [
         _region(scores, labels, number, boxes[number], scale, mm_per_pixel)
         for number in range(1, count)
-    )
+    ]
     found = [region for region in every if region.peak > limit]
+    if not found:  # the score exceeds the limit by less than float32 can tell
+        found = [replace(max(every, key=lambda region: region.peak), peak=score)]
     found.sort(key=lambda region: -region.peak)
     return tuple(found[:MOST_REGIONS])
 
