@@ -26,6 +26,8 @@ from hvq_edge.progress import ProgressCallback, silent
 
 DAMPING = 0.01
 """Added to the second moments' diagonal, as a share of its mean (the paper's section 3.3)."""
+_MOST_PLACES = 28
+"""Of a convolution with a window, a side: neighbours see nearly the same, and copies take time."""
 
 
 def round_weights(
@@ -132,12 +134,19 @@ def _moments(
     """Sums of products of a layer's inputs on some pictures, ``[groups, in, in]``."""
     if node.op_type == "MatMul":
         flat = value.reshape(1, -1, value.shape[-1])
+    elif shape[1:] == (value.shape[1], 1, 1):  # every channel of a place, and nothing else
+        places = value.reshape(*value.shape[:2], -1)  # [pictures, in, places]
+        alone = np.matmul(places, places.transpose(0, 2, 1)).astype(np.float64)  # a picture
+        together: NDArray[np.float64] = alone.sum(0, keepdims=True)
+        return together
     else:
         given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
         flat = _patches(value, shape[2:], given.get("strides", (1, 1)), given.get("pads", (0,) * 4))
+        channels, seen, window = flat.shape
         groups = given.get("group", 1)
-        # [pictures * places, channels, window] -> [groups, pictures * places, in]
-        flat = flat.reshape(len(flat), groups, -1).transpose(1, 0, 2)
+        # [channels, pictures * places, window] -> [groups, pictures * places, in]
+        flat = flat.reshape(groups, channels // groups, seen, window).transpose(0, 2, 1, 3)
+        flat = flat.reshape(groups, seen, -1)
     product: NDArray[np.float64] = (np.swapaxes(flat, 1, 2) @ flat).astype(np.float64)
     return product
 
@@ -145,11 +154,16 @@ def _moments(
 def _patches(
     value: NDArray[np.float32], window: Sequence[int], strides: Sequence[int], pads: Sequence[int]
 ) -> NDArray[np.float32]:
-    """What each place of a convolution sees: ``[b, c, h, w]`` -> ``[b * places, c, window]``."""
-    top, left, bottom, right = pads
-    padded = np.pad(value, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    """What places of a convolution see: ``[b, c, h, w]`` -> ``[c, b * places, window]``.
+
+    All places up to :data:`_MOST_PLACES` a side, else every second, third, ...
+    """
+    above, before, below, behind = pads
+    padded = np.pad(value, ((0, 0), (0, 0), (above, below), (before, behind)))
     seen = np.lib.stride_tricks.sliding_window_view(padded, tuple(window), axis=(2, 3))
     seen = seen[:, :, :: strides[0], :: strides[1]]  # [b, c, h', w', kh, kw]
-    places = seen.transpose(0, 2, 3, 1, 4, 5)
-    flat: NDArray[np.float32] = places.reshape(-1, value.shape[1], window[0] * window[1])
+    down, across = (-(-size // _MOST_PLACES) for size in seen.shape[2:4])
+    seen = seen[:, :, ::down, ::across]
+    by_channel = seen.transpose(1, 0, 2, 3, 4, 5)
+    flat: NDArray[np.float32] = by_channel.reshape(value.shape[1], -1, window[0] * window[1])
     return flat

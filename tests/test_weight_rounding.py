@@ -10,7 +10,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from small_graphs import SIDE, save_float
 
 from hvq_edge.calibration.quantise import (
@@ -20,7 +20,12 @@ from hvq_edge.calibration.quantise import (
     weight_scale,
 )
 from hvq_edge.calibration.ranges import values_on
-from hvq_edge.calibration.weight_rounding import _patches, compensated_steps, round_weights
+from hvq_edge.calibration.weight_rounding import (
+    _moments,
+    _patches,
+    compensated_steps,
+    round_weights,
+)
 
 
 def error(weight: np.ndarray, steps: np.ndarray, scale: np.ndarray, moments: np.ndarray) -> float:
@@ -123,6 +128,14 @@ def test_layers_of_a_net_change_their_outputs_less(tmp_path, pictures):
     assert sum(ours) < 0.7 * sum(plain)
 
 
+def test_moments_of_a_convolution_without_a_window():
+    """Of all channels of a place."""
+    value = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
+    flat = value.transpose(0, 2, 3, 1).reshape(-1, 3)
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    np.testing.assert_allclose(_moments(node, (5, 3, 1, 1), value), [flat.T @ flat], rtol=1e-4)
+
+
 def test_patches_are_what_a_convolution_sees():
     rng = np.random.default_rng(0)
     value = rng.normal(size=(2, 3, 8, 7)).astype(np.float32)
@@ -135,7 +148,8 @@ def test_patches_are_what_a_convolution_sees():
         stride=2,
     )
     seen = _patches(value, (3, 3), (2, 2), (0, 1, 1, 2))
-    found = seen.reshape(len(seen), -1) @ weight.reshape(5, -1).T
+    flat = seen.transpose(1, 0, 2).reshape(seen.shape[1], -1)  # a place, its channels and windows
+    found = flat @ weight.reshape(5, -1).T
     shape = expected.shape
     found = found.reshape(shape[0], shape[2], shape[3], 5).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
