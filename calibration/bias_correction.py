@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from hvq_edge.calibration.quantise import drop_unread
+
 Constants = Mapping[str, NDArray[np.float32]]
 
 
@@ -70,7 +72,7 @@ def correct_biases(
         else:
             adder.input.append(own)
         corrected.append(node.name)
-    _drop_unread(quantised)
+    drop_unread(quantised.graph)
     return corrected
 
 
@@ -109,10 +111,3 @@ def _error(
     groups = next((entry.i for entry in node.attribute if entry.name == "group"), 1)
     split = mean.reshape(groups, 1, -1)  # [groups, 1, in / groups]
     return np.asarray((off.reshape(groups, -1, off.shape[1]) * split).sum(2).ravel())
-
-
-def _drop_unread(model: ModelProto) -> None:
-    read = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from hvq_edge.calibration.quantise import drop_unread
+
 
 class _Site(NamedTuple):
     """A clip at 0 and a bound between two convolutions that nothing else reads."""
@@ -61,7 +63,7 @@ def centre_clips(graph: ModelProto, layers: Collection[str] | None = None) -> Mo
         del second.input[2:]
         name = second.name.partition("/")[0]
         second.input.append(stored(f"{name}.moved_bias_back", before + total * (bound / 2)))
-    _drop_unread(made)
+    drop_unread(body)
     return made
 
 
@@ -95,10 +97,3 @@ def _takes(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
     return given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") and not any(
         given.get("pads", ())
     )
-
-
-def _drop_unread(model: ModelProto) -> None:
-    read = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)

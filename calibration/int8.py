@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from hvq_edge.atomic import sha256_of
 from hvq_edge.calibration.bias_correction import correct_biases
@@ -98,7 +97,7 @@ def rounded(
     centred = centre_clips(graph, layers)
     weights = {tensor.name: tensor for tensor in centred.graph.initializer}
     shapes = {
-        node.name: numpy_helper.to_array(weights[node.input[1]]).shape
+        node.name: tuple(weights[node.input[1]].dims)
         for node in centred.graph.node
         if node.name in measured.steps
     }

@@ -158,7 +158,7 @@ def quantise_graph(
                     rounded[source] = pairs.activation(source, scale, module)
                 node.input[place] = rounded[source]
         body.node.append(node)
-    _drop_unread(body)
+    drop_unread(body)
     return quantised
 
 
@@ -257,8 +257,8 @@ def is_quantised(graph: ModelProto) -> bool:
     return any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
 
 
-def _drop_unread(body: onnx.GraphProto) -> None:
-    """Remove float weights that now only their int8 form is read of."""
+def drop_unread(body: onnx.GraphProto) -> None:
+    """Remove constants that nothing reads any more, such as float weights that became int8."""
     read = {name for node in body.node for name in node.input}
     read |= {output.name for output in body.output}
     kept: list[TensorProto] = [tensor for tensor in body.initializer if tensor.name in read]

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from hvq_edge.calibration.quantise import drop_unread
 from hvq_edge.export.graph_view import GraphView, module_of
 from hvq_edge.export.lint_precision import DEQUANTISE, FLOAT_MODULES, FP16_LARGEST, QUANTISE
 
@@ -93,7 +94,7 @@ def to_half(graph: ModelProto, islands: Collection[str] = ()) -> ModelProto:
         body.node.append(node)
         if wants_half:
             in_half.update(name for name in node.output if types.get(name) == TensorProto.FLOAT)
-    _drop_unread(body)
+    drop_unread(body)
     if any(node.name in half and node.op_type in (QUANTISE, DEQUANTISE) for node in nodes):
         for entry in made.opset_import:
             if entry.domain == "":
@@ -155,11 +156,3 @@ class _Casts:
             self.body.node.append(helper.make_node("Cast", [name], [made], label, to=kind))
             self.known[made] = label
         return made
-
-
-def _drop_unread(body: onnx.GraphProto) -> None:
-    """Remove float32 constants that only their float16 form is read of."""
-    read = {name for node in body.node for name in node.input}
-    kept = [tensor for tensor in body.initializer if tensor.name in read]
-    del body.initializer[:]
-    body.initializer.extend(kept)

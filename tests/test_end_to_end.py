@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_disk import mounted_tmpfs
 
 import hvq_edge
 from hvq_edge.cli.app import main
@@ -179,17 +180,8 @@ def test_a_camera_that_is_not_there(here, solar_bundle, capsys):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of one megabyte, or a skip where it cannot be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted_tmpfs(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 def test_a_full_disk_leaves_nothing_half_written(here, solar_run, small_disk, capsys):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 
 import pytest
 from running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle, until
+from small_disk import mounted_tmpfs
 
 from hvq_edge.stream.sinks.disk_room import RESERVE_BYTES
 
@@ -16,17 +16,8 @@ DISK_BYTES = RESERVE_BYTES + 8 * 2**20
 
 @pytest.fixture
 def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted_tmpfs(tmp_path / "disk", DISK_BYTES) as folder:
+        yield folder
 
 
 def test_a_full_disk_stops_the_recording_and_nothing_else(tmp_path, small_disk):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -42,16 +44,25 @@ def jpeg(picture: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def test_broken_pictures_in_a_watched_folder(bundle, tmp_path):
-    folder = tmp_path / "pictures"
+PICTURES = 8
+
+
+def with_broken_pictures(folder: Path) -> set[int]:
+    """Write a folder of pictures; returns the numbers of those that are broken."""
     folder.mkdir()
-    pictures = [jpeg(picture) for picture in parts(8)]
+    pictures = [jpeg(picture) for picture in parts(PICTURES)]
     broken = {1: pictures[1][: len(pictures[1]) // 2], 2: b"", 5: b"no picture at all"}
     for i, content in enumerate(pictures):
         (folder / f"{i}.jpg").write_bytes(broken.get(i, content))
+    return set(broken)
+
+
+def test_broken_pictures_in_a_watched_folder(bundle, tmp_path):
+    folder = tmp_path / "pictures"
+    broken = with_broken_pictures(folder)
     camera = f"watch:{folder}"
     with RunningLine(tmp_path, "--bundle", bundle.path, "--camera", camera) as line:
-        line.wait_for(len(pictures) - len(line.decisions()))
+        line.wait_for(PICTURES - len(line.decisions()))
         (folder / "8.jpg").write_bytes(jpeg(parts(4)[3]))  # the folder is still watched
         line.wait_for(1, "reject")
         assert line.stop() < LONGEST_STOP
@@ -66,14 +77,10 @@ def test_broken_pictures_in_a_watched_folder(bundle, tmp_path):
 
 def test_broken_pictures_in_a_folder(bundle, tmp_path):
     folder = tmp_path / "pictures"
-    folder.mkdir()
-    pictures = [jpeg(picture) for picture in parts(8)]
-    broken = {1: pictures[1][: len(pictures[1]) // 2], 2: b"", 5: b"no picture at all"}
-    for i, content in enumerate(pictures):
-        (folder / f"{i}.jpg").write_bytes(broken.get(i, content))
+    broken = with_broken_pictures(folder)
     with RunningLine(tmp_path, "--bundle", bundle.path, "--camera", folder) as line:
         assert line.process.wait(30) == 0, line.said
     counts = line.assert_it_fits()
     assert (counts["frames"], counts["dropped"]) == (8, 0)
     lost = {one["frame"] for one in line.decisions() if one["verdict"] == "no_decision"}
-    assert lost == set(broken)
+    assert lost == broken
