@@ -64,6 +64,17 @@ def test_one_mvtec_category_is_called_as_its_folder(mvtec_folder, monkeypatch):
     assert len(dataset.pictures) == 16
 
 
+def test_linked_categories_are_called_as_their_links(mvtec_folder, tmp_path):
+    """Two links to folders of one name are two categories, not one of both's pictures."""
+    root = tmp_path / "linked"
+    root.mkdir()
+    for name in ("first", "second"):
+        (root / name).symlink_to(mvtec_folder / "bolt", target_is_directory=True)
+    dataset = find_dataset(root)
+    assert dataset.categories == ("first", "second")
+    assert len(dataset.train_good("first")) == len(dataset.train_good("second")) > 0
+
+
 def test_plain_folder(plain_folder):
     dataset = find_dataset(plain_folder)
     assert dataset.layout == "plain"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
         if folder not in categories and list_pictures(folder).pictures
     ]
     for folder in categories:
-        name = folder.resolve().name
+        name = _name_of(folder)
         _check_name(name, f"rename the folder {folder}")
         content = (
             mvtec.read_category(folder, name)
@@ -153,6 +154,11 @@ def _check_folder(root: Path) -> None:
     )
 
 
+def _name_of(folder: Path) -> str:
+    # Not resolve(): two links to folders of one name would become one category.
+    return os.path.basename(os.path.abspath(folder))  # noqa: PTH100, PTH119
+
+
 def _check_name(name: str, remedy: str) -> None:
     if name.lower() in RESERVED_CATEGORIES:
         raise DatasetError(
@@ -164,7 +170,7 @@ def _check_name(name: str, remedy: str) -> None:
 
 def _incomplete(folder: Path) -> DatasetError:
     return DatasetError(
-        f"the category {folder.resolve().name!r} has no good pictures: {folder} has train but not "
+        f"the category {_name_of(folder)!r} has no good pictures: {folder} has train but not "
         "train/good.",
         next_step=f"put good pictures in {folder / 'train' / GOOD}; the layout is\n{mvtec.TREE}",
     )
