@@ -154,7 +154,8 @@ def collect(target: Path) -> Acceptance:
     _gather_thresholds(found)
     _gather_verification(found)
     _gather_bench(found)
-    found.limits = limits_of_use(bundle.manifest, found.dataset)
+    measured = found.shown.record.categories if found.shown else ()
+    found.limits = limits_of_use(bundle.manifest, found.dataset, measured)
     return found
 
 

@@ -207,7 +207,8 @@ def _results(
                 next_step="run hvq-edge verify to see where it differs from the trained model",
             )
         chosen = info.categories[int(output["category"][position])]
-        yield PictureResult(picture, chosen, score, anomaly_map)
+        margin = float(output["margin"][position])
+        yield PictureResult(picture, chosen, score, anomaly_map, margin)
 
 
 @dataclass(frozen=True)

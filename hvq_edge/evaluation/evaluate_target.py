@@ -110,7 +110,7 @@ def evaluate_target(
         reason=reason,
         evaluations=evaluations,
         content=content,
-        notes=dataset.notes,
+        notes=(*dataset.notes, *_unseen_notes(evaluations[-1])),
         metrics=folder / METRICS_NAME,
         report=folder / REPORT_NAME,
     )
@@ -128,6 +128,14 @@ def evaluate_target(
     )
     write_metrics(found.metrics, content)
     return found
+
+
+def _unseen_notes(evaluation: Evaluation) -> tuple[str, ...]:
+    return tuple(
+        one.unseen_good.note(one.category, one.good, one.image_auroc)
+        for one in evaluation.categories
+        if one.unseen_good is not None and one.unseen_good.pictures
+    )
 
 
 def _data_of_parent(bundle: Bundle) -> Path:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from hvq_edge.bundle import BundleManifest
 from hvq_edge.data.dataset import Dataset
+from hvq_edge.evaluation.results import CategoryMetrics
 
 
-def limits_of_use(manifest: BundleManifest, dataset: Dataset | None) -> list[str]:
+def limits_of_use(
+    manifest: BundleManifest, dataset: Dataset | None, measured: Iterable[CategoryMetrics] = ()
+) -> list[str]:
     """Return the limits of a bundle, a sentence or two each.
 
     Args:
         manifest: of the bundle.
         dataset: of the test pictures; ``None``: not there.
+        measured: on the test pictures.
     """
     names = ", ".join(manifest.categories)
     several = len(manifest.categories) > 1
@@ -32,6 +37,12 @@ def limits_of_use(manifest: BundleManifest, dataset: Dataset | None) -> list[str
                 )
             else:
                 limits.append(f"{category}: no defective part was tested at all.")
+    limits += [
+        f"{one.category}: {one.unseen_good.pictures} of {one.good} good test pictures are unlike "
+        "every good picture learnt from. Good parts of such a kind may be rejected."
+        for one in measured
+        if one.unseen_good is not None and one.unseen_good.pictures
+    ]
     learnt = manifest.picture_limits
     if learnt is not None:
         limits.append(

@@ -7,6 +7,7 @@ the files of older and newer ones of the same format.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -35,6 +36,9 @@ class PictureRow(_Record):
     """The category given or chosen."""
     good: bool
     score: float
+    margin: float | None = None
+    """1 at the centre of the category chosen, 0 as far off as a picture of it may be; ``None``
+    where the category was given."""
 
 
 class EvaluationRecord(_Record):
@@ -124,6 +128,7 @@ def _record(evaluation: Evaluation) -> EvaluationRecord:
                 judged_as=result.chosen,
                 good=result.picture.good,
                 score=result.score,
+                margin=result.margin if math.isfinite(result.margin) else None,
             )
             for result in evaluation.pictures
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,3 +21,6 @@ class PictureResult:
     score: float
     map: NDArray[np.float32]
     """``[side / 16, side / 16]``."""
+    margin: float = math.inf
+    """1 at the chosen category's centre, 0 as far off as a picture of it may be; infinite where the
+    category was given."""

@@ -23,6 +23,7 @@ from hvq_edge.evaluation.thumbnails import (
     heat_range,
     thumbnails,
 )
+from hvq_edge.evaluation.unseen import is_unseen
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -82,6 +83,7 @@ def render_report(
         sections=_sections(shown),
         confusions=_confusions(shown.pictures),
         chart=chart_sizes(),
+        is_unseen=is_unseen,
     )
 
 

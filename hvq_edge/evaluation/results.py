@@ -13,6 +13,7 @@ from hvq_edge.evaluation.metrics import auroc, average_precision, best_f1
 from hvq_edge.evaluation.operating_point import decisions_at
 from hvq_edge.evaluation.picture_result import PictureResult
 from hvq_edge.evaluation.pixel_tally import PixelTally
+from hvq_edge.evaluation.unseen import UnseenGood, unseen_good
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class CategoryMetrics(Metrics):
     """Defect regions that ``pixel_aupro`` averages over; ``None`` for a category without masks."""
     without_mask: int | None = None
     """Defective pictures left out of the pixel metrics: their mask is missing or unreadable."""
+    unseen_good: UnseenGood | None = None
+    """Good pictures of a kind that no training picture shows; ``None`` where the category was
+    given, or by a version that did not count them."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def category_metrics(
         missed=decisions.missed if decisions else None,
         regions=pixels.regions if pixels else None,
         without_mask=without_mask if pixels else None,
+        unseen_good=unseen_good(results),
     )
 
 
