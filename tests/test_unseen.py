@@ -38,6 +38,16 @@ def test_only_good_pictures_far_from_all_that_was_learnt_count():
     assert unseen_good([*seen, *defective]) == UnseenGood(pictures=0, image_auroc=1.0)
 
 
+def test_single_odd_pictures_are_no_kind():
+    assert [UnseenGood(pictures=n, image_auroc=None).is_kind(60) for n in (0, 2, 3)] == [
+        False,
+        False,
+        True,
+    ]
+    assert UnseenGood(pictures=1, image_auroc=None).is_kind(5)
+    assert not UnseenGood(pictures=0, image_auroc=None).is_kind(5)
+
+
 def test_nothing_is_known_where_the_category_was_given():
     assert unseen_good([result(1.0, np.inf), result(2.0, np.inf, "dent")]) is None
     assert unseen_good([]) is None

@@ -41,7 +41,7 @@ def limits_of_use(
         f"{one.category}: {one.unseen_good.pictures} of {one.good} good test pictures are unlike "
         "every good picture learnt from. Good parts of such a kind may be rejected."
         for one in measured
-        if one.unseen_good is not None and one.unseen_good.pictures
+        if one.unseen_good is not None and one.unseen_good.is_kind(one.good)
     ]
     learnt = manifest.picture_limits
     if learnt is not None:

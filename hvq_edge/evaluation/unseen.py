@@ -20,6 +20,11 @@ UNSEEN_MARGIN = 0.4
 distance of the farthest held-out good picture, so this is 1.2 times (docs/metrics.md)."""
 
 
+A_KIND = 0.05
+"""Share of the good test pictures from which unseen ones are a kind: single odd pictures are in
+every test set."""
+
+
 class UnseenGood(BaseModel):
     """One category's good test pictures of unseen kinds."""
 
@@ -28,6 +33,10 @@ class UnseenGood(BaseModel):
     pictures: int
     image_auroc: float | None
     """Of the category without them; ``None`` where one of the classes is then missing."""
+
+    def is_kind(self, good: int) -> bool:
+        """Whether they are more than single odd pictures among ``good``."""
+        return self.pictures >= max(1, A_KIND * good)
 
     def note(self, category: str, good: int, image_auroc: float | None) -> str:
         """Say what they are, what they cost, and what to do.
