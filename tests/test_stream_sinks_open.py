@@ -40,16 +40,12 @@ from hvq_edge.stream.sinks.retention import (
     Retention,
     RetentionLimits,
 )
-from hvq_edge.stream.sinks.sink_settings import (
-    SinkSettings,
-    checked_sink_settings,
-    load_sink_settings,
-    read_secret,
-)
+from hvq_edge.stream.sinks.sink_settings import SinkSettings, read_secret
 from hvq_edge.stream.sinks.sink_thread import SinkThread
 from hvq_edge.stream.sinks.video_segments import VideoSegments
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
+from hvq_edge.stream.stream_settings import load_stream_settings, to_toml
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [SourceInfo("", 10.0)]
@@ -349,7 +345,7 @@ def test_log_files_go_when_every_receiver_has_what_is_in_them(tmp_path):
 # Settings.
 
 
-def test_every_fault_of_the_settings_is_said_at_once():
+def test_every_fault_of_the_settings_is_said_at_once(tmp_path):
     table = {
         "log": {"commit_ms": -1.0},
         "webhook": {"url": "ftp://x", "token_file": "a", "token_env": "b", "colour": 1},
@@ -359,8 +355,10 @@ def test_every_fault_of_the_settings_is_said_at_once():
         "gpio": {},
         "carrier_pigeon": {},
     }
+    file = tmp_path / "line.toml"
+    file.write_text(to_toml({"sinks": table}), encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
-        checked_sink_settings(table, " in line.toml")
+        load_stream_settings(file, cameras=[0])
     said = caught.value.cause
     for key in (
         "log.commit_ms",
@@ -374,25 +372,13 @@ def test_every_fault_of_the_settings_is_said_at_once():
         "carrier_pigeon",
     ):
         assert f"- sinks.{key}: " in said, key
-    assert "settings are wrong in line.toml" in said
+    assert f"settings are wrong in {file}" in said
 
 
 def test_without_settings_nothing_goes_anywhere():
-    settings = checked_sink_settings({})
+    settings = load_stream_settings(cameras=[0]).sinks
     assert settings == SinkSettings()
     assert [settings.webhook, settings.mqtt, settings.modbus, settings.gpio] == [None] * 4
-
-
-def test_settings_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(SettingsError, match="cannot read"):
-        load_sink_settings(tmp_path / "none.toml")
-    file = tmp_path / "line.toml"
-    file.write_text("[sinks.log\n")
-    with pytest.raises(SettingsError, match="not valid TOML"):
-        load_sink_settings(file)
-    file.write_text("[sink.log]\n")
-    with pytest.raises(SettingsError, match="sink: unknown table"):
-        load_sink_settings(file)
 
 
 def test_secrets_come_from_files_and_the_environment(tmp_path):
@@ -414,7 +400,7 @@ def test_every_example_of_the_docs_is_valid(tmp_path):
     for example in examples:
         file = tmp_path / "line.toml"
         file.write_text(example, encoding="utf-8")
-        named |= load_sink_settings(file).model_fields_set
+        named |= load_stream_settings(file, cameras=[0], inspects=False).sinks.model_fields_set
     assert named == set(SinkSettings.model_fields)
 
 
@@ -512,7 +498,7 @@ def test_all_receivers_dead_and_the_end_is_still_in_time(tmp_path):
     http = HttpReceiver()
     http.mode = "hang"
     port = free_port()
-    settings = checked_sink_settings(
+    settings = SinkSettings.model_validate(
         {
             "webhook": {"url": http.url, "verdicts": ["pass"]},
             "mqtt": {"host": "127.0.0.1", "port": port},
@@ -551,14 +537,14 @@ def test_all_receivers_dead_and_the_end_is_still_in_time(tmp_path):
 
 
 def test_a_receiver_needs_a_log_to_read_from():
-    settings = checked_sink_settings({"webhook": {"url": "http://127.0.0.1:1"}})
+    settings = SinkSettings.model_validate({"webhook": {"url": "http://127.0.0.1:1"}})
     with pytest.raises(SettingsError, match="decision log") as caught:
         open_sinks(settings, None, SOURCES, DRAW, when_full="drop")
     assert "--out" in caught.value.next_step
 
 
 def test_what_was_opened_is_closed_when_the_rest_cannot_be(tmp_path):
-    settings = checked_sink_settings({"gpio": {"chip": str(tmp_path / "none"), "line": 3}})
+    settings = SinkSettings.model_validate({"gpio": {"chip": str(tmp_path / "none"), "line": 3}})
     with pytest.raises(MissingCapability, match="no GPIO chip"):
         open_sinks(settings, tmp_path, SOURCES, DRAW, when_full="drop")
     open_sinks(SinkSettings(), tmp_path, SOURCES, DRAW, when_full="drop").close()

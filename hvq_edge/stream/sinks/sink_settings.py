@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hvq_edge.errors import SettingsError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # Python 3.10, JetPack 6
-    import tomli as tomllib
 
 VerdictName = Literal["pass", "reject", "no_decision"]
 MEGABYTE = 10**6
@@ -176,58 +170,6 @@ class SinkSettings(_Strict):
     modbus: ModbusSettings | None = None
     opcua: OpcUaSettings | None = None
     gpio: GpioSettings | None = None
-
-
-def load_sink_settings(file: Path) -> SinkSettings:
-    """Read a settings file that has the table ``[sinks]`` and no other.
-
-    Raises:
-        SettingsError: lists every fault with its key.
-    """
-    try:
-        given = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(
-            f"cannot read the settings file {file}: {error.strerror}.", next_step="check its path"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{file} is not valid TOML: {error}.", next_step="correct the file at that line"
-        ) from error
-    unknown = [f"{key}: unknown table" for key in given if key != "sinks"]
-    return checked_sink_settings(given.get("sinks", {}), f" in {file}", unknown)
-
-
-def checked_sink_settings(
-    table: Any,  # noqa: ANN401  # whatever a TOML file holds
-    where: str = "",
-    further_faults: list[str] | None = None,
-) -> SinkSettings:
-    """Check the table ``sinks`` of a settings file.
-
-    Args:
-        table: its content.
-        where: added to the message, as in `` in FILE``.
-        further_faults: reported together with those of the table.
-
-    Raises:
-        SettingsError: lists every fault with its key; no value of a secret is in it.
-    """
-    faults = list(further_faults or [])
-    settings = SinkSettings()
-    try:
-        settings = SinkSettings.model_validate(table)
-    except ValidationError as error:
-        for fault in error.errors():
-            key = ".".join(str(part) for part in ("sinks", *fault["loc"]))
-            faults.append(f"{key}: {fault['msg']}")
-    if faults:
-        raise SettingsError(
-            f"{len(faults)} setting{'s are' if len(faults) > 1 else ' is'} wrong{where}:\n"
-            + "\n".join(f"  - {fault}" for fault in faults),
-            next_step="correct them; docs/inspector.md lists every key of the sinks",
-        )
-    return settings
 
 
 def read_secret(
