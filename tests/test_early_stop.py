@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn import functional as F
 
 from hvq_edge.model import HVQTrans, load_run
+from hvq_edge.model.codebook import nearest_code
+from hvq_edge.model.transformer import Attention
 from hvq_edge.settings import Settings, TrainingSettings, load_settings
 from hvq_edge.training import trainer
 from hvq_edge.training.codebook_start import start_codebooks
@@ -239,11 +243,43 @@ def test_bfloat16_learns_as_float32_does(tmp_path):
     torch.testing.assert_close(usage["bfloat16"], usage["off"], rtol=1e-5, atol=0)
 
 
+def test_autocast_leaves_lookups_and_attention_on_a_cpu_in_float32():
+    """What is nearest decides, and bfloat16 attention is slower there than float32's."""
+    rng = torch.Generator().manual_seed(0)
+    tokens, codebook = (torch.randn(1, n, 32, generator=rng) for n in (400, 200))
+    attention = Attention(32, 4, 0.0)
+    seen = []
+    real = F.scaled_dot_product_attention
+
+    def watched(*parts, **options):
+        seen.append({part.dtype for part in parts})
+        return real(*parts, **options)
+
+    with mock.patch.object(F, "scaled_dot_product_attention", watched):
+        with torch.autocast("cpu", torch.bfloat16):
+            index = nearest_code(tokens, codebook)
+            mixed = attention(tokens, tokens, tokens)
+            assert torch.is_autocast_enabled("cpu")
+        precise = attention(tokens, tokens, tokens)
+    assert torch.equal(index, nearest_code(tokens, codebook))
+    assert not torch.equal(index, nearest_code(tokens.bfloat16(), codebook.bfloat16()))
+    assert seen == [{torch.float32}, {torch.float32}]
+    assert mixed.dtype == torch.bfloat16  # the projection behind it
+    torch.testing.assert_close(mixed.float(), precise, rtol=0.05, atol=0.02)
+
+
 def test_which_devices_multiply_in_bfloat16(monkeypatch):
     cpu = torch.device("cpu")
     assert not uses_bfloat16(TrainingSettings(autocast="off"), cpu)
     assert uses_bfloat16(TrainingSettings(autocast="bfloat16"), cpu)
-    for amx in (True, False):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
-        assert uses_bfloat16(TrainingSettings(autocast="auto"), cpu) is amx
+    for has, expected in (
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"avx512_bf16": False, "amx_bf16": False, "avx512_f": True}, False),
+        ({"architecture": "aarch64"}, False),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
+        assert uses_bfloat16(TrainingSettings(autocast="auto"), cpu) is expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # an older PyTorch
+    assert not uses_bfloat16(TrainingSettings(autocast="auto"), cpu)
     assert not uses_bfloat16(TrainingSettings(autocast="auto"), torch.device("mps"))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from hvq_edge.model.full_precision import full_precision
+
 
 class Quantised(NamedTuple):
     """What a lookup gives."""
@@ -114,7 +116,8 @@ def nearest_code(tokens: Tensor, codebook: Tensor) -> Tensor:
     """Return the index of the nearest code of each token in Euclidean distance.
 
     argmin ‖z − e‖² = argmax (z·e − ‖e‖²/2), with the codebook's mean taken from both sides: it
-    leaves the result as it is and keeps the terms small, which low precision needs.
+    leaves the result as it is and keeps the terms small, which low precision needs. Computed in
+    float32 under autocast too: bfloat16 holds a distance to 0.4 %, and codes lie nearer together.
 
     Args:
         tokens: ``[batch, tokens, width]``.
@@ -126,7 +129,8 @@ def nearest_code(tokens: Tensor, codebook: Tensor) -> Tensor:
     mean = codebook.mean(1, keepdim=True)
     centred = codebook - mean
     bias = centred.square().sum(2)[:, None] / 2  # [b, 1, n]
-    near = torch.baddbmm(bias, tokens - mean, centred.transpose(1, 2), beta=-1)
+    with full_precision(tokens.device):
+        near = torch.baddbmm(bias, tokens - mean, centred.transpose(1, 2), beta=-1)
     return near.argmax(2)
 
 
