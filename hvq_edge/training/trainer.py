@@ -199,8 +199,9 @@ def uses_bfloat16(settings: TrainingSettings, device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Without these instructions bfloat16 is emulated, at half the speed of float32. Of an older
     # PyTorch, which does not tell, none is assumed.
-    tell = getattr(torch.cpu, "get_capabilities", dict)
-    found = tell() if device.type == "cpu" else {}
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
