@@ -29,6 +29,7 @@ codes = 16
 [training]
 epochs = 3
 batch_size = 4
+autocast = "off"  # bfloat16 rounds the halves of a batch otherwise than the whole
 """
 
 
