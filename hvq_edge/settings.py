@@ -131,7 +131,7 @@ class TrainingSettings(_Strict):
     """Give codes that no token chooses a new place at the end of an epoch."""
     autocast: Literal["auto", "off", "bfloat16"] = "auto"
     """``auto``: bfloat16 where the device multiplies matrices in it (CUDA from Ampere on, CPUs with
-    AVX512_BF16 or AMX); without such instructions it halved the speed of a CPU."""
+    AVX512_BF16 or AMX); where it is emulated it makes a CPU slower."""
     patience: int = Field(15, ge=0)
     """Stop after this many epochs in which the loss on the held-out pictures did not fall by 0.1 %,
     with the weights of the best; 0: never stop early."""

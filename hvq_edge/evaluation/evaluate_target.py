@@ -132,9 +132,9 @@ def evaluate_target(
 
 def _unseen_notes(evaluation: Evaluation) -> tuple[str, ...]:
     return tuple(
-        one.unseen_good.note(one.category, one.good, one.image_auroc)
+        one.unseen_kind.note(one.category, one.good, one.image_auroc)
         for one in evaluation.categories
-        if one.unseen_good is not None and one.unseen_good.is_kind(one.good)
+        if one.unseen_kind is not None
     )
 
 

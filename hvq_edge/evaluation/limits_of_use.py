@@ -38,10 +38,10 @@ def limits_of_use(
             else:
                 limits.append(f"{category}: no defective part was tested at all.")
     limits += [
-        f"{one.category}: {one.unseen_good.pictures} of {one.good} good test pictures are unlike "
+        f"{one.category}: {one.unseen_kind.pictures} of {one.good} good test pictures are unlike "
         "every good picture learnt from. Good parts of such a kind may be rejected."
         for one in measured
-        if one.unseen_good is not None and one.unseen_good.is_kind(one.good)
+        if one.unseen_kind is not None
     ]
     learnt = manifest.picture_limits
     if learnt is not None:

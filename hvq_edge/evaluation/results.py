@@ -68,6 +68,12 @@ class CategoryMetrics(Metrics):
     """Good pictures of a kind that no training picture shows; ``None`` where the category was
     given, or by a version that did not count them."""
 
+    @property
+    def unseen_kind(self) -> UnseenGood | None:
+        """:attr:`unseen_good` where they are a kind and not single odd pictures."""
+        unseen = self.unseen_good
+        return unseen if unseen is not None and unseen.is_kind(self.good) else None
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -18,8 +18,6 @@ from hvq_edge.evaluation.picture_result import PictureResult
 UNSEEN_MARGIN = 0.4
 """A picture with a smaller margin is unlike all that was learnt from: the margin is 0 at twice the
 distance of the farthest held-out good picture, so this is 1.2 times (docs/metrics.md)."""
-
-
 A_KIND = 0.05
 """Share of the good test pictures from which unseen ones are a kind: single odd pictures are in
 every test set."""

@@ -197,8 +197,8 @@ def uses_bfloat16(settings: TrainingSettings, device: torch.device) -> bool:
         return settings.autocast == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Without these instructions bfloat16 is emulated, at half the speed of float32. Of an older
-    # PyTorch, which does not tell, none is assumed.
+    # Without these instructions bfloat16 is emulated, and slower than float32. Of an older PyTorch,
+    # which does not tell, none is assumed.
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     found = torch.cpu.get_capabilities()
