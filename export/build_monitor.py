@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from hvq_edge.export.build_progress import PhaseTree
@@ -16,7 +18,8 @@ def interruptible(work: Callable[[threading.Event], Result]) -> Result:
     """Work in a thread of its own, so that the main one hears of Ctrl-C.
 
     In the main thread Ctrl-C would be raised inside one of the library's calls to us, and lost
-    there, or end the library in undefined ways.
+    there, or end the library in undefined ways. While ``work`` runs, Ctrl-C only asks it to stop,
+    however often it is pressed: raised anywhere here, it would leave ``work`` running on its own.
 
     Args:
         work: called with an event that is set when it should stop.
@@ -38,18 +41,29 @@ def interruptible(work: Callable[[threading.Event], Result]) -> Result:
         except BaseException as error:
             failures.append(error)
 
-    thread = threading.Thread(target=run, name="engine build")
-    thread.start()
-    while thread.is_alive():
-        try:
-            thread.join()
-        except KeyboardInterrupt:
-            cancelled.set()
+    with _ctrl_c_sets(cancelled):
+        thread = threading.Thread(target=run, name="engine build")
+        thread.start()
+        thread.join()
     if cancelled.is_set():
         raise KeyboardInterrupt
     if failures:
         raise failures[0]
     return results[0]
+
+
+@contextmanager
+def _ctrl_c_sets(event: threading.Event) -> Iterator[None]:
+    former = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not callable(former):  # nobody hears it here, or it is ignored
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda _number, _frame: event.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def build_monitor(

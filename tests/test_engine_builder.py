@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 
 import pytest
@@ -11,6 +12,7 @@ from tensorrt_stand_in import API, FILES, RTX, VERSIONS, Strict, strict, tensorr
 
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
 from hvq_edge.export.build_memory import MIB, FreeMemory
+from hvq_edge.export.build_monitor import interruptible
 from hvq_edge.export.engine import build_engine, largest_activation
 from hvq_edge.export.tensorrt_versions import version_of
 from hvq_edge.runtime.engine_file import BuildOptions
@@ -244,6 +246,33 @@ def test_ctrl_c_ends_the_build_at_its_next_step(graph):
     with pytest.raises(KeyboardInterrupt):
         build(module, graph, more={"on_progress": press})
     assert 100 not in said
+
+
+def test_ctrl_c_pressed_again_and_again_never_leaves_the_build_alone():
+    ended = []
+
+    def work(cancelled):
+        for _ in range(200):  # some while the main thread is still busy with the one before
+            os.kill(os.getpid(), signal.SIGINT)
+        assert cancelled.wait(30)
+        ended.append(True)
+
+    before = signal.getsignal(signal.SIGINT)
+    for round_ in range(1, 21):
+        with pytest.raises(KeyboardInterrupt):
+            interruptible(work)
+        assert len(ended) == round_
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_ignored_ctrl_c_stays_ignored():
+    """As for a build that a script started in the background."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert interruptible(lambda _: os.kill(os.getpid(), signal.SIGINT)) is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def test_an_exception_of_the_caller_does_not_pass_through_the_library(graph):
