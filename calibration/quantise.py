@@ -252,11 +252,6 @@ class _Pairs:
         return output
 
 
-def is_quantised(graph: ModelProto) -> bool:
-    """Tell whether a graph has Q/DQ pairs."""
-    return any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
-
-
 def drop_unread(body: onnx.GraphProto) -> None:
     """Remove constants that nothing reads any more, such as float weights that became int8."""
     read = {name for node in body.node for name in node.input}

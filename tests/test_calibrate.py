@@ -7,9 +7,9 @@ import json
 import cv2
 import numpy as np
 import pytest
+from bright_parts import BrightnessEngine, ListSource
 from conftest import write_png
 from graphs import CATEGORIES, SIDE, save_bundle
-from test_stream_inspector import BrightnessEngine, ListSource
 
 from hvq_edge.bundle import (
     CalibrationRecord,

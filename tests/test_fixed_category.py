@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 from graphs import CATEGORIES, expected, frames, save_bundle
-from test_tensorrt_engine import opened, same, save_plan
+from plans import opened, same, save_plan
 
 from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.runtime.fixed_category import ChosenCategoryEngine, FixedCategoryEngine

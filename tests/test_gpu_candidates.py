@@ -7,11 +7,11 @@ import json
 import pytest
 
 pytest.importorskip("onnx")
+from engine_bench import OV8, OV32, Bench
 from gpu_stand_in import CudaBindings, add_runtime
 from graphs import frames, save_bundle
+from plans import GPU, save_plan
 from tensorrt_stand_in import tensorrt
-from test_measured_choice import OV8, OV32, Bench
-from test_tensorrt_engine import GPU, save_plan
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.runtime import choose_graph as rooms

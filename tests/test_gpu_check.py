@@ -13,8 +13,8 @@ from gpu_memory_check import check_memory
 from gpu_stand_in import CudaBindings, PyCuda, add_runtime
 from gpu_torch_check import check_codes, check_latency
 from graphs import frames, save_bundle
+from plans import GPU
 from tensorrt_stand_in import tensorrt
-from test_tensorrt_engine import GPU
 
 from hvq_edge.errors import BundleError, MissingCapability, SettingsError
 from hvq_edge.runtime import cuda_device

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 import pytest
+from bright_parts import BrightnessEngine
 from graphs import save_bundle
 from live_page_picture import CHROMIUM, FLAGS
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_stream_inspector import BrightnessEngine
 
 from hvq_edge.bundle import Threshold, open_bundle, write_manifest
 from hvq_edge.stream.controls import Controls

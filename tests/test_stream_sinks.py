@@ -35,6 +35,13 @@ def made(index: int, verdict: str = "pass", name: str = "") -> tuple[Decision, F
     return decision, frame
 
 
+def of_camera(camera: str, index: int, verdict: str = "pass") -> tuple[Decision, Frame]:
+    """A decision that knows its camera, as those of several do."""
+    decision, frame = made(index, verdict)
+    object.__setattr__(decision, "camera", camera)
+    return decision, frame
+
+
 def test_json_lines():
     stream = io.StringIO()
     sink = JsonLines(stream)

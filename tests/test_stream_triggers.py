@@ -10,8 +10,8 @@ import urllib.error
 import urllib.request
 
 import pytest
+from bright_parts import BrightnessEngine, bundle  # noqa: F401  # a fixture
 from graphs import SIDE
-from test_stream_inspector import BrightnessEngine, bundle  # noqa: F401  # a fixture
 from test_stream_prepared import Pictures, until
 from test_stream_sources import flat
 
@@ -168,7 +168,7 @@ def post(port, path="/trigger", method="POST"):
         return error.code, json.loads(error.read())
 
 
-def test_http_trigger_answers_with_the_decisions(bundle):  # noqa: F811
+def test_http_trigger_answers_with_the_decisions(bundle):
     pictures = [flat(level, SIDE) for level in (200, 50, 50, 50)]
     trigger = HttpTrigger(0, "pictures", frames=2, seconds=5)
     source = TriggeredSource(Pictures(pictures), trigger, frames=2)

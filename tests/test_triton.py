@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("tritonclient.grpc", reason="needs the server extra")
 from graphs import CATEGORIES, GRID, LEVELS, SIDE, expected, frames, save_bundle
-from test_tensorrt_engine import same, save_plan
+from plans import same, save_plan
 from triton_stand_in import read_config, serving
 from tritonclient.grpc import model_config_pb2
 

@@ -7,30 +7,20 @@ command that makes it; nothing is guessed.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hvq_edge.atomic import sha256_of
 from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
 from hvq_edge.bundle import MANIFEST_NAME, Bundle, FileRecord, Precision, open_bundle
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import BundleError, HvqEdgeError
-from hvq_edge.evaluation.intervals import (
-    Interval,
-    Share,
-    auroc_interval,
-    mean_auroc_interval,
-    share,
-)
 from hvq_edge.evaluation.limits_of_use import limits_of_use
-from hvq_edge.evaluation.metrics_file import EvaluationRecord, MetricsFile, PictureRow, read_metrics
+from hvq_edge.evaluation.measured import Measured, measured_of
+from hvq_edge.evaluation.metrics_file import read_metrics
 from hvq_edge.evaluation.threshold_promise import ThresholdPromise, doubts_of, promise_of
 from hvq_edge.export.verification import Verification, read_verification
 from hvq_edge.integrity.content import look
@@ -57,43 +47,6 @@ class DataSet:
     digest: str
     """SHA-256 over the sorted SHA-256 of the pictures, one a line."""
     where: str
-
-
-@dataclass(frozen=True)
-class CategoryNumbers:
-    """One category's test pictures under the thresholds that the bundle has now."""
-
-    category: str
-    good: int
-    defective: int
-    auroc: Interval | None
-    false_rejects: Share | None
-    missed: Share | None
-    """Both ``None`` without pictures of the kind, or without a threshold."""
-    without_threshold: int = 0
-    """Pictures judged as a category that has none."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The results of one ``hvq-edge eval``."""
-
-    precision: Precision
-    backend: str
-    device: str
-    created: str
-    data: Path
-    of_bundle: bool
-    """Else of the PyTorch model it was exported from."""
-    record: EvaluationRecord
-    categories: tuple[CategoryNumbers, ...]
-    all: CategoryNumbers
-    """Over all pictures; its AUROC is the mean of the categories'."""
-
-    @property
-    def name(self) -> str:
-        """For tables."""
-        return f"{self.precision}, {self.backend}" + ("" if self.of_bundle else " (before export)")
 
 
 @dataclass
@@ -200,7 +153,7 @@ def _gather_measured(found: Acceptance, run_folder: Path) -> None:
                     "run hvq-edge eval again",
                 )
             )
-        found.measured.append(_measured(bundle, content, of_bundle))
+        found.measured.append(measured_of(bundle, content, of_bundle))
     # What was measured on the bundle itself comes first, the latest of it before all.
     found.measured.sort(key=lambda one: (one.of_bundle, one.created), reverse=True)
     measured = {one.precision for one in found.measured if one.of_bundle}
@@ -221,63 +174,6 @@ def _gather_measured(found: Acceptance, run_folder: Path) -> None:
                     f"The test pictures are no longer at {found.shown.data}: no examples are shown."
                 )
             )
-
-
-def _measured(bundle: Bundle, content: MetricsFile, of_bundle: bool) -> Measured:
-    record = content.evaluations[-1]  # how the model works on the line
-    precision = next(name for name in bundle.manifest.models if name == content.precision)
-    thresholds = {
-        name: one.value for name, one in bundle.manifest.thresholds.get(precision, {}).items()
-    }
-    names = list(dict.fromkeys(row.category for row in record.pictures))
-    own = {name: [row for row in record.pictures if row.category == name] for name in names}
-    return Measured(
-        precision=precision,
-        backend=content.backend,
-        device=content.device,
-        created=content.created,
-        data=Path(content.data),
-        of_bundle=of_bundle,
-        record=record,
-        categories=tuple(_numbers(name, rows, thresholds) for name, rows in own.items()),
-        all=replace(_numbers("all", record.pictures, thresholds), auroc=_mean_auroc(own.values())),
-    )
-
-
-def _numbers(
-    name: str, rows: Sequence[PictureRow], thresholds: dict[str, float]
-) -> CategoryNumbers:
-    good = [row for row in rows if row.good]
-    defective = [row for row in rows if not row.good]
-    judged = [row for row in rows if row.judged_as in thresholds]
-    complete = len(judged) == len(rows)
-    rejected = {id(row) for row in judged if row.score > thresholds[row.judged_as]}
-    return CategoryNumbers(
-        category=name,
-        good=len(good),
-        defective=len(defective),
-        auroc=auroc_interval(_scores(good), _scores(defective)),
-        false_rejects=share(sum(id(row) in rejected for row in good), len(good))
-        if complete
-        else None,
-        missed=share(sum(id(row) not in rejected for row in defective), len(defective))
-        if complete
-        else None,
-        without_threshold=len(rows) - len(judged),
-    )
-
-
-def _mean_auroc(categories: Iterable[Sequence[PictureRow]]) -> Interval | None:
-    return mean_auroc_interval(
-        [
-            (_scores(row for row in rows if row.good), _scores(row for row in rows if not row.good))
-            for rows in categories
-        ]
-    )
-
-
-def _scores(rows: Iterable[PictureRow]) -> NDArray[np.float64]:
-    return np.array([row.score for row in rows], dtype=np.float64)
 
 
 def _gather_data(found: Acceptance) -> None:
@@ -384,8 +280,3 @@ def _gather_bench(found: Acceptance) -> None:
         found.open_points.append(OpenPoint(f"{BENCH_NAME} is older than the bundle.", command))
     for warning in found.bench.warnings:
         found.open_points.append(OpenPoint(f"Speed: {warning}.", command))
-
-
-def kinds_of_defects(dataset: Dataset, category: str) -> dict[str, int]:
-    """Return how many test pictures there are of each kind of defect."""
-    return dict(Counter(picture.defect for picture in dataset.test(category) if not picture.good))

@@ -10,7 +10,7 @@ from hvq_edge.bundle import Bundle
 from hvq_edge.data.dataset import Dataset, Picture
 from hvq_edge.data.pictures import read_frame
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.evaluation.acceptance import Measured
+from hvq_edge.evaluation.measured import Measured
 from hvq_edge.evaluation.metrics_file import PictureRow
 from hvq_edge.evaluation.picture_result import PictureResult
 from hvq_edge.evaluation.thumbnails import Thumbnail, heat_range, thumbnails

@@ -10,10 +10,11 @@ import numpy as np
 from hvq_edge.atomic import write_text
 from hvq_edge.data.folders import Picture
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.evaluation.acceptance import Acceptance, Measured, OpenPoint, collect
+from hvq_edge.evaluation.acceptance import Acceptance, OpenPoint, collect
 from hvq_edge.evaluation.acceptance_examples import Examples, examples
 from hvq_edge.evaluation.charts import Histogram, score_histogram
 from hvq_edge.evaluation.intervals import RESAMPLES
+from hvq_edge.evaluation.measured import Measured
 from hvq_edge.evaluation.picture_result import PictureResult
 from hvq_edge.evaluation.report import chart_sizes, page_template
 from hvq_edge.progress import ProgressCallback, silent
