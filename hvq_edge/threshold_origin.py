@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hvq_edge.bundle import BundleManifest, Precision, Threshold
+
+if TYPE_CHECKING:
+    from hvq_edge.export.verification import Verification
 
 
 def unlike_thresholds(manifest: BundleManifest) -> dict[Precision, tuple[str, ...]]:
@@ -27,6 +32,26 @@ def unlike_thresholds(manifest: BundleManifest) -> dict[Precision, tuple[str, ..
         if unlike:
             found[precision] = unlike
     return found
+
+
+def changed_by_thresholds(
+    verification: Verification, manifest: BundleManifest
+) -> dict[Precision, tuple[str, ...]]:
+    """Name what :func:`unlike_thresholds` finds where decisions of ``hvq-edge verify`` changed.
+
+    There thresholds alone change decisions, and no layer need be at fault.
+
+    Args:
+        verification: of the manifest's bundle.
+        manifest: as it is now.
+    """
+    changed = {
+        row.precision
+        for row in verification.comparisons
+        if not row.passed and row.decisions_changed
+    }
+    unlike = unlike_thresholds(manifest)
+    return {precision: names for precision, names in unlike.items() if precision in changed}
 
 
 def _origin(threshold: Threshold | None) -> tuple[object, ...]:

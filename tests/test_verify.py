@@ -20,18 +20,17 @@ from rich.console import Console
 
 from hvq_edge.bundle import Bundle, open_bundle, record_of, write_manifest
 from hvq_edge.cli.app import main
-from hvq_edge.cli.verify import bisection_table, failure
+from hvq_edge.cli.verify import bisection_table
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, DatasetError, GateFailed
 from hvq_edge.export.agreement import LIMITS, Decision, Judgement, compare
 from hvq_edge.export.bisect import bisect_graph
 from hvq_edge.export.module_outputs import bisect_modules, module_outputs
-from hvq_edge.export.verification import PrecisionVerdict, Verification
+from hvq_edge.export.verification import Verification
 from hvq_edge.export.verify import choose_pictures, verify_bundle
 from hvq_edge.export.verify_runners import runners_of
 from hvq_edge.integrity.content import seal
 from hvq_edge.integrity.self_test import read_known_answer, self_test
-from hvq_edge.learnt_threshold import GoodPart, learn_threshold
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.runtime.open_engine import choose
 
@@ -340,30 +339,6 @@ def test_the_decision_gate_goes_category_by_category():
     assert compare_one(outputs(0), one_flip, "int8").passed, "one of one says nothing yet"
     strict = LIMITS["int8"].model_copy(update={"decisions_changed": 0.0})
     assert len(compare_one(outputs(0), one_flip, "int8", limits=strict).faults) == 2
-
-
-@pytest.mark.parametrize("alike", [True, False])
-def test_thresholds_of_unlike_origins_are_named_as_the_remedy(alike, tmp_path):
-    """One calibration sets both precisions, or ``stream --calibrate`` sets one of them."""
-    found = save_bundle(tmp_path / "bundle", precisions=("fp32", "int8"))
-    name = found.manifest.categories[0]
-    parts = [GoodPart(i / 10, f"{i}.png") for i in range(9)]
-    learnt = [{name: learn_threshold(parts, source=source)} for source in ("a", "b")]
-    thresholds = {"fp32": learnt[0], "int8": learnt[0 if alike else 1]}
-    manifest = found.manifest.model_copy(update={"thresholds": thresholds})
-    row = compare_one(outputs(0), [("a", False, True)], "int8")
-    verification = Verification(
-        passed=False,
-        checkpoint_sha256="",
-        data="",
-        pictures=1,
-        precisions={"int8": PrecisionVerdict(passed=False, faults=row.faults)},
-        comparisons=(row,),
-    )
-    said = failure(verification, Bundle(found.path, manifest), bisected=False)
-    assert ("--bisect" in said.next_step) == alike
-    assert ("hvq-edge calibrate" in said.next_step) != alike
-    assert (f"not learnt as those of fp32 were ({name})" in said.cause) != alike
 
 
 def test_nothing_is_rejected_without_a_threshold():

@@ -91,7 +91,7 @@ def verify(
 def failure(verification: Verification, bundle: Bundle, *, bisected: bool) -> GateFailed:
     """Say what failed, and what helps: a layer is not at fault where thresholds are unlike."""
     from hvq_edge.errors import GateFailed
-    from hvq_edge.threshold_origin import unlike_thresholds
+    from hvq_edge.threshold_origin import changed_by_thresholds
 
     faults = [
         f"{precision} on {fault}"
@@ -101,16 +101,7 @@ def failure(verification: Verification, bundle: Bundle, *, bisected: bool) -> Ga
     cause = "the bundle differs from the PyTorch model by more than is allowed: "
     cause += "; ".join(faults) + "."
     next_step = f"see {bundle.path / 'verify.json'} for every number"
-    changed = {
-        row.precision
-        for row in verification.comparisons
-        if not row.passed and row.decisions_changed
-    }
-    unlike = {
-        precision: names
-        for precision, names in unlike_thresholds(bundle.manifest).items()
-        if precision in changed
-    }
+    unlike = changed_by_thresholds(verification, bundle.manifest)
     if unlike:
         for precision, names in unlike.items():
             cause += (

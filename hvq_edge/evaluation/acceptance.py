@@ -26,6 +26,7 @@ from hvq_edge.export.verification import Verification, read_verification
 from hvq_edge.integrity.content import look
 from hvq_edge.run_record import BUNDLE_FOLDER, RECORD_NAME, RunRecord, read_run
 from hvq_edge.runtime.open_engine import VERIFY_NAME
+from hvq_edge.threshold_origin import changed_by_thresholds
 
 METRICS_NAME = "metrics.json"
 
@@ -258,11 +259,13 @@ def _gather_verification(found: Acceptance) -> None:
         found.open_points.append(OpenPoint("verify.json is of other graphs than these.", command))
         return
     found.verification = verification
+    unlike = changed_by_thresholds(verification, bundle.manifest)
     for name, verdict in verification.precisions.items():
+        remedy = f"{command} --bisect"
+        if name in unlike:  # no layer need be at fault
+            remedy = f"run hvq-edge calibrate {bundle.path} --good DIR, then verify again"
         for fault in verdict.faults:
-            found.open_points.append(
-                OpenPoint(f"verify did not pass {name} on {fault}.", f"{command} --bisect")
-            )
+            found.open_points.append(OpenPoint(f"verify did not pass {name} on {fault}.", remedy))
 
 
 def _gather_bench(found: Acceptance) -> None:
