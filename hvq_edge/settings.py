@@ -111,7 +111,7 @@ class ModelSettings(_Strict):
 class TrainingSettings(_Strict):
     """How the network is trained."""
 
-    epochs: int = Field(120, ge=1)
+    epochs: int = Field(180, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0.0)
     weight_decay: float = Field(1e-4, ge=0.0)
