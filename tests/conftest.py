@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from hvq_edge.bundle import Bundle, open_bundle
+from hvq_edge.bundle import Bundle, GraphRecord, open_bundle
 
 SIDE = 96
 
@@ -88,6 +88,29 @@ def ctrl_c() -> None:
     """Ctrl-C interrupts, also where the shell that started this in the background ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def plain_graphs_counted_once() -> Iterator[None]:
+    """To say what folding saved, an export makes a second graph, which takes as long as the first.
+
+    A worker makes it once for each architecture and category: trained weights do not change the
+    count.
+    """
+    from hvq_edge.export import export_run as exporter
+    from hvq_edge.export.graph_numbers import graph_numbers
+
+    compare, counted = exporter.compare_with_plain, {}
+
+    def remembered(model, exported, *which):
+        key = (model.settings.model_dump_json(), model.categories, *which)
+        if key not in counted:
+            counted[key] = compare(model, exported, *which).plain
+        return GraphRecord(exported=graph_numbers(exported), plain=counted[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "compare_with_plain", remembered)
+        yield
 
 
 @pytest.fixture
@@ -167,7 +190,9 @@ def train(data: Path, run: Path, model: Mapping[str, object], epochs: int) -> No
 
 
 @pytest.fixture(scope="session")
-def trained_bundles(trained_run: Path, made_once: MakeOnce) -> Path:
+def trained_bundles(
+    trained_run: Path, made_once: MakeOnce, plain_graphs_counted_once: None
+) -> Path:
     """Folders ``int8`` and ``four files``: that run exported, choosing the category itself."""
     from hvq_edge.export.export_run import export_run
 
@@ -180,7 +205,9 @@ def trained_bundles(trained_run: Path, made_once: MakeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_trained_bundle(small_trained_run: Path, made_once: MakeOnce) -> Path:
+def small_trained_bundle(
+    small_trained_run: Path, made_once: MakeOnce, plain_graphs_counted_once: None
+) -> Path:
     from hvq_edge.export.export_run import export_run
 
     return made_once("small bundle", lambda out: export_run(small_trained_run, out, int8=True))
@@ -218,13 +245,20 @@ def small_bundle(small_run: Path, small_trained_bundle: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+def small_graphs(made_once: MakeOnce) -> dict[tuple[str, str], Path]:
     """Exported files of a small net by category mode and precision; ``auto`` has two layers."""
     from small_graphs import save_float, save_int8
 
-    folder = tmp_path_factory.mktemp("small graphs")
-    files = {}
-    for mode in ("auto", "input", "one"):
-        files[mode, "fp32"] = save_float(folder, mode, layers=2 if mode == "auto" else 1)
-        files[mode, "int8"] = save_int8(files[mode, "fp32"])
-    return files
+    modes = ("auto", "input", "one")
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for mode in modes:
+            save_int8(save_float(folder, mode, layers=2 if mode == "auto" else 1))
+
+    folder = made_once("small graphs", make)
+    return {
+        (mode, precision): folder / f"{mode}.{precision}.onnx"
+        for mode in modes
+        for precision in ("fp32", "int8")
+    }

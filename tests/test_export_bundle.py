@@ -25,6 +25,8 @@ from hvq_edge.model import load_run
 from hvq_edge.run_record import read_run
 from hvq_edge.runtime.open_engine import open_engine
 
+pytestmark = pytest.mark.usefixtures("plain_graphs_counted_once")
+
 
 def test_bundle_has_thresholds_of_held_out_pictures(small_bundle, small_run):
     bundle = open_bundle(small_bundle)

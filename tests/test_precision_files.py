@@ -32,6 +32,8 @@ from hvq_edge.run_record import read_run
 from hvq_edge.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.open_engine import open_engine
 
+pytestmark = pytest.mark.usefixtures("plain_graphs_counted_once")
+
 
 @pytest.fixture(scope="module")
 def run(solar_run, tmp_path_factory) -> Path:
