@@ -39,7 +39,7 @@ typecheck: $(INSTALLED)
 	@cd $(TYPECHECK) && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p hvq_edge
 
 # A file's tests stay together, so that a module's fixtures are made once. Two workers with a PyTorch
-# thread for each core get into each other's way: one thread each is a third faster on two cores.
+# thread for each core wait for one another where there are two cores: one thread each is faster.
 unit: $(INSTALLED)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 

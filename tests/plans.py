@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_stand_in import CudaBindings, PyCuda, add_runtime
+from gpu_stand_in import CudaBindings, PyCuda
+from runtime_stand_in import add_runtime
 from tensorrt_stand_in import RTX, tensorrt
 
 from hvq_edge.runtime.cuda_device import CudaDevice

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
 import pytest
+from gpu_memory_check import check_memory
 from gpu_stand_in import CudaBindings, PyCuda
 from graphs import save_bundle
 from plans import opened, save_plan
 
 from hvq_edge.errors import HvqEdgeError, MissingCapability
+from hvq_edge.runtime.cuda_device import cuda_device
 from hvq_edge.runtime.cuda_memory import memory_layer, open_cuda_memory
 
 
@@ -75,30 +76,9 @@ def test_which_memory_layer_is_used_is_told_without_a_gpu(monkeypatch):
 
 def test_on_a_real_gpu():
     try:
-        memory = open_cuda_memory()
+        open_cuda_memory().close()
     except MissingCapability as error:
         pytest.skip(error.cause)
-    with memory.current():
-        array = memory.page_locked((5, 7), np.dtype(np.float32))
-        array[:] = np.arange(35).reshape(5, 7)
-        back = memory.page_locked((5, 7), np.dtype(np.float32))
-        address = memory.allocate(array.nbytes)
-        there, home = memory.new_stream(), memory.new_stream()
-        arrived, done = memory.new_event(), memory.new_event()
-        memory.to_device(address, array, there)
-        memory.record(arrived, there)
-        memory.wait(home, arrived)
-        memory.to_host(back, address, home)
-        memory.record(done, home)
-        memory.synchronise(done)
-        np.testing.assert_array_equal(back, np.arange(35).reshape(5, 7))
-        if memory.can_capture:
-            memory.begin_capture(there)
-            memory.to_device(address, array, there)
-            memory.to_host(back, address, there)
-            graph = memory.end_capture(there)
-            array[:] = 7
-            memory.launch(graph, there)
-            memory.drain()
-            np.testing.assert_array_equal(back, np.full((5, 7), 7))
-    memory.close()
+    found = [*check_memory(open_cuda_memory, cuda_device, size=1 << 20, openings=3)]
+    assert len(found) == 3
+    assert {one.state for one in found} <= {"ok", "not run"}, found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 
 import pytest
 from graphs import GRID, SIDE, save_graph
@@ -236,16 +237,19 @@ def test_one_build_does_not_hear_another(graph):
 def test_ctrl_c_ends_the_build_at_its_next_step(graph):
     """The main thread hears of it while the library works in another."""
     module = tensorrt("10.3.0", plan=b"never seen")
-    said = []
+    whole, said = [], []
+    build(module, graph, more={"on_progress": lambda *heard: whole.append(heard)})
 
-    def press(stage, done, total, note=""):
-        if not said:
-            signal.raise_signal(signal.SIGINT)
-        said.append(done)
+    def press(*heard):
+        said.append(heard)
+        if len(said) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)  # for the main thread to hear of it
 
     with pytest.raises(KeyboardInterrupt):
         build(module, graph, more={"on_progress": press})
-    assert 100 not in said
+    assert 100 not in [done for _, done, *_ in said]
+    assert len(said) < len(whole) - 1, "steps were left out, and not the last word alone"
 
 
 def test_ctrl_c_pressed_again_and_again_never_leaves_the_build_alone():

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 from running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle, until
+from test_stream_sinks_mqtt import MOSQUITTO, Broker, Listener
 from test_stream_sinks_network import HttpReceiver
-from test_stream_sinks_plant import MOSQUITTO, Broker, Listener
 
 SETTINGS = """
 [sinks.webhook]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from running_line import LONGEST_STOP, RunningLine, frames_in_order, parts, save_line_bundle, until
-from test_stream_sinks_plant import free_port
+from test_stream_sinks_mqtt import free_port
 
 SERVER = Path(__file__).parent / "rtsp_server.py"
 PYTHON = "/usr/bin/python3"

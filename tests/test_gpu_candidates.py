@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("onnx")
 from engine_bench import OV8, OV32, Bench
-from gpu_stand_in import CudaBindings, add_runtime
+from gpu_stand_in import CudaBindings
 from graphs import frames, save_bundle
 from plans import GPU, save_plan
+from runtime_stand_in import add_runtime
 from tensorrt_stand_in import tensorrt
 
 from hvq_edge.errors import MissingCapability

@@ -10,10 +10,11 @@ import torch
 from gpu_engine_check import check_engines
 from gpu_finding import Finding, attempt
 from gpu_memory_check import check_memory
-from gpu_stand_in import CudaBindings, PyCuda, add_runtime
+from gpu_stand_in import CudaBindings, PyCuda
 from gpu_torch_check import check_codes, check_latency
 from graphs import frames, save_bundle
 from plans import GPU
+from runtime_stand_in import add_runtime
 from tensorrt_stand_in import tensorrt
 
 from hvq_edge.errors import BundleError, MissingCapability, SettingsError

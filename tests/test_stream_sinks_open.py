@@ -10,8 +10,8 @@ import time
 
 import pytest
 from test_stream_sinks import DRAW, made, of_camera, read_video
+from test_stream_sinks_mqtt import free_port
 from test_stream_sinks_network import HttpReceiver, until
-from test_stream_sinks_plant import free_port
 
 from hvq_edge.errors import MissingCapability, SettingsError
 from hvq_edge.stream.controls import Controls

@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from gpu_stand_in import add_runtime
 from graphs import CATEGORIES, SIDE, expected, frames, save_bundle
 from plans import GPU, backend_of, gpu, opened, same, save_plan  # noqa: F401  # fixtures
+from runtime_stand_in import add_runtime
 from tensorrt_stand_in import VERSIONS, tensorrt
 
 from hvq_edge.errors import BundleError, HvqEdgeError, InputError, MissingCapability, SettingsError

@@ -8,9 +8,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from gpu_stand_in import CudaBindings, LazyStream, PyCuda, add_runtime
+from gpu_stand_in import CudaBindings, LazyStream, PyCuda
 from graphs import expected, frames, save_bundle
 from plans import gpu, opened, same, save_plan  # noqa: F401  # fixtures
+from runtime_stand_in import add_runtime
 from tensorrt_stand_in import tensorrt
 
 from hvq_edge.errors import InputError
