@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from hvq_edge.atomic import sha256_of
-from hvq_edge.calibration.bias_correction import correct_biases
-from hvq_edge.calibration.centred_clips import centre_clips
 from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
-from hvq_edge.calibration.range_cache import cached_ranges, key_of
-from hvq_edge.calibration.range_methods import Method
-from hvq_edge.calibration.ranges import MeasuredRanges, measure_ranges
-from hvq_edge.calibration.weight_rounding import round_weights
-from hvq_edge.progress import ProgressCallback, silent
+from hvq_edge.calibration.ranges.range_cache import cached_ranges, key_of
+from hvq_edge.calibration.ranges.range_methods import Method
+from hvq_edge.calibration.ranges.ranges import MeasuredRanges, measure_ranges
+from hvq_edge.calibration.weights.bias_correction import correct_biases
+from hvq_edge.calibration.weights.gptq import round_weights
+from hvq_edge.calibration.weights.relu6_centring import centre_clips
+from hvq_edge.common.atomic import sha256_of
+from hvq_edge.common.progress import ProgressCallback, silent
 
 DEFAULT_METHOD: Method = "mse"
 """That whose scores and maps agreed best with float32 (docs/precision.md)."""
@@ -36,7 +36,7 @@ def measure(
     """Measure the ranges of every tensor that some plan could round, and round every weight.
 
     Args:
-        source: float32 graph that :func:`hvq_edge.export.onnx_graph.export_graph` wrote.
+        source: float32 graph that :func:`hvq_edge.export.graph.onnx_graph.export_graph` wrote.
         frames: calibration pictures, the most different first.
         side: side of the graph's input in pixels.
         categories: category index of each picture, for a graph with a ``category`` input.

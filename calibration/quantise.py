@@ -117,7 +117,8 @@ def quantise_graph(
     """Put Q/DQ pairs around layers.
 
     Args:
-        graph: float32, as :func:`hvq_edge.export.onnx_graph.export_graph` wrote it; not changed.
+        graph: float32, as :func:`hvq_edge.export.graph.onnx_graph.export_graph`
+            wrote it; not changed.
         ranges: largest magnitude that int8 shall represent, for each of :func:`activations_of`.
         layers: names of the nodes to quantise, from :func:`layers_of`.
         steps: weights in steps of :func:`weight_scale`, by layer; of other layers each weight takes

@@ -7,8 +7,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from hvq_edge.atomic import atomic_folder
-from hvq_edge.bundle import (
+from hvq_edge.bundle.manifest import (
     MANIFEST_NAME,
     Bundle,
     BundleManifest,
@@ -17,21 +16,22 @@ from hvq_edge.bundle import (
     record_of,
     write_manifest,
 )
-from hvq_edge.calibration.choose_pictures import RULE as CALIBRATION_RULE
-from hvq_edge.calibration.choose_pictures import choose_calibration
+from hvq_edge.calibration.images.choose_images import RULE as CALIBRATION_RULE
+from hvq_edge.calibration.images.choose_images import choose_calibration
+from hvq_edge.calibration.images.image_features import pooled_features
+from hvq_edge.calibration.images.own_set import RULE as OWN_RULE
+from hvq_edge.calibration.images.own_set import OwnPicture, own_calibration, suspicious_pictures
 from hvq_edge.calibration.int8 import DEFAULT_METHOD
-from hvq_edge.calibration.own_set import RULE as OWN_RULE
-from hvq_edge.calibration.own_set import OwnPicture, own_calibration, suspicious_pictures
-from hvq_edge.calibration.picture_features import pooled_features
-from hvq_edge.calibration.plan import Budget, read_plan
-from hvq_edge.calibration.range_methods import METHODS, Method
-from hvq_edge.calibration.thresholds import learn_thresholds
+from hvq_edge.calibration.ranges.range_methods import METHODS, Method
+from hvq_edge.calibration.search.plan import Budget, read_plan
+from hvq_edge.common.atomic import atomic_folder
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, OutputError, SettingsError
-from hvq_edge.export.fold_plan import MAX_TABLE_MB
-from hvq_edge.export.graph_numbers import compare_with_plain
-from hvq_edge.export.lint import check
-from hvq_edge.export.onnx_graph import export_graph
+from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB
+from hvq_edge.export.graph.graph_numbers import compare_with_plain
+from hvq_edge.export.graph.onnx_graph import export_graph
+from hvq_edge.export.lint.lint import check
 from hvq_edge.export.precision_files import (
     FILE_NAMES,
     Asked,
@@ -41,9 +41,9 @@ from hvq_edge.export.precision_files import (
 )
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.run_record import PictureRecord, RunRecord
+from hvq_edge.run.record import PictureRecord, RunRecord
 from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.verdict.calibrate.good_scores import learn_thresholds
 
 
 def export_run(
@@ -70,14 +70,14 @@ def export_run(
         category: ``auto``, ``input`` or the name of a single category.
         calibration: the user's own good pictures for the INT8 ranges; default: chosen training
             pictures.
-        ranges: how INT8 ranges are chosen (:mod:`hvq_edge.calibration.range_methods`).
-        plan: an INT8 plan to keep to (:mod:`hvq_edge.calibration.plan`).
+        ranges: how INT8 ranges are chosen (:mod:`hvq_edge.calibration.ranges.range_methods`).
+        plan: an INT8 plan to keep to (:mod:`hvq_edge.calibration.search.plan`).
         budget: search for the INT8 plan with the fewest layers in float under this.
         max_table_mb: what tables of codes may take in a graph of several categories, in 10^6 bytes.
         on_progress: called within every stage.
 
     Raises:
-        GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint`).
+        GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint.lint`).
         RunError, CheckpointError: the run cannot be used.
         SettingsError: no such way to choose ranges, or both a plan and a budget.
         InputError: an unknown category, no pictures for INT8, or a plan that does not fit.

@@ -12,14 +12,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from hvq_edge.atomic import atomic_folder
-from hvq_edge.bundle import Bundle, CategoryMode, Precision
+from hvq_edge.bundle.manifest import Bundle, CategoryMode, Precision
+from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.errors import BundleError, OutputError
-from hvq_edge.runtime.check_frames import CATEGORY, FRAMES, graph_inputs, graph_outputs
-from hvq_edge.runtime.engine_file import read_record
-from hvq_edge.runtime.find_engine import FOR_GPUS, plans_of
-from hvq_edge.runtime.triton_names import GRAPH_PARAMETER, model_name
-from hvq_edge.settings import GRID_STRIDE
+from hvq_edge.run.settings import GRID_STRIDE
+from hvq_edge.runtime.contract import CATEGORY, FRAMES, graph_inputs, graph_outputs
+from hvq_edge.runtime.tensorrt.engine_file import read_record
+from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS, plans_of
+from hvq_edge.runtime.triton.names import GRAPH_PARAMETER, model_name
 
 CONFIG_NAME = "config.pbtxt"
 MAX_BATCH = 8

@@ -13,8 +13,8 @@ from hvq_edge.errors import HvqEdgeError
 if TYPE_CHECKING:
     from hvq_edge.model.checkpoint import load_model
     from hvq_edge.runtime.open_engine import open_engine
-    from hvq_edge.stream.decisions import Decision
     from hvq_edge.stream.inspection import inspect
+    from hvq_edge.verdict.decision import Decision
 
     __version__: str
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Decision": "hvq_edge.stream.decisions",
+    "Decision": "hvq_edge.verdict.decision",
     "inspect": "hvq_edge.stream.inspection",
     "load_model": "hvq_edge.model.checkpoint",
     "open_engine": "hvq_edge.runtime.open_engine",

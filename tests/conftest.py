@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from hvq_edge.bundle import Bundle, GraphRecord, open_bundle
+from hvq_edge.bundle.manifest import Bundle, GraphRecord, open_bundle
 
 SIDE = 96
 
@@ -98,7 +98,7 @@ def plain_graphs_counted_once() -> Iterator[None]:
     count.
     """
     from hvq_edge.export import export_run as exporter
-    from hvq_edge.export.graph_numbers import graph_numbers
+    from hvq_edge.export.graph.graph_numbers import graph_numbers
 
     compare, counted = exporter.compare_with_plain, {}
 
@@ -170,7 +170,7 @@ def trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
 @pytest.fixture(scope="session")
 def small_trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
     """The same of pictures of 64 pixels for one epoch: it judges badly, and takes seconds."""
-    from small_graphs import SMALL
+    from helpers.small_graphs import SMALL
 
     return made_once("small", lambda run: train(solar_cells, run, SMALL, epochs=1))
 
@@ -247,7 +247,7 @@ def small_bundle(small_run: Path, small_trained_bundle: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_graphs(made_once: MakeOnce) -> dict[tuple[str, str], Path]:
     """Exported files of a small net by category mode and precision; ``auto`` has two layers."""
-    from small_graphs import save_float, save_int8
+    from helpers.small_graphs import save_float, save_int8
 
     modes = ("auto", "input", "one")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_disk import mounted_tmpfs
+from helpers.small_disk import mounted_tmpfs
 
 import hvq_edge
 from hvq_edge.cli.app import main
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.pictures import read_frame, read_picture
+from hvq_edge.data.images import read_frame, read_picture
 from hvq_edge.data.video import write_video
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
-from graphs import SIDE, save_bundle
+from helpers.graphs import SIDE, save_bundle
 
-from hvq_edge.bundle import Threshold, write_manifest
+from hvq_edge.bundle.manifest import Threshold, write_manifest
 from hvq_edge.data.dataset import find_dataset
 
 ROOT = Path(__file__).parents[1]

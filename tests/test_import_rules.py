@@ -148,7 +148,7 @@ def test_commands_import_late():
         "typer",
         "hvq_edge.cli",
         "hvq_edge.errors",
-        "hvq_edge.progress",
+        "hvq_edge.common.progress",
     )
     for path in files_of("cli"):
         here = (*allowed, "rich.console") if path.name == "console.py" else allowed
@@ -210,7 +210,7 @@ def test_device_rooms_load_no_training_stack_when_imported():
         ("try:\n    import torch\nexcept ImportError:\n    pass", [("torch", False)]),
         ("async def f():\n    from torch import nn as n", [("torch.nn", True)]),
         ("from .model import load_run", [("hvq_edge.model.load_run", False)]),
-        ("from . import bundle", [("hvq_edge.bundle", False)]),
+        ("from . import bundle", [("hvq_edge.bundle.manifest", False)]),
         ("from importlib import import_module as i", [("importlib.import_module", False)]),
         ("importlib.import_module('torch')", [("torch", False)]),
         ("f = lambda: __import__('torch')", [("torch", True)]),

@@ -16,7 +16,7 @@ import yaml
 from compose_spec import PyCompose
 
 from hvq_edge.cli.app import app
-from hvq_edge.stream.dashboard.settings import DEFAULT_PORT
+from hvq_edge.stream.live_page.settings import DEFAULT_PORT
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile.jetson").read_text(encoding="utf-8")

@@ -77,7 +77,7 @@ def test_the_wheel_imports_from_its_own_place(wheel, tmp_path):
         archive.extractall(tmp_path)
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "import hvq_edge.export, hvq_edge.calibration, hvq_edge.bundle as b\n"
+        "import hvq_edge.export, hvq_edge.calibration, hvq_edge.bundle.manifest as b\n"
         "print(hvq_edge.export.__file__, hvq_edge.calibration.__file__, b.__file__, sep='\\n')"
     )
     done = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.pictures import read_picture
+from hvq_edge.data.images import read_picture
 from hvq_edge.data.video import write_video
 
 ROOT = Path(__file__).parents[1]

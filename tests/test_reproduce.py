@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from synthetic_weights import synthetic_weight
-from visa_folder import write_visa
+from helpers.synthetic_weights import synthetic_weight
+from helpers.visa_folder import write_visa
 
-from hvq_edge.atomic import sha256_of
 from hvq_edge.cli.app import main
+from hvq_edge.common.atomic import sha256_of
 from hvq_edge.model.backbone import Backbone
 from hvq_edge.model.backbone_weights import PUBLISHED_URLS, to_published
-from hvq_edge.run_record import read_run
-from hvq_edge.settings import load_settings
+from hvq_edge.run.record import read_run
+from hvq_edge.run.settings import load_settings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text(encoding="utf-8")
 SMALL = """\

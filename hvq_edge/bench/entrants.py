@@ -12,14 +12,14 @@ from typing import Literal, Protocol, cast
 import numpy as np
 
 from hvq_edge.bench.peer_graph import PEER_BACKENDS, PeerGraph, open_peer
-from hvq_edge.bundle import Bundle
+from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.errors import BundleError, RunError, SettingsError
-from hvq_edge.run_record import RECORD_NAME, read_run
+from hvq_edge.run.record import RECORD_NAME, read_run
+from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.runtime.engine_file import engine_backend
-from hvq_edge.runtime.find_engine import built_precision
-from hvq_edge.runtime.measured_choice import GRAPH_BACKENDS
 from hvq_edge.runtime.open_engine import BACKENDS, open_engine
+from hvq_edge.runtime.tensorrt.engine_file import engine_backend
+from hvq_edge.runtime.tensorrt.find_engine import built_precision
 
 TORCH = "PyTorch fp32"
 FOR_CPUS = ("fp32", "int8")

@@ -13,11 +13,11 @@ from hvq_edge.bench.peak_memory import peak_megabytes
 from hvq_edge.bench.power import watts_while
 from hvq_edge.bench.report import BenchReport, Resources, Timing, timing_of
 from hvq_edge.bench.rounds import WARM_UPS, time_rounds
-from hvq_edge.bundle import Bundle
+from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import HvqEdgeError, SettingsError
-from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.runtime.measured_choice import load_average, usable_cpus
-from hvq_edge.runtime.processor import processor_name
+from hvq_edge.runtime.choice.measured_choice import load_average, usable_cpus
+from hvq_edge.runtime.cpu.processor import processor_name
 
 ROUNDS = 20
 BATCHES = (1, 4, 8)

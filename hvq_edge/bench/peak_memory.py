@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hvq_edge.bench.entrants import Entrant, call_of
-from hvq_edge.child import NoAnswer, ask
+from hvq_edge.common.child_process import NoAnswer, ask
 
 _TIMEOUT_S = 180.0
 _CODE = (

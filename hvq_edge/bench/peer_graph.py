@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.closing import Closing
+from hvq_edge.common.closing import Closing
 from hvq_edge.errors import InputError, MissingCapability, SettingsError
-from hvq_edge.runtime.processor import processor_name
+from hvq_edge.runtime.cpu.processor import processor_name
 
 PEER_BACKENDS = ("openvino", "onnxruntime")
 

@@ -12,7 +12,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.progress import ProgressCallback, silent
+from hvq_edge.common.progress import ProgressCallback, silent
 
 RUNS_A_ROUND = 5
 WARM_UPS = 5

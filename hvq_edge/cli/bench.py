@@ -83,14 +83,14 @@ def bench(
 
     Also power, where a Jetson's tegrastats tells it. Stop other programs first.
     """
-    from hvq_edge.atomic import write_text
     from hvq_edge.bench.chart import bench_svg
     from hvq_edge.bench.entrants import entrants_of
     from hvq_edge.bench.measure import busy_warning, measure
     from hvq_edge.bench.report import BENCH_NAME
-    from hvq_edge.bundle import open_bundle
+    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.common.atomic import write_text
     from hvq_edge.errors import SettingsError
-    from hvq_edge.runtime.measured_choice import load_average, usable_cpus
+    from hvq_edge.runtime.choice.measured_choice import load_average, usable_cpus
     from hvq_edge.runtime.open_engine import known_precisions
 
     sizes = [size.strip() for size in batch.split(",")]

@@ -13,7 +13,7 @@ from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.runtime.engine_file import EngineRecord
+    from hvq_edge.runtime.tensorrt.engine_file import EngineRecord
 
 
 def build(
@@ -101,8 +101,8 @@ def build(
     from pydantic import ValidationError
 
     from hvq_edge.errors import SettingsError
-    from hvq_edge.export.build_run import build_run
-    from hvq_edge.runtime.engine_file import BuildOptions
+    from hvq_edge.export.build.build_run import build_run
+    from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 
     if triton is not None and backend == "tensorrt-rtx":
         raise SettingsError(
@@ -138,7 +138,7 @@ def build(
             on_progress=bars,
         )
     if triton is not None:
-        from hvq_edge.bundle import open_bundle
+        from hvq_edge.bundle.manifest import open_bundle
         from hvq_edge.export.triton_repository import write_triton_repository
 
         write_triton_repository(open_bundle(bundle), triton, [result.record.precision])

@@ -44,15 +44,15 @@ def check(
 
     Ends with exit code 1 when a file was changed, added or removed; each is named.
     """
-    from hvq_edge.bundle import open_bundle
-    from hvq_edge.errors import GateFailed
-    from hvq_edge.integrity.content import look
-    from hvq_edge.integrity.signature import (
+    from hvq_edge.bundle.integrity.content import look
+    from hvq_edge.bundle.integrity.signature import (
         outdated,
         read_signature,
         require_signature,
         signed_faults,
     )
+    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.errors import GateFailed
 
     opened = open_bundle(bundle)
     content = look(opened)
@@ -113,8 +113,8 @@ def pack(
     as_json: JsonOption = False,
 ) -> None:
     """Write a bundle as one file; the same bundle always gives the same bytes."""
-    from hvq_edge.atomic import sha256_of
-    from hvq_edge.integrity.pack import SUFFIX, pack_bundle
+    from hvq_edge.bundle.integrity.pack import SUFFIX, pack_bundle
+    from hvq_edge.common.atomic import sha256_of
 
     target = out or bundle.with_name(bundle.name + SUFFIX)
     packed = pack_bundle(bundle, target)
@@ -149,8 +149,8 @@ def unpack(
     """Write the bundle that a file holds, after checking all of it."""
     import shutil
 
-    from hvq_edge.integrity.pack import unpack_bundle
-    from hvq_edge.integrity.signature import require_signature
+    from hvq_edge.bundle.integrity.pack import unpack_bundle
+    from hvq_edge.bundle.integrity.signature import require_signature
 
     bundle = unpack_bundle(file, folder)
     if trusted is not None:
@@ -186,9 +186,9 @@ def install(
 
     Afterwards DIR/current is the bundle. A power cut at any moment leaves the old one or the new.
     """
-    from hvq_edge.bundle import Bundle
-    from hvq_edge.integrity.self_test import self_test as run_self_test
-    from hvq_edge.integrity.staged_update import install_bundle
+    from hvq_edge.bundle.integrity.self_test import self_test as run_self_test
+    from hvq_edge.bundle.integrity.staged_update import install_bundle
+    from hvq_edge.bundle.manifest import Bundle
 
     tried: list[str] = []
 
@@ -227,7 +227,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the version that was in use before, if every byte of it is still right."""
-    from hvq_edge.integrity.staged_update import roll_back
+    from hvq_edge.bundle.integrity.staged_update import roll_back
 
     done = roll_back(into, trusted=trusted)
     if as_json:

@@ -14,10 +14,10 @@ from hvq_edge.cli.options import DEFAULT_RUN, BackendOption, JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle import Precision, Threshold
-    from hvq_edge.calibration.calibrate_run import Calibrated
-    from hvq_edge.promise import Rule
+    from hvq_edge.bundle.manifest import Precision, Threshold
     from hvq_edge.stream.calibrate import StreamCalibration
+    from hvq_edge.verdict.calibrate.from_images import Calibrated
+    from hvq_edge.verdict.tolerance_bound import Rule
 
 _NAMED = 5
 """Rejected good pictures that are named."""
@@ -103,8 +103,8 @@ def calibrate(
     done: Calibrated | StreamCalibration
     with progress_bars() as bars:
         if good is not None:
-            from hvq_edge.calibration.calibrate_run import calibrate_run
             from hvq_edge.runtime.open_engine import known_precisions
+            from hvq_edge.verdict.calibrate.from_images import calibrate_run
 
             done = calibrate_run(
                 bundle,
@@ -119,7 +119,7 @@ def calibrate(
             )
             thresholds: Mapping[Precision, Mapping[str, Threshold]] = done.thresholds
         else:
-            from hvq_edge.bundle import open_bundle
+            from hvq_edge.bundle.manifest import open_bundle
             from hvq_edge.stream.calibrate import calibrate_from_stream
             from hvq_edge.stream.inspection import open_stream_engine
             from hvq_edge.stream.sources.open_source import open_source
@@ -191,7 +191,7 @@ def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], ti
     """Show thresholds with their promises, a row each, within 100 columns."""
     from rich.table import Table
 
-    from hvq_edge.promise import percent
+    from hvq_edge.verdict.tolerance_bound import percent
 
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
     for heading in ("category", "model"):
@@ -225,8 +225,8 @@ def _remarks(
     thresholds: Mapping[Precision, Mapping[str, Threshold]],
 ) -> tuple[list[str], dict[str, dict[str, int]]]:
     """Return notes, and the good pictures that are rejected now."""
-    from hvq_edge.calibration.calibrate_run import Calibrated
-    from hvq_edge.integrity.content import SIGNATURE_NAME
+    from hvq_edge.bundle.integrity.content import SIGNATURE_NAME
+    from hvq_edge.verdict.calibrate.from_images import Calibrated
 
     if isinstance(done, Calibrated):
         notes, rejected = list(done.notes), done.rejected
@@ -259,14 +259,14 @@ def _remarks(
 def _rule(method: str) -> Rule:
     """Return the way from scores to a threshold that a name means."""
     from hvq_edge.errors import SettingsError
-    from hvq_edge.promise import order_statistic
+    from hvq_edge.verdict.tolerance_bound import order_statistic
 
     if method == "order-statistics":
         return order_statistic
     if method == "extreme-value":
         import scipy.stats  # noqa: F401  # before minutes of work: it may not be installed
 
-        from hvq_edge.calibration.extreme_values import extreme_value
+        from hvq_edge.verdict.extreme_values import extreme_value
 
         return extreme_value
     raise SettingsError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hvq_edge.progress import ProgressCallback
+from hvq_edge.common.progress import ProgressCallback
 
 messages = Console(stderr=True, highlight=False)
 # A file or a pipe is no narrow screen: tables keep their columns there.

@@ -98,11 +98,11 @@ def demo(
 
 def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     """Return the demo's commands, in order."""
-    from hvq_edge.atomic import sha256_of
-    from hvq_edge.bundle import MANIFEST_NAME, open_bundle
+    from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
     from hvq_edge.cli import eval_, export, stream, train, verify
+    from hvq_edge.common.atomic import sha256_of
     from hvq_edge.errors import RunError
-    from hvq_edge.run_record import CHECKPOINT_NAME, RECORD_NAME, REPORT_NAME, read_run
+    from hvq_edge.run.record import CHECKPOINT_NAME, RECORD_NAME, REPORT_NAME, read_run
 
     bundle = out / "bundle"
     video = out / "parts.avi"
@@ -190,7 +190,7 @@ def _write_video(path: Path, data: Path) -> None:
     import random
 
     from hvq_edge.data.dataset import find_dataset
-    from hvq_edge.data.pictures import read_picture
+    from hvq_edge.data.images import read_picture
     from hvq_edge.data.video import write_video
 
     dataset: Dataset = find_dataset(data)

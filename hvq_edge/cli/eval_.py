@@ -54,8 +54,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well a run or a bundle tells defective pictures from good ones."""
+    from hvq_edge.evaluation.acceptance.gates import hold_gates, parse_gates
     from hvq_edge.evaluation.evaluate_target import evaluate_target
-    from hvq_edge.evaluation.gates import hold_gates, parse_gates
     from hvq_edge.evaluation.table import metrics_tables
 
     gates = parse_gates(minimum or ())

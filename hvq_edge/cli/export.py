@@ -13,7 +13,7 @@ from hvq_edge.cli.options import DEFAULT_RUN, JsonOption, RunArgument
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle import Bundle, GraphRecord
+    from hvq_edge.bundle.manifest import Bundle, GraphRecord
 
 
 def export(
@@ -95,10 +95,10 @@ def export(
     """Write ONNX graphs, thresholds and hashes as a bundle that runs without PyTorch."""
     from rich.table import Table
 
-    from hvq_edge.calibration.plan import PLAN_NAME, Budget
+    from hvq_edge.calibration.search.plan import PLAN_NAME, Budget
     from hvq_edge.export.export_run import export_run
-    from hvq_edge.export.fold_plan import MAX_TABLE_MB
-    from hvq_edge.run_record import BUNDLE_FOLDER
+    from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB
+    from hvq_edge.run.record import BUNDLE_FOLDER
 
     target = out or run / BUNDLE_FOLDER
     limits = {"max_drop": max_drop, "min_code_agreement": min_code_agreement}

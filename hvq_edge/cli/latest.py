@@ -23,7 +23,7 @@ def point_latest(run: Path) -> None:
     Raises:
         OutputError: the link cannot be written.
     """
-    from hvq_edge.atomic import output_error
+    from hvq_edge.common.atomic import output_error
 
     if run == DEFAULT_RUN or (DEFAULT_RUN.exists() and not DEFAULT_RUN.is_symlink()):
         return

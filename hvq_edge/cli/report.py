@@ -32,7 +32,7 @@ def report(
 
     It gathers what eval, verify, calibrate and bench have measured, and says what is missing.
     """
-    from hvq_edge.evaluation.acceptance_page import write_acceptance
+    from hvq_edge.evaluation.acceptance.page import write_acceptance
 
     with progress_bars() as on_progress:
         found, page = write_acceptance(target, out, on_progress)

@@ -164,7 +164,7 @@ def _cells(row: RunRow, *, wide: bool) -> list[str]:
 
 def _run_folders(folder: Path) -> Iterator[Path]:
     """Yield every folder with a ``run.json``; links are followed only from the top, once."""
-    from hvq_edge.run_record import RECORD_NAME
+    from hvq_edge.run.record import RECORD_NAME
 
     seen = set()
     for path, folders, files in os.walk(folder):
@@ -181,7 +181,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 def _read(run: Path, folder: Path, latest: Path | None) -> RunRow | BrokenRun:
     from hvq_edge.errors import RunError
-    from hvq_edge.run_record import RECORD_NAME, read_run
+    from hvq_edge.run.record import RECORD_NAME, read_run
 
     name = run.name if run == folder else run.relative_to(folder).as_posix()
     is_latest = run.resolve() == latest
@@ -214,7 +214,7 @@ def _evaluations(run: Path) -> tuple[dict[str, dict[str, float | None]], str | N
     """Return the mean metrics by way (known, chosen), and the fault of a file that is no use."""
     from hvq_edge.errors import InputError
     from hvq_edge.evaluation.evaluate_target import METRICS_NAME
-    from hvq_edge.evaluation.metrics_file import read_metrics
+    from hvq_edge.evaluation.metrics.metrics_file import read_metrics
 
     path = run / METRICS_NAME
     if not path.exists():

@@ -42,7 +42,7 @@ def sign(
             next_step="see hvq-edge sign --help",
         )
     if new_key is not None:
-        from hvq_edge.integrity import keys
+        from hvq_edge.bundle.manifest.integrity import keys
 
         public = keys.new_key(new_key)
         (name,) = keys.read_public_keys(public)
@@ -53,7 +53,7 @@ def sign(
         results.print(f"Public key:  {public} (for the devices), key id {name}", markup=False)
         return
     assert key is not None
-    from hvq_edge.integrity.signature import sign_bundle
+    from hvq_edge.bundle.integrity.signature import sign_bundle
 
     signature, taken_in = sign_bundle(bundle, key)
     if as_json:

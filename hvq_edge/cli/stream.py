@@ -342,7 +342,7 @@ def stream(
     """
     from hvq_edge.cli.stream_flags import check_calibration, numbers, points
     from hvq_edge.cli.stream_run import run_stream
-    from hvq_edge.stream.stream_settings import load_stream_settings
+    from hvq_edge.stream.settings import load_stream_settings
 
     page_flags = {
         "--page": page or None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hvq_edge.cli.console import messages, progress_bars
 
 if TYPE_CHECKING:
-    from hvq_edge.stream.stream_settings import StreamSettings
+    from hvq_edge.stream.settings import StreamSettings
 
 
 def calibrate_stream(
@@ -25,12 +25,12 @@ def calibrate_stream(
         SettingsError: several cameras, or a signature is required.
         HvqEdgeError: see :func:`hvq_edge.stream.calibrate.calibrate_from_stream`.
     """
-    from hvq_edge.bundle import open_bundle
+    from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.cli.calibrate import show
     from hvq_edge.cli.stream_engine import open_engine_of
     from hvq_edge.errors import SettingsError
     from hvq_edge.stream.calibrate import calibrate_from_stream
-    from hvq_edge.stream.open_cameras import open_cameras
+    from hvq_edge.stream.capture.open_cameras import open_cameras
 
     if len(settings.cameras) > 1:
         raise SettingsError(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hvq_edge.bundle import Bundle
+    from hvq_edge.bundle.manifest import Bundle
     from hvq_edge.runtime.engine import Engine
-    from hvq_edge.stream.stream_settings import StreamSettings
+    from hvq_edge.stream.settings import StreamSettings
 
 
 def open_engine_of(
@@ -43,11 +43,11 @@ def signed_bundle(settings: StreamSettings) -> Bundle:
         GateFailed: the signature does not hold.
         BundleError: no bundle there.
     """
-    from hvq_edge.bundle import open_bundle
+    from hvq_edge.bundle.manifest import open_bundle
 
     if settings.require_signature is None:
         return open_bundle(settings.bundle)
-    from hvq_edge.integrity.signature import require_signature
+    from hvq_edge.bundle.integrity.signature import require_signature
 
     # Before the engine is known: an engine of the folder must be signed wherever it may be taken.
     may_run_engines = settings.server is None and settings.backend not in (

@@ -7,12 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hvq_edge.bundle import Bundle
+    from hvq_edge.bundle.manifest import Bundle
     from hvq_edge.runtime.engine import Engine
-    from hvq_edge.stream.dashboard.recent import LivePage
-    from hvq_edge.stream.dashboard.serve import Serving
     from hvq_edge.stream.inspector import Inspector
-    from hvq_edge.stream.stream_settings import StreamSettings
+    from hvq_edge.stream.live_page.recent import LivePage
+    from hvq_edge.stream.live_page.serve import Serving
+    from hvq_edge.stream.settings import StreamSettings
 
 WAITING = 8
 """Decisions with their pictures that may wait for the page: it shows the newest, not all."""
@@ -36,14 +36,14 @@ def serve_page(
     """
     if settings.page is None or page is None:
         return nullcontext()
+    from hvq_edge.bundle.threshold_by_hand import save_threshold
     from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
-    from hvq_edge.stream.dashboard.save_threshold import save_threshold
-    from hvq_edge.stream.dashboard.serve import serve
-    from hvq_edge.stream.dashboard.watched import CategoryChoice, Watched
+    from hvq_edge.stream.live_page.serve import serve
+    from hvq_edge.stream.live_page.watched import CategoryChoice, Watched
     from hvq_edge.stream.sinks.open_sinks import needed
 
     with needed("page"):
-        from hvq_edge.stream.sinks.prometheus_metrics import render
+        from hvq_edge.stream.live_page.prometheus_metrics import render
     info = engine.info
     save = partial(save_threshold, bundle.path, info.precision)
     category = None

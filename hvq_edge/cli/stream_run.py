@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from hvq_edge.cli.console import messages, results
 
 if TYPE_CHECKING:
-    from hvq_edge.bundle import Bundle
+    from hvq_edge.bundle.manifest import Bundle
     from hvq_edge.runtime.engine import EngineInfo
     from hvq_edge.stream.controls import Controls
-    from hvq_edge.stream.dashboard.recent import LivePage
     from hvq_edge.stream.inspector import Inspector
+    from hvq_edge.stream.live_page.recent import LivePage
+    from hvq_edge.stream.settings import StreamSettings
     from hvq_edge.stream.sinks.opened_sinks import OpenSinks
     from hvq_edge.stream.sinks.sink import Draw
     from hvq_edge.stream.sources.source import Source
-    from hvq_edge.stream.stream_settings import StreamSettings
 
 FOLDER_FRAMES_PER_SECOND = 4.0
 """At which the annotated video of a folder of pictures plays: slow enough to look at each."""
@@ -45,14 +45,14 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     from hvq_edge.cli.stream_engine import open_engine_of, signed_bundle
     from hvq_edge.cli.stream_page import serve_page
     from hvq_edge.cli.stream_view import DecisionLines, live_counter, print_summary
+    from hvq_edge.stream.capture.open_cameras import open_cameras
     from hvq_edge.stream.controls import Controls
+    from hvq_edge.stream.drawing.overlay import Overlay
+    from hvq_edge.stream.drawing.window import Window, has_screen
     from hvq_edge.stream.inspector import Inspector, thresholds_of
-    from hvq_edge.stream.open_cameras import open_cameras
-    from hvq_edge.stream.overlay import Overlay
-    from hvq_edge.stream.sinks.json_lines import JsonLines
+    from hvq_edge.stream.sinks.files.json_lines import JsonLines
     from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS
     from hvq_edge.stream.sinks.sink import Sink
-    from hvq_edge.stream.sinks.window import Window, has_screen
     from hvq_edge.stream.watchdog import Watchdog
 
     bundle = signed_bundle(settings)
@@ -129,7 +129,7 @@ def _open_page(settings: StreamSettings, controls: Controls, opened: OpenSinks) 
     if settings.page is None:
         return None
     from hvq_edge.cli.stream_page import WAITING
-    from hvq_edge.stream.dashboard.recent import LivePage
+    from hvq_edge.stream.live_page.recent import LivePage
     from hvq_edge.stream.sinks.sink_thread import SinkThread
 
     page = LivePage(controls)
@@ -156,7 +156,7 @@ def _open_sinks(
 ) -> OpenSinks:
     from importlib.metadata import version
 
-    from hvq_edge.atomic import sha256_of
+    from hvq_edge.common.atomic import sha256_of
     from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 
     def report(name: str, cause: str) -> None:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from hvq_edge.stream.decisions import Decision
     from hvq_edge.stream.inspector import Inspector
     from hvq_edge.stream.sources.source import Frame
+    from hvq_edge.verdict.decision import Decision
 
 _STYLES = {"reject": "bold red", "no_decision": "yellow"}
 

@@ -63,8 +63,8 @@ def train(
     from hvq_edge.cli.latest import new_run_folder, point_latest
     from hvq_edge.errors import SettingsError
     from hvq_edge.model.device import choose_device
-    from hvq_edge.run_record import RECORD_NAME
-    from hvq_edge.settings import load_settings
+    from hvq_edge.run.record import RECORD_NAME
+    from hvq_edge.run.settings import load_settings
     from hvq_edge.training import processes
     from hvq_edge.training.train_run import continue_run, start_run
 

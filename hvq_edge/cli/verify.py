@@ -14,10 +14,10 @@ from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle import Bundle
+    from hvq_edge.bundle.manifest import Bundle
+    from hvq_edge.bundle.verification import Bisection, Verification
     from hvq_edge.errors import GateFailed
-    from hvq_edge.export.agreement import Judgement
-    from hvq_edge.export.verification import Bisection, Verification
+    from hvq_edge.export.verify.agreement import Judgement
 
 
 def verify(
@@ -58,9 +58,9 @@ def verify(
 
     Ends with exit code 1 when an output, the codes or the decisions are outside their limits.
     """
-    from hvq_edge.bundle import open_bundle
-    from hvq_edge.export.verify import verify_bundle
-    from hvq_edge.run_record import recorded_data
+    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.export.verify.verify import verify_bundle
+    from hvq_edge.run.record import recorded_data
 
     run = run or bundle.parent
     if data is None:
@@ -90,8 +90,8 @@ def verify(
 
 def failure(verification: Verification, bundle: Bundle, *, bisected: bool) -> GateFailed:
     """Say what failed, and what helps: a layer is not at fault where thresholds are unlike."""
+    from hvq_edge.bundle.threshold_origin import changed_by_thresholds
     from hvq_edge.errors import GateFailed
-    from hvq_edge.threshold_origin import changed_by_thresholds
 
     faults = [
         f"{precision} on {fault}"

@@ -19,12 +19,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, Layout, find_dataset
 from hvq_edge.data.folders import Picture
-from hvq_edge.data.pictures import read_full_mask, read_picture
+from hvq_edge.data.images import read_full_mask, read_picture
 from hvq_edge.data.splits import LEAST_TO_FIT
 from hvq_edge.errors import PictureError
-from hvq_edge.progress import ProgressCallback, silent
 
 FindingKind = Literal[
     "unreadable",

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from hvq_edge.atomic import sha256_of
+from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import PictureError
 
 

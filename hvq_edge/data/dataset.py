@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data import mvtec, plain_folder, visa
 from hvq_edge.data.folders import GOOD, Picture, is_folder, list_folders, list_pictures
 from hvq_edge.errors import DatasetError
-from hvq_edge.progress import ProgressCallback, silent
 
 __all__ = ["RESERVED_CATEGORIES", "Dataset", "Layout", "Picture", "find_dataset"]
 

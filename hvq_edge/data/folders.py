@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from hvq_edge.data.pictures import PICTURE_SUFFIXES
+from hvq_edge.data.images import PICTURE_SUFFIXES
 from hvq_edge.errors import DatasetError
 
 GOOD = "good"
@@ -28,7 +28,7 @@ class Picture:
     defect: str
     """Kind of defect, as its folder is called; ``good`` when good."""
     mask: Path | None = None
-    """Ground-truth mask, read with :func:`hvq_edge.data.pictures.read_mask`."""
+    """Ground-truth mask, read with :func:`hvq_edge.data.images.read_mask`."""
 
     @property
     def good(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import choose_share, hash_picture
 from hvq_edge.data.folders import (
     GOOD,
@@ -23,7 +24,6 @@ from hvq_edge.data.folders import (
     unused_masks,
 )
 from hvq_edge.errors import DatasetError
-from hvq_edge.progress import ProgressCallback, silent
 
 TREE = """\
 DIR/                  or, with several categories, DIR/<category>/

@@ -22,9 +22,9 @@ from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
-from hvq_edge.atomic import atomic_folder
+from hvq_edge.common.atomic import atomic_folder
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import DatasetError, MissingCapability, OutputError
-from hvq_edge.progress import ProgressCallback, silent
 
 MARKER_NAME = "solar_cells.json"
 _FORMAT = "hvq-edge-solar-cells/1"

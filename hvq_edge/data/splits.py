@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import choose_share, hash_picture
 from hvq_edge.data.dataset import Dataset
 from hvq_edge.data.folders import Picture
 from hvq_edge.errors import DatasetError
-from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.run_record import PictureRecord
+from hvq_edge.run.record import PictureRecord
 
 LEAST_TO_FIT = 2
 """Pictures a category needs to learn from; one more is held out."""

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.atomic import atomic_file
+from hvq_edge.common.atomic import atomic_file
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import MissingCapability, OutputError
-from hvq_edge.progress import ProgressCallback, silent
 
 _QUALITY = 98
 

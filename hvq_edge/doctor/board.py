@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from hvq_edge.child import tool
+from hvq_edge.common.child_process import tool
 from hvq_edge.doctor.finding import Finding
-from hvq_edge.runtime.processor import processor_name
+from hvq_edge.runtime.cpu.processor import processor_name
 
 JETPACK = {"35": "5", "36": "6", "38": "7"}
 """JetPack of each major release of Jetson Linux: docs.nvidia.com/jetson/archives."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hvq_edge.bundle import Bundle, open_bundle
-from hvq_edge.child import NoAnswer, ask
+from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.common.child_process import NoAnswer, ask
 from hvq_edge.doctor.finding import Finding
 from hvq_edge.errors import BundleError
-from hvq_edge.runtime.engine_file import (
+from hvq_edge.runtime.tensorrt.engine_file import (
     ENGINES_FOLDER,
     EngineBackend,
     EngineRecord,
@@ -18,7 +18,7 @@ from hvq_edge.runtime.engine_file import (
     read_record,
     this_platform,
 )
-from hvq_edge.runtime.tensorrt_library import MODULES
+from hvq_edge.runtime.tensorrt.library import MODULES
 
 Version = Callable[[EngineBackend], str]
 Gpu = Callable[[], dict[str, str]]
@@ -145,7 +145,7 @@ def _here(opened: Bundle, record: EngineRecord, gpu: dict[str, str], version: st
 
 def _this_gpu() -> dict[str, str]:
     code = (
-        "from dataclasses import asdict\nfrom hvq_edge.runtime.cuda_device import cuda_device\n"
+        "from dataclasses import asdict\nfrom hvq_edge.runtime.cuda.device import cuda_device\n"
         "answer = asdict(cuda_device())"
     )
     try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvq_edge.child import NoAnswer, ask
+from hvq_edge.common.child_process import NoAnswer, ask
 from hvq_edge.doctor.finding import Finding
 
 DEVICES = Path("/dev")

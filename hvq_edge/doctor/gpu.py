@@ -6,16 +6,16 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from hvq_edge.child import NoAnswer, ask
+from hvq_edge.common.child_process import NoAnswer, ask
 from hvq_edge.doctor.finding import Finding
-from hvq_edge.runtime.engine_file import EngineBackend
-from hvq_edge.runtime.tensorrt_library import INSTALL, MODULES
+from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
+from hvq_edge.runtime.tensorrt.library import INSTALL, MODULES
 
 Ask = Callable[..., Any]
 
 _GPU = (
     "from dataclasses import asdict\nfrom hvq_edge.errors import MissingCapability\n"
-    "from hvq_edge.runtime.cuda_device import cuda_device\n"
+    "from hvq_edge.runtime.cuda.device import cuda_device\n"
     "try:\n    answer = asdict(cuda_device())\n"
     "except MissingCapability as error:\n    answer = [error.cause, error.next_step]"
 )

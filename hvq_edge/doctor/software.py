@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from hvq_edge.child import NoAnswer, ask
+from hvq_edge.common.child_process import NoAnswer, ask
 from hvq_edge.doctor.finding import Finding
 
 OLDEST, NEWEST = (3, 10), (3, 13)

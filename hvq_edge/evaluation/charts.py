@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from hvq_edge.evaluation.metrics import RocCurve, roc_curve
+from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.metrics.image_metrics import RocCurve, roc_curve
 from hvq_edge.evaluation.operating_point import Decisions
-from hvq_edge.evaluation.picture_result import PictureResult
 
 LEFT, TOP, PLOT_HEIGHT, BELOW = 36.0, 10.0, 150.0, 34.0
 HISTOGRAM_WIDTH, ROC_WIDTH, RIGHT = 380.0, PLOT_HEIGHT, 12.0

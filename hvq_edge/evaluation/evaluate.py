@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hvq_edge.common.heat_map import upsample_map
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, Picture
-from hvq_edge.data.pictures import read_frame, read_mask
+from hvq_edge.data.images import read_frame, read_mask
 from hvq_edge.errors import DatasetError, InputError, PictureError
-from hvq_edge.evaluation.picture_result import PictureResult
-from hvq_edge.evaluation.pixel_tally import PixelTally
-from hvq_edge.evaluation.results import (
+from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
+from hvq_edge.evaluation.metrics.results import (
     CategoryMetrics,
     Evaluation,
     Unreadable,
     category_metrics,
     mean_metrics,
 )
-from hvq_edge.heat_map import upsample_map
-from hvq_edge.progress import ProgressCallback, silent
 from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
 from hvq_edge.runtime.run_ahead import run_ahead
 

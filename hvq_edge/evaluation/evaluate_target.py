@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvq_edge.atomic import output_error
-from hvq_edge.bundle import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.common.atomic import output_error
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.evaluation.evaluate import evaluate, ways_of
-from hvq_edge.evaluation.metrics_file import MetricsFile, metrics_file, write_metrics
+from hvq_edge.evaluation.metrics.metrics_file import MetricsFile, metrics_file, write_metrics
+from hvq_edge.evaluation.metrics.results import Evaluation
 from hvq_edge.evaluation.report import write_report
-from hvq_edge.evaluation.results import Evaluation
-from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.run_record import RECORD_NAME, REPORT_NAME, RunRecord, read_run, recorded_data
+from hvq_edge.run.record import RECORD_NAME, REPORT_NAME, RunRecord, read_run, recorded_data
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hvq_edge.evaluation.picture_result import PictureResult
+from hvq_edge.evaluation.image_result import PictureResult
 
 
 @dataclass(frozen=True)

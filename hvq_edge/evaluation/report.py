@@ -9,13 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hvq_edge.atomic import write_text
+from hvq_edge.common.atomic import write_text
 from hvq_edge.errors import MissingCapability
 from hvq_edge.evaluation import charts
 from hvq_edge.evaluation.charts import Histogram, Point, roc_mark, roc_points, score_histogram
+from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation
 from hvq_edge.evaluation.operating_point import OperatingPoint, operating_point
-from hvq_edge.evaluation.picture_result import PictureResult
-from hvq_edge.evaluation.results import CategoryMetrics, Evaluation
 from hvq_edge.evaluation.table import COLUMNS, columns_of, percent, way_in_words
 from hvq_edge.evaluation.thumbnails import (
     Thumbnail,

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from hvq_edge.evaluation.results import CategoryMetrics, Evaluation
+from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation
 
 COLUMNS: dict[str, str] = {
     "image_auroc": "image AUROC",
@@ -21,7 +21,7 @@ COLUMNS: dict[str, str] = {
     "pixel_aupro": "pixel AUPRO",
     "category_accuracy": "category right",
 }
-"""Headings by field of :class:`~hvq_edge.evaluation.results.Metrics`."""
+"""Headings by field of :class:`~hvq_edge.evaluation.metrics.results.Metrics`."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.data.pictures import read_mask, read_picture
+from hvq_edge.common.heat_map import heat_overlay
+from hvq_edge.data.images import read_mask, read_picture
 from hvq_edge.errors import PictureError
-from hvq_edge.evaluation.picture_result import PictureResult
-from hvq_edge.heat_map import heat_overlay
+from hvq_edge.evaluation.image_result import PictureResult
 
 EXAMPLES = 3
 _SIDES = (224, 176, 144, 112, 88, 64)

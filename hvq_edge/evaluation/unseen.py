@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from hvq_edge.evaluation.metrics import auroc
-from hvq_edge.evaluation.picture_result import PictureResult
+from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.metrics.image_metrics import auroc
 
 UNSEEN_MARGIN = 0.4
 """A picture with a smaller margin is unlike all that was learnt from: the margin is 0 at twice the

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hvq_edge.settings import BackboneName
+from hvq_edge.run.settings import BackboneName
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvq_edge.atomic import atomic_file, sha256_of
+from hvq_edge.common.atomic import atomic_file, sha256_of
 from hvq_edge.errors import CheckpointError, MissingCapability
 from hvq_edge.model.backbone import Backbone
 from hvq_edge.model.safe_load import load_tensors
-from hvq_edge.settings import BackboneName
+from hvq_edge.run.settings import BackboneName
 
 # Weights of B0–B4 as published with EfficientNet-PyTorch; the name ends with the first eight
 # digits of the file's SHA-256, which is how torch.hub checks them too.

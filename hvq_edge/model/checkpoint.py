@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from hvq_edge.atomic import atomic_file, sha256_of
+from hvq_edge.common.atomic import atomic_file, sha256_of
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.safe_load import load_tensors
-from hvq_edge.run_record import CHECKPOINT_NAME, RunRecord, read_run
+from hvq_edge.run.record import CHECKPOINT_NAME, RunRecord, read_run
 
 
 def save_checkpoint(run: Path, model: HVQTrans) -> str:

@@ -21,7 +21,7 @@ from hvq_edge.model.category_classifier import CategoryClassifier, Choice
 from hvq_edge.model.codebook import Codebooks, Quantised, transport_score
 from hvq_edge.model.prototypes import FeaturePrototypes
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
-from hvq_edge.settings import GRID_STRIDE, ModelSettings
+from hvq_edge.run.settings import GRID_STRIDE, ModelSettings
 
 POOLING_SIDE = 16
 """A picture's score is the maximum of its map averaged over windows of this side, in pixels."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone_weights import to_published
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.settings import ModelSettings, load_settings
+from hvq_edge.run.settings import ModelSettings, load_settings
 
 MVTEC_CATEGORIES = (
     "bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut",

@@ -12,10 +12,10 @@ from typing import Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle import CategoryMode
+from hvq_edge.bundle.manifest import CategoryMode
 
 Frames = NDArray[np.uint8]
-"""uint8 ``[batch, side, side, 3]``, RGB, as :func:`hvq_edge.data.pictures.fit_picture` gives."""
+"""uint8 ``[batch, side, side, 3]``, RGB, as :func:`hvq_edge.data.images.fit_picture` gives."""
 
 
 class EngineOutput(TypedDict):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from hvq_edge.bundle import Precision
+from hvq_edge.bundle.manifest import Precision
 from hvq_edge.errors import SettingsError
-from hvq_edge.runtime.engine_file import EngineBackend
-from hvq_edge.runtime.measured_choice import GraphBackend
+from hvq_edge.runtime.choice.measured_choice import GraphBackend
+from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
 
 Backend = Literal[GraphBackend, "torch", EngineBackend]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)

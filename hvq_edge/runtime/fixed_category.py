@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle import Bundle
-from hvq_edge.closing import Closing
+from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.common.closing import Closing
 from hvq_edge.errors import InputError
-from hvq_edge.runtime.check_frames import FRAMES, graph_feed
+from hvq_edge.runtime.contract import FRAMES, graph_feed
 from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
 from hvq_edge.runtime.run_ahead import Promised, Submitting
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hvq_edge.bundle import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.errors import SettingsError
-from hvq_edge.run_record import RECORD_NAME
-from hvq_edge.runtime import open_candidate
-from hvq_edge.runtime.choose_graph import VERIFY_NAME, Choice, choose, choose_graph
+from hvq_edge.run.record import RECORD_NAME
+from hvq_edge.runtime.choice import open_candidate
+from hvq_edge.runtime.choice.choose_graph import VERIFY_NAME, Choice, choose, choose_graph
+from hvq_edge.runtime.choice.measured_choice import TIME_LIMIT_S
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.runtime.engine_file import engine_backend
 from hvq_edge.runtime.engine_names import (
     AUTO,
     BACKENDS,
@@ -26,7 +26,7 @@ from hvq_edge.runtime.fixed_category import (
     check_takes_category,
     with_category,
 )
-from hvq_edge.runtime.measured_choice import TIME_LIMIT_S
+from hvq_edge.runtime.tensorrt.engine_file import engine_backend
 
 # Whoever opens an engine finds here what goes with it.
 __all__ = [
@@ -87,7 +87,7 @@ def open_engine(
             check_takes_category(bundle, category)  # before seconds of loading
         gpu_backend = engine_backend(backend)
         if gpu_backend is not None:
-            from hvq_edge.runtime.find_engine import open_tensorrt
+            from hvq_edge.runtime.tensorrt.find_engine import open_tensorrt
 
             engine = open_tensorrt(bundle, gpu_backend, precision)
         else:
@@ -123,6 +123,6 @@ def _open_run(run: Path, precision: str, backend: str, threads: int | None) -> E
             f"the training run {run} runs in fp32 only, not {precision}.",
             next_step=f"run hvq-edge export {run}, then name the bundle it wrote",
         )
-    from hvq_edge.runtime.torch_engine import TorchEngine
+    from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 
     return TorchEngine(run, threads=threads)

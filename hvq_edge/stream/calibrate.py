@@ -13,15 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hvq_edge.bundle import Bundle, Precision, Threshold
-from hvq_edge.data.pictures import fit_picture
+from hvq_edge.bundle.manifest import Bundle, Precision, Threshold
+from hvq_edge.bundle.thresholds import GoodPart, learn_threshold, put_thresholds
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.images import fit_picture
 from hvq_edge.errors import InputError, PictureError
-from hvq_edge.learnt_threshold import GoodPart, learn_threshold, put_thresholds
-from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.promise import CONFIDENCE, FALSE_REJECT, Rule, check_asked, order_statistic
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.stream.frame_checks import CategoryChecks, CheckedFrame, FrameChecks
 from hvq_edge.stream.sources.source import Frame, Source
+from hvq_edge.verdict.tolerance_bound import (
+    CONFIDENCE,
+    FALSE_REJECT,
+    Rule,
+    check_asked,
+    order_statistic,
+)
+from hvq_edge.verdict.usable import CategoryChecks, CheckedFrame, FrameChecks
 
 FRAMES = 500
 MOST_UNUSABLE = 0.5

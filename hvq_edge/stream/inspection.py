@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from hvq_edge.bundle import Bundle, open_bundle
+from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.fixed_category import ChosenCategoryEngine, check_takes_category
 from hvq_edge.runtime.open_engine import AUTO, open_engine
-from hvq_edge.stream.decisions import Decision
-from hvq_edge.stream.frame_queue import Policy
+from hvq_edge.stream.capture.frame_queue import Policy
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.sources.open_source import open_source
 from hvq_edge.stream.sources.source import Source
+from hvq_edge.verdict.decision import Decision
 
 Camera = int | str | Path
 """The address of a source; see :func:`hvq_edge.stream.sources.open_source.parse_address`."""
@@ -91,7 +91,7 @@ def open_stream_engine(
     Raises:
         InputError: the graph needs a category and none is given, or it has no such one; see also
             :func:`hvq_edge.runtime.open_engine.open_engine` and
-            :func:`hvq_edge.runtime.triton_engine.open_triton_engine`.
+            :func:`hvq_edge.runtime.triton.engine.open_triton_engine`.
         SettingsError: a backend together with a server.
     """
     mode = bundle.manifest.category_mode
@@ -105,7 +105,7 @@ def open_stream_engine(
     if server is None:
         engine = open_engine(bundle, precision=precision, backend=backend, on_choice=on_choice)
     elif backend == AUTO:
-        from hvq_edge.runtime.triton_engine import open_triton_engine
+        from hvq_edge.runtime.triton.engine import open_triton_engine
 
         engine = open_triton_engine(server, bundle, precision=precision)
     else:

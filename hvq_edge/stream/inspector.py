@@ -15,22 +15,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from hvq_edge.bundle import Bundle
-from hvq_edge.closing import Closing
+from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.common.closing import Closing
 from hvq_edge.errors import SettingsError
-from hvq_edge.good_scores import GoodScores
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.stream.camera_lane import CameraLane
+from hvq_edge.stream.capture.camera_lane import CameraLane
+from hvq_edge.stream.capture.frame_queue import Policy, known_policy
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.decision_rule import DecisionRule
-from hvq_edge.stream.decision_settings import DecisionSettings
-from hvq_edge.stream.decisions import Decision, Judgement, decide
-from hvq_edge.stream.frame_checks import CategoryChecks, CheckedFrame, FrameChecks
-from hvq_edge.stream.frame_queue import Policy, known_policy
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.statistics import Counts, SinkStatistics, Statistics
+from hvq_edge.verdict.calibration_scores import GoodScores
+from hvq_edge.verdict.decision import Decision, Judgement, decide
+from hvq_edge.verdict.decision_rule import DecisionRule
+from hvq_edge.verdict.decision_settings import DecisionSettings
+from hvq_edge.verdict.usable import CategoryChecks, CheckedFrame, FrameChecks
 
 STOP_SECONDS = 1.5
 """How long a stop waits for cameras that hang in a read; the whole stop is to take 2 s at most."""

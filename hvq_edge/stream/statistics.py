@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hvq_edge.stream.gaps import Gap
+from hvq_edge.stream.capture.gaps import Gap
 from hvq_edge.stream.latency import LatencyHistogram
 
 

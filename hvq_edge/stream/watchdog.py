@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from hvq_edge.closing import Closing
+from hvq_edge.common.closing import Closing
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.statistics import Statistics
 

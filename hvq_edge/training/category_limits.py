@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hvq_edge.bundle import CategoryLimits
-from hvq_edge.data.pictures import read_frame
-from hvq_edge.data.placement import learn_placement, small_grey
-from hvq_edge.data.quality import FrameQuality, learn_limits
-from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.run_record import PictureRecord
+from hvq_edge.bundle.manifest import CategoryLimits
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.images import read_frame
+from hvq_edge.run.record import PictureRecord
+from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
+from hvq_edge.verdict.placement import learn_placement, small_grey
 
 PLACEMENT_PICTURES = 200
 """Of a category, evenly over its pictures: a mean needs no more, and each is read again."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from hvq_edge.atomic import output_error
+from hvq_edge.common.atomic import output_error
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

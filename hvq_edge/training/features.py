@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvq_edge.atomic import atomic_file, write_text
-from hvq_edge.data.pictures import read_frame
-from hvq_edge.data.quality import FrameQuality, measure
+from hvq_edge.common.atomic import atomic_file, write_text
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.images import read_frame
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.run_record import PictureRecord
+from hvq_edge.run.record import PictureRecord
+from hvq_edge.verdict.image_limits import FrameQuality, measure
 
 _BATCH = 8
 

@@ -6,14 +6,14 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from hvq_edge.atomic import sha256_of
+from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import RunError, SettingsError
 from hvq_edge.model.checkpoint import save_checkpoint
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.released_checkpoint import MVTEC_CATEGORIES, from_released
 from hvq_edge.model.safe_load import load_tensors
-from hvq_edge.run_record import RECORD_NAME, RunRecord, write_run
-from hvq_edge.settings import load_settings
+from hvq_edge.run.record import RECORD_NAME, RunRecord, write_run
+from hvq_edge.run.settings import load_settings
 
 
 def load_released(

@@ -11,8 +11,8 @@ from typing import cast
 import numpy as np
 import torch
 
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.quality import FrameQuality, learn_limits
 from hvq_edge.data.splits import check_unchanged, split_training
 from hvq_edge.errors import RunError
 from hvq_edge.model.backbone_weights import load_backbone_weights
@@ -20,15 +20,14 @@ from hvq_edge.model.checkpoint import save_checkpoint
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.progress import ProgressCallback, silent
-from hvq_edge.run_record import RECORD_NAME, PictureUse, RunRecord, read_run, write_run
-from hvq_edge.settings import Settings
+from hvq_edge.run.record import RECORD_NAME, PictureUse, RunRecord, read_run, write_run
+from hvq_edge.run.settings import Settings
 from hvq_edge.training import processes
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog
 from hvq_edge.training.features import cache_features
-from hvq_edge.training.prototype_start import fit_prototypes
+from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
     fit_classifier,
     fit_feature_statistics,
@@ -37,6 +36,7 @@ from hvq_edge.training.statistics import (
 )
 from hvq_edge.training.trainer import Pictures, rate_factor, train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
+from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
 
 UNUSED_USAGE = 1e-3
 """Tokens a picture, on average, below which a code counts as unused in the events."""

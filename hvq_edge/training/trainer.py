@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hvq_edge.errors import HvqEdgeError, RunError
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.settings import TrainingSettings
+from hvq_edge.run.settings import TrainingSettings
 from hvq_edge.training import processes
 from hvq_edge.training.batches import shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hvq_edge.atomic import atomic_file
+from hvq_edge.common.atomic import atomic_file
 from hvq_edge.errors import RunError
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.safe_load import load_tensors

@@ -20,32 +20,32 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hvq_edge.errors import MissingCapability, SettingsError
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.decisions import Decision
-from hvq_edge.stream.sinks.annotated_video import AnnotatedVideo
-from hvq_edge.stream.sinks.by_camera import ByCamera
-from hvq_edge.stream.sinks.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.sinks.disk_room import check_room
-from hvq_edge.stream.sinks.hash_chain import LogRow
-from hvq_edge.stream.sinks.housekeeping import Housekeeping
-from hvq_edge.stream.sinks.json_log import JsonLog
-from hvq_edge.stream.sinks.log_events import EventWatch
-from hvq_edge.stream.sinks.log_retention import remove_old_log_files
-from hvq_edge.stream.sinks.opened_sinks import OpenSinks
-from hvq_edge.stream.sinks.reject_pictures import RejectPictures
-from hvq_edge.stream.sinks.retention import (
+from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.log.hash_chain import LogRow
+from hvq_edge.stream.log.log_events import EventWatch
+from hvq_edge.stream.log.log_retention import remove_old_log_files
+from hvq_edge.stream.sinks.files.annotated_video import AnnotatedVideo
+from hvq_edge.stream.sinks.files.by_camera import ByCamera
+from hvq_edge.stream.sinks.files.disk_room import check_room
+from hvq_edge.stream.sinks.files.housekeeping import Housekeeping
+from hvq_edge.stream.sinks.files.json_log import JsonLog
+from hvq_edge.stream.sinks.files.reject_images import RejectPictures
+from hvq_edge.stream.sinks.files.retention import (
     REJECT_FILES,
     VIDEO_FILES,
     Retention,
     RetentionLimits,
     SteadyClock,
 )
+from hvq_edge.stream.sinks.files.video_segments import VideoSegments
+from hvq_edge.stream.sinks.opened_sinks import OpenSinks
 from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
 from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
-from hvq_edge.stream.sinks.video_segments import VideoSegments
+from hvq_edge.verdict.decision import Decision
 
 if TYPE_CHECKING:
-    from hvq_edge.stream.sinks.delivery import Receiver
+    from hvq_edge.stream.sinks.network.delivery import Receiver
 
 PICTURES_WAITING = 32
 """Decisions with pictures that may wait for one sink: 6 MB each at 1920x1080."""
@@ -60,7 +60,7 @@ class SourceInfo:
     """What sinks know of a source."""
 
     name: str
-    """As in :attr:`hvq_edge.stream.decisions.Decision.camera`; without credentials."""
+    """As in :attr:`hvq_edge.verdict.decision.Decision.camera`; without credentials."""
     frames_per_second: float
     """At which its annotated video plays."""
 
@@ -232,8 +232,8 @@ def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report |
             next_step="name a folder for it with --out",
         )
     with needed(wanted[0]):
-        from hvq_edge.stream.sinks.delivery import Delivery
-    from hvq_edge.stream.sinks import open_receivers
+        from hvq_edge.stream.sinks.network.delivery import Delivery
+    from hvq_edge.stream.sinks.network import open_receivers
 
     def add(name: str, receiver: Receiver, verdicts: Sequence[str], batch: int) -> None:
         delivery = Delivery(
@@ -261,7 +261,7 @@ def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report |
 
 
 def _open_outputs(opened: OpenSinks, settings: SinkSettings, report: Report | None) -> None:
-    from hvq_edge.stream.sinks import open_receivers
+    from hvq_edge.stream.sinks.network import open_receivers
 
     openers: dict[str, Callable[[], Sink]] = {}
     if settings.modbus is not None:

@@ -8,16 +8,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.stream.decisions import Decision
-from hvq_edge.stream.sinks.decision_log import DecisionLog
-from hvq_edge.stream.sinks.log_events import EventWatch
-from hvq_edge.stream.sinks.log_file import LogFile, chain_files
+from hvq_edge.stream.log.decision_log import DecisionLog
+from hvq_edge.stream.log.log_events import EventWatch
+from hvq_edge.stream.log.log_file import LogFile, chain_files
 from hvq_edge.stream.sinks.sink_thread import SinkThread
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
+from hvq_edge.verdict.decision import Decision
 
 if TYPE_CHECKING:
-    from hvq_edge.stream.sinks.delivery import Delivery
+    from hvq_edge.stream.sinks.network.delivery import Delivery
 
 CLOSE_SECONDS = 1.5
 """For all sinks of a live camera together: SIGTERM must end within 2 s."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sources.source import Frame, Picture
+from hvq_edge.verdict.decision import Decision
 
 Draw = Callable[[Decision, Frame], Picture]
-"""Draws a decision on its frame; see :class:`hvq_edge.stream.overlay.Overlay`."""
+"""Draws a decision on its frame; see :class:`hvq_edge.stream.drawing.overlay.Overlay`."""
 
 
 class Sink(Protocol):

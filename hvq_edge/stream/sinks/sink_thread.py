@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Literal
 
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sinks.sink import BufferingSink, Sink, TickingSink
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
+from hvq_edge.verdict.decision import Decision
 
 WhenFull = Literal["wait", "drop", "newest"]
 """``wait``: back-pressure, nothing is lost. ``drop``: the new decision is lost. ``newest``: those

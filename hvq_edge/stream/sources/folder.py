@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hvq_edge.data.folders import MASK_FOLDER, list_pictures
-from hvq_edge.data.pictures import PICTURE_SUFFIXES, read_picture
+from hvq_edge.data.images import PICTURE_SUFFIXES, read_picture
 from hvq_edge.errors import InputError, PictureError
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 

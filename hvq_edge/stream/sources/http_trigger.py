@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from hvq_edge.errors import MissingCapability
-from hvq_edge.stream.decisions import Decision
 from hvq_edge.stream.sources.source import Frame
+from hvq_edge.verdict.decision import Decision
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 2.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hvq_edge.data.pictures import PICTURE_SUFFIXES
+from hvq_edge.data.images import PICTURE_SUFFIXES
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.folder import PictureFiles, natural_key
 

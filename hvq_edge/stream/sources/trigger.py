@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from hvq_edge.atomic import output_error
+from hvq_edge.common.atomic import output_error
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.source import Frame, Source, lost
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hvq_edge.data.pictures import PICTURE_SUFFIXES
+from hvq_edge.data.images import PICTURE_SUFFIXES
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.folder import natural_key, read_file
 from hvq_edge.stream.sources.source import Frame, lost

@@ -1,0 +1,264 @@
+"""What the training has no setting for, tried around the product's own training loop.
+
+Each is a start of the codebooks or a context manager. Three of them stand in for one name while
+they are entered, which is said where it happens; the loop itself is
+:func:`hvq_edge.training.trainer.train_epochs` in every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from benchmarks.accuracy.nearest_neighbour import Memory, fit_memory
+from hvq_edge.errors import InputError
+from hvq_edge.model.codebook import Codebooks
+from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.training.batches import to_tensor
+from hvq_edge.training.codebook_start import start_codebooks
+from hvq_edge.training.trainer import Pictures
+
+AVERAGE_DECAY = 0.999
+"""Of the weights' moving average, a step."""
+JITTER_SCALE = 20.0
+"""UniAD's (You et al., "A Unified Model for Multi-class Anomaly Detection", NeurIPS 2022, section
+3): noise in every picture, of this many times the token's length divided by its channels."""
+NEIGHBOURS = 7
+"""Side of UniAD's masked neighbourhood, in cells."""
+KMEANS_PICTURES = 64
+"""Pictures of a category that k-means sees."""
+FLIP_TOLERANCE = 0.08
+"""How much farther than upright ones flipped good pictures may lie from the memory. Surfaces
+without a direction measured 5 to 7 %: the backbone itself does not see a flipped picture flipped.
+Products with a direction measured 9 to 94 %."""
+_BATCH = 8
+
+Start = Callable[[HVQTrans, NDArray[np.float16], NDArray[np.int64], int], None]
+"""Model, raw features, category, seed: places every code before training, as
+:func:`hvq_edge.training.codebook_start.start_codebooks` does."""
+Around = Callable[[HVQTrans], AbstractContextManager[None]]
+
+
+def _nothing(model: HVQTrans) -> AbstractContextManager[None]:  # noqa: ARG001
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A change that is no setting."""
+
+    start: Start = start_codebooks
+    """Used where the settings start codebooks from pictures."""
+    training: Around = _nothing
+    """Entered for the training loop."""
+    always: Around = _nothing
+    """Entered for the loop and for all that uses the model after it."""
+
+
+@torch.no_grad()
+def kmeans_start(
+    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64], seed: int
+) -> None:
+    """Start each codebook at the k-means centres of its category's tokens.
+
+    A code's usage is the share of tokens that its centre has, so that the moving averages begin
+    where they would settle.
+    """
+    training = model.training
+    model.eval()
+    generator = np.random.default_rng(seed)
+    *lower, top = cast("list[Codebooks]", list(model.codebooks))
+    for k in range(model.categories):
+        own = generator.permutation(np.flatnonzero(category == k))[:KMEANS_PICTURES]
+        outputs = model.encode(to_tensor(model, features[np.sort(own)]))
+        label = torch.full((len(own),), k, device=outputs[0].device)
+        _place_centres(top, k, outputs[-1], seed)
+        top_codes = top(outputs[-1], label).codes
+        for level, books in enumerate(lower):
+            _place_centres(books, k, torch.cat([outputs[level], top_codes], dim=2), seed)
+    model.train(training)
+
+
+def _place_centres(books: Codebooks, k: int, tokens: Tensor, seed: int) -> None:
+    from sklearn.cluster import MiniBatchKMeans
+
+    flat = tokens.flatten(0, 1).cpu().numpy()
+    count = min(books.codes.shape[1], len(flat))
+    kmeans = MiniBatchKMeans(count, batch_size=2048, n_init=1, max_iter=20, random_state=seed)
+    members = np.bincount(kmeans.fit_predict(flat), minlength=count)
+    usage = np.maximum(members, 1) / len(tokens)  # tokens a picture gives to the code
+    slots = np.arange(books.codes.shape[1]) % count  # more codes than tokens: some twice
+    device = books.codes.device
+    books.place(
+        k,
+        torch.arange(len(slots), device=device),
+        torch.from_numpy(kmeans.cluster_centers_[slots].astype(np.float32)).to(device),
+        torch.from_numpy(usage[slots].astype(np.float32)).to(device),
+    )
+
+
+@contextmanager
+def averaged_weights(model: HVQTrans, decay: float = AVERAGE_DECAY) -> Iterator[None]:
+    """Average the weights over the steps; on leaving, the model holds the averages.
+
+    The codebooks are averaged with them, since codes of the last step do not fit an averaged
+    encoder. In the first steps the decay is (1 + t) / (10 + t), so that the random start is
+    forgotten.
+    """
+    weights: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    tensors = weights + list(model.codebooks.buffers())
+    averages = [tensor.detach().clone() for tensor in tensors]
+    steps = 0
+
+    @torch.no_grad()
+    def average(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+        kept = min(decay, (1 + steps) / (10 + steps))
+        for mean, tensor in zip(averages, tensors, strict=True):
+            mean.lerp_(tensor, 1 - kept)
+
+    hook = register_optimizer_step_post_hook(average)
+    try:
+        yield
+    finally:
+        hook.remove()
+    with torch.no_grad():
+        for mean, tensor in zip(averages, tensors, strict=True):
+            tensor.copy_(mean)
+
+
+@contextmanager
+def jittered_features(model: HVQTrans, scale: float = JITTER_SCALE) -> Iterator[None]:
+    """Add noise to what the encoder sees while training; what it has to rebuild stays clean.
+
+    Gaussian, with a deviation of ``scale`` times the token's length divided by its channels.
+    Stands in for ``model.encode``.
+    """
+    encode = model.encode
+
+    def noisy(features: Tensor) -> list[Tensor]:
+        if model.training:
+            deviation = features.norm(dim=2, keepdim=True) * (scale / features.shape[2])
+            features = features + torch.randn_like(features) * deviation
+        return encode(features)
+
+    with mock.patch.object(model, "encode", noisy):
+        yield
+
+
+@contextmanager
+def neighbours_masked(model: HVQTrans, size: int = NEIGHBOURS) -> Iterator[None]:
+    """Let no token attend to itself and its neighbours, in encoder and decoder.
+
+    A token that sees itself is copied instead of rebuilt. Stands in for PyTorch's
+    ``scaled_dot_product_attention``.
+
+    Raises:
+        InputError: the neighbourhood covers the whole grid for some token.
+    """
+    attend = far_from_each_other(model.settings.grid, size).to(model.feature_mean.device)
+    if not attend.any(dim=1).all():
+        raise InputError(
+            f"a neighbourhood of {size}x{size} leaves nothing to see on a grid of "
+            f"{model.settings.grid}x{model.settings.grid} tokens.",
+            next_step="use a larger input_side, or leave this row out",
+        )
+    masked = partial(F.scaled_dot_product_attention, attn_mask=attend)
+    with mock.patch.object(F, "scaled_dot_product_attention", masked):
+        yield
+
+
+def far_from_each_other(grid: int, size: int) -> Tensor:
+    """Which tokens lie outside each other's neighbourhood, bool ``[grid**2, grid**2]``."""
+    cell = torch.arange(grid)
+    near = (cell[:, None] - cell).abs() <= size // 2
+    return ~(near[:, None, :, None] & near[None, :, None, :]).view(grid**2, grid**2)
+
+
+VARIANTS: dict[str, Variant] = {
+    "": Variant(),
+    "k-means start": Variant(start=kmeans_start),
+    "averaged weights": Variant(training=averaged_weights),
+    "jittered features": Variant(training=jittered_features),
+    "neighbours masked": Variant(always=neighbours_masked),
+}
+"""By the name that rows use."""
+
+
+def flip_distances(
+    fit: Pictures,
+    held_out: Pictures,
+    flipped: Mapping[str, NDArray[np.float16]],
+    categories: Sequence[str],
+    device: str,
+) -> dict[str, dict[str, float]]:
+    """How much farther from good pictures' tokens flipped held-out pictures lie than upright ones.
+
+    Args:
+        fit: what the memory keeps (``nearest_neighbour.py``).
+        held_out: upright.
+        flipped: raw features of the held-out pictures by direction of the flip.
+        categories: names in the order of the category index.
+        device: where distances are computed.
+
+    Returns:
+        By direction and category: mean distance flipped / upright. About 1 where a flipped picture
+        could be one of the product's own.
+    """
+
+    def mean_distance(memory: Memory, features: NDArray[np.float16]) -> float:
+        total = 0.0
+        for start in range(0, len(features), _BATCH):
+            raw = torch.from_numpy(features[start : start + _BATCH].astype(np.float32))
+            total += float(memory.distance(raw.to(device)).sum())
+        return total / len(features)
+
+    ratios: dict[str, dict[str, float]] = {direction: {} for direction in flipped}
+    for k, category in enumerate(categories):
+        memory = fit_memory(fit.features[fit.category == k], device=device)
+        own = held_out.category == k
+        upright = mean_distance(memory, held_out.features[own])
+        for direction, features in flipped.items():
+            ratios[direction][category] = mean_distance(memory, features[own]) / upright
+    return ratios
+
+
+def allowed_flips(distances: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]]:
+    """Categories that may be flipped, by direction.
+
+    Args:
+        distances: what :func:`flip_distances` gives.
+    """
+    return {
+        direction: [name for name, ratio in ratios.items() if ratio <= 1 + FLIP_TOLERANCE]
+        for direction, ratios in distances.items()
+    }
+
+
+def with_flips(
+    fit: Pictures,
+    flipped: Mapping[str, NDArray[np.float16]],
+    chosen: Mapping[str, NDArray[np.bool_]],
+) -> Pictures:
+    """Add flipped pictures to those to learn from.
+
+    Args:
+        fit: upright.
+        flipped: raw features of the chosen pictures, flipped, by direction.
+        chosen: bool ``[pictures]`` by direction: which of ``fit`` they are.
+    """
+    features = [fit.features, *flipped.values()]
+    category = [fit.category, *(fit.category[chosen[direction]] for direction in flipped)]
+    return Pictures(np.concatenate(features), np.concatenate(category))

@@ -1,0 +1,260 @@
+"""How good an anomaly map is: on test pictures, and on pseudo-defects that need none.
+
+All maps are judged alike, whatever made them: the score is taken through the same window, pixels
+through the same upsampling, and metrics are those of ``hvq-edge eval``. Means that leave one
+category out tell whether a difference hangs on a single product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from hvq_edge.common.heat_map import upsample_map
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.dataset import Dataset, Picture
+from hvq_edge.data.images import read_mask
+from hvq_edge.errors import DatasetError
+from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.metrics.image_metrics import auroc
+from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
+from hvq_edge.evaluation.metrics.results import (
+    CategoryMetrics,
+    Metrics,
+    category_metrics,
+    mean_metrics,
+)
+from hvq_edge.model.hvq_trans import HVQTrans
+
+
+class Verdict(NamedTuple):
+    """What a judge says of a batch."""
+
+    map: Tensor
+    """``[batch, grid, grid]``."""
+    score: Tensor
+    """``[batch]``."""
+
+
+Judge = Callable[[Tensor, int], Mapping[str, Verdict]]
+"""Raw features ``[batch, tokens, channels]`` and their category -> verdicts by the name of what
+made them."""
+Range = tuple[float, float]
+OURS = "hvq-edge"
+"""The model's own map."""
+
+
+class RawFeatures(Protocol):
+    """Pictures whose raw features can be had; see ``picture_sources.py``."""
+
+    def batches(self, k: int) -> Iterator[Tensor]:
+        """Yield those of one category, ``[batch, tokens, channels]``, in a fixed order."""
+
+
+class ToJudge(NamedTuple):
+    """All that evidence is gathered from."""
+
+    categories: Sequence[str]
+    """In the order of the category index."""
+    test: RawFeatures
+    pictures: Sequence[Picture]
+    """The test pictures; those of a category in the order of ``test``."""
+    held_out: RawFeatures
+    """Good pictures that were not learnt from."""
+    pseudo: RawFeatures
+    """The same with pseudo-defects."""
+    side: int
+    """Pixels a side at which pixels are compared with masks."""
+
+
+class Evidence(BaseModel):
+    """What one kind of map shows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    categories: tuple[CategoryMetrics, ...]
+    """On the test pictures, the category known."""
+    mean: Metrics
+    image_auroc_range: Range | None
+    """Lowest and highest mean test image AUROC that leaving one category out gives."""
+    pseudo: dict[str, float]
+    """Image AUROC by category: held-out good pictures against pseudo-defects."""
+    pseudo_mean: float
+    pseudo_range: Range | None
+
+    @property
+    def image_auroc(self) -> dict[str, float]:
+        """Test image AUROC of each category for which it is defined."""
+        return {
+            one.category: one.image_auroc for one in self.categories if one.image_auroc is not None
+        }
+
+
+class _Judged(NamedTuple):
+    maps: NDArray[np.float32]
+    """``[pictures, grid, grid]``."""
+    scores: NDArray[np.float64]
+    """``[pictures]``."""
+
+
+@torch.no_grad()
+def gather(
+    judge: Judge, material: ToJudge, on_progress: ProgressCallback = silent
+) -> dict[str, Evidence]:
+    """Judge all pictures and measure every kind of map.
+
+    Args:
+        judge: makes maps from raw features; every kind of map sees the same.
+        material: what to judge.
+        on_progress: told after each category.
+
+    Returns:
+        Evidence by the names that ``judge`` gives.
+
+    Raises:
+        PictureError: a picture or mask cannot be read.
+        InputError: a score is not finite.
+    """
+    test: dict[str, list[CategoryMetrics]] = {}
+    pseudo: dict[str, dict[str, float]] = {}
+    for k, category in enumerate(material.categories):
+        own = [picture for picture in material.pictures if picture.category == category]
+        masks = [mask_of(picture, material.side) for picture in own]
+        for name, judged in _judge(judge, material.test, k).items():
+            test.setdefault(name, []).append(picture_metrics(category, own, masks, *judged))
+        good = _judge(judge, material.held_out, k)
+        bad = _judge(judge, material.pseudo, k)
+        for name in good:
+            area = _separation(good[name].scores, bad[name].scores)
+            if area is not None:
+                pseudo.setdefault(name, {})[category] = area
+        on_progress("judging", k + 1, len(material.categories), category)
+    return {name: _evidence(test.get(name, []), pseudo[name]) for name in pseudo}
+
+
+def map_of(model: HVQTrans) -> Judge:
+    """The model's own map, the category known."""
+
+    def judge(raw: Tensor, k: int) -> dict[str, Verdict]:
+        label = torch.full((len(raw),), k, device=raw.device)
+        found = model.judge(model.standardise(raw), label)
+        return {OURS: Verdict(found["map"], found["score"])}
+
+    return judge
+
+
+def picture_metrics(
+    category: str,
+    pictures: Sequence[Picture],
+    masks: Sequence[NDArray[np.bool_] | None],
+    maps: NDArray[np.float32],
+    scores: NDArray[np.float64],
+) -> CategoryMetrics:
+    """Metrics of one category's test pictures, as ``hvq-edge eval`` has them.
+
+    Args:
+        category: its name.
+        pictures: in the order of the others.
+        masks: bool ``[side, side]``; ``None``: nobody knows which pixels are good.
+        maps: ``[pictures, grid, grid]``.
+        scores: ``[pictures]``.
+    """
+    pixels = PixelTally() if any(picture.mask for picture in pictures) else None
+    results = [
+        PictureResult(picture, category, float(value), one)
+        for picture, value, one in zip(pictures, scores, maps, strict=True)
+    ]
+    if pixels is not None:
+        for one, mask in zip(maps, masks, strict=True):
+            if mask is not None:
+                pixels.add(upsample_map(one, *mask.shape), mask)
+    without = sum(mask is None for mask in masks)
+    return category_metrics(
+        category, results, pixels, known_category=True, thresholds={}, without_mask=without
+    )
+
+
+def mask_of(picture: Picture, side: int) -> NDArray[np.bool_] | None:
+    """Which pixels are defective, bool ``[side, side]``; ``None`` where nobody knows.
+
+    Raises:
+        PictureError: the mask cannot be read.
+    """
+    if picture.good:
+        return np.zeros((side, side), dtype=np.bool_)
+    return None if picture.mask is None else read_mask(picture.mask, side, side)
+
+
+def mean_of(values: Mapping[str, float]) -> float:
+    """Mean over the categories."""
+    return float(np.mean(list(values.values())))
+
+
+def leave_one_out(values: Mapping[str, float]) -> Range | None:
+    """Lowest and highest of the means that leave one category out; ``None`` for a single one."""
+    if len(values) < 2:
+        return None
+    listed = np.array(list(values.values()))
+    means = (listed.sum() - listed) / (len(listed) - 1)
+    return float(means.min()), float(means.max())
+
+
+def pictures_to_judge(dataset: Dataset, categories: Sequence[str]) -> tuple[Picture, ...]:
+    """Return the test pictures of a dataset, all of known categories.
+
+    Raises:
+        DatasetError: none, or some of another category.
+    """
+    pictures = dataset.test()
+    if not pictures:
+        raise DatasetError(
+            f"{dataset.root} has no test pictures.",
+            next_step="put pictures in CATEGORY/test/good and CATEGORY/test/DEFECT",
+        )
+    unknown = sorted({picture.category for picture in pictures} - set(categories))
+    if unknown:
+        raise DatasetError(
+            f"{dataset.root} has test pictures of {', '.join(unknown)}, which the model does not "
+            f"know; it knows {', '.join(categories)}.",
+            next_step="give the folder that the model was trained on",
+        )
+    return pictures
+
+
+def _judge(judge: Judge, features: RawFeatures, k: int) -> dict[str, _Judged]:
+    maps: dict[str, list[Tensor]] = {}
+    scores: dict[str, list[Tensor]] = {}
+    for raw in features.batches(k):
+        for name, batch in judge(raw, k).items():
+            maps.setdefault(name, []).append(batch.map.cpu())
+            scores.setdefault(name, []).append(batch.score.cpu())
+    return {
+        name: _Judged(
+            torch.cat(maps[name]).numpy().astype(np.float32, copy=False),
+            torch.cat(scores[name]).numpy().astype(np.float64),
+        )
+        for name in maps
+    }
+
+
+def _separation(good: NDArray[np.float64], bad: NDArray[np.float64]) -> float | None:
+    labels = np.repeat([False, True], [len(good), len(bad)])
+    return auroc(np.concatenate([good, bad]), labels)
+
+
+def _evidence(test: Sequence[CategoryMetrics], pseudo: dict[str, float]) -> Evidence:
+    defined = {one.category: one.image_auroc for one in test if one.image_auroc is not None}
+    return Evidence(
+        categories=tuple(test),
+        mean=mean_metrics(test),
+        image_auroc_range=leave_one_out(defined),
+        pseudo=pseudo,
+        pseudo_mean=mean_of(pseudo),
+        pseudo_range=leave_one_out(pseudo),
+    )

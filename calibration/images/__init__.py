@@ -1,0 +1,1 @@
+"""The images that set INT8 ranges."""

@@ -1,0 +1,1 @@
+"""Which layers run in int8."""

@@ -1,0 +1,166 @@
+"""What a choice of INT8 layers is judged on: held-out good pictures, plain and with pseudo-defects.
+
+Never the test pictures: a plan chosen on them would look better there than it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.images import read_frame
+from hvq_edge.data.pseudo_defects import KINDS, pseudo_defect
+from hvq_edge.errors import InputError
+from hvq_edge.runtime.engine import EngineOutput, Frames
+
+MOST = 64
+"""Good pictures, spread evenly over the held-out ones."""
+DEFECTS = 2
+"""Pseudo-defects of each."""
+
+
+class Evidence(NamedTuple):
+    """Pictures to judge."""
+
+    frames: Frames
+    """uint8 ``[n, side, side, 3]``."""
+    category: NDArray[np.int32]
+    """``[n]``."""
+    defective: NDArray[np.bool_]
+    """``[n]``."""
+
+    @property
+    def digest(self) -> str:
+        """Names these very pixels."""
+        parts = (self.frames, self.category, self.defective)
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
+
+class Judged(NamedTuple):
+    """What a graph gives on the evidence."""
+
+    codes: NDArray[np.int32]
+    """``[n, levels, tokens]``."""
+    maps: NDArray[np.float32]
+    """``[n, side / 16, side / 16]``."""
+    scores: NDArray[np.float32]
+    """``[n]``."""
+
+
+class Effect(BaseModel):
+    """How far a graph's results are from the float32 graph's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    codes: float
+    """Share of equal codes on the level where fewest are."""
+    maps: float
+    """Correlation of the maps, over all cells."""
+    scores: float
+    """Correlation of the scores."""
+    drop: float
+    """Image AUROC lost, good against pseudo-defects: points, mean over the categories."""
+
+
+class _Runs(Protocol):
+    def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput: ...
+
+
+def gather_evidence(
+    pictures: Sequence[Path],
+    category: Sequence[int],
+    side: int,
+    on_progress: ProgressCallback = silent,
+) -> Evidence:
+    """Read held-out good pictures and damage copies of them, the same way every time.
+
+    Args:
+        pictures: held-out good pictures.
+        category: each picture's category index.
+        side: of the graph's input in pixels.
+        on_progress: called after each picture.
+
+    Raises:
+        InputError: no pictures.
+        PictureError: one cannot be read.
+    """
+    if not pictures:
+        raise InputError("INT8 plans are judged on held-out good pictures, and there are none.")
+    step = -(-len(pictures) // MOST)
+    chosen = list(zip(pictures, category, strict=True))[::step]
+    good = []
+    for done, (path, _) in enumerate(chosen, start=1):
+        good.append(read_frame(path, side))
+        on_progress("pictures to judge", done, len(chosen))
+    indices = [index for _, index in chosen]
+    frames, categories = list(good), list(indices)
+    kinds = list(KINDS)
+    for number in range(DEFECTS):
+        for i, frame in enumerate(good):
+            kind = kinds[(i * DEFECTS + number) % len(kinds)]
+            other = good[(i + 1 + number) % len(good)]
+            frames.append(pseudo_defect(frame, other, kind, (i, number)).frame)
+        categories += indices
+    defective = np.arange(len(frames)) >= len(good)
+    return Evidence(np.stack(frames), np.array(categories, np.int32), defective)
+
+
+def judge(engine: _Runs, evidence: Evidence, *, takes_category: bool) -> Judged:
+    """Judge the evidence one picture at a time, as on the line.
+
+    Args:
+        engine: runs the graph.
+        evidence: the pictures.
+        takes_category: whether the graph has a ``category`` input.
+    """
+    outputs = [
+        engine.run(frame[None], evidence.category[i : i + 1] if takes_category else None)
+        for i, frame in enumerate(evidence.frames)
+    ]
+    return Judged(
+        np.concatenate([output["codes"] for output in outputs]),
+        np.concatenate([output["map"] for output in outputs]),
+        np.concatenate([output["score"] for output in outputs]),
+    )
+
+
+def effect_of(reference: Judged, found: Judged, evidence: Evidence) -> Effect:
+    """Compare a graph's results with the float32 graph's.
+
+    A graph with a value that is not finite agrees in nothing.
+    """
+    if not (np.isfinite(found.maps).all() and np.isfinite(found.scores).all()):
+        return Effect(codes=0.0, maps=0.0, scores=0.0, drop=100.0)
+    equal = (reference.codes == found.codes).mean((0, 2)).min()
+    drops = [
+        _auroc(reference.scores, evidence, index) - _auroc(found.scores, evidence, index)
+        for index in np.unique(evidence.category)
+    ]
+    return Effect(
+        codes=float(equal),
+        maps=_correlation(reference.maps, found.maps),
+        scores=_correlation(reference.scores, found.scores),
+        drop=100 * float(np.mean(drops)),
+    )
+
+
+def _auroc(scores: NDArray[np.float32], evidence: Evidence, index: int) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    mine = evidence.category == index
+    return float(roc_auc_score(evidence.defective[mine], scores[mine]))
+
+
+def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    if np.array_equal(a, b):
+        return 1.0
+    if not (a.std() and b.std()):
+        return 0.0
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])

@@ -1,0 +1,169 @@
+"""Which of the two nearest int8 steps each weight takes, so that a layer's output changes least.
+
+Rounded one by one, the weights of a channel make errors that add up wherever its inputs are alike:
+the sum of an edge filter's weights is 0, and must stay so. Here a channel's weights are rounded one
+after the other, and each error is made good by those that are still to come, as far as the inputs
+of the layer move together on the calibration pictures: GPTQ (Frantar et al., "GPTQ: Accurate
+Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023, section 3), which is
+the surgeon of Hassibi and Stork (NeurIPS 1992) with a fixed order of weights.
+
+The scales are those of :func:`hvq_edge.calibration.quantise.weight_scale`; only the steps differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+
+from hvq_edge.calibration.quantise import LARGEST, weight_scale
+from hvq_edge.calibration.ranges.ranges import values_on
+from hvq_edge.common.progress import ProgressCallback, silent
+
+DAMPING = 0.01
+"""Added to the second moments' diagonal, as a share of its mean (the paper's section 3.3)."""
+_MOST_PLACES = 28
+"""Of a convolution with a window, a side: neighbours see nearly the same, and copies take time."""
+
+
+def round_weights(
+    graph: Path,
+    layers: Collection[str],
+    frames: Sequence[Path],
+    side: int,
+    *,
+    categories: Sequence[int] | None = None,
+    on_progress: ProgressCallback = silent,
+) -> dict[str, NDArray[np.int8]]:
+    """Round the weights of layers.
+
+    Args:
+        graph: float32 file.
+        layers: names of convolutions and linears in it.
+        frames: calibration pictures.
+        side: of the graph's input in pixels.
+        categories: category index of each picture, for a graph with a ``category`` input.
+        on_progress: called after each batch of pictures and each layer.
+
+    Returns:
+        By layer the steps, int8 of the weight's shape; layers without a constant weight are left
+        out.
+
+    Raises:
+        InputError: the graph lacks a tensor.
+        PictureError: a picture cannot be read.
+    """
+    model = onnx.load(graph)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = [n for n in model.graph.node if n.name in layers and n.input[1] in constants]
+    weights = {node.name: numpy_helper.to_array(constants[node.input[1]]) for node in nodes}
+    tensors = tuple(dict.fromkeys(node.input[0] for node in nodes))
+    moments: dict[str, NDArray[np.float64]] = {}
+    done = 0
+    for paths, values in values_on(graph, tensors, frames, side, categories):
+        found = dict(zip(tensors, values, strict=True))
+        for node in nodes:
+            own = _moments(node, weights[node.name].shape, found[node.input[0]])
+            moments[node.name] = moments.get(node.name, 0) + own
+        done += len(paths)
+        on_progress("INT8 weights", done, len(frames) + len(nodes))
+    steps = {}
+    for node in nodes:
+        steps[node.name] = _steps(node, weights[node.name], moments.pop(node.name))
+        done += 1
+        on_progress("INT8 weights", done, len(frames) + len(nodes))
+    return steps
+
+
+def compensated_steps(
+    weight: NDArray[np.float64], scale: NDArray[np.float64], moments: NDArray[np.float64]
+) -> NDArray[np.int8]:
+    """Round weights so that each error is made good by the weights after it.
+
+    Args:
+        weight: ``[groups, out, in]``.
+        scale: size of a step, ``[groups, out]``.
+        moments: sums of products of the inputs with one another, ``[groups, in, in]``.
+
+    Returns:
+        ``[groups, out, in]``.
+    """
+    size = weight.shape[2]
+    diagonal = np.einsum("gii->gi", moments)
+    mean = diagonal.mean(1)
+    # Inputs that never occur tell nothing: their weights are rounded one by one.
+    damping = np.where(mean > 0, DAMPING * mean, 1.0)
+    damped = moments + damping[:, None, None] * np.eye(size)
+    order = np.argsort(-diagonal, axis=1)  # what occurs most is rounded first, and made good most
+    damped = np.take_along_axis(damped, order[:, :, None], 1)
+    damped = np.take_along_axis(damped, order[:, None, :], 2)
+    upper = np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), 1, 2)
+    left = np.take_along_axis(weight, np.broadcast_to(order[:, None], weight.shape), 2)
+    steps = np.empty(weight.shape, np.int8)
+    for i in range(size):
+        rounded = np.clip(np.rint(left[:, :, i] / scale), -LARGEST, LARGEST)
+        error = (left[:, :, i] - rounded * scale) / upper[:, i, i, None]
+        left[:, :, i + 1 :] -= error[:, :, None] * upper[:, i, None, i + 1 :]
+        steps[:, :, i] = rounded
+    made: NDArray[np.int8] = np.empty(weight.shape, np.int8)
+    np.put_along_axis(made, np.broadcast_to(order[:, None], weight.shape), steps, 2)
+    return made
+
+
+def _steps(
+    node: NodeProto, weight: NDArray[np.float32], moments: NDArray[np.float64]
+) -> NDArray[np.int8]:
+    scale = weight_scale(weight, node.op_type).astype(np.float64)
+    groups = len(moments)
+    if node.op_type == "MatMul":
+        flat = weight.T[None].astype(np.float64)
+        transposed: NDArray[np.int8] = compensated_steps(flat, scale[None], moments)[0].T
+        return transposed
+    flat = weight.reshape(groups, len(weight) // groups, -1).astype(np.float64)
+    steps = compensated_steps(flat, scale.reshape(groups, -1), moments)
+    return steps.reshape(weight.shape)
+
+
+def _moments(
+    node: NodeProto, shape: Sequence[int], value: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Sums of products of a layer's inputs on some pictures, ``[groups, in, in]``."""
+    if node.op_type == "MatMul":
+        flat = value.reshape(1, -1, value.shape[-1])
+    elif shape[1:] == (value.shape[1], 1, 1):  # every channel of a place, and nothing else
+        places = value.reshape(*value.shape[:2], -1)  # [pictures, in, places]
+        alone = np.matmul(places, places.transpose(0, 2, 1)).astype(np.float64)  # a picture
+        together: NDArray[np.float64] = alone.sum(0, keepdims=True)
+        return together
+    else:
+        given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        flat = _patches(value, shape[2:], given.get("strides", (1, 1)), given.get("pads", (0,) * 4))
+        channels, seen, window = flat.shape
+        groups = given.get("group", 1)
+        # [channels, pictures * places, window] -> [groups, pictures * places, in]
+        flat = flat.reshape(groups, channels // groups, seen, window).transpose(0, 2, 1, 3)
+        flat = flat.reshape(groups, seen, -1)
+    product: NDArray[np.float64] = (np.swapaxes(flat, 1, 2) @ flat).astype(np.float64)
+    return product
+
+
+def _patches(
+    value: NDArray[np.float32], window: Sequence[int], strides: Sequence[int], pads: Sequence[int]
+) -> NDArray[np.float32]:
+    """What places of a convolution see: ``[b, c, h, w]`` -> ``[c, b * places, window]``.
+
+    All places up to :data:`_MOST_PLACES` a side, else every second, third, ...
+    """
+    above, before, below, behind = pads
+    padded = np.pad(value, ((0, 0), (0, 0), (above, below), (before, behind)))
+    seen = np.lib.stride_tricks.sliding_window_view(padded, tuple(window), axis=(2, 3))
+    seen = seen[:, :, :: strides[0], :: strides[1]]  # [b, c, h', w', kh, kw]
+    down, across = (-(-size // _MOST_PLACES) for size in seen.shape[2:4])
+    seen = seen[:, :, ::down, ::across]
+    by_channel = seen.transpose(1, 0, 2, 3, 4, 5)
+    flat: NDArray[np.float32] = by_channel.reshape(value.shape[1], -1, window[0] * window[1])
+    return flat

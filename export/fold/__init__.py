@@ -1,0 +1,1 @@
+"""The network rewritten for inference: tables, matrices, neighbours."""

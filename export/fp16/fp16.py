@@ -1,0 +1,158 @@
+"""float16 files: convolutions, linears and attention in float16, what decides in float32.
+
+Strongly typed engines compute as the file says, so the file says it: a Cast stands wherever
+float16 and float32 meet. In float32 stay (DESIGN, "precision"): distances, classifier, whitening,
+transport score and map, LayerNormalization with the residual sums that feed it, Softmax, and every
+node named as an island because its values come near float16's largest (:mod:`half_range`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from hvq_edge.calibration.quantise import drop_unread
+from hvq_edge.export.graph.graph_view import GraphView, module_of
+from hvq_edge.export.lint.lint_precision import DEQUANTISE, FLOAT_MODULES, FP16_LARGEST, QUANTISE
+
+HALF_OPSET = 19
+"""The first whose QuantizeLinear and DequantizeLinear take float16."""
+_COMPUTE = frozenset({"Conv", "MatMul", "Add", "Mul", "Relu", "Clip", "Sigmoid", "HardSwish"})
+# They move values and compute nothing: in float16 where what they move is.
+_FOLLOW = frozenset({"Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Slice", "Identity"})
+_FLOAT_TOPS = frozenset({*FLOAT_MODULES, "top", "lower_codes"})
+_RESIDUAL = re.compile(r"^(encoder|decoder)\.\d+/Add(_\d+)?$")
+
+
+def half_nodes(graph: ModelProto, islands: Collection[str] = ()) -> tuple[str, ...]:
+    """Name the nodes that compute in float16, in the graph's order.
+
+    Args:
+        graph: of float32, with or without Q/DQ pairs.
+        islands: names of nodes that stay in float32 whatever they are.
+    """
+    view = GraphView(graph)
+    half: set[str] = set()
+    for node in view.nodes:
+        if node.name in islands or any(name in view.outputs for name in node.output):
+            continue
+        if node.op_type in _FOLLOW:
+            writer = view.writers.get(node.input[0])
+            chosen = writer is not None and writer.name in half
+        else:
+            chosen = _computes_in_half(view, node)
+        if chosen:
+            half.add(node.name)
+    # Of a pair, each half takes the type of its float side.
+    for node in view.nodes:
+        if node.op_type == DEQUANTISE:
+            readers = view.readers[node.output[0]]
+            if readers and all(reader.name in half for reader in readers):
+                half.add(node.name)
+        elif node.op_type == QUANTISE:
+            writer = view.writers.get(node.input[0])
+            if writer is not None and writer.name in half:
+                half.add(node.name)
+    return tuple(node.name for node in view.nodes if node.name in half)
+
+
+def to_half(graph: ModelProto, islands: Collection[str] = ()) -> ModelProto:
+    """Return a graph with the nodes of :func:`half_nodes` in float16; ``graph`` is not changed.
+
+    Inputs and outputs keep their types.
+
+    Args:
+        graph: of float32, with or without Q/DQ pairs.
+        islands: see :func:`half_nodes`.
+    """
+    half = frozenset(half_nodes(graph, islands))
+    view = GraphView(graph)
+    types = view.types
+    made = ModelProto()
+    made.CopyFrom(graph)
+    body = made.graph
+    nodes = list(body.node)
+    del body.node[:]
+    del body.value_info[:]  # the types in it hold no longer
+    casts = _Casts(body, nodes)
+    in_half: set[str] = set()
+    for node in nodes:
+        wants_half = node.name in half
+        for place, name in enumerate(node.input):
+            if types.get(name) != TensorProto.FLOAT:
+                continue
+            if name in view.initialisers:
+                if wants_half:
+                    node.input[place] = casts.constant(name)
+            elif (name in in_half) != wants_half:
+                node.input[place] = casts.cast(name, node, half=wants_half)
+        body.node.append(node)
+        if wants_half:
+            in_half.update(name for name in node.output if types.get(name) == TensorProto.FLOAT)
+    drop_unread(body)
+    if any(node.name in half and node.op_type in (QUANTISE, DEQUANTISE) for node in nodes):
+        for entry in made.opset_import:
+            if entry.domain == "":
+                entry.version = max(entry.version, HALF_OPSET)
+    return made
+
+
+def _computes_in_half(view: GraphView, node: NodeProto) -> bool:
+    top = module_of(node).partition(".")[0]
+    if top in _FLOAT_TOPS or _RESIDUAL.match(node.name):
+        return False
+    if node.op_type == "Gather":  # a table of codes or weights, where that is what it looks up
+        return node.input[0] in view.initialisers and _is_float(view, node.output[0])
+    if node.op_type not in _COMPUTE:
+        return False
+    floats = (*filter(None, node.input), *node.output)
+    return all(_is_float(view, name) for name in floats) and all(
+        _fits(view, name) or node.op_type == "Clip" for name in node.input
+    )
+
+
+def _is_float(view: GraphView, name: str) -> bool:
+    return bool(view.types.get(name) == TensorProto.FLOAT)
+
+
+def _fits(view: GraphView, name: str) -> bool:
+    value = view.constant(name) if name in view.initialisers else None
+    return value is None or not value.size or float(np.abs(value).max()) <= FP16_LARGEST
+
+
+class _Casts:
+    """Adds Cast nodes and float16 constants, each once."""
+
+    def __init__(self, body: onnx.GraphProto, nodes: Collection[NodeProto]) -> None:
+        self.body = body
+        self.constants = {tensor.name: tensor for tensor in body.initializer}
+        self.known: dict[str, str] = {}
+        self.seen = Counter(f"{module_of(node)}/Cast" for node in nodes if "/Cast" in node.name)
+
+    def constant(self, name: str) -> str:
+        """Store a constant in float16 as well; returns that one's name."""
+        stored = f"{name}_half"
+        if stored not in self.constants:
+            value = numpy_helper.to_array(self.constants[name])
+            value = np.clip(value, -FP16_LARGEST, FP16_LARGEST).astype(np.float16)
+            self.constants[stored] = numpy_helper.from_array(value, stored)
+            self.body.initializer.append(self.constants[stored])
+        return stored
+
+    def cast(self, name: str, reader: NodeProto, *, half: bool) -> str:
+        """Cast a value for a reader and all that come after; returns the cast one's name."""
+        kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+        made = f"{name}_{'half' if half else 'float'}"
+        if made not in self.known:
+            label = f"{module_of(reader)}/Cast"
+            self.seen[label] += 1
+            if self.seen[label] > 1:
+                label = f"{label}_{self.seen[f'{module_of(reader)}/Cast']}"
+            self.body.node.append(helper.make_node("Cast", [name], [made], label, to=kind))
+            self.known[made] = label
+        return made

@@ -1,0 +1,129 @@
+"""PyTorch to ONNX: one graph, readable names, nothing in it from the machine that made it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+
+from hvq_edge.bundle.manifest import CategoryMode
+from hvq_edge.errors import HvqEdgeError
+from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB, Fold
+from hvq_edge.export.fold.folded import FoldedHVQTrans
+from hvq_edge.export.fold.plain import PlainHVQTrans
+from hvq_edge.model.hvq_trans import HVQTrans
+
+OPSET = 18
+"""The first with LayerNormalization that torch.onnx emits; within what TensorRT 10.3 parses."""
+
+
+def export_graph(
+    model: HVQTrans,
+    path: Path,
+    mode: CategoryMode,
+    category: int | None = None,
+    *,
+    max_table_mb: float = MAX_TABLE_MB,
+    plain: bool = False,
+) -> list[Fold]:
+    """Write the float32 graph of a model.
+
+    Args:
+        model: in eval mode, on the CPU; not changed.
+        path: the ONNX file to write.
+        mode: ``auto``, ``input`` or ``one``.
+        category: index of the category; with mode ``one``.
+        max_table_mb: see :class:`FoldedHVQTrans`.
+        plain: fold nothing, to compare with.
+
+    Returns:
+        What could be a table, and whether it is one.
+
+    Raises:
+        CheckpointError: mode ``auto`` and the model has no classifier.
+    """
+    folded: FoldedHVQTrans | PlainHVQTrans = (
+        PlainHVQTrans(model, mode, category)
+        if plain
+        else FoldedHVQTrans(model, mode, category, max_table_mb=max_table_mb)
+    )
+    side = model.settings.input_side
+    frames = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    inputs, arguments, shapes = ["frames"], [frames], [{0: batch}]
+    outputs = ["score", "map", "codes"]
+    if mode == "input":
+        inputs.append("category")
+        arguments.append(torch.zeros(2, dtype=torch.int32))
+        shapes.append({0: batch})
+    if mode == "auto":
+        outputs += ["category", "margin"]
+    with _quiet():
+        program = torch.onnx.export(
+            folded,
+            tuple(arguments),
+            dynamo=True,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=tuple(shapes),
+            opset_version=OPSET,
+            optimize=True,
+            verbose=False,
+        )
+    if program is None:  # only with arguments that we do not give
+        raise HvqEdgeError("torch.onnx gave no graph.")
+    proto = program.model_proto
+    clean(proto)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+    return folded.folds
+
+
+def clean(proto: onnx.ModelProto) -> None:
+    """Name nodes after their modules and drop what the exporter noted of this machine.
+
+    Node ``encoder.0.self_attention.out/MatMul`` belongs to that module of
+    :class:`FoldedHVQTrans`; a number follows when a module has several of a kind.
+    """
+    seen: Counter[str] = Counter()
+    for node in proto.graph.node:
+        scopes = {prop.key: prop.value for prop in node.metadata_props}
+        modules = ast.literal_eval(scopes.get("pkg.torch.onnx.name_scopes", "['', '']"))
+        scope = modules[-2] if len(modules) > 1 else ""
+        name = f"{scope or 'top'}/{node.op_type}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    values = [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]
+    for entry in [*values, *proto.graph.initializer]:
+        entry.ClearField("metadata_props")
+        entry.ClearField("doc_string")
+    proto.graph.ClearField("metadata_props")
+    proto.ClearField("metadata_props")
+    proto.graph.name = "hvq_trans"
+    proto.producer_name = "hvq-edge"
+    proto.producer_version = ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # The exporter warns of things that do not concern the user (torchvision missing, dynamic
+    # shape names) on three different channels.
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,77 @@
+"""Whether a graph is one that every engine builds and runs alike: DESIGN section 4 as code.
+
+Each rule has its reason and a test that breaks it (``tests/export/lint/test_lint.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from hvq_edge.errors import BundleError, GateFailed
+from hvq_edge.export.graph.graph_view import GraphView
+from hvq_edge.export.lint import lint_contract, lint_engines, lint_form, lint_precision
+from hvq_edge.export.lint.lint_rule import Finding, Rule
+
+__all__ = ["RULES", "Finding", "Rule", "check", "lint", "require_clean"]
+
+RULES: tuple[Rule, ...] = (
+    *lint_contract.RULES,
+    *lint_engines.RULES,
+    *lint_precision.RULES,
+    *lint_form.RULES,
+)
+
+
+def lint(model: onnx.ModelProto) -> list[Finding]:
+    """Hold a graph against every rule.
+
+    Args:
+        model: is not changed.
+
+    Returns:
+        What breaks a rule, rule by rule in the order of :data:`RULES`; empty: clean.
+    """
+    graph = GraphView(model)
+    return [finding for rule in RULES for finding in rule.find(graph)]
+
+
+def check(path: Path) -> list[Finding]:
+    """Hold a file against every rule.
+
+    Returns:
+        The warnings.
+
+    Raises:
+        BundleError: the file is missing or is no ONNX file.
+        GateFailed: it breaks rules; the message lists every finding, warnings too.
+    """
+    try:
+        # Weights kept elsewhere are a finding; they need not be there.
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as fault:
+        raise BundleError(
+            f"{path} cannot be read as an ONNX file: {fault}.",
+            next_step="export it again with hvq-edge export",
+        ) from fault
+    return require_clean(path.name, lint(model))
+
+
+def require_clean(name: str, findings: Sequence[Finding]) -> list[Finding]:
+    """Raise where there are errors among the findings of a file; return the warnings.
+
+    Raises:
+        GateFailed: the message lists every finding, warnings too.
+    """
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        lines = "\n".join(f"  {finding.severity}: {finding}" for finding in findings)
+        raise GateFailed(
+            f"{name} breaks {len({finding.rule for finding in errors})} of the rules for exported "
+            f"graphs:\n{lines}",
+            next_step="export it again with hvq-edge export; if it stays, report it as a fault",
+        )
+    return [*findings]

@@ -1,0 +1,318 @@
+"""A bundle against the PyTorch model it came from, on real pictures, through Polygraphy."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from polygraphy.comparator import Comparator
+from polygraphy.logger import G_LOGGER
+
+from hvq_edge.bundle.integrity.self_test import CHECK_NAME, KnownAnswer, write_known_answer
+from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.verification import Bisection, PrecisionVerdict, Verification
+from hvq_edge.common.atomic import atomic_folder, write_text
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.folders import Picture
+from hvq_edge.data.images import read_frame
+from hvq_edge.errors import BundleError, DatasetError
+from hvq_edge.export.verify.agreement import (
+    LIMITS,
+    Agreement,
+    Decision,
+    Judgement,
+    Outputs,
+    compare,
+)
+from hvq_edge.export.verify.bisect import bisect_graph
+from hvq_edge.export.verify.polygraphy_files import (
+    FOLDER,
+    polygraphy_command,
+    write_polygraphy_files,
+)
+from hvq_edge.export.verify.runners import EngineRunner
+from hvq_edge.export.verify.verify_runners import runners_of
+from hvq_edge.run.record import read_run
+from hvq_edge.runtime.cpu.torch_engine import TorchEngine
+from hvq_edge.runtime.open_engine import VERIFY_NAME
+
+PYTORCH = "PyTorch"
+DEFAULT_PICTURES = 96
+_LEAST_TOLERANCE = 1e-3
+"""Of the self test's score, relative: other processors round otherwise."""
+
+
+def verify_bundle(
+    bundle_path: Path,
+    run: Path,
+    data: Path,
+    *,
+    most_pictures: int = DEFAULT_PICTURES,
+    max_changed: float | None = None,
+    bisect: bool = False,
+    on_progress: ProgressCallback = silent,
+) -> Verification:
+    """Run every precision on every library that is here against PyTorch, write ``verify.json``.
+
+    Beside it, ``verify/`` gets a few pictures with all outputs as Polygraphy's files, and the
+    known answer that a device tries itself with.
+
+    Args:
+        bundle_path: the bundle's folder.
+        run: folder of the run it was exported from.
+        data: folder of pictures; its test pictures are used, good and defective.
+        most_pictures: at most so many, balanced over categories and over good and defective.
+        max_changed: share of the pictures whose decision may change; ``None``: the precision's.
+        bisect: name the first tensor that differs of each precision that fails; of all where none
+            fails.
+        on_progress: called after each picture.
+
+    Returns:
+        What was written.
+
+    Raises:
+        BundleError: the bundle is changed, or was exported from another checkpoint.
+        DatasetError: no test pictures of the bundle's categories.
+        OutputError: ``verify.json`` cannot be written.
+    """
+    bundle = open_bundle(bundle_path)
+    record = read_run(run)
+    if record.checkpoint_sha256 != bundle.manifest.checkpoint_sha256:
+        raise BundleError(
+            f"the bundle {bundle_path} was not exported from the run {run} as it is now "
+            "(the checkpoints differ).",
+            next_step=f"run hvq-edge export {run} again, or name the right run with --run",
+        )
+    categories = bundle.manifest.categories
+    dataset = find_dataset(data)
+    known = [picture for picture in dataset.test() if picture.category in categories]
+    pictures = choose_pictures(known, most_pictures)
+    if not pictures:
+        raise DatasetError(
+            f"{data} has no test pictures of {', '.join(categories)}.",
+            next_step="name a folder with test pictures of the model's categories",
+        )
+
+    mode = bundle.manifest.category_mode
+    tested, not_run = runners_of(bundle)
+    torch_runner = EngineRunner(PYTORCH, partial(TorchEngine, run, device="cpu"), mode != "auto")
+    feeds = [_feed(bundle, picture, record.categories) for picture in pictures]
+    outputs: dict[str, list[Outputs]] = {PYTORCH: [], **{one.name: [] for one in tested}}
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+        results = Comparator.run(
+            [torch_runner, *(one.runner for one in tested)], data_loader=feeds, streaming=True
+        )
+        for done, result in enumerate(results, start=1):
+            for name, iterations in result.items():
+                outputs[name].append(_complete(iterations[0], feeds[done - 1], mode))
+            on_progress("comparing", done, len(feeds))
+
+    if mode == "one":  # PyTorch knows the category by its index among all of the run's
+        outputs[PYTORCH] = [
+            {**output, "category": np.zeros(1, np.int32)} for output in outputs[PYTORCH]
+        ]
+    reference = outputs[PYTORCH]
+    names = [picture.path.relative_to(dataset.root).as_posix() for picture in pictures]
+    comparisons = []
+    for one in tested:
+        limits = LIMITS[one.precision]
+        if max_changed is not None:
+            limits = limits.model_copy(update={"decisions_changed": max_changed})
+        decisions = list(
+            _decisions(bundle, one.precision, pictures, names, reference, outputs[one.name])
+        )
+        comparisons.append(
+            compare(reference, outputs[one.name], decisions, one.precision, one.library, limits)
+        )
+    precisions = {
+        precision: _precision_verdict(precision, comparisons)
+        for precision in bundle.manifest.models
+    }
+    bisections: list[Bisection] = []
+    if bisect:
+        failed = [name for name, verdict in precisions.items() if not verdict.passed]
+        for done, precision in enumerate(failed or list(precisions), start=1):
+            worst = _worst_picture(precision, comparisons, outputs)
+            bisections += _bisect(bundle, run, precision, feeds[worst], names[worst])
+            on_progress("bisecting", done, len(failed or precisions))
+    scale = max(float(np.abs(output["map"]).max()) for output in reference)
+    verification = Verification(
+        passed=all(comparison.passed for comparison in comparisons),
+        checkpoint_sha256=bundle.manifest.checkpoint_sha256,
+        data=str(data.resolve()),
+        pictures=len(pictures),
+        models={
+            precision: bundle.manifest.files[name].sha256
+            for precision, name in bundle.manifest.models.items()
+        },
+        precisions=precisions,
+        comparisons=tuple(comparisons),
+        not_run=tuple(not_run),
+        commands={
+            precision: polygraphy_command(bundle, precision, scale, PYTORCH)
+            for precision in bundle.manifest.models
+        },
+        bisections=tuple(bisections),
+    )
+    with atomic_folder(bundle_path / FOLDER) as folder, G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+        write_polygraphy_files(folder, bundle, feeds, outputs)
+        write_known_answer(
+            folder / Path(CHECK_NAME).name,
+            _known_answer(feeds[0], reference[0], precisions, comparisons),
+        )
+    write_text(bundle_path / VERIFY_NAME, verification.model_dump_json(indent=2) + "\n")
+    return verification
+
+
+def choose_pictures(pictures: Sequence[Picture], most: int) -> list[Picture]:
+    """Choose pictures in turn from every category's good and defective ones."""
+    groups: dict[tuple[str, bool], list[Picture]] = {}
+    for picture in pictures:
+        groups.setdefault((picture.category, picture.good), []).append(picture)
+    chosen: list[Picture] = []
+    turn = 0
+    while len(chosen) < min(most, len(pictures)):
+        for group in groups.values():
+            if turn < len(group) and len(chosen) < most:
+                chosen.append(group[turn])
+        turn += 1
+    return chosen
+
+
+def _feed(bundle: Bundle, picture: Picture, all_categories: Sequence[str]) -> dict[str, Any]:
+    # Runners take the inputs they have; PyTorch takes the category in every mode but auto.
+    feed: dict[str, NDArray[Any]] = {
+        "frames": read_frame(picture.path, bundle.manifest.input_side)[None]
+    }
+    if bundle.manifest.category_mode != "auto":
+        feed["category"] = np.array([all_categories.index(picture.category)], np.int32)
+    return feed
+
+
+def _complete(outputs: Any, feed: dict[str, NDArray[Any]], mode: str) -> dict[str, NDArray[Any]]:  # noqa: ANN401
+    # ONNX Runtime gives what the graph gives: no category where it was known beforehand.
+    complete = {name: np.array(outputs[name]) for name in outputs}
+    if "category" not in complete:
+        complete["category"] = np.zeros(1, np.int32) if mode == "one" else feed["category"]
+    return complete
+
+
+def _decisions(
+    bundle: Bundle,
+    precision: Precision,
+    pictures: Sequence[Picture],
+    names: Sequence[str],
+    reference: Sequence[Outputs],
+    other: Sequence[Outputs],
+) -> Iterator[Decision]:
+    """Each side under its own thresholds: that is what is deployed."""
+    for picture, name, ours, theirs in zip(pictures, names, reference, other, strict=True):
+        yield Decision(
+            picture=name,
+            category=picture.category,
+            good=picture.good,
+            reference=_judgement(bundle, "fp32", ours),
+            other=_judgement(bundle, precision, theirs),
+        )
+
+
+def _judgement(bundle: Bundle, precision: Precision, outputs: Outputs) -> Judgement:
+    category = bundle.manifest.categories[int(outputs["category"][0])]
+    threshold = bundle.manifest.thresholds.get(precision, {}).get(category)
+    return Judgement(
+        category=category,
+        score=float(outputs["score"][0]),
+        threshold=None if threshold is None else threshold.value,
+    )
+
+
+def _worst_picture(
+    precision: Precision,
+    comparisons: Sequence[Agreement],
+    outputs: Mapping[str, Sequence[Outputs]],
+) -> int:
+    """Return the number of the picture whose map is furthest from PyTorch's."""
+    runner = max(
+        (one for one in comparisons if one.precision == precision), key=lambda one: len(one.faults)
+    ).runner
+    errors = [
+        float(np.abs(ours["map"].astype(np.float64) - theirs["map"]).max())
+        for ours, theirs in zip(outputs[PYTORCH], outputs[f"{precision} {runner}"], strict=True)
+    ]
+    return int(np.argmax(errors))
+
+
+def _bisect(
+    bundle: Bundle, run: Path, precision: Precision, feed: Mapping[str, NDArray[Any]], picture: str
+) -> Iterator[Bisection]:
+    """Hold a reduced graph against the float32 one, and that against PyTorch and a new export."""
+    other = bundle.model_file(precision)
+    if precision != "fp32":
+        yield bisect_graph(
+            bundle.model_file("fp32"),
+            other,
+            feed,
+            precision=precision,
+            against="the float32 graph",
+            picture=picture,
+        )
+        return
+    from hvq_edge.export.graph.onnx_graph import export_graph
+    from hvq_edge.export.verify.module_outputs import bisect_modules
+    from hvq_edge.model.checkpoint import load_run
+
+    model, record = load_run(run)
+    # First what no fault of the export can hide in, then tensor by tensor.
+    yield bisect_modules(model, other, feed, picture=picture)
+    mode = bundle.manifest.category_mode
+    index = record.categories.index(bundle.manifest.categories[0]) if mode == "one" else None
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / "fresh.onnx"
+        export_graph(model, fresh, mode, index)
+        yield bisect_graph(
+            fresh,
+            other,
+            feed,
+            precision=precision,
+            against="the run's model, exported anew",
+            picture=picture,
+        )
+
+
+def _known_answer(
+    feed: Mapping[str, NDArray[Any]],
+    reference: Outputs,
+    precisions: Mapping[Precision, PrecisionVerdict],
+    comparisons: Sequence[Agreement],
+) -> KnownAnswer:
+    score = float(reference["score"][0])
+    least = _LEAST_TOLERANCE * max(abs(score), 1.0)
+    return KnownAnswer(
+        frames=feed["frames"],
+        category=int(reference["category"][0]),
+        score=score,
+        tolerance={
+            precision: max(
+                least,
+                *(2 * one.score_error_max for one in comparisons if one.precision == precision),
+            )
+            for precision, verdict in precisions.items()
+            if verdict.passed
+        },
+    )
+
+
+def _precision_verdict(precision: Precision, comparisons: Sequence[Agreement]) -> PrecisionVerdict:
+    faults = tuple(
+        f"{comparison.runner}: {fault}"
+        for comparison in comparisons
+        if comparison.precision == precision
+        for fault in comparison.faults
+    )
+    return PrecisionVerdict(passed=not faults, faults=faults)

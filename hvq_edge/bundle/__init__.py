@@ -1,0 +1,1 @@
+"""The bundle: all that a device needs to inspect, without PyTorch."""

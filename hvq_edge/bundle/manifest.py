@@ -1,0 +1,307 @@
+"""The bundle: all that a device needs to inspect, as one folder without PyTorch.
+
+``bundle.json`` names every file with its SHA-256 and holds what a decision needs: categories,
+thresholds for each precision, and the pictures they were learnt from (as hashes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hvq_edge.common.atomic import sha256_of, write_text
+from hvq_edge.errors import BundleError
+from hvq_edge.verdict.calibration_scores import GoodScores
+from hvq_edge.verdict.tolerance_bound import Promise
+
+MANIFEST_NAME = "bundle.json"
+Precision = Literal["fp32", "fp16", "int8", "int8-fp16"]
+CategoryMode = Literal["auto", "input", "one"]
+_FLAGS: dict[Precision, str] = {
+    "fp32": "",
+    "fp16": "--fp16",
+    "int8": "--int8",
+    "int8-fp16": "--int8 --fp16",
+}
+"""Of ``hvq-edge export``."""
+
+
+class _Strict(BaseModel):
+    # No score is above a threshold of NaN: such a bundle would pass every part.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileRecord(_Strict):
+    """A file of the bundle."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Threshold(_Strict):
+    """Scores above ``value`` are rejected."""
+
+    value: float
+    pictures: int = Field(ge=1)
+    """Held-out good pictures it was learnt from."""
+    rule: str
+    """How, in words: a quality manager reads this."""
+    highest_picture: str | None = None
+    """The picture that set it; relative to the training data."""
+    next_highest: float | None = None
+    """Score of the next one below."""
+    median: float | None = None
+    promise: Promise | None = None
+    """What is known of its false rejects; ``None``: written before promises were recorded."""
+    good_scores: GoodScores | None = None
+    """Turns a score into a p-value; ``None`` as above."""
+
+    @property
+    def set_by_one_picture(self) -> bool:
+        """Whether one picture alone sets it: twice as far from the median as any other.
+
+        Such a picture is often a defective part among the good ones.
+        """
+        if self.next_highest is None or self.median is None:
+            return False
+        return self.value - self.median > 2 * (self.next_highest - self.median)
+
+
+class PictureLimits(_Strict):
+    """What a usable frame looks like, learnt from training pictures (8-bit grey levels).
+
+    Outside these limits there is no decision: the camera, not the part, is at fault.
+    """
+
+    brightness_low: float
+    brightness_high: float
+    """Mean grey level of the resized frame."""
+    contrast_low: float
+    """Standard deviation of the grey level."""
+    sharpness_low: float
+    """Variance of the Laplacian of the grey level."""
+
+
+class Placement(_Strict):
+    """Where a category's parts lie in the picture (:mod:`hvq_edge.verdict.placement`)."""
+
+    reference: str = Field(pattern=r"^[0-9A-Za-z+/]{4180}[0-9A-Za-z+/=]{4}$")
+    """Mean of the training pictures: 56x56 grey levels of 8 bits, row by row, in Base64."""
+    gain_high: float
+    """A frame that matches the reference better than this elsewhere than in its place has moved."""
+    similarity_low: float
+    """And that matches there at least so well: else it is something else that is wrong."""
+
+
+class CategoryLimits(_Strict):
+    """What a usable frame of one category looks like."""
+
+    picture: PictureLimits
+    placement: Placement | None = None
+    """``None``: training pictures do not lie alike, so a camera that moved cannot be told."""
+
+
+class CalibrationRecord(_Strict):
+    """Which pictures set the INT8 ranges, and how."""
+
+    method: str
+    rule: str
+    pictures: tuple[str, ...]
+    """SHA-256 of each calibration picture."""
+    converged: bool | None = None
+    """Whether more pictures would hardly have moved the ranges; ``None``: not recorded."""
+    int8_layers: int | None = None
+    """Convolutions and linears in int8; ``None``: not recorded, as the next two."""
+    float_layers: int | None = None
+    """Those that could be and are not: ``int8-plan.toml`` in the bundle names them and says why."""
+    plan_by: Literal["rule", "search", "hand"] | None = None
+    """Who chose them."""
+
+
+class HalfRecord(_Strict):
+    """What is float16 in the files with float16."""
+
+    nodes: int
+    """Nodes of the graph in float16, Q/DQ pairs not counted."""
+    islands: tuple[str, ...]
+    """Nodes kept in float32 because their values come near 65504, float16's largest."""
+    largest: float
+    """Largest magnitude in float16 on the calibration pictures."""
+    tensor: str
+    """That has it."""
+
+
+class GraphNumbers(_Strict):
+    """How large a float32 graph is."""
+
+    nodes: int
+    weights: int
+    """Numbers that are multiplied with or added to what comes from the picture."""
+    tables: int
+    """Numbers that are looked up, by code or by category."""
+    bytes: int
+    """Of the file."""
+    multiply_adds: int
+    """Of convolutions and matrix products, for one picture."""
+
+
+class GraphRecord(_Strict):
+    """The exported graph, and what it would be with nothing folded."""
+
+    exported: GraphNumbers
+    plain: GraphNumbers
+
+
+class BundleManifest(_Strict):
+    """The content of ``bundle.json``."""
+
+    format: Literal["hvq-edge-bundle/1"] = "hvq-edge-bundle/1"
+    hvq_edge_version: str
+    created: str
+    """ISO 8601, UTC."""
+    checkpoint_sha256: str
+    """Of the run's ``checkpoint.pt`` that was exported."""
+    preset: str
+    input_side: int
+    levels: int
+    codes: int
+    categories: tuple[str, ...]
+    """In the order of the category index. With mode ``one``: that single category."""
+    category_mode: CategoryMode
+    models: dict[Precision, str]
+    """File name of the ONNX graph of each precision."""
+    files: dict[str, FileRecord]
+    graph: GraphRecord | None = None
+    thresholds: dict[Precision, dict[str, Threshold]] = {}
+    threshold_pictures: tuple[str, ...] = ()
+    """SHA-256 of each picture the thresholds were learnt from."""
+    picture_limits: PictureLimits | None = None
+    """Of all categories together: for the check before it is known what a frame shows."""
+    category_limits: dict[str, CategoryLimits] = {}
+    """For the check after; empty in a bundle of an earlier version."""
+    calibration: CalibrationRecord | None = None
+    half: HalfRecord | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder and its checked manifest."""
+
+    path: Path
+    manifest: BundleManifest
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file of the bundle after checking that it is unchanged.
+
+        Raises:
+            BundleError: the file is not in the manifest, is missing, or its bytes changed.
+        """
+        record = self.manifest.files.get(name)
+        path = self.path / name
+        outside = Path(name).is_absolute() or ".." in Path(name).parts
+        if record is None or outside or "\0" in name:
+            raise BundleError(f"{name!r} is not a file of the bundle {self.path}.")
+        try:
+            digest = sha256_of(path)
+        except OSError as error:
+            raise BundleError(
+                f"the bundle {self.path} lacks its file {name}: {error.strerror}.",
+                next_step="copy the whole bundle folder again, or run hvq-edge export again",
+            ) from error
+        if digest != record.sha256:
+            raise BundleError(
+                f"{path} is not the file that was exported (SHA-256 {digest[:12]}…, "
+                f"the bundle says {record.sha256[:12]}…).",
+                next_step="copy the bundle again, or run hvq-edge export again",
+            )
+        return path
+
+    def model_file(self, precision: Precision) -> Path:
+        """Return the checked path of the ONNX graph of a precision.
+
+        Raises:
+            BundleError: the bundle has no such precision, or the file changed.
+        """
+        try:
+            name = self.manifest.models[precision]
+        except KeyError:
+            raise BundleError(
+                f"the bundle {self.path} has no {precision} model; it has "
+                f"{', '.join(self.manifest.models)}.",
+                next_step=f"run hvq-edge export {_FLAGS[precision]}".rstrip(),
+            ) from None
+        return self.file(name)
+
+    def category_index(self, name: str) -> int:
+        """Return the index of a category.
+
+        Raises:
+            BundleError: the bundle does not serve this category.
+        """
+        try:
+            return self.manifest.categories.index(name)
+        except ValueError:
+            raise BundleError(
+                f"the bundle {self.path} has no category {name!r}; it has "
+                f"{', '.join(self.manifest.categories)}.",
+                next_step="use one of these names, or train with that category",
+            ) from None
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a bundle folder and check its manifest (files are checked when they are used).
+
+    Raises:
+        BundleError: no bundle there, or a manifest of another format or with faults.
+    """
+    manifest_path = path / MANIFEST_NAME
+    try:
+        text = manifest_path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BundleError(
+            f"no bundle at {path}: {_why_not(path, error)}.",
+            next_step="run hvq-edge export, or name another bundle folder",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise _faulty(manifest_path, "it is not UTF-8 text") from error
+    try:
+        return Bundle(path, BundleManifest.model_validate_json(text))
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise _faulty(manifest_path, faults) from error
+
+
+def record_of(path: Path) -> FileRecord:
+    """Return the manifest record of an existing file."""
+    return FileRecord(sha256=sha256_of(path), bytes=path.stat().st_size)
+
+
+def write_manifest(folder: Path, manifest: BundleManifest) -> None:
+    """Write ``bundle.json`` atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
+
+
+def _why_not(folder: Path, error: OSError) -> str:
+    if isinstance(error, NotADirectoryError):
+        return "it is a file, not a folder"
+    if not isinstance(error, FileNotFoundError):
+        return f"{folder / MANIFEST_NAME} cannot be read ({error.strerror})"
+    return f"there is no {MANIFEST_NAME} in it" if folder.is_dir() else "there is no such folder"
+
+
+def _faulty(path: Path, faults: str) -> BundleError:
+    return BundleError(
+        f"{path} is not a bundle manifest that this version reads: {faults}.",
+        next_step="run hvq-edge export again with this version",
+    )

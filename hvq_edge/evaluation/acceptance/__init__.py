@@ -1,0 +1,1 @@
+"""The acceptance report that a quality manager signs."""

@@ -1,0 +1,285 @@
+"""What a quality manager must know of a bundle before it judges parts, from what was measured.
+
+Everything comes from files that other commands wrote. What is not there is an open point with the
+command that makes it; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
+from hvq_edge.bundle.integrity.content import look
+from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, FileRecord, Precision, open_bundle
+from hvq_edge.bundle.threshold_origin import changed_by_thresholds
+from hvq_edge.bundle.verification import Verification, read_verification
+from hvq_edge.common.atomic import sha256_of
+from hvq_edge.data.dataset import Dataset, find_dataset
+from hvq_edge.errors import BundleError, HvqEdgeError
+from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
+from hvq_edge.evaluation.acceptance.measured import Measured, measured_of
+from hvq_edge.evaluation.acceptance.threshold_bound import ThresholdPromise, doubts_of, promise_of
+from hvq_edge.evaluation.metrics.metrics_file import read_metrics
+from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME, RunRecord, read_run
+from hvq_edge.runtime.open_engine import VERIFY_NAME
+
+METRICS_NAME = "metrics.json"
+
+
+@dataclass(frozen=True)
+class OpenPoint:
+    """Something that stands between this report and a signature."""
+
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Pictures with one use."""
+
+    use: str
+    pictures: int
+    digest: str
+    """SHA-256 over the sorted SHA-256 of the pictures, one a line."""
+    where: str
+
+
+@dataclass
+class Acceptance:
+    """All that the report shows."""
+
+    bundle: Bundle
+    run: RunRecord | None
+    made: str
+    hvq_edge_version: str
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    data: list[DataSet] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    """The one that is shown in detail first."""
+    dataset: Dataset | None = None
+    """Of that one, if it is still there."""
+    thresholds: list[ThresholdPromise] = field(default_factory=list)
+    """Of every precision; those of the one that is shown in detail first."""
+    verification: Verification | None = None
+    bench: BenchReport | None = None
+    limits: list[str] = field(default_factory=list)
+    open_points: list[OpenPoint] = field(default_factory=list)
+
+    @property
+    def shown(self) -> Measured | None:
+        """The results that are shown in detail."""
+        return self.measured[0] if self.measured else None
+
+
+def collect(target: Path) -> Acceptance:
+    """Gather what is known of a bundle.
+
+    Args:
+        target: a bundle's folder, or a run's, whose ``bundle`` is then taken.
+
+    Raises:
+        BundleError: no bundle there.
+    """
+    if not target.exists():
+        raise BundleError(
+            f"there is no run and no bundle at {target}.",
+            next_step="run hvq-edge train and hvq-edge export, or name the folder of a run or of a "
+            "bundle",
+        )
+    is_run = (target / RECORD_NAME).is_file() and not (target / MANIFEST_NAME).is_file()
+    bundle = open_bundle(target / BUNDLE_FOLDER if is_run else target)
+    run_folder = bundle.path.resolve().parent
+    found = Acceptance(
+        bundle=bundle,
+        run=_run_of(bundle, run_folder),
+        made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        hvq_edge_version=version("hvq-edge"),
+        files=dict(bundle.manifest.files),
+    )
+    _look_at_files(found)
+    _gather_measured(found, run_folder)
+    _gather_data(found)
+    _gather_thresholds(found)
+    _gather_verification(found)
+    _gather_bench(found)
+    measured = found.shown.record.categories if found.shown else ()
+    found.limits = limits_of_use(bundle.manifest, found.dataset, measured)
+    return found
+
+
+def _run_of(bundle: Bundle, folder: Path) -> RunRecord | None:
+    try:
+        record = read_run(folder)
+    except HvqEdgeError:
+        return None
+    same = record.checkpoint_sha256 == bundle.manifest.checkpoint_sha256
+    return record if same else None
+
+
+def _look_at_files(found: Acceptance) -> None:
+    try:
+        faults = look(found.bundle).faults
+    except BundleError as error:
+        faults = (error.cause,)
+    for fault in faults:
+        found.open_points.append(
+            OpenPoint(f"The bundle is not whole: {fault}.", "run hvq-edge export again")
+        )
+
+
+def _gather_measured(found: Acceptance, run_folder: Path) -> None:
+    bundle, manifest = found.bundle, found.bundle.manifest
+    paths = [*sorted(bundle.path.glob(f"eval-*/{METRICS_NAME}"))]
+    if found.run is not None and (run_folder / METRICS_NAME).is_file():
+        paths.append(run_folder / METRICS_NAME)
+    for path in paths:
+        try:
+            content = read_metrics(path)
+        except HvqEdgeError as error:
+            found.open_points.append(OpenPoint(error.cause, error.next_step))
+            continue
+        of_bundle = path.is_relative_to(bundle.path)
+        if content.precision not in manifest.models or not content.evaluations:
+            continue
+        if of_bundle and content.created < manifest.created:
+            found.open_points.append(
+                OpenPoint(
+                    f"{path.parent.name}/{METRICS_NAME} is older than the bundle.",
+                    "run hvq-edge eval again",
+                )
+            )
+        found.measured.append(measured_of(bundle, content, of_bundle))
+    # What was measured on the bundle itself comes first, the latest of it before all.
+    found.measured.sort(key=lambda one: (one.of_bundle, one.created), reverse=True)
+    measured = {one.precision for one in found.measured if one.of_bundle}
+    for precision in manifest.models:
+        if precision not in measured:
+            found.open_points.append(
+                OpenPoint(
+                    f"{precision} was not measured on test pictures as it will run.",
+                    f"run hvq-edge eval {bundle.path} --data DIR --precision {precision}",
+                )
+            )
+    if found.shown is not None:
+        try:
+            found.dataset = find_dataset(found.shown.data)
+        except HvqEdgeError:
+            found.open_points.append(
+                OpenPoint(
+                    f"The test pictures are no longer at {found.shown.data}: no examples are shown."
+                )
+            )
+
+
+def _gather_data(found: Acceptance) -> None:
+    manifest = found.bundle.manifest
+    if found.run is None:
+        found.open_points.append(
+            OpenPoint(
+                "The run that this was exported from is not beside the bundle: the training "
+                "pictures are not known.",
+                "run hvq-edge report on RUN/bundle in the run's own folder",
+            )
+        )
+    else:
+        where = found.run.data or "not recorded"
+        for use, words in (("fit", "training"), ("held_out", "thresholds (held out)")):
+            digests = [one.sha256 for one in found.run.pictures if one.use == use]
+            if digests:
+                found.data.append(DataSet(words, len(digests), _digest(digests), where))
+    if manifest.calibration is not None:
+        digests = list(manifest.calibration.pictures)
+        found.data.append(
+            DataSet("INT8 ranges", len(digests), _digest(digests), manifest.calibration.rule)
+        )
+    if found.shown is None or found.dataset is None:
+        return
+    hashes = [sha256_of(picture.path) for picture in found.dataset.test()]
+    found.data.append(DataSet("test", len(hashes), _digest(hashes), str(found.shown.data)))
+    known = set(hashes) & {
+        *(one.sha256 for one in (found.run.pictures if found.run else ())),
+        *manifest.threshold_pictures,
+    }
+    if known:
+        found.open_points.append(
+            OpenPoint(
+                f"{len(known)} test pictures are training pictures too: the test is not one.",
+                "run hvq-edge data check",
+            )
+        )
+
+
+def _digest(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{one}\n" for one in sorted(digests)).encode()).hexdigest()
+
+
+def _gather_thresholds(found: Acceptance) -> None:
+    manifest = found.bundle.manifest
+    first: Precision = found.shown.precision if found.shown else next(iter(manifest.models))
+    command = f"run hvq-edge calibrate {found.bundle.path} --good DIR"
+    points: list[OpenPoint] = []
+    for precision in (first, *(name for name in manifest.models if name != first)):
+        learnt = manifest.thresholds.get(precision, {})
+        for name in manifest.categories:
+            threshold = learnt.get(name)
+            if threshold is None:
+                what = f"{name} has no threshold in {precision}: its parts are never rejected."
+                points.append(OpenPoint(what, command))
+                continue
+            found.thresholds.append(promise_of(precision, name, threshold))
+            points += [OpenPoint(*doubt) for doubt in doubts_of(name, threshold, command)]
+    # What holds for several precisions, as where one calibration set them, is said once.
+    found.open_points += dict.fromkeys(points)
+
+
+def _gather_verification(found: Acceptance) -> None:
+    bundle = found.bundle
+    command = f"run hvq-edge verify {bundle.path} --data DIR"
+    path = bundle.path / VERIFY_NAME
+    if not path.is_file():
+        found.open_points.append(
+            OpenPoint("The exported graphs were not compared with the trained model.", command)
+        )
+        return
+    try:
+        verification = read_verification(path)
+    except HvqEdgeError as error:
+        found.open_points.append(OpenPoint(error.cause, command))
+        return
+    hashes = {
+        name: bundle.manifest.files[file].sha256 for name, file in bundle.manifest.models.items()
+    }
+    if verification.models != hashes:
+        found.open_points.append(OpenPoint("verify.json is of other graphs than these.", command))
+        return
+    found.verification = verification
+    unlike = changed_by_thresholds(verification, bundle.manifest)
+    for name, verdict in verification.precisions.items():
+        remedy = f"{command} --bisect"
+        if name in unlike:  # no layer need be at fault
+            remedy = f"run hvq-edge calibrate {bundle.path} --good DIR, then verify again"
+        for fault in verdict.faults:
+            found.open_points.append(OpenPoint(f"verify did not pass {name} on {fault}.", remedy))
+
+
+def _gather_bench(found: Acceptance) -> None:
+    command = f"run hvq-edge bench {found.bundle.path} on the machine of the line"
+    path = found.bundle.path / BENCH_NAME
+    try:
+        found.bench = read_bench(path)
+    except FileNotFoundError:
+        found.open_points.append(OpenPoint("How fast it is was not measured.", command))
+        return
+    except HvqEdgeError as error:
+        found.open_points.append(OpenPoint(error.cause, command))
+        return
+    if found.bench.created < found.bundle.manifest.created:
+        found.open_points.append(OpenPoint(f"{BENCH_NAME} is older than the bundle.", command))
+    for warning in found.bench.warnings:
+        found.open_points.append(OpenPoint(f"Speed: {warning}.", command))

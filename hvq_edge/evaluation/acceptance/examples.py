@@ -1,0 +1,135 @@
+"""The pictures of an acceptance report: what went wrong first, then what is clearest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.dataset import Dataset, Picture
+from hvq_edge.data.images import read_frame
+from hvq_edge.errors import HvqEdgeError
+from hvq_edge.evaluation.acceptance.measured import Measured
+from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.metrics.metrics_file import PictureRow
+from hvq_edge.evaluation.thumbnails import Thumbnail, heat_range, thumbnails
+from hvq_edge.runtime.engine import Engine
+from hvq_edge.runtime.open_engine import open_engine
+
+Examples = Mapping[str, Mapping[str, Sequence[Thumbnail]]]
+"""By category, then by heading."""
+
+PER_GROUP = 3
+_TYPICAL_GOOD = 8
+"""Whose maps say where the heat colours begin."""
+_BYTES = 3_000_000
+MISSED = "Missed defects: passed, although defective"
+FALSE_REJECTS = "False rejects: rejected, although good"
+BEST = "Clearest defects found"
+CALMEST = "Clearest good parts"
+
+
+def examples(
+    bundle: Bundle,
+    measured: Measured,
+    dataset: Dataset,
+    on_progress: ProgressCallback = silent,
+) -> Examples:
+    """Judge the example pictures anew, with their maps, on the bundle's own graph.
+
+    Args:
+        bundle: the bundle; the graph of ``measured.precision`` runs on ONNX Runtime or OpenVINO.
+        measured: scores that the pictures are chosen by.
+        dataset: where the pictures are.
+        on_progress: called after each category.
+
+    Raises:
+        HvqEdgeError: the graph does not run here.
+    """
+    known = {
+        picture.path.relative_to(dataset.root).as_posix(): picture for picture in dataset.test()
+    }
+    thresholds = {
+        name: one.value
+        for name, one in bundle.manifest.thresholds.get(measured.precision, {}).items()
+    }
+    chosen = {
+        one.category: choose_examples(
+            [row for row in measured.record.pictures if row.category == one.category], thresholds
+        )
+        for one in measured.categories
+    }
+    judged: dict[str, PictureResult] = {}
+    drawn = []
+    backend = measured.backend if measured.backend in ("openvino", "onnxruntime") else "onnxruntime"
+    with open_engine(bundle, precision=measured.precision, backend=backend) as engine:
+        for done, (category, groups) in enumerate(chosen.items(), start=1):
+            rows = [row for row in measured.record.pictures if row.category == category]
+            shown = [row for group in groups.values() for row in group]
+            for row in {row.path: row for row in (*shown, *_typical_good(rows))}.values():
+                result = _judge(engine, known.get(row.path))
+                if result is not None:
+                    judged[row.path] = result
+            results = [judged[row.path] for row in rows if row.path in judged]
+            if results:
+                heat = heat_range(results)
+                drawn += [(judged[row.path], heat) for row in shown if row.path in judged]
+            on_progress("examples", done, len(chosen))
+    images = thumbnails(drawn, _BYTES)
+    return {
+        category: {
+            heading: [
+                images[judged[row.path]]
+                for row in group
+                if row.path in judged and judged[row.path] in images
+            ]
+            for heading, group in groups.items()
+        }
+        for category, groups in chosen.items()
+    }
+
+
+def choose_examples(
+    rows: Sequence[PictureRow], thresholds: Mapping[str, float]
+) -> dict[str, list[PictureRow]]:
+    """Choose pictures of one category: each at most once, headings in the order of their weight."""
+    ordered = sorted(rows, key=lambda row: row.score)
+
+    def rejected(row: PictureRow) -> bool:
+        return row.judged_as in thresholds and row.score > thresholds[row.judged_as]
+
+    return {
+        MISSED: [row for row in ordered if not row.good and not rejected(row)][:PER_GROUP],
+        FALSE_REJECTS: [row for row in ordered[::-1] if row.good and rejected(row)][:PER_GROUP],
+        BEST: [row for row in ordered[::-1] if not row.good and rejected(row)][:PER_GROUP],
+        CALMEST: [row for row in ordered if row.good and not rejected(row)][:PER_GROUP],
+    }
+
+
+def _typical_good(rows: Sequence[PictureRow]) -> list[PictureRow]:
+    good = sorted((row for row in rows if row.good), key=lambda row: row.score)
+    if not good:
+        return []
+    places = np.linspace(0, len(good) - 1, min(_TYPICAL_GOOD, len(good))).astype(int)
+    return [good[place] for place in places]
+
+
+def _judge(engine: Engine, picture: Picture | None) -> PictureResult | None:
+    if picture is None:
+        return None
+    info = engine.info
+    given = None
+    if info.category_mode == "input":
+        given = np.array([info.categories.index(picture.category)], np.int32)
+    try:
+        output = engine.run(read_frame(picture.path, info.input_side)[None], given)
+    except HvqEdgeError:  # a picture that is gone is no reason for no report
+        return None
+    return PictureResult(
+        picture=picture,
+        chosen=info.categories[int(output["category"][0])],
+        score=float(output["score"][0]),
+        map=output["map"][0],
+    )

@@ -1,0 +1,77 @@
+"""What was not tested, in words: the part of an acceptance that no metric shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from hvq_edge.bundle.manifest import BundleManifest
+from hvq_edge.data.dataset import Dataset
+from hvq_edge.evaluation.metrics.results import CategoryMetrics
+
+
+def limits_of_use(
+    manifest: BundleManifest, dataset: Dataset | None, measured: Iterable[CategoryMetrics] = ()
+) -> list[str]:
+    """Return the limits of a bundle, a sentence or two each.
+
+    Args:
+        manifest: of the bundle.
+        dataset: of the test pictures; ``None``: not there.
+        measured: on the test pictures.
+    """
+    names = ", ".join(manifest.categories)
+    several = len(manifest.categories) > 1
+    limits = [
+        f"It knows {names} and nothing else. A part of another kind has no meaningful score: "
+        "keep such parts away from the camera, or watch for decisions of the wrong category."
+    ]
+    if dataset is not None:
+        for category in manifest.categories:
+            kinds = Counter(one.defect for one in dataset.test(category) if not one.good)
+            if kinds:
+                listed = ", ".join(f"{kind} ({number})" for kind, number in kinds.most_common())
+                limits.append(
+                    f"{category}: tested with these kinds of defects: {listed}. Whether other "
+                    "kinds are found was not tested."
+                )
+            else:
+                limits.append(f"{category}: no defective part was tested at all.")
+    limits += [
+        f"{one.category}: {one.unseen_kind.pictures} of {one.good} good test pictures are unlike "
+        "every good picture learnt from. Good parts of such a kind may be rejected."
+        for one in measured
+        if one.unseen_kind is not None
+    ]
+    learnt = manifest.picture_limits
+    if learnt is not None:
+        limits.append(
+            "Light and focus: there is a decision only for pictures with a mean grey level from "
+            f"{learnt.brightness_low:.0f} to {learnt.brightness_high:.0f} (of 255), a contrast of "
+            f"{learnt.contrast_low:.1f} or more and a sharpness of {learnt.sharpness_low:.0f} or "
+            "more, as in the training pictures. Within these limits a slow change of the light "
+            "still moves scores."
+        )
+    else:
+        limits.append(
+            "Light and focus: no limits were learnt, so dark or blurred pictures are judged too."
+        )
+    limits += [
+        "The thresholds hold for this camera, lens, light and position of the parts. After a "
+        "change of any of them, run hvq-edge calibrate again and sign again.",
+        f"A picture is judged at {manifest.input_side} x {manifest.input_side} pixels. A defect "
+        "that cannot be seen by eye in a picture of that size must be taken as not tested.",
+        "All numbers are of pictures that were given, not of the running line: speed, vibration, "
+        "dirt on the lens and wear of tools were not part of the test.",
+        "Rates hold for pictures taken like the test pictures; intervals are at 95 % confidence, "
+        "so about one in twenty does not hold.",
+    ]
+    if several and manifest.category_mode == "auto":
+        limits.append(
+            "The model chooses the category itself; a part judged as the wrong category is held "
+            "against the wrong threshold."
+        )
+    calibration = manifest.calibration
+    if calibration is not None and calibration.converged is False:
+        limits.append("INT8 ranges: more calibration pictures would still have moved them.")
+    return [*limits, *manifest.notes]

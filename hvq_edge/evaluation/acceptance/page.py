@@ -1,0 +1,108 @@
+"""``acceptance.html``: one page that a quality manager reads, prints and signs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hvq_edge.common.atomic import write_text
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.folders import Picture
+from hvq_edge.errors import HvqEdgeError
+from hvq_edge.evaluation.acceptance.acceptance import Acceptance, OpenPoint, collect
+from hvq_edge.evaluation.acceptance.examples import Examples, examples
+from hvq_edge.evaluation.acceptance.measured import Measured
+from hvq_edge.evaluation.charts import Histogram, score_histogram
+from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.metrics.intervals import RESAMPLES
+from hvq_edge.evaluation.report import chart_sizes, page_template
+
+ACCEPTANCE_NAME = "acceptance.html"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The histogram of a category's scores with its threshold."""
+
+    histogram: Histogram
+    threshold: float | None
+
+    in_use: bool = True
+    """For the chart's macro: a threshold of an acceptance is always the one in use."""
+
+
+def write_acceptance(
+    target: Path, out: Path | None = None, on_progress: ProgressCallback = silent
+) -> tuple[Acceptance, Path]:
+    """Write the acceptance report of a bundle.
+
+    Args:
+        target: a bundle's folder, or the run's that has it.
+        out: the page to write; ``None``: ``acceptance.html`` in the bundle.
+        on_progress: called while example pictures are judged.
+
+    Returns:
+        What it says, and where it is.
+
+    Raises:
+        BundleError: no bundle there.
+        MissingCapability: Jinja2 or SciPy is not installed.
+        OutputError: the page cannot be written.
+    """
+    found = collect(target)
+    shown: Examples = {}
+    if found.shown is not None and found.dataset is not None:
+        try:
+            shown = examples(found.bundle, found.shown, found.dataset, on_progress)
+        except HvqEdgeError as error:
+            found.open_points.append(
+                OpenPoint(f"No example pictures: {error.cause}", error.next_step)
+            )
+    page = out or found.bundle.path / ACCEPTANCE_NAME
+    write_text(page, render_acceptance(found, shown))
+    return found, page
+
+
+def render_acceptance(found: Acceptance, shown: Examples) -> str:
+    """Render the page: HTML that needs no other file and no network."""
+    drawings = {}
+    if found.shown is not None:
+        drawings = {
+            one.category: _drawing(found, found.shown, one.category)
+            for one in found.shown.categories
+        }
+    promises = {
+        one.category: one
+        for one in found.thresholds
+        if found.shown is not None and one.precision == found.shown.precision
+    }
+    return page_template("acceptance.html").render(
+        found=found,
+        manifest=found.bundle.manifest,
+        shown=found.shown,
+        drawings=drawings,
+        promises=promises,
+        examples=shown,
+        verification=found.verification,
+        resamples=RESAMPLES,
+        chart=chart_sizes(),
+    )
+
+
+def _drawing(found: Acceptance, measured: Measured, category: str) -> Drawing:
+    threshold = found.bundle.manifest.thresholds.get(measured.precision, {}).get(category)
+    value = threshold.value if threshold else None
+    empty = np.zeros((0, 0), np.float32)
+    results = [
+        PictureResult(
+            Picture(Path(row.path), category, "test", "good" if row.good else "defective"),
+            row.judged_as,
+            row.score,
+            empty,
+        )
+        for row in measured.record.pictures
+        if row.category == category
+    ]
+    return Drawing(score_histogram(results, value), value)

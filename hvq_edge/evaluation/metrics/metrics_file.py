@@ -1,0 +1,136 @@
+"""``metrics.json``: the results of ``hvq-edge eval`` for machines.
+
+``docs/metrics.md`` describes the file. Within ``hvq-edge-metrics/1`` fields are only ever added,
+each with a default, and a reader passes over fields that it does not know: so this version reads
+the files of older and newer ones of the same format.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hvq_edge.common.atomic import write_text
+from hvq_edge.errors import InputError
+from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation, Metrics
+from hvq_edge.runtime.engine import EngineInfo
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class PictureRow(_Record):
+    """One judged test picture."""
+
+    path: str
+    """Relative to ``MetricsFile.data``, with forward slashes."""
+    category: str
+    judged_as: str
+    """The category given or chosen."""
+    good: bool
+    score: float
+    margin: float | None = None
+    """1 at the centre of the category chosen, 0 as far off as a picture of it may be; ``None``
+    where the category was given."""
+
+
+class EvaluationRecord(_Record):
+    """Results with the category known, or chosen by the model."""
+
+    category: Literal["known", "chosen"]
+    mean: Metrics
+    categories: tuple[CategoryMetrics, ...]
+    pictures: tuple[PictureRow, ...]
+    unreadable: dict[str, str]
+    """Files left out, with the cause."""
+
+
+class MetricsFile(_Record):
+    """The content of ``metrics.json``."""
+
+    format: Literal["hvq-edge-metrics/1"] = "hvq-edge-metrics/1"
+    hvq_edge_version: str
+    created: str
+    """ISO 8601, UTC."""
+    target: str
+    """Absolute path of the run or bundle."""
+    data: str
+    """Absolute path of the dataset."""
+    backend: str
+    precision: str
+    device: str
+    evaluations: tuple[EvaluationRecord, ...]
+
+
+def metrics_file(target: Path, info: EngineInfo, evaluations: Sequence[Evaluation]) -> MetricsFile:
+    """Gather evaluations of one engine on one dataset."""
+    return MetricsFile(
+        hvq_edge_version=version("hvq-edge"),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        target=str(target.resolve()),
+        data=str(evaluations[0].data.resolve()),
+        backend=info.backend,
+        precision=info.precision,
+        device=info.device,
+        evaluations=tuple(_record(evaluation) for evaluation in evaluations),
+    )
+
+
+def write_metrics(path: Path, content: MetricsFile) -> None:
+    """Write ``metrics.json`` atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(path, content.model_dump_json(indent=2) + "\n")
+
+
+def read_metrics(path: Path) -> MetricsFile:
+    """Read ``metrics.json`` of this version, or of another with the same format.
+
+    Raises:
+        InputError: it cannot be read, or is of another format.
+    """
+    try:
+        return MetricsFile.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}.",
+            next_step="run hvq-edge eval --data DIR, which writes it",
+        ) from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not a file of metrics that this version reads: {error}.",
+            next_step="run hvq-edge eval again with this version",
+        ) from error
+
+
+def _record(evaluation: Evaluation) -> EvaluationRecord:
+    def relative(path: Path) -> str:
+        inside = path.is_relative_to(evaluation.data)
+        return (path.relative_to(evaluation.data) if inside else path).as_posix()
+
+    return EvaluationRecord(
+        category="known" if evaluation.known_category else "chosen",
+        mean=evaluation.mean,
+        categories=evaluation.categories,
+        pictures=tuple(
+            PictureRow(
+                path=relative(result.picture.path),
+                category=result.picture.category,
+                judged_as=result.chosen,
+                good=result.picture.good,
+                score=result.score,
+                margin=result.margin if math.isfinite(result.margin) else None,
+            )
+            for result in evaluation.pictures
+        ),
+        unreadable={relative(fault.path): fault.cause for fault in evaluation.unreadable},
+    )

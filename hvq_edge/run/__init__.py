@@ -1,0 +1,1 @@
+"""A training run's folder: its record, its settings, the list of runs."""

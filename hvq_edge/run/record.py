@@ -1,0 +1,115 @@
+"""The record of a training run, ``run.json``: settings, categories, data split, metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hvq_edge.bundle.manifest import CategoryLimits, PictureLimits
+from hvq_edge.common.atomic import write_text
+from hvq_edge.errors import DatasetError, RunError
+from hvq_edge.run.settings import Settings
+
+RECORD_NAME = "run.json"
+CHECKPOINT_NAME = "checkpoint.pt"
+REPORT_NAME = "report.html"
+BUNDLE_FOLDER = "bundle"
+
+PictureUse = Literal["fit", "held_out"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PictureRecord(_Strict):
+    """One good training picture and what it was used for."""
+
+    path: str
+    """Relative to ``RunRecord.data``, with forward slashes."""
+    category: str
+    sha256: str
+    use: PictureUse
+    """``fit``: weights, codebooks, statistics and INT8 ranges. ``held_out``: thresholds."""
+
+
+class RunRecord(_Strict):
+    """The content of ``run.json``."""
+
+    format: Literal["hvq-edge-run/2"] = "hvq-edge-run/2"
+    """/1 (0.1.0) had other settings of the map; its models have to be trained again."""
+    hvq_edge_version: str
+    created: str
+    settings: Settings
+    categories: tuple[str, ...]
+    """In the order of the category index."""
+    backbone_weights: str
+    """Where the backbone's weights came from, with their SHA-256."""
+    data: str | None
+    """Absolute path of the training data; ``None`` for a loaded released checkpoint."""
+    pictures: tuple[PictureRecord, ...] = ()
+    picture_limits: PictureLimits | None = None
+    category_limits: dict[str, CategoryLimits] = {}
+    checkpoint_sha256: str | None = None
+    """``None`` until training has finished."""
+    epochs_done: int = 0
+    metrics: dict[str, float] = {}
+    """Last training losses and seconds by stage."""
+
+
+def read_run(run: Path, *, finished: bool = True) -> RunRecord:
+    """Read a run's record.
+
+    Args:
+        run: the run's folder.
+        finished: insist that training has finished.
+
+    Raises:
+        RunError: no run there, another format, or not finished.
+    """
+    path = run / RECORD_NAME
+    try:
+        record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(
+            f"no training run at {run}: {path} cannot be read ({error.strerror}).",
+            next_step="run hvq-edge train --data DIR, or name the run's folder",
+        ) from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"{path} is not a run record that this version reads: {error}.",
+            next_step="train again with this version",
+        ) from error
+    if finished and record.checkpoint_sha256 is None:
+        raise RunError(
+            f"the training run {run} has not finished.",
+            next_step=f"run hvq-edge train --resume --out {run}",
+        )
+    return record
+
+
+def recorded_data(run: Path) -> Path:
+    """Return the folder of pictures that a finished run was trained on.
+
+    Raises:
+        RunError: no run there, another format, or not finished.
+        DatasetError: the run has none on record.
+    """
+    recorded = read_run(run).data
+    if recorded is None:
+        raise DatasetError(
+            f"the run {run} has no pictures on record.",
+            next_step="give a folder with test pictures with --data DIR",
+        )
+    return Path(recorded)
+
+
+def write_run(run: Path, record: RunRecord) -> None:
+    """Write ``run.json`` atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(run / RECORD_NAME, record.model_dump_json(indent=2) + "\n")

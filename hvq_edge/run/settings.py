@@ -1,0 +1,239 @@
+"""Presets and typed settings, read from a TOML file and flags, checked as a whole.
+
+A settings file has two tables, ``[model]`` and ``[training]``; whatever it leaves out comes from
+the preset. Unknown keys and wrong values are all reported at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hvq_edge.common.toml_file import all_wrong, read_toml
+
+BackboneName = Literal[
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "efficientnet_b4",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "efficientnet_lite3",
+    "efficientnet_lite4",
+]
+PresetName = Literal["paper", "edge", "tiny"]
+
+GRID_STRIDE = 16
+"""Input pixels a side of one token: features are brought to the stride of the last backbone tap."""
+
+
+class _Strict(BaseModel):
+    # strict: a settings file that says epochs = true means neither 1 nor what it says.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelSettings(_Strict):
+    """Sizes of the network (DESIGN section 3; HVQ-Trans section 3)."""
+
+    backbone: BackboneName = "efficientnet_lite0"
+    input_side: int = Field(224, ge=64, le=1024, multiple_of=GRID_STRIDE)
+    """Side of the square input in pixels."""
+    padding_side: int | None = Field(None, ge=32)
+    """Input side from which 'same' padding is computed; ``None``: ``input_side`` itself.
+
+    The released network pads as for 380 px whatever it is given."""
+    width: int = Field(128, ge=8)
+    """Channels of a token in the encoder; the decoder and lower codebooks have twice as many."""
+    heads: int = Field(8, ge=1)
+    feedforward: int = Field(512, ge=8)
+    layers: int = Field(2, ge=1, le=12)
+    """Encoder layers, decoder layers, and codebook levels below the top one. Four, as published,
+    gave the same accuracy on ``edge`` features (docs/accuracy.md)."""
+    codes: int = Field(512, ge=2, le=3840)
+    """Codes of one codebook. TensorRT's TopK ends at 3840."""
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    standardise_features: bool = True
+    """Standardise backbone features per channel with statistics of the training pictures."""
+    tap_resize: Literal["bilinear", "average"] = "average"
+    """How taps finer than the grid are brought to it: ``average`` pools all of a cell's pixels,
+    ``bilinear`` (published) samples four of them."""
+    normalise_tokens: bool = True
+    """Bring each standardised token to the same length: what counts is the mix of channels, not
+    how strong the contrast is."""
+    whiten_distance: bool = True
+    """Measure rebuilding errors against how good pictures' errors vary together (Mahalanobis)
+    instead of plainly."""
+    prototypes: int = Field(1024, ge=0, le=3840)
+    """Prototypes of the features themselves in each category, below the codebooks' levels; the
+    distance to the nearest joins the anomaly map. They see tokens with the length they have, even
+    where ``normalise_tokens`` is set. 0: none, as published."""
+    prototype_window: Literal[1, 3, 5] = 1
+    """Side in cells of the neighbourhood that a token is averaged over before it meets prototypes
+    (PatchCore's locally aware features). Wear of large areas shows better over 3 or 5, small
+    defects worse (docs/accuracy.md)."""
+    prototype_weight: float = Field(0.5, ge=0.0)
+    """Weight of the prototype distance in the anomaly map."""
+    transport_weight: float = Field(0.0, ge=0.0)
+    """Weight of the prototype transport score in the anomaly map; 0: it is not computed."""
+    transport_temperature: float | None = Field(None, gt=0.0)
+    """Divisor of the dot products in the transport score; ``None``: ``2 * width``."""
+    map_scale: Literal["published", "good_pictures"] = "good_pictures"
+    """``published``: the weighted parts are added as they are. ``good_pictures``: each is first
+    standardised with statistics of good training pictures, so they share a scale."""
+    picture_level: Literal["kept", "subtracted"] = "subtracted"
+    """``subtracted``: a picture's score is taken relative to the lower quartile of its own map, so
+    that one whose whole surface is a little unlike the others does not hide, or feign, a defect.
+    The map itself keeps its level."""
+
+    @property
+    def grid(self) -> int:
+        """Tokens a side: 14 for 224 px."""
+        return self.input_side // GRID_STRIDE
+
+    @property
+    def levels(self) -> int:
+        """Codebook levels, the top one included."""
+        return self.layers + 1
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> ModelSettings:
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(
+                f"width {self.width} must be even and a multiple of heads {self.heads}"
+            )
+        return self
+
+
+class TrainingSettings(_Strict):
+    """How the network is trained."""
+
+    epochs: int = Field(180, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0.0)
+    weight_decay: float = Field(1e-4, ge=0.0)
+    schedule: Literal["cosine", "step"] = "cosine"
+    """``cosine``: one warm-up epoch, then a half cosine to 1 % of the rate. ``step``: a tenth of
+    the rate after 80 % of the epochs, as published."""
+    gradient_clip: float = Field(0.1, gt=0.0)
+    """Largest norm of the whole gradient."""
+    latent_weight: float = Field(0.25, ge=0.0)
+    """Weight of the commitment loss (paper equation 6)."""
+    codebook_decay: float = Field(0.99, gt=0.0, lt=1.0)
+    """Decay of the codebooks' moving averages for each picture."""
+    codebook_epsilon: float = Field(1e-5, gt=0.0)
+    codebook_start: Literal["random", "pictures"] = "pictures"
+    """``pictures``: start each codebook from tokens of its own category's pictures."""
+    revive_codes: bool = True
+    """Give codes that no token chooses a new place at the end of an epoch."""
+    autocast: Literal["auto", "off", "bfloat16"] = "auto"
+    """``auto``: bfloat16 where the device multiplies matrices in it (CUDA from Ampere on, CPUs with
+    AVX512_BF16 or AMX); where it is emulated it makes a CPU slower."""
+    patience: int = Field(15, ge=0)
+    """Stop after this many epochs in which the loss on the held-out pictures did not fall by 0.1 %,
+    with the weights of the best; 0: never stop early."""
+    held_out: float = Field(0.15, gt=0.0, lt=0.9)
+    """Share of the good training pictures kept apart: thresholds come from them."""
+    seed: int = Field(0, ge=0, le=10**9)
+
+
+class Settings(_Strict):
+    """All settings of a run."""
+
+    preset: PresetName = "edge"
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+
+
+_PAPER: dict[str, dict[str, Any]] = {
+    "model": {
+        "backbone": "efficientnet_b4",
+        "padding_side": 380,
+        "width": 256,
+        "feedforward": 1024,
+        "layers": 4,
+        "dropout": 0.1,
+        "standardise_features": False,
+        "tap_resize": "bilinear",
+        "normalise_tokens": False,
+        "whiten_distance": False,
+        "prototypes": 0,
+        "transport_weight": 80.0,
+        "transport_temperature": 512.0,
+        "map_scale": "published",
+        "picture_level": "kept",
+    },
+    "training": {
+        "epochs": 1000,
+        "learning_rate": 1e-4,
+        "schedule": "step",
+        "codebook_start": "random",
+        "revive_codes": False,
+        "autocast": "off",
+        "patience": 0,
+    },
+}
+_TINY: dict[str, dict[str, Any]] = {
+    "model": {
+        "width": 64,
+        "heads": 4,
+        "feedforward": 256,
+        "codes": 256,
+        "prototypes": 256,
+    },
+    "training": {"epochs": 24},
+}
+_PRESETS: dict[str, dict[str, dict[str, Any]]] = {"paper": _PAPER, "edge": {}, "tiny": _TINY}
+
+
+def load_settings(
+    preset: str = "edge",
+    file: Path | None = None,
+    *,
+    model: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+) -> Settings:
+    """Merge preset, settings file and flags, the later winning, and check the whole.
+
+    Args:
+        preset: ``paper``, ``edge`` or ``tiny``.
+        file: TOML file with ``[model]`` and ``[training]`` tables.
+        model: values given as flags; ``None`` values are ignored.
+        training: likewise.
+
+    Raises:
+        SettingsError: lists every fault with its key.
+    """
+    faults: list[str] = []
+    if preset not in _PRESETS:
+        faults.append(f"preset: {preset!r} is none of {', '.join(_PRESETS)}")
+    given = read_toml(file, "--settings") if file else {}
+    merged: dict[str, Any] = {"preset": preset} if preset in _PRESETS else {}
+    for table, flags in (("model", model), ("training", training)):
+        part = given.pop(table, {})
+        if not isinstance(part, dict):
+            faults.append(f"{table}: must be a table")
+            part = {}
+        flags = {key: value for key, value in (flags or {}).items() if value is not None}
+        merged[table] = {**_PRESETS.get(preset, {}).get(table, {}), **part, **flags}
+    merged.update(given)
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"])
+            faults.append(f"{key}: {fault['msg']} (given: {_short(fault['input'])})")
+    if faults:
+        source = f" in {file}" if file else ""
+        raise all_wrong(
+            faults, source, "correct them; docs/settings.md lists every key with its range"
+        )
+    return settings
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,191 @@
+"""Which backend and precision run a bundle: what was asked for, else what is fastest here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.common.atomic import sha256_of
+from hvq_edge.errors import SettingsError
+from hvq_edge.runtime.choice import open_candidate
+from hvq_edge.runtime.choice.measured_choice import (
+    GRAPH_BACKENDS,
+    TIME_LIMIT_S,
+    Candidate,
+    GraphBackend,
+    Measurement,
+    key_for,
+    load_average,
+    measure,
+    remember,
+    remembered,
+)
+from hvq_edge.runtime.choice.precision_rules import read_verdicts, usable_precisions, why_chosen
+from hvq_edge.runtime.contract import check_threads
+from hvq_edge.runtime.engine import Engine
+from hvq_edge.runtime.engine_names import AUTO, known_precision, unknown_backend
+from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, EngineBackend, engine_backend
+
+if TYPE_CHECKING:
+    from hvq_edge.runtime.choice.gpu_candidates import GpuCandidates
+
+VERIFY_NAME = "verify.json"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What will run a bundle, and why."""
+
+    backend: GraphBackend | EngineBackend
+    precision: Precision
+    reason: str
+    """A sentence for the user; starts with the precision."""
+
+
+def choose(
+    bundle: Bundle,
+    precision: str = AUTO,
+    backend: str = AUTO,
+    *,
+    threads: int | None = None,
+    time_limit: float = TIME_LIMIT_S,
+) -> Choice:
+    """Choose backend and precision for a bundle.
+
+    ``auto`` is what is fastest for one picture on this machine, measured among the installed
+    backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
+    has found it wanting. Engines that ``hvq-edge build`` made take part where they run on this
+    machine's GPU and ``hvq-edge verify`` has passed their precision. At equal speed ``fp32`` comes
+    before ``int8``, OpenVINO before ONNX Runtime, and both before engines. The graphs of the
+    float16 precisions are made for GPUs, and are taken only where the bundle has nothing else. With
+    one candidate nothing is measured; otherwise the times are kept in the
+    user's cache folder (:mod:`hvq_edge.runtime.choice.measured_choice`).
+
+    Args:
+        bundle: the bundle.
+        precision: a precision or ``auto``.
+        backend: a backend or ``auto``.
+        threads: threads of one call, as the engine will be opened.
+        time_limit: seconds of timing for each candidate.
+
+    Raises:
+        SettingsError: an unknown precision or backend, or less than one thread.
+        BundleError: the bundle lacks the precision asked for; or, while measuring, a graph of it
+            is changed.
+        HvqEdgeError: no candidate could be opened and run: what the first one raised.
+    """
+    gpu_backend = engine_backend(backend)
+    if gpu_backend is not None:
+        from hvq_edge.runtime.tensorrt.find_engine import built_precision
+
+        built = built_precision(bundle, gpu_backend, precision)
+        return Choice(
+            gpu_backend, built, f"{built}: {'as asked' if precision != AUTO else 'built'}"
+        )
+    chosen, reason = choose_graph(bundle, precision, backend, threads, time_limit)
+    return Choice(chosen.backend, chosen.precision, reason)
+
+
+def choose_graph(
+    bundle: Bundle, precision: str, backend: str, threads: int | None, time_limit: float
+) -> tuple[Candidate, str]:
+    """Return what runs a bundle where no engine for GPUs was asked for, and why in words.
+
+    Takes and raises what :func:`choose` does.
+    """
+    check_threads(threads)
+    backends = _known_backends(backend)
+    verdicts = read_verdicts(bundle.path / VERIFY_NAME)
+    if precision == AUTO:
+        precisions = usable_precisions(bundle.manifest.models, verdicts)
+    else:
+        precisions = (known_precision(precision),)
+    candidates = [Candidate(library, name) for name in precisions for library in backends]
+    on_gpu = None
+    if backend == AUTO and (bundle.path / ENGINES_FOLDER).is_dir():
+        from hvq_edge.runtime.choice.gpu_candidates import gpu_candidates
+
+        on_gpu = gpu_candidates(bundle, None if precision == AUTO else precisions, verdicts)
+        candidates += on_gpu.plans
+    chosen, times, why = candidates[0], "", "as asked"
+    measured = None
+    if len(candidates) > 1:
+        measured = _times(bundle, candidates, threads, time_limit, on_gpu)
+        chosen, times = measured.fastest(), f"; {measured}"
+    if precision == AUTO:
+        why = why_chosen(chosen.precision, bundle.manifest.models, verdicts, measured)
+    left_out = "".join(f"; without {reason}" for reason in (on_gpu.left_out if on_gpu else ()))
+    return chosen, f"{chosen.precision}: {why}{times}{left_out}"
+
+
+def _known_backends(backend: str) -> tuple[GraphBackend, ...]:
+    """Return the backends that may be used, the preferred one first; at least one.
+
+    Raises:
+        SettingsError: an unknown one, or one that runs no bundles.
+    """
+    if backend == AUTO:
+        installed = tuple(name for name in GRAPH_BACKENDS if find_spec(name))
+        return installed or ("onnxruntime",)  # opening it says what to install
+    for name in GRAPH_BACKENDS:
+        if backend == name:
+            return (name,)
+    if backend == "torch":
+        raise SettingsError(
+            "backend torch runs a training run, not a bundle.",
+            next_step="name the run's folder, or use openvino or onnxruntime",
+        )
+    raise unknown_backend(backend)
+
+
+def _times(
+    bundle: Bundle,
+    candidates: list[Candidate],
+    threads: int | None,
+    time_limit: float,
+    on_gpu: GpuCandidates | None,
+) -> Measurement:
+    """Return the times of candidates: those kept for this machine, else measured now."""
+    plans = on_gpu.plans if on_gpu else {}
+    graphs = [one for one in candidates if one not in plans]
+    precisions = tuple(dict.fromkeys(one.precision for one in graphs))
+    engines: dict[EngineBackend, dict[Precision, str]] = {}
+    for one, digest in plans.items():
+        library = engine_backend(one.backend)
+        if library is not None:
+            engines.setdefault(library, {})[one.precision] = digest
+    key = key_for(
+        {name: _recorded_hash(bundle, name) for name in precisions},
+        tuple(dict.fromkeys(one.backend for one in graphs)),
+        threads,
+        engines=engines,
+        engine_versions=on_gpu.versions if on_gpu else None,
+        gpu=on_gpu.gpu if on_gpu else None,
+    )
+    known = remembered(key)
+    if known is None:
+        # Outside the measurement: a changed file is an error, not a candidate that drops out.
+        files = {name: bundle.model_file(name) for name in precisions}
+
+        def opener(candidate: Candidate) -> Engine:
+            if candidate in plans:
+                return open_candidate.open_plan(bundle, candidate)
+            return open_candidate.open_graph(bundle, candidate, files[candidate.precision], threads)
+
+        load = load_average()  # of the others: our own work comes after it
+        known = measure(candidates, opener, time_limit=time_limit)
+        remember(key, known, load)
+    return known
+
+
+def _recorded_hash(bundle: Bundle, precision: Precision) -> str:
+    """Return the SHA-256 that the manifest has for a graph; the file is not read.
+
+    Raises:
+        BundleError: the bundle has no such precision.
+    """
+    manifest = bundle.manifest
+    record = manifest.files.get(manifest.models.get(precision, ""))
+    return record.sha256 if record else sha256_of(bundle.model_file(precision))

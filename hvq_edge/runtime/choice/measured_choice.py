@@ -1,0 +1,297 @@
+"""Which engine is fastest for a bundle on this machine: timed once, then remembered.
+
+Whether OpenVINO or ONNX Runtime is faster, and whether INT8 gains anything, depends on the
+processor, the graph and the libraries' versions: no fixed order is right everywhere. So each
+candidate judges a few frames of noise in interleaved rounds, and the medians are kept in the
+user's cache folder, one readable JSON file for each combination of all that they depend on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Annotated, Literal, NamedTuple, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.common.atomic import write_text
+from hvq_edge.data.solar_cells import default_cache
+from hvq_edge.errors import HvqEdgeError, OutputError
+from hvq_edge.runtime.cpu.processor import processor_name
+from hvq_edge.runtime.engine import Engine
+from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
+
+GraphBackend = Literal["openvino", "onnxruntime"]
+"""Libraries that run a bundle's graph."""
+GRAPH_BACKENDS: tuple[GraphBackend, ...] = get_args(GraphBackend)
+
+TIME_LIMIT_S = 1.0
+"""Seconds of timing for each candidate, opening and warming up not counted."""
+SAME_SPEED = 1.05
+"""Up to this ratio two medians count as equal: a smaller difference may change with the day."""
+
+BUSY = 1.5
+"""Load a processor above which times are not kept: they may have crowned the wrong engine."""
+
+_WARM_UPS = 2
+_MOST_ROUNDS = 8
+_TIMED_A_ROUND = 2
+_CLEARLY_SLOWER = 1.5
+
+
+class Candidate(NamedTuple):
+    """A way to run a bundle."""
+
+    backend: GraphBackend | EngineBackend
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.precision} on {self.backend}"
+
+
+class MeasurementKey(BaseModel):
+    """What times depend on: with another key, they are measured again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: dict[Precision, str]
+    """SHA-256 of the graph of each precision that is a candidate."""
+    versions: dict[str, str]
+    """Of hvq-edge, which sets the libraries' options, and of each backend that is a candidate."""
+    processor: str
+    cpus: int
+    """That this process may use."""
+    threads: int | None
+    """Of one call; ``None``: left to the library."""
+    engines: dict[EngineBackend, dict[Precision, str]] = {}
+    """SHA-256 of the plan of each engine for GPUs that is a candidate."""
+    gpu: str | None = None
+    """Name and driver of the GPU, where such engines are candidates."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Times of candidates, and why others have none."""
+
+    milliseconds: Mapping[Candidate, float]
+    """Median for one picture; not empty, in the candidates' order."""
+    failures: Mapping[Candidate, Exception] = field(default_factory=dict)
+
+    def fastest(self) -> Candidate:
+        """Return the first candidate that none beats by more than :data:`SAME_SPEED`."""
+        limit = SAME_SPEED * min(self.milliseconds.values())
+        return next(one for one, time in self.milliseconds.items() if time <= limit)
+
+    def __str__(self) -> str:
+        """All of it in words, the fastest first."""
+        ranked = sorted(self.milliseconds.items(), key=lambda pair: pair[1])
+        (first, least), *others = ranked
+        words = [f"{first}: {least:.1f} ms a picture", *(f"{one} {t:.1f}" for one, t in others)]
+        failed = (f"; {one} failed: {_cause(error)}" for one, error in self.failures.items())
+        return f"{', '.join(words)} (measured on this machine){''.join(failed)}"
+
+
+def key_for(
+    models: Mapping[Precision, str],
+    backends: Sequence[str],
+    threads: int | None,
+    *,
+    engines: Mapping[EngineBackend, Mapping[Precision, str]] | None = None,
+    engine_versions: Mapping[EngineBackend, str] | None = None,
+    gpu: str | None = None,
+) -> MeasurementKey:
+    """Return the key of a measurement on this machine.
+
+    Args:
+        models: SHA-256 of the graph of each candidate precision.
+        backends: names of the candidate backends' modules, which are not imported.
+        threads: of one call; ``None`` leaves it to the library.
+        engines: SHA-256 of the plan of each candidate engine.
+        engine_versions: of those engines' libraries.
+        gpu: that they run on, and its driver.
+    """
+    versions = {name: _version_of(name) for name in ("hvq_edge", *backends)}
+    return MeasurementKey(
+        models=dict(models),
+        versions={**versions, **(engine_versions or {})},
+        processor=processor_name(),
+        cpus=usable_cpus(),
+        threads=threads,
+        engines={backend: dict(plans) for backend, plans in (engines or {}).items()},
+        gpu=gpu,
+    )
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    opener: Callable[[Candidate], Engine],
+    *,
+    time_limit: float = TIME_LIMIT_S,
+    clock: Callable[[], float] = perf_counter,
+) -> Measurement:
+    """Time candidates on single frames, as a camera gives them.
+
+    All are open at once and take turns, so that a busy moment of the machine meets each of them.
+    One that is clearly slower than the leader is dropped early. A candidate that cannot be opened
+    or run is left out.
+
+    Args:
+        candidates: in order of preference.
+        opener: opens the engine of a candidate; it is closed again.
+        time_limit: seconds for each candidate; at least one round is timed.
+        clock: seconds.
+
+    Raises:
+        Exception: no candidate could be opened and run: what the first one raised.
+    """
+    failures: dict[Candidate, Exception] = {}
+    runs: dict[Candidate, Callable[[], object]] = {}
+    with ExitStack() as opened:
+        for candidate in candidates:
+            try:
+                run = _single_run(opened.enter_context(opener(candidate)))
+                for _ in range(_WARM_UPS):
+                    run()
+            except Exception as error:  # of any library: another candidate may do
+                failures[candidate] = error
+            else:
+                runs[candidate] = run
+        if not runs:
+            raise next(iter(failures.values()))
+        seconds = _race(runs, time_limit, clock)
+    return Measurement({one: 1e3 * median(times) for one, times in seconds.items()}, failures)
+
+
+def remembered(key: MeasurementKey) -> Measurement | None:
+    """Return the times kept under a key; ``None`` where there are none that can be read."""
+    path = _place(key)
+    if path is None:
+        return None
+    try:
+        kept = _Kept.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not UTF-8, not JSON, not of this format
+        return None
+    candidates = [
+        Candidate(backend, precision)
+        for precision in key.models
+        for backend in GRAPH_BACKENDS
+        if backend in key.versions
+    ]
+    candidates += [Candidate(name, one) for name, plans in key.engines.items() for one in plans]
+    times = {one: kept.milliseconds.get(one.backend, {}).get(one.precision) for one in candidates}
+    known = {one: time for one, time in times.items() if time is not None}
+    return Measurement(known) if kept.key == key and len(known) == len(times) else None
+
+
+def remember(key: MeasurementKey, measurement: Measurement, load: float = 0.0) -> None:
+    """Keep times for the next opening, where the cache folder can be written to.
+
+    A measurement with failures is not kept: a library that is repaired has the same version. Nor
+    is one of a busy machine: it would stand for ever. ``load``: :func:`load_average` before it.
+    """
+    path = _place(key)
+    if path is None or measurement.failures or load > BUSY * key.cpus:
+        return
+    times: dict[GraphBackend | EngineBackend, dict[Precision, float]] = {}
+    for (backend, precision), time in measurement.milliseconds.items():
+        times.setdefault(backend, {})[precision] = float(f"{time:.4g}")
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    kept = _Kept(key=key, measured=now, milliseconds=times)
+    try:
+        write_text(path, kept.model_dump_json(indent=2) + "\n")
+    except (OutputError, OSError):
+        return  # measured again next time
+
+
+class _Kept(BaseModel):
+    """The content of a file in the cache."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["hvq-edge-engine-times/1"] = "hvq-edge-engine-times/1"
+    measured: str
+    """ISO 8601, UTC."""
+    milliseconds: dict[
+        GraphBackend | EngineBackend,
+        dict[Precision, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+    ]
+    """Median for one picture."""
+    key: MeasurementKey
+
+
+def load_average() -> float:
+    """Return how many processes wanted a processor in the last minute; 0 where nobody counts."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _place(key: MeasurementKey) -> Path | None:
+    """Return the file for a key; ``None`` where the user has no home, as in some containers."""
+    name = hashlib.sha256(key.model_dump_json().encode()).hexdigest()[:16]
+    try:
+        return default_cache() / "engine-times" / f"{name}.json"
+    except RuntimeError:
+        return None
+
+
+def _version_of(module: str) -> str:
+    """Return the version of an installed module without importing it."""
+    try:
+        return version(module)
+    except PackageNotFoundError:  # another build's package brings the module, as onnxruntime-gpu
+        names = sorted(set(packages_distributions().get(module, ())))
+        return ", ".join(f"{name} {version(name)}" for name in names) or "unknown"
+
+
+def _single_run(engine: Engine) -> Callable[[], object]:
+    """Return a call that judges one frame of noise."""
+    side = engine.info.input_side
+    frames = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+    given = np.zeros(1, dtype=np.int32) if engine.info.category_mode == "input" else None
+    return partial(engine.run, frames, given)
+
+
+def _race(
+    runs: Mapping[Candidate, Callable[[], object]], time_limit: float, clock: Callable[[], float]
+) -> dict[Candidate, list[float]]:
+    """Return the seconds of each timed run; fewer for candidates that were dropped."""
+    seconds: dict[Candidate, list[float]] = {one: [] for one in runs}
+    racing = list(runs)
+    began = clock()
+    for done in range(1, _MOST_ROUNDS + 1):
+        for one in racing:
+            runs[one]()  # untimed: wakes its threads, and lets the others' go to sleep
+            for _ in range(_TIMED_A_ROUND):
+                start = clock()
+                runs[one]()
+                seconds[one].append(clock() - start)
+        if (clock() - began) * (done + 1) / done > time_limit * len(runs):
+            break
+        leader = min(median(seconds[one]) for one in racing)
+        # Its fastest run counts: one disturbance must not put out a good candidate.
+        racing = [one for one in racing if min(seconds[one]) <= _CLEARLY_SLOWER * leader]
+        if len(racing) == 1:
+            break
+    return seconds
+
+
+def _cause(error: Exception) -> str:
+    text = error.cause if isinstance(error, HvqEdgeError) else f"{error}"
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -1,0 +1,54 @@
+"""Open one backend on one graph, or on an engine built from it, of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.runtime.choice.measured_choice import Candidate
+from hvq_edge.runtime.engine import Engine
+from hvq_edge.runtime.engine_names import unknown_backend
+from hvq_edge.runtime.tensorrt.engine_file import engine_backend
+
+
+def open_plan(bundle: Bundle, candidate: Candidate) -> Engine:
+    """Open an engine that ``hvq-edge build`` made.
+
+    Raises:
+        HvqEdgeError: see :func:`hvq_edge.runtime.tensorrt.find_engine.open_tensorrt`.
+    """
+    from hvq_edge.runtime.tensorrt.find_engine import open_tensorrt
+
+    library = engine_backend(candidate.backend)
+    if library is None:
+        raise unknown_backend(candidate.backend)
+    return open_tensorrt(bundle, library, candidate.precision)
+
+
+def open_graph(
+    bundle: Bundle, candidate: Candidate, model_file: Path, threads: int | None
+) -> Engine:
+    """Open a graph in a library of the CPU.
+
+    Args:
+        bundle: whose graph it is.
+        candidate: backend and precision.
+        model_file: the graph, checked against the bundle's record.
+        threads: threads of one call; ``None`` leaves it to the library.
+
+    Raises:
+        MissingCapability: the library is not installed.
+        BundleError: the graph is another than the bundle says.
+    """
+    from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
+    from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
+
+    opener = OpenVinoEngine if candidate.backend == "openvino" else OnnxRuntimeEngine
+    return opener(
+        model_file,
+        precision=candidate.precision,
+        input_side=bundle.manifest.input_side,
+        categories=bundle.manifest.categories,
+        category_mode=bundle.manifest.category_mode,
+        threads=threads,
+    )

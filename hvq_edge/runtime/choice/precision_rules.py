@@ -1,0 +1,101 @@
+"""Which precisions ``auto`` may use on a CPU, and in words why it came to one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.runtime.choice.measured_choice import SAME_SPEED, Measurement
+
+Verdicts = Mapping[Precision, bool]
+"""Whether ``hvq-edge verify`` passed a precision; those it has not judged are missing."""
+
+_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_FOR_CPUS: tuple[Precision, ...] = ("fp32", "int8")
+_FOR_GPUS: tuple[Precision, ...] = ("fp16", "int8-fp16")
+
+
+def read_verdicts(verify_file: Path) -> Verdicts:
+    """Return what ``verify.json`` says; nothing where there is no such file.
+
+    In a file that cannot be read none passed: int8 is used by default only on good evidence.
+    """
+    try:
+        judged = _VerifyFile.model_validate_json(verify_file.read_text(encoding="utf-8")).precisions
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, ValidationError):
+        return dict.fromkeys(_PRECISIONS, False)
+    return {name: judged[name].passed for name in _PRECISIONS if name in judged}
+
+
+def usable_precisions(
+    available: Collection[Precision], verdicts: Verdicts
+) -> tuple[Precision, ...]:
+    """Return the precisions that ``auto`` may use, the preferred one first.
+
+    ``fp32``, which the others are held to, needs no verdict; another one must not have failed.
+    The float16 precisions are made for GPUs: on a CPU they come in only where nothing else is left.
+
+    Args:
+        available: what the bundle has.
+        verdicts: see :func:`read_verdicts`.
+
+    Returns:
+        At least one. Where all have failed it is the bundle's first, and ``fp32`` for a bundle
+        without graphs: opening that says what is wrong.
+    """
+    sound = [name for name in available if name == "fp32" or verdicts.get(name, True)]
+    for group in (_FOR_CPUS, _FOR_GPUS):
+        usable = tuple(name for name in group if name in sound)
+        if usable:
+            return usable
+    return tuple(available)[:1] or ("fp32",)
+
+
+def why_chosen(
+    chosen: Precision,
+    available: Collection[Precision],
+    verdicts: Verdicts,
+    measured: Measurement | None,
+) -> str:
+    """Return in words why ``auto`` came to a precision.
+
+    Args:
+        chosen: that precision.
+        available: what the bundle has.
+        verdicts: see :func:`read_verdicts`.
+        measured: the times of the candidates; ``None`` where there was only one.
+    """
+    if chosen != "fp32":
+        if chosen not in verdicts:
+            return "not verified yet: run hvq-edge verify"
+        passed = verdicts[chosen]
+        return "verified" if passed else "hvq-edge verify did not pass it, but there is no other"
+    if "int8" not in available:
+        return "the bundle has no int8 model"
+    if not verdicts.get("int8", True):
+        return "hvq-edge verify did not pass int8"
+    times = measured.milliseconds if measured else {}
+    int8, float32 = (
+        [time for one, time in times.items() if one.precision == name] for name in ("int8", "fp32")
+    )
+    if not int8:
+        return "int8 does not run here"
+    if min(int8) < min(float32):
+        return f"int8 is less than {100 * (SAME_SPEED - 1):.0f} % faster here"
+    return "int8 is no faster here"
+
+
+class _Judged(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    passed: bool
+
+
+class _VerifyFile(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    precisions: dict[str, _Judged]

@@ -1,0 +1,1 @@
+"""Engines that need no GPU: OpenVINO, ONNX Runtime, PyTorch."""

@@ -1,0 +1,166 @@
+"""The engine of a bundle that runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.errors import BundleError, SettingsError
+from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
+from hvq_edge.runtime.cuda.memory import CudaMemory, open_cuda_memory
+from hvq_edge.runtime.tensorrt.engine import TensorRTEngine
+from hvq_edge.runtime.tensorrt.engine_file import (
+    ENGINES_FOLDER,
+    EngineBackend,
+    EngineRecord,
+    Here,
+    check_engine,
+    read_record,
+    rebuild_command,
+    this_platform,
+)
+from hvq_edge.runtime.tensorrt.library import load_backend
+
+FOR_GPUS: tuple[Precision, ...] = ("int8-fp16", "fp16", "int8", "fp32")
+"""What ``auto`` takes on a GPU, the preferred one first."""
+
+
+def open_tensorrt(
+    bundle: Bundle,
+    backend: EngineBackend,
+    precision: str,
+    *,
+    load: Callable[[EngineBackend], Any] = load_backend,
+    device: Callable[[], CudaDevice] = cuda_device,
+    memory: Callable[[], CudaMemory] = open_cuda_memory,
+    cuda_graphs: bool = True,
+) -> TensorRTEngine:
+    """Open a bundle's engine on this machine's GPU.
+
+    Args:
+        bundle: the bundle.
+        backend: the library.
+        precision: of the graph; ``auto``: the first of :data:`FOR_GPUS` with an engine that runs
+            here.
+        load: gives the backend's module.
+        device: gives this machine's GPU.
+        memory: gives its memory.
+        cuda_graphs: whether to use them where the memory's library has them.
+
+    Raises:
+        SettingsError: an unknown precision.
+        MissingCapability: the library, the driver or the GPU is missing.
+        BundleError: no engine that runs here; how each that is there differs.
+        HvqEdgeError: the GPU fails.
+    """
+    wanted = _wanted(precision)
+    module = load(backend)
+    gpu = device()
+    plan, record = find_plan(bundle, backend, wanted, str(module.__version__), gpu)
+    manifest = bundle.manifest
+    return TensorRTEngine(
+        plan,
+        record,
+        module=module,
+        memory=memory(),
+        gpu_name=gpu.name,
+        input_side=manifest.input_side,
+        categories=manifest.categories,
+        category_mode=manifest.category_mode,
+        cuda_graphs=cuda_graphs,
+    )
+
+
+def built_precision(bundle: Bundle, backend: EngineBackend, precision: str) -> Precision:
+    """Return what ``auto`` means for a bundle: the preferred precision that has an engine.
+
+    Whether that engine runs here is not looked at.
+
+    Raises:
+        SettingsError: an unknown precision.
+        BundleError: the bundle has no engine of this backend.
+    """
+    wanted = _wanted(precision)
+    if precision != "auto":
+        return wanted[0]
+    for name in wanted:
+        if plans_of(bundle, backend, name):
+            return name
+    raise BundleError(
+        f"the bundle {bundle.path} has no {backend} engine.",
+        next_step=f"run hvq-edge build {bundle.path} --backend {backend}",
+    )
+
+
+def _wanted(precision: str) -> tuple[Precision, ...]:
+    if precision == "auto":
+        return FOR_GPUS
+    for name in FOR_GPUS:
+        if precision == name:
+            return (name,)
+    raise SettingsError(
+        f"precision {precision!r} is none of auto, {', '.join(FOR_GPUS)}.",
+        next_step="use one of these names",
+    )
+
+
+def plans_of(bundle: Bundle, backend: EngineBackend, precision: Precision) -> list[Path]:
+    """Return a bundle's plans that are named so, the newest first; whether they run is not said."""
+    found = (bundle.path / ENGINES_FOLDER).glob(f"{backend}-[0-9]*-sm[0-9]*-{precision}.plan")
+    own = [path for path in found if not path.stem.endswith(f"-int8-{precision}")]
+    return sorted(own, key=lambda path: -path.stat().st_mtime)
+
+
+def find_plan(
+    bundle: Bundle,
+    backend: EngineBackend,
+    wanted: tuple[Precision, ...],
+    version: str,
+    gpu: CudaDevice,
+) -> tuple[Path, EngineRecord]:
+    """Return the first engine that runs here: preferred precisions first, the newest of each.
+
+    Args:
+        bundle: the bundle.
+        backend: the library.
+        wanted: precisions that will do.
+        version: the library's.
+        gpu: that it is to run on.
+
+    Raises:
+        BundleError: none runs here; how each that is there differs.
+    """
+    reasons = []
+    for precision in (one for one in FOR_GPUS if one in wanted and one in bundle.manifest.models):
+        here = Here(
+            backend=backend,
+            backend_version=version,
+            onnx_sha256=bundle.manifest.files[bundle.manifest.models[precision]].sha256,
+            compute_capability=gpu.compute_capability,
+            gpu_name=gpu.name,
+            driver=gpu.driver,
+            platform=this_platform(),
+        )
+        for plan in plans_of(bundle, backend, precision):
+            try:
+                record = read_record(plan)
+                check_engine(plan, record, here)
+            except BundleError as error:
+                reasons.append(error.cause.rstrip("."))
+            else:
+                return plan, record
+    asked = next((one for one in FOR_GPUS if one in wanted and one in bundle.manifest.models), None)
+    if asked is None:
+        raise BundleError(
+            f"the bundle {bundle.path} has no {' or '.join(wanted)} model.",
+            next_step="name one that it has: " + ", ".join(bundle.manifest.models),
+        )
+    here_words = f"{backend} {version} on {gpu.name} ({gpu.compute_capability})"
+    command = rebuild_command(bundle.path, backend, asked, gpu.compute_capability)
+    raise BundleError(
+        f"the bundle {bundle.path} has no engine for {here_words}"
+        + (f": {'; '.join(reasons)}." if reasons else "."),
+        next_step=f"run {command}",
+    )

@@ -1,0 +1,1 @@
+"""From a source to a frame that is ready for the engine."""

@@ -1,0 +1,1 @@
+"""Decisions drawn over frames."""

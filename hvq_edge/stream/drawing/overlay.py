@@ -1,0 +1,196 @@
+"""A frame with its decision drawn on it: what a person at the line looks at.
+
+The verdict is a word, a colour and a frame around the picture; the heat shows where; the bar shows
+how far from the threshold. Nothing but the heat covers the part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.common.heat_map import heat_overlay
+from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.drawing.lettering import (
+    Colour,
+    cut_to_width,
+    draw_text,
+    text_width,
+    wrap_to_width,
+)
+from hvq_edge.stream.sources.source import Frame, Picture
+from hvq_edge.verdict.decision import Decision, Verdict
+
+SHORTEST_SIDE = 480
+"""Pixels: smaller pictures are enlarged and padded to this, so that the lettering fits."""
+LONGEST_SIDE = 1600
+"""Pixels: larger pictures are reduced to this."""
+
+WORDS: dict[Verdict, str] = {"pass": "PASS", "reject": "REJECT", "no_decision": "NO DECISION"}
+COLOURS: dict[Verdict, Colour] = {
+    "pass": (46, 160, 87),
+    "reject": (222, 56, 60),
+    "no_decision": (224, 158, 34),
+}
+_PANEL: Colour = (20, 22, 27)
+_TRACK: Colour = (58, 63, 72)
+_TEXT: Colour = (240, 242, 245)
+_MUTED: Colour = (160, 166, 176)
+
+
+class Overlay:
+    """Draws decisions with the thresholds they were made by.
+
+    The last drawing is kept, so several sinks of one decision share it.
+
+    Args:
+        thresholds: by category; or the controls that hold those in force.
+    """
+
+    def __init__(self, thresholds: Mapping[str, float] | Controls) -> None:
+        self._thresholds = thresholds
+        self._last: tuple[Decision, Picture] | None = None
+
+    def __call__(self, decision: Decision, frame: Frame) -> Picture:
+        """Return :func:`annotate` of the frame; do not write into it."""
+        last = self._last  # read once: another thread may draw meanwhile
+        if last is None or last[0] is not decision:
+            known = self._thresholds
+            thresholds = known.thresholds if isinstance(known, Controls) else known
+            threshold = thresholds.get(decision.category) if decision.category else None
+            last = (decision, annotate(frame.picture, decision, threshold))
+            self._last = last
+        return last[1]
+
+
+def annotate(picture: Picture | None, decision: Decision, threshold: float | None) -> Picture:
+    """Draw a decision on its picture.
+
+    Args:
+        picture: uint8 ``[h, w, 3]``, RGB, of any size; ``None`` for a lost frame.
+        decision: the decision on it.
+        threshold: of the decision's category; anchors the colours and the bar.
+
+    Returns:
+        uint8 ``[height, width, 3]``, RGB, both even: the picture between a head and a foot strip.
+    """
+    view = _view(picture)
+    unit = min(view.shape[:2]) / SHORTEST_SIDE
+    if picture is not None:
+        _draw_part(view, picture, decision, threshold, unit)
+    else:
+        _draw_centred(view, "no picture", unit)
+    head = _head(decision, view.shape[1], unit)
+    foot = _foot(decision, threshold, view.shape[1], unit)
+    drawn: Picture = np.concatenate([head, view, foot])
+    return drawn
+
+
+def heat_range(threshold: float) -> tuple[float, float]:
+    """Return the map values where heat begins and where it is hottest.
+
+    Anchored to the threshold, so that the same colour means the same in every frame: for a
+    threshold above 0, heat begins at half of it and is hottest at twice it.
+    """
+    span = abs(threshold) or 1.0
+    return threshold - 0.5 * span, threshold + span
+
+
+def bar_position(score: float, threshold: float) -> float:
+    """Return where a score stands on the bar, 0 to 1; the threshold stands at 0.5."""
+    span = abs(threshold) or 1.0
+    return float(np.clip(0.5 + 0.5 * (score - threshold) / span, 0.0, 1.0))
+
+
+def place(height: int, width: int) -> tuple[int, int]:
+    """Return the size in pixels, height and width, at which a picture is shown."""
+    wanted = max(1.0, SHORTEST_SIDE / min(height, width))
+    scale = min(wanted, LONGEST_SIDE / max(height, width))
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def _view(picture: Picture | None) -> Picture:
+    """Return the empty middle part, even-sized, large enough for the picture and the lettering."""
+    height, width = place(*picture.shape[:2]) if picture is not None else (SHORTEST_SIDE, 640)
+    sides = [max(side, SHORTEST_SIDE) for side in (height, width)]
+    rows, columns = (side + side % 2 for side in sides)
+    return np.full((rows, columns, 3), _PANEL, dtype=np.uint8)
+
+
+def _draw_part(
+    view: Picture, picture: Picture, decision: Decision, threshold: float | None, unit: float
+) -> None:
+    height, width = place(*picture.shape[:2])
+    shrinks = height < picture.shape[0]
+    shown: NDArray[np.uint8] = cv2.resize(
+        picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
+    if decision.map is not None and threshold is not None and np.isfinite(decision.map).all():
+        shown = heat_overlay(shown, decision.map, *heat_range(threshold))
+    scale = np.array([width / picture.shape[1], height / picture.shape[0]])
+    outlines = [np.rint((r.contour + 0.5) * scale).astype(np.int32) for r in decision.regions]
+    if outlines:
+        shown = np.ascontiguousarray(shown) if shown is not picture else shown.copy()
+        cv2.polylines(shown, outlines, True, _TEXT, max(round(unit), 1), cv2.LINE_AA)
+    top, left = (view.shape[0] - height) // 2, (view.shape[1] - width) // 2
+    view[top : top + height, left : left + width] = shown
+    edge = max(round(6 * unit), 2)
+    colour = COLOURS[decision.verdict]
+    view[:edge] = view[-edge:] = colour
+    view[:, :edge] = view[:, -edge:] = colour
+
+
+def _draw_centred(view: Picture, text: str, unit: float) -> None:
+    height = 20 * unit
+    left = (view.shape[1] - text_width(text, height)) / 2
+    draw_text(view, text, left, (view.shape[0] + height) / 2, height, _MUTED)
+
+
+def _head(decision: Decision, width: int, unit: float) -> Picture:
+    """Verdict and category on the left; frame number and latency on the right."""
+    strip = _strip(44, width, unit)
+    word, size, margin = WORDS[decision.verdict], 13 * unit, 12 * unit
+    baseline = (strip.shape[0] + size) / 2
+    badge = text_width(word, size, bold=True) + 2 * margin
+    strip[:, : round(badge)] = COLOURS[decision.verdict]
+    draw_text(strip, word, margin, baseline, size, (255, 255, 255), bold=True)
+    small = 10 * unit
+    facts = f"#{decision.frame}   {decision.latency_ms:.1f} ms"
+    right = width - margin - text_width(facts, small)
+    draw_text(strip, facts, right, baseline, small, _MUTED)
+    room = right - badge - 2 * margin
+    category = cut_to_width(decision.category or "", size, room)
+    draw_text(strip, category, badge + margin, baseline, size, _TEXT)
+    return strip
+
+
+def _foot(decision: Decision, threshold: float | None, width: int, unit: float) -> Picture:
+    """Score against threshold as a bar, or the reason why there is no decision."""
+    strip = _strip(56, width, unit)
+    margin, size = 12 * unit, 11 * unit
+    if decision.verdict == "no_decision" or decision.score is None or threshold is None:
+        lines = wrap_to_width(decision.reason, size, width - 2 * margin, 2)
+        for number, line in enumerate(lines):
+            draw_text(strip, line, margin, (24 + 19 * number) * unit, size, _TEXT)
+        return strip
+    baseline = 24 * unit
+    draw_text(strip, f"score {decision.score:.4g}", margin, baseline, size, _TEXT)
+    limit = f"threshold {threshold:.4g}"
+    draw_text(strip, limit, width - margin - text_width(limit, size), baseline, size, _MUTED)
+    left, right = round(margin), round(width - margin)
+    top, bottom = round(34 * unit), round(44 * unit)
+    strip[top:bottom, left:right] = _TRACK
+    end = left + round(bar_position(decision.score, threshold) * (right - left))
+    strip[top:bottom, left:end] = COLOURS[decision.verdict]
+    middle, half = (left + right) // 2, max(round(unit), 1)
+    reach = round(4 * unit)
+    strip[top - reach : bottom + reach, middle - half : middle + half] = _TEXT
+    return strip
+
+
+def _strip(height: float, width: int, unit: float) -> Picture:
+    rows = round(height * unit)
+    return np.full((rows + rows % 2, width, 3), _PANEL, dtype=np.uint8)

@@ -1,0 +1,186 @@
+"""What the live page remembers: the newest frames, recent decisions and the last rejects."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.live_page.images import (
+    REJECT_SIDE,
+    THUMBNAIL_SIDE,
+    VIEW_SIDE,
+    jpeg,
+    shrink,
+)
+from hvq_edge.stream.sources.source import Frame, Picture
+from hvq_edge.verdict.decision import Decision, Verdict
+
+HISTORY = 2000
+"""Decisions remembered."""
+REJECTS = 24
+"""Rejects remembered, each at most 1.2 MB."""
+RATE_SECONDS = 5.0
+"""Frames per second are counted over this long."""
+
+Size = Literal["view", "thumbnail"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A decision without its arrays."""
+
+    sequence: int
+    """Counts decisions from 1, over all cameras."""
+    camera: str
+    frame: int
+    time: float
+    """Seconds since 1970, UTC."""
+    category: str | None
+    score: float | None
+    threshold: float | None
+    """That was in force."""
+    verdict: Verdict
+    reason: str
+    latency_ms: float
+    grade: str | None = None
+    """How bad a reject is, where grades are set."""
+
+
+@dataclass(eq=False)
+class Shot:
+    """A decision's picture; its JPEG files are made when somebody asks, once each."""
+
+    record: Record
+    picture: Picture | None
+    heat: NDArray[np.float32] | None
+    _files: dict[tuple[int, bool], bytes] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def jpeg(self, longest: int, *, heat: bool) -> bytes | None:
+        """Return the JPEG file; ``None`` where the frame was lost.
+
+        Raises:
+            OutputError: it cannot be encoded.
+        """
+        if self.picture is None:
+            return None
+        with self._lock:  # ten browsers that ask at once cost one encoding
+            key = (longest, heat)
+            if key not in self._files:
+                shown = self.heat if heat else None
+                self._files[key] = jpeg(self.picture, longest, shown, self.record.threshold)
+            return self._files[key]
+
+
+class LivePage:
+    """A sink. Takes microseconds for a frame that is no reject, whoever watches.
+
+    Args:
+        controls: for the threshold in force.
+        history: decisions to remember.
+        rejects: rejects to remember.
+    """
+
+    def __init__(
+        self, controls: Controls, *, history: int = HISTORY, rejects: int = REJECTS
+    ) -> None:
+        self._controls = controls
+        self._lock = threading.Lock()
+        self._records: deque[Record] = deque(maxlen=history)
+        self._rejects: deque[Shot] = deque(maxlen=rejects)
+        self._newest: dict[str, Shot] = {}
+        self._moments: dict[str, deque[float]] = {}
+        self._sequence = 0
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        """Remember a decision; its picture is not copied, so nobody may change it later."""
+        category = decision.category
+        threshold = self._controls.thresholds.get(category) if category is not None else None
+        record = Record(
+            sequence=self._sequence + 1,
+            camera=decision.camera,
+            frame=decision.frame,
+            time=decision.time,
+            category=category,
+            score=decision.score,
+            threshold=threshold,
+            verdict=decision.verdict,
+            reason=decision.reason,
+            latency_ms=decision.latency_ms,
+            grade=decision.grade,
+        )
+        newest = Shot(record, frame.picture, decision.map)
+        reject = None
+        if record.verdict == "reject" and frame.picture is not None:
+            reject = Shot(record, shrink(frame.picture, REJECT_SIDE), decision.map)
+        with self._lock:
+            self._sequence = record.sequence
+            self._records.append(record)
+            self._newest[record.camera] = newest
+            moments = self._moments.setdefault(record.camera, deque(maxlen=1000))
+            moments.append(time.monotonic())
+            if reject is not None:
+                self._rejects.append(reject)
+
+    def close(self) -> None:
+        """Nothing to finish: what was remembered can still be looked at."""
+
+    @property
+    def sequence(self) -> int:
+        """Of the newest decision; 0 before the first."""
+        return self._sequence
+
+    def newest(self, camera: str) -> Shot | None:
+        """Return a camera's newest frame; ``None`` before its first."""
+        with self._lock:
+            return self._newest.get(camera)
+
+    def records(self, after: int = 0) -> list[Record]:
+        """Return the decisions remembered whose sequence is above ``after``, oldest first."""
+        with self._lock:
+            missing = self._sequence - after
+            if missing <= 0:
+                return []
+            found = list(self._records)
+        return found[-missing:]
+
+    def rejects(self) -> list[Record]:
+        """Return the rejects remembered, newest first."""
+        with self._lock:
+            return [shot.record for shot in reversed(self._rejects)]
+
+    def reject_picture(self, sequence: int, size: Size, *, heat: bool) -> bytes | None:
+        """Return a reject's picture as JPEG; ``None`` when it is forgotten."""
+        with self._lock:
+            found = [shot for shot in self._rejects if shot.record.sequence == sequence]
+        longest = THUMBNAIL_SIDE if size == "thumbnail" else REJECT_SIDE
+        return found[0].jpeg(longest, heat=heat) if found else None
+
+    def picture(self, camera: str, *, heat: bool) -> tuple[Record, bytes | None] | None:
+        """Return a camera's newest decision and picture; ``None`` before its first."""
+        shot = self.newest(camera)
+        return (shot.record, shot.jpeg(VIEW_SIDE, heat=heat)) if shot else None
+
+    def rates(self) -> Mapping[str, float]:
+        """Return decisions a second by camera, over the last seconds."""
+        now = time.monotonic()
+        with self._lock:
+            every = {camera: list(moments) for camera, moments in self._moments.items()}
+        return {camera: _rate(moments, now) for camera, moments in every.items()}
+
+
+def _rate(moments: list[float], now: float) -> float:
+    """Return events a second among those of the last seconds; 0 where there are fewer than two."""
+    late = [moment for moment in moments if now - moment <= RATE_SECONDS]
+    if len(late) < 2:
+        return 0.0
+    # To now, not to the last one: a camera that hangs must be seen to slow down.
+    return (len(late) - 1) / max(now - late[0], 1e-3)

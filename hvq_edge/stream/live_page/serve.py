@@ -1,0 +1,146 @@
+"""The live page's server: its own thread with its own event loop, beside the inspector."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from hvq_edge.errors import MissingCapability, SettingsError
+from hvq_edge.stream.live_page.access import open_access
+from hvq_edge.stream.live_page.health import HealthCheck
+from hvq_edge.stream.live_page.settings import DashboardSettings
+from hvq_edge.stream.live_page.watched import Watched
+
+START_SECONDS = 10.0
+STOP_SECONDS = 2.0
+"""How long answers under way may take at the end."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A live page that is being served."""
+
+    url: str
+    port: int
+    token: str
+    """Made for this run; empty where a token file is used."""
+
+    @property
+    def token_url(self) -> str:
+        """With which a browser is logged in. What follows ``#`` is never sent, so no log has it."""
+        return f"{self.url}#token={self.token}" if self.token else self.url
+
+
+@contextmanager
+def serve(
+    settings: DashboardSettings, watched: Watched, *, health: HealthCheck | None = None
+) -> Iterator[Serving]:
+    """Serve the live page as long as the ``with`` block runs.
+
+    Args:
+        settings: where, and who may see it.
+        watched: the inspector.
+        health: judges snapshots for ``/healthz``.
+
+    Raises:
+        SettingsError: the address or the port cannot be used, or the token file is no good.
+        MissingCapability: Starlette or uvicorn is not installed.
+    """
+    try:
+        import uvicorn
+
+        from hvq_edge.stream.live_page.app import make_app
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hvq_edge"):
+            raise
+        raise MissingCapability(
+            f"the live page needs {error.name}, which is not installed.",
+            next_step="pip install 'hvq-edge[factory]'",
+        ) from error
+    access, made = open_access(settings)
+    listening = _listen(settings)
+    port = int(listening.getsockname()[1])
+    app = make_app(
+        watched,
+        access,
+        cookie=f"hvq_edge_{port}",
+        health=health,
+        pictures_per_second=settings.frames_per_second,
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,  # the terminal belongs to the inspector
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=1,
+            limit_concurrency=200,
+        )
+    )
+    thread = threading.Thread(target=server.run, args=([listening],), name="live page", daemon=True)
+    thread.start()
+    try:
+        _wait_until_started(server, thread)
+        yield Serving(_url(settings.host, port), port, made)
+    finally:
+        server.should_exit = True
+        thread.join(STOP_SECONDS)
+        listening.close()
+
+
+def _listen(settings: DashboardSettings) -> socket.socket:
+    """Return a bound socket: a port in use is found before anything else is started."""
+    try:
+        found = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise _cannot_listen(settings, error) from error
+    return listening
+
+
+def _cannot_listen(settings: DashboardSettings, error: OSError) -> SettingsError:
+    remedy = "choose another port with --page-port (port in [page])"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        remedy = "choose a port from 1024 on with --page-port (port in [page])"
+    elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        remedy = "choose an address of this machine with --page-host (host in [page])"
+    number = error.errno or 0  # getaddrinfo's own are below 0
+    reason = os.strerror(number) if number > 0 else error.strerror
+    return SettingsError(
+        f"the live page cannot be served on {settings.host}, port {settings.port}: {reason}.",
+        next_step=remedy,
+    )
+
+
+def _wait_until_started(server: object, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not getattr(server, "started", False):
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise SettingsError(
+                "the live page's server did not start.",
+                next_step="choose another port with --page-port (port in [page])",
+            )
+        time.sleep(0.005)
+
+
+def _url(host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/"

@@ -1,0 +1,249 @@
+"""Settings of ``hvq-edge stream``: a TOML file and flags, checked as a whole.
+
+::
+
+    bundle = "runs/latest/bundle"
+
+    [[cameras]]
+    camera = "rtsp://user:word@10.0.0.5/stream"
+    name = "left"
+    roi = [100, 40, 640, 480]
+
+    [decision]
+    hysteresis = 0.1
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+
+from hvq_edge.common.toml_file import all_wrong, read_toml
+from hvq_edge.stream.capture.frame_queue import Policy
+from hvq_edge.stream.capture.prepared import Points, Rectangle, Rotation
+from hvq_edge.stream.live_page.settings import DashboardSettings
+from hvq_edge.stream.setting_faults import faults_of
+from hvq_edge.stream.sinks.sink_settings import SinkSettings
+from hvq_edge.stream.sources.open_source import shown_address
+from hvq_edge.verdict.decision_settings import DecisionSettings
+
+DEFAULT_BUNDLE = Path("runs/latest/bundle")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class CameraSettings(_Strict):
+    """A table ``[[cameras]]``."""
+
+    camera: str | int
+    """Address of the source: what ``--camera`` takes."""
+    name: str | None = Field(None, min_length=1)
+    """In decisions, statistics and on the page; default: the address without credentials."""
+    resolution: tuple[int, int] | None = None
+    """Width and height that a V4L2 or CSI camera is asked for, in pixels."""
+    fps: int | None = Field(None, ge=1, le=1000)
+    """Frames a second that it is asked for."""
+    play: bool = False
+    """Show a file as a camera would: at its own rate, over and over."""
+    every: int = Field(1, ge=1)
+    """Keep one frame of so many."""
+    rotate: Rotation = 0
+    """Degrees clockwise."""
+    roi: Rectangle | None = None
+    """Left, top, width and height of what is looked at, in pixels of the rotated picture."""
+    roi_polygon: Points | None = Field(None, min_length=3)
+    """Corners of what is looked at; what is outside is filled with a constant."""
+    trigger_file: Path | None = None
+    """A frame is taken when this file appears; it is removed."""
+    trigger_port: int | None = Field(None, ge=0, le=65535)
+    """A frame is taken when ``POST /trigger`` comes on this port of 127.0.0.1."""
+    trigger_frames: int = Field(1, ge=1, le=1000)
+    """Frames for each trigger."""
+    trigger_delay: float = Field(0.0, ge=0.0, le=60.0)
+    """Seconds from the trigger to the first frame that counts."""
+
+    @property
+    def triggered(self) -> bool:
+        """Whether frames are taken at triggers only."""
+        return self.trigger_file is not None or self.trigger_port is not None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> CameraSettings:
+        faults = []
+        if self.trigger_file is not None and self.trigger_port is not None:
+            faults.append("trigger_file and trigger_port were both given: use one of them")
+        if not self.triggered and (self.trigger_frames != 1 or self.trigger_delay):
+            faults.append("trigger_frames and trigger_delay need trigger_file or trigger_port")
+        if self.triggered and self.every != 1:
+            faults.append("every skips triggered frames: ask for fewer with trigger_frames")
+        if self.play and str(self.camera).startswith("watch:"):
+            faults.append("play: a watched folder has no end to begin again at")
+        if self.roi is not None and self.roi_polygon is not None:
+            faults.append("roi and roi_polygon were both given: use one of them")
+        if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < SMALLEST_ROI):
+            least = f"at least {SMALLEST_ROI} pixels a side, and corners of 0 or more"
+            faults.append(f"roi: left, top, width and height must be {least}")
+        if self.roi_polygon is not None and min(min(point) for point in self.roi_polygon) < 0:
+            faults.append("roi_polygon: corners must be 0 or more")
+        if self.resolution is not None and min(self.resolution) < 1:
+            faults.append("resolution: width and height must be 1 or more")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+SMALLEST_ROI = 16
+"""Pixels: less than one cell of the map."""
+
+
+class StreamSettings(_Strict):
+    """All settings of a stream."""
+
+    bundle: Path = DEFAULT_BUNDLE
+    require_signature: Path | None = None
+    """Public keys (PEM): only a bundle signed with one of these is used."""
+    precision: str = "auto"
+    backend: str = "auto"
+    server: str | None = None
+    """``host:port`` of a Triton server that runs the bundle's model instead of this machine."""
+    category: str | None = None
+    """Judge every frame as this category."""
+    policy: Policy | None = None
+    """``latest`` or ``all``; default: ``latest`` for cameras and ``all`` for files and triggers."""
+    max_frames: int | None = Field(None, ge=1)
+    """End each camera after so many frames."""
+    out: Path | None = None
+    """Folder for what is recorded; default: nothing is."""
+    video: bool | None = None
+    """Whether ``out`` gets an annotated video; default: for files, and cameras with an end."""
+    display: bool | None = None
+    """Show a window; default: where there is a screen."""
+    cameras: tuple[CameraSettings, ...] = Field(min_length=1)
+    decision: DecisionSettings = DecisionSettings()
+    sinks: SinkSettings = SinkSettings()
+    page: DashboardSettings | None = None
+    """The live page; ``None``: none is served."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StreamSettings:
+        names = [camera.name for camera in self.cameras if camera.name is not None]
+        if len(set(names)) < len(names):
+            raise ValueError("two cameras have the same name")
+        if self.server is not None and self.backend != "auto":
+            raise ValueError("server and backend were both given: use one of them")
+        rule = self.decision.k_of_n
+        for camera in self.cameras:
+            if rule is not None and camera.triggered and camera.trigger_frames != rule.n:
+                raise ValueError(
+                    f"a part has {rule.n} frames by k_of_n, but a trigger takes "
+                    f"{camera.trigger_frames}: make trigger_frames the same"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _receivers_have_a_log(self, info: ValidationInfo) -> StreamSettings:
+        inspects = (info.context or {}).get("inspects", True)
+        wanted = [name for name in ("webhook", "mqtt") if getattr(self.sinks, name) is not None]
+        if inspects and wanted and self.out is None:
+            names = " and ".join(f"sinks.{name}" for name in wanted)
+            raise ValueError(
+                f"{names}: the decision log is what is sent, and there is none: name a folder for "
+                "it with --out, or out in the settings file"
+            )
+        return self
+
+    def to_toml(self) -> str:
+        """Return the settings as a file, without the credentials of cameras."""
+        table = json.loads(self.model_dump_json(exclude_none=True))
+        for camera in table["cameras"]:
+            camera["camera"] = shown_address(camera["camera"])
+        return to_toml(table)
+
+
+def load_stream_settings(
+    file: Path | None = None,
+    *,
+    cameras: Sequence[str | int] = (),
+    each_camera: Mapping[str, Any] | None = None,
+    decision: Mapping[str, Any] | None = None,
+    page: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    inspects: bool = True,
+) -> StreamSettings:
+    """Merge a settings file and flags, the flags winning, and check the whole.
+
+    Args:
+        file: TOML.
+        cameras: addresses given as flags; they take the place of the file's cameras, but one that
+            is in the file keeps its settings there.
+        each_camera: settings of every camera, given as flags; ``None`` values are ignored.
+        decision: settings of the table ``[decision]``, likewise.
+        page: settings of the table ``[page]``, likewise; ``None``: the page is as in the file.
+        flags: settings of the top level, likewise.
+        inspects: whether decisions will be made, which receivers need a log of.
+
+    Raises:
+        SettingsError: lists every fault with its key.
+    """
+    faults: list[str] = []
+    merged = read_toml(file, "--config") if file is not None else {}
+    listed = merged.get("cameras", [])
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        faults.append("cameras: must be tables [[cameras]]")
+        listed = []
+    if cameras:
+        in_file = {str(one.get("camera")): one for one in listed}
+        listed = [in_file.get(str(address), {"camera": address}) for address in cameras]
+    merged["cameras"] = [{**one, **_given(each_camera)} for one in listed]
+    if not listed and not faults:
+        faults.append("cameras: none is given (--camera 0, or a table [[cameras]])")
+        merged["cameras"] = [{"camera": 0}]  # so that the other faults are found as well
+    table = merged.get("decision", {})
+    if isinstance(table, dict):
+        merged["decision"] = {**table, **_given(decision)}
+    if page is not None:
+        table = merged.get("page", {})
+        merged["page"] = {**table, **_given(page)} if isinstance(table, dict) else table
+    merged.update(_given(flags))
+    settings: StreamSettings | None = None
+    try:
+        # As JSON: there a list may stand for a tuple though nothing else is converted.
+        settings = StreamSettings.model_validate_json(
+            json.dumps(merged, default=str), context={"inspects": inspects}
+        )
+    except ValidationError as error:
+        faults += faults_of(error, StreamSettings)
+    if faults or settings is None:
+        source = f" in {file} or the flags" if file else ""
+        raise all_wrong(
+            faults,
+            source,
+            "correct them; hvq-edge stream --help and docs/inspector.md name them all",
+        )
+    return settings
+
+
+def to_toml(table: Mapping[str, Any], name: str = "") -> str:
+    """Write a table as TOML: plain values first, then tables, then arrays of tables."""
+    lines = []
+    tables = []
+    for key, value in table.items():
+        path = f"{name}.{key}" if name else key
+        if isinstance(value, Mapping):
+            tables.append(f"[{path}]\n{to_toml(value, path)}")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            tables += [f"[[{path}]]\n{to_toml(one, path)}" for one in value]
+        else:
+            # JSON's strings, numbers, booleans and arrays of these are TOML's too.
+            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+    return "\n".join(part for part in ("".join(lines), *tables) if part)
+
+
+def _given(flags: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (flags or {}).items() if value is not None}

@@ -1,0 +1,161 @@
+"""Rejected frames as files: the picture as it was, its map, the overlay, and frames around it."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from hvq_edge.common.atomic import atomic_file, output_error
+from hvq_edge.errors import OutputError
+from hvq_edge.stream.sinks.sink import Draw
+from hvq_edge.stream.sources.source import Frame, Picture
+from hvq_edge.verdict.decision import Decision
+
+CONTEXT_BYTES = 256 * 2**20
+"""Frames kept in memory for the next reject never take more than this, whatever their size."""
+
+
+@dataclass
+class _Following:
+    """A reject that still waits for frames after it."""
+
+    stem: str
+    index: int
+    left: int
+
+
+class RejectPictures:
+    """Writes three files a reject, each whole or not at all.
+
+    ``STEM.npy``: float32 map ``[side / 16, side / 16]``; ``STEM_overlay.jpg``; and last, so that
+    the others are there when it is, ``STEM.png``: the picture, lossless. With ``context_frames``
+    also the frames of the same camera around it, ``STEM_frame-1.jpg`` and ``STEM_frame+1.jpg``:
+    the number counts frames of the camera from the reject.
+
+    Args:
+        folder: where to; it is made.
+        draw: draws the overlay.
+        context_frames: so many frames before and after.
+        name_cameras: whether the camera's name is a part of the stem; needed with several.
+
+    Raises:
+        OutputError: the folder cannot be made or written to.
+    """
+
+    def __init__(
+        self, folder: Path, draw: Draw, context_frames: int = 0, *, name_cameras: bool = False
+    ) -> None:
+        self._folder = folder
+        self._draw = draw
+        self._context_frames = context_frames
+        self._name_cameras = name_cameras
+        self._former: deque[tuple[str, int, Picture]] = deque()
+        self._following: dict[str, list[_Following]] = {}
+        self.saved = 0
+        """Rejects saved so far."""
+        probe = folder / ".writable"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"hvq-edge")
+            probe.unlink()
+        except OSError as error:
+            raise output_error(folder, error) from error
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        """Save a reject, or a frame that belongs to one; others are passed over.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        if frame.picture is None:
+            return
+        camera = camera_of(decision)
+        try:
+            self._save_as_following(camera, decision.frame, frame.picture)
+            if decision.verdict == "reject":
+                self._save(camera, decision, frame, frame.picture)
+        finally:
+            self._remember(camera, decision.frame, frame.picture)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def _save(self, camera: str, decision: Decision, frame: Frame, picture: Picture) -> None:
+        stem = reject_stem(decision, frame, name_camera=self._name_cameras)
+        if decision.map is not None:
+            with atomic_file(self._folder / f"{stem}.npy") as path, path.open("wb") as file:
+                np.save(file, decision.map)
+        for former_camera, index, former in self._former:
+            if former_camera == camera:
+                self._save_context(stem, index - decision.frame, former)
+        _write_picture(self._folder / f"{stem}_overlay.jpg", self._draw(decision, frame))
+        _write_picture(self._folder / f"{stem}.png", picture)
+        self.saved += 1
+        if self._context_frames:
+            waiting = self._following.setdefault(camera, [])
+            waiting.append(_Following(stem, decision.frame, self._context_frames))
+
+    def _save_as_following(self, camera: str, index: int, picture: Picture) -> None:
+        waiting = self._following.get(camera, [])
+        for reject in waiting:
+            reject.left -= 1
+        self._following[camera] = [reject for reject in waiting if reject.left]
+        for reject in waiting:
+            self._save_context(reject.stem, index - reject.index, picture)
+
+    def _save_context(self, stem: str, offset: int, picture: Picture) -> None:
+        _write_picture(self._folder / f"{stem}_frame{offset:+}.jpg", picture)
+
+    def _remember(self, camera: str, index: int, picture: Picture) -> None:
+        """Keep the last frames of each camera, within the limit of memory."""
+        if not self._context_frames:
+            return
+        self._former.append((camera, index, picture))
+        of_camera = [former for former in self._former if former[0] == camera]
+        if len(of_camera) > self._context_frames:
+            self._forget(of_camera[0])
+        while sum(former[2].nbytes for former in self._former) > CONTEXT_BYTES:
+            self._former.popleft()
+
+    def _forget(self, gone: tuple[str, int, Picture]) -> None:
+        self._former = deque(former for former in self._former if former is not gone)
+
+
+def reject_stem(decision: Decision, frame: Frame, *, name_camera: bool = False) -> str:
+    """Return the files' common name: arrival in UTC, frame number, and the source file's name.
+
+    Sorts by time, and no two frames of a source share it.
+    """
+    source = PurePosixPath(frame.name).stem
+    parts = [camera_of(decision) if name_camera else "", source]
+    tail = "-".join(re.sub(r"[^\w.-]+", "_", part)[:60] for part in parts if part)
+    return f"{time_stamp(decision.time)}-{decision.frame:06}" + (f"-{tail}" if tail else "")
+
+
+def time_stamp(seconds: float) -> str:
+    """Return a moment in UTC to the millisecond, as it begins the names of recordings.
+
+    Args:
+        seconds: since 1970.
+    """
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03}Z"
+
+
+def camera_of(decision: Decision) -> str:
+    """Return the name of a decision's camera; empty where there is but one."""
+    return str(getattr(decision, "camera", ""))
+
+
+def _write_picture(path: Path, rgb: Picture) -> None:
+    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise OutputError(f"cannot write {path}: OpenCV cannot encode the picture.")
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data.tobytes())

@@ -1,0 +1,1 @@
+"""Sinks that drive the plant: PLC nodes, coils, lines."""

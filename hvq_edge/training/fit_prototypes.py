@@ -1,0 +1,76 @@
+"""Feature prototypes: whitening and k-means centres of each category's own tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.prototypes import FeaturePrototypes, average_neighbours
+from hvq_edge.training.batches import standardised
+from hvq_edge.training.statistics import inverse_root
+
+TOKENS_A_CATEGORY = 20_000
+"""Tokens that k-means sees: enough for a thousand centres, and bounded for any data set."""
+_PICTURES_AT_ONCE = 32
+
+
+@torch.no_grad()
+def fit_prototypes(
+    model: HVQTrans,
+    features: NDArray[np.float16],
+    category: NDArray[np.int64],
+    seed: int,
+    on_progress: ProgressCallback = silent,
+) -> None:
+    """Set the whitening and the prototypes of every category.
+
+    Args:
+        model: its ``prototypes`` are changed in place.
+        features: float16 ``[pictures, tokens, channels]``, raw.
+        category: int64 ``[pictures]``.
+        seed: for the choice of tokens and of the first centres.
+        on_progress: called after each category.
+    """
+    if model.prototypes is None:
+        return
+    for k in range(model.categories):
+        own = np.flatnonzero(category == k)
+        _fit_category(model, model.prototypes, k, features, own, seed)
+        on_progress("prototypes", k + 1, model.categories)
+
+
+def _fit_category(
+    model: HVQTrans,
+    prototypes: FeaturePrototypes,
+    k: int,
+    features: NDArray[np.float16],
+    own: NDArray[np.intp],
+    seed: int,
+) -> None:
+    from sklearn.cluster import MiniBatchKMeans
+
+    rng = np.random.default_rng((seed, k))
+    per_picture = max(1, TOKENS_A_CATEGORY // len(own))
+    sample = []
+    for start in range(0, len(own), _PICTURES_AT_ONCE):
+        batch = standardised(model, features[own[start : start + _PICTURES_AT_ONCE]])
+        for picture in average_neighbours(batch, prototypes.window):
+            chosen = rng.permutation(len(picture))[:per_picture]
+            sample.append(picture[torch.from_numpy(chosen).to(picture.device)])
+    tokens = torch.cat(sample).double()
+    mean = tokens.mean(0)
+    whitening = inverse_root((tokens - mean).T @ (tokens - mean) / len(tokens))
+    white = ((tokens - mean) @ whitening).float().cpu().numpy()
+
+    count = prototypes.centres.shape[1]
+    if len(white) <= count:  # as many prototypes as tokens or more: the tokens, some twice
+        centres = np.resize(white, (count, white.shape[1]))
+    else:
+        kmeans = MiniBatchKMeans(count, batch_size=2048, n_init=1, max_iter=20, random_state=seed)
+        centres = kmeans.fit(white).cluster_centers_
+    prototypes.whitening[k] = whitening
+    prototypes.shift[k] = -(mean @ whitening)
+    prototypes.centres[k] = torch.from_numpy(np.asarray(centres))

@@ -1,0 +1,1 @@
+"""Thresholds learnt from images of good parts."""

@@ -1,0 +1,140 @@
+"""A bundle and a folder of good pictures in, thresholds with a promise out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hvq_edge.bundle.manifest import Bundle, Precision, Threshold, open_bundle
+from hvq_edge.bundle.thresholds import learn_threshold, put_thresholds
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.errors import InputError
+from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.verdict.calibrate.good_images import find_good_pictures
+from hvq_edge.verdict.calibrate.good_scores import Judged, judge_good
+from hvq_edge.verdict.tolerance_bound import (
+    CONFIDENCE,
+    FALSE_REJECT,
+    Rule,
+    check_asked,
+    order_statistic,
+)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was learnt."""
+
+    bundle: Bundle
+    """As it is now."""
+    thresholds: dict[Precision, dict[str, Threshold]]
+    """The new ones."""
+    rejected: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Good pictures above the threshold, the highest first: of how many precisions; by category."""
+    notes: tuple[str, ...] = ()
+    """What was left out or looks odd, a sentence each."""
+
+
+def calibrate_run(
+    path: Path,
+    good: Path,
+    *,
+    false_reject: float = FALSE_REJECT,
+    confidence: float = CONFIDENCE,
+    rule: Rule = order_statistic,
+    precisions: Collection[Precision] = (),
+    backend: str = "auto",
+    run: Path | None = None,
+    on_progress: ProgressCallback = silent,
+) -> Calibrated:
+    """Learn thresholds from good pictures and write them into ``bundle.json``.
+
+    Args:
+        path: the bundle's folder.
+        good: folder of good pictures that the model has not seen
+            (:data:`hvq_edge.verdict.calibrate.good_images.TREE`).
+        false_reject: rate that is asked for.
+        confidence: with which it is promised.
+        rule: how a threshold follows from scores.
+        precisions: of the bundle's graphs; empty: all.
+        backend: what runs them.
+        run: the training run; default: the bundle's parent folder, where it is one.
+        on_progress: called within every stage.
+
+    Raises:
+        SettingsError: a rate or confidence that means nothing, an unknown backend.
+        BundleError: no bundle there, or it lacks a precision.
+        DatasetError, PictureError: no good pictures, or one cannot be read.
+        InputError: no picture is left, or the rule cannot work with the scores.
+        MissingCapability: the backend is not installed.
+        OutputError: ``bundle.json`` cannot be written.
+    """
+    check_asked(false_reject, confidence)
+    bundle = open_bundle(path)
+    found = find_good_pictures(good, bundle, run, on_progress)
+    paths = [picture.path for picture in found.pictures]
+    names = [picture.category for picture in found.pictures]
+    notes = list(found.notes)
+    thresholds: dict[Precision, dict[str, Threshold]] = {}
+    rejected: dict[str, Counter[str]] = {}
+    for precision in precisions or tuple(bundle.manifest.models):
+        bundle.model_file(precision)
+        # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
+        runs_on = "onnxruntime" if backend == "auto" and "fp16" in precision else backend
+        with open_engine(bundle, precision=precision, backend=runs_on) as engine:
+            judged = judge_good(
+                engine,
+                Path(),
+                paths,
+                names,
+                limits=bundle.manifest.picture_limits,
+                known_parts_only=True,
+                on_progress=on_progress,
+            )
+            machine = f"{precision} on {engine.info.device}"
+        notes += _notes(judged, precision, len(paths))
+        thresholds[precision] = {
+            name: learn_threshold(
+                parts,
+                asked=false_reject,
+                confidence=confidence,
+                rule=rule,
+                source=f"pictures in {good.resolve().name}",
+                machine=machine,
+            )
+            for name, parts in judged.parts.items()
+            if parts
+        }
+        if not thresholds[precision]:
+            raise InputError(
+                f"none of the {len(paths)} pictures can be judged at {precision}: "
+                f"{_reasons(judged.unusable)}.",
+                next_step="give pictures of good parts, taken as on the line",
+            )
+        for name, learnt in thresholds[precision].items():
+            above = sorted((p for p in judged.parts[name] if p.score > learnt.value), reverse=True)
+            rejected.setdefault(name, Counter()).update(part.name for part in above)
+    written = put_thresholds(bundle, thresholds, [picture.sha256 for picture in found.pictures])
+    above_it = {name: dict(count) for name, count in rejected.items()}
+    return Calibrated(written, thresholds, above_it, tuple(notes))
+
+
+def _notes(judged: Judged, precision: str, total: int) -> list[str]:
+    notes = []
+    if judged.unusable:
+        notes.append(
+            f"{sum(judged.unusable.values())} of {total} pictures would lead to no decision at "
+            f"{precision}, and set no threshold: {_reasons(judged.unusable)}"
+        )
+    for name, count in judged.elsewhere.items():
+        notes.append(
+            f"{count} pictures of {name} were judged as another category at {precision}, and count "
+            "for the category whose threshold they will meet"
+        )
+    return notes
+
+
+def _reasons(unusable: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in unusable.most_common())

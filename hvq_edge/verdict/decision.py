@@ -1,0 +1,154 @@
+"""The decision on one frame: ``pass``, ``reject`` or ``no_decision``, and why."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.stream.sources.source import Frame
+from hvq_edge.verdict.regions import Region
+
+Verdict = Literal["pass", "reject", "no_decision"]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What the engine said of one frame."""
+
+    category: str
+    score: float
+    """Larger is more anomalous."""
+    map: NDArray[np.float32]
+    """``[side / 16, side / 16]``."""
+    margin: float = math.inf
+    """Below 0 the frame shows no part that the model knows."""
+
+
+@dataclass(frozen=True)
+class PartVerdict:
+    """The verdict on a part that was seen in several frames."""
+
+    number: int
+    """Of the part at its camera, from 0."""
+    verdict: Verdict
+    frames: int
+    above: int
+    """Frames above the threshold."""
+    undecided: int
+    """Frames without a decision."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The decision on one frame (DESIGN section 8)."""
+
+    frame: int
+    """Index of the frame in its source."""
+    time: float
+    """When the frame arrived: seconds since 1970, UTC."""
+    category: str | None
+    """``None`` where the engine was not asked."""
+    score: float | None
+    """Finite; ``None`` where there is none."""
+    verdict: Verdict
+    reason: str
+    """In words, for the log."""
+    latency_ms: float
+    """Milliseconds from the frame's arrival to this decision."""
+    map: NDArray[np.float32] | None = None
+    """Anomaly map ``[side / 16, side / 16]``; ``None`` where there is none."""
+    camera: str = ""
+    """Name of the camera, without credentials."""
+    regions: tuple[Region, ...] = ()
+    """Where a rejected frame is above the limit; empty for other verdicts."""
+    grade: str | None = None
+    """How bad a reject is, where grades are set and one is reached."""
+    part: PartVerdict | None = None
+    """The verdict on the whole part: on its last frame, where several frames make a part."""
+    p_value: float | None = None
+    """Share of good parts that score at least as high (:mod:`hvq_edge.verdict.calibration_scores`);
+    ``None`` without a score, or where the bundle does not know what good parts score."""
+
+    def to_json(self) -> str:
+        """Return one line of JSON, without the map and without a line end."""
+        return json.dumps(
+            {
+                "camera": self.camera,
+                "frame": self.frame,
+                "time": round(self.time, 6),
+                "category": self.category,
+                "score": self.score,
+                "verdict": self.verdict,
+                "reason": self.reason,
+                "latency_ms": round(self.latency_ms, 3),
+                "grade": self.grade,
+                "part": None if self.part is None else asdict(self.part),
+                "regions": [region.to_json() for region in self.regions],
+                "p_value": self.p_value,
+            },
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+
+
+def decide(
+    frame: Frame,
+    fault: str | None,
+    judgement: Judgement | None,
+    thresholds: Mapping[str, float],
+    *,
+    precision: str,
+    latency_ms: float,
+    camera: str = "",
+) -> Decision:
+    """Decide on a frame alone. A frame without a usable picture never passes and is never rejected.
+
+    Args:
+        frame: the frame.
+        fault: why its picture cannot be judged; ``None`` if it can.
+        judgement: what the engine said; ``None`` if it was not asked.
+        thresholds: of this precision, for each category; a score above is a reject.
+        precision: for the message when the category has no threshold.
+        latency_ms: milliseconds since the frame arrived.
+        camera: which camera it is of.
+    """
+
+    def decision(verdict: Verdict, reason: str, score: float | None = None) -> Decision:
+        return Decision(
+            frame=frame.index,
+            time=frame.time,
+            category=judgement.category if judgement else None,
+            score=score,
+            verdict=verdict,
+            reason=reason,
+            latency_ms=latency_ms,
+            map=judgement.map if judgement else None,
+            camera=camera,
+        )
+
+    if frame.picture is None:
+        return decision("no_decision", frame.fault)
+    if fault is not None:
+        return decision("no_decision", fault)
+    if judgement is None:
+        return decision("no_decision", "the engine was not asked")
+    score = judgement.score
+    if not math.isfinite(score):
+        return decision("no_decision", f"the score is not a finite number ({score})")
+    if not judgement.margin >= 0:  # so written, NaN is no part either
+        reason = f"unknown part: unlike every category (margin {judgement.margin:.3g})"
+        return decision("no_decision", reason)
+    threshold = thresholds.get(judgement.category)
+    if threshold is None or not math.isfinite(threshold):
+        return decision(
+            "no_decision", f"no threshold for {judgement.category} at {precision}", score
+        )
+    if score > threshold:
+        return decision("reject", f"score {score:.6g} above threshold {threshold:.6g}", score)
+    return decision("pass", f"score {score:.6g} within threshold {threshold:.6g}", score)

@@ -1,0 +1,108 @@
+"""Is a frame fit to be judged? Brightness, contrast and sharpness against what was learnt.
+
+A lens cap, a failed lamp or a moved focus ring must lead to no decision, not to rejects: it is the
+camera that is at fault, not the part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.bundle.manifest import PictureLimits
+from hvq_edge.errors import DatasetError
+
+BLACK, WHITE = 0.0, 255.0
+NEAR_BLACK, NEAR_WHITE = 5.0, 250.0
+"""Mean grey levels beyond which a frame is black or saturated, unless training pictures are."""
+
+BRIGHTNESS_MARGIN = 25.0
+"""Grey levels by which the brightness range is widened at least. Generous, because a large defect
+or a missing part changes the mean as well, and must be rejected, not put down to the lamp."""
+
+
+@dataclass(frozen=True)
+class FrameQuality:
+    """What a frame looks like, in 8-bit grey levels; limits are in ``PictureLimits``."""
+
+    brightness: float
+    """Mean grey level."""
+    contrast: float
+    """Standard deviation of the grey level."""
+    sharpness: float
+    """Variance of the Laplacian (4 neighbours) of the grey level: little of it means blur
+    (Pech-Pacheco et al., ICPR 2000)."""
+
+
+def measure(frame: NDArray[np.uint8]) -> FrameQuality:
+    """Measure a frame.
+
+    Args:
+        frame: uint8 ``[side, side, 3]``, RGB, as ``fit_picture`` gives: the size matters, because
+            sharpness depends on it.
+    """
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    mean, deviation = cv2.meanStdDev(grey)
+    _, edges = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
+    return FrameQuality(
+        brightness=float(mean[0, 0]),
+        contrast=float(deviation[0, 0]),
+        sharpness=float(edges[0, 0]) ** 2,
+    )
+
+
+def learn_limits(qualities: Iterable[FrameQuality]) -> PictureLimits:
+    """Learn what a usable frame looks like.
+
+    Brightness may leave the range of the training pictures by half of that range and at least
+    :data:`BRIGHTNESS_MARGIN`, up to :data:`NEAR_BLACK` and :data:`NEAR_WHITE`; where training
+    pictures come closer to black or white than these, half of the way that is left. So an all
+    black or all white frame stays outside. Contrast may fall to half of the least one seen, and
+    sharpness, being a variance, to a quarter. Every training picture is inside.
+
+    Args:
+        qualities: of the training pictures.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    seen = list(qualities)
+    if not seen:
+        raise DatasetError(
+            "there are no training pictures to learn frame limits from.",
+            next_step="train with a folder of good pictures",
+        )
+    darkest = min(quality.brightness for quality in seen)
+    brightest = max(quality.brightness for quality in seen)
+    margin = max((brightest - darkest) / 2, BRIGHTNESS_MARGIN)
+    return PictureLimits(
+        brightness_low=max(darkest - margin, min(NEAR_BLACK, (darkest + BLACK) / 2)),
+        brightness_high=min(brightest + margin, max(NEAR_WHITE, (brightest + WHITE) / 2)),
+        contrast_low=min(quality.contrast for quality in seen) / 2,
+        sharpness_low=min(quality.sharpness for quality in seen) / 4,
+    )
+
+
+def fault(quality: FrameQuality, limits: PictureLimits) -> str | None:
+    """Say why a frame cannot be judged.
+
+    Returns:
+        ``None`` for a usable frame, else one of ``black``, ``too dark``, ``saturated``,
+        ``too bright``, ``no contrast`` and ``blurred``, a colon, and the measured value with its
+        limit. The first of these that holds.
+    """
+    if quality.brightness < limits.brightness_low:
+        word = "black" if quality.brightness <= NEAR_BLACK else "too dark"
+        return f"{word}: brightness {quality.brightness:.1f}, at least {limits.brightness_low:.1f}"
+    if quality.brightness > limits.brightness_high:
+        word = "saturated" if quality.brightness >= NEAR_WHITE else "too bright"
+        return f"{word}: brightness {quality.brightness:.1f}, at most {limits.brightness_high:.1f}"
+    if quality.contrast < limits.contrast_low:
+        return f"no contrast: {quality.contrast:.1f}, at least {limits.contrast_low:.1f}"
+    if quality.sharpness < limits.sharpness_low:
+        return f"blurred: sharpness {quality.sharpness:.1f}, at least {limits.sharpness_low:.1f}"
+    return None

@@ -1,0 +1,143 @@
+"""What a threshold promises: a false-reject rate, with how much confidence, and from what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from hvq_edge.errors import SettingsError
+from hvq_edge.verdict.tolerance import largest_rank, least_pictures, promised_rate
+
+Method = Literal["order-statistics", "extreme-value"]
+CONFIDENCE = 0.95
+"""With which a rate is promised unless the user says otherwise."""
+FALSE_REJECT = 0.01
+"""Rate that is asked for unless the user says otherwise."""
+
+Scores = NDArray[np.float64]
+"""Finite scores of good parts, ascending, at least one."""
+
+
+class Promise(BaseModel):
+    """Of good parts like those it was learnt from, at most ``rate`` are rejected."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: Method
+    """``order-statistics`` holds for every distribution of scores; ``extreme-value`` rests on a
+    model of its tail."""
+    asked: float | None = Field(None, gt=0, lt=1)
+    """Rate that was asked for; ``None``: nobody asked, as in ``hvq-edge export``."""
+    rate: float = Field(gt=0, le=1)
+    """Rate that is promised. Above ``asked`` where there were too few pictures."""
+    confidence: float = Field(gt=0, lt=1)
+    pictures: int = Field(ge=1)
+    """Good scores it rests on."""
+    rank: int | None = Field(None, ge=1)
+    """The threshold is the so-many-th largest of them; ``None``: extrapolated."""
+    needed: int | None = Field(None, ge=1)
+    """Pictures from which on the asked rate can be promised."""
+    source: str = ""
+    """Where the good parts were seen."""
+    machine: str = ""
+    """What judged them."""
+    created: str = ""
+    """ISO 8601, UTC."""
+    warnings: tuple[str, ...] = ()
+    """Why it may not hold, a sentence each."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is as good as what was asked for."""
+        return self.asked is None or self.rate <= self.asked
+
+    def __str__(self) -> str:
+        """All of it in words, for a quality manager."""
+        sure = f"{100 * self.confidence:.4g} % confidence"
+        said = f"at most {percent(self.rate)} false rejects at {sure}"
+        if self.rank is None:
+            return (
+                f"tail of {self.pictures} good pictures extrapolated with a model: {said}, if the "
+                "model is right"
+            )
+        return f"{_ordinal(self.rank)}largest of {self.pictures} good pictures: {said}"
+
+
+class Bound(NamedTuple):
+    """A threshold and what it promises."""
+
+    value: float
+    promise: Promise
+
+
+Rule = Callable[[Scores, float | None, float], Bound]
+"""From good scores, the asked rate (``None``: the best that can be promised) and the confidence to
+a threshold."""
+
+
+def order_statistic(scores: Scores, asked: float | None, confidence: float = CONFIDENCE) -> Bound:
+    """Take a threshold from the largest good scores; holds for every distribution of scores.
+
+    With too few scores it is the largest one, and promises what that can.
+
+    Args:
+        scores: ``[n]``, finite, ascending.
+        asked: false-reject rate; ``None``: take the largest score.
+        confidence: with which the rate is promised.
+
+    Raises:
+        SettingsError: a rate or confidence that is not between 0 and 1.
+    """
+    check_asked(asked, confidence)
+    n = len(scores)
+    rank = 1 if asked is None else max(largest_rank(n, asked, confidence), 1)
+    promise = Promise(
+        method="order-statistics",
+        asked=asked,
+        rate=promised_rate(n, rank, confidence),
+        confidence=confidence,
+        pictures=n,
+        rank=rank,
+        needed=None if asked is None else least_pictures(asked, confidence),
+    )
+    return Bound(float(scores[n - rank]), promise)
+
+
+def check_asked(asked: float | None, confidence: float) -> None:
+    """Refuse rates that mean nothing.
+
+    Raises:
+        SettingsError: not between 0 and 1, or so small that no number of pictures would do.
+    """
+    for name, value in (("false-reject rate", asked), ("confidence", confidence)):
+        if value is not None and not SMALLEST <= value <= 1 - SMALLEST:
+            raise SettingsError(
+                f"the {name} must lie between 0 and 1, not be {value:g}.",
+                next_step="give 0.01 for 1 % of false rejects, 0.95 for 95 % confidence",
+            )
+
+
+SMALLEST = 1e-6
+"""A rarer false reject would take millions of pictures to promise."""
+
+
+def percent(rate: float) -> str:
+    """Return a rate in percent with two digits, never less than it is."""
+    value = 100 * rate
+    if value <= 0:
+        return "0 %"
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    # Rates that only rounding put above a round number stay there: 1 % is not 1.1 %.
+    return f"{math.ceil(value / unit - 1e-6) * unit:.4g} %"
+
+
+def _ordinal(rank: int) -> str:
+    if rank == 1:
+        return ""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(rank % 10 if rank % 100 not in (11, 12, 13) else 0)
+    return f"{rank}{ending or 'th'} "

@@ -1,0 +1,170 @@
+"""Installing versions of a bundle and going back: the one in use is whole."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.graphs import save_bundle
+from helpers.versions_of_a_bundle import device, files, in_use  # noqa: F401  # fixtures
+
+from hvq_edge.bundle.integrity.keys import new_key
+from hvq_edge.bundle.integrity.signature import sign_bundle
+from hvq_edge.bundle.integrity.staged_update import current_version, install_bundle, roll_back
+from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.cli.app import main
+from hvq_edge.errors import BundleError, GateFailed, InputError, OutputError
+
+
+def test_update_and_way_back(files, device):
+    assert install_bundle(files["a"], device).former is None
+    first = current_version(device)
+    done = install_bundle(files["b"], device)
+    assert (in_use(device), done.former) == ("b", first)
+    assert roll_back(device).version == first
+    assert in_use(device) == "a"
+    with pytest.raises(InputError, match="no earlier version"):
+        roll_back(device)
+    assert in_use(device) == "a"
+
+
+def test_what_was_rolled_back_is_not_the_way_back_of_the_next(files, device):
+    for note in "ab":
+        install_bundle(files[note], device)
+    roll_back(device)
+    install_bundle(files["c"], device)
+    roll_back(device)
+    assert in_use(device) == "a"
+
+
+def test_old_versions_are_removed(files, device):
+    for note in "abcd":
+        done = install_bundle(files[note], device, keep=3)
+    assert len(done.removed) == 1
+    assert len(list((device / "versions").iterdir())) == 3
+    roll_back(device)
+    roll_back(device)
+    assert in_use(device) == "b"
+
+
+def test_the_same_version_again(files, device):
+    for note in "aba":
+        install_bundle(files[note], device)
+    assert in_use(device) == "a"
+    assert len(list((device / "versions").iterdir())) == 2
+    roll_back(device)
+    assert in_use(device) == "b"
+
+
+def test_a_damaged_version_is_not_gone_back_to(files, device):
+    for note in "abc":
+        install_bundle(files[note], device)
+    (_, middle, _) = json.loads((device / "history.json").read_text())["versions"]
+    (device / "versions" / middle / "model.fp32.onnx").write_bytes(b"")
+    roll_back(device)
+    assert in_use(device) == "a"
+
+
+def test_installing_heals_a_damaged_version(files, device):
+    install_bundle(files["a"], device)
+    (device / "current" / "model.fp32.onnx").write_bytes(b"")
+    install_bundle(files["a"], device)
+    assert in_use(device) == "a"
+
+
+def test_a_lost_history_costs_the_way_back_only(files, device):
+    for note in "ab":
+        install_bundle(files[note], device)
+    (device / "history.json").write_text("{cut")
+    install_bundle(files["c"], device)
+    roll_back(device)
+    assert in_use(device) == "b"
+
+
+def test_what_does_not_pass_is_not_installed(files, device, tmp_path):
+    install_bundle(files["a"], device)
+    before = sorted(path.name for path in (device / "versions").iterdir())
+
+    def refuse(_: object) -> None:
+        raise GateFailed("not good.")
+
+    with pytest.raises(GateFailed, match="not good"):
+        install_bundle(files["b"], device, test=refuse)
+    with pytest.raises(GateFailed, match="not signed"):
+        install_bundle(files["b"], device, trusted=new_key(tmp_path / "key"))
+    (tmp_path / "cut.hvq").write_bytes(files["b"].read_bytes()[:-100])
+    with pytest.raises(BundleError):
+        install_bundle(tmp_path / "cut.hvq", device)
+    assert in_use(device) == "a"
+    assert sorted(path.name for path in (device / "versions").iterdir()) == before
+
+
+def test_two_updates_at_once(files, device):
+    def second(_: object) -> None:
+        with pytest.raises(OutputError, match="another update"):
+            install_bundle(files["b"], device)
+
+    install_bundle(files["a"], device, test=second)
+    assert in_use(device) == "a"
+
+
+def test_install_and_rollback_from_the_command_line(tmp_path, device, capsys):
+    def run(*arguments: object) -> int:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        return int(caught.value.code or 0)
+
+    bundle = save_bundle(tmp_path / "bundle").path
+    public = new_key(tmp_path / "key")
+    versions = []
+    for note in ("first", "second"):
+        manifest = open_bundle(bundle).manifest
+        write_manifest(bundle, manifest.model_copy(update={"notes": (note,)}))
+        sign_bundle(bundle, tmp_path / "key")
+        assert run("bundle", "pack", bundle, "-o", tmp_path / "b.hvq") == 0
+        capsys.readouterr()
+        arguments = ("bundle", "install", tmp_path / "b.hvq", "--into", device, "--json")
+        assert run(*arguments, "--require-signature", public) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert "a grey frame" in said["self_test"]
+        versions.append(said["version"])
+    assert in_use(device) == "second"
+    assert run("bundle", "rollback", device) == 0
+    assert versions[0] in capsys.readouterr().out
+    assert in_use(device) == "first"
+    assert run("bundle", "rollback", tmp_path) == 2
+
+
+def test_an_unsigned_version_is_not_gone_back_to_where_one_must_be_signed(files, device, tmp_path):
+    public = new_key(tmp_path / "key")
+    for note in "ab":
+        install_bundle(files[note], device)
+    with pytest.raises(GateFailed, match="not signed"):
+        roll_back(device, trusted=public)
+    assert in_use(device) == "b"
+    with pytest.raises(InputError, match="cannot be read"):
+        roll_back(device, trusted=tmp_path / "absent")
+    assert roll_back(device).bundle.manifest.notes == ("a",)
+
+
+def test_a_version_that_is_in_use_already(files, device, capsys):
+    for said in ("In use", "Already in use"):
+        with pytest.raises(SystemExit) as caught:
+            main(["bundle", "install", str(files["a"]), "--into", str(device), "--no-self-test"])
+        assert not caught.value.code
+        assert capsys.readouterr().out.startswith(said)
+    with pytest.raises(SystemExit) as caught:
+        main(["bundle", "rollback", str(device)])
+    assert caught.value.code == 2
+    assert current_version(device) in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_of_versions(files, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is a file, not a folder"):
+        install_bundle(files["a"], tmp_path / "file")
+
+
+def test_nothing_is_installed(tmp_path):
+    with pytest.raises(InputError, match="no bundle is installed"):
+        roll_back(tmp_path)

@@ -1,0 +1,224 @@
+"""A bundle is read whole and unchanged, or refused with the file named."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from hvq_edge.bundle.manifest import (
+    MANIFEST_NAME,
+    Bundle,
+    BundleManifest,
+    FileRecord,
+    PictureLimits,
+    Threshold,
+    open_bundle,
+    record_of,
+    write_manifest,
+)
+from hvq_edge.errors import BundleError
+
+GRAPH = b"not a graph, but bytes to keep"
+
+
+def manifest(**changes) -> BundleManifest:
+    values = {
+        "hvq_edge_version": "0.1.0",
+        "created": "2026-01-01T00:00:00+00:00",
+        "checkpoint_sha256": "0" * 64,
+        "preset": "tiny",
+        "input_side": 224,
+        "levels": 3,
+        "codes": 256,
+        "categories": ("bolt", "nut é"),
+        "category_mode": "auto",
+        "models": {"fp32": "model.fp32.onnx"},
+        "files": {},
+        "thresholds": {"fp32": {"bolt": Threshold(value=1.5, pictures=3, rule="largest score")}},
+        "picture_limits": PictureLimits(
+            brightness_low=10.0, brightness_high=200.0, contrast_low=3.0, sharpness_low=5.0
+        ),
+    }
+    return BundleManifest(**(values | changes))
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Bundle:
+    folder = tmp_path / "a bundle"
+    folder.mkdir()
+    (folder / "model.fp32.onnx").write_bytes(GRAPH)
+    write_manifest(
+        folder, manifest(files={"model.fp32.onnx": record_of(folder / "model.fp32.onnx")})
+    )
+    return open_bundle(folder)
+
+
+def edit(folder: Path, change) -> None:
+    content = json.loads((folder / MANIFEST_NAME).read_text())
+    change(content)
+    (folder / MANIFEST_NAME).write_text(json.dumps(content))
+
+
+# Reading.
+
+
+def test_a_bundle_comes_back_as_it_was_written(bundle):
+    assert bundle.manifest == manifest(files=bundle.manifest.files)
+    assert bundle.model_file("fp32").read_bytes() == GRAPH
+    assert bundle.category_index("nut é") == 1
+
+
+def test_a_copied_bundle_is_the_same_bundle(bundle, tmp_path):
+    moved = bundle.path.rename(tmp_path / "elsewhere")
+    assert open_bundle(moved).model_file("fp32") == moved / "model.fp32.onnx"
+
+
+# Changed files.
+
+
+@given(position=st.integers(0, len(GRAPH) - 1), flip=st.integers(1, 255))
+@settings(max_examples=40, deadline=None)
+def test_any_changed_byte_is_found(tmp_path_factory, position, flip):
+    folder = tmp_path_factory.mktemp("bundle")
+    path = folder / "model.fp32.onnx"
+    path.write_bytes(GRAPH)
+    opened = Bundle(folder, manifest(files={path.name: record_of(path)}))
+    changed = bytearray(GRAPH)
+    changed[position] ^= flip
+    path.write_bytes(changed)
+    with pytest.raises(BundleError, match=r"model\.fp32\.onnx is not the file that was exported"):
+        opened.model_file("fp32")
+
+
+@pytest.mark.parametrize("content", [b"", GRAPH[:-1], GRAPH + b"\0"])
+def test_a_cut_or_grown_file_is_found(bundle, content):
+    (bundle.path / "model.fp32.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.fp32\.onnx") as caught:
+        bundle.model_file("fp32")
+    assert "copy the bundle again" in caught.value.next_step
+
+
+def test_a_missing_file_is_named(bundle):
+    (bundle.path / "model.fp32.onnx").unlink()
+    with pytest.raises(BundleError, match=r"lacks its file model\.fp32\.onnx: No such file"):
+        bundle.model_file("fp32")
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "a/../../secret", "/etc/hostname", "", ".", "model\0.onnx"]
+)
+def test_a_manifest_does_not_lead_out_of_its_folder(bundle, name):
+    (bundle.path.parent / "secret").write_bytes(GRAPH)
+    record = bundle.manifest.files["model.fp32.onnx"]
+    opened = Bundle(bundle.path, manifest(models={"fp32": name}, files={name: record}))
+    with pytest.raises(BundleError):
+        opened.model_file("fp32")
+
+
+def test_a_file_that_the_manifest_does_not_name_is_not_used(bundle):
+    (bundle.path / "extra.onnx").write_bytes(GRAPH)
+    with pytest.raises(BundleError, match=r"'extra.onnx' is not a file of the bundle"):
+        bundle.file("extra.onnx")
+
+
+@given(name=st.text())
+@settings(deadline=None)
+def test_any_name_is_a_file_or_a_bundle_error(tmp_path_factory, name):
+    record = FileRecord(sha256="0" * 64, bytes=1)
+    opened = Bundle(tmp_path_factory.getbasetemp(), manifest(files={name: record}))
+    with pytest.raises(BundleError):
+        opened.file(name)
+
+
+# What a bundle does not serve.
+
+
+def test_a_precision_it_lacks(bundle):
+    with pytest.raises(BundleError, match="has no int8 model; it has fp32") as caught:
+        bundle.model_file("int8")
+    assert caught.value.next_step == "run hvq-edge export --int8"
+
+
+def test_a_category_it_lacks(bundle):
+    with pytest.raises(BundleError, match="no category 'screw'; it has bolt, nut é"):
+        bundle.category_index("screw")
+
+
+# Manifests.
+
+
+def test_a_folder_without_a_bundle(tmp_path):
+    with pytest.raises(BundleError, match="no bundle at") as caught:
+        open_bundle(tmp_path / "nowhere")
+    assert "no such folder" in caught.value.cause
+    assert "hvq-edge export" in caught.value.next_step
+    (tmp_path / "file").write_text("")
+    for path, said in ((tmp_path, "no bundle.json in it"), (tmp_path / "file", "is a file")):
+        with pytest.raises(BundleError, match=said):
+            open_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "Invalid JSON"),
+        (b'{"format": "hvq-edge-bundle/1"', "Invalid JSON"),
+        (b"\xff\xfe{}", "not UTF-8"),
+        (b"[" * 10_000, "Invalid JSON"),
+        (b"{}", "hvq_edge_version: Field required"),
+    ],
+)
+def test_a_file_that_is_no_manifest(tmp_path, content, said):
+    (tmp_path / MANIFEST_NAME).write_bytes(content)
+    with pytest.raises(BundleError, match=said) as caught:
+        open_bundle(tmp_path)
+    assert MANIFEST_NAME in caught.value.cause
+
+
+def test_a_bundle_of_another_format(bundle):
+    edit(bundle.path, lambda content: content.update(format="hvq-edge-bundle/9"))
+    with pytest.raises(BundleError, match=r"format: .*hvq-edge-bundle/1"):
+        open_bundle(bundle.path)
+
+
+def test_an_unknown_key_is_refused(bundle):
+    edit(bundle.path, lambda content: content.update(treshold=1))
+    with pytest.raises(BundleError, match="treshold: Extra inputs"):
+        open_bundle(bundle.path)
+
+
+def test_a_short_hash_is_refused(bundle):
+    edit(bundle.path, lambda content: content["files"]["model.fp32.onnx"].update(sha256="abc"))
+    with pytest.raises(BundleError, match=r"files\.model\.fp32\.onnx\.sha256"):
+        open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_threshold_that_passes_everything_is_refused(bundle, value):
+    with pytest.raises(ValidationError):
+        Threshold(value=value, pictures=1, rule="largest score")
+    edit(bundle.path, lambda content: content["thresholds"]["fp32"]["bolt"].update(value=value))
+    with pytest.raises(BundleError, match=r"thresholds\.fp32\.bolt\.value"):
+        open_bundle(bundle.path)
+
+
+@given(content=st.binary(max_size=60))
+@settings(deadline=None)
+def test_any_bytes_are_refused_as_a_bundle_error(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp()
+    (folder / MANIFEST_NAME).write_bytes(content)
+    with pytest.raises(BundleError):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "key",
+    sorted(name for name, field in BundleManifest.model_fields.items() if field.is_required()),
+)
+def test_a_manifest_without_a_key_names_it(bundle, key):
+    edit(bundle.path, lambda content: content.pop(key))
+    with pytest.raises(BundleError, match=f"{key}: Field required"):
+        open_bundle(bundle.path)

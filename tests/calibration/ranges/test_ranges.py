@@ -1,0 +1,214 @@
+"""INT8 ranges: what each method chooses, when pictures are enough, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from helpers.graphs import SIDE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from hvq_edge.calibration.ranges.range_cache import cached_ranges
+from hvq_edge.calibration.ranges.range_methods import (
+    BINS,
+    METHODS,
+    SMALLEST,
+    Magnitudes,
+    reach,
+    squared_error,
+)
+from hvq_edge.calibration.ranges.ranges import (
+    CONVERGED,
+    LEAST,
+    STEP,
+    MeasuredRanges,
+    measure_ranges,
+)
+from hvq_edge.errors import InputError
+
+SEED = st.integers(0, 2**16)
+
+
+def seen(*batches: np.ndarray) -> Magnitudes:
+    magnitudes = Magnitudes()
+    for batch in batches:
+        magnitudes.add(np.asarray(batch, np.float32))
+    return magnitudes
+
+
+def heavy_tailed(seed: int, count: int = 5000) -> np.ndarray:
+    return np.random.default_rng(seed).standard_t(3, count).astype(np.float32)
+
+
+@given(SEED, st.integers(1, 6), st.floats(1e-3, 1e3))
+@settings(max_examples=40, deadline=None)
+def test_no_value_is_lost_and_the_largest_is_exact(seed, batches, growth):
+    rng = np.random.default_rng(seed)
+    values = [
+        rng.normal(size=200).astype(np.float32) * np.float32(growth**i) for i in range(batches)
+    ]
+    magnitudes = seen(*values)
+    everything = np.abs(np.concatenate(values))
+    assert magnitudes.counts.sum() == everything.size
+    assert magnitudes.largest == everything.max()
+    assert magnitudes.top >= magnitudes.largest
+    for share in (0.1, 0.5, 0.9):  # a bin's edge divides the values as it says
+        edge = magnitudes.edges[int(share * BINS)]
+        counted = magnitudes.counts[: int(share * BINS) + 1].sum()
+        near = np.abs(everything - edge) <= 1e-3 * edge + 1e-12
+        assert abs(counted - (everything <= edge).sum()) <= near.sum()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(SEED)
+@settings(max_examples=8, deadline=None)
+def test_every_range_is_above_zero_and_at_most_the_largest(method, seed):
+    magnitudes = seen(heavy_tailed(seed))
+    assert 0 < reach(magnitudes, method) <= magnitudes.largest
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_whole_numbers_that_int8_has_are_held_as_they_are(method):
+    """Such as 127 less a pixel: -128 .. 127 in steps of 1."""
+    whole = np.random.default_rng(0).integers(-128, 128, 5000).astype(np.float32)
+    assert reach(seen(whole), method) == 127
+    # Not where it would waste steps, and not where a value lies between or beyond.
+    for other in (whole / 4 // 1, whole + 0.5, whole - 1):
+        assert reach(seen(other), method) != 127
+
+
+def test_minmax_holds_all_and_percentile_nearly_all():
+    values = np.linspace(0, 10, 200_000, dtype=np.float32)
+    values[-1] = 1000
+    magnitudes = seen(values)
+    assert reach(magnitudes, "minmax") == 1000
+    assert 9.9 < reach(magnitudes, "percentile") < 11
+    outlier_free = seen(-values[:-1])
+    assert reach(outlier_free, "percentile") == pytest.approx(10, rel=1e-3)
+
+
+@given(SEED)
+@settings(max_examples=15, deadline=None)
+def test_mse_has_the_least_error_of_all(seed):
+    magnitudes = seen(heavy_tailed(seed))
+    chosen = np.array([reach(magnitudes, "mse")])
+    others = np.array([reach(magnitudes, method) for method in METHODS] + [0.5, 1.0, 2.0])
+    # It tries 128 ranges: nothing between two of them is better by much.
+    assert squared_error(magnitudes, chosen)[0] <= 1.05 * squared_error(magnitudes, others).min()
+
+
+def test_the_error_is_that_of_rounding_the_values():
+    values = heavy_tailed(1, 50_000)
+    magnitudes = seen(values)
+    for span in (0.2, 0.6, 1.0):
+        bound = span * magnitudes.largest
+        scale = bound / 127
+        rounded = np.clip(np.rint(values / scale), -127, 127) * scale
+        found = squared_error(magnitudes, np.array([bound]))[0]
+        assert found == pytest.approx(np.square(rounded - values).sum(), rel=0.05)
+
+
+@pytest.mark.parametrize("zeros", [0, 300_000])
+def test_entropy_clips_what_is_rare_and_not_what_zeros_outvote(zeros):
+    values = np.concatenate(
+        [np.random.default_rng(0).normal(size=100_000), [60.0], np.zeros(zeros)]
+    )
+    assert 2 < reach(seen(values), "entropy") < 20
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("constant", [0.0, 1e-30, 7.0])
+def test_a_constant_tensor_has_a_range(method, constant):
+    magnitudes = seen(np.full(300, constant), np.full(300, constant))
+    expected = max(constant, SMALLEST)
+    assert expected / 2 <= reach(magnitudes, method) <= expected * 1.001
+
+
+# On a graph.
+
+
+def brightness_graph(path: Path, gain: float = 1.0) -> Path:
+    """The mean of all pixels as ``mean``, ``gain`` times it as ``loud``; its logarithm."""
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "gain"], ["loud"]),
+        helper.make_node("Log", ["mean"], ["log"]),
+    ]
+    frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
+    score = helper.make_tensor_value_info("loud", TensorProto.FLOAT, ["n"])
+    constant = numpy_helper.from_array(np.float32(gain), "gain")
+    body = helper.make_graph(nodes, "brightness", [frames], [score], [constant])
+    made = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, path)
+    return path
+
+
+def grey(folder: Path, levels: list[int]) -> list[Path]:
+    folder.mkdir()
+    paths = []
+    for i, level in enumerate(levels):
+        paths.append(folder / f"{i:03}.png")
+        cv2.imwrite(str(paths[-1]), np.full((SIDE, SIDE, 3), level, np.uint8))
+    return paths
+
+
+def test_ranges_are_those_of_the_pictures(tmp_path):
+    graph = brightness_graph(tmp_path / "g.onnx", 3.0)
+    steps = []
+    found = measure_ranges(
+        graph,
+        ["mean", "loud"],
+        grey(tmp_path / "p", [40, 200, 90]),
+        SIDE,
+        on_progress=lambda *step: steps.append(step[:3]),
+    )
+    assert found.ranges == pytest.approx({"mean": 200, "loud": 600})
+    assert (found.pictures, found.converged) == (3, False)
+    assert steps[-1] == ("INT8 ranges", 3, 3)
+
+
+def test_pictures_are_read_until_ranges_have_converged(tmp_path):
+    graph = brightness_graph(tmp_path / "g.onnx", 3.0)
+    levels = [100] * LEAST + [200] * 40
+    found = measure_ranges(graph, ["loud"], grey(tmp_path / "early", levels), SIDE)
+    assert (found.pictures, found.ranges["loud"], found.converged) == (LEAST, 300, True)
+    levels = [100] * (LEAST - STEP) + [120] * STEP + [121] * STEP + [255] * 40
+    found = measure_ranges(graph, ["loud"], grey(tmp_path / "later", levels), SIDE)
+    assert (found.pictures, found.ranges["loud"]) == (LEAST + STEP, 363)
+    assert 0 < found.moved < CONVERGED
+
+
+def test_a_value_that_is_not_finite_names_tensor_and_picture(tmp_path):
+    graph = brightness_graph(tmp_path / "g.onnx")
+    with pytest.raises(InputError, match=r"tensor log of g\.onnx .*001\.png"):
+        measure_ranges(graph, ["mean", "log"], grey(tmp_path / "p", [9, 0]), SIDE)
+
+
+def test_what_cannot_be_measured(tmp_path):
+    graph = brightness_graph(tmp_path / "g.onnx")
+    pictures = grey(tmp_path / "p", [9])
+    with pytest.raises(InputError, match="no tensors gone, lost"):
+        measure_ranges(graph, ["lost", "mean", "gone"], pictures, SIDE)
+    with pytest.raises(InputError, match="at least one"):
+        measure_ranges(graph, ["mean"], [], SIDE)
+
+
+def test_a_single_step_of_pictures_is_kept_as_it_was(tmp_path):
+    """Nothing has moved yet, and JSON has no infinity."""
+    first = MeasuredRanges(method="mse", ranges={"a": 0.5}, pictures=8, moved=float("inf"))
+    measured = []
+
+    def measure() -> MeasuredRanges:
+        measured.append(1)
+        return first
+
+    for _ in range(2):
+        assert cached_ranges(tmp_path / "ranges", "key", measure) == first
+    assert len(measured) == 1
+    assert not first.converged

@@ -1,0 +1,263 @@
+"""``hvq-edge stream`` from the outside: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_png
+from helpers.graphs import save_bundle
+from typer import Typer
+from typer.testing import CliRunner
+
+from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
+from hvq_edge.cli.stream import stream
+from hvq_edge.errors import BundleError, InputError, MissingCapability, OutputError, SettingsError
+from tests.stream.sinks.test_sinks import read_video
+from tests.stream.sources.test_sources import flat, write_video
+
+app = Typer()
+app.command()(stream)
+
+LEVELS = {"bolt": (90, 30, 30), "nut": (30, 90, 30), "washer plate": (30, 30, 90)}
+DEFECT = 255
+
+
+def part(category: str, *, defect: bool = False) -> np.ndarray:
+    """The graph takes the strongest colour for the category, and the brightest block for score."""
+    picture = np.full((64, 64, 3), LEVELS[category], np.uint8)
+    if defect:
+        picture[16:32, 16:32] = DEFECT
+    return picture
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """Category mode auto, int8 and fp32; thresholds for bolt and nut, not for washer plates."""
+    saved = save_bundle(tmp_path_factory.mktemp("cli") / "ein Bündel", "auto", ("fp32", "int8"))
+    thresholds = {
+        name: Threshold(value=10.0 * index + 0.5, pictures=3, rule="test")
+        for index, name in enumerate(["bolt", "nut"])
+    }
+    manifest = saved.manifest.model_copy(
+        update={"thresholds": {"fp32": thresholds, "int8": thresholds}}
+    )
+    write_manifest(saved.path, manifest)
+    return open_bundle(saved.path)
+
+
+@pytest.fixture
+def video(tmp_path):
+    """12 frames: bolts and nuts in turn, every fourth defective."""
+    pictures = [part(["bolt", "nut"][i % 2], defect=i % 4 == 3) for i in range(12)]
+    return write_video(tmp_path / "Film 1 ü.avi", pictures)
+
+
+def run(*arguments, fails=None):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if fails is None:
+        assert result.exception is None, result.output
+        assert result.exit_code == 0
+    else:
+        assert isinstance(result.exception, fails), result.output
+    return result
+
+
+def test_video_to_json_and_files(bundle, video, tmp_path):
+    out = tmp_path / "out"
+    result = run("--bundle", bundle.path, "--camera", video, "--json", "--out", out)
+    decisions = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [decision["frame"] for decision in decisions] == list(range(12))
+    assert [decision["category"] for decision in decisions] == ["bolt", "nut"] * 6
+    expected = ["reject" if i % 4 == 3 else "pass" for i in range(12)]
+    assert [decision["verdict"] for decision in decisions] == expected
+    assert "Inspecting" in result.stderr
+    assert re.search(r"with (fp32|int8) on (openvino|onnxruntime) ", result.stderr)
+
+    assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == [
+        "annotated.mp4",
+        "decisions.jsonl",
+        "decisions.sqlite",
+        "decisions.sqlite.head",
+        "rejects",
+    ]
+    logged = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
+    assert logged == decisions
+    assert len(list((out / "rejects").glob("*.png"))) == 3
+    assert len(list((out / "rejects").glob("*.npy"))) == 3
+    assert len(read_video(out / "annotated.mp4")) == 12
+
+
+def test_it_says_why_it_does_not_run_int8(bundle, video, tmp_path):
+    copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    (copy / "verify.json").write_text('{"precisions": {"int8": {"passed": false}}}')
+    arguments = ["--bundle", copy, "--camera", video, "--max-frames", 1, "--backend", "onnxruntime"]
+    assert "Why fp32: hvq-edge verify did not pass int8." in run(*arguments).stderr
+    assert "Why" not in run(*arguments, "--precision", "fp32").stderr
+
+
+def test_summary_for_people(bundle, video, tmp_path):
+    result = run("--bundle", bundle.path, "--camera", video, "--out", tmp_path / "out")
+    lines = result.stdout.splitlines()
+    rejects = [line for line in lines if line.startswith("frame")]
+    assert len(rejects) == 3
+    assert all("reject" in line and "nut" in line for line in rejects)
+    summary = dict(re.findall(r"│ (\S.*?)\s+│\s+(\S.*?) │", result.stdout))
+    assert summary["frames"] == "12"
+    assert summary["pass"] == "9"
+    assert summary["reject"] == "3"
+    assert summary["dropped (policy all)"] == "0"
+    assert float(summary["latency p99"].split()[0]) >= float(summary["latency p50"].split()[0]) > 0
+    assert str(tmp_path / "out" / "annotated.mp4") in result.stdout
+
+
+def test_folder_with_a_broken_picture_and_a_category_without_threshold(bundle, tmp_path):
+    folder = tmp_path / "Teile"
+    write_png(folder / "1 gut.png", part("bolt")[..., ::-1])
+    write_png(folder / "3 Platte.png", part("washer plate")[..., ::-1])
+    (folder / "2 kaputt.png").write_text("text")
+    result = run("--bundle", bundle.path, "--camera", folder, "--json", "--precision", "fp32")
+    decisions = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [decision["verdict"] for decision in decisions] == ["pass", "no_decision", "no_decision"]
+    assert "2 kaputt.png" in decisions[1]["reason"]
+    assert decisions[1]["score"] is None
+    assert decisions[2]["reason"] == "no threshold for washer plate at fp32"
+    assert decisions[2]["score"] == pytest.approx(20 + 50 / 255, abs=0.01)
+    assert "no fp32 threshold for washer plate" in result.stderr
+
+
+def test_without_out_nothing_is_written(bundle, video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    run("--bundle", bundle.path, "--camera", video.name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_options(bundle, video, tmp_path):
+    result = run(
+        *("--bundle", bundle.path, "--camera", video, "--json", "--max-frames", 5),
+        *("--backend", "onnxruntime", "--out", tmp_path / "out", "--no-video"),
+    )
+    assert len(result.stdout.splitlines()) == 5
+    # which file is faster on it is measured anew on every machine
+    assert re.search(r"(fp32|int8) on onnxruntime", result.stderr)
+    assert not (tmp_path / "out" / "annotated.mp4").exists()
+
+
+def test_a_repeated_no_decision_is_one_line_from_a_camera_feed(bundle, tmp_path):
+    film = write_video(tmp_path / "film.avi", [part("washer plate")] * 6)
+    result = run("--bundle", bundle.path, "--camera", film)
+    lines = [line for line in result.stdout.splitlines() if line.startswith("frame")]
+    assert len(lines) == 1
+    assert "no decision" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "code"),
+    [
+        (["--camera", "63"], MissingCapability, 3),
+        (["--camera", "nothing.mp4"], InputError, 2),
+        (["--camera", "0", "--policy", "newest"], SettingsError, 2),
+        (["--camera", "0", "--precision", "int4"], SettingsError, 2),
+        (["--camera", "0", "--category", "bolt"], InputError, 2),
+    ],
+)
+def test_errors(bundle, arguments, error, code):
+    result = run("--bundle", bundle.path, *arguments, fails=error)
+    assert result.exception.exit_code == code
+    assert result.exception.next_step
+    assert result.stdout == ""
+
+
+def test_no_bundle_and_changed_bundle_are_found_before_the_camera(tmp_path, video):
+    run("--bundle", tmp_path / "none", "--camera", "63", fails=BundleError)
+    changed = save_bundle(tmp_path / "changed")
+    model = changed.path / "model.fp32.onnx"
+    content = bytearray(model.read_bytes())
+    content[100] ^= 1
+    model.write_bytes(content)
+    result = run("--bundle", changed.path, "--camera", "63", fails=BundleError)
+    assert "SHA-256" in result.exception.cause
+
+
+def test_out_that_cannot_be_written_to(bundle, video, tmp_path):
+    (tmp_path / "file").touch()
+    run(
+        *("--bundle", bundle.path, "--camera", video, "--out", tmp_path / "file" / "out"),
+        fails=OutputError,
+    )
+
+
+def test_display_without_a_screen(bundle, video, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    run("--bundle", bundle.path, "--camera", video, "--display", fails=MissingCapability)
+
+
+def start(*options) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    program = "import sys; from test_stream_cli import app; app(sys.argv[1:])"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "--json", "--backend", "onnxruntime", *map(str, options)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_reader_that_goes_away_ends_it(bundle, tmp_path):
+    """``hvq-edge stream --json | head -2`` is no error."""
+    film = write_video(tmp_path / "film.avi", [flat(i % 200) for i in range(3000)])
+    process = start("--bundle", bundle.path, "--camera", film)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["frame"] == 0
+    process.stdout.close()
+    messages = process.stderr.read()
+    assert process.wait(20) == 0, messages
+    assert "Traceback" not in messages
+    assert "frames" in messages
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_signals_end_it_cleanly(bundle, tmp_path, number, code):
+    """In a process of its own; the film is long enough not to end by itself."""
+    film = write_video(tmp_path / "film.avi", [flat(i % 200) for i in range(5000)])
+    out = tmp_path / "out"
+    process = start("--bundle", bundle.path, "--camera", film, "--out", out)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    first = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(number)
+    asked = time.monotonic()
+    # Not communicate(): it reads the pipe itself, past what readline() has buffered.
+    rest, messages = process.stdout.read(), process.stderr.read()
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(20) == code, messages
+    assert time.monotonic() - asked < 5
+    printed = "".join(first) + rest
+    assert printed == (out / "decisions.jsonl").read_text(), "every line is whole, in both"
+    frames = [json.loads(line)["frame"] for line in printed.splitlines()]
+    assert frames == list(range(len(frames)))
+    assert len(frames) < 5000
+    assert len(read_video(out / "annotated.mp4")) == len(frames)
+    summary = {
+        label: int(value) for label, value in re.findall(r"│ (\w[\w ()]*?)\s+│\s+(\d+) │", messages)
+    }
+    counts = {label.split(" (")[0]: value for label, value in summary.items()}
+    decided = counts["pass"] + counts["reject"] + counts["no decision"]
+    assert decided == len(frames)
+    assert counts["frames"] == decided + counts["dropped"]
+    assert counts["dropped"] == 0, "what was captured is decided"

@@ -1,0 +1,201 @@
+"""``hvq-edge stream`` with its live page, played files, signatures, calibration and a server."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.running_line import (
+    LONGEST_STOP,
+    RunningLine,
+    parts,
+    save_film,
+    save_line_bundle,
+    until,
+)
+from typer.testing import CliRunner
+
+from tests.cli.test_stream import app
+from tests.stream.sources.test_sources import write_video
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # Python 3.10
+    import tomli as tomllib
+
+from hvq_edge.bundle.integrity.keys import new_key
+from hvq_edge.bundle.integrity.signature import sign_bundle
+from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.errors import GateFailed, HvqEdgeError, MissingCapability, SettingsError
+from hvq_edge.stream.settings import load_stream_settings
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return save_line_bundle(tmp_path_factory.mktemp("page") / "bundle")
+
+
+@pytest.fixture
+def film(tmp_path):
+    return save_film(tmp_path / "film.avi", 20)
+
+
+def run(*arguments, fails: type[HvqEdgeError] | None = None) -> str:
+    """The command in this process; returns what it printed, or the fault's cause."""
+    fixed = ["--backend", "onnxruntime", "--no-display"]
+    result = CliRunner().invoke(app, [str(argument) for argument in (*fixed, *arguments)])
+    if fails is None:
+        assert result.exception is None, result.output
+        return result.stdout
+    assert isinstance(result.exception, fails), result.output
+    assert result.exception.next_step
+    return result.exception.cause
+
+
+# The live page.
+
+
+def test_the_page_stays_after_a_film_until_ctrl_c(bundle, film, tmp_path):
+    arguments = ["--bundle", bundle.path, "--camera", film, "--page-port", 0]
+    with RunningLine(tmp_path, *arguments) as line:
+        line.wait_for_message("The live page stays until Ctrl-C")
+        status, health = line.get("healthz")
+        assert (status, json.loads(health)["failing"]) == (200, [])
+        assert "hvq_uptime_seconds" in line.get("metrics")[1]
+        assert line.get("")[1].lower().startswith("<!doctype html>")
+        assert line.stop(signal.SIGINT, code=130) < 5.0
+        assert "Interrupted." in line.said
+    counts = line.assert_it_fits()
+    assert (counts["frames"], counts["rejected"]) == (20, 2)
+
+
+def test_a_played_film_goes_round_at_its_own_rate(bundle, film, tmp_path):
+    with RunningLine(tmp_path, "--bundle", bundle.path, "--camera", film, "--play") as line:
+        until(lambda: len(line.decisions()) > 45, "it has gone round twice")
+        assert line.stop() < LONGEST_STOP
+    decisions = line.decisions()
+    seconds = decisions[-1]["time"] - decisions[0]["time"]
+    assert decisions[-1]["frame"] / seconds == pytest.approx(30.0, rel=0.2)
+    assert line.assert_it_fits()["frames"] >= 45
+
+
+def test_playing_is_for_files(bundle):
+    assert "watched folder" in run(
+        "--bundle", bundle.path, "--camera", "watch:/x", "--play", fails=SettingsError
+    )
+
+
+def test_an_open_address_needs_a_token(bundle, film):
+    cause = run(
+        *("--bundle", bundle.path, "--camera", film, "--page-host", "0.0.0.0"), fails=SettingsError
+    )
+    assert "token" in cause
+    assert SettingsError.exit_code == 2
+
+
+def test_a_port_in_use_is_said(bundle, film):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        cause = run(
+            *("--bundle", bundle.path, "--camera", film, "--page-port", port), fails=SettingsError
+        )
+    assert str(port) in cause
+    assert "in use" in cause
+
+
+def test_page_and_sinks_of_a_settings_file(bundle, film, tmp_path):
+    """Flags win over the file; credentials are not printed."""
+    settings = tmp_path / "stream.toml"
+    settings.write_text(
+        f'bundle = "{bundle.path}"\n[[cameras]]\ncamera = "rtsp://me:tulip@10.0.0.5/line"\n'
+        '[page]\nport = 8700\n[sinks.webhook]\nurl = "http://127.0.0.1:9/x"\n'
+        "[sinks.rejects]\ncontext_frames = 2\n"
+    )
+    printed = run("--config", settings, "--page-port", 8701, "--print-config")
+    assert "tulip" not in printed
+    read = tomllib.loads(printed)
+    assert read["page"]["port"] == 8701
+    assert read["sinks"]["webhook"]["url"] == "http://127.0.0.1:9/x"
+    assert read["sinks"]["rejects"]["context_frames"] == 2
+    settings.write_text("[page]\nprot = 1\n[sinks.webhook]\nurl = 5\n[sinks.rejects]\nframes = 1\n")
+    cause = run("--config", settings, "--camera", film, fails=SettingsError)
+    for fault in ("page.prot", "sinks.webhook.url", "sinks.rejects.frames"):
+        assert fault in cause
+    settings.write_text('[sinks.webhook]\nurl = "http://127.0.0.1:9/x"\n')
+    arguments = ["--config", settings, "--bundle", bundle.path, "--camera", film]
+    assert "decision log" in run(*arguments, fails=SettingsError)
+
+
+# Signatures, calibration, servers.
+
+
+def test_only_a_signed_bundle_is_used(bundle, film, tmp_path):
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    office, stranger = keys / "office", keys / "stranger"
+    new_key(office)
+    new_key(stranger)
+    signed = Path(shutil.copytree(bundle.path, tmp_path / "signed"))
+    sign_bundle(signed, office)
+    arguments = ["--bundle", signed, "--camera", film, "--require-signature"]
+    assert "reject" in run(*arguments, f"{office}.pub")
+    assert run(*arguments, f"{stranger}.pub", fails=GateFailed)
+    graph = signed / "model.fp32.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    assert "model.fp32.onnx" in run(*arguments, f"{office}.pub", fails=GateFailed)
+    assert GateFailed.exit_code == 1
+
+
+def test_thresholds_are_learnt_from_a_stream(bundle, tmp_path):
+    learning = Path(shutil.copytree(bundle.path, tmp_path / "learning"))
+    good = [picture for i, picture in enumerate(parts(140)) if i % 10 != 3]
+    film = write_video(tmp_path / "good.avi", good)
+    arguments = ["--bundle", learning, "--camera", film, "--calibrate"]
+    printed = run(*arguments, 120, "--false-reject", 0.05)
+    assert re.search(r"5(\.0)? ?%", printed), printed
+    thresholds = open_bundle(learning).manifest.thresholds["fp32"]
+    assert 0.3 < thresholds["bolt"].value < 0.35, "just above what good pictures have"
+    assert thresholds["bolt"].rule != "test"
+    told = json.loads(run(*arguments, 120, "--false-reject", 0.05, "--json"))
+    assert isinstance(told, dict)
+    two = run(*arguments, 50, "--camera", "0", fails=SettingsError)
+    assert "one camera at a time" in two
+
+
+def test_a_server_that_is_not_there(bundle, film):
+    fixed = ["--bundle", str(bundle.path), "--camera", str(film), "--no-display"]
+    result = CliRunner().invoke(app, [*fixed, "--server", "127.0.0.1:9"])
+    assert isinstance(result.exception, MissingCapability), result.output
+    assert "127.0.0.1:9" in result.exception.cause
+    assert MissingCapability.exit_code == 3
+
+
+def test_the_exit_code_of_the_real_command(bundle, film):
+    command = [sys.executable, "-m", "hvq_edge", "stream", "--bundle", str(bundle.path)]
+    done = subprocess.run(
+        [*command, "--camera", str(film), "--page-host", "0.0.0.0"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert "\nNext:  " in done.stderr
+
+
+def test_the_settings_file_of_the_docs_is_valid(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "inspector.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(# stream\.toml\n.+?)```", page, re.DOTALL)
+    file = tomllib.loads(example)
+    assert {"page", "decision", "sinks", "cameras"} <= set(file)
+    settings = tmp_path / "stream.toml"
+    settings.write_text(example)
+    assert load_stream_settings(settings).page is not None

@@ -1,0 +1,153 @@
+"""``hvq-edge log``: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+from rich.console import Console
+
+from hvq_edge.cli.log import _table
+from hvq_edge.stream.log.log_file import LogFile
+from hvq_edge.stream.log.log_reader import last_rows, open_for_reading
+from tests.cli.test_cli_help import exit_code
+from tests.stream.log.test_log import written
+
+
+@pytest.fixture
+def log(tmp_path):
+    written(tmp_path / "decisions.sqlite", 6, version="1").close()
+    return tmp_path
+
+
+def tampered(folder, statement: str) -> None:
+    with closing(sqlite3.connect(folder / "decisions.sqlite")) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+def test_a_whole_log(log, capsys):
+    assert exit_code("log", "verify", str(log)) == 0
+    printed = capsys.readouterr().out
+    assert "9 rows in 1 file: 6 decisions in 1 session, 0 of them" in printed
+    assert "Whole: rows 1 to 9" in printed
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE log SET verdict = 'pass' WHERE id = 4", "row 4 was changed"),
+        ("DELETE FROM log WHERE id IN (4, 5)", "rows 4 to 5 are missing"),
+        ("DELETE FROM log WHERE id = 9", "the log once went on to row 9"),
+    ],
+)
+def test_a_tampered_log_is_a_failed_gate(log, capsys, statement, said):
+    tampered(log, statement)
+    assert exit_code("log", "verify", str(log / "decisions.sqlite")) == 1
+    printed = capsys.readouterr()
+    assert said in printed.out
+    assert "Error: the log is not as it was written: 1 fault." in printed.err
+
+
+def test_verify_for_machines(log, capsys):
+    tampered(log, "UPDATE log SET score = 0 WHERE id = 3")
+    assert exit_code("log", "verify", str(log), "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["whole"] is False
+    assert [(fault["file"], fault["row"]) for fault in found["faults"]] == [("decisions.sqlite", 3)]
+    assert (found["rows"], found["head_id"]) == (9, 9)
+
+
+def test_show(log, capsys):
+    assert exit_code("log", "show", str(log), "--last", "2", "--verdict", "reject") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("reject") == 2
+    assert "2023-11-14 UTC" in printed
+    assert "22:13:24.500" in printed
+    assert exit_code("log", "show", str(log), "--last", "1", "--json") == 0
+    last = json.loads(capsys.readouterr().out)
+    assert (last["id"], last["kind"], last["counts"]["reject"]) == (9, "session_end", 2)
+    assert exit_code("log", "show", str(log), "--verdict", "perhaps") == 2
+    assert "--verdict perhaps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["verify"], ["show"], ["export"]])
+def test_reading_leaves_an_archive_as_it_was(log, command):
+    def state() -> dict[str, tuple[bytes, int]]:
+        return {
+            path.name: (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in log.iterdir()
+            if path.is_file()
+        }
+
+    before = state()
+    assert "decisions.sqlite-wal" not in before
+    assert exit_code("log", *command, str(log)) == 0
+    assert state() == before
+
+
+def test_a_reader_takes_nothing_from_a_writer(tmp_path):
+    """The writer has closed no file: what stands beside the log is its own."""
+    path = tmp_path / "decisions.sqlite"
+    log = written(path, 6, version="1")
+    log.close()
+    with closing(open_for_reading(path)), closing(LogFile(path)) as writer:
+        rows = last_rows(path, 1)
+        writer.append([rows[0]._replace(id=rows[0].id + 1)])
+        assert last_rows(path, 1)[0].id == rows[0].id + 1
+        assert exit_code("log", "show", str(path)) == 0
+        assert path.with_name("decisions.sqlite-wal").stat().st_size > 0
+    assert len(last_rows(path, 99)) == rows[0].id + 1
+
+
+def test_what_a_killed_writer_left_is_read_and_kept(log, tmp_path_factory):
+    path = log / "decisions.sqlite"
+    copy = tmp_path_factory.mktemp("killed") / path.name
+    with closing(LogFile(path)) as writer:
+        rows = last_rows(path, 1)
+        writer.append([rows[0]._replace(id=rows[0].id + 1)])
+        for name in (path.name, f"{path.name}-wal"):
+            (copy.parent / name).write_bytes((log / name).read_bytes())
+    before = copy.read_bytes(), copy.with_name(f"{copy.name}-wal").read_bytes()
+    assert last_rows(copy, 1)[0].id == rows[0].id + 1
+    assert (copy.read_bytes(), copy.with_name(f"{copy.name}-wal").read_bytes()) == before
+
+
+def test_a_long_reason_wraps_and_a_time_does_not(log):
+    (row,) = last_rows(log, 1, ["reject"])
+    reason = "the picture is darker (12.3) than those of the training: look at the lamp first"
+    rows = [row._replace(reason=reason), row._replace(reason=reason, time=row.time + 86400)]
+    for shown, clock in ((rows[:1], "22:13:24.500"), (rows, "2023-11-15 22:13:24")):
+        console = Console(width=100, record=True, file=io.StringIO())
+        console.print(_table(shown))
+        text = console.export_text()
+        assert clock in text
+        assert " ".join(text.split()).count("darker") == len(shown)
+        assert text.count("first") == len(shown), "the reason's end is cut off"
+
+
+def test_export_of_nothing_prints_nothing(tmp_path, capsys):
+    assert exit_code("log", "export", str(tmp_path / "no.sqlite")) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "there is no decision log" in printed.err
+
+
+def test_export(log, capsys, tmp_path):
+    out = tmp_path / "new" / "all.csv"
+    assert exit_code("log", "export", str(log), "--csv", str(out)) == 0
+    assert "9 rows" in capsys.readouterr().err
+    with out.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["verdict"] for row in rows[2:5]] == ["pass", "reject", "no_decision"]
+    assert rows[3]["score"] == "6.0"
+    assert json.loads(rows[1]["more"]) == {"version": "1"}
+    assert exit_code("log", "export", str(log)) == 0
+    assert capsys.readouterr().out == out.read_text(encoding="utf-8")
+    assert exit_code("log", "export", str(log), "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["id"] for line in lines] == list(range(1, 10))

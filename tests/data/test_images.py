@@ -1,0 +1,292 @@
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hvq_edge.data.images import fit_picture, read_frame, read_mask, read_picture
+from hvq_edge.data.whole_file import fault_in_file
+from hvq_edge.errors import PictureError
+
+
+def encode(suffix, picture, *options):
+    return cv2.imencode(suffix, picture, list(options))[1].tobytes()
+
+
+def smooth_picture(height=40, width=60):
+    """RGB, a different slope in each channel: survives lossy formats, shows swapped axes."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    channels = (3 * columns + 20, 5 * rows + 10, 255 - 2 * rows - 2 * columns)
+    return np.clip(np.dstack(channels), 0, 255).astype(np.uint8)
+
+
+PICTURE = smooth_picture()
+BGR = PICTURE[..., ::-1].copy()
+PROGRESSIVE = (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+
+
+def exif(orientation):
+    """An EXIF segment with a thumbnail-like end-of-image marker inside, as real ones have."""
+    directory = struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\0\0II*\0" + struct.pack("<I", 8) + directory + b"\xff\xd8\xff\xd9"
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+def jpeg_with_exif(orientation):
+    data = encode(".jpg", BGR)
+    return data[:2] + exif(orientation) + data[2:]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".jpg", ".webp"])
+def test_every_format_gives_rgb_as_saved(tmp_path, suffix):
+    path = tmp_path / f"part{suffix}"
+    path.write_bytes(encode(suffix, BGR))
+    read = read_picture(path)
+    assert read.dtype == np.uint8
+    assert read.flags.c_contiguous
+    tolerance = 6 if suffix in (".jpg", ".webp") else 0
+    assert np.abs(read.astype(int) - PICTURE).mean() <= tolerance
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff"])
+def test_grey_is_repeated_over_the_channels(tmp_path, suffix):
+    path = tmp_path / f"grey{suffix}"
+    path.write_bytes(encode(suffix, PICTURE[..., 0]))
+    read = read_picture(path)
+    assert read.shape == PICTURE.shape
+    assert (read == read[..., :1]).all()
+
+
+def test_alpha_is_dropped_not_blended(tmp_path):
+    path = tmp_path / "rgba.png"
+    path.write_bytes(encode(".png", np.dstack([BGR, np.full(BGR.shape[:2], 7, np.uint8)])))
+    assert np.array_equal(read_picture(path), PICTURE)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_scaled_by_a_fixed_rule(tmp_path, suffix, channels):
+    levels = np.linspace(0, 65535, 40 * 60).reshape(40, 60).astype(np.uint16)
+    bright, dark = levels, levels // 8  # the same scene at an eighth of the light
+    for name, scene in (("bright", bright), ("dark", dark)):
+        path = tmp_path / f"{name}{suffix}"
+        path.write_bytes(encode(suffix, scene if channels == 1 else np.dstack([scene] * 3)))
+        expected = np.rint(scene / 257)
+        assert np.abs(read_picture(path)[..., 0] - expected).max() <= 0.5, name
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, lambda p: p),
+        (3, lambda p: np.rot90(p, 2)),
+        (6, lambda p: np.rot90(p, -1)),
+        (8, lambda p: np.rot90(p, 1)),
+    ],
+)
+def test_exif_orientation_is_applied(tmp_path, orientation, turned):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(jpeg_with_exif(orientation))
+    expected = turned(PICTURE)
+    read = read_picture(path)
+    assert read.shape == expected.shape
+    assert np.abs(read.astype(int) - expected).mean() < 6
+
+
+def test_unicode_and_spaces_in_the_path(tmp_path):
+    path = tmp_path / "Schöne Teile 部品" / "Teil № 1.png"
+    path.parent.mkdir()
+    path.write_bytes(encode(".png", BGR))
+    assert np.array_equal(read_picture(path), PICTURE)
+
+
+def test_the_content_decides_not_the_name(tmp_path):
+    path = tmp_path / "really-a-bmp.jpg"
+    path.write_bytes(encode(".bmp", BGR))
+    assert np.array_equal(read_picture(path), PICTURE)
+
+
+BAD_FILES = {
+    "empty": (b"", "it is empty"),
+    "text": (b"name,score\r\nbolt,0.3\r\n" * 9, "not a picture but text"),
+    "other": (b"\x00\x01\x02\x03" * 50, "not a JPEG, PNG"),
+    "jpeg": (encode(".jpg", BGR)[:-200], "truncated JPEG"),
+    "jpeg-end": (encode(".jpg", BGR)[:-2], "truncated JPEG"),
+    "jpeg-exif": (jpeg_with_exif(6)[:-2], "truncated JPEG"),
+    "jpeg-no-scan": (b"\xff\xd8\xff\xe0\x00\x04ab\xff\xd9", "without picture data"),
+    "png": (encode(".png", BGR)[:-12], "truncated PNG"),
+    "bmp": (encode(".bmp", BGR)[:-1], "truncated BMP"),
+    "tiff": (encode(".tiff", BGR)[:-400], "truncated TIFF"),
+    "webp": (encode(".webp", BGR)[:-9], "truncated WebP"),
+    "1x1": (encode(".png", BGR[:1, :1]), "1x1 pixels, smaller than 16"),
+    "thin": (encode(".png", BGR[:15]), "60x15 pixels"),
+    "float": (encode(".tiff", BGR.astype(np.float32)), "pixels are float32"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_refused_with_path_cause_and_next_step(tmp_path, name, capfd):
+    data, cause = BAD_FILES[name]
+    path = tmp_path / f"{name}.png"
+    path.write_bytes(data)
+    with pytest.raises(PictureError) as caught:
+        read_picture(path)
+    assert str(path) in caught.value.cause
+    assert cause in caught.value.cause
+    assert caught.value.next_step
+    assert capfd.readouterr().err == ""  # decoders must not print over a progress bar
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(PictureError, match="does not exist"):
+        read_picture(tmp_path / "gone.png")
+    with pytest.raises(PictureError, match="cannot be read"):
+        read_picture(tmp_path)
+
+
+WHOLE = {
+    "jpeg": encode(".jpg", BGR),
+    "progressive jpeg": encode(".jpg", BGR, *PROGRESSIVE),
+    "jpeg with exif": jpeg_with_exif(6),
+    "png": encode(".png", BGR),
+    "bmp": encode(".bmp", BGR),
+    "tiff": encode(".tiff", BGR),
+    "webp": encode(".webp", BGR),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_files_have_no_fault(name):
+    assert fault_in_file(WHOLE[name]) is None
+    assert fault_in_file(WHOLE[name] + b"\0" * 7) is None  # padding after the end is harmless
+
+
+@given(name=st.sampled_from(sorted(WHOLE)), data=st.data())
+def test_every_truncation_is_seen(name, data):
+    whole = WHOLE[name]
+    # TIFF may end in a value that nothing needs, so ask only for what lies before the directory.
+    needed = int.from_bytes(whole[4:8], "little") if name == "tiff" else len(whole)
+    cut = data.draw(st.integers(0, needed - 1))
+    assert fault_in_file(whole[:cut]) is not None
+
+
+@given(data=st.data())
+def test_a_changed_byte_in_a_png_never_gives_another_picture(data, tmp_path_factory):
+    whole = bytearray(WHOLE["png"])
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.getbasetemp() / "changed.png"
+    path.write_bytes(whole)
+    try:
+        read = read_picture(path)
+    except PictureError:
+        return
+    assert np.array_equal(read, PICTURE)
+
+
+@settings(max_examples=300)
+@given(
+    start=st.sampled_from(
+        [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"RIFF\0\0\0\0WEBP"]
+    ),
+    rest=st.binary(max_size=300),
+)
+def test_the_walk_through_a_file_survives_any_bytes(start, rest):
+    fault = fault_in_file(start + rest)
+    assert fault is None or fault.startswith("it is ")
+
+
+def test_a_jpeg_of_fill_bytes_is_walked_in_linear_time():
+    assert fault_in_file(b"\xff\xd8" + b"\xff" * 5_000_000) is not None
+
+
+def test_a_wrong_checksum_in_an_ancillary_chunk_is_harmless(tmp_path):
+    png = WHOLE["png"]
+    text = b"tEXtComment\0hello"
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text) ^ 1)
+    path = tmp_path / "commented.png"
+    path.write_bytes(png[:33] + chunk + png[33:])
+    assert np.array_equal(read_picture(path), PICTURE)
+
+
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    side=st.sampled_from([16, 64, 96]),
+    level=st.integers(0, 255),
+)
+def test_fit_gives_the_square_and_keeps_a_flat_level(height, width, side, level):
+    fitted = fit_picture(np.full((height, width, 3), level, np.uint8), side)
+    assert fitted.shape == (side, side, 3)
+    assert fitted.dtype == np.uint8
+    assert fitted.flags.c_contiguous
+    assert (fitted == level).all()
+
+
+def test_fit_averages_when_shrinking():
+    stripes = np.zeros((128, 128, 3), np.uint8)
+    stripes[:, ::4] = 200
+    assert (fit_picture(stripes, 32) == 50).all()
+    # An axis that grows must not switch off the averaging along the other.
+    assert (fit_picture(stripes[:8], 32) == 50).all()
+
+
+def test_fit_interpolates_when_enlarging():
+    step = np.zeros((16, 16, 3), np.uint8)
+    step[:, 8:] = 200
+    row = fit_picture(step, 64)[0, :, 0]
+    assert (np.diff(row.astype(int)) >= 0).all()
+    assert len(np.unique(row)) > 2
+
+
+def test_fit_leaves_a_fitting_picture_alone_and_makes_views_contiguous():
+    square = smooth_picture(64, 64)
+    assert np.array_equal(fit_picture(square, 64), square)
+    flipped = fit_picture(square[:, ::-1], 64)
+    assert flipped.flags.c_contiguous
+    assert np.array_equal(flipped, square[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((20, 20), np.uint8),
+        np.zeros((20, 20, 4), np.uint8),
+        np.zeros((20, 20, 3), np.float32),
+        np.zeros((0, 20, 3), np.uint8),
+    ],
+)
+def test_fit_refuses_other_arrays(picture):
+    with pytest.raises(PictureError, match="uint8"):
+        fit_picture(picture, 32)
+
+
+def test_read_frame_is_read_then_fit(tmp_path):
+    path = tmp_path / "part.png"
+    path.write_bytes(encode(".png", BGR))
+    assert np.array_equal(read_frame(path, 32), fit_picture(PICTURE, 32))
+
+
+@pytest.mark.parametrize("level", [1, 255])
+def test_mask_is_true_where_not_zero(tmp_path, level):
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:20, 30:60] = level
+    path = tmp_path / "000_mask.png"
+    path.write_bytes(encode(".png", mask))
+    read = read_mask(path, 20, 30)
+    assert read.dtype == np.bool_
+    assert read.shape == (20, 30)
+    assert read[5:10, 15:].all()
+    assert read.sum() == 5 * 15
+
+
+def test_noise_of_a_lossy_mask_is_not_a_defect(tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[13:29, 13:29] = 255
+    path = Path(tmp_path / "000_mask.jpg")
+    path.write_bytes(encode(".jpg", mask, cv2.IMWRITE_JPEG_QUALITY, 60))
+    assert abs(int(read_mask(path, 64, 64).sum()) - 16 * 16) <= 16

@@ -1,0 +1,143 @@
+"""``hvq-edge eval``: its files, what it prints, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("sklearn")
+pytest.importorskip("jinja2")
+from helpers.spotted_parts import bundle, data, draw  # noqa: F401  # fixtures
+from typer.testing import CliRunner
+
+from hvq_edge.errors import (
+    DatasetError,
+    GateFailed,
+    OutputError,
+    RunError,
+    SettingsError,
+)
+from hvq_edge.evaluation.evaluate_target import evaluate_target
+from hvq_edge.evaluation.metrics.metrics_file import read_metrics
+from hvq_edge.run.record import write_run
+from hvq_edge.runtime.open_engine import open_engine
+from tests.run.test_record import record as run_record
+
+
+def invoke(*arguments):
+    import typer
+
+    from hvq_edge.cli.eval_ import evaluate as command
+
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_files_of_a_bundle(bundle, data):
+    found = evaluate_target(bundle.path, data, precision="fp32", backend="onnxruntime")
+    assert found.metrics == bundle.path / "eval-fp32" / "metrics.json"
+    content = read_metrics(found.metrics)
+    assert content == found.content
+    (only,) = content.evaluations
+    assert only.category == "chosen"
+    assert only.categories[0].false_rejects == 1
+    assert only.pictures[0].path.startswith("bolt/test/")
+    assert content.precision == "fp32"
+    page = found.report.read_text(encoding="utf-8")
+    assert "rejected above 0.31, the threshold in use" in page
+    assert str(data.name) in page
+
+
+def test_the_command_prints_the_table(bundle, data, tmp_path):
+    out = tmp_path / "out here"
+    done = invoke(bundle.path, "--data", data, "--precision", "fp32", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "66.7" in done.stdout
+    assert (out / "metrics.json").is_file()
+    assert (out / "report.html").is_file()
+
+
+def test_without_data_it_is_the_runs(bundle, data):
+    alone = invoke(bundle.path, "--precision", "fp32", "--backend", "onnxruntime")
+    assert isinstance(alone.exception, DatasetError)
+    assert "--data DIR" in alone.exception.next_step
+    write_run(bundle.path.parent, run_record(data=str(data)))
+    done = invoke(bundle.path, "--precision", "fp32", "--backend", "onnxruntime", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["data"] == str(data.resolve())
+
+
+def test_the_command_prints_json_alone(bundle, data):
+    done = invoke(bundle.path, "--data", data, "--backend", "onnxruntime", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["evaluations"][0]["mean"]["image_auroc"] == pytest.approx(5 / 6)
+
+
+def test_the_gate(bundle, data):
+    arguments = (bundle.path, "--data", data, "--precision", "fp32", "--min")
+    assert invoke(*arguments, "0.8").exit_code == 0
+    failed = invoke(*arguments, "0.9")
+    assert isinstance(failed.exception, GateFailed)
+    assert "0.8333" in failed.exception.cause
+    assert failed.exception.exit_code == 1
+    assert (bundle.path / "eval-fp32/report.html").is_file()  # to see why
+    assert invoke(*arguments, "category_accuracy=1").exit_code == 0  # the limit itself will do
+    both = invoke(*arguments, "0.9", "--min", "pixel_aupro=1", "--min", "pixel_auroc=0.5")
+    assert both.exception.cause.startswith("the mean image AUROC is 0.8333")
+    assert "; the mean pixel AUPRO is" in both.exception.cause
+    assert "pixel AUROC" not in both.exception.cause
+
+
+def test_wrong_gates_are_refused_before_the_work(bundle, data):
+    refused = invoke(bundle.path, "--data", data, "--min", "95")  # a share, not per cent
+    assert isinstance(refused.exception, SettingsError)
+    assert not (bundle.path / "eval-int8").exists()
+    assert not (bundle.path / "eval-fp32").exists()
+
+
+def test_a_gate_without_defects_is_an_error(bundle, data):
+    for path in data.glob("*/test/bright/*.png"):
+        path.unlink()
+    for gate, why in (
+        ("0.5", "both good and defective"),
+        ("pixel_ap=0.5", "no category has masks"),
+    ):
+        failed = invoke(bundle.path, "--data", data, "--min", gate)
+        assert isinstance(failed.exception, DatasetError)
+        assert why in failed.exception.cause
+
+
+def test_a_place_that_cannot_be_written_is_refused_first(bundle, data, tmp_path):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+
+    def never(*_, **__):
+        raise AssertionError("worked before looking at the output folder")
+
+    with pytest.raises(OutputError):
+        evaluate_target(bundle.path, data, out=tmp_path / "file/below", on_progress=never)
+
+
+def test_neither_run_nor_bundle(data, tmp_path):
+    failed = invoke(tmp_path / "nowhere", "--data", data)
+    assert isinstance(failed.exception, RunError)
+    assert "hvq-edge train" in failed.exception.next_step
+
+
+def test_options_that_do_not_fit_a_run(tmp_path, data):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}", encoding="utf-8")
+    for option in ({"precision": "int8"}, {"backend": "openvino"}):
+        with pytest.raises(SettingsError, match=r"training run|fp32 only"):
+            open_engine(run, **option)
+
+
+def test_info_is_that_of_the_engine(bundle, data):
+    found = evaluate_target(bundle.path, data, precision="int8", backend="onnxruntime")
+    assert found.info == replace(found.info, backend="onnxruntime", precision="int8")
+    assert found.report.parent.name == "eval-int8"
+    assert found.evaluations[0].categories[0].threshold is None  # thresholds are fp32's only

@@ -1,0 +1,217 @@
+"""The bundle that an export writes: thresholds, calibration pictures, nothing lost on failure."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from hvq_edge.bench.entrants import entrants_of
+from hvq_edge.bench.measure import measure
+from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.data.content import hash_picture
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.images import read_frame
+from hvq_edge.errors import CheckpointError, GateFailed, InputError, OutputError, SettingsError
+from hvq_edge.export.export_run import export_run
+from hvq_edge.export.graph.onnx_graph import export_graph
+from hvq_edge.model import load_run
+from hvq_edge.run.record import read_run
+from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.verdict.calibrate.from_images import calibrate_run
+
+pytestmark = pytest.mark.usefixtures("plain_graphs_counted_once")
+
+
+def test_bundle_has_thresholds_of_held_out_pictures(small_bundle, small_run):
+    bundle = open_bundle(small_bundle)
+    manifest, record = bundle.manifest, read_run(small_run)
+    assert manifest.categories == ("solar_cell_mono", "solar_cell_poly")
+    assert manifest.category_mode == "auto"
+    held_out = {p.sha256 for p in record.pictures if p.use == "held_out"}
+    assert set(manifest.threshold_pictures) == held_out
+    assert manifest.calibration is not None
+    calibration = set(manifest.calibration.pictures)
+    assert calibration
+    assert not calibration & held_out
+    data = Path(record.data)
+    for precision in ("fp32", "int8"):
+        engine = open_engine(bundle, precision=precision)
+        scores: dict[str, list[float]] = {name: [] for name in manifest.categories}
+        for picture in record.pictures:
+            if picture.use == "held_out":
+                out = engine.run(read_frame(data / picture.path, manifest.input_side)[None])
+                scores[manifest.categories[out["category"][0]]].append(float(out["score"][0]))
+        engine.close()
+        for name, threshold in manifest.thresholds[precision].items():
+            assert threshold.value == pytest.approx(max(scores[name]), rel=1e-4)
+            assert threshold.pictures == len(scores[name])
+
+
+def test_a_threshold_that_one_picture_sets_names_it(small_bundle, small_run):
+    threshold = open_bundle(small_bundle).manifest.thresholds["fp32"]["solar_cell_mono"]
+    record = read_run(small_run)
+    assert threshold.highest_picture in {p.path for p in record.pictures if p.use == "held_out"}
+    assert threshold.next_highest is not None
+    assert threshold.median <= threshold.next_highest <= threshold.value
+
+    def alone(value: float, second: float | None, median: float) -> bool:
+        changes = {"value": value, "next_highest": second, "median": median}
+        return threshold.model_copy(update=changes).set_by_one_picture
+
+    assert alone(13.2, 8.0, 4.0)
+    assert not alone(8.5, 8.0, 4.0)
+    assert not alone(13.2, None, 13.2)
+    assert alone(-1.0, -5.0, -6.0), "scores may be negative"
+
+
+def test_one_category_bundle(small_run, tmp_path):
+    bundle = export_run(small_run, tmp_path / "one", category="solar_cell_poly")
+    assert bundle.manifest.categories == ("solar_cell_poly",)
+    assert list(bundle.manifest.thresholds["fp32"]) == ["solar_cell_poly"]
+    mono = {p.sha256 for p in read_run(small_run).pictures if p.category == "solar_cell_mono"}
+    assert not mono & set(bundle.manifest.threshold_pictures)
+
+
+def test_unknown_category(small_run, tmp_path):
+    with pytest.raises(InputError, match="'gadget'; it has solar_cell_mono, solar_cell_poly"):
+        export_run(small_run, tmp_path / "out", category="gadget")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(small_run, tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"dear")
+    with pytest.raises(OutputError, match="is not a bundle"):
+        export_run(small_run, tmp_path)
+    assert (tmp_path / "holiday.jpg").read_bytes() == b"dear"
+
+
+def test_a_failed_export_keeps_the_bundle_that_was_there(
+    small_run, small_bundle, tmp_path, monkeypatch
+):
+    out = Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def break_down(_model, path: Path, *_rest, **options) -> None:
+        path.write_bytes(b"half a graph")
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("hvq_edge.export.export_run.export_graph", break_down)
+    with pytest.raises(RuntimeError, match="power cut"):
+        export_run(small_run, out, category="input")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_own_calibration_pictures(small_run, solar_cells, tmp_path):
+    own = tmp_path / "own pictures"
+    for name in ("solar_cell_mono", "solar_cell_poly"):
+        some = sorted((solar_cells / name / "train" / "good").iterdir())[:12]
+        (own / name / "good").mkdir(parents=True)
+        for path in some:
+            shutil.copy(path, own / name / "good" / path.name)
+    held_out = {p.sha256 for p in read_run(small_run).pictures if p.use == "held_out"}
+    for path in own.rglob("*.*"):
+        if hash_picture(path) in held_out:  # a brightness step more: the same cell, another picture
+            cv2.imwrite(str(path), cv2.imread(str(path)) + np.uint8(1))
+    bundle = export_run(small_run, tmp_path / "b", int8=True, calibration=own, ranges="mse")
+    assert bundle.manifest.calibration.method.endswith("ranges: mse")
+    assert bundle.manifest.calibration is not None
+    assert "--calib" in bundle.manifest.calibration.rule
+    found = find_dataset(own).train_good()
+    assert set(bundle.manifest.calibration.pictures) == {hash_picture(p.path) for p in found}
+
+
+def test_own_calibration_pictures_of_other_parts(small_run, mvtec_folder, tmp_path):
+    with pytest.raises(
+        InputError,
+        match=r"no good pictures of solar_cell_mono, at least .*_poly",
+    ):
+        export_run(small_run, tmp_path / "b", int8=True, calibration=mvtec_folder)
+
+
+def test_unknown_ranges(small_run, tmp_path):
+    with pytest.raises(SettingsError, match="'best' are none of minmax, percentile"):
+        export_run(small_run, tmp_path / "b", int8=True, ranges="best")
+
+
+def test_calibration_without_the_feature_cache_chooses_the_same(small_run, small_bundle, tmp_path):
+    copied = Path(shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("b*")))
+    (copied / "features.npy").unlink()
+    bundle = export_run(copied, tmp_path / "b", int8=True)
+    assert bundle.manifest.calibration == open_bundle(small_bundle).manifest.calibration
+    assert not (copied / "features.npy").exists()
+
+
+def test_a_model_without_classifier_needs_a_category(small_run, tmp_path):
+    bare = copy.deepcopy(load_run(small_run)[0])
+    bare.classifier.fitted.fill_(False)
+    with pytest.raises(CheckpointError, match="cannot choose the category"):
+        export_graph(bare, tmp_path / "x.onnx", "auto")
+    export_graph(bare, tmp_path / "x.onnx", "input")
+
+
+def test_the_bundle_says_what_folding_saved(small_bundle):
+    bundle = open_bundle(small_bundle)
+    graph = bundle.manifest.graph
+    assert graph is not None
+    assert graph.exported.bytes == bundle.model_file("fp32").stat().st_size
+    assert graph.exported.nodes < graph.plain.nodes
+    assert graph.exported.multiply_adds < graph.plain.multiply_adds
+    assert graph.exported.tables > graph.plain.tables == 0
+
+
+def test_a_graph_that_breaks_a_rule_leaves_no_bundle(small_run, tmp_path, monkeypatch):
+    def broken(model, path, *arguments, **options):
+        folds = export_graph(model, path, *arguments, **options)
+        proto = onnx.load(path)
+        weight = next(t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+        values = onnx.numpy_helper.to_array(weight) * np.float32(np.nan)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        onnx.save(proto, path)
+        return folds
+
+    monkeypatch.setattr("hvq_edge.export.export_run.export_graph", broken)
+    with pytest.raises(GateFailed, match="finite-constants"):
+        export_run(small_run, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+# What reads the bundle beside its run: calibrate and bench.
+
+
+def test_pictures_learnt_from_are_left_out(small_bundle, solar_cells, tmp_path):
+    """On a real bundle beside its run: of all good pictures only the unseen ones are left."""
+    own = tmp_path / "bundle"
+    own.mkdir()
+    for file in small_bundle.iterdir():
+        if file.is_file():
+            (own / file.name).write_bytes(file.read_bytes())
+    done = calibrate_run(own, solar_cells, precisions=["int8"], run=small_bundle.parent)
+    fit = {p.sha256 for p in read_run(small_bundle.parent).pictures if p.use == "fit"}
+    manifest = open_bundle(own).manifest
+    assert not fit & set(manifest.threshold_pictures)
+    assert not set(manifest.calibration.pictures) & set(done.bundle.manifest.threshold_pictures)
+    assert any("learnt from in training" in note for note in done.notes)
+    former = open_bundle(small_bundle).manifest.thresholds
+    assert manifest.thresholds["fp32"] == former["fp32"], "the other precision keeps its own"
+    for name, threshold in manifest.thresholds["int8"].items():
+        assert threshold.promise.asked == 0.01
+        assert former["int8"][name].promise.asked is None
+        assert former["int8"][name].rule == str(former["int8"][name].promise)
+
+
+def test_the_pytorch_model_of_the_run_is_the_reference(small_bundle):
+    opened = open_bundle(small_bundle)
+    entrants = entrants_of(opened, backends=["torch", "openvino"], precisions=["fp32"])
+    assert [entrant.name for entrant in entrants] == ["PyTorch fp32", "openvino fp32"]
+    only = entrants_of(opened, backends=["onnxruntime"], precisions=["fp32"])
+    assert [entrant.name for entrant in only] == ["onnxruntime fp32"]
+    report = measure(opened, entrants, batches=[1], rounds=1, memory=False)
+    assert report.reference == "PyTorch fp32"
+    assert "PyTorch" in report.resources["PyTorch fp32"].device

@@ -1,0 +1,380 @@
+"""Verify: it passes what is right, and fails what is not."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from helpers.graphs import frames, save_bundle, save_graph
+from onnx import numpy_helper
+from polygraphy.json import load_json
+from rich.console import Console
+
+from hvq_edge.bundle.integrity.content import seal
+from hvq_edge.bundle.integrity.self_test import read_known_answer, self_test
+from hvq_edge.bundle.manifest import Bundle, open_bundle, record_of, write_manifest
+from hvq_edge.bundle.verification import Verification
+from hvq_edge.cli.app import main
+from hvq_edge.cli.verify import bisection_table
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.errors import BundleError, DatasetError, GateFailed
+from hvq_edge.export.verify.agreement import LIMITS, Decision, Judgement, compare
+from hvq_edge.export.verify.bisect import bisect_graph
+from hvq_edge.export.verify.module_outputs import bisect_modules, module_outputs
+from hvq_edge.export.verify.verify import choose_pictures, verify_bundle
+from hvq_edge.export.verify.verify_runners import runners_of
+from hvq_edge.model.checkpoint import load_run
+from hvq_edge.runtime.open_engine import choose
+
+
+@pytest.fixture
+def bundle(small_bundle, tmp_path) -> Path:
+    return Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
+
+
+def test_verify_passes_a_right_bundle(bundle, small_run, solar_cells):
+    found = verify_bundle(bundle, small_run, solar_cells, most_pictures=12)
+    rows = {(row.precision, row.runner): row for row in found.comparisons}
+    assert rows.keys() == {
+        (precision, runner)
+        for precision in ("fp32", "int8")
+        for runner in ("ONNX Runtime", "OpenVINO")
+    }
+    for runner in ("ONNX Runtime", "OpenVINO"):
+        row = rows["fp32", runner]
+        assert row.passed, row.faults
+        assert row.pictures == 12
+        assert min(row.code_agreement) > 0.999
+        assert not row.decisions_changed
+        assert rows["int8", runner].score_error_max > 0, "INT8 was not what ran"
+    written = Verification.model_validate_json((bundle / "verify.json").read_text())
+    assert written == found
+    not_run = {row.runner: row.reason for row in found.not_run}
+    assert not_run == dict.fromkeys(("TensorRT", "TensorRT-RTX"), "the bundle has no engine of it")
+    for row in found.comparisons:
+        assert row.score_error_median <= row.score_error_p95 <= row.score_error_max
+        assert row.margin_error_max is not None
+        by_category = {one.category: one.pictures for one in row.decisions}
+        assert by_category == {"solar_cell_mono": 6, "solar_cell_poly": 6}
+    repeat_with_polygraphy(bundle, found)
+    try_known_answer(bundle, found)
+    assert choose(open_bundle(bundle)).reason.startswith(
+        ("int8: verified", "fp32: int8 is ")  # by speed
+        if found.precisions["int8"].passed
+        else "fp32: hvq-edge verify did not pass int8"
+    )
+
+
+def repeat_with_polygraphy(bundle: Path, found: Verification) -> None:
+    """The printed command, run as a user would, and on a damaged graph."""
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; from polygraphy.tools import main; sys.exit(main())",
+    ]
+    _, *words = shlex.split(found.commands["fp32"])
+    assert found.commands.keys() == {"fp32", "int8"}
+    done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for output in ("score", "map", "codes", "category", "margin"):
+        assert f"'{output}' (dtype" in done.stdout + done.stderr, "not compared"
+    saved = load_json(str(bundle / "verify" / "inputs.json"))
+    assert [feed.keys() for feed in saved] == [{"frames"}] * 4
+    names = {path.name for path in (bundle / "verify").iterdir()}
+    assert names == {
+        "inputs.json",
+        "check.npz",
+        "outputs-pytorch.json",
+        *(f"outputs-{p}-{r}.json" for p in ("fp32", "int8") for r in ("onnx-runtime", "openvino")),
+    }
+    damaged = bundle / "damaged.onnx"
+    save_changed(bundle / "model.fp32.onnx", damaged, "decoder_norm.weight", 2.0)
+    words[words.index(str(bundle / "model.fp32.onnx"))] = str(damaged)
+    done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, "the tolerances let everything pass"
+    damaged.unlink()
+
+
+def try_known_answer(bundle: Path, found: Verification) -> None:
+    """What verify leaves is what a device tries itself with, and a damaged graph does not pass."""
+    sealed, names = seal(open_bundle(bundle))
+    assert "verify/check.npz" in names
+    answer = read_known_answer(sealed)
+    assert answer is not None
+    assert set(answer.tolerance) == {name for name, one in found.precisions.items() if one.passed}
+    fp32 = {"models": {"fp32": "model.fp32.onnx"}}
+    alone = Bundle(bundle, sealed.manifest.model_copy(update=fp32))
+    assert "the check picture" in self_test(alone)
+    change_weight(bundle, "decoder_norm.weight", 1.5)
+    manifest = open_bundle(bundle).manifest.model_copy(update=fp32)
+    with pytest.raises(GateFailed, match="right is"):
+        self_test(Bundle(bundle, manifest))
+
+
+def save_changed(source: Path, target: Path, name: str, factor: float) -> None:
+    proto = onnx.load(source)
+    entry = next(entry for entry in proto.graph.initializer if entry.name == name)
+    value = numpy_helper.to_array(entry) * np.float32(factor)
+    entry.CopyFrom(numpy_helper.from_array(value, name))
+    onnx.save(proto, target)
+
+
+def change_weight(bundle: Path, name: str, factor: float) -> None:
+    """Change one constant of the float graph and give the file its right hash again."""
+    path = bundle / "model.fp32.onnx"
+    save_changed(path, path, name, factor)
+    manifest = open_bundle(bundle).manifest
+    files = {**manifest.files, path.name: record_of(path)}
+    write_manifest(bundle, manifest.model_copy(update={"files": files}))
+
+
+LAYER = "encoder.1.feedforward.linear1"
+
+
+def test_verify_fails_a_graph_that_differs_and_finds_the_layer(
+    bundle, small_run, solar_cells, capsys
+):
+    change_weight(bundle, f"{LAYER}.bias", 30.0)
+    arguments = ["verify", str(bundle), "--data", str(solar_cells), "--pictures", "4"]
+    with pytest.raises(SystemExit) as exit_:
+        main([*arguments, "--run", str(small_run), "--bisect", "--json"])
+    assert exit_.value.code == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["precisions"]["fp32"]["passed"] is False
+    assert "verify.json" in err
+    against = {one["against"]: one for one in found["bisections"] if one["precision"] == "fp32"}
+    assert list(against) == ["PyTorch, module by module", "the run's model, exported anew"]
+    for bisection, compared in zip(against.values(), (50, 100), strict=True):
+        assert bisection["first"]["module"] == LAYER
+        assert bisection["first"]["error"] > 1e-3
+        assert bisection["compared"] > compared
+        assert bisection["before"]
+        assert all(one["error"] < 1e-5 for one in bisection["before"])
+    check = main_output(capsys, "bundle", "check", str(bundle))
+    assert "verify/inputs.json" in check
+
+
+def main_output(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit):
+        main(list(arguments))
+    return str(capsys.readouterr().out)
+
+
+def test_bisection_names_the_damaged_module(tmp_path):
+    """A graph against itself, one weight changed: that layer, and all before it are equal."""
+    right = save_graph(tmp_path / "right.onnx", "auto")
+    proto = onnx.load(right)
+    for node in proto.graph.node:  # as an exported graph names them: MODULE/OPERATOR
+        node.name = f"block.{node.output[0]}/{node.op_type}"
+    onnx.save(proto, right)
+    save_changed(right, tmp_path / "damaged.onnx", "grey_weights", 2.0)
+    feed = {"frames": frames(1)}
+
+    def bisect(other: Path, **options):
+        return bisect_graph(
+            right, other, feed, precision="fp32", against="itself", picture="noise", **options
+        )
+
+    found = bisect(tmp_path / "damaged.onnx")
+    assert found.first is not None
+    assert (found.first.module, found.first.operator) == ("block.grey", "Conv")
+    assert found.first.error == pytest.approx(1.0), "twice the weight"
+    assert [one.module for one in found.before] == ["block.floats", "block.planes", "block.means"]
+    assert {one.error for one in found.before} == {0.0}
+    assert "block.grey" in shown(bisection_table(found))
+    assert bisect(tmp_path / "damaged.onnx", tolerance=1.5).first is None
+    same = bisect(right)
+    assert same.first is None
+    assert "none of" in shown(bisection_table(same))
+
+
+def test_modules_of_pytorch_give_what_the_graph_gives(small_run, small_bundle):
+    """Every module that is not folded away, of the whole network."""
+    model, _ = load_run(small_run)
+    feed = {"frames": frames(1)}
+    found = bisect_modules(model, small_bundle / "model.fp32.onnx", feed, picture="noise")
+    assert found.first is None
+    assert found.compared == len(module_outputs(model, feed)) > 50
+    assert max(one.error for one in found.before) < 1e-5
+
+
+def test_a_fault_of_the_export_is_found(small_run, small_bundle):
+    """A model that differs from the graph, as if the export had lost half of a norm's weight.
+
+    A graph exported anew would be as wrong, and equal to the one looked at.
+    """
+    model, _ = load_run(small_run)
+    model.encoder[1].norm1.weight.data *= 2
+    graph = small_bundle / "model.fp32.onnx"
+    found = bisect_modules(model, graph, {"frames": frames(1)}, picture="noise")
+    assert found.first is not None
+    assert found.first.module == "encoder.1.norm1"
+    assert found.before[-1].module == "encoder.1.self_attention.out"
+    assert "leaves PyTorch, module by module at encoder.1.norm1" in shown(bisection_table(found))
+
+
+def shown(table) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_an_engine_that_does_not_run_here_is_listed(tmp_path):
+    bundle = save_bundle(tmp_path / "bundle")
+    (bundle.path / "engines").mkdir()
+    (bundle.path / "engines" / "tensorrt-10.3.0-sm87-fp32.plan").write_bytes(b"plan")
+    tested, not_run = runners_of(bundle)
+    assert [one.name for one in tested] == ["fp32 ONNX Runtime", "fp32 OpenVINO"]
+    reasons = {row.runner: row.reason for row in not_run}
+    assert "tensorrt-10.3.0-sm87-fp32" in reasons["TensorRT"]
+    assert reasons["TensorRT-RTX"] == "the bundle has no engine of it"
+
+
+def test_auto_precision_heeds_a_failed_verification(bundle):
+    (bundle / "verify.json").write_text(
+        json.dumps({"passed": False, "precisions": {"int8": {"passed": False}}})
+    )
+    assert choose(open_bundle(bundle)).precision == "fp32"
+
+
+def test_a_bundle_of_another_run_is_refused(bundle, small_run, solar_cells):
+    manifest = open_bundle(bundle).manifest
+    write_manifest(bundle, manifest.model_copy(update={"checkpoint_sha256": "0" * 64}))
+    with pytest.raises(BundleError, match="checkpoints differ"):
+        verify_bundle(bundle, small_run, solar_cells)
+    assert not (bundle / "verify.json").exists()
+
+
+def test_pictures_of_other_parts_are_refused(bundle, small_run, mvtec_folder):
+    with pytest.raises(DatasetError, match="no test pictures of solar_cell_mono"):
+        verify_bundle(bundle, small_run, mvtec_folder)
+
+
+def test_pictures_are_balanced(solar_cells):
+    chosen = choose_pictures(find_dataset(solar_cells).test(), 10)
+    groups = {(p.category, p.good) for p in chosen}
+    assert len(chosen) == 10
+    assert len(groups) == 4
+    assert len({p.path for p in chosen}) == 10
+    assert len(choose_pictures(find_dataset(solar_cells).test(), 1000)) == 32
+
+
+def outputs(seed: int, **changes) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "score": rng.normal(size=1),
+        "map": rng.normal(size=(1, 4, 4)),
+        "codes": rng.integers(0, 9, (1, 2, 16)),
+        "category": np.zeros(1, np.int32),
+        **changes,
+    }
+
+
+def decision(name: str, ours: bool, theirs: bool, category: str = "nut") -> Decision:
+    sides = [Judgement(category=category, score=float(s), threshold=0.5) for s in (ours, theirs)]
+    return Decision(picture=name, category=category, good=True, reference=sides[0], other=sides[1])
+
+
+def compare_one(other: dict, verdicts=(("a", False, False),), precision="fp32", **options):
+    decisions = [decision(*verdict) for verdict in verdicts]
+    return compare([outputs(0)], [other], decisions, precision, "test", **options)
+
+
+def test_equal_outputs_agree():
+    found = compare_one(outputs(0))
+    assert found.passed
+    assert found.map_error == 0
+    assert found.code_agreement == (1.0, 1.0)
+
+
+def test_each_limit_is_held():
+    same = outputs(0)
+    assert "map error" in compare_one({**same, "map": same["map"] + 0.1}).faults[0]
+    codes = same["codes"].copy()
+    codes[0, 1, :3] += 1
+    found = compare_one({**same, "codes": codes})
+    assert found.code_agreement == (1.0, 13 / 16)
+    assert any("code agreement" in fault for fault in found.faults)
+    found = compare_one(same, [("a", False, True), ("b", True, True)])
+    assert found.decisions_changed == ("a",)
+    assert any("decisions changed 50.0%" in fault for fault in found.faults)
+    broken = same["map"].copy()
+    broken[0, 0, 0] = np.nan
+    assert "not finite" in compare_one({**same, "map": broken}).faults[0]
+
+
+def test_a_flipped_tie_counts_as_a_code_and_not_as_a_map_error():
+    """Two pictures; in the second one token takes the other of two equally near codes."""
+    first, second = outputs(0), outputs(1)
+    codes = second["codes"].copy()
+    codes[0, 0, 0] += 1
+    flipped = {**second, "codes": codes, "map": second["map"] + 0.05}
+    decisions = [decision("a", False, False), decision("b", False, False)]
+    found = compare([first, second], [first, flipped], decisions, "fp32", "test")
+    assert found.map_error == 0
+    assert found.code_agreement[0] == 31 / 32
+
+
+def test_the_decision_gate_goes_category_by_category():
+    """Few flips over all, but most of the screws': the share of all would hide it."""
+    verdicts = [(f"nut{i}", False, False, "nut") for i in range(90)]
+    verdicts += [(f"screw{i}", False, i < 3, "screw") for i in range(10)]
+    found = compare_one(outputs(0), verdicts, "int8")
+    assert found.faults == ("decisions changed on screw 30.0% > 5.0%",)
+    (nut, screw) = found.decisions
+    assert (nut.pictures, nut.changed) == (90, ())
+    assert [one.picture for one in screw.changed] == ["screw0", "screw1", "screw2"]
+    assert screw.changed[0].other.rejected
+    assert not screw.changed[0].reference.rejected
+    one_flip = [*verdicts[:90], ("screw", False, True, "screw")]
+    assert compare_one(outputs(0), one_flip, "int8").passed, "one of one says nothing yet"
+    strict = LIMITS["int8"].model_copy(update={"decisions_changed": 0.0})
+    assert len(compare_one(outputs(0), one_flip, "int8", limits=strict).faults) == 2
+
+
+def test_nothing_is_rejected_without_a_threshold():
+    assert not Judgement(category="nut", score=1e9, threshold=None).rejected
+
+
+def test_a_graph_without_margin_is_compared():
+    found = compare([{**outputs(0), "margin": np.full(1, np.inf)}], [outputs(0)], [], "fp32", "x")
+    assert found.margin_error_max is None
+    with_margin = {**outputs(0), "margin": np.ones(1)}
+    found = compare([with_margin], [{**with_margin, "margin": np.zeros(1)}], [], "fp32", "x")
+    assert found.margin_error_max == 1.0
+
+
+def test_what_is_not_finite_is_written_and_read():
+    broken = {**outputs(0), "score": np.full(1, np.nan)}
+    found = compare_one(broken)
+    assert not found.passed
+    again = type(found).model_validate_json(found.model_dump_json())
+    assert np.isnan(again.score_error_max)
+
+
+def test_float_limits_are_narrower_than_int8s():
+    assert LIMITS["fp32"].code_agreement > LIMITS["int8"].code_agreement
+    assert LIMITS["fp32"].decisions_changed == 0
+
+
+def test_the_documented_limits_are_the_limits():
+    text = (Path(__file__).parents[3] / "docs" / "verify.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    columns = list(zip(*[[cell.strip() for cell in row[1:]] for row in rows], strict=True))
+    documented = {heading: values for heading, *values in columns}
+
+    def number(cell: str) -> float:
+        return float(cell.removesuffix(" %")) / (100 if cell.endswith("%") else 1)
+
+    for heading, precision in (("float32", "fp32"), ("reduced precision", "int8")):
+        limits = LIMITS[precision].model_dump().values()
+        assert [number(cell) for cell in documented[heading]] == pytest.approx(list(limits))

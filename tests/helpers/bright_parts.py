@@ -1,0 +1,86 @@
+"""Parts that are judged by their brightness: an engine, a source and a bundle without a model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from helpers.graphs import SIDE, save_bundle
+
+from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
+from hvq_edge.runtime.engine import EngineInfo
+from hvq_edge.stream.sources.source import Frame, arrived, lost
+from tests.stream.sources.test_sources import flat
+
+
+class BrightnessEngine:
+    """Score: mean brightness of the brightest 16x16 block, 0 to 1. Takes a while if asked to."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.calls = 0
+        self.info = EngineInfo("fake", "fp32", "test", SIDE, ("bolt",), "one")
+
+    def run(self, frames, category=None):
+        self.calls += 1
+        time.sleep(self.seconds)
+        blocks = frames.reshape(len(frames), SIDE // 16, 16, SIDE // 16, 16, 3)
+        heat = (blocks.mean((2, 4, 5)) / 255).astype(np.float32)
+        zeros = np.zeros(len(frames), np.int32)
+        margin = np.full(len(frames), np.inf, np.float32)
+        return {
+            "score": heat.max((1, 2)),
+            "map": heat,
+            "codes": zeros,
+            "category": zeros,
+            "margin": margin,
+        }
+
+    def close(self):
+        pass
+
+
+class ListSource:
+    """Pictures from memory at a pace; ``None`` is a lost frame, an exception is raised."""
+
+    frames_per_second = None
+    name = "a list"
+
+    def __init__(self, pictures, *, live: bool, pause: float = 0.0) -> None:
+        self.pictures = pictures
+        self.live = live
+        self.pause = pause
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, picture in enumerate(self.pictures):
+            if self.closed.is_set():
+                return
+            time.sleep(self.pause)
+            if isinstance(picture, BaseException):
+                raise picture
+            yield lost(index, "cable") if picture is None else arrived(index, picture)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def forever():
+    while True:
+        yield flat(10, SIDE)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    saved = save_bundle(tmp_path_factory.mktemp("inspector") / "bundle")
+    half = Threshold(value=0.5, pictures=3, rule="largest of held-out good pictures")
+    manifest = saved.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": half}}})
+    write_manifest(saved.path, manifest)
+    return open_bundle(saved.path)
+
+
+def sum_of(counts) -> int:
+    return counts.passed + counts.rejected + counts.no_decision + counts.dropped

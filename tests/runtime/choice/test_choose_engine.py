@@ -1,0 +1,153 @@
+"""Which engine opens for a bundle, and why."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+from helpers.engine_bench import ALL, ORT8, ORT32, OV8, OV32, both, cache, plant  # noqa: F401  # fixtures
+from helpers.graphs import frames, save_bundle
+
+from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
+from hvq_edge.errors import BundleError, SettingsError
+from hvq_edge.runtime.choice.measured_choice import Candidate
+from hvq_edge.runtime.open_engine import choose, open_engine
+
+
+def test_int8_is_taken_where_it_is_faster(plant, both):
+    plant(delays={OV32: 0.0098, ORT32: 0.0142, OV8: 0.0061, ORT8: 0.0201})
+    choice = choose(both)
+    assert (choice.backend, choice.precision) == ("openvino", "int8")
+    assert choice.reason == (
+        "int8: not verified yet: run hvq-edge verify; int8 on openvino: 6.1 ms a picture, "
+        "fp32 on openvino 9.8, fp32 on onnxruntime 14.2, int8 on onnxruntime 20.1 "
+        "(measured on this machine)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("int8", "why"),
+    [(0.0120, "fp32: int8 is no faster here;"), (0.0097, "fp32: int8 is less than 5 % faster")],
+)
+def test_int8_is_not_taken_where_it_gains_nothing(plant, both, int8, why):
+    plant(delays={OV32: 0.0098, ORT32: 0.0142, OV8: int8, ORT8: 0.0201})
+    choice = choose(both)
+    assert (choice.backend, choice.precision) == ("openvino", "fp32")
+    assert choice.reason.startswith(why)
+    assert f"int8 on openvino{':' if int8 < 0.0098 else ''} {1e3 * int8:.1f}" in choice.reason
+
+
+def test_int8_that_verify_failed_is_not_even_opened(plant, both):
+    (both.path / "verify.json").write_text('{"precisions": {"int8": {"passed": false}}}')
+    bench = plant(delays={OV32: 0.02, ORT32: 0.01, OV8: 0.001, ORT8: 0.001})
+    choice = choose(both)
+    assert (choice.backend, choice.precision) == ("onnxruntime", "fp32")
+    assert choice.reason.startswith("fp32: hvq-edge verify did not pass int8; fp32 on onnxruntime")
+    assert {engine.candidate for engine in bench.opened} == {OV32, ORT32}
+
+
+def test_an_engine_that_fails_leaves_the_choice_to_the_others(plant, both):
+    error = BundleError("no such instruction.")
+    plant(delays=dict.fromkeys(ALL, 0.01), refuse={OV8: error, ORT8: error})
+    choice = choose(both)
+    assert choice.reason.startswith("fp32: int8 does not run here; fp32 on")
+    assert "int8 on onnxruntime failed: no such instruction" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("precision", "backend", "opened"),
+    [
+        ("auto", "openvino", [OV32, OV8]),
+        ("auto", "onnxruntime", [ORT32, ORT8]),
+        ("int8", "auto", [OV8, ORT8]),
+        ("fp32", "openvino", []),
+    ],
+)
+def test_only_what_was_left_open_is_measured(plant, both, precision, backend, opened):
+    bench = plant(delays={OV32: 0.010, OV8: 0.005, ORT32: 0.020, ORT8: 0.004})
+    choice = choose(both, precision, backend)
+    assert [engine.candidate for engine in bench.opened] == opened
+    fastest = {"openvino": OV8, "onnxruntime": ORT8, "auto": ORT8}[backend] if opened else OV32
+    assert (choice.backend, choice.precision) == fastest
+    if precision != "auto":
+        assert choice.reason.startswith(f"{precision}: as asked")
+
+
+def test_float16_is_not_for_cpus(plant, tmp_path):
+    bench = plant(
+        delays={**dict.fromkeys(ALL, 0.01), Candidate("openvino", "fp16"): 0.001}
+        | {Candidate("onnxruntime", "fp16"): 0.001}
+    )
+    four = save_bundle(tmp_path / "b4", precisions=("fp16", "fp32", "int8", "int8-fp16"))
+    assert choose(four).precision == "fp32"
+    assert {engine.candidate for engine in bench.opened} == set(ALL)
+    assert choose(save_bundle(tmp_path / "b1", precisions=("fp16",))).precision == "fp16"
+
+
+def test_the_second_opening_measures_nothing(plant, both, cache):
+    bench = plant(delays={OV32: 0.010, ORT32: 0.020, OV8: 0.005, ORT8: 0.030})
+    first = choose(both)
+    assert len(bench.opened) == 4
+    assert choose(both) == first
+    assert len(bench.opened) == 4
+    choose(both, threads=1)
+    assert len(bench.opened) == 8, "times with other threads were taken"
+    for path in cache.iterdir():
+        path.write_text("{")
+    assert choose(both) == first
+    assert len(bench.opened) == 12
+
+
+def test_a_new_verdict_needs_no_new_measurement_of_the_same_precisions(plant, both):
+    bench = plant(delays={OV32: 0.010, ORT32: 0.020, OV8: 0.005, ORT8: 0.030})
+    choose(both)
+    (both.path / "verify.json").write_text('{"precisions": {"int8": {"passed": true}}}')
+    assert choose(both).reason.startswith("int8: verified; int8 on openvino: 5.0 ms")
+    assert len(bench.opened) == 4
+
+
+def test_a_file_exported_again_is_measured_again(plant, both):
+    bench = plant(delays={OV32: 0.010, ORT32: 0.020, OV8: 0.005, ORT8: 0.030})
+    choose(both)
+    path = both.path / "model.int8.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+    files = {**both.manifest.files, path.name: record_of(path)}
+    write_manifest(both.path, both.manifest.model_copy(update={"files": files}))
+    bench.delays[OV8] = 0.015
+    assert choose(open_bundle(both.path)).precision == "fp32"
+    assert len(bench.opened) == 8
+
+
+def test_a_changed_file_is_an_error_not_a_slow_candidate(plant, both):
+    plant(delays=dict.fromkeys(ALL, 0.01))
+    path = both.path / "model.int8.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(BundleError, match="SHA-256"):
+        choose(both)
+
+
+def test_wrong_options_are_found_before_anything_is_opened(plant, both):
+    bench = plant(delays=dict.fromkeys(ALL, 0.01))
+    for options in ({"threads": 0}, {"precision": "int4"}, {"backend": "openvno"}):
+        with pytest.raises(SettingsError):
+            choose(both, **options)
+    with pytest.raises(BundleError, match="no category 'gear'"):
+        open_engine(both, category="gear")
+    with pytest.raises(BundleError, match="no fp16 model"):
+        open_engine(both, precision="fp16")
+    assert bench.opened == []
+
+
+def test_real_engines_are_measured_and_the_winner_opens(tmp_path, cache):
+    pytest.importorskip("openvino")
+    bundle = save_bundle(tmp_path / "b", "input", precisions=("fp32", "int8"))
+    choice = choose(bundle, time_limit=0.1)
+    for one in ALL:
+        assert str(one) in choice.reason
+    with closing(open_engine(bundle)) as engine:
+        assert (engine.info.backend, engine.info.precision) == (choice.backend, choice.precision)
+        engine.run(frames(1), np.zeros(1, np.int32))
+    assert len(list(cache.iterdir())) == 1

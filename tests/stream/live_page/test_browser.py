@@ -1,0 +1,282 @@
+"""The live page in a real browser, over a real inspector of a rendered video."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+from helpers.bright_parts import BrightnessEngine
+from helpers.graphs import save_bundle
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from benchmarks.live_page_image import CHROMIUM, FLAGS
+from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
+from hvq_edge.bundle.threshold_by_hand import BY_HAND, save_threshold
+from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.live_page.recent import LivePage
+from hvq_edge.stream.live_page.serve import serve
+from hvq_edge.stream.live_page.settings import DashboardSettings
+from hvq_edge.stream.live_page.watched import Watched
+from hvq_edge.stream.sources.source import Frame, arrived, lost
+from hvq_edge.stream.sources.video_file import VideoFile
+
+pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no Chromium")
+
+PATIENCE_MS = 30_000
+"""A machine that builds something beside takes seconds for what takes milliseconds."""
+expect.set_options(timeout=PATIENCE_MS)
+PHONE = {"width": 360, "height": 740}
+CAMERA = "line <1>"
+
+
+class Loop:
+    """A video again and again at 25 frames a second; its cable can be pulled."""
+
+    live = True
+    name = CAMERA
+    frames_per_second = 25.0
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._closed = threading.Event()
+        self.pulled = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        index = 0
+        while True:
+            for frame in VideoFile(self._path):
+                if self._closed.wait(0.04):
+                    return
+                cut = self.pulled.is_set()
+                yield lost(index, "the cable is out") if cut else arrived(index, frame.picture)
+                index += 1
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """A grey part that moves; three in ten have a bright spot, which the engine rejects."""
+    path = tmp_path_factory.mktemp("video") / "parts.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (160, 120))
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        picture = rng.integers(20, 40, (120, 160, 3), dtype=np.uint8)
+        cv2.rectangle(picture, (10 + 3 * i % 90, 30), (60 + 3 * i % 90, 90), (90, 90, 90), -1)
+        if i % 10 in (5, 6, 7):
+            cv2.circle(picture, (80, 60), 50, (240, 240, 240), -1)
+        writer.write(picture)
+    writer.release()
+    return path
+
+
+@contextmanager
+def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
+    saved = save_bundle(folder / "bundle")
+    half = Threshold(value=0.6, pictures=3, rule="largest of held-out good pictures")
+    manifest = saved.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": half}}})
+    write_manifest(saved.path, manifest)
+    bundle = open_bundle(saved.path)
+    controls = Controls({"bolt": 0.6})
+    page = LivePage(controls, rejects=400)
+    source = Loop(video)
+    inspector = Inspector(BrightnessEngine(), bundle, source, controls=controls, sinks=[page])
+    watched = Watched(
+        page,
+        controls,
+        inspector.statistics,
+        title="bolt",
+        save_threshold=lambda category, value: save_threshold(bundle.path, "fp32", category, value),
+    )
+    with serve(DashboardSettings(port=0), watched) as serving, inspector:
+        thread = threading.Thread(target=lambda: list(inspector))
+        thread.start()
+        yield SimpleNamespace(
+            serving=serving, controls=controls, bundle=bundle.path, source=source, page=page
+        )
+        inspector.stop()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def line(video, tmp_path_factory) -> Iterator[SimpleNamespace]:
+    with inspecting(video, tmp_path_factory.mktemp("line")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def looking(browser: Browser, url: str, **look: object) -> Iterator[Page]:
+    """A page that must neither complain nor ask anybody but us."""
+    context = browser.new_context(**look)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    yield page
+    assert complaints == []
+    assert {urlsplit(one).hostname for one in asked if not one.startswith("blob:")} == {"127.0.0.1"}
+    context.close()
+
+
+def wait_until(page: Page, script: str, argument: object = None) -> None:
+    """Playwright's own way evaluates text in the page, which the page forbids."""
+    for _ in range(PATIENCE_MS // 50):
+        if page.evaluate(script, argument):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(script)
+
+
+@pytest.fixture
+def page(browser, line) -> Iterator[Page]:
+    """Logged in by the address that the inspector printed."""
+    line.controls.set_threshold("bolt", 0.6)
+    with looking(browser, line.serving.token_url) as opened:
+        yield opened
+
+
+PIXELS = """() => {
+  const picture = document.querySelector(".picture");
+  if (!picture?.naturalWidth) return "";
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  return canvas.toDataURL();
+}"""
+
+
+def test_pictures_move_and_scores_are_drawn(page):
+    wait_until(page, f"() => ({PIXELS})() !== ''")
+    first = page.evaluate(PIXELS)
+    wait_until(page, f"(first) => ({PIXELS})() !== first", first)
+    expect(page.locator(".name").first).to_have_text(CAMERA)
+    wait_until(
+        page,
+        "() => /the last [0-9]{2,} decisions/.test(document.querySelector('.chart').ariaLabel)",
+    )
+    inked = """() => {
+      const canvas = document.querySelector(".chart");
+      const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+      return data.filter((value, index) => index % 4 === 3 && value > 0).length;
+    }"""
+    assert page.evaluate(inked) > 500
+    expect(page.locator("#health")).to_have_text("Working")
+
+
+def test_a_reject_appears_and_is_shown_large(page):
+    page.wait_for_selector('.camera[data-look="reject"]')
+    thumbnail = page.locator("#rejects button").first
+    expect(thumbnail).to_be_visible()
+    assert thumbnail.locator("img").evaluate("(one) => one.decode().then(() => one.naturalWidth)")
+    thumbnail.click()
+    expect(page.locator("#viewer")).to_be_visible()
+    shown = page.locator("#viewer-picture")
+    assert shown.evaluate("(one) => one.decode().then(() => one.naturalWidth)") == 160
+    expect(page.locator("#viewer-facts")).to_contain_text("threshold 0.6")
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).to_be_hidden()
+
+
+def test_a_threshold_is_tried_with_the_keyboard_then_applied_then_saved(page, line):
+    expect(page.locator("#preview")).to_contain_text("the threshold in force rejects")
+    expect(page.locator("#apply")).to_be_disabled()
+    page.locator("#slider").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#preview")).to_contain_text("would reject")
+    assert line.controls.thresholds["bolt"] == 0.6, "trying changes nothing"
+    page.locator("#value").fill("0.25")
+    expect(page.locator("#preview")).to_contain_text("0.250 would reject")
+    page.locator("#apply").click()
+    expect(page.locator("#threshold-note")).to_contain_text("In force")
+    assert line.controls.thresholds["bolt"] == 0.25
+    page.locator("#value").fill("0.55")
+    page.locator("#save").click()
+    expect(page.locator("#threshold-note")).to_contain_text("Saved in the bundle")
+    saved = open_bundle(line.bundle).manifest.thresholds["fp32"]["bolt"]
+    assert (saved.value, line.controls.thresholds["bolt"]) == (0.55, 0.55)
+    assert saved.rule.startswith(BY_HAND)
+
+
+def test_pause_stops_judging_and_resume_goes_on(page, line):
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".word")).to_have_text("PAUSED")
+    assert line.controls.paused
+    page.get_by_role("button", name="Resume").click()
+    page.wait_for_selector('.camera:not([data-look="paused"])')
+    assert not line.controls.paused
+
+
+def test_the_heat_map_can_be_left_out(page):
+    with page.expect_request(lambda request: "picture.jpg?heat=1" in request.url):
+        pass
+    page.get_by_role("button", name="Heat map").first.click()
+    with page.expect_request(lambda request: "picture.jpg?heat=0" in request.url):
+        pass
+    expect(page.locator("#heat")).to_have_attribute("aria-pressed", "false")
+
+
+def test_without_the_token_one_can_look_and_not_touch(browser, line):
+    with looking(browser, line.serving.url) as page:
+        page.wait_for_selector('.camera:not([data-look="waiting"])')
+        expect(page.locator("#pause")).to_be_disabled()
+        page.locator("#value").fill("0.1")
+        expect(page.locator("#threshold-note")).to_contain_text("Unlock")
+        expect(page.locator("#apply")).to_be_disabled()
+        page.get_by_role("button", name="Unlock").click()
+        page.get_by_label("Token").fill(line.serving.token)
+        page.keyboard.press("Enter")
+        expect(page.locator("#pause")).to_be_enabled()
+        assert "token" not in page.url
+
+
+def test_a_lost_camera_is_said_in_words(page, line):
+    line.source.pulled.set()
+    try:
+        expect(page.locator(".word")).to_have_text("CAMERA LOST")
+        expect(page.locator(".reason")).to_contain_text("the cable is out")
+        expect(page.locator("#alarms")).to_contain_text("the cable is out")
+    finally:
+        line.source.pulled.clear()
+    page.wait_for_selector('.camera[data-look="pass"]')
+    expect(page.locator("#alarms p")).to_have_count(0)
+
+
+def test_a_phone_needs_no_scrolling_sideways(browser, line):
+    look = {"viewport": PHONE, "color_scheme": "dark", "device_scale_factor": 2}
+    with looking(browser, line.serving.url, **look) as page:
+        page.wait_for_selector("#rejects button")
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        sharp = "() => { const one = document.querySelector('.chart');"
+        assert page.evaluate(sharp + " return one.width / one.clientWidth; }") == pytest.approx(2)
+
+
+def test_a_dead_inspector_is_not_shown_as_a_pass(browser, video, tmp_path):
+    context = browser.new_context()
+    page = context.new_page()
+    with inspecting(video, tmp_path) as running:
+        page.goto(running.serving.url)
+        page.wait_for_selector('.camera:not([data-look="waiting"])')
+    expect(page.locator(".word")).to_have_text("NO CONNECTION")
+    expect(page.locator("#health")).to_have_text("No connection")
+    context.close()

@@ -1,0 +1,360 @@
+"""The live page's memory, its rules and its settings."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import write_png
+from helpers.graphs import save_bundle
+from helpers.live_line import CAMERA, Line
+
+from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
+from hvq_edge.bundle.threshold_by_hand import BY_HAND, save_threshold
+from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
+from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.live_page.access import Access, is_same_origin, open_access
+from hvq_edge.stream.live_page.health import HealthCheck
+from hvq_edge.stream.live_page.preview import preview
+from hvq_edge.stream.live_page.recent import LivePage
+from hvq_edge.stream.live_page.settings import DashboardSettings
+from hvq_edge.stream.sources.source import arrived
+from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
+from hvq_edge.verdict.calibration_scores import table_of
+from hvq_edge.verdict.decision import Decision
+
+
+def pixels(file: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_it_remembers_decisions_with_the_threshold_that_made_them():
+    line = Line()
+    line.see(0.2)
+    line.controls.set_threshold("bolt", 0.1)
+    line.see(0.2)
+    line.see(None)
+    first, second, third = line.page.records()
+    assert (first.verdict, first.threshold) == ("pass", 0.5)
+    assert (second.verdict, second.threshold) == ("reject", 0.1)
+    assert (third.verdict, third.threshold, third.reason) == ("no_decision", None, "the cable")
+    assert [record.sequence for record in line.page.records()] == [1, 2, 3]
+    assert [record.sequence for record in line.page.records(after=2)] == [3]
+    assert line.page.records(after=3) == line.page.records(after=99) == []
+
+
+def test_it_forgets_the_oldest():
+    page = LivePage(Controls({}), history=4, rejects=2)
+    for i in range(10):
+        decision = Decision(i, 0.0, "bolt", 1.0, "reject", "", 1.0, camera="a")
+        page.write(decision, arrived(i, np.zeros((8, 8, 3), np.uint8)))
+    assert [record.frame for record in page.records()] == [6, 7, 8, 9]
+    assert [record.frame for record in page.records(after=3)] == [6, 7, 8, 9]
+    assert [record.frame for record in page.rejects()] == [9, 8]
+    assert page.reject_picture(10, "view", heat=True) is not None
+    assert page.reject_picture(8, "view", heat=True) is None
+
+
+def test_rejects_of_a_large_camera_take_bounded_memory():
+    page = LivePage(Controls({"bolt": 0.5}), rejects=4)
+    tracemalloc.start()
+    try:
+        for i in range(12):
+            decision = Decision(i, 0.0, "bolt", 1.0, "reject", "", 1.0, camera="a")
+            page.write(decision, arrived(i, np.zeros((2000, 3000, 3), np.uint8)))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    small, newest = 4 * 640 * 427 * 3, 2000 * 3000 * 3
+    assert small + newest <= held < 1.05 * (small + newest)
+
+
+def test_a_picture_is_encoded_once_for_all_who_look(monkeypatch):
+    line = Line()
+    line.see(0.9)
+    encoded = []
+    real = cv2.imencode
+    monkeypatch.setattr(cv2, "imencode", lambda *given: encoded.append(1) or real(*given))
+    line.see(0.2)
+    assert encoded == [], "nobody looks"
+    threads = [
+        threading.Thread(target=line.page.picture, args=(CAMERA,), kwargs={"heat": True})
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert encoded == [1]
+
+
+def test_heat_shows_and_can_be_left_out():
+    line = Line()
+    line.see(2.0, level=90)
+    _, plain = line.page.picture(CAMERA, heat=False)
+    _, hot = line.page.picture(CAMERA, heat=True)
+    assert np.abs(pixels(plain).astype(int) - 90).max() < 4
+    assert np.abs(pixels(hot).astype(int) - 90).max() > 60
+
+
+def test_pictures_are_no_larger_than_a_screen_needs():
+    line = Line()
+    line.see(0.9, side=2500)
+    _, view = line.page.picture(CAMERA, heat=True)
+    assert pixels(view).shape[:2] == (960, 960)
+    assert pixels(line.page.reject_picture(1, "view", heat=True)).shape[:2] == (640, 640)
+    assert pixels(line.page.reject_picture(1, "thumbnail", heat=True)).shape[:2] == (240, 240)
+
+
+def test_the_rate_falls_when_a_camera_stops(monkeypatch):
+    line = Line()
+    now = [100.0]
+    monkeypatch.setattr("hvq_edge.stream.live_page.recent.time.monotonic", lambda: now[0])
+    for _ in range(21):
+        line.see(0.1)
+        now[0] += 0.1
+    now[0] -= 0.1
+    assert line.page.rates()[CAMERA] == pytest.approx(10.0)
+    now[0] += 2.0
+    assert line.page.rates()[CAMERA] == pytest.approx(5.0)
+    now[0] += 10.0
+    assert line.page.rates()[CAMERA] == 0.0
+
+
+def test_the_preview_counts_scores_of_that_category_alone():
+    line = Line()
+    for score in (0.1, 0.2, 0.3, 0.6, 0.7):
+        line.see(score)
+    for _ in range(3):
+        line.see(9.0, category="nut")
+        line.see(None)
+        line.see(9.0, category="plate")  # no threshold: no decision
+    found = preview(line.page.records(), "bolt", 0.25, 0.5)
+    assert (found.frames, found.would_reject, found.rejects_now) == (5, 3, 2)
+    assert (found.lowest, found.highest) == (0.1, 0.7)
+    assert preview(line.page.records(), "plate", 1.0, 1.0).frames == 0
+
+
+def test_the_preview_takes_the_last_five_hundred():
+    line = Line()
+    for i in range(600):
+        line.see(0.9 if i < 100 else 0.1)
+    found = preview(line.page.records(), "bolt", 0.5, 0.05)
+    assert (found.frames, found.would_reject, found.rejects_now) == (500, 0, 500)
+
+
+def test_health_tells_what_lets_parts_pass_from_what_does_not():
+    line = Line()
+    check = HealthCheck(stall_seconds=0.05)
+    line.see(0.1)
+    assert check(line.statistics()).working
+    line.sinks = (SinkStatistics("recording", 5, 0, 0, fault="no space is left"),)
+    found = check(line.statistics())
+    assert found.working
+    assert found.degraded == ("recording: no space is left",)
+    time.sleep(0.06)
+    assert "no frame was decided" in check(line.statistics()).failing[0]
+    line.see(None)
+    line.connected, line.fault = False, "the cable"
+    assert check(line.statistics()).failing == (f"camera {CAMERA}: the cable",)
+
+
+def test_a_camera_that_was_just_opened_is_not_lost():
+    line = Line()
+    line.connected = False
+    assert HealthCheck()(line.statistics()).working
+
+
+def test_where_no_frame_is_due_none_is_missed():
+    check = HealthCheck(stall_seconds=0.05)
+    decided = Counts(frames=3, passed=3)
+    between = Statistics(1.0, (CameraStatistics("film", decided, True, due=False),), ())
+    check(between)
+    time.sleep(0.1)
+    assert check(between).working
+    in_hand = replace(decided, frames=4)
+    hangs = Statistics(1.0, (CameraStatistics("film", in_hand, True, due=False),), ())
+    time.sleep(0.1)
+    assert not check(hangs).working
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    saved = save_bundle(tmp_path / "bundle", precisions=("fp32", "int8"))
+    learnt = Threshold(
+        value=0.5,
+        pictures=9,
+        rule="largest of good",
+        highest_picture="a.png",
+        median=0.2,
+        good_scores=table_of([0.1, 0.2, 0.5]),
+    )
+    thresholds = {"fp32": {"bolt": learnt}, "int8": {"bolt": learnt}}
+    write_manifest(saved.path, saved.manifest.model_copy(update={"thresholds": thresholds}))
+    return open_bundle(saved.path)
+
+
+def test_a_saved_threshold_says_that_a_hand_set_it_and_what_was_before(bundle):
+    save_threshold(bundle.path, "int8", "bolt", 0.75)
+    save_threshold(bundle.path, "int8", "bolt", 0.625)
+    manifest = open_bundle(bundle.path).manifest
+    saved = manifest.thresholds["int8"]["bolt"]
+    assert saved.value == 0.625
+    assert saved.rule.startswith(f"{BY_HAND} at 20")
+    assert saved.rule.endswith("; before: 0.75; learnt: largest of good")
+    assert saved.highest_picture is None
+    assert saved.good_scores == table_of([0.1, 0.2, 0.5]), "p-values are as before"
+    assert manifest.thresholds["fp32"] == bundle.manifest.thresholds["fp32"]
+    update = {"thresholds": bundle.manifest.thresholds}
+    assert manifest.model_copy(update=update) == bundle.manifest, "nothing else has changed"
+
+
+@pytest.mark.parametrize(
+    ("precision", "category", "value", "error"),
+    [
+        ("int8", "nut", 0.5, BundleError),
+        ("fp16", "bolt", 0.5, BundleError),
+        ("int8", "bolt", float("nan"), SettingsError),
+    ],
+)
+def test_a_threshold_that_cannot_be_saved_changes_nothing(
+    bundle, precision, category, value, error
+):
+    before = (bundle.path / "bundle.json").read_bytes()
+    with pytest.raises(error):
+        save_threshold(bundle.path, precision, category, value)
+    assert (bundle.path / "bundle.json").read_bytes() == before
+
+
+def test_a_bundle_on_a_full_disk_keeps_its_threshold(bundle, monkeypatch):
+    def full(*_given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = (bundle.path / "bundle.json").read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="no space"):
+        save_threshold(bundle.path, "int8", "bolt", 0.75)
+    assert (bundle.path / "bundle.json").read_bytes() == before
+    assert [path.name for path in bundle.path.iterdir() if path.name.endswith(".tmp")] == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "camera.example", ""])
+def test_another_address_needs_a_token(host, tmp_path):
+    with pytest.raises(SettingsError, match="give a token file"):
+        DashboardSettings.of(host=host)
+    assert not DashboardSettings.of(host=host, token_file=tmp_path / "token").loopback
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_this_machine_needs_none(host):
+    assert DashboardSettings.of(host=host).loopback
+
+
+def test_every_wrong_setting_is_named():
+    with pytest.raises(SettingsError, match=r"port: .*; colour: "):
+        DashboardSettings.of(port=70000, colour="red")
+
+
+def test_without_a_token_file_each_run_has_its_own_token():
+    (first, made), (second, other) = (open_access(DashboardSettings()) for _ in range(2))
+    assert first.reading_is_open
+    assert first.is_token(made)
+    assert not second.is_token(made)
+    assert len(made) >= 32
+    assert made != other
+
+
+def test_with_a_token_file_reading_needs_it_too(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("0123456789abcdef\n")
+    access, made = open_access(DashboardSettings(token_file=file))
+    assert made == ""
+    assert access.is_token("0123456789abcdef")
+    assert not access.reading_is_open
+
+
+@pytest.mark.parametrize("text", ["short\n", "", "two words that are long enough", "é" * 20])
+def test_a_token_that_is_no_good_is_refused(tmp_path, text):
+    file = tmp_path / "token"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="is not one line of at least 16") as caught:
+        open_access(DashboardSettings(token_file=file))
+    assert text.strip() == "" or text.strip() not in str(caught.value)
+
+
+def test_a_token_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"gone cannot be read: No such file"):
+        open_access(DashboardSettings(token_file=tmp_path / "gone"))
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1:8642", True),
+        ("[::1]:8642", True),
+        ("10.0.0.7", True),
+        ("localhost:1", True),
+        ("Factory.Example", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("", False),
+        ("[::1", False),
+    ],
+)
+def test_a_name_that_somebody_else_may_own_is_not_ours(host, ours):
+    assert Access("token", names=("factory.example",)).is_host(host) is ours
+
+
+@pytest.mark.parametrize(
+    ("headers", "same"),
+    [
+        ({"host": "a:1"}, True),
+        ({"host": "a:1", "origin": "http://a:1"}, True),
+        ({"host": "a:1", "origin": "http://a:2"}, False),
+        ({"host": "a:1", "origin": "null"}, False),
+        ({"host": "a:1", "sec-fetch-site": "cross-site"}, False),
+        ({"host": "a:1", "sec-fetch-site": "same-site"}, False),
+    ],
+)
+def test_a_page_of_another_site_is_told(headers, same):
+    assert is_same_origin(headers) is same
+
+
+def test_the_missing_extra_is_named(monkeypatch):
+    import sys
+
+    from hvq_edge.stream.live_page.serve import serve
+
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with (
+        pytest.raises(MissingCapability, match="uvicorn") as caught,
+        serve(DashboardSettings(port=0), Line().watched),
+    ):
+        pass
+    assert "hvq-edge[factory]" in caught.value.next_step
+
+
+def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, capsys):
+    """As it stands there, but for the bundle, the camera and the port."""
+    page = Path(__file__).parents[3] / "docs" / "live-page.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    write_png(tmp_path / "pictures" / "a.png", texture(1))
+    for written, here in {
+        '"runs/latest/bundle"': repr(str(bundle.path)),
+        'open_source("0")': f"open_source({str(tmp_path / 'pictures')!r})",
+        "DashboardSettings()": "DashboardSettings(port=0)",
+    }.items():
+        assert written in code
+        code = code.replace(written, here)
+    names: dict[str, object] = {}
+    exec(compile(code, str(page), "exec"), names)
+    assert re.fullmatch(r"http://127.0.0.1:\d+/#token=\S+", capsys.readouterr().out.strip())
+    assert [record.verdict for record in names["page"].records()] == ["reject"]

@@ -1,0 +1,48 @@
+"""What Prometheus reads."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from hvq_edge.stream.latency import LatencyHistogram
+from hvq_edge.stream.live_page.prometheus_metrics import render
+from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
+
+
+def test_metrics_are_in_the_format_and_their_sums_fit():
+    latency = LatencyHistogram()
+    for milliseconds in range(1, 101):
+        latency.add(float(milliseconds))
+    camera = CameraStatistics('l"eft', Counts(10, 5, 2, 1, 2), connected=False, gaps=3)
+    sink = SinkStatistics("mqtt", 4, 3, 2, "the broker is gone")
+    text = render(Statistics(12.5, (camera,), (sink,), {"engine": latency})).decode()
+    samples = {
+        (sample.name, *dict(sorted(sample.labels.items())).values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples[("hvq_uptime_seconds",)] == 12.5
+    verdicts = ("pass", "reject", "no_decision")
+    decided = [samples[("hvq_decisions_total", 'l"eft', verdict)] for verdict in verdicts]
+    assert decided == [5, 2, 1]
+    dropped = samples[("hvq_frames_dropped_total", 'l"eft')]
+    assert samples[("hvq_frames_total", 'l"eft')] == sum(decided) + dropped
+    assert samples[("hvq_camera_up", 'l"eft')] == 0
+    assert samples[("hvq_camera_gaps_total", 'l"eft')] == 3
+    assert samples[("hvq_sink_written_total", "mqtt")] == 4
+    assert samples[("hvq_sink_dropped_total", "mqtt")] == 3
+    assert samples[("hvq_sink_waiting", "mqtt")] == 2
+    assert samples[("hvq_sink_up", "mqtt")] == 0
+    assert samples[("hvq_stage_latency_seconds", "0.95", "engine")] == pytest.approx(
+        0.095, rel=0.02
+    )
+    assert samples[("hvq_stage_frames_total", "engine")] == 100
+    assert "# TYPE hvq_frames_total counter" in text or "# TYPE hvq_frames counter" in text
+
+
+def test_metrics_without_a_frame_are_there_too():
+    empty = CameraStatistics("a", Counts(), connected=True)
+    text = render(Statistics(0.0, (empty,), (), {"engine": LatencyHistogram()})).decode()
+    assert 'hvq_frames_total{camera="a"} 0.0' in text
+    assert "quantile" not in text

@@ -1,0 +1,276 @@
+"""The decision log: one chain over sessions and files, whole after a kill and on a full disk."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hvq_edge.errors import InputError, OutputError
+from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.log.hash_chain import GENESIS, fields_of
+from hvq_edge.stream.log.log_file import chain_files
+from hvq_edge.stream.log.log_reader import RowsAfter, all_rows, last_rows
+from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.sinks.sink_thread import SinkThread
+from tests.common.test_atomic import in_private_mount
+from tests.stream.sinks.test_sinks import made
+
+AT_ONCE = LogOptions(commit_seconds=0.0, head_seconds=0.0, reserve_bytes=0)
+
+
+KILLS = 10
+"""Rounds of the kill test; docs/inspector.md has the numbers of longer ones."""
+
+
+def written(path: Path, count: int, options: LogOptions = AT_ONCE, **details) -> DecisionLog:
+    log = DecisionLog(path, Session(details), options)
+    for index in range(count):
+        log.write(*made(index, ("pass", "reject", "no_decision")[index % 3]))
+        log.tick()
+    return log
+
+
+def test_a_log_of_two_sessions_is_one_chain(tmp_path):
+    path = tmp_path / "out" / "decisions.sqlite"
+    for run in range(2):
+        written(path, 3, version="1.2", run=run).close()
+    rows = list(all_rows(path))
+    assert [row.kind for row in rows] == [
+        "file",
+        *["session_start", *["decision"] * 3, "session_end"] * 2,
+    ]
+    assert [row.id for row in rows] == list(range(1, 12))
+    assert rows[0].previous == GENESIS
+    assert [row.previous for row in rows[1:]] == [row.hash for row in rows[:-1]]
+    assert json.loads(rows[1].more) == {"version": "1.2", "run": 0}
+    assert json.loads(rows[5].more) == {"counts": {"pass": 1, "reject": 1, "no_decision": 1}}
+    decision = made(1, "reject")[0]
+    fields = fields_of(rows[3])
+    assert {name: fields[name] for name in json.loads(decision.to_json())} == json.loads(
+        decision.to_json()
+    ), "every field of a decision is in its row"
+    found = verify_log(path)
+    assert found.whole
+    assert (found.rows, found.decisions, found.sessions, found.head_id) == (11, 6, 2, 11)
+    assert found.notes == []
+
+
+def test_new_fields_of_a_decision_are_kept(tmp_path):
+    decision, frame = made(0, "reject")
+    fields = {**json.loads(decision.to_json()), "camera": "left", "grade": "B"}
+    fields["regions"] = [{"box": [1, 2, 3, 4], "area_px": 12}]
+
+    class Later:
+        def to_json(self):
+            return json.dumps(fields)
+
+    log = DecisionLog(tmp_path / "decisions.sqlite", Session(), AT_ONCE)
+    log.write(Later(), frame)
+    log.tick()
+    log.close()
+    (row,) = last_rows(tmp_path, 1, ["reject"])
+    assert row.camera == "left"
+    assert json.loads(row.regions) == fields["regions"]
+    assert fields_of(row).items() >= fields.items()
+
+
+def test_text_that_is_none_and_odd_numbers_come_back_the_same(tmp_path):
+    """A row must read back exactly as it was hashed."""
+    log = DecisionLog(tmp_path / "decisions.sqlite", Session({"file": "\udcff"}), AT_ONCE)
+    decision, frame = made(0)
+    object.__setattr__(decision, "score", -0.0)
+    object.__setattr__(decision, "reason", "bytes \udcff, a null \0 and ü")
+    log.write(decision, frame)
+    log.event("gap", {"camera": "\udc80"})
+    log.tick()
+    log.close()
+    assert verify_log(tmp_path).whole
+
+
+def test_commits_come_in_groups(tmp_path):
+    log = DecisionLog(tmp_path / "a.sqlite", Session(), LogOptions(0.05, reserve_bytes=0))
+    commits = []
+    log.on_commit = commits.append
+    log.write(*made(0))
+    wait = log.tick()
+    assert 0 < wait <= 0.05
+    log.write(*made(1))
+    assert (log.pending, commits) == (2, [])
+    time.sleep(wait)
+    assert log.tick() is None
+    assert [len(rows) for rows in commits] == [2]
+    assert log.pending == 0
+    log.close()
+
+
+def test_two_inspectors_do_not_write_one_log(tmp_path):
+    log = written(tmp_path / "decisions.sqlite", 1)
+    with pytest.raises(OutputError, match="another inspector"):
+        DecisionLog(tmp_path / "decisions.sqlite", Session())
+    log.close()
+    DecisionLog(tmp_path / "decisions.sqlite", Session()).close()
+
+
+def test_another_database_is_left_alone(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE theirs (a)")
+        other.commit()
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="another program"):
+        DecisionLog(path, Session())
+    with pytest.raises(InputError, match="no decision log"):
+        verify_log(path)
+    assert path.read_bytes() == before
+
+
+def test_an_unclean_end_is_on_record(tmp_path):
+    first = written(tmp_path / "decisions.sqlite", 2)
+    first._file.close()
+    first._lock.release()  # as a kill does
+    written(tmp_path / "decisions.sqlite", 1).close()
+    rows = list(all_rows(tmp_path))
+    (lost,) = [row for row in rows if row.kind == "session_lost"]
+    assert lost.session == first.session.id
+    assert json.loads(lost.more)["last_id"] == lost.id - 1
+    found = verify_log(tmp_path)
+    assert (found.whole, found.sessions, found.lost_sessions) == (True, 2, 1)
+
+
+def test_the_chain_goes_on_over_files(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    options = LogOptions(0.0, file_bytes=1, head_seconds=0.0, reserve_bytes=0)
+    log = written(path, 3, options)
+    log.close()
+    assert [file.name for file in chain_files(path)] == [
+        "decisions.sqlite",
+        "decisions.000002.sqlite",
+        "decisions.000003.sqlite",
+        "decisions.000004.sqlite",
+    ]
+    written(path, 1, options).close()
+    found = verify_log(tmp_path / "decisions.000002.sqlite")
+    assert (found.whole, found.decisions, found.sessions, found.lost_sessions) == (True, 4, 2, 0)
+    path.unlink()
+    found = verify_log(path)
+    assert found.whole
+    assert any("older files were removed" in note for note in found.notes)
+    (tmp_path / "decisions.000003.sqlite").unlink()
+    assert [fault.what for fault in verify_log(path).faults] == ["rows 6 to 7 are missing"]
+
+
+def test_rows_after_a_cursor_over_files(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    written(path, 60, LogOptions(0.0, file_bytes=30_000, reserve_bytes=0)).close()
+    assert len(chain_files(path)) > 1
+    reader = RowsAfter(path, ["reject"])
+    assert reader.count(0) == 20
+    read, cursor = [], 0
+    while True:
+        rows, cursor = reader.read(cursor, 3)
+        if not rows:
+            break
+        read += rows
+    assert [row.frame for row in read] == list(range(1, 60, 3))
+    assert cursor == reader.last_id() == list(all_rows(path))[-1].id
+    reader.close()
+
+
+# A kill at any moment.
+
+
+def test_a_kill_loses_nothing_that_was_committed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("killed_writer.py"), tmp_path, str(KILLS)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rounds, lost_sessions, decisions, _files = map(int, done.stdout.split())
+    assert rounds == KILLS
+    assert lost_sessions >= KILLS // 2, "every other writer had begun when it was killed"
+    assert decisions >= KILLS // 2
+
+
+# A full disk.
+
+FILL = """
+import sys, time
+from pathlib import Path
+from tests.stream.sinks.test_sinks import made
+from hvq_edge.stream.sinks import sink_thread
+from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+sink_thread.RETRY_SECONDS = 0.02
+folder = Path(sys.argv[1])
+faults = []
+log = DecisionLog(folder / "decisions.sqlite", Session(), LogOptions(0.0, reserve_bytes={reserve}))
+thread = sink_thread.SinkThread(log, "log", "wait", 8, report=lambda *said: faults.append(said))
+def write(count):
+    for index in range(count):
+        thread.write(*made(index, "reject"))
+    while thread.statistics().waiting:
+        time.sleep(0.005)
+write(5)
+ballast = folder / "ballast"
+with ballast.open("wb", buffering=0) as file:
+    try:
+        while file.write(bytes(4096)):
+            pass
+    except OSError:
+        pass
+write(30)
+full = thread.statistics()
+assert full.dropped, full
+assert faults and (full.fault or not {reserve}), (full, faults)  # without one it may find a hole
+ballast.unlink()
+while thread.statistics().fault:
+    time.sleep(0.005)
+write(5)
+thread.close()
+end = thread.statistics()
+assert end.written + end.dropped == 40 and not end.waiting and not end.fault, end
+print(end.dropped, end.written, faults[0][1])
+import json
+from hvq_edge.stream.log.log_reader import all_rows
+from hvq_edge.stream.log.log_verification import verify_log
+rows = list(all_rows(folder))
+gaps = [row for row in rows if row.kind == "not_recorded"]
+missing = sum(json.loads(gap.more)["decisions"] for gap in gaps)
+print(missing, sum(row.kind == "decision" for row in rows))
+print(verify_log(folder).whole, rows[-1].kind)
+"""
+
+
+@pytest.mark.parametrize("reserve", [0, 200_000])
+def test_a_full_disk_stops_the_recording_until_there_is_room(tmp_path, reserve):
+    """Without a reserve SQLite itself meets the full disk."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    printed = in_private_mount("size=1m", code + FILL.format(reserve=reserve), tmp_path)
+    counts, rows, whole = printed.splitlines()
+    dropped, kept, said = counts.split(" ", 2)
+    assert rows == f"{dropped} {kept}", "the log itself says how many are not in it"
+    assert int(dropped) > 0
+    assert "full" in said or "are free" in said
+    assert whole == "True session_end"
+
+
+def test_a_log_behind_a_thread_counts_everything(tmp_path):
+    log = DecisionLog(tmp_path / "decisions.sqlite", Session(), LogOptions(0.01, reserve_bytes=0))
+    thread = SinkThread(log, "log", "wait", 4)
+    for index in range(50):
+        thread.write(*made(index))
+        counts = thread.statistics()
+        assert counts.written >= 0
+        assert counts.written + counts.waiting + counts.dropped == index + 1
+    thread.call(lambda: log.event("threshold", {"category": "bolt", "from": 3.0, "to": 2.5}))
+    thread.close()
+    assert thread.statistics().written == 50
+    kinds = [row.kind for row in all_rows(tmp_path)]
+    assert kinds[-2:] == ["threshold", "session_end"]

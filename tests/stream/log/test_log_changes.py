@@ -1,0 +1,159 @@
+"""Any change to the decision log is found."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hvq_edge.errors import InputError
+from hvq_edge.stream.log.decision_log import LogOptions
+from hvq_edge.stream.log.hash_chain import LogRow, hash_of
+from hvq_edge.stream.log.log_head import head_path
+from hvq_edge.stream.log.log_reader import all_rows
+from hvq_edge.stream.log.log_verification import verify_log
+from tests.stream.log.test_log import written
+
+
+@pytest.fixture(scope="module")
+def a_log(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("log")
+    written(folder / "decisions.sqlite", 12, version="1").close()
+    return folder
+
+
+def altered(a_log: Path, folder: Path, statements) -> Path:
+    """A copy of the log, changed by SQL; and its head."""
+    copy = folder / "decisions.sqlite"
+    for file in folder.iterdir():
+        file.unlink()
+    for file in a_log.iterdir():
+        if not file.name.startswith("."):
+            (folder / file.name).write_bytes(file.read_bytes())
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        for statement, values in statements:
+            assert connection.execute(statement, values).rowcount > 0
+    return copy
+
+
+TEXTS = ("kind", "session", "category", "verdict", "reason", "more", "previous", "hash")
+
+
+NUMBERS = ("time", "score", "latency_ms", "frame")
+
+
+ROWS = st.integers(1, 15)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(row=ROWS, column=st.sampled_from(TEXTS + NUMBERS), data=st.data())
+def test_any_changed_value_is_found(a_log, tmp_path, row, column, data):
+    was = getattr(list(all_rows(a_log))[row - 1], column)
+    if column in TEXTS:
+        value = data.draw(st.text(max_size=70).filter(lambda text: "\0" not in text))
+    elif column == "frame":
+        value = data.draw(st.integers(-(2**62), 2**62))
+    else:
+        value = data.draw(st.floats(allow_nan=False, allow_infinity=False))
+    if value == was:
+        return
+    change = (f"UPDATE log SET {column} = ? WHERE id = ?", (value, row))
+    found = verify_log(altered(a_log, tmp_path, [change]))
+    assert not found.whole
+    assert any(fault.row in (row, row + 1) for fault in found.faults)
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(row=ROWS)
+def test_any_missing_row_is_found(a_log, tmp_path, row):
+    found = verify_log(altered(a_log, tmp_path, [("DELETE FROM log WHERE id = ?", (row,))]))
+    assert not found.whole
+    said = found.faults[0].what
+    assert f"row {row} is missing" in said or "cut off" in said or "rows before row 2" in said
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(pair=st.tuples(ROWS, ROWS).filter(lambda pair: pair[0] != pair[1]))
+def test_any_two_swapped_rows_are_found(a_log, tmp_path, pair):
+    first, second = pair
+    swap = [
+        ("UPDATE log SET id = 1000 WHERE id = ?", (first,)),
+        ("UPDATE log SET id = ? WHERE id = ?", (first, second)),
+        ("UPDATE log SET id = ? WHERE id = 1000", (second,)),
+    ]
+    found = verify_log(altered(a_log, tmp_path, swap))
+    assert {fault.row for fault in found.faults} >= {first, second}
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(row=st.integers(2, 15), forged=st.booleans())
+def test_any_inserted_row_is_found(a_log, tmp_path, row, forged):
+    """Room is made for it by moving the rows behind it; its own hash may be right."""
+    rows = list(all_rows(a_log))
+    new = rows[row - 1]._replace(id=row, previous=rows[row - 2].hash, reason="nothing to see")
+    new = new._replace(hash=hash_of(new) if forged else rows[row - 1].hash)
+    marks = ", ".join("?" * len(LogRow._fields))
+    found = verify_log(
+        altered(
+            a_log,
+            tmp_path,
+            [
+                ("UPDATE log SET id = -(id + 1) WHERE id >= ?", (row,)),
+                ("UPDATE log SET id = -id WHERE id < 0", ()),
+                (f"INSERT INTO log VALUES ({marks})", new),
+            ],
+        )
+    )
+    assert not found.whole
+    assert min(fault.row for fault in found.faults) in (row, row + 1)
+
+
+def test_a_cut_off_end_is_found_by_the_head_alone(a_log, tmp_path):
+    copy = altered(a_log, tmp_path, [("DELETE FROM log WHERE id > 9", ())])
+    found = verify_log(copy)
+    assert [fault.what for fault in found.faults] == [
+        "the end is cut off: the log once went on to row 15"
+    ]
+    head_path(copy).unlink()
+    found = verify_log(copy)
+    assert found.whole
+    assert any("would not be seen" in note for note in found.notes)
+    with pytest.raises(InputError, match="no head"):
+        verify_log(copy, tmp_path / "elsewhere.head")
+
+
+def test_a_chain_written_anew_is_found_by_the_head(a_log, tmp_path):
+    """Whoever knows the code can make every hash right again, but not the head kept elsewhere."""
+    rows = list(all_rows(a_log))
+    changes, previous = [], rows[3].hash
+    for row in rows[4:]:
+        new = row._replace(previous=previous, verdict="pass" if row.verdict else None)
+        new = new._replace(hash=hash_of(new))
+        values = (new.verdict, new.previous, new.hash, row.id)
+        changes.append(("UPDATE log SET verdict = ?, previous = ?, hash = ? WHERE id = ?", values))
+        previous = new.hash
+    found = verify_log(altered(a_log, tmp_path, changes))
+    assert [fault.row for fault in found.faults] == [15]
+    assert "written anew" in found.faults[0].what
+
+
+def test_a_damaged_file_is_a_fault_and_no_crash(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    written(path, 200, LogOptions(9.0, reserve_bytes=0)).close()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+    assert not verify_log(path).whole

@@ -1,0 +1,178 @@
+"""What sinks keep on disk: pictures around rejects, video in pieces, and for how long."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.log.deliveries import Deliveries, Progress
+from hvq_edge.stream.log.log_file import chain_files
+from hvq_edge.stream.log.log_reader import all_rows
+from hvq_edge.stream.log.log_retention import remove_old_log_files
+from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.sinks.files import reject_images as reject_pictures
+from hvq_edge.stream.sinks.files.reject_images import RejectPictures
+from hvq_edge.stream.sinks.files.retention import (
+    REJECT_FILES,
+    VIDEO_FILES,
+    Retention,
+    RetentionLimits,
+)
+from hvq_edge.stream.sinks.files.video_segments import VideoSegments
+from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
+from hvq_edge.stream.sinks.sink_settings import SinkSettings
+from tests.stream.sinks.test_sinks import DRAW, made, of_camera, read_video
+
+# Pictures.
+
+
+def test_frames_around_a_reject_are_kept(tmp_path):
+    sink = RejectPictures(tmp_path, DRAW, context_frames=2)
+    for index in range(8):
+        sink.write(*made(index, "reject" if index in (1, 4) else "pass"))
+    sink.close()
+    found: dict[str, set[str]] = {}
+    for path in tmp_path.iterdir():
+        match = re.fullmatch(r".*-00000(\d)_frame([+-]\d)\.jpg", path.name)
+        if match:
+            found.setdefault(match[1], set()).add(match[2])
+    assert found == {"1": {"-1", "+1", "+2"}, "4": {"-2", "-1", "+1", "+2"}}
+    (before,) = tmp_path.glob("*-000004_frame-1.jpg")
+    picture = cv2.imread(str(before))[..., ::-1].astype(int)
+    assert np.abs(picture - made(3)[1].picture).mean() < np.abs(picture - made(2)[1].picture).mean()
+    assert all(REJECT_FILES.fullmatch(path.name) for path in tmp_path.iterdir())
+
+
+def test_frames_around_a_reject_are_of_its_camera(tmp_path):
+    sink = RejectPictures(tmp_path, DRAW, context_frames=1, name_cameras=True)
+    for index in range(4):
+        for camera in "left", "right/2":
+            rejected = (camera, index) == ("left", 1)
+            sink.write(*of_camera(camera, index, "reject" if rejected else "pass"))
+    names = sorted(path.name.partition("-000001-")[2] for path in tmp_path.iterdir())
+    assert names == [
+        "left.npy",
+        "left.png",
+        "left_frame+1.jpg",
+        "left_frame-1.jpg",
+        "left_overlay.jpg",
+    ]
+
+
+def test_frames_kept_for_later_have_a_limit_of_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(reject_pictures, "CONTEXT_BYTES", 3 * 60 * 90 * 3)
+    sink = RejectPictures(tmp_path, DRAW, context_frames=50)
+    for index in range(20):
+        sink.write(*made(index))
+    assert [index for _, index, _ in sink._former] == [17, 18, 19]
+
+
+def test_video_in_pieces(tmp_path):
+    sink = VideoSegments(tmp_path, DRAW, 10.0, seconds=0.0)
+    for index in range(3):
+        sink.write(*made(index))
+    sink.close()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"20231114T22132{second}500Z.mp4" for second in range(3)]
+    assert all(VIDEO_FILES.fullmatch(name) for name in names)
+    assert len(read_video(tmp_path / names[0])) == 1
+
+
+# Retention.
+
+
+def recording(folder: Path, number: int, age: float, size: int = 100) -> list[Path]:
+    """A reject as three files, all of the same age."""
+    stem = f"2023111{number}T221320500Z-00000{number}"
+    files = [folder / f"{stem}{end}" for end in (".npy", "_overlay.jpg", ".png")]
+    for path in files:
+        path.write_bytes(bytes(size))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    return files
+
+
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [
+        (RetentionLimits(), {0, 1, 2, 3}),
+        (RetentionLimits(bytes=600), {2, 3}),
+        (RetentionLimits(bytes=1), {3}),
+        (RetentionLimits(seconds=250.0), {1, 2, 3}),
+        (RetentionLimits(seconds=0.0), {3}),
+        (RetentionLimits(bytes=900, seconds=150.0), {2, 3}),
+    ],
+)
+def test_the_oldest_goes_first_and_the_newest_never(tmp_path, limits, left):
+    files = [recording(tmp_path, number, age=100.0 * (3 - number)) for number in range(4)]
+    unfinished = tmp_path / f".{files[0][2].name}.abc_1.tmp"  # left by a kill
+    unfinished.write_bytes(bytes(9))
+    os.utime(unfinished, (1e9 - 300.0, 1e9 - 300.0))
+    removed = Retention(tmp_path, REJECT_FILES, limits, clock=lambda: 1e9).apply()
+    there = {number for number in range(4) if files[number][0].exists()}
+    assert there == left
+    for number, paths in enumerate(files):
+        assert {path.exists() for path in paths} == {number in left}
+    assert len(removed) == 3 * (4 - len(left)) + (0 not in left)
+
+
+def test_nothing_else_is_ever_removed(tmp_path):
+    files = [recording(tmp_path, number, age=1e6) for number in range(3)]
+    others = [
+        tmp_path / "notes.txt",
+        tmp_path / "20231110T221320500Z.png",
+        tmp_path / "20231110T221320500Z-000000 (copy).png",
+        tmp_path / "x20231110T221320500Z-000000.png",
+        tmp_path / "20231110T221320500Z-000000.tiff",
+    ]
+    for path in others:
+        path.write_bytes(bytes(100))
+        os.utime(path, (0, 0))
+    target = tmp_path / "elsewhere"
+    target.touch()
+    link = tmp_path / "20231109T221320500Z-000000.png"
+    link.symlink_to(target)
+    folder = tmp_path / "20231108T221320500Z-000000.npy"
+    folder.mkdir()
+    Retention(tmp_path, REJECT_FILES, RetentionLimits(1, 0.0)).apply()
+    left = {*tmp_path.iterdir()}
+    assert left == {*others, target, link, folder, *files[2]}
+
+
+def test_log_files_go_when_every_receiver_has_what_is_in_them(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    log = DecisionLog(path, Session(), LogOptions(0.0, file_bytes=1, reserve_bytes=0))
+    for index in range(4):
+        log.write(*made(index))
+        log.tick()
+    log.close()
+    limits = RetentionLimits(bytes=1)
+    ends = [list(all_rows(file))[-1].id for file in chain_files(path)]
+    deliveries = Deliveries(path)
+    deliveries.write("webhook", Progress(4))
+    deliveries.write("mqtt", Progress(ends[-1]))
+    assert deliveries.lowest_cursor() == 4
+    assert [file.name for file in remove_old_log_files(path, limits)] == ["decisions.sqlite"]
+    deliveries.write("webhook", Progress(ends[-1]))
+    assert len(remove_old_log_files(path, RetentionLimits())) == 0
+    assert len(remove_old_log_files(path, limits)) == 3
+    assert len(chain_files(path)) == 1
+    assert verify_log(path).whole
+
+
+def test_two_cameras_get_two_videos(tmp_path):
+    sources = [SourceInfo("left", 10.0), SourceInfo("right", 10.0)]
+    opened = open_sinks(SinkSettings(), tmp_path, sources, DRAW, when_full="wait", video=True)
+    for index in range(3):
+        for camera in "left", "right":
+            opened.write(*of_camera(camera, index, "reject"))
+    opened.close(None)
+    videos = sorted(tmp_path.glob("*.mp4"))
+    assert [path.name for path in videos] == ["annotated-0-left.mp4", "annotated-1-right.mp4"]
+    assert [len(read_video(path)) for path in videos] == [3, 3]
+    assert len([*(tmp_path / "rejects").glob("*.png")]) == 6

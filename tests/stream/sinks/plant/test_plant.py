@@ -1,0 +1,309 @@
+"""Sinks for the plant's controllers: the reject signal over Modbus/TCP, OPC UA and GPIO."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from hvq_edge.errors import MissingCapability, OutputError
+from hvq_edge.stream.sinks import sink_thread
+from hvq_edge.stream.sinks.plant.gpio import GpioController
+from hvq_edge.stream.sinks.plant.level_output import LevelOutput
+from hvq_edge.stream.sinks.plant.modbus import ModbusController
+from hvq_edge.stream.sinks.plant.opcua import OpcUaController
+from hvq_edge.stream.sinks.plant.reject_signal import RejectSignal
+from hvq_edge.stream.sinks.sink_thread import SinkThread
+from tests.stream.sinks.network.test_mqtt import free_port
+from tests.stream.sinks.network.test_network import until
+from tests.stream.sinks.test_sinks import made
+
+# The reject signal.
+
+
+def seen(signal: RejectSignal, *verdicts: str, at: float = 0.0) -> bool:
+    for verdict in verdicts:
+        signal.see(made(0, verdict)[0], at)
+    return signal.on(at)
+
+
+def test_a_signal_holds_until_the_next_pass():
+    signal = RejectSignal(None)
+    assert not seen(signal, "pass")
+    assert seen(signal, "reject", "no_decision")
+    assert signal.on(1e9)
+    assert not seen(signal, "pass")
+    assert not seen(signal, "no_decision")
+    assert seen(RejectSignal(None, no_decision_rejects=True), "no_decision")
+
+
+def test_a_signal_holds_for_its_time():
+    signal = RejectSignal(2.0)
+    assert seen(signal, "reject", "pass", at=10.0)
+    assert signal.seconds_left(11.5) == 0.5
+    signal.see(made(0, "reject")[0], 11.5)
+    assert signal.on(13.4)
+    assert not signal.on(13.5)
+    assert signal.seconds_left(13.5) is None
+
+
+# Controllers.
+
+
+class Server:
+    """An asyncio server on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def do(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+@pytest.fixture
+def server():
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def retried_soon(monkeypatch):
+    monkeypatch.setattr(sink_thread, "RETRY_SECONDS", 0.02)
+
+
+class Coils:
+    """A pymodbus server that remembers what was written."""
+
+    def __init__(self, server: Server, port: int) -> None:
+        self._server, self._port = server, port
+        self.written: list[tuple[int, bool]] = []
+        self.start()
+
+    def start(self) -> None:
+        from pymodbus.datastore import (
+            ModbusDeviceContext,
+            ModbusSequentialDataBlock,
+            ModbusServerContext,
+        )
+        from pymodbus.pdu.bit_message import WriteSingleCoilRequest
+        from pymodbus.server import ModbusTcpServer
+
+        def note(sending, pdu):
+            if not sending and isinstance(pdu, WriteSingleCoilRequest):
+                self.written.append((pdu.address, bool(pdu.bits[0])))
+            return pdu
+
+        async def begin():
+            device = ModbusDeviceContext(co=ModbusSequentialDataBlock(1, [False] * 16))
+            self._running = ModbusTcpServer(
+                ModbusServerContext(devices=device, single=True),
+                address=("127.0.0.1", self._port),
+                trace_pdu=note,
+            )
+            await self._running.serve_forever(background=True)
+
+        self._server.do(begin())
+
+    def stop(self) -> None:
+        self._server.do(self._running.shutdown())
+
+    def of(self, coil: int) -> list[bool]:
+        return [on for address, on in self.written if address == coil]
+
+
+def test_modbus_sets_the_coil_and_beats_over_a_restart(server, retried_soon):
+    coils = Coils(server, free_port())
+    controller = ModbusController("127.0.0.1", coils._port, reject_coil=3, heartbeat_coil=4)
+    faults = []
+    output = LevelOutput(controller, RejectSignal(None), heartbeat_seconds=0.02)
+    thread = SinkThread(output, "modbus", "newest", 1, report=lambda *said: faults.append(said))
+    thread.write(*made(0, "pass"))
+    until(lambda: coils.of(3) == [False])
+    thread.write(*made(1, "reject"))
+    until(lambda: coils.of(3) == [False, True])
+    until(lambda: len(coils.of(4)) > 3)
+    assert coils.of(4)[:4] == [True, False, True, False]
+    coils.stop()
+    until(lambda: bool(thread.statistics().fault))
+    coils.written.clear()
+    coils.start()
+    until(lambda: coils.of(3) == [True], 10)  # told again, without a new decision
+    until(lambda: not thread.statistics().fault)
+    thread.close(5.0)
+    assert coils.of(3) == [True, False], "off at the end"
+    assert len(faults) == 1
+    coils.stop()
+
+
+def test_modbus_refusals_are_named(server):
+    coils = Coils(server, free_port())
+    controller = ModbusController("127.0.0.1", coils._port, reject_coil=999)
+    with pytest.raises(OutputError, match="refused to set coil 999"):
+        controller.set_reject(True)
+    controller.close()
+    coils.stop()
+
+
+class Nodes:
+    """An asyncua server with four nodes."""
+
+    def __init__(self, server: Server, port: int) -> None:
+        self._server = server
+        self.url = f"opc.tcp://127.0.0.1:{port}/"
+        self.start()
+
+    def start(self) -> None:
+        from asyncua import Server as OpcUaServer
+
+        async def begin():
+            self._running = OpcUaServer()
+            await self._running.init()
+            self._running.set_endpoint(self.url)
+            objects = self._running.nodes.objects
+            self._nodes = {}
+            starts = {"reject": False, "verdict": "", "score": 0.0, "beat": False}
+            for name, value in starts.items():
+                node = await objects.add_variable(f"ns=2;s={name}", name, value)
+                await node.set_writable()
+                self._nodes[name] = node
+            await self._running.start()
+
+        self._server.do(begin())
+
+    def restart(self) -> None:
+        """Only what listens, which is quick: the address space takes seconds to load."""
+        self._server.do(self._running.bserver.start())
+
+    def __getitem__(self, name: str):
+        return self._server.do(self._nodes[name].read_value())
+
+    def drop(self) -> None:
+        self._server.do(self._running.bserver.stop())
+
+    def stop(self) -> None:
+        self._server.do(self._running.stop())
+
+
+def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon):
+    nodes = Nodes(server, free_port())
+    controller = OpcUaController(
+        nodes.url,
+        reject_node="ns=2;s=reject",
+        verdict_node="ns=2;s=verdict",
+        score_node="ns=2;s=score",
+        heartbeat_node="ns=2;s=beat",
+        timeout_seconds=1.0,
+    )
+    thread = SinkThread(LevelOutput(controller, RejectSignal(None), 0.05), "opcua", "newest", 1)
+    thread.write(*made(0, "reject"))
+    until(lambda: nodes["score"] == 6.0)
+    assert (nodes["reject"], nodes["verdict"]) == (True, "reject")
+    until(lambda: nodes["beat"])
+    nodes.drop()
+    until(lambda: bool(thread.statistics().fault))
+    nodes.restart()
+    until(lambda: not thread.statistics().fault)
+    thread.write(*made(1, "pass"))
+    until(lambda: nodes["verdict"] == "pass")
+    until(lambda: not nodes["reject"])
+    thread.close(5.0)
+    nodes.stop()
+
+
+def test_opc_ua_that_is_not_there_is_said_and_leaves_no_thread():
+    before = {*threading.enumerate()}
+    controller = OpcUaController(
+        f"opc.tcp://127.0.0.1:{free_port()}/", reject_node="ns=2;s=a", timeout_seconds=0.5
+    )
+    with pytest.raises(OutputError, match="OPC UA server"):
+        controller.set_reject(True)
+    controller.close()
+    assert {*threading.enumerate()} <= before
+
+
+def test_newest_only_and_the_others_are_counted():
+    """A controller that is slow is told what is, not what was."""
+    told, go = [], threading.Event()
+
+    class Slow:
+        def set_reject(self, on):
+            pass
+
+        def set_decision(self, decision):
+            told.append(decision.frame)
+            go.wait()
+
+        def beat(self, on):
+            pass
+
+        def close(self):
+            pass
+
+    thread = SinkThread(LevelOutput(Slow(), RejectSignal(None)), "slow", "newest", 1)
+    thread.write(*made(0))
+    until(lambda: told == [0])
+    start = time.monotonic()
+    for frame in range(1, 10):
+        thread.write(*made(frame))
+        counts = thread.statistics()
+        assert counts.written + counts.waiting + counts.dropped == frame + 1
+    assert time.monotonic() - start < 0.5
+    go.set()
+    until(lambda: not thread.statistics().waiting)
+    thread.close()
+    assert told == [0, 9]
+    counts = thread.statistics()
+    assert (counts.written, counts.dropped, counts.waiting) == (2, 8, 0)
+
+
+# GPIO.
+
+
+def test_gpio_without_a_chip_is_a_missing_capability(tmp_path):
+    with pytest.raises(MissingCapability, match="no GPIO chip"):
+        GpioController(str(tmp_path / "gpiochip0"), 5)
+    (tmp_path / "gpiochip1").touch()
+    with pytest.raises(MissingCapability, match="cannot be used"):
+        GpioController(str(tmp_path / "gpiochip1"), 5)
+
+
+def test_gpio_pulses_on_a_reject(tmp_path, monkeypatch):
+    import gpiod
+    from gpiod.line import Direction, Value
+
+    told = []
+
+    class Request:
+        def set_value(self, line, value):
+            told.append((line, value, time.monotonic()))
+
+        def release(self):
+            told.append("released")
+
+    def request_lines(path, consumer, config):
+        ((line, settings),) = config.items()
+        assert (path, line) == (str(chip), "EJECT")
+        assert (settings.direction, settings.active_low) == (Direction.OUTPUT, True)
+        assert settings.output_value == Value.INACTIVE
+        return Request()
+
+    chip = tmp_path / "gpiochip0"
+    chip.touch()
+    monkeypatch.setattr(gpiod, "request_lines", request_lines)
+    controller = GpioController(str(chip), "EJECT", active_low=True)
+    thread = SinkThread(LevelOutput(controller, RejectSignal(0.05)), "gpio", "newest", 1)
+    thread.write(*made(0, "reject"))
+    until(lambda: [value for _, value, _ in told][-2:] == [Value.ACTIVE, Value.INACTIVE])
+    assert told[-1][2] - told[-2][2] >= 0.05
+    thread.close()
+    assert told[-1] == "released"

@@ -1,0 +1,211 @@
+"""Sinks: what is written is whole, and there is room for it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import make_texture
+
+from hvq_edge.errors import MissingCapability, OutputError
+from hvq_edge.stream.drawing.overlay import Overlay
+from hvq_edge.stream.drawing.window import Window, has_screen
+from hvq_edge.stream.sinks.files.annotated_video import AnnotatedVideo, letterbox
+from hvq_edge.stream.sinks.files.disk_room import check_room
+from hvq_edge.stream.sinks.files.json_lines import JsonLines
+from hvq_edge.stream.sinks.files.json_log import JsonLog
+from hvq_edge.stream.sinks.files.reject_images import RejectPictures, reject_stem
+from hvq_edge.stream.sources.source import Frame
+from hvq_edge.verdict.decision import Decision
+from tests.stream.sources.test_sources import flat
+
+MAP = np.linspace(0, 6, 16, dtype=np.float32).reshape(4, 4)
+DRAW = Overlay({"bolt": 3.0})
+
+
+def made(index: int, verdict: str = "pass", name: str = "") -> tuple[Decision, Frame]:
+    frame = Frame(index, 1700000000.5 + index, make_texture(index, height=60, width=90), name)
+    score = {"pass": 1.0, "reject": 6.0}.get(verdict)
+    decision = Decision(index, frame.time, "bolt", score, verdict, "because", 1.0, MAP)
+    return decision, frame
+
+
+def of_camera(camera: str, index: int, verdict: str = "pass") -> tuple[Decision, Frame]:
+    """A decision that knows its camera, as those of several do."""
+    decision, frame = made(index, verdict)
+    object.__setattr__(decision, "camera", camera)
+    return decision, frame
+
+
+def test_json_lines():
+    stream = io.StringIO()
+    sink = JsonLines(stream)
+    for index, verdict in enumerate(["pass", "reject", "no_decision"]):
+        sink.write(*made(index, verdict))
+    sink.close()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["verdict"] for line in lines] == ["pass", "reject", "no_decision"]
+
+
+def test_json_log_is_appended_to(tmp_path):
+    path = tmp_path / "a folder" / "decisions.jsonl"
+    for run in range(2):
+        log = JsonLog(path)
+        log.write(*made(run))
+        log.close()
+    assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0, 1]
+
+
+def test_json_log_takes_a_half_line_back(tmp_path):
+    """A nearly full disk takes a part of a line, then no more."""
+    path = tmp_path / "decisions.jsonl"
+    log = JsonLog(path)
+    log.write(*made(0))
+    file = log._file
+
+    class NearlyFull:
+        room = 20
+
+        def write(self, data):
+            if not self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            taken, self.room = self.room, 0
+            return file.write(data[:taken])
+
+        def fileno(self):
+            return file.fileno()
+
+        def close(self):
+            file.close()
+
+    log._file = NearlyFull()
+    with pytest.raises(OutputError, match="no space is left"):
+        log.write(*made(1))
+    log.close()
+    assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0]
+
+
+def test_rejects_are_saved_with_picture_map_and_overlay(tmp_path):
+    sink = RejectPictures(tmp_path / "rejects", DRAW)
+    for index, verdict in enumerate(["pass", "reject", "no_decision"]):
+        sink.write(*made(index, verdict, "Kratzer/teil 1.png"))
+    sink.close()
+    stem = "20231114T221321500Z-000001-teil_1"
+    names = sorted(path.name for path in (tmp_path / "rejects").iterdir())
+    assert names == [f"{stem}.npy", f"{stem}.png", f"{stem}_overlay.jpg"]
+    assert sink.saved == 1
+    saved = cv2.imread(str(tmp_path / "rejects" / f"{stem}.png"))
+    np.testing.assert_array_equal(saved[..., ::-1], make_texture(1, height=60, width=90))
+    np.testing.assert_array_equal(np.load(tmp_path / "rejects" / f"{stem}.npy"), MAP)
+    overlay = cv2.imread(str(tmp_path / "rejects" / f"{stem}_overlay.jpg"))[..., ::-1]
+    drawn = DRAW(*made(1, "reject"))
+    assert overlay.shape == drawn.shape
+    assert np.abs(overlay.astype(int) - drawn).mean() < 4  # JPEG
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b/..", "😀 ü.png", ""])
+def test_reject_names_stay_in_the_folder(name):
+    stem = reject_stem(*made(3, "reject", name))
+    assert "/" not in stem
+    assert stem.startswith("20231114T")
+
+
+def test_rejects_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        RejectPictures(tmp_path / "file" / "rejects", DRAW)
+
+
+def read_video(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while True:
+        found, bgr = capture.read()
+        if not found:
+            return frames
+        frames.append(bgr[..., ::-1])
+
+
+def test_video_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "out" / "annotated.mp4"
+    sink = AnnotatedVideo(path, DRAW, 10.0)
+    for index in range(6):
+        sink.write(*made(index, "reject" if index == 3 else "pass"))
+    assert not path.exists()
+    sink.close()
+    sink.close()
+    assert [entry.name for entry in path.parent.iterdir()] == ["annotated.mp4"]
+    frames = read_video(path)
+    assert len(frames) == 6
+    assert frames[0].shape == DRAW(*made(0)).shape
+    corner = frames[3][60:62, 1:3].mean((0, 1)), frames[2][60:62, 1:3].mean((0, 1))
+    assert corner[0][0] > corner[0][1], "red border"
+    assert corner[1][1] > corner[1][0], "green border"
+
+
+def test_video_of_pictures_of_different_sizes(tmp_path):
+    path = tmp_path / "annotated.mp4"
+    sink = AnnotatedVideo(path, DRAW, 5.0)
+    sizes = [(300, 300), (700, 500), (10, 2000)]
+    for index, (height, width) in enumerate(sizes):
+        frame = Frame(index, 0.0, np.full((height, width, 3), 99, np.uint8))
+        sink.write(Decision(index, 0.0, "bolt", 1.0, "pass", "", 1.0, MAP), frame)
+    sink.close()
+    assert len(read_video(path)) == 3
+
+
+def test_video_without_frames_is_none(tmp_path):
+    sink = AnnotatedVideo(tmp_path / "annotated.mp4", DRAW, 5.0)
+    sink.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_letterbox_keeps_proportions():
+    fitted = letterbox(flat(200, 100), 50, 200)
+    assert fitted.shape == (50, 200, 3)
+    assert (fitted[:, 75:125] == 200).all()
+    assert (fitted[:, :75] == 0).all()
+    assert letterbox(fitted, 50, 200) is fitted
+
+
+def test_room_is_checked_before_the_folder_is_made(tmp_path):
+    folder = tmp_path / "not" / "yet"
+    check_room(folder, 1)
+    with pytest.raises(OutputError, match="are kept free"):
+        check_room(folder, 2**62)
+    assert not folder.parent.exists()
+
+
+def test_window_needs_a_screen(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(MissingCapability, match="no screen"):
+        Window(DRAW, lambda: None)
+    assert not has_screen({})
+    assert not has_screen({"DISPLAY": ""})
+    assert has_screen({"DISPLAY": ":0"})
+    assert has_screen({"WAYLAND_DISPLAY": "wayland-0"})
+
+
+def test_window_shows_frames_and_q_quits(monkeypatch):
+    shown, quits = [], []
+    keys = iter([-1, ord("q")])
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "imshow", lambda _title, picture: shown.append(picture))
+    monkeypatch.setattr(cv2, "waitKey", lambda _delay: next(keys))
+    window = Window(DRAW, lambda: quits.append(True))
+    window.write(*made(0))
+    assert quits == []
+    window.write(*made(1, "reject"))
+    assert quits == [True]
+    window.close()
+    window.write(*made(2))
+    assert len(shown) == 2
+    np.testing.assert_array_equal(shown[1][..., ::-1], DRAW(*made(1, "reject")))

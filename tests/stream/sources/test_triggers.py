@@ -1,0 +1,210 @@
+"""Triggers: a frame is taken after them, never before, and whoever asked gets the decision."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from helpers.bright_parts import BrightnessEngine, bundle  # noqa: F401  # a fixture
+from helpers.graphs import SIDE
+
+from hvq_edge.errors import InputError, MissingCapability, OutputError
+from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.sources import trigger as trigger_module
+from hvq_edge.stream.sources.http_trigger import HttpTrigger
+from hvq_edge.stream.sources.source import arrived, lost
+from hvq_edge.stream.sources.trigger import FileTrigger, TriggeredSource
+from tests.stream.capture.test_prepared import Pictures, until
+from tests.stream.sources.test_sources import flat
+
+
+class HandTrigger:
+    def __init__(self) -> None:
+        self.asked = queue.Queue()
+        self.answers = []
+        self.closed = False
+
+    def wait(self, seconds):
+        try:
+            self.asked.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+    def answer(self, frame):
+        self.answers.append(frame)
+
+    def close(self):
+        self.closed = True
+
+
+class Camera:
+    """Gives a picture whenever the test says so, on the thread that iterates."""
+
+    live = True
+    frames_per_second = None
+    name = "camera"
+
+    def __init__(self) -> None:
+        self.pictures = queue.Queue()
+        self.closed = threading.Event()
+        self.given = 0
+
+    def show(self, level, count=1):
+        for _ in range(count):
+            self.pictures.put(level)
+        until(lambda: self.pictures.empty())
+
+    def __iter__(self):
+        while not self.closed.is_set():
+            try:
+                level = self.pictures.get(timeout=0.02)
+            except queue.Empty:
+                continue
+            frame = lost(self.given, "cable") if level is None else arrived(self.given, flat(level))
+            self.given += 1
+            yield frame
+
+    def close(self):
+        self.closed.set()
+
+
+@pytest.fixture
+def taking():
+    """A triggered camera whose frames are collected on a thread."""
+    camera, trigger, frames = Camera(), HandTrigger(), []
+    source = TriggeredSource(camera, trigger, frames=2)
+
+    def collect() -> None:
+        for frame in source:
+            frames.append(frame)
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    yield camera, trigger, frames
+    source.close()
+    thread.join(3)
+    assert not thread.is_alive()
+    assert camera.closed.is_set()
+    assert trigger.closed
+
+
+def test_frames_come_from_after_the_trigger(taking):
+    camera, trigger, frames = taking
+    camera.show(1, 5)
+    time.sleep(0.02)
+    assert frames == []
+    trigger.asked.put(None)
+    until(lambda: trigger.answers == [0])
+    time.sleep(0.02)
+    assert frames == [], "the picture that was there is from before the trigger"
+    camera.show(7)
+    until(lambda: len(frames) == 1)
+    camera.show(8)
+    until(lambda: len(frames) == 2)
+    camera.show(9, 3)
+    trigger.asked.put(None)
+    until(lambda: trigger.answers == [0, 2])
+    camera.show(None)
+    until(lambda: len(frames) == 3)
+    camera.show(4)
+    until(lambda: len(frames) == 4)
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    seen = [None if frame.picture is None else frame.picture[0, 0, 0] for frame in frames]
+    assert seen == [7, 8, None, 4]
+    assert frames[2].fault == "cable"
+
+
+def test_a_camera_that_gives_nothing_after_a_trigger_has_lost_the_part(taking, monkeypatch):
+    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", 0.05)
+    _, trigger, frames = taking
+    trigger.asked.put(None)
+    until(lambda: len(frames) == 2)
+    assert all(frame.fault.startswith("no picture within 0.05 s") for frame in frames)
+
+
+def test_files_give_their_next_picture_and_end():
+    trigger = HandTrigger()
+    for _ in range(9):
+        trigger.asked.put(None)
+    source = TriggeredSource(Pictures([flat(i) for i in range(3)]), trigger)
+    assert [frame.picture[0, 0, 0] for frame in source] == [0, 1, 2]
+    assert not source.live
+
+
+def test_trigger_file_is_used_up(tmp_path):
+    path = tmp_path / "trigger"
+    path.touch()
+    trigger = FileTrigger(path)
+    assert not path.exists(), "one from before the start is none"
+    assert not trigger.wait(0.01)
+    path.touch()
+    assert trigger.wait(0.01)
+    assert not path.exists()
+    assert not trigger.wait(0.01)
+
+
+def test_trigger_file_that_cannot_be(tmp_path):
+    with pytest.raises(OutputError):
+        FileTrigger(tmp_path / "none" / "trigger")
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"x" * 5000)
+    with pytest.raises(InputError, match="no trigger file"):
+        FileTrigger(photo)
+    assert photo.exists()
+
+
+def post(port, path="/trigger", method="POST"):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_http_trigger_answers_with_the_decisions(bundle):
+    pictures = [flat(level, SIDE) for level in (200, 50, 50, 50)]
+    trigger = HttpTrigger(0, "pictures", frames=2, seconds=5)
+    source = TriggeredSource(Pictures(pictures), trigger, frames=2)
+    inspector = Inspector(BrightnessEngine(), bundle, source, sinks=[trigger])
+    thread = threading.Thread(target=lambda: list(inspector), daemon=True)
+    thread.start()
+    assert post(trigger.port, "/other")[0] == 404
+    assert post(trigger.port, method="GET")[0] == 405
+    status, first = post(trigger.port)
+    assert (status, first["frame"]) == (200, 0)
+    assert [decision["verdict"] for decision in first["decisions"]] == ["reject", "pass"]
+    status, second = post(trigger.port)
+    assert (status, second["frame"]) == (200, 2)
+    assert [decision["frame"] for decision in second["decisions"]] == [2, 3]
+    inspector.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert inspector.counts.frames == inspector.counts.decided == 4
+
+
+def test_http_trigger_when_the_decision_takes_too_long():
+    trigger = HttpTrigger(0, "camera", seconds=0.05)
+    try:
+        assert post(trigger.port) == (202, {"frame": None, "decisions": []})
+        assert trigger.wait(1)
+        with pytest.raises(MissingCapability, match="cannot listen"):
+            HttpTrigger(trigger.port, "camera")
+    finally:
+        trigger.close()
+        trigger.close()
+
+
+def test_too_many_triggers_are_refused():
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    try:
+        statuses = [trigger.request()[0] for _ in range(70)]
+        assert statuses.count(503) == 70 - 64
+    finally:
+        trigger.close()

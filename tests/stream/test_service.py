@@ -1,0 +1,82 @@
+"""The command as systemd runs it: what it says to the service manager, and when it says nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle
+
+from tests.cli.test_cli_help import run as run_help
+from tests.stream.test_watchdog import UNIT, Systemd
+
+WATCHDOG_SECONDS = 1.0
+
+
+@pytest.fixture
+def systemd(tmp_path):
+    other = Systemd(tmp_path)
+    yield other
+    other.close()
+
+
+def environment_of(systemd: Systemd) -> dict[str, str]:
+    microseconds = str(round(WATCHDOG_SECONDS * 1e6))
+    return {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": microseconds}
+
+
+def test_a_service_that_works_says_so(tmp_path, systemd):
+    bundle = save_line_bundle(tmp_path / "bundle")
+    film = save_film(tmp_path / "film.avi", 60)
+    arguments = ["--bundle", bundle.path, "--camera", film, "--play", "--page-port", 0]
+    with RunningLine(tmp_path, *arguments, environment=environment_of(systemd)) as line:
+        assert systemd.wait_for("READY=1", 30)
+        assert systemd.wait_for("WATCHDOG=1")
+        systemd.heard.clear()
+        assert systemd.listen(WATCHDOG_SECONDS).count("WATCHDOG=1") >= 2
+        film.unlink()  # lost frames are progress: starting again would not bring the film back
+        line.wait_for(1, "no_decision")
+        systemd.heard.clear()
+        systemd.listen(2 * WATCHDOG_SECONDS)
+        assert "WATCHDOG=1" in systemd.heard
+        assert any("no decision" in message for message in systemd.heard)
+        assert "STOPPING=1" not in systemd.heard
+        assert line.stop() < LONGEST_STOP
+    assert systemd.listen()[-1] == "STOPPING=1"
+    line.assert_it_fits()
+
+
+def test_a_camera_that_hangs_for_ever_starves_the_watchdog(tmp_path, systemd):
+    """A driver that never returns from a read: here a picture that is a pipe nobody writes to."""
+    bundle = save_line_bundle(tmp_path / "bundle")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    shutil.copy(Path(__file__).parents[2] / "docs" / "overlay.jpg", folder / "0.jpg")
+    os.mkfifo(folder / "1.jpg")
+    arguments = ["--bundle", bundle.path, "--camera", folder]
+    with RunningLine(tmp_path, *arguments, environment=environment_of(systemd)) as line:
+        assert systemd.wait_for("WATCHDOG=1", 30)
+        systemd.heard.clear()
+        assert "WATCHDOG=1" not in systemd.listen(1.5 * WATCHDOG_SECONDS)
+        assert line.stop() < 5.0, "it still ends when it is asked to"
+    assert systemd.listen()[-1] == "STOPPING=1"
+
+
+def test_the_unit_starts_a_command_that_exists():
+    (start,) = [
+        line.partition("=")[2]
+        for line in UNIT.read_text(encoding="utf-8").splitlines()
+        if line.startswith("ExecStart=")
+    ]
+    words = shlex.split(start)
+    assert Path(words[0]).name == "hvq-edge"
+    assert words[1] == "stream"
+    listed = run_help("stream", "--help").stdout
+    options = [word for word in words if word.startswith("--")]
+    assert "--page" in options
+    assert "--out" in options
+    for option in options:
+        assert option in listed

@@ -1,0 +1,198 @@
+"""What is fitted in closed form: each by its formula."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hvq_edge.model import HVQTrans
+from hvq_edge.model.hvq_trans import picture_level
+from hvq_edge.run.settings import load_settings
+from hvq_edge.training.batches import standardised, to_tensor
+from hvq_edge.training.fit_prototypes import fit_prototypes
+from hvq_edge.training.statistics import (
+    RIDGE,
+    fit_classifier,
+    fit_feature_statistics,
+    fit_map_scale,
+    fit_residual_whitening,
+    inverse_root,
+)
+
+SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
+
+
+def small_model(categories: int = 2, **model) -> HVQTrans:
+    torch.manual_seed(0)
+    return HVQTrans(load_settings("tiny", model={**SMALL, **model}).model, categories)
+
+
+def features_of(model: HVQTrans, pictures: int) -> np.ndarray:
+    shape = (pictures, model.settings.grid**2, len(model.feature_mean))
+    return np.random.default_rng(0).normal(3.0, 2.0, shape).astype(np.float16)
+
+
+def test_feature_statistics_standardise():
+    model = small_model()
+    features = features_of(model, 6)
+    features[:, :, 3] = 5.0  # a dead channel must not be blown up
+    fit_feature_statistics(model, features)
+    raw = torch.from_numpy(features.astype(np.float32))
+    scaled = model.standardise(raw)
+    alive = [c for c in range(scaled.shape[2]) if c != 3]
+    torch.testing.assert_close(
+        scaled.mean((0, 1)), torch.zeros(len(model.feature_mean)), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        scaled.flatten(0, 1).std(0, correction=0)[alive],
+        torch.ones(len(alive)),
+        atol=1e-3,
+        rtol=0,
+    )
+    assert scaled[:, :, 3].abs().max() < 1
+
+
+@pytest.mark.parametrize("categories", [1, 2, 3])
+def test_classifier_tells_shifted_features_apart(categories):
+    model = small_model(categories)
+    category = np.arange(24) % categories
+    features = features_of(model, 24) + category[:, None, None].astype(np.float16)
+    fit_classifier(model, features[:16], category[:16], features[16:], category[16:])
+    chosen, margin = model.classify(standardised(model, features))
+    np.testing.assert_array_equal(chosen.numpy(), category)
+    assert margin[16:].min() >= 0.5 - 1e-4  # half way to the reach at most, by its definition
+    unknown = (features + 100).astype(np.float16)
+    assert (model.classify(standardised(model, unknown)).margin < 0).all()
+
+
+# Whitening.
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.integers(1, 30))
+def test_the_inverse_root_whitens_but_for_the_ridge(seed, channels):
+    mixing = np.random.default_rng(seed).normal(size=(channels, channels))
+    moment = torch.from_numpy(mixing @ mixing.T)
+    root = inverse_root(moment)
+    ridge = RIDGE * moment.trace() / channels * torch.eye(channels, dtype=torch.float64)
+    torch.testing.assert_close(root, root.T)
+    white = root @ (moment + ridge) @ root
+    torch.testing.assert_close(white, torch.eye(channels, dtype=torch.float64))
+    # The ridge only shrinks: no direction of good pictures is blown up beyond unit variance.
+    assert torch.linalg.eigvalsh(root @ moment @ root).max() <= 1 + 1e-6
+
+
+def test_the_inverse_root_of_features_that_hardly_vary_stays_finite():
+    moment = torch.diag(torch.tensor([4.0, 1.0, 0.0, 1e-12]))
+    moment[2:, 2:] -= 1e-9  # rounding: not quite positive
+    root = inverse_root(moment).float()
+    assert torch.isfinite(root).all()
+    assert root.abs().max() <= (RIDGE * 5 / 4) ** -0.5 * 1.01
+    constant = inverse_root(torch.zeros(3, 3)).float()
+    assert torch.isfinite(constant).all()
+
+
+def test_residuals_of_good_pictures_are_white_after_fitting():
+    model = small_model()
+    category = np.arange(24) % 2
+    features = features_of(model, 24) * np.linspace(0.5, 2, len(model.feature_mean))
+    features = features.astype(np.float16)
+    fit_feature_statistics(model, features)
+    fit_residual_whitening(model, features, category)
+    with torch.inference_mode():
+        for k in range(2):
+            batch = to_tensor(model, features[category == k])  # normalised
+            label = torch.full((len(batch),), k)
+            residual = (model.reconstruct(batch, label).features - batch).flatten(0, 1).double()
+            white = residual @ model.residual_whitening[k].double()
+            variances = torch.linalg.eigvalsh(white.T @ white / len(white))
+            plain = torch.linalg.eigvalsh(residual.T @ residual / len(residual))
+            # v -> v / (v + ridge), ascending as v is.
+            expected = plain / (plain + RIDGE * plain.mean())
+            torch.testing.assert_close(variances, expected, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(model.residual_whitening[0], model.residual_whitening[1])
+
+
+def test_the_map_measures_in_whitened_residuals():
+    model = small_model().eval()
+    category = torch.tensor([1])
+    batch = torch.randn(1, 16, len(model.feature_mean))
+    features = model.normalise(batch)
+    rebuilt = model.reconstruct(features, category)
+    model.residual_whitening[1] *= 3
+    distance = (rebuilt.features - features).norm(dim=2)
+    torch.testing.assert_close(model.map_parts(batch, rebuilt, category)[0], 3 * distance)
+
+
+# Scale of the map.
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"transport_weight": 0.5}, {"prototypes": 0, "whiten_distance": False}]
+)
+def test_map_scale_is_the_mean_of_two_standardisations(changed):
+    """By category and by position, with the position's variance pooled half and half."""
+    model = small_model(**{"prototypes": 8, **changed})
+    category = np.arange(20) % 2
+    features = features_of(model, 20)
+    features[:, 3] *= 3  # a position unlike the others
+    fit_feature_statistics(model, features)
+    fit_prototypes(model, features, category, seed=0)
+    if model.settings.whiten_distance:
+        fit_residual_whitening(model, features, category)
+    fit_map_scale(model, features, category)
+    with torch.inference_mode():
+        batch, label = standardised(model, features), torch.from_numpy(category)
+        rebuilt = model.reconstruct(model.normalise(batch), label)
+        parts = model.map_parts(batch, rebuilt, label)
+        scaled = (parts - model.map_centre[:, label]) / model.map_spread[:, label]
+        joined = model.anomaly_map(batch, rebuilt, label).flatten(1)
+    used = [part for part in range(3) if model.part_weights[part]]
+    for part in used:
+        for k in range(2):
+            value = parts[part, category == k].numpy().astype(np.float64)
+            by_category = (value - value.mean()) / value.std()
+            variance = value.var(0)
+            pooled = np.sqrt((variance + variance.mean()) / 2)
+            by_position = (value - value.mean(0)) / pooled
+            expected = (by_category + by_position) / 2
+            np.testing.assert_allclose(scaled[part, category == k], expected, rtol=0, atol=2e-3)
+    weighted = sum(model.part_weights[part] * scaled[part] for part in used)
+    torch.testing.assert_close(joined, weighted, rtol=1e-4, atol=1e-3)
+
+
+def test_a_part_that_never_varies_leaves_the_map_finite():
+    """Every token of few pictures is its own prototype: the part is nearly nothing."""
+    model = small_model(prototypes=200)
+    features, category = features_of(model, 2), np.arange(2)
+    fit_feature_statistics(model, features)
+    fit_prototypes(model, features, category, seed=0)
+    fit_map_scale(model, features, category)
+    with torch.inference_mode():
+        batch, label = standardised(model, features), torch.from_numpy(category)
+        rebuilt = model.reconstruct(model.normalise(batch), label)
+        joined = model.anomaly_map(batch, rebuilt, label)
+    assert torch.isfinite(joined).all()
+    assert joined.abs().max() < 100
+
+
+def test_a_picture_s_own_level_leaves_the_score_and_stays_in_the_map():
+    """Its lower quartile; as published the score keeps it too."""
+    level = torch.arange(16.0).flip(0)[None]
+    assert picture_level(level).tolist() == [[3.0]]
+    assert picture_level(level + 7).tolist() == [[10.0]]
+    found = {}
+    for how in ("kept", "subtracted"):
+        model = small_model(picture_level=how).eval()
+        label = torch.tensor([0, 1])
+        batch = torch.linspace(0, 9, 32 * len(model.feature_mean)).sin().view(2, 16, -1)
+        with torch.inference_mode():
+            found[how] = model.judge(batch, label)
+    kept, subtracted = found["kept"], found["subtracted"]
+    assert torch.equal(kept["map"], subtracted["map"])
+    own_level = picture_level(kept["map"].flatten(1))[:, 0]
+    torch.testing.assert_close(subtracted["score"], kept["score"] - own_level)
+    assert own_level.abs().min() > 0.1

@@ -1,0 +1,292 @@
+"""Training: it learns, it can be killed at any moment, it can be repeated."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hvq_edge.cli.app import main
+from hvq_edge.data.images import read_frame
+from hvq_edge.errors import CheckpointError, HvqEdgeError, RunError, SettingsError
+from hvq_edge.model import HVQTrans, load_run
+from hvq_edge.model.safe_load import load_tensors
+from hvq_edge.run.record import read_run
+from hvq_edge.run.settings import TrainingSettings, load_settings
+from hvq_edge.training.batches import shuffled_batches, to_tensor
+from hvq_edge.training.codebook_start import revive_codes, start_codebooks
+from hvq_edge.training.train_run import continue_run, start_run
+from hvq_edge.training.trainer import Pictures, rate_factor, train_epochs
+
+SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
+
+
+def small_settings(**training):
+    return load_settings("tiny", model=SMALL, training={"epochs": 3, "batch_size": 4, **training})
+
+
+def small_model(categories: int = 2) -> HVQTrans:
+    torch.manual_seed(0)
+    return HVQTrans(small_settings().model, categories)
+
+
+def features_of(model: HVQTrans, pictures: int, seed: int = 0) -> np.ndarray:
+    shape = (pictures, model.settings.grid**2, len(model.feature_mean))
+    return np.random.default_rng(seed).normal(3.0, 2.0, shape).astype(np.float16)
+
+
+def halves(features: np.ndarray, category: np.ndarray) -> tuple[Pictures, Pictures]:
+    """The same pictures to fit and as held-out ones."""
+    return Pictures(features, category), Pictures(features, category)
+
+
+def same_state(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def train_here(data: Path, run: Path, **training) -> Path:
+    start_run(data, run, small_settings(**training))
+    continue_run(run, device="cpu")
+    return run
+
+
+def test_a_run_learns_and_tells_categories_apart(mvtec_folder, tmp_path):
+    seen = []
+    run = tmp_path / "run"
+    start_run(mvtec_folder, run, small_settings(epochs=12))
+    record = continue_run(
+        run, on_progress=lambda stage, done, total, note="": seen.append((stage, done, total, note))
+    )
+    losses = [float(note.split()[1].rstrip(",")) for stage, *_, note in seen if stage == "training"]
+    assert len(losses) == 12
+    assert losses[-1] < 0.8 * losses[0]
+    assert record.epochs_done == 12
+    assert record.metrics["feature_loss"] == pytest.approx(losses[-1], abs=1e-4)
+    assert not (run / "training_state.pt").exists()
+    model, read = load_run(run)
+    assert read.categories == ("bolt", "tile")
+    with torch.inference_mode():
+        for path, expected in (("bolt/test/good/000.png", 0), ("tile/test/good/000.png", 1)):
+            frame = torch.from_numpy(read_frame(mvtec_folder / path, 64)[None])
+            out = model(frame)
+            assert out["category"].item() == expected
+            assert torch.isfinite(out["map"]).all()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(mvtec_folder, tmp_path):
+    states = [
+        load_tensors(train_here(mvtec_folder, tmp_path / name, seed=seed) / "checkpoint.pt")
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert same_state(states[0], states[1])
+    assert not same_state(states[0], states[2])
+
+
+def test_killed_at_any_moment_it_resumes_to_the_same_weights(mvtec_folder, tmp_path, monkeypatch):
+    """SIGKILL, several times, at moments that depend on nothing but the clock."""
+    monkeypatch.chdir(tmp_path)
+    settings = tmp_path / "small.toml"
+    model = "\n".join(f"{key} = {value}" for key, value in SMALL.items())
+    training = "epochs = 40\nbatch_size = 4"
+    settings.write_text(f"[model]\n{model}\n[training]\n{training}\n")
+    begin = ["train", "--data", str(mvtec_folder), "--preset", "tiny", "--device", "cpu"]
+    begin += ["--settings", str(settings), "--out"]
+    # One thread: the same sums in the same order, however busy the machine is.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-c", _SAVE_EVERY_EPOCH]
+
+    def run_until(arguments: list[str], seconds: float | None) -> int:
+        process = subprocess.Popen(
+            [*program, *arguments], env=environment, stderr=subprocess.DEVNULL
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            return process.wait()
+
+    assert run_until([*begin, "whole"], None) == 0
+    killed = 0
+    arguments = [*begin, "killed"]
+    state = tmp_path / "killed" / "training_state.pt"
+    for _ in range(3):
+        process = subprocess.Popen([*program, *arguments], env=environment)
+        mark = state.stat().st_mtime_ns if state.exists() else 0
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if state.exists() and state.stat().st_mtime_ns != mark:
+                time.sleep(0.05)  # into some later epoch
+                process.send_signal(signal.SIGKILL)
+                killed += process.wait() == -signal.SIGKILL
+                break
+            time.sleep(0.005)
+        process.wait()
+        arguments = ["train", "--resume", "--device", "cpu", "--out", "killed"]
+    assert killed >= 2, "the kills came too late to test anything"
+    assert run_until(arguments, None) == 0
+    assert same_state(
+        load_tensors(tmp_path / "whole" / "checkpoint.pt"),
+        load_tensors(tmp_path / "killed" / "checkpoint.pt"),
+    )
+    assert read_run(tmp_path / "killed").epochs_done == 40
+
+
+_SAVE_EVERY_EPOCH = """
+import sys
+import hvq_edge.training.trainer as trainer
+trainer.SAVE_EVERY_S = 0.0
+from hvq_edge.cli.app import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_finished_run_is_not_overwritten(mvtec_folder, tmp_path):
+    run = train_here(mvtec_folder, tmp_path / "run", epochs=1)
+    with pytest.raises(RunError, match="already holds a finished run"):
+        start_run(mvtec_folder, run, small_settings())
+    before = (run / "checkpoint.pt").read_bytes()
+    assert continue_run(run).epochs_done == 1
+    assert (run / "checkpoint.pt").read_bytes() == before
+
+
+def test_resuming_with_changed_pictures_is_refused(mvtec_folder, tmp_path):
+    run = tmp_path / "run"
+    start_run(mvtec_folder, run, small_settings())
+    (mvtec_folder / "bolt/train/good/003.png").write_bytes(
+        (mvtec_folder / "bolt/train/good/004.png").read_bytes()
+    )
+    with pytest.raises(HvqEdgeError, match="not those that the run was trained with"):
+        continue_run(run)
+
+
+def test_a_changed_checkpoint_is_refused(mvtec_folder, tmp_path):
+    run = train_here(mvtec_folder, tmp_path / "run", epochs=1)
+    path = run / "checkpoint.pt"
+    state = load_tensors(path)
+    state["feature_mean"] += 1
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match="not the file this run wrote"):
+        load_run(run)
+
+
+def test_a_pickle_bomb_is_not_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    bomb = tmp_path / "bomb.pth"
+    torch.save({"state_dict": _Bomb(tmp_path / "exploded")}, bomb)
+    with pytest.raises(SystemExit) as exit_:
+        main(["load", str(bomb), "--out", "run"])
+    assert exit_.value.code == 2
+    assert "it was not" in capsys.readouterr().err
+    assert not (tmp_path / "exploded").exists()
+    assert not (tmp_path / "run").exists()
+    # The bomb is a real one: an unsafe load sets it off.
+    torch.load(bomb, weights_only=False)
+    assert (tmp_path / "exploded").exists()
+
+
+class _Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
+def test_damaged_checkpoints_are_named(content, tmp_path):
+    path = tmp_path / "damaged.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged\.pth"):
+        load_tensors(path)
+
+
+def test_a_list_is_not_a_checkpoint(tmp_path):
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="not a dictionary"):
+        load_tensors(tmp_path / "list.pth")
+
+
+def test_a_diverging_training_stops(tmp_path):
+    model = small_model()
+    features = features_of(model, 8)
+    features[5, 0, 0] = np.inf
+    category = np.arange(8) % 2
+    with pytest.raises(HvqEdgeError, match="diverged"):
+        train_epochs(tmp_path, model, *halves(features, category), small_settings().training)
+    assert not (tmp_path / "training_state.pt").exists()
+
+
+def test_batches_cover_every_picture_once_and_depend_on_the_epoch():
+    epochs = [list(shuffled_batches(23, 5, seed=7, epoch=e)) for e in (0, 0, 1)]
+    assert sorted(np.concatenate(epochs[0])) == list(range(23))
+    assert all((a == b).all() for a, b in zip(epochs[0], epochs[1], strict=True))
+    assert any(a.tolist() != b.tolist() for a, b in zip(epochs[0], epochs[2], strict=True))
+
+
+def test_rates():
+    cosine = TrainingSettings(epochs=10)
+    rates = [rate_factor(cosine, p) for p in np.linspace(0, 10, 101)]
+    assert max(rates) <= 1
+    assert rates[0] < 0.1
+    assert rates[-1] == pytest.approx(0.01)
+    assert rates[15:] == sorted(rates[15:], reverse=True)
+    step = TrainingSettings(epochs=1000, schedule="step")
+    assert [rate_factor(step, p) for p in (0, 799.9, 800, 999)] == [1, 1, 0.1, 0.1]
+
+
+def test_codes_start_at_tokens_of_their_own_category():
+    model = small_model()
+    category = np.arange(12) % 2
+    features = features_of(model, 12) + 10 * category[:, None, None].astype(np.float16)
+    start_codebooks(model, features, category, seed=0)
+    with torch.inference_mode():
+        for k in range(2):
+            tokens = model.encode(to_tensor(model, features[category == k]))[-1].flatten(0, 1)
+            nearest = (model.codebooks[-1].codes[k][:, None] - tokens).abs().amax(2).amin(1)
+            assert nearest.max() < 1e-5
+
+
+def test_unused_codes_get_a_new_place_and_used_ones_keep_theirs():
+    model = small_model()
+    category = np.arange(12) % 2
+    features = features_of(model, 12)
+    start_codebooks(model, features, category, seed=0)
+    top = model.codebooks[-1]
+    top.codes[1, 4] = 1e4
+    top.usage[1, 4] = 0
+    before = top.codes.clone()
+    assert revive_codes(model, features, category, seed=1) == 1
+    changed = (top.codes != before).any(2).nonzero().tolist()
+    assert changed == [[1, 4]]
+    assert top.codes[1, 4].abs().max() < 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "no pictures were named"),
+        (["train", "--data", "nowhere"], "nowhere"),
+        (["train", "--resume"], "no training run at runs/latest"),
+        (["train", "--data", ".", "--preset", "huge"], "'huge' is none of paper, edge, tiny"),
+        (["train", "--data", ".", "--epochs", "0", "--batch-size", "-3"], "2 settings are wrong"),
+    ],
+)
+def test_bad_usage_of_train(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_of_a_width_that_heads_do_not_divide():
+    with pytest.raises(SettingsError, match="multiple of heads"):
+        load_settings("tiny", model={"width": 30, "heads": 4})

@@ -1,0 +1,284 @@
+"""`hvq-edge calibrate`: thresholds of a bundle from good pictures or a stream of good parts."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from conftest import write_png
+from helpers.bright_parts import BrightnessEngine, ListSource
+from helpers.graphs import CATEGORIES, SIDE, save_bundle
+
+from hvq_edge.bundle.manifest import (
+    CalibrationRecord,
+    CategoryLimits,
+    PictureLimits,
+    Threshold,
+    open_bundle,
+    write_manifest,
+)
+from hvq_edge.bundle.thresholds import GoodPart, alikeness, learn_threshold, put_thresholds
+from hvq_edge.cli.app import main
+from hvq_edge.data.content import hash_picture
+from hvq_edge.errors import BundleError, InputError, SettingsError
+from hvq_edge.stream.calibrate import FIRST_LOOK, calibrate_from_stream
+from hvq_edge.stream.inspector import thresholds_of
+from hvq_edge.verdict.calibrate.from_images import calibrate_run
+
+
+def part(level: int, number: int = 0) -> np.ndarray:
+    """A flat picture with one different pixel, so that no two are the same."""
+    picture = np.full((SIDE, SIDE, 3), level, np.uint8)
+    picture[number % SIDE, number // SIDE] = level // 2
+    return picture
+
+
+def save_parts(folder, levels) -> list:
+    return [write_png(folder / f"{i:04}.png", part(level, i)) for i, level in enumerate(levels)]
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return save_bundle(tmp_path / "bundle")
+
+
+def changed(bundle, **update):
+    write_manifest(bundle.path, bundle.manifest.model_copy(update=update))
+    return open_bundle(bundle.path)
+
+
+def test_too_few_pictures_promise_what_they_can(bundle, tmp_path):
+    save_parts(tmp_path / "good", range(60, 100))
+    done = calibrate_run(bundle.path, tmp_path / "good", false_reject=0.01)
+    threshold = open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"]
+    assert threshold == done.thresholds["fp32"]["bolt"]
+    assert threshold.value == pytest.approx(99 / 255, rel=1e-5)
+    promise = threshold.promise
+    assert (promise.pictures, promise.rank, promise.needed) == (40, 1, 299)
+    assert promise.rate == pytest.approx(1 - 0.05 ** (1 / 40))
+    assert not promise.kept
+    assert threshold.highest_picture.endswith("0039.png")
+    assert threshold.good_scores.p_value(threshold.value) == 2 / 41
+    assert len(done.bundle.manifest.threshold_pictures) == 40
+
+
+def test_enough_pictures_reject_the_oddest(bundle, tmp_path):
+    levels = [*np.linspace(60, 120, 199).astype(int), 250]
+    files = save_parts(tmp_path / "good", levels)
+    done = calibrate_run(bundle.path, tmp_path / "good", false_reject=0.05)
+    threshold = done.thresholds["fp32"]["bolt"]
+    assert threshold.promise.kept
+    assert threshold.promise.rank == 5
+    assert threshold.value < 0.5
+    assert next(iter(done.rejected["bolt"])) == files[-1].as_posix()
+    assert len(done.rejected["bolt"]) <= 4
+
+
+def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):
+    files = save_parts(tmp_path / "good", range(60, 90))
+    record = CalibrationRecord(method="", rule="", pictures=[hash_picture(p) for p in files[:7]])
+    bundle = changed(bundle, calibration=record)
+    for i in range(3):
+        (tmp_path / f"good/copy {i}.png").write_bytes(files[20].read_bytes())
+    done = calibrate_run(bundle.path, tmp_path / "good")
+    assert done.thresholds["fp32"]["bolt"].pictures == 23
+    assert any(note.startswith("3 of 33 pictures are copies") for note in done.notes)
+    assert any(note.startswith("7 of 33 pictures set the INT8 ranges") for note in done.notes)
+    only = CalibrationRecord(method="", rule="", pictures=[hash_picture(p) for p in files])
+    bundle = changed(bundle, calibration=only)
+    before = (bundle.path / "bundle.json").read_bytes()
+    with pytest.raises(InputError, match="can set a threshold"):
+        calibrate_run(bundle.path, tmp_path / "good")
+    assert (bundle.path / "bundle.json").read_bytes() == before
+
+
+def test_unusable_pictures_set_no_threshold(bundle, tmp_path):
+    limits = PictureLimits(brightness_low=50, brightness_high=200, contrast_low=0, sharpness_low=0)
+    bundle = changed(bundle, picture_limits=limits)
+    save_parts(tmp_path / "good", [*range(60, 80), 1, 2, 255])
+    done = calibrate_run(bundle.path, tmp_path / "good")
+    assert done.thresholds["fp32"]["bolt"].pictures == 20
+    (note,) = done.notes
+    assert "3 of 23 pictures would lead to no decision" in note
+    assert "2 black, 1 saturated" in note
+    save_parts(tmp_path / "dark", [1, 2])
+    with pytest.raises(InputError, match="none of the 2 pictures can be judged"):
+        calibrate_run(bundle.path, tmp_path / "dark")
+
+
+def test_folders_a_category(tmp_path):
+    bundle = save_bundle(tmp_path / "bundle", "input")
+    first, second = CATEGORIES[:2]
+    save_parts(tmp_path / "good" / first, range(60, 70))
+    save_parts(tmp_path / "good" / second / "train" / "good", range(80, 95))
+    save_parts(tmp_path / "good" / second / "test" / "scratch", range(200, 210))
+    done = calibrate_run(bundle.path, tmp_path / "good")
+    learnt = done.thresholds["fp32"]
+    assert {name: threshold.pictures for name, threshold in learnt.items()} == {
+        first: 10,
+        second: 15,
+    }
+    with pytest.raises(InputError, match="does not say it"):
+        calibrate_run(bundle.path, tmp_path / "good" / second / "test" / "scratch")
+    with pytest.raises(InputError, match="no good pictures"):
+        calibrate_run(bundle.path, tmp_path / "good" / second / "test")
+
+
+def test_frames_of_one_part_are_no_new_evidence():
+    steps = np.repeat(np.random.default_rng(0).normal(size=20), 25)
+    warning = alikeness(steps.tolist())
+    assert "score alike" in warning
+    assert int(warning.split("only about ")[1].split()[0]) < 60
+    assert alikeness(np.random.default_rng(1).normal(size=500).tolist()) == ""
+    assert alikeness([1.0] * 100) == ""
+    learnt = learn_threshold([GoodPart(score, "") for score in steps.tolist()], asked=0.05)
+    assert learnt.promise.warnings == (warning,)
+
+
+def test_thresholds_that_stay_keep_their_pictures(bundle):
+    old = Threshold(value=1.0, pictures=1, rule="old")
+    new = Threshold(value=2.0, pictures=1, rule="new")
+    bundle = changed(bundle, thresholds={"fp32": {"bolt": old}}, threshold_pictures=("a" * 64,))
+    replaced = put_thresholds(bundle, {"fp32": {"bolt": new}}, ["b" * 64])
+    assert replaced.manifest.threshold_pictures == ("b" * 64,)
+    beside = put_thresholds(bundle, {"int8": {"bolt": new}}, ["c" * 64])
+    assert beside.manifest.threshold_pictures == ("b" * 64, "c" * 64)
+    assert beside.manifest.thresholds["fp32"]["bolt"] == new
+    assert open_bundle(bundle.path).manifest == beside.manifest
+    (bundle.path / "bundle.json").unlink()
+    with pytest.raises(BundleError):
+        put_thresholds(bundle, {"fp32": {"bolt": new}})
+
+
+# On the device.
+
+
+def test_a_stream_of_good_parts_sets_the_thresholds_of_its_precision(bundle):
+    levels = np.random.default_rng(0).integers(60, 120, 400)
+    pictures = [part(int(level), i) for i, level in enumerate(levels)]
+    pictures[5] = None
+    pictures[9:12] = [pictures[8]] * 3
+    source = ListSource(pictures, live=True)
+    seen = []
+    done = calibrate_from_stream(
+        BrightnessEngine(),
+        bundle,
+        source,
+        300,
+        false_reject=0.02,
+        on_progress=lambda *told: seen.append(told),
+    )
+    assert source.closed.is_set()
+    assert (done.used, done.unusable, done.copies) == (300, {"lost": 1}, 3)
+    assert seen[-1] == ("good parts", 300, 300, "1 without a decision")
+    promise = done.thresholds["bolt"].promise
+    assert promise.kept
+    assert promise.pictures == 300
+    assert (promise.source, promise.machine) == ("a list", "fp32 on test")
+    opened = open_bundle(bundle.path)
+    assert thresholds_of(opened, "fp32") == {"bolt": done.thresholds["bolt"].value}
+    assert opened.manifest.threshold_pictures == ()
+
+
+def test_each_third_frame(bundle):
+    source = ListSource([part(60 + i, i) for i in range(60)], live=False)
+    done = calibrate_from_stream(BrightnessEngine(), bundle, source, every=3)
+    assert done.used == 20
+
+
+def test_frames_that_the_line_would_not_decide_set_no_threshold(bundle):
+    """Of this category only the bright half is fit: known after the engine has said what it is."""
+    picture = PictureLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
+    bright = picture.model_copy(update={"brightness_low": 70})
+    own = {"bolt": CategoryLimits(picture=bright)}
+    limited = changed(bundle, picture_limits=picture, category_limits=own)
+    source = ListSource([part(level, level) for level in range(62, 82)], live=False)
+    done = calibrate_from_stream(BrightnessEngine(), limited, source)
+    assert sum(done.unusable.values()) == 20 - done.used
+    assert 8 <= done.used <= 16
+    assert min(done.thresholds["bolt"].good_scores.scores) > 69 / 255
+
+
+def test_a_camera_that_needs_attention_sets_no_threshold(bundle):
+    before = (bundle.path / "bundle.json").read_bytes()
+    pictures = [part(60, i) if i % 3 == 0 else None for i in range(500)]
+    source = ListSource(pictures, live=False)
+    with pytest.raises(InputError, match=f"of {FIRST_LOOK} frames of a list lead to no decision"):
+        calibrate_from_stream(BrightnessEngine(), bundle, source)
+    assert source.closed.is_set()
+    with pytest.raises(InputError, match=r"no frame that can be judged \(3 lost\)"):
+        calibrate_from_stream(BrightnessEngine(), bundle, ListSource([None] * 3, live=False))
+    with pytest.raises(InputError, match="2 of 3 frames"):
+        calibrate_from_stream(
+            BrightnessEngine(), bundle, ListSource([part(60), None, None], live=False)
+        )
+    with pytest.raises(SettingsError):
+        calibrate_from_stream(BrightnessEngine(), bundle, source, false_reject=1.5)
+    assert (bundle.path / "bundle.json").read_bytes() == before
+
+
+# The command.
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["calibrate", *arguments])
+    printed = capsys.readouterr()
+    return int(stop.value.code or 0), printed.out, printed.err
+
+
+def test_the_command_says_how_many_pictures_are_needed(bundle, tmp_path, capsys):
+    save_parts(tmp_path / "good", range(60, 100))
+    code, out, _ = run(capsys, str(bundle.path), "--good", str(tmp_path / "good"))
+    assert code == 0
+    assert "7.3 %" in out
+    assert "needs 299 for 1 %" in out
+    code, out, _ = run(
+        capsys,
+        str(bundle.path),
+        "--good",
+        str(tmp_path / "good"),
+        "--false-reject",
+        "0.2",
+        "--json",
+    )
+    assert code == 0
+    printed = json.loads(out)
+    threshold = printed["thresholds"]["fp32"]["bolt"]
+    assert threshold["promise"]["rate"] <= 0.2
+    assert len(printed["rejected"]["bolt"]) == threshold["promise"]["rank"] - 1
+
+
+def test_the_command_on_a_video(bundle, tmp_path, capsys):
+    video = tmp_path / "parts.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (SIDE, SIDE))
+    for i in range(30):
+        writer.write(np.full((SIDE, SIDE, 3), 60 + 2 * i, np.uint8))
+    writer.release()
+    (bundle.path / "bundle.sig").write_text("{}")  # whatever it signed, it is other bytes now
+    code, out, err = run(
+        capsys, str(bundle.path), "--camera", str(video), "--frames", "20", "--precision", "fp32"
+    )
+    assert code == 0, out
+    assert "its signature no longer holds" in err
+    assert f"hvq-edge sign {bundle.path}" in err
+    assert open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"].pictures == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--good DIR or --camera"),
+        (["--good", "x", "--camera", "0"], "one of the two"),
+        (["--good", "nowhere"], "no folder nowhere"),
+        (["--good", ".", "--method", "guess"], "'guess' is neither"),
+        (["--good", ".", "--false-reject", "1"], "between 0 and 1"),
+        (["--good", ".", "--precision", "int4"], "'int4' is none of"),
+    ],
+)
+def test_usage_faults(bundle, arguments, said, capsys):
+    code, out, err = run(capsys, str(bundle.path), *arguments)
+    assert (code, out) == (2, "")
+    assert said in err

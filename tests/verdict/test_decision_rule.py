@@ -1,0 +1,133 @@
+"""Hysteresis, k of n and grades: what must hold for any sequence of scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hvq_edge.stream.sources.source import arrived, lost
+from hvq_edge.verdict.decision import Decision, Judgement, decide
+from hvq_edge.verdict.decision_rule import DecisionRule, part_verdict
+from hvq_edge.verdict.decision_settings import DecisionSettings, Grade, KOfN
+
+PICTURE = np.zeros((56, 112, 3), np.uint8)
+THRESHOLD = 2.0
+
+
+def run(rule: DecisionSettings, scores, threshold=THRESHOLD) -> list[Decision]:
+    """Decide on frames of these scores; ``None`` is a lost frame."""
+    applied = DecisionRule(rule)
+    decisions = []
+    for index, score in enumerate(scores):
+        frame = lost(index, "cable") if score is None else arrived(index, PICTURE)
+        judgement = None
+        if score is not None:
+            peak = np.zeros((14, 14), np.float32)
+            peak[5:8, 5:8] = score  # wider than the window that the score averages over
+            judgement = Judgement("bolt", score, peak)
+        thresholds = {"bolt": threshold}
+        plain = decide(frame, None, judgement, thresholds, precision="fp32", latency_ms=0.0)
+        decisions.append(applied.apply(plain, frame, thresholds))
+    return decisions
+
+
+SCORES = st.lists(st.none() | st.floats(0.125, 4.0, width=32), max_size=40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SCORES)
+def test_without_a_rule_a_frame_stands_for_itself(scores):
+    for score, decision in zip(scores, run(DecisionSettings(), scores), strict=True):
+        expected = "no_decision" if score is None else "reject" if score > THRESHOLD else "pass"
+        assert decision.verdict == expected
+        assert decision.part is None
+        assert bool(decision.regions) == (decision.verdict == "reject")
+
+
+@settings(max_examples=40, deadline=None)
+@given(SCORES, st.sampled_from([THRESHOLD, -THRESHOLD]))
+def test_hysteresis_lets_go_below_the_second_threshold_only(scores, threshold):
+    decisions = run(DecisionSettings(hysteresis=0.25), scores, threshold)
+    release = threshold - 0.5
+    rejecting = False
+    for score, decision in zip(scores, decisions, strict=True):
+        if score is None:
+            assert decision.verdict == "no_decision"
+            continue
+        rejecting = score > threshold or (rejecting and score > release)
+        assert decision.verdict == ("reject" if rejecting else "pass")
+
+
+def test_hysteresis_is_apart_for_each_category():
+    rule = DecisionRule(DecisionSettings(hysteresis=0.5))
+    thresholds = {"bolt": 2.0, "nut": 2.0}
+    verdicts = []
+    for category, score in [("bolt", 3.0), ("nut", 1.5), ("bolt", 1.5), ("bolt", 0.9)]:
+        frame = arrived(0, PICTURE)
+        judgement = Judgement(category, score, np.full((14, 14), score, np.float32))
+        plain = decide(frame, None, judgement, thresholds, precision="fp32", latency_ms=0.0)
+        verdicts.append(rule.apply(plain, frame, thresholds).verdict)
+    assert verdicts == ["reject", "pass", "reject", "pass"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(SCORES, st.integers(1, 5).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n))))
+def test_k_of_n(scores, k_n):
+    k, n = k_n
+    decisions = run(DecisionSettings(k_of_n=KOfN(k=k, n=n)), scores)
+    assert [bool(decision.part) for decision in decisions] == [
+        (i + 1) % n == 0 for i in range(len(scores))
+    ]
+    for number in range(len(scores) // n):
+        of_part = decisions[number * n : (number + 1) * n]
+        values = scores[number * n : (number + 1) * n]
+        above = sum(value is not None and value > THRESHOLD for value in values)
+        missing = sum(value is None for value in values)
+        part = of_part[-1].part
+        assert (part.number, part.frames, part.above, part.undecided) == (number, n, above, missing)
+        rejected = any(decision.verdict == "reject" for decision in of_part)
+        assert (part.verdict == "reject") == rejected == (above >= k)
+        assert (part.verdict == "pass") == (above + missing < k), "a lost frame helps no part pass"
+        for value, decision in zip(values, of_part, strict=True):
+            assert (decision.verdict == "no_decision") == (value is None)
+
+
+@given(st.integers(0, 4), st.integers(0, 4))
+def test_a_part_verdict_does_not_change_when_what_is_missing_turns_out_either_way(above, undecided):
+    rule = KOfN(k=2, n=8)
+    verdict = part_verdict(0, rule, above, undecided).verdict
+    ways = {part_verdict(0, rule, above + more, 0).verdict for more in range(undecided + 1)}
+    assert verdict == (ways.pop() if len(ways) == 1 else "no_decision")
+
+
+def test_grades_by_area_and_by_excess():
+    grades = (
+        Grade(name="minor"),
+        Grade(name="large", area=3000.0),
+        Grade(name="strong", excess=0.5),
+    )
+    rule = DecisionSettings(grades=grades)
+    assert [d.grade for d in run(rule, [1.0, 2.01, 2.9, 3.1])] == [None, "minor", "minor", "strong"]
+    (small,) = run(rule, [2.9])
+    area = sum(region.area for region in small.regions)
+    larger = DecisionSettings(grades=(Grade(name="minor"), Grade(name="large", area=area)))
+    assert run(larger, [2.9])[0].grade == "large"
+    in_mm = DecisionSettings(mm_per_pixel=0.5, grades=(Grade(name="large", area=area * 0.25),))
+    (decision,) = run(in_mm, [2.9])
+    assert decision.grade == "large"
+    assert decision.regions[0].area_mm2 == pytest.approx(decision.regions[0].area * 0.25)
+
+
+@pytest.mark.parametrize("text", ["3/2", "0/3", "two", "1/2/3", ""])
+def test_k_of_n_that_cannot_be(text):
+    with pytest.raises(ValueError, match=r"k_of_n|2/3|above the threshold|greater"):
+        DecisionSettings.model_validate({"k_of_n": text})
+
+
+def test_one_rule_over_time():
+    with pytest.raises(ValueError, match="use one of them"):
+        DecisionSettings(hysteresis=0.1, k_of_n=KOfN(k=1, n=2))
+    with pytest.raises(ValueError, match="same name"):
+        DecisionSettings(grades=(Grade(name="a"), Grade(name="a")))
