@@ -1,4 +1,4 @@
-# make demo   install into .venv and run the main job on real pictures
+# make demo   install into .venv and run the main job on real images
 # make test   every check: lint, typecheck, unit
 #
 # PYTHON chooses the interpreter of .venv (make demo PYTHON=python3.12);

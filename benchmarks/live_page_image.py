@@ -1,11 +1,11 @@
-"""Photograph the live page in Chromium while it inspects: the picture in docs/live-page.md.
+"""Photograph the live page in Chromium while it inspects: the image in docs/live-page.md.
 
     python examples/rendered_washers.py washers --train 80
     hvq-edge train --data washers --preset tiny --out runs/washers
     hvq-edge export runs/washers
     python -m benchmarks.live_page_image runs/washers/bundle washers/washer/test live-page.png
 
-Takes pictures of the folder by chance, 4 a second, most of them good.
+Takes images of the folder by chance, 4 a second, most of them good.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LOADED_AND_REJECTING = """() =>
 
 
 class Belt:
-    """Good and defective pictures of a folder, as a camera over a belt would give them."""
+    """Good and defective images of a folder, as a camera over a belt would give them."""
 
     live = True
     name = "camera 0"
@@ -66,7 +66,7 @@ class Belt:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Give pictures until :meth:`close`."""
+        """Give images until :meth:`close`."""
         index = 0
         while not self._closed.wait(PACE_SECONDS):
             kind = self._kinds[int(self._rng.random() > GOOD_FRAMES)]
@@ -83,9 +83,9 @@ def main() -> None:
     """Inspect and photograph."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("folder", type=Path, help="pictures in good/ and in other folders")
-    parser.add_argument("picture", type=Path, help="to write; others are written beside it")
-    parser.add_argument("--seconds", type=float, default=60.0, help="inspect before the picture")
+    parser.add_argument("folder", type=Path, help="images in good/ and in other folders")
+    parser.add_argument("image", type=Path, help="to write; others are written beside it")
+    parser.add_argument("--seconds", type=float, default=60.0, help="inspect before the image")
     parser.add_argument("--all", action="store_true", help="light, dark and phone")
     arguments = parser.parse_args()
     bundle = open_bundle(arguments.bundle)
@@ -106,14 +106,14 @@ def main() -> None:
         with serve(DashboardSettings(port=0), watched) as serving, inspector:
             thread = threading.Thread(target=lambda: list(inspector), daemon=True)
             thread.start()
-            photograph(serving.token_url, arguments.picture, arguments.seconds, every=arguments.all)
+            photograph(serving.token_url, arguments.image, arguments.seconds, every=arguments.all)
             inspector.stop()
             thread.join()
         print(inspector.counts)
 
 
-def photograph(url: str, picture: Path, seconds: float, *, every: bool) -> None:
-    """Wait for the page to fill, then for a reject, and take its picture."""
+def photograph(url: str, image: Path, seconds: float, *, every: bool) -> None:
+    """Wait for the page to fill, then for a reject, and take its image."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         looks: dict[str, dict[str, object]] = {"": {"color_scheme": "light"}}
@@ -129,13 +129,13 @@ def photograph(url: str, picture: Path, seconds: float, *, every: bool) -> None:
             page.goto(url)
             page.wait_for_selector('.camera:not([data-look="waiting"])')
             time.sleep(SETTLE_SECONDS)
-            file = picture.with_stem(picture.stem + name)
+            file = image.with_stem(image.stem + name)
             for _ in range(TRIES):
                 while not page.evaluate(LOADED_AND_REJECTING):
                     page.wait_for_timeout(20)
                 page.screenshot(path=file, full_page=name == "-phone")
                 if page.evaluate(LOADED_AND_REJECTING):
-                    break  # else a good part came while the picture was taken
+                    break  # else a good part came while the image was taken
             print(f"{file}: {file.stat().st_size // 1024} KB")
             context.close()
         browser.close()

@@ -1,1 +1,1 @@
-"""Calibration pictures, INT8 ranges, thresholds."""
+"""Calibration images, INT8 ranges, thresholds."""

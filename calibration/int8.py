@@ -1,4 +1,4 @@
-"""The INT8 form of a graph: ranges and weight steps from calibration pictures, then Q/DQ pairs."""
+"""The INT8 form of a graph: ranges and weight steps from calibration images, then Q/DQ pairs."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def measure(
 
     Args:
         source: float32 graph that :func:`hvq_edge.export.graph.onnx_graph.export_graph` wrote.
-        frames: calibration pictures, the most different first.
+        frames: calibration images, the most different first.
         side: side of the graph's input in pixels.
-        categories: category index of each picture, for a graph with a ``category`` input.
-        on_progress: called after each batch of pictures.
+        categories: category index of each image, for a graph with a ``category`` input.
+        on_progress: called after each batch of images.
         method: how ranges are chosen.
         cache: folder in which measurements are kept; ``None``: nowhere.
 
     Raises:
-        InputError: no pictures, or a value in the graph is not finite on one.
-        PictureError: a calibration picture cannot be read.
+        InputError: no images, or a value in the graph is not finite on one.
+        ImageError: a calibration image cannot be read.
     """
     graph = onnx.load(source)
     candidates = candidates_of(graph)
@@ -68,9 +68,9 @@ def measure(
             steps = round_weights(
                 centred,
                 candidates,
-                frames[: found.pictures],
+                frames[: found.images],
                 side,
-                categories=None if categories is None else categories[: found.pictures],
+                categories=None if categories is None else categories[: found.images],
                 on_progress=on_progress,
             )
         return found.model_copy(update={"steps": {name: s.tobytes() for name, s in steps.items()}})
@@ -125,7 +125,7 @@ def quantise(
     Takes and raises what :func:`measure` does; ``target`` is the file to write.
 
     Returns:
-        The ranges, and how many pictures they took.
+        The ranges, and how many images they took.
     """
     measured = measure(source, frames, side, categories, on_progress, method=method)
     graph = onnx.load(source)

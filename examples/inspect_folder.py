@@ -1,8 +1,8 @@
-"""Judge every picture of a folder and name the rejects.
+"""Judge every image of a folder and name the rejects.
 
-    python examples/inspect_folder.py runs/latest/bundle pictures/
+    python examples/inspect_folder.py runs/latest/bundle images/
 
-Ends with exit code 1 when a picture was rejected or could not be judged, so that a script can
+Ends with exit code 1 when an image was rejected or could not be judged, so that a script can
 act on it. A video file or a camera address works as well.
 """
 
@@ -13,14 +13,14 @@ import hvq_edge
 
 
 def main() -> int:
-    """Print one line a picture, then the totals."""
+    """Print one line an image, then the totals."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", help="folder that hvq-edge export wrote")
-    parser.add_argument("pictures", help="folder of pictures, video file or camera")
+    parser.add_argument("images", help="folder of images, video file or camera")
     arguments = parser.parse_args()
 
     totals: Counter[str] = Counter()
-    for decision in hvq_edge.inspect(arguments.bundle, camera=arguments.pictures):
+    for decision in hvq_edge.inspect(arguments.bundle, camera=arguments.images):
         totals[decision.verdict] += 1
         print(f"{decision.frame:5d}  {decision.verdict:<11}  {decision.reason}")
     print(", ".join(f"{count} {verdict}" for verdict, count in totals.items()))

@@ -20,7 +20,7 @@ from hvq_edge.calibration.images.choose_images import RULE as CALIBRATION_RULE
 from hvq_edge.calibration.images.choose_images import choose_calibration
 from hvq_edge.calibration.images.image_features import pooled_features
 from hvq_edge.calibration.images.own_set import RULE as OWN_RULE
-from hvq_edge.calibration.images.own_set import OwnPicture, own_calibration, suspicious_pictures
+from hvq_edge.calibration.images.own_set import OwnImage, own_calibration, suspicious_images
 from hvq_edge.calibration.int8 import DEFAULT_METHOD
 from hvq_edge.calibration.ranges.range_methods import METHODS, Method
 from hvq_edge.calibration.search.plan import Budget, read_plan
@@ -41,7 +41,7 @@ from hvq_edge.export.precision_files import (
 )
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.run.record import PictureRecord, RunRecord
+from hvq_edge.run.record import ImageRecord, RunRecord
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.good_scores import learn_thresholds
 
@@ -68,8 +68,8 @@ def export_run(
         int8: write ``model.int8.onnx`` beside ``model.fp32.onnx``.
         fp16: write ``model.fp16.onnx``; with ``int8`` also ``model.int8-fp16.onnx``.
         category: ``auto``, ``input`` or the name of a single category.
-        calibration: the user's own good pictures for the INT8 ranges; default: chosen training
-            pictures.
+        calibration: the user's own good images for the INT8 ranges; default: chosen training
+            images.
         ranges: how INT8 ranges are chosen (:mod:`hvq_edge.calibration.ranges.range_methods`).
         plan: an INT8 plan to keep to (:mod:`hvq_edge.calibration.search.plan`).
         budget: search for the INT8 plan with the fewest layers in float under this.
@@ -80,8 +80,8 @@ def export_run(
         GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint.lint`).
         RunError, CheckpointError: the run cannot be used.
         SettingsError: no such way to choose ranges, or both a plan and a budget.
-        InputError: an unknown category, no pictures for INT8, or a plan that does not fit.
-        DatasetError, PictureError: recorded pictures are missing or changed.
+        InputError: an unknown category, no images for INT8, or a plan that does not fit.
+        DatasetError, ImageError: recorded images are missing or changed.
         OutputError: ``out`` is some other folder, or cannot be written.
     """
     asked = Asked(int8, fp16, _known_method(ranges), plan, budget)
@@ -93,17 +93,17 @@ def export_run(
             f"{out} exists and is not a bundle; it is left as it is.",
             next_step="name a new folder with --out",
         )
-    held_out = [p for p in record.pictures if p.use == "held_out" and _serves(p, mode, category)]
+    held_out = [p for p in record.images if p.use == "held_out" and _serves(p, mode, category)]
     data = Path(record.data) if record.data else None
     if data is not None:
         check_unchanged(held_out, data)
     categories = record.categories if index is None else (record.categories[index],)
-    pictures: list[OwnPicture] = []
+    images: list[OwnImage] = []
     if int8 and calibration is not None:
-        digests = {picture.sha256 for picture in held_out}
-        pictures = own_calibration(calibration, categories, digests)
+        digests = {image.sha256 for image in held_out}
+        images = own_calibration(calibration, categories, digests)
     elif int8 or (fp16 and data is not None):
-        pictures = _training_pictures(run, model, record, data, categories, on_progress)
+        images = _training_images(run, model, record, data, categories, on_progress)
     with atomic_folder(out) as folder:
         on_progress("graph", 0, 2)
         source = folder / FILE_NAMES["fp32"]
@@ -119,7 +119,7 @@ def export_run(
                 side=record.settings.model.input_side,
                 mode=mode,
                 categories=categories,
-                pictures=pictures,
+                images=images,
                 rule=CALIBRATION_RULE if calibration is None else OWN_RULE,
                 held_out=[(Path(str(data)) / p.path, p.category) for p in held_out],
             )
@@ -142,7 +142,7 @@ def export_run(
                 name: record_of(folder / name) for name in (*models.values(), *written.other_files)
             },
             graph=graph,
-            picture_limits=record.picture_limits,
+            image_limits=record.image_limits,
             category_limits={
                 name: limits
                 for name, limits in record.category_limits.items()
@@ -154,7 +154,7 @@ def export_run(
         if held_out and data is not None:
             manifest = _with_thresholds(Bundle(folder, manifest), held_out, data, on_progress)
         if calibration is not None:
-            manifest = _with_notes(Bundle(folder, manifest), pictures)
+            manifest = _with_notes(Bundle(folder, manifest), images)
         write_manifest(folder, manifest)
     return Bundle(out, manifest)
 
@@ -172,8 +172,8 @@ def _category_mode(category: str, record: RunRecord) -> tuple[CategoryMode, int 
     return "one", record.categories.index(category)
 
 
-def _serves(picture: PictureRecord, mode: CategoryMode, category: str) -> bool:
-    return mode != "one" or picture.category == category
+def _serves(image: ImageRecord, mode: CategoryMode, category: str) -> bool:
+    return mode != "one" or image.category == category
 
 
 def _check_plan(asked: Asked) -> None:
@@ -202,55 +202,55 @@ def _known_method(name: str) -> Method:
     )
 
 
-def _training_pictures(
+def _training_images(
     run: Path,
     model: HVQTrans,
     record: RunRecord,
     data: Path | None,
     categories: Sequence[str],
     on_progress: ProgressCallback,
-) -> list[OwnPicture]:
-    """Calibration pictures of the run's own, the most different first."""
+) -> list[OwnImage]:
+    """Calibration images of the run's own, the most different first."""
     if data is None:
         raise InputError(
-            "INT8 ranges need good pictures, and this run has none on record.",
-            next_step="give a folder of good pictures with --calib DIR",
+            "INT8 ranges need good images, and this run has none on record.",
+            next_step="give a folder of good images with --calib DIR",
         )
     features = pooled_features(run, model, record, data, on_progress)
-    fit = [picture for picture in record.pictures if picture.use == "fit"]
-    served = [picture.category in categories for picture in fit]
-    own = [picture for picture, is_in in zip(fit, served, strict=True) if is_in]
+    fit = [image for image in record.images if image.use == "fit"]
+    served = [image.category in categories for image in fit]
+    own = [image for image, is_in in zip(fit, served, strict=True) if is_in]
     chosen = choose_calibration(own, features[served])
     check_unchanged(chosen, data)
-    return [OwnPicture(data / p.path, p.category, p.sha256) for p in chosen]
+    return [OwnImage(data / p.path, p.category, p.sha256) for p in chosen]
 
 
 def _with_thresholds(
     bundle: Bundle,
-    held_out: Sequence[PictureRecord],
+    held_out: Sequence[ImageRecord],
     data: Path,
     on_progress: ProgressCallback,
 ) -> BundleManifest:
-    paths = [Path(picture.path) for picture in held_out]
-    names = [picture.category for picture in held_out]
+    paths = [Path(image.path) for image in held_out]
+    names = [image.category for image in held_out]
     thresholds = {}
     for precision in bundle.manifest.models:
         # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
         backend = "onnxruntime" if "fp16" in precision else "auto"
         with open_engine(bundle, precision=precision, backend=backend) as engine:
             thresholds[precision] = learn_thresholds(engine, data, paths, names, on_progress)
-    digests = tuple(picture.sha256 for picture in held_out)
-    update = {"thresholds": thresholds, "threshold_pictures": digests}
+    digests = tuple(image.sha256 for image in held_out)
+    update = {"thresholds": thresholds, "threshold_images": digests}
     return bundle.manifest.model_copy(update=update)
 
 
-def _with_notes(bundle: Bundle, pictures: Sequence[OwnPicture]) -> BundleManifest:
-    """Name pictures of the user's own set that do not look good to the float32 graph."""
+def _with_notes(bundle: Bundle, images: Sequence[OwnImage]) -> BundleManifest:
+    """Name images of the user's own set that do not look good to the float32 graph."""
     manifest = bundle.manifest
     with open_engine(bundle, precision="fp32") as engine:
-        found = suspicious_pictures(engine, pictures, manifest.thresholds.get("fp32", {}))
+        found = suspicious_images(engine, images, manifest.thresholds.get("fp32", {}))
     notes = tuple(
-        f"calibration picture {one.path.name} {one.reason}: if that part is not good, take it out "
+        f"calibration image {one.path.name} {one.reason}: if that part is not good, take it out "
         "and export again"
         for one in found
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from hvq_edge.bundle.manifest import CalibrationRecord, CategoryMode, HalfRecord, Precision
-from hvq_edge.calibration.images.own_set import OwnPicture
+from hvq_edge.calibration.images.own_set import OwnImage
 from hvq_edge.calibration.int8 import DEFAULT_METHOD, measure, rounded
 from hvq_edge.calibration.quantise import candidates_of
 from hvq_edge.calibration.ranges.range_cache import CACHE_FOLDER
@@ -64,24 +64,24 @@ class Material:
     side: int
     mode: CategoryMode
     categories: tuple[str, ...]
-    pictures: Sequence[OwnPicture]
-    """Calibration pictures, the most different first; empty: there are none."""
+    images: Sequence[OwnImage]
+    """Calibration images, the most different first; empty: there are none."""
     rule: str
     """How they were chosen."""
     held_out: Sequence[tuple[Path, str]]
-    """Held-out good pictures and their categories, which plans are judged on."""
+    """Held-out good images and their categories, which plans are judged on."""
 
     @property
     def given(self) -> list[int] | None:
-        """Category of each picture, where the graph asks for it."""
+        """Category of each image, where the graph asks for it."""
         if self.mode != "input":
             return None
-        return [self.categories.index(picture.category) for picture in self.pictures]
+        return [self.categories.index(image.category) for image in self.images]
 
     @property
     def paths(self) -> list[Path]:
-        """Of the calibration pictures."""
-        return [picture.path for picture in self.pictures]
+        """Of the calibration images."""
+        return [image.path for image in self.images]
 
 
 @dataclass
@@ -101,7 +101,7 @@ def write_precision_files(
 
     Raises:
         InputError: a plan that does not fit, or a value that is not finite.
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
         OutputError: a file cannot be written.
     """
     written = Written()
@@ -125,7 +125,7 @@ def write_precision_files(
             method="symmetric int8, weights per output channel, biases corrected, "
             f"ranges: {asked.ranges}",
             rule=material.rule,
-            pictures=tuple(one.sha256 for one in material.pictures[: measured.pictures]),
+            images=tuple(one.sha256 for one in material.images[: measured.images]),
             converged=measured.converged,
             int8_layers=len(layers),
             float_layers=len(candidates) - len(layers),
@@ -133,7 +133,7 @@ def write_precision_files(
         )
     if asked.fp16:
         islands: tuple[str, ...] = ()
-        if material.pictures:
+        if material.images:
             found = half_range(
                 material.source, material.paths, material.side, material.given, on_progress
             )

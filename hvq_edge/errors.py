@@ -4,8 +4,8 @@
 
     HvqEdgeError                    exit code 2
     ├── InputError                  something the user gave cannot be used
-    │   ├── PictureError            a picture file
-    │   ├── DatasetError            a folder of pictures
+    │   ├── ImageError            an image file
+    │   ├── DatasetError            a folder of images
     │   ├── SettingsError           a preset, a settings file or a flag
     │   ├── RunError                a training run's folder
     │   ├── CheckpointError         a checkpoint file
@@ -39,8 +39,8 @@ class InputError(HvqEdgeError):
     """Something the user gave cannot be used."""
 
 
-class PictureError(InputError):
-    """A picture cannot be read or is unfit (truncated, not a picture, too small)."""
+class ImageError(InputError):
+    """An image cannot be read or is unfit (truncated, not an image, too small)."""
 
 
 class DatasetError(InputError):

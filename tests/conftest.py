@@ -1,6 +1,6 @@
 """Small synthetic datasets that several tests share.
 
-Pictures are noise smoothed to a texture, so that a blurred or painted one differs from the rest
+Images are noise smoothed to a texture, so that a blurred or painted one differs from the rest
 as it would on a real surface. Each is its own, given by its seed.
 """
 
@@ -34,18 +34,18 @@ def make_texture(
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
-def write_png(path: Path, picture: NDArray[np.generic]) -> Path:
+def write_png(path: Path, image: NDArray[np.generic]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
     return path
 
 
-def scratch(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A dark stroke over the picture, and its mask (0/255)."""
-    side = picture.shape[0]
-    mask = np.zeros(picture.shape[:2], np.uint8)
+def scratch(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A dark stroke over the image, and its mask (0/255)."""
+    side = image.shape[0]
+    mask = np.zeros(image.shape[:2], np.uint8)
     cv2.line(mask, (side // 4, side // 4), (3 * side // 4, side // 2), 255, max(side // 16, 1))
-    return np.where(mask[..., None] > 0, np.uint8(10), picture), mask
+    return np.where(mask[..., None] > 0, np.uint8(10), image), mask
 
 
 @pytest.fixture(scope="session")
@@ -130,8 +130,8 @@ def mvtec_folder(tmp_path: Path) -> Path:
             write_png(root / name / f"train/good/{i:03}.png", make_texture(seed + i, **look))
         for i in range(4):
             write_png(root / name / f"test/good/{i:03}.png", make_texture(seed + 100 + i, **look))
-            picture, mask = scratch(make_texture(seed + 200 + i, **look))
-            write_png(root / name / f"test/scratch/{i:03}.png", picture)
+            image, mask = scratch(make_texture(seed + 200 + i, **look))
+            write_png(root / name / f"test/scratch/{i:03}.png", image)
             if name == "bolt":
                 write_png(root / name / f"ground_truth/scratch/{i:03}_mask.png", mask)
     return root
@@ -151,7 +151,7 @@ def plain_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def solar_cells(made_once: MakeOnce) -> Path:
-    """Real pictures: 40 good training cells of each kind, 8 good and 8 defective to test."""
+    """Real images: 40 good training cells of each kind, 8 good and 8 defective to test."""
     from hvq_edge.data.solar_cells import lay_out_solar_cells
 
     return made_once(
@@ -162,14 +162,14 @@ def solar_cells(made_once: MakeOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
-    """A run of the tiny preset, trained for a few epochs on real pictures, as a user would."""
+    """A run of the tiny preset, trained for a few epochs on real images, as a user would."""
     model = {"width": 32, "feedforward": 64, "codes": 48}
     return made_once("solar", lambda run: train(solar_cells, run, model, epochs=6))
 
 
 @pytest.fixture(scope="session")
 def small_trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
-    """The same of pictures of 64 pixels for one epoch: it judges badly, and takes seconds."""
+    """The same of images of 64 pixels for one epoch: it judges badly, and takes seconds."""
     from helpers.small_graphs import SMALL
 
     return made_once("small", lambda run: train(solar_cells, run, SMALL, epochs=1))

@@ -1,4 +1,4 @@
-"""The whole path as a user walks it, on real pictures; and what a user may do wrong."""
+"""The whole path as a user walks it, on real images; and what a user may do wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from helpers.small_disk import mounted_tmpfs
 import hvq_edge
 from hvq_edge.cli.app import main
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.images import read_frame, read_picture
+from hvq_edge.data.images import read_frame, read_image
 from hvq_edge.data.video import write_video
 
 
@@ -36,8 +36,8 @@ def test_short_forms_work_after_training(solar_run, solar_bundle, solar_cells, t
     shutil.copytree(solar_run, tmp_path / "runs" / "solar", ignore=shutil.ignore_patterns("bundle"))
     (tmp_path / "runs" / "latest").symlink_to("solar")
     test = find_dataset(solar_cells).test()
-    pictures = [read_picture(picture.path) for picture in test]
-    write_video(tmp_path / "parts.avi", pictures, 5.0, len(pictures))
+    images = [read_image(image.path) for image in test]
+    write_video(tmp_path / "parts.avi", images, 5.0, len(images))
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -56,7 +56,7 @@ def test_short_forms_work_after_training(solar_run, solar_bundle, solar_cells, t
     streamed = command("stream", "--camera", "parts.avi", "--json", "--out", "found")
     assert streamed.returncode == 0, streamed.stderr
     decisions = [json.loads(line) for line in streamed.stdout.splitlines()]
-    assert [decision["frame"] for decision in decisions] == list(range(len(pictures)))
+    assert [decision["frame"] for decision in decisions] == list(range(len(images)))
     assert {decision["verdict"] for decision in decisions} <= {"pass", "reject", "no_decision"}
     manifest = json.loads((tmp_path / "runs/latest/bundle/bundle.json").read_text())
     precision = re.search(r"with (fp32|int8) on ", streamed.stderr)[1]  # whichever is faster here
@@ -90,8 +90,8 @@ def test_eval_of_run_and_bundle_agree(solar_run, solar_bundle, solar_cells, tmp_
 
 
 def test_python_api(solar_run, solar_bundle, solar_cells):
-    picture = find_dataset(solar_cells).test()[0]
-    frames = read_frame(picture.path, 224)[None]
+    image = find_dataset(solar_cells).test()[0]
+    frames = read_frame(image.path, 224)[None]
     import torch
 
     model = hvq_edge.load_model(solar_run)
@@ -102,7 +102,7 @@ def test_python_api(solar_run, solar_bundle, solar_cells):
     engine.close()
     np.testing.assert_array_equal(theirs["codes"], ours["codes"].numpy())
     np.testing.assert_allclose(theirs["score"], ours["score"].numpy(), rtol=1e-3)
-    folder = picture.path.parent
+    folder = image.path.parent
     decisions = list(hvq_edge.inspect(solar_bundle, camera=str(folder)))
     assert len(decisions) == len(list(folder.iterdir()))
     assert all(isinstance(decision, hvq_edge.Decision) for decision in decisions)
@@ -132,7 +132,7 @@ def test_an_empty_folder(here, capsys):
     assert not (here / "runs").exists()
 
 
-def test_a_folder_without_good_pictures(here, mvtec_folder, capsys):
+def test_a_folder_without_good_images(here, mvtec_folder, capsys):
     for path in (mvtec_folder / "bolt/train/good").iterdir():
         path.unlink()
     assert "bolt" in failed(capsys, 2, "train", "--data", mvtec_folder)
@@ -140,7 +140,7 @@ def test_a_folder_without_good_pictures(here, mvtec_folder, capsys):
 
 
 @pytest.mark.parametrize("content", [b"hello", b"\xff\xd8\xff\xe0 cut short", b""])
-def test_a_training_picture_that_is_none(content, here, mvtec_folder, capsys):
+def test_a_training_image_that_is_none(content, here, mvtec_folder, capsys):
     broken = mvtec_folder / "bolt/train/good/zz kaputt ü.png"
     broken.write_bytes(content)
     arguments = ("train", "--data", mvtec_folder, "--preset", "tiny", "--epochs", "1")
@@ -204,7 +204,7 @@ def test_a_read_only_output(here, solar_run, small_disk, capsys):
     assert "read-only" in message
 
 
-def test_grey_rgba_and_16_bit_pictures_train(here, mvtec_folder):
+def test_grey_rgba_and_16_bit_images_train(here, mvtec_folder):
     import cv2
 
     folder = mvtec_folder / "tile" / "train" / "good"

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.paths import ROOT
 
 pytest.importorskip("onnx")
 from helpers.graphs import SIDE, save_bundle
@@ -16,7 +17,6 @@ from helpers.graphs import SIDE, save_bundle
 from hvq_edge.bundle.manifest import Threshold, write_manifest
 from hvq_edge.data.dataset import find_dataset
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TAKE_A_BUNDLE = [path for path in EXAMPLES if "import hvq_edge" in path.read_text("utf-8")]
 PUBLIC = {"hvq_edge", "numpy", "cv2", "torch"}
@@ -37,22 +37,22 @@ def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def bundle(tmp_path) -> Path:
     """A bundle whose score is the brightest block of the frame, 0 to 1, with a threshold of 0.6."""
     opened = save_bundle(tmp_path / "a bundle")
-    limit = Threshold(value=0.6, pictures=5, rule="chosen for this test")
+    limit = Threshold(value=0.6, images=5, rule="chosen for this test")
     thresholds = {"fp32": {opened.manifest.categories[0]: limit}}
     write_manifest(opened.path, opened.manifest.model_copy(update={"thresholds": thresholds}))
     return opened.path
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     folder = tmp_path / "Teile é"
     folder.mkdir()
 
     def save(*levels: int) -> Path:
         for i, level in enumerate(levels):
             noise = np.random.default_rng(i).integers(-5, 6, (SIDE, SIDE, 3))
-            picture = np.clip(level + noise, 0, 255).astype(np.uint8)
-            (folder / f"{i}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+            image = np.clip(level + noise, 0, 255).astype(np.uint8)
+            (folder / f"{i}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
         return folder
 
     return save
@@ -83,14 +83,14 @@ def test_an_example_says_what_it_does(example):
     assert docstring.splitlines()[0] in " ".join(done.stdout.split())
 
 
-def test_rendered_washers_are_a_dataset_of_pictures_that_differ(tmp_path):
+def test_rendered_washers_are_a_dataset_of_images_that_differ(tmp_path):
     done = run("rendered_washers.py", tmp_path / "washers", "--train", 4, "--test", 3)
     assert done.returncode == 0, done.stderr
     dataset = find_dataset(tmp_path / "washers")
     assert dataset.categories == ("washer",)
     assert len(dataset.train_good()) == 4
-    assert [picture.good for picture in dataset.test()].count(False) == 3
-    contents = {picture.path.read_bytes() for picture in dataset.pictures}
+    assert [image.good for image in dataset.test()].count(False) == 3
+    contents = {image.path.read_bytes() for image in dataset.images}
     assert len(contents) == 10
 
 
@@ -103,8 +103,8 @@ def test_an_example_names_a_bundle_that_is_not_there(example, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_inspect_folder_names_the_rejects(bundle, pictures):
-    done = run("inspect_folder.py", bundle, pictures(60, 200, 90))
+def test_inspect_folder_names_the_rejects(bundle, images):
+    done = run("inspect_folder.py", bundle, images(60, 200, 90))
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[:2] for line in lines[:3]] == [
@@ -115,8 +115,8 @@ def test_inspect_folder_names_the_rejects(bundle, pictures):
     assert lines[3] == "2 pass, 1 reject"
 
 
-def test_inspect_folder_ends_well_when_all_is_well(bundle, pictures):
-    done = run("inspect_folder.py", bundle, pictures(60, 90))
+def test_inspect_folder_ends_well_when_all_is_well(bundle, images):
+    done = run("inspect_folder.py", bundle, images(60, 90))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 pass")
 
 
@@ -127,17 +127,17 @@ def test_inspect_folder_ends_well_when_all_is_well(bundle, pictures):
         ((60, 200, 200, 200, 60), "STOP: 3 x reject in a row, frame 3: "),
     ],
 )
-def test_stop_the_line_stops_on_rejects_in_a_row(bundle, pictures, levels, said):
-    done = run("stop_the_line.py", bundle, pictures(*levels), "--rejects", 3)
+def test_stop_the_line_stops_on_rejects_in_a_row(bundle, images, levels, said):
+    done = run("stop_the_line.py", bundle, images(*levels), "--rejects", 3)
     assert done.returncode == (0 if said is None else 1), done.stderr
     assert done.stdout.startswith(said or "")
     assert bool(done.stdout) == bool(said)
 
 
-def test_stop_the_line_stops_when_the_camera_is_blind(bundle, pictures):
-    folder = pictures(60, 60, 60)
+def test_stop_the_line_stops_when_the_camera_is_blind(bundle, images):
+    folder = images(60, 60, 60)
     for name in ("1.png", "2.png"):
-        (folder / name).write_bytes(b"not a picture")
+        (folder / name).write_bytes(b"not an image")
     done = run("stop_the_line.py", bundle, folder, "--blind", 2)
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("STOP: 2 x no_decision in a row, frame 2: ")

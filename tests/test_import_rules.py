@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from helpers.paths import ROOT
 
 TRAINING_STACK = ("torch", "onnx", "onnxscript", "onnx_graphsurgeon", "polygraphy", "sklearn")
 TRAINING_ROOMS = tuple(

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 from compose_spec import PyCompose
+from helpers.paths import ROOT
 
 from hvq_edge.cli.app import app
 from hvq_edge.stream.live_page.settings import DEFAULT_PORT
 
-ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile.jetson").read_text(encoding="utf-8")
 COMPOSE_TEXT = (ROOT / "compose.jetson.yaml").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)

@@ -6,13 +6,13 @@ import inspect
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 import hvq_edge
 
-API_PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+API_PAGE = ROOT / "docs" / "api.md"
 NAMES = {"load_model", "open_engine", "inspect", "Decision", "HvqEdgeError", "__version__"}
 TRAINING_ONLY = {"load_model"}
 

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.images import read_picture
+from hvq_edge.data.images import read_image
 from hvq_edge.data.video import write_video
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -46,8 +46,8 @@ def workplace(tmp_path, solar_cells) -> Path:
     """A folder with the user's photos, and a video in place of the camera."""
     shutil.copytree(solar_cells, tmp_path / "photos")
     some = find_dataset(solar_cells).test()[:6]
-    pictures = [read_picture(picture.path) for picture in some]
-    write_video(tmp_path / "camera.avi", pictures, 5.0, len(pictures))
+    images = [read_image(image.path) for image in some]
+    write_video(tmp_path / "camera.avi", images, 5.0, len(images))
     (tmp_path / "small.toml").write_text("[model]\nwidth = 32\ncodes = 48\n")
     return tmp_path
 
@@ -67,7 +67,7 @@ def test_commands(workplace):
         if arguments[0] == "train":
             arguments += ["--preset", "tiny", "--epochs", "4", "--settings", "small.toml"]
         if arguments[0] == "verify":
-            arguments += ["--pictures", "4"]
+            arguments += ["--images", "4"]
         arguments = ["camera.avi" if argument == "0" else argument for argument in arguments]
         done = subprocess.run(
             [sys.executable, "-m", "hvq_edge", *arguments],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.paths import ROOT
 from helpers.synthetic_weights import synthetic_weight
 from helpers.visa_folder import write_visa
 
@@ -19,7 +20,7 @@ from hvq_edge.model.backbone_weights import PUBLISHED_URLS, to_published
 from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import load_settings
 
-PAGE = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
 SMALL = """\
 [model]
 input_side = 64
@@ -87,7 +88,7 @@ def test_the_whole_protocol_at_small_size(dataset, b4_weights, tmp_path, monkeyp
 
     known = found["evaluations"][0]
     assert known["category"] == "known"
-    assert len(known["pictures"]) == {"mvtec": 16, "VisA": 12}[dataset.name]
+    assert len(known["images"]) == {"mvtec": 16, "VisA": 12}[dataset.name]
     assert known["unreadable"] == {}
     masked = {"mvtec": {"bolt"}, "VisA": {"candle", "pcb1"}}[dataset.name]
     for one in known["categories"]:
@@ -138,4 +139,4 @@ def test_the_settings_that_the_page_proposes_are_valid(tmp_path):
 
 def test_links_of_the_page_exist():
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE):
-        assert (Path(__file__).parents[1] / "docs" / link).exists(), link
+        assert (ROOT / "docs" / link).exists(), link

@@ -26,11 +26,11 @@ class Row:
     temperature_factor: float = 1.0
     """Of the transport score."""
     pooling: int = POOLING_SIDE
-    """Side of the windows that a picture's score averages over, in pixels."""
+    """Side of the windows that an image's score averages over, in pixels."""
     variant: str = ""
     """Key of :data:`ablation_variants.VARIANTS`."""
     flips: bool = False
-    """Learn from flipped pictures too, of categories where flipped pictures look like good ones."""
+    """Learn from flipped images too, of categories where flipped images look like good ones."""
     weights_of: str = ""
     """The row whose trained weights are used, where the change only concerns what is fitted or
     computed after training; empty: its own."""
@@ -71,7 +71,7 @@ ROWS: tuple[Row, ...] = (
     Row("tokens not normalised", model={"normalise_tokens": False}),
     Row("taps bilinear", model={"tap_resize": "bilinear"}),
     Row("feature jitter", variant="jittered features"),
-    Row("flipped pictures", flips=True),
+    Row("flipped images", flips=True),
     Row("input 256 px", model={"input_side": 256}),
     Row("input 320 px", model={"input_side": 320}),
     Row("EfficientNet-Lite1", model={"backbone": "efficientnet_lite1"}),
@@ -94,7 +94,7 @@ ROWS: tuple[Row, ...] = (
     _after_training("prototypes over 3x3 tokens", prototype_window=3),
     _after_training("prototypes over 5x5 tokens", prototype_window=5),
     _after_training("prototype weight 1", prototype_weight=1.0),
-    _after_training("picture level kept", picture_level="kept"),
+    _after_training("image level kept", image_level="kept"),
     _after_training("map scale published", map_scale="published"),
     _after_training("transport weight 0.5", transport_weight=0.5),
     _after_training("transport weight 1", transport_weight=1.0),

@@ -27,20 +27,20 @@ from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.training.batches import to_tensor
 from hvq_edge.training.codebook_start import start_codebooks
-from hvq_edge.training.trainer import Pictures
+from hvq_edge.training.trainer import Images
 
 AVERAGE_DECAY = 0.999
 """Of the weights' moving average, a step."""
 JITTER_SCALE = 20.0
 """UniAD's (You et al., "A Unified Model for Multi-class Anomaly Detection", NeurIPS 2022, section
-3): noise in every picture, of this many times the token's length divided by its channels."""
+3): noise in every image, of this many times the token's length divided by its channels."""
 NEIGHBOURS = 7
 """Side of UniAD's masked neighbourhood, in cells."""
-KMEANS_PICTURES = 64
-"""Pictures of a category that k-means sees."""
+KMEANS_IMAGES = 64
+"""Images of a category that k-means sees."""
 FLIP_TOLERANCE = 0.08
-"""How much farther than upright ones flipped good pictures may lie from the memory. Surfaces
-without a direction measured 5 to 7 %: the backbone itself does not see a flipped picture flipped.
+"""How much farther than upright ones flipped good images may lie from the memory. Surfaces
+without a direction measured 5 to 7 %: the backbone itself does not see a flipped image flipped.
 Products with a direction measured 9 to 94 %."""
 _BATCH = 8
 
@@ -59,7 +59,7 @@ class Variant:
     """A change that is no setting."""
 
     start: Start = start_codebooks
-    """Used where the settings start codebooks from pictures."""
+    """Used where the settings start codebooks from images."""
     training: Around = _nothing
     """Entered for the training loop."""
     always: Around = _nothing
@@ -80,7 +80,7 @@ def kmeans_start(
     generator = np.random.default_rng(seed)
     *lower, top = cast("list[Codebooks]", list(model.codebooks))
     for k in range(model.categories):
-        own = generator.permutation(np.flatnonzero(category == k))[:KMEANS_PICTURES]
+        own = generator.permutation(np.flatnonzero(category == k))[:KMEANS_IMAGES]
         outputs = model.encode(to_tensor(model, features[np.sort(own)]))
         label = torch.full((len(own),), k, device=outputs[0].device)
         _place_centres(top, k, outputs[-1], seed)
@@ -97,7 +97,7 @@ def _place_centres(books: Codebooks, k: int, tokens: Tensor, seed: int) -> None:
     count = min(books.codes.shape[1], len(flat))
     kmeans = MiniBatchKMeans(count, batch_size=2048, n_init=1, max_iter=20, random_state=seed)
     members = np.bincount(kmeans.fit_predict(flat), minlength=count)
-    usage = np.maximum(members, 1) / len(tokens)  # tokens a picture gives to the code
+    usage = np.maximum(members, 1) / len(tokens)  # tokens an image gives to the code
     slots = np.arange(books.codes.shape[1]) % count  # more codes than tokens: some twice
     device = books.codes.device
     books.place(
@@ -198,23 +198,23 @@ VARIANTS: dict[str, Variant] = {
 
 
 def flip_distances(
-    fit: Pictures,
-    held_out: Pictures,
+    fit: Images,
+    held_out: Images,
     flipped: Mapping[str, NDArray[np.float16]],
     categories: Sequence[str],
     device: str,
 ) -> dict[str, dict[str, float]]:
-    """How much farther from good pictures' tokens flipped held-out pictures lie than upright ones.
+    """How much farther from good images' tokens flipped held-out images lie than upright ones.
 
     Args:
         fit: what the memory keeps (``nearest_neighbour.py``).
         held_out: upright.
-        flipped: raw features of the held-out pictures by direction of the flip.
+        flipped: raw features of the held-out images by direction of the flip.
         categories: names in the order of the category index.
         device: where distances are computed.
 
     Returns:
-        By direction and category: mean distance flipped / upright. About 1 where a flipped picture
+        By direction and category: mean distance flipped / upright. About 1 where a flipped image
         could be one of the product's own.
     """
 
@@ -248,17 +248,17 @@ def allowed_flips(distances: Mapping[str, Mapping[str, float]]) -> dict[str, lis
 
 
 def with_flips(
-    fit: Pictures,
+    fit: Images,
     flipped: Mapping[str, NDArray[np.float16]],
     chosen: Mapping[str, NDArray[np.bool_]],
-) -> Pictures:
-    """Add flipped pictures to those to learn from.
+) -> Images:
+    """Add flipped images to those to learn from.
 
     Args:
         fit: upright.
-        flipped: raw features of the chosen pictures, flipped, by direction.
-        chosen: bool ``[pictures]`` by direction: which of ``fit`` they are.
+        flipped: raw features of the chosen images, flipped, by direction.
+        chosen: bool ``[images]`` by direction: which of ``fit`` they are.
     """
     features = [fit.features, *flipped.values()]
     category = [fit.category, *(fit.category[chosen[direction]] for direction in flipped)]
-    return Pictures(np.concatenate(features), np.concatenate(category))
+    return Images(np.concatenate(features), np.concatenate(category))

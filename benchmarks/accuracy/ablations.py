@@ -5,8 +5,8 @@
     python -m benchmarks.accuracy.ablations --list
 
 Every row trains the `tiny` preset, or uses the weights of the base row where its change only
-concerns what is made of them, and is judged on the test pictures and, without them, on held-out
-good pictures against pseudo-defects. A finished row is written at once and skipped the next time;
+concerns what is made of them, and is judged on the test images and, without them, on held-out
+good images against pseudo-defects. A finished row is written at once and skipped the next time;
 several processes with the same --out share the work, each taking rows that no other has begun.
 
 Differences are to the base row; what the rows "another seed" and "a third seed" show is chance. In
@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from benchmarks.accuracy.ablation_rows import BASE, ROWS, Row
 from benchmarks.accuracy.ablation_variants import allowed_flips
-from benchmarks.accuracy.evidence import Range, leave_one_out, mean_of, pictures_to_judge
+from benchmarks.accuracy.evidence import Range, images_to_judge, leave_one_out, mean_of
 from benchmarks.accuracy.row_training import Plan, RowResult, Workshop
 from benchmarks.markdown_table import markdown_table
 from benchmarks.speed.image_sources import locked
@@ -37,7 +37,7 @@ from hvq_edge.data.splits import check_unchanged, split_training
 from hvq_edge.errors import HvqEdgeError, SettingsError
 from hvq_edge.evaluation.table import percent
 from hvq_edge.model.device import choose_device
-from hvq_edge.run.record import PictureRecord
+from hvq_edge.run.record import ImageRecord
 from hvq_edge.run.settings import Settings, load_settings
 
 _PLAN = "plan.json"
@@ -48,18 +48,18 @@ class _PlanFile(BaseModel):
 
     data: str
     settings: Settings
-    records: tuple[PictureRecord, ...]
+    records: tuple[ImageRecord, ...]
 
 
 def make_plan(
     data: Path, out: Path, settings: Settings, on_progress: ProgressCallback = silent
 ) -> Plan:
-    """Divide the pictures, or take the division that ``out`` was begun with.
+    """Divide the images, or take the division that ``out`` was begun with.
 
     Raises:
         SettingsError: ``out`` was begun with other data or settings.
-        DatasetError: no usable pictures, or pictures that changed since.
-        PictureError: a picture cannot be read.
+        DatasetError: no usable images, or images that changed since.
+        ImageError: an image cannot be read.
         OutputError: ``out`` cannot be written.
     """
     dataset = find_dataset(data)
@@ -80,7 +80,7 @@ def make_plan(
             kept = _PlanFile(data=str(data.resolve()), settings=settings, records=records)
             write_text(path, kept.model_dump_json(indent=1) + "\n")
     categories = tuple(sorted({record.category for record in kept.records}))
-    return Plan(data, settings, categories, kept.records, pictures_to_judge(dataset, categories))
+    return Plan(data, settings, categories, kept.records, images_to_judge(dataset, categories))
 
 
 def _read_plan(path: Path) -> _PlanFile:
@@ -142,7 +142,7 @@ def summary_table(results: Mapping[str, RowResult]) -> str:
     headings = [
         *("row", "image AUROC", "difference", "leaving one out"),
         *("pseudo-defects", "difference", "leaving one out"),
-        *("pixel AUROC", "held-out loss", "pictures/s"),
+        *("pixel AUROC", "held-out loss", "images/s"),
     ]
     lines = []
     for name, result in results.items():
@@ -150,7 +150,7 @@ def summary_table(results: Mapping[str, RowResult]) -> str:
         reference = None if base is None or name == BASE else base.evidence
         test = _against(found.image_auroc, reference.image_auroc if reference else None)
         pseudo = _against(found.pseudo, reference.pseudo if reference else None)
-        speed = result.pictures_per_second
+        speed = result.images_per_second
         lines.append(
             [
                 *(name, percent(found.mean.image_auroc), *test),
@@ -163,7 +163,7 @@ def summary_table(results: Mapping[str, RowResult]) -> str:
 
 
 def category_table(results: Mapping[str, RowResult], pseudo: bool) -> str:
-    """Image AUROC of each category: on test pictures, or on pseudo-defects."""
+    """Image AUROC of each category: on test images, or on pseudo-defects."""
     columns: dict[str, dict[str, float]] = {
         name: result.evidence.pseudo if pseudo else result.evidence.image_auroc
         for name, result in results.items()
@@ -177,7 +177,7 @@ def category_table(results: Mapping[str, RowResult], pseudo: bool) -> str:
 
 
 def flips_in_words(results: Mapping[str, RowResult]) -> str:
-    """Which categories learnt from flipped pictures; empty where no such row has finished."""
+    """Which categories learnt from flipped images; empty where no such row has finished."""
     words = []
     for name, result in results.items():
         if result.flip_distances is None:
@@ -203,7 +203,7 @@ def in_brackets(range_: Range | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rows and print all finished ones."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data", type=Path, nargs="?", help="folder of pictures with test pictures")
+    parser.add_argument("data", type=Path, nargs="?", help="folder of images with test images")
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--preset", default="tiny", choices=["tiny", "edge", "paper"])
     parser.add_argument("--settings", type=Path, help="TOML file; what the base row starts from")
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(row.name for row in ROWS))
         return
     if given.data is None:
-        parser.error("name the folder of pictures")
+        parser.error("name the folder of images")
     known = {row.name: row for row in ROWS}
     unknown = [name for name in given.only or () if name not in known]
     if unknown:
@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(error.exit_code, f"{error}\n")
     results = finished_rows(given.out)
     print(f"Means over the categories (%); differences to {BASE!r}\n\n{summary_table(results)}")
-    print(f"\nImage AUROC on test pictures (%)\n\n{category_table(results, pseudo=False)}")
+    print(f"\nImage AUROC on test images (%)\n\n{category_table(results, pseudo=False)}")
     print(f"\nImage AUROC on pseudo-defects (%)\n\n{category_table(results, pseudo=True)}")
     if flips := flips_in_words(results):
         print(f"\n{flips}")

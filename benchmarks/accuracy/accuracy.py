@@ -1,13 +1,13 @@
 """How accurate the model is, beside a nearest-neighbour memory on the same features.
 
     python -m benchmarks.accuracy.accuracy DATA                      # trains the edge preset first
-    python -m benchmarks.accuracy.accuracy DATA --run runs/latest    # a run of the same pictures
+    python -m benchmarks.accuracy.accuracy DATA --run runs/latest    # a run of the same images
 
 One model for all categories against PatchCore-like memories of 8,000 vectors, one a category
-(nearest_neighbour.py), both made of the same good pictures and fed the same backbone features, with
-the same score window and the same upsampling. Two kinds of evidence: the test pictures, with the
-metrics of `hvq-edge eval`; and held-out good pictures against the same with pseudo-defects
-(hvq_edge.data.pseudo_defects), which needs no test picture. Then the trained model's map in other
+(nearest_neighbour.py), both made of the same good images and fed the same backbone features, with
+the same score window and the same upsampling. Two kinds of evidence: the test images, with the
+metrics of `hvq-edge eval`; and held-out good images against the same with pseudo-defects
+(hvq_edge.data.pseudo_defects), which needs no test image. Then the trained model's map in other
 forms (map_forms.py). In brackets: the lowest and highest mean that leaving one category out gives.
 
 A training that was stopped goes on with the same command. Writes OUT/accuracy.json.
@@ -34,8 +34,8 @@ from benchmarks.accuracy.evidence import (
     ToJudge,
     Verdict,
     gather,
+    images_to_judge,
     map_of,
-    pictures_to_judge,
 )
 from benchmarks.accuracy.map_forms import LEVELLED, MapForms, with_and_without_level
 from benchmarks.accuracy.nearest_neighbour import MEMORY, fit_memory
@@ -56,12 +56,12 @@ from hvq_edge.run.settings import Settings, load_settings
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.training.features import cache_features
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import Pictures
+from hvq_edge.training.trainer import Images
 
 MEMORIES = {"nearest neighbour": False, "nearest neighbour, pooled 3x3": True}
 """Baselines, and whether they average features over neighbours first, as PatchCore does."""
 METHODS = (OURS, *(name + end for name in MEMORIES for end in ("", LEVELLED)))
-"""Ours takes each picture's own level off; so that this is no advantage, the baselines come both
+"""Ours takes each image's own level off; so that this is no advantage, the baselines come both
 ways."""
 SHOWN = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_aupro")
 """Metrics in the tables; the file has all."""
@@ -81,7 +81,7 @@ class Accuracy(BaseModel):
     epochs_done: int
     training: dict[str, float]
     """Last losses and seconds by stage, from the run's record."""
-    pictures: dict[str, int]
+    images: dict[str, int]
     memory_vectors: int
     """At most so many a category in the nearest-neighbour memories."""
     methods: dict[str, Evidence]
@@ -108,41 +108,41 @@ def trained_run(
             )
     else:
         start_run(data, run, settings, on_progress=on_progress)
-    continue_run(run, device=device, pictures_checked=not begun, on_progress=on_progress)
+    continue_run(run, device=device, images_checked=not begun, on_progress=on_progress)
 
 
 def measure(
     data: Path, run: Path, out: Path, device: str, on_progress: ProgressCallback = silent
 ) -> Accuracy:
-    """Judge a finished run and the baselines on the pictures of a folder.
+    """Judge a finished run and the baselines on the images of a folder.
 
     Args:
         data: the folder that the run was trained on, wherever it lies now.
         run: the run's folder.
-        out: where features of the training pictures are kept if the run has none.
+        out: where features of the training images are kept if the run has none.
         device: of all that is computed.
         on_progress: told of every stage.
 
     Raises:
-        RunError: no finished run, or one without training pictures.
-        DatasetError: pictures changed since training, or there are no test pictures.
-        PictureError: a picture cannot be read.
+        RunError: no finished run, or one without training images.
+        DatasetError: images changed since training, or there are no test images.
+        ImageError: an image cannot be read.
     """
     model, record = load_run(run, device)
-    if not record.pictures:
+    if not record.images:
         raise RunError(
-            f"{run} was not trained here: it does not say which pictures it learnt from.",
+            f"{run} was not trained here: it does not say which images it learnt from.",
             next_step="give a run of hvq-edge train",
         )
-    check_unchanged(record.pictures, data, on_progress)
-    pictures = pictures_to_judge(find_dataset(data), record.categories)
+    check_unchanged(record.images, data, on_progress)
+    images = images_to_judge(find_dataset(data), record.categories)
     fit = fit_features(model, record, data, run if (run / "features.npy").exists() else out)
-    held_out = training_sources(record.pictures, data, "held_out")
+    held_out = training_sources(record.images, data, "held_out")
     names = record.categories
     material = ToJudge(
         categories=names,
-        test=Streamed(model, sources_of(pictures), names),
-        pictures=pictures,
+        test=Streamed(model, sources_of(images), names),
+        images=images,
         held_out=Streamed(model, held_out, names),
         pseudo=Streamed(model, pseudo_sources(held_out), names),
         side=record.settings.model.input_side,
@@ -161,27 +161,27 @@ def measure(
         backbone_weights=record.backbone_weights,
         epochs_done=record.epochs_done,
         training=record.metrics,
-        pictures={"fit": len(fit.features), "held out": len(held_out), "test": len(pictures)},
+        images={"fit": len(fit.features), "held out": len(held_out), "test": len(images)},
         memory_vectors=MEMORY,
         methods={name: found[name] for name in METHODS},
         map_forms={name: one for name, one in found.items() if name not in METHODS},
     )
 
 
-def fit_features(model: HVQTrans, record: RunRecord, data: Path, folder: Path) -> Pictures:
-    """Raw features of the pictures learnt from: the run's own cache, or computed again."""
-    chosen = [picture for picture in record.pictures if picture.use == "fit"]
+def fit_features(model: HVQTrans, record: RunRecord, data: Path, folder: Path) -> Images:
+    """Raw features of the images learnt from: the run's own cache, or computed again."""
+    chosen = [image for image in record.images if image.use == "fit"]
     features, _ = cache_features(folder, model, data, chosen, record.backbone_weights)
-    category = [record.categories.index(picture.category) for picture in chosen]
-    return Pictures(features, np.array(category))
+    category = [record.categories.index(image.category) for image in chosen]
+    return Images(features, np.array(category))
 
 
-def memories(fit: Pictures, window: Tensor) -> Judge:
-    """The baselines: a memory a category of the pictures that the model learnt from.
+def memories(fit: Images, window: Tensor) -> Judge:
+    """The baselines: a memory a category of the images that the model learnt from.
 
     Args:
-        fit: those pictures.
-        window: of the picture's score (:func:`hvq_edge.model.hvq_trans.score_window`).
+        fit: those images.
+        window: of the image's score (:func:`hvq_edge.model.hvq_trans.score_window`).
     """
     kept = {
         name: [
@@ -250,10 +250,10 @@ def in_brackets(ends: Range | None) -> str:
 def print_tables(accuracy: Accuracy) -> None:
     """Print all tables, ready for a Markdown page."""
     model = accuracy.settings.model
-    counts = ", ".join(f"{count} {use}" for use, count in accuracy.pictures.items())
+    counts = ", ".join(f"{count} {use}" for use, count in accuracy.images.items())
     print(
         f"{accuracy.settings.preset}: {model.backbone}, {model.input_side} px, "
-        f"{accuracy.epochs_done} epochs; pictures: {counts}; {accuracy.device}\n\n"
+        f"{accuracy.epochs_done} epochs; images: {counts}; {accuracy.device}\n\n"
         f"Means over the categories, category known (%)\n\n{means_table(accuracy.methods)}"
     )
     for name, one in accuracy.methods.items():
@@ -264,12 +264,12 @@ def print_tables(accuracy: Accuracy) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train if need be, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data", type=Path, help="folder of pictures with test pictures")
+    parser.add_argument("data", type=Path, help="folder of images with test images")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--preset", default="edge", choices=["edge", "tiny", "paper"])
     parser.add_argument("--settings", type=Path, help="TOML file, as for hvq-edge train")
     parser.add_argument("--epochs", type=int, help="default: the preset's")
-    parser.add_argument("--run", type=Path, help="a finished run of these pictures: no training")
+    parser.add_argument("--run", type=Path, help="a finished run of these images: no training")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     given = parser.parse_args(arguments)

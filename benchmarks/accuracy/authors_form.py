@@ -4,8 +4,8 @@ Same mathematics and weights as :class:`hvq_edge.model.HVQTrans`, in the form of
 (repository RuiyingLu/HVQ-Trans, ``models/HVQ_TR_switch_OT.py`` and ``models/transformer.py``):
 the backbone runs to its end (:mod:`authors_backbone`), tokens in sequence-first order,
 ``nn.MultiheadAttention`` with averaged attention weights that nobody reads, one codebook module a
-level and category, and a Python loop over the pictures of a batch at every level and at the output,
-in which a codebook moves after each picture. One-hot codes are made in eval mode too, and the
+level and category, and a Python loop over the images of a batch at every level and at the output,
+in which a codebook moves after each image. One-hot codes are made in eval mode too, and the
 transport score takes its cosines from scikit-learn and its exponentials twice. Written anew;
 ``tests/benchmarks/test_authors_form.py`` holds it to numbers of the authors' network.
 """
@@ -36,22 +36,22 @@ class Rebuilt(NamedTuple):
     transport: Tensor
     """``[batch, tokens]``: transport score of level 0; zeros while training."""
     commitment: Tensor
-    """Scalar: commitment loss summed over levels, averaged over pictures."""
+    """Scalar: commitment loss summed over levels, averaged over images."""
 
 
 class Looked(NamedTuple):
-    """One level's codes for every picture of a batch."""
+    """One level's codes for every image of a batch."""
 
     codes: Tensor
     """``[tokens, batch, width]``, straight-through while training."""
     indices: Tensor
     """int64 ``[batch, tokens]``."""
     commitment: Tensor
-    """Scalar: mean over the pictures."""
+    """Scalar: mean over the images."""
 
 
 class OneCodebook(nn.Module):
-    """The codebook of one level and one category, moved by each picture that uses it.
+    """The codebook of one level and one category, moved by each image that uses it.
 
     Counts and sums are products with a one-hot matrix, as in the usual VQ-VAE code.
     """
@@ -89,7 +89,7 @@ class OneCodebook(nn.Module):
         self.codes.copy_(self.sums / smoothed[:, None])
 
     def transport(self, tokens: Tensor, temperature: float) -> Tensor:
-        """Transport score of one picture's tokens, ``[tokens, width]`` -> ``[tokens]``."""
+        """Transport score of one image's tokens, ``[tokens, width]`` -> ``[tokens]``."""
         cosine = cosine_similarity(tokens.detach().cpu(), self.codes.cpu())
         cost = 1 - torch.as_tensor(cosine, dtype=tokens.dtype, device=tokens.device)
         mass = torch.exp(tokens @ self.codes.T / temperature)
@@ -136,7 +136,7 @@ class LoopDecoderLayer(nn.Module):
 
 
 class AuthorsForm(nn.Module):
-    """The network with a loop over pictures.
+    """The network with a loop over images.
 
     Args:
         model: its weights are copied.
@@ -195,7 +195,7 @@ class AuthorsForm(nn.Module):
         return (torch.cat(taps, dim=1) - self.feature_mean) / self.feature_std
 
     def rebuild(self, features: Tensor, category: Tensor) -> Rebuilt:
-        """Rebuild features from codes, one picture after the other wherever codes are involved.
+        """Rebuild features from codes, one image after the other wherever codes are involved.
 
         Args:
             features: ``[batch, channels, grid, grid]``, standardised.
@@ -253,7 +253,7 @@ class AuthorsForm(nn.Module):
         return cast("OneCodebook", books[category])
 
     def _look_up(self, level: int, tokens: Tensor, categories: list[int]) -> Looked:
-        """Quantise ``[tokens, batch, width]``, each picture by the codebook of its category."""
+        """Quantise ``[tokens, batch, width]``, each image by the codebook of its category."""
         found = [self._book(level, k)(tokens[:, i]) for i, k in enumerate(categories)]
         codes, indices, commitments = zip(*found, strict=True)
         return Looked(
@@ -261,9 +261,9 @@ class AuthorsForm(nn.Module):
         )
 
 
-def to_sequence(picture: Tensor) -> Tensor:
+def to_sequence(image: Tensor) -> Tensor:
     """``[b, c, h, w]`` -> ``[h * w, b, c]``."""
-    return picture.flatten(2).permute(2, 0, 1)
+    return image.flatten(2).permute(2, 0, 1)
 
 
 @torch.no_grad()

@@ -4,12 +4,12 @@ A tensor has one int8 scale, so a channel whose values are a tenth of the larges
 of the steps. Where one layer's channels reach the next through nothing but a ReLU, a channel may be
 multiplied by a constant behind the first layer's weights and divided by it in the second's (Nagel
 et al., "Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019, section
-4.1; here by ranges measured on the calibration pictures).
+4.1; here by ranges measured on the calibration images).
 
 A ReLU6 does not commute with a factor, but a factor of 1 or more only lowers where it clips: at
 ``6 / factor`` in the channel's own units. With a headroom of 1 that is the largest value seen on
-good pictures, where int8 would clip as well. But a defect may well exceed it, and that is what a
-picture is judged by: ``benchmarks/accuracy/int8.py`` shows what it costs.
+good images, where int8 would clip as well. But a defect may well exceed it, and that is what an
+image is judged by: ``benchmarks/accuracy/int8.py`` shows what it costs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 MOST = 8.0
-"""Largest factor: a channel that good pictures hardly use may be what a defect lights up."""
+"""Largest factor: a channel that good images hardly use may be what a defect lights up."""
 
 
 class Pair(NamedTuple):

@@ -1,4 +1,4 @@
-"""How good an anomaly map is: on test pictures, and on pseudo-defects that need none.
+"""How good an anomaly map is: on test images, and on pseudo-defects that need none.
 
 All maps are judged alike, whatever made them: the score is taken through the same window, pixels
 through the same upsampling, and metrics are those of ``hvq-edge eval``. Means that leave one
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from hvq_edge.common.heat_map import upsample_map
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Dataset, Picture
+from hvq_edge.data.dataset import Dataset, Image
 from hvq_edge.data.images import read_mask
 from hvq_edge.errors import DatasetError
-from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
 from hvq_edge.evaluation.metrics.results import (
@@ -51,7 +51,7 @@ OURS = "hvq-edge"
 
 
 class RawFeatures(Protocol):
-    """Pictures whose raw features can be had; see ``picture_sources.py``."""
+    """Images whose raw features can be had; see ``image_sources.py``."""
 
     def batches(self, k: int) -> Iterator[Tensor]:
         """Yield those of one category, ``[batch, tokens, channels]``, in a fixed order."""
@@ -63,10 +63,10 @@ class ToJudge(NamedTuple):
     categories: Sequence[str]
     """In the order of the category index."""
     test: RawFeatures
-    pictures: Sequence[Picture]
-    """The test pictures; those of a category in the order of ``test``."""
+    images: Sequence[Image]
+    """The test images; those of a category in the order of ``test``."""
     held_out: RawFeatures
-    """Good pictures that were not learnt from."""
+    """Good images that were not learnt from."""
     pseudo: RawFeatures
     """The same with pseudo-defects."""
     side: int
@@ -79,12 +79,12 @@ class Evidence(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     categories: tuple[CategoryMetrics, ...]
-    """On the test pictures, the category known."""
+    """On the test images, the category known."""
     mean: Metrics
     image_auroc_range: Range | None
     """Lowest and highest mean test image AUROC that leaving one category out gives."""
     pseudo: dict[str, float]
-    """Image AUROC by category: held-out good pictures against pseudo-defects."""
+    """Image AUROC by category: held-out good images against pseudo-defects."""
     pseudo_mean: float
     pseudo_range: Range | None
 
@@ -98,16 +98,16 @@ class Evidence(BaseModel):
 
 class _Judged(NamedTuple):
     maps: NDArray[np.float32]
-    """``[pictures, grid, grid]``."""
+    """``[images, grid, grid]``."""
     scores: NDArray[np.float64]
-    """``[pictures]``."""
+    """``[images]``."""
 
 
 @torch.no_grad()
 def gather(
     judge: Judge, material: ToJudge, on_progress: ProgressCallback = silent
 ) -> dict[str, Evidence]:
-    """Judge all pictures and measure every kind of map.
+    """Judge all images and measure every kind of map.
 
     Args:
         judge: makes maps from raw features; every kind of map sees the same.
@@ -118,16 +118,16 @@ def gather(
         Evidence by the names that ``judge`` gives.
 
     Raises:
-        PictureError: a picture or mask cannot be read.
+        ImageError: an image or mask cannot be read.
         InputError: a score is not finite.
     """
     test: dict[str, list[CategoryMetrics]] = {}
     pseudo: dict[str, dict[str, float]] = {}
     for k, category in enumerate(material.categories):
-        own = [picture for picture in material.pictures if picture.category == category]
-        masks = [mask_of(picture, material.side) for picture in own]
+        own = [image for image in material.images if image.category == category]
+        masks = [mask_of(image, material.side) for image in own]
         for name, judged in _judge(judge, material.test, k).items():
-            test.setdefault(name, []).append(picture_metrics(category, own, masks, *judged))
+            test.setdefault(name, []).append(image_metrics(category, own, masks, *judged))
         good = _judge(judge, material.held_out, k)
         bad = _judge(judge, material.pseudo, k)
         for name in good:
@@ -149,26 +149,26 @@ def map_of(model: HVQTrans) -> Judge:
     return judge
 
 
-def picture_metrics(
+def image_metrics(
     category: str,
-    pictures: Sequence[Picture],
+    images: Sequence[Image],
     masks: Sequence[NDArray[np.bool_] | None],
     maps: NDArray[np.float32],
     scores: NDArray[np.float64],
 ) -> CategoryMetrics:
-    """Metrics of one category's test pictures, as ``hvq-edge eval`` has them.
+    """Metrics of one category's test images, as ``hvq-edge eval`` has them.
 
     Args:
         category: its name.
-        pictures: in the order of the others.
+        images: in the order of the others.
         masks: bool ``[side, side]``; ``None``: nobody knows which pixels are good.
-        maps: ``[pictures, grid, grid]``.
-        scores: ``[pictures]``.
+        maps: ``[images, grid, grid]``.
+        scores: ``[images]``.
     """
-    pixels = PixelTally() if any(picture.mask for picture in pictures) else None
+    pixels = PixelTally() if any(image.mask for image in images) else None
     results = [
-        PictureResult(picture, category, float(value), one)
-        for picture, value, one in zip(pictures, scores, maps, strict=True)
+        ImageResult(image, category, float(value), one)
+        for image, value, one in zip(images, scores, maps, strict=True)
     ]
     if pixels is not None:
         for one, mask in zip(maps, masks, strict=True):
@@ -180,15 +180,15 @@ def picture_metrics(
     )
 
 
-def mask_of(picture: Picture, side: int) -> NDArray[np.bool_] | None:
+def mask_of(image: Image, side: int) -> NDArray[np.bool_] | None:
     """Which pixels are defective, bool ``[side, side]``; ``None`` where nobody knows.
 
     Raises:
-        PictureError: the mask cannot be read.
+        ImageError: the mask cannot be read.
     """
-    if picture.good:
+    if image.good:
         return np.zeros((side, side), dtype=np.bool_)
-    return None if picture.mask is None else read_mask(picture.mask, side, side)
+    return None if image.mask is None else read_mask(image.mask, side, side)
 
 
 def mean_of(values: Mapping[str, float]) -> float:
@@ -205,26 +205,26 @@ def leave_one_out(values: Mapping[str, float]) -> Range | None:
     return float(means.min()), float(means.max())
 
 
-def pictures_to_judge(dataset: Dataset, categories: Sequence[str]) -> tuple[Picture, ...]:
-    """Return the test pictures of a dataset, all of known categories.
+def images_to_judge(dataset: Dataset, categories: Sequence[str]) -> tuple[Image, ...]:
+    """Return the test images of a dataset, all of known categories.
 
     Raises:
         DatasetError: none, or some of another category.
     """
-    pictures = dataset.test()
-    if not pictures:
+    images = dataset.test()
+    if not images:
         raise DatasetError(
-            f"{dataset.root} has no test pictures.",
-            next_step="put pictures in CATEGORY/test/good and CATEGORY/test/DEFECT",
+            f"{dataset.root} has no test images.",
+            next_step="put images in CATEGORY/test/good and CATEGORY/test/DEFECT",
         )
-    unknown = sorted({picture.category for picture in pictures} - set(categories))
+    unknown = sorted({image.category for image in images} - set(categories))
     if unknown:
         raise DatasetError(
-            f"{dataset.root} has test pictures of {', '.join(unknown)}, which the model does not "
+            f"{dataset.root} has test images of {', '.join(unknown)}, which the model does not "
             f"know; it knows {', '.join(categories)}.",
             next_step="give the folder that the model was trained on",
         )
-    return pictures
+    return images
 
 
 def _judge(judge: Judge, features: RawFeatures, k: int) -> dict[str, _Judged]:

@@ -3,12 +3,12 @@
     python -m benchmarks.accuracy.int8 RUN             # sets of layers, and ways to choose ranges
     python -m benchmarks.accuracy.int8 RUN --layers    # each layer quantised alone as well
 
-Every graph judges the run's held-out good pictures and is compared with the float32 graph: equal
+Every graph judges the run's held-out good images and is compared with the float32 graph: equal
 codes of the worst level, correlation of the maps and of the scores. Times are of batch 1, all
 graphs in turn in one run, as ratios to float32. What was tried and is not in ``hvq-edge export`` is
 measured as well: channels brought to one range (benchmarks/accuracy/equalisation.py), also on
 pseudo-defects
-of the held-out pictures, and all that is float computed in bfloat16; and what is exported without
+of the held-out images, and all that is float computed in bfloat16; and what is exported without
 each of its steps: weights rounded together, clips centred, biases corrected.
 """
 
@@ -48,7 +48,7 @@ METHOD = "mse"
 
 
 class Judged(NamedTuple):
-    """What a graph gives on the pictures."""
+    """What a graph gives on the images."""
 
     codes: NDArray[np.int32]
     maps: NDArray[np.float32]
@@ -92,11 +92,11 @@ def compare(name: str, layers: int, reference: Judged, found: Judged) -> Row:
 
 
 def channel_largest(
-    graph: Path, tensors: Sequence[str], pictures: Sequence[Path], side: int
+    graph: Path, tensors: Sequence[str], images: Sequence[Path], side: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Largest magnitude of each channel of tensors on pictures, ``[channels]`` by tensor."""
+    """Largest magnitude of each channel of tensors on images, ``[channels]`` by tensor."""
     found: dict[str, NDArray[np.float64]] = {}
-    for _, values in values_on(graph, tensors, pictures, side, None):
+    for _, values in values_on(graph, tensors, images, side, None):
         for name, value in zip(tensors, values, strict=True):
             channel = 1 if value.ndim == 4 else value.ndim - 1
             others = tuple(axis for axis in range(value.ndim) if axis != channel)
@@ -146,7 +146,7 @@ def bfloat16_engine(path: Path, threads: int) -> Callable[[NDArray[np.uint8]], d
 
 
 def judge(run: Callable[[NDArray[np.uint8]], Any], frames: NDArray[np.uint8]) -> Judged:
-    """Judge pictures one at a time."""
+    """Judge images one at a time."""
     outputs = [run(frame[None]) for frame in frames]
     joined = (np.concatenate([o[name] for o in outputs]) for name in ("codes", "map", "score"))
     return Judged(*joined)
@@ -171,12 +171,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, help="a finished run of hvq-edge train")
     parser.add_argument("--layers", action="store_true", help="each layer alone as well")
-    parser.add_argument("--pictures", type=int, default=65, help="held-out pictures, at most")
+    parser.add_argument("--images", type=int, default=65, help="held-out images, at most")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=50)
     given = parser.parse_args(arguments)
     try:
-        measure(given.run, given.pictures, given.threads, given.rounds, alone=given.layers)
+        measure(given.run, given.images, given.threads, given.rounds, alone=given.layers)
     except HvqEdgeError as error:
         parser.exit(error.exit_code, f"{error}\n")
 
@@ -185,11 +185,11 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
     """Print the tables of a run."""
     model, record = load_run(run)
     data, side = Path(str(record.data)), record.settings.model.input_side
-    held_out = [p for p in record.pictures if p.use == "held_out"]
+    held_out = [p for p in record.images if p.use == "held_out"]
     held_out = held_out[:: -(-len(held_out) // most)]
     frames = np.stack([read_frame(data / p.path, side) for p in held_out])
     features = pooled_features(run, model, record, data)
-    chosen = [data / p.path for p in choose_calibration(record.pictures, features)]
+    chosen = [data / p.path for p in choose_calibration(record.images, features)]
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "fp32.onnx"
         export_graph(model, source, "auto")
@@ -259,7 +259,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
             compare(name, layers, reference, judge(run, frames))
             for name, (layers, run) in in_bfloat16.items()
         ]
-        print(f"{record.settings.preset}, {len(frames)} held-out pictures; {processor_name()}\n")
+        print(f"{record.settings.preset}, {len(frames)} held-out images; {processor_name()}\n")
         print(table_of(rows, {n: np.median(s / seconds["float32"]) for n, s in seconds.items()}))
         print("\nAs exported, without its steps\n")
         stepwise = [
@@ -267,11 +267,11 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
             for name, made in without_steps().items()
         ]
         print(table_of(stepwise))
-        print("\nChannels brought to one range; two pseudo-defects of each picture too\n")
+        print("\nChannels brought to one range; two pseudo-defects of each image too\n")
         names = [record.categories.index(p.category) for p in held_out]
         evidence = gather_evidence([data / p.path for p in held_out], names, side).frames
         float_judged = judge(engines["float32"], evidence)
-        largest = channel_largest(source, tensors, chosen[: plain_ranges.pictures], side)
+        largest = channel_largest(source, tensors, chosen[: plain_ranges.images], side)
 
         def nearest(layers: Sequence[str]) -> Judged:
             """Weights rounded one by one, as where channels are brought to one range."""
@@ -299,7 +299,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
             for method in METHODS
         ]
         print(table_of(by_method))
-        print("\n" + ", ".join(f"{m}: {found.pictures} pictures" for m, found in ranges.items()))
+        print("\n" + ", ".join(f"{m}: {found.images} images" for m, found in ranges.items()))
         if alone:
             single = [
                 compare(layer, 1, reference, judge(quantised([layer]), frames))

@@ -3,7 +3,7 @@
 What the map is made of is fitted in closed form after training, so a trained model tells what each
 part is worth: the distance between features and what was rebuilt, plain and whitened; the distance
 to the nearest feature prototype; the transport score; whether positions are standardised on their
-own; and whether the picture's own level is taken off. All forms share one reconstruction.
+own; and whether the image's own level is taken off. All forms share one reconstruction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.accuracy.evidence import Verdict
-from hvq_edge.model.hvq_trans import HVQTrans, picture_level
+from hvq_edge.model.hvq_trans import HVQTrans, image_level
 from hvq_edge.run.settings import ModelSettings
 from hvq_edge.training.batches import standardised
 from hvq_edge.training.fit_prototypes import fit_prototypes
@@ -40,8 +40,8 @@ FORMS: dict[str, tuple[float, float, float, float]] = {
 BY_POSITION = ", by position"
 """Ends the name of a form that standardises positions too, as ``hvq-edge train`` does."""
 LEVELLED = ", level subtracted"
-"""Ends the name of a form whose score is taken relative to the picture's own level
-(:attr:`hvq_edge.run.settings.ModelSettings.picture_level`)."""
+"""Ends the name of a form whose score is taken relative to the image's own level
+(:attr:`hvq_edge.run.settings.ModelSettings.image_level`)."""
 
 
 class _Scale(NamedTuple):
@@ -62,9 +62,9 @@ class MapForms:
 
     Args:
         model: a trained one, in eval mode; not changed.
-        fit: float16 ``[pictures, tokens, channels]``: raw features of the pictures learnt from, in
+        fit: float16 ``[images, tokens, channels]``: raw features of the images learnt from, in
             the model's own ``tap_resize``.
-        category: int64 ``[pictures]``.
+        category: int64 ``[images]``.
         seed: of the training.
     """
 
@@ -98,7 +98,7 @@ class MapForms:
 
         Args:
             raw: ``[batch, tokens, channels]``.
-            k: the pictures' category.
+            k: the images' category.
 
         Returns:
             By name: those of :data:`FORMS`, each once more by position, and all of them once more
@@ -147,7 +147,7 @@ class MapForms:
 
 
 def with_and_without_level(name: str, found: Tensor, window: Tensor) -> dict[str, Verdict]:
-    """Score a map as it is, and relative to the picture's own level.
+    """Score a map as it is, and relative to the image's own level.
 
     Args:
         name: of the first; the second's ends in :data:`LEVELLED`.
@@ -155,7 +155,7 @@ def with_and_without_level(name: str, found: Tensor, window: Tensor) -> dict[str
         window: :func:`hvq_edge.model.hvq_trans.score_window`.
     """
     highest = (window @ found @ window.T).amax((1, 2))
-    level = picture_level(found.flatten(1))[:, 0]
+    level = image_level(found.flatten(1))[:, 0]
     return {name: Verdict(found, highest), name + LEVELLED: Verdict(found, highest - level)}
 
 
@@ -167,7 +167,7 @@ def _with_parts(model: HVQTrans, *, whiten: bool) -> HVQTrans:
             "prototypes": model.settings.prototypes or ModelSettings().prototypes,
             "prototype_weight": 1.0,
             "transport_weight": model.settings.transport_weight or 1.0,
-            "map_scale": "good_pictures",
+            "map_scale": "good_images",
         }
     )
     copy = HVQTrans(settings, model.categories).to(model.feature_mean.device)

@@ -1,7 +1,7 @@
-"""The nearest-neighbour baseline: how far a token is from every token of good pictures.
+"""The nearest-neighbour baseline: how far a token is from every token of good images.
 
 PatchCore's memory (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022)
-on the same backbone features as ours: one memory a category of tokens of its good pictures; the map
+on the same backbone features as ours: one memory a category of tokens of its good images; the map
 is the distance to the nearest. What differs from the paper, so that only the method is compared and
 not the network: the taps and grid of HVQ-Trans, features standardised by channel, a random choice
 of tokens instead of the greedy coreset (which the paper finds better for small memories), and the
@@ -66,10 +66,10 @@ def fit_memory(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> Memory:
-    """Keep random tokens of good pictures.
+    """Keep random tokens of good images.
 
     Args:
-        raw: float16 ``[pictures, tokens, channels]``: one category's features before any
+        raw: float16 ``[images, tokens, channels]``: one category's features before any
             standardisation.
         pooled: average each token over its 3x3 neighbours first, as PatchCore does.
         vectors: kept at most.
@@ -77,10 +77,10 @@ def fit_memory(
         device: of the result.
 
     Raises:
-        InputError: no picture.
+        InputError: no image.
     """
     if not len(raw):
-        raise InputError("a nearest-neighbour memory needs at least one picture.")
+        raise InputError("a nearest-neighbour memory needs at least one image.")
     features = torch.from_numpy(np.asarray(raw, dtype=np.float32))
     tokens = (average_neighbours(features, POOLING) if pooled else features).flatten(0, 1)
     std, mean = torch.std_mean(tokens.double(), dim=0, correction=0)

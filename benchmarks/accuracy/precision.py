@@ -2,9 +2,9 @@
 
     python -m benchmarks.accuracy.precision BUNDLE DATA
 
-BUNDLE has all four files (``hvq-edge export --int8 --fp16``), DATA test pictures. Every file judges
-every test picture, one at a time: image AUROC of each category, codes equal to float32's on the
-worst level, pictures whose verdict changes (each file under its own thresholds). The files with
+BUNDLE has all four files (``hvq-edge export --int8 --fp16``), DATA test images. Every file judges
+every test image, one at a time: image AUROC of each category, codes equal to float32's on the
+worst level, images whose verdict changes (each file under its own thresholds). The files with
 float16 are judged in emulation (benchmarks.accuracy.fp16_emulation): computed in float32, and
 rounded to float16 wherever the file says so, which CPU engines do not do. Times are of OpenVINO,
 batch 1, all files in turn in one run, as ratios to float32: what a GPU makes of float16 they do not
@@ -31,7 +31,7 @@ from benchmarks.accuracy.fp16_emulation import emulate_half
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
 from hvq_edge.common.atomic import write_text
-from hvq_edge.data.dataset import Picture, find_dataset
+from hvq_edge.data.dataset import Image, find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError, InputError
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
@@ -44,7 +44,7 @@ WARM_UP = 3
 
 
 class Judged(NamedTuple):
-    """What a file gives on the test pictures."""
+    """What a file gives on the test images."""
 
     scores: NDArray[np.float32]
     codes: NDArray[np.int32]
@@ -52,7 +52,7 @@ class Judged(NamedTuple):
 
 
 def judge(engine: Engine, bundle: Bundle, precision: Precision, paths: Sequence[Path]) -> Judged:
-    """Judge pictures one at a time, under the file's own thresholds."""
+    """Judge images one at a time, under the file's own thresholds."""
     thresholds = bundle.manifest.thresholds.get(precision, {})
     scores, codes, rejected = [], [], []
     for path in paths:
@@ -89,12 +89,12 @@ def open_judge(bundle: Bundle, precision: Precision, threads: int) -> Iterator[E
             yield engine
 
 
-def aurocs(pictures: Sequence[Picture], scores: NDArray[np.float32]) -> dict[str, float]:
-    """Image AUROC by category, where it has both kinds of pictures."""
+def aurocs(images: Sequence[Image], scores: NDArray[np.float32]) -> dict[str, float]:
+    """Image AUROC by category, where it has both kinds of images."""
     found = {}
-    for name in dict.fromkeys(picture.category for picture in pictures):
-        mine = [i for i, picture in enumerate(pictures) if picture.category == name]
-        bad = [not pictures[i].good for i in mine]
+    for name in dict.fromkeys(image.category for image in images):
+        mine = [i for i, image in enumerate(images) if image.category == name]
+        bad = [not images[i].good for i in mine]
         if 0 < sum(bad) < len(bad):
             found[name] = float(roc_auc_score(bad, scores[mine]))
     return found
@@ -124,8 +124,8 @@ def measure(bundle: Bundle, data: Path, threads: int, rounds: int) -> dict[str, 
             next_step="run hvq-edge export --int8 --fp16",
         )
     served = set(bundle.manifest.categories)
-    pictures = [one for one in find_dataset(data).test() if one.category in served]
-    paths = [picture.path for picture in pictures]
+    images = [one for one in find_dataset(data).test() if one.category in served]
+    paths = [image.path for image in images]
     found: dict[Precision, Judged] = {}
     for name in PRECISIONS:
         with open_judge(bundle, name, threads) as engine:
@@ -142,7 +142,7 @@ def measure(bundle: Bundle, data: Path, threads: int, rounds: int) -> dict[str, 
     rows = {}
     for name, judged in found.items():
         rows[name] = {
-            "auroc": aurocs(pictures, judged.scores),
+            "auroc": aurocs(images, judged.scores),
             "codes": float((judged.codes == reference.codes).mean((0, 2)).min()),
             "scores": float(np.corrcoef(judged.scores, reference.scores)[0, 1]),
             "changed": int((judged.rejected != reference.rejected).sum()),
@@ -152,7 +152,7 @@ def measure(bundle: Bundle, data: Path, threads: int, rounds: int) -> dict[str, 
     calibration = bundle.manifest.calibration
     return {
         "preset": bundle.manifest.preset,
-        "pictures": len(pictures),
+        "images": len(images),
         "device": processor_name(),
         "threads": threads,
         "int8_layers": calibration.int8_layers if calibration else None,
@@ -174,7 +174,7 @@ def table_of(numbers: dict[str, object]) -> str:
     shown = {
         "equal codes (%)": lambda row: f"{100 * row['codes']:.1f}",
         "score correlation": lambda row: f"{row['scores']:.4f}",
-        "changed verdicts": lambda row: f"{row['changed']} of {numbers['pictures']}",
+        "changed verdicts": lambda row: f"{row['changed']} of {numbers['images']}",
         "MB": lambda row: f"{row['bytes'] / 1e6:.1f}",
         "CPU time / float32": lambda row: f"{row['time']:.2f}",
     }
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path, help="with all four files")
-    parser.add_argument("data", type=Path, help="folder with test pictures")
+    parser.add_argument("data", type=Path, help="folder with test images")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--out", type=Path, help="JSON file")
@@ -198,9 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except HvqEdgeError as error:
         parser.exit(error.exit_code, f"{error}\n")
     layers = f"{numbers['int8_layers']} layers in int8, {numbers['float_layers']} kept in float"
-    print(
-        f"{numbers['preset']}, {numbers['pictures']} test pictures; {layers}; {numbers['device']}"
-    )
+    print(f"{numbers['preset']}, {numbers['images']} test images; {layers}; {numbers['device']}")
     print()
     print(table_of(numbers))
 

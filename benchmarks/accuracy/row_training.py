@@ -44,10 +44,10 @@ from benchmarks.speed.image_sources import (
 )
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Picture
+from hvq_edge.data.dataset import Image
 from hvq_edge.model.hvq_trans import HVQTrans, score_window
 from hvq_edge.model.safe_load import load_tensors
-from hvq_edge.run.record import PictureRecord
+from hvq_edge.run.record import ImageRecord
 from hvq_edge.run.settings import GRID_STRIDE, Settings
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
@@ -55,7 +55,7 @@ from hvq_edge.training.statistics import (
     fit_map_scale,
     fit_residual_whitening,
 )
-from hvq_edge.training.trainer import Pictures, held_out_loss, train_epochs
+from hvq_edge.training.trainer import Images, held_out_loss, train_epochs
 from hvq_edge.training.training_state import EpochResult
 
 _FITTED_AFTER = ("backbone.", "prototypes.", "classifier", "residual_whitening", "map_")
@@ -72,7 +72,7 @@ class RowResult(BaseModel):
     evidence: Evidence
     held_out_loss: float
     """Of the weights that were judged."""
-    pictures_per_second: float | None
+    images_per_second: float | None
     """Median over the epochs; ``None`` where another row's weights were used."""
     seconds_training: float | None
     steps: int
@@ -90,19 +90,19 @@ class Plan:
     settings: Settings
     """Of the base row."""
     categories: tuple[str, ...]
-    records: tuple[PictureRecord, ...]
-    """Good training pictures and their use."""
-    pictures: tuple[Picture, ...]
-    """Test pictures."""
+    records: tuple[ImageRecord, ...]
+    """Good training images and their use."""
+    images: tuple[Image, ...]
+    """Test images."""
 
 
 class Material(NamedTuple):
-    """A row's pictures."""
+    """A row's images."""
 
-    fit: Pictures
+    fit: Images
     fit_name: str
-    """Tells sets of pictures to learn from apart."""
-    held_out: Pictures
+    """Tells sets of images to learn from apart."""
+    held_out: Images
     judged: ToJudge
     flip_distances: dict[str, dict[str, float]] | None
 
@@ -112,7 +112,7 @@ class Trained(NamedTuple):
 
     state: dict[str, Tensor]
     speed: float
-    """Pictures a second."""
+    """Images a second."""
     seconds: float
     steps: int
 
@@ -133,13 +133,13 @@ class Workshop:
         self._fit = training_sources(plan.records, plan.data, "fit")
         self._held_out = training_sources(plan.records, plan.data, "held_out")
         self._pseudo = pseudo_sources(self._held_out)
-        self._test = sources_of(plan.pictures)
+        self._test = sources_of(plan.images)
 
     def run(self, row: Row, on_progress: ProgressCallback = silent) -> RowResult:
         """Train a row, or take the weights it names, and gather its evidence.
 
         Raises:
-            HvqEdgeError: training diverged, or a picture, weights or the folder cannot be used.
+            HvqEdgeError: training diverged, or an image, weights or the folder cannot be used.
         """
         settings = row.settings(self.plan.settings)
         material = self._material(row, settings, on_progress)
@@ -162,7 +162,7 @@ class Workshop:
             settings=settings,
             evidence=found[OURS],
             held_out_loss=loss,
-            pictures_per_second=trained.speed if own else None,
+            images_per_second=trained.speed if own else None,
             seconds_training=trained.seconds if own else None,
             steps=trained.steps,
             flip_distances=material.flip_distances,
@@ -179,17 +179,17 @@ class Workshop:
         def stored(name: str, sources: Sequence[Source]) -> Stored:
             return Stored(features(name, sources), category_index(sources, names), self.device)
 
-        fit = Pictures(features("fit", self._fit), category_index(self._fit, names))
+        fit = Images(features("fit", self._fit), category_index(self._fit, names))
         held_out = stored("held-out", self._held_out)
         judged = ToJudge(
             categories=names,
             test=stored("test", self._test),
-            pictures=self.plan.pictures,
+            images=self.plan.images,
             held_out=held_out,
             pseudo=stored("pseudo-defects", self._pseudo),
             side=settings.model.input_side,
         )
-        to_stop = Pictures(held_out.features, held_out.category)
+        to_stop = Images(held_out.features, held_out.category)
         if not row.flips:
             return Material(fit, store.name, to_stop, judged, None)
 
@@ -241,7 +241,7 @@ class Workshop:
         speeds: list[float] = []
 
         def report(result: EpochResult) -> None:
-            speeds.append(result.pictures_per_second)
+            speeds.append(result.images_per_second)
             note = f"loss {result.feature_loss:.4f}, held out {result.held_out_loss:.4f}"
             on_progress(f"training: {row.name}", result.epoch, training.epochs, note)
 
@@ -250,7 +250,7 @@ class Workshop:
         with variant.always(model), tempfile.TemporaryDirectory() as state:
             if settings.model.standardise_features:
                 fit_feature_statistics(model, fit.features)
-            if training.codebook_start == "pictures":
+            if training.codebook_start == "images":
                 variant.start(model, fit.features, fit.category, training.seed)
             with variant.training(model):
                 train_epochs(Path(state), model, fit, material.held_out, training, report)
@@ -280,7 +280,7 @@ class Workshop:
         self._fit_prototypes(model, material, settings.training.seed)
         if settings.model.whiten_distance:
             fit_residual_whitening(model, fit.features, fit.category)
-        if settings.model.map_scale == "good_pictures":
+        if settings.model.map_scale == "good_images":
             fit_map_scale(model, fit.features, fit.category)
 
     def _fit_prototypes(self, model: HVQTrans, material: Material, seed: int) -> None:

@@ -37,11 +37,11 @@ from hvq_edge.runtime.cuda.pycuda_memory import PyCudaMemory
 from hvq_edge.runtime.engine import Frames
 
 LIBRARIES = ("torch", "tensorrt", "tensorrt-rtx-cu13", "pycuda", "cuda-bindings", "onnxruntime")
-PICTURES = 32
+IMAGES = 32
 
 
-def read_frames(run: Path, data: Path | None, most: int = PICTURES) -> Frames:
-    """Read good and defective test pictures of a run's data, categories mixed.
+def read_frames(run: Path, data: Path | None, most: int = IMAGES) -> Frames:
+    """Read good and defective test images of a run's data, categories mixed.
 
     Raises:
         DatasetError: there are none.
@@ -50,10 +50,10 @@ def read_frames(run: Path, data: Path | None, most: int = PICTURES) -> Frames:
     folder = data or (Path(record.data) if record.data else None)
     if folder is None:
         raise DatasetError("the run has no data on record.", next_step="give it with --data DIR")
-    pictures = find_dataset(folder).test()
+    images = find_dataset(folder).test()
     side = record.settings.model.input_side
-    chosen = pictures[:: max(len(pictures) // most, 1)][:most]
-    return np.stack([read_frame(picture.path, side) for picture in chosen])
+    chosen = images[:: max(len(images) // most, 1)][:most]
+    return np.stack([read_frame(image.path, side) for image in chosen])
 
 
 def check_all(run: Path, frames: Frames, gpu: CudaDevice) -> Iterator[Finding]:
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check and report; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, help="a trained run with a bundle of all four files")
-    parser.add_argument("--data", type=Path, help="its pictures; default: where it was trained")
+    parser.add_argument("--data", type=Path, help="its images; default: where it was trained")
     parser.add_argument("--json", type=Path, default=Path("gpu_check.json"), dest="out")
     given = parser.parse_args(arguments)
     try:

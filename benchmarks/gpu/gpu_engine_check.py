@@ -44,7 +44,7 @@ def check_engines(
     Args:
         bundle: of category mode ``auto`` or one category.
         backend: the library.
-        frames: uint8 ``[batch, side, side, 3]``, of real pictures.
+        frames: uint8 ``[batch, side, side, 3]``, of real images.
         device: gives this machine's GPU.
         load: gives the library's module.
         memory: gives GPU memory.

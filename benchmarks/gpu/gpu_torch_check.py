@@ -24,7 +24,7 @@ def check_codes(
 
     Args:
         model: a trained one on the device, in eval mode.
-        frames: uint8 ``[batch, side, side, 3]`` on the device, of real pictures.
+        frames: uint8 ``[batch, side, side, 3]`` on the device, of real images.
         device: PyTorch's name of it.
         halves: types to try, by name.
     """

@@ -1,4 +1,4 @@
-"""One picture's latency on every engine of a bundle, side by side with the PyTorch model.
+"""One image's latency on every engine of a bundle, side by side with the PyTorch model.
 
     python -m benchmarks.speed.engines runs/demo
 

@@ -3,11 +3,11 @@
     python -m benchmarks.speed.folding runs/latest            # a trained model
     python -m benchmarks.speed.folding --preset paper         # a preset's sizes with random weights
 
-First the graphs: nodes, weights, tables, megabytes, multiply-adds. Then milliseconds a picture: the
-authors' form (a loop over pictures,
+First the graphs: nodes, weights, tables, megabytes, multiply-adds. Then milliseconds an image: the
+authors' form (a loop over images,
 benchmarks/accuracy/authors_form.py) of this model and of the ``paper``
 preset, which is what they released; our vectorised PyTorch model, and each graph in ONNX Runtime
-and OpenVINO. In each round every form judges a few pictures, so that a busy moment of the machine
+and OpenVINO. In each round every form judges a few images, so that a busy moment of the machine
 meets all of them; ratios are medians over the rounds' own ratios, with the 10th and 90th
 percentile.
 """
@@ -35,7 +35,7 @@ from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.run.settings import load_settings
 from hvq_edge.runtime.cpu.processor import processor_name
 
-PICTURES_A_ROUND = 3
+IMAGES_A_ROUND = 3
 REFERENCE = "authors' loop"
 PAPER = "authors' loop, `paper` size"
 PAPER_CATEGORIES = 15
@@ -172,7 +172,7 @@ def export_padim(folder: Path, side: int) -> Path:
 
 
 def time_all(judges: dict[str, Judge], side: int, rounds: int) -> dict[str, np.ndarray]:
-    """Seconds a picture, float64 ``[rounds]`` for each form."""
+    """Seconds an image, float64 ``[rounds]`` for each form."""
     frames = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     seconds = {name: np.empty(rounds) for name in judges}
     for judge in judges.values():
@@ -181,7 +181,7 @@ def time_all(judges: dict[str, Judge], side: int, rounds: int) -> dict[str, np.n
         for name, judge in judges.items():
             judge(frames)  # wakes its threads, and lets the others' go to sleep
             timed = []
-            for _ in range(PICTURES_A_ROUND):
+            for _ in range(IMAGES_A_ROUND):
                 start = perf_counter()
                 judge(frames)
                 timed.append(perf_counter() - start)

@@ -1,6 +1,6 @@
-"""Pictures to judge, and their raw backbone features: read as they are needed, or kept on disk.
+"""Images to judge, and their raw backbone features: read as they are needed, or kept on disk.
 
-A source is a picture as a benchmark needs it: one of a folder, the same flipped, or a good one with
+A source is an image as a benchmark needs it: one of a folder, the same flipped, or a good one with
 a pseudo-defect. Two benchmarks that judge the same sources judge the same pixels.
 """
 
@@ -23,39 +23,39 @@ from torch import Tensor
 from hvq_edge.common.atomic import atomic_file, output_error, sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data import pseudo_defects
-from hvq_edge.data.content import hash_picture
-from hvq_edge.data.dataset import Picture
+from hvq_edge.data.content import hash_image
+from hvq_edge.data.dataset import Image
 from hvq_edge.data.images import read_frame
 from hvq_edge.data.pseudo_defects import KINDS, Frame, pseudo_defect
 from hvq_edge.errors import DatasetError
 from hvq_edge.model.backbone_weights import load_backbone_weights
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.run.record import PictureRecord, PictureUse
+from hvq_edge.run.record import ImageRecord, ImageUse
 from hvq_edge.run.settings import ModelSettings
 
 PSEUDO_DEFECTS = 3
-"""Pseudo-defects for each held-out good picture."""
+"""Pseudo-defects for each held-out good image."""
 BATCH = 8
-"""Pictures at once, as in ``hvq-edge eval``: the same batches give the same last bits."""
+"""Images at once, as in ``hvq-edge eval``: the same batches give the same last bits."""
 FLIPS = {"horizontal": 1, "vertical": 0}
 """Axis of a frame that a flip turns round."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One picture to judge."""
+    """One image to judge."""
 
     key: str
     """Decides the pixels: the content's hash, and what was done to it."""
     category: str
     read: Callable[[int], Frame]
-    """Side in pixels -> uint8 ``[side, side, 3]``, RGB. Raises PictureError."""
+    """Side in pixels -> uint8 ``[side, side, 3]``, RGB. Raises ImageError."""
 
 
 def training_sources(
-    records: Sequence[PictureRecord], data: Path, use: PictureUse
+    records: Sequence[ImageRecord], data: Path, use: ImageUse
 ) -> tuple[Source, ...]:
-    """Good training pictures of one use, in the record's order."""
+    """Good training images of one use, in the record's order."""
     return tuple(
         Source(one.sha256, one.category, _reader(data / one.path))
         for one in records
@@ -63,30 +63,28 @@ def training_sources(
     )
 
 
-def sources_of(pictures: Sequence[Picture]) -> tuple[Source, ...]:
-    """Test pictures, in their order.
+def sources_of(images: Sequence[Image]) -> tuple[Source, ...]:
+    """Test images, in their order.
 
     Raises:
-        PictureError: a file cannot be read.
+        ImageError: a file cannot be read.
     """
-    return tuple(
-        Source(hash_picture(one.path), one.category, _reader(one.path)) for one in pictures
-    )
+    return tuple(Source(hash_image(one.path), one.category, _reader(one.path)) for one in images)
 
 
 def pseudo_sources(held_out: Sequence[Source]) -> tuple[Source, ...]:
-    """:data:`PSEUDO_DEFECTS` damaged copies of each held-out good picture.
+    """:data:`PSEUDO_DEFECTS` damaged copies of each held-out good image.
 
     Kinds take turns, so that each is drawn about equally often; the texture of another held-out
-    picture, of any category, is what kind ``texture`` lays on.
+    image, of any category, is what kind ``texture`` lays on.
 
     Raises:
-        DatasetError: fewer than two held-out pictures.
+        DatasetError: fewer than two held-out images.
     """
     if len(held_out) < 2:
         raise DatasetError(
-            f"pseudo-defects need two held-out good pictures; there are {len(held_out)}.",
-            next_step="train with more pictures",
+            f"pseudo-defects need two held-out good images; there are {len(held_out)}.",
+            next_step="train with more images",
         )
     code = sha256_of(Path(pseudo_defects.__file__))
     kinds = list(KINDS)
@@ -103,7 +101,7 @@ def pseudo_sources(held_out: Sequence[Source]) -> tuple[Source, ...]:
 
 
 def flipped(source: Source, direction: str) -> Source:
-    """Return the same picture turned round along one of :data:`FLIPS`."""
+    """Return the same image turned round along one of :data:`FLIPS`."""
 
     def read(side: int) -> Frame:
         return np.ascontiguousarray(np.flip(source.read(side), FLIPS[direction]))
@@ -122,7 +120,7 @@ class Streamed:
 
     Args:
         model: its backbone is used, in its own ``tap_resize``.
-        sources: the pictures.
+        sources: the images.
         categories: names in the order of the category index.
     """
 
@@ -131,7 +129,7 @@ class Streamed:
     categories: Sequence[str]
 
     def batches(self, k: int) -> Iterator[Tensor]:
-        """Yield raw features of one category's pictures, ``[batch, tokens, channels]``."""
+        """Yield raw features of one category's images, ``[batch, tokens, channels]``."""
         own = [source for source in self.sources if source.category == self.categories[k]]
         for frames in _frames_ahead(own, self.model.settings.input_side):
             yield raw_features(self.model, frames)
@@ -142,8 +140,8 @@ class Stored:
     """Raw features in float16, usually a memory map.
 
     Args:
-        features: ``[pictures, tokens, channels]``.
-        category: int64 ``[pictures]``.
+        features: ``[images, tokens, channels]``.
+        category: int64 ``[images]``.
         device: where they are needed.
     """
 
@@ -188,7 +186,7 @@ class FeatureStore:
         """Return float16 ``[sources, tokens, channels]``, a read-only memory map.
 
         Raises:
-            PictureError: a picture cannot be read.
+            ImageError: an image cannot be read.
             CheckpointError, MissingCapability: no weights of the backbone.
             OutputError: the features cannot be written.
         """

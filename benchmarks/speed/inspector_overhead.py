@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed.inspector_overhead runs/latest/bundle --video parts.avi
 
-Both ways judge the same pictures from memory, in turns, so that a busy machine slows both: the
-engine alone on frames that are fitted already, and the inspector from pictures to decisions with
+Both ways judge the same images from memory, in turns, so that a busy machine slows both: the
+engine alone on frames that are fitted already, and the inspector from images to decisions with
 its capture thread, queue, checks, statistics and rule. What is reported is the median of the
 rounds' ratios. Reading a camera or a file is in neither.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import open_bundle
-from hvq_edge.data.images import fit_picture
+from hvq_edge.data.images import fit_image
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
@@ -28,19 +28,19 @@ from hvq_edge.stream.sources.source import Frame, arrived
 
 
 class Memory:
-    """A source of pictures that are in memory already."""
+    """A source of images that are in memory already."""
 
     live = False
     frames_per_second = None
     name = "memory"
 
-    def __init__(self, pictures: list[NDArray[np.uint8]]) -> None:
-        self._pictures = pictures
+    def __init__(self, images: list[NDArray[np.uint8]]) -> None:
+        self._images = images
 
     def __iter__(self) -> Iterator[Frame]:
-        """Give one frame a picture."""
-        for index, picture in enumerate(self._pictures):
-            yield arrived(index, picture)
+        """Give one frame an image."""
+        for index, image in enumerate(self._images):
+            yield arrived(index, image)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -58,7 +58,7 @@ def main() -> None:
     """Print both times a frame and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path, help="folder that hvq-edge export wrote")
-    parser.add_argument("--video", required=True, help="video file or folder of pictures")
+    parser.add_argument("--video", required=True, help="video file or folder of images")
     parser.add_argument("--frames", type=int, default=200, help="of the video, at most")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--precision", default="auto")
@@ -67,21 +67,21 @@ def main() -> None:
 
     bundle = open_bundle(arguments.bundle)
     source = open_source(arguments.video)
-    pictures = []
+    images = []
     for frame in source:
-        if frame.picture is not None:
-            pictures.append(frame.picture)
-        if len(pictures) == arguments.frames:
+        if frame.image is not None:
+            images.append(frame.image)
+        if len(images) == arguments.frames:
             source.close()
     precision, backend = arguments.precision, arguments.backend
     with open_stream_engine(bundle, precision=precision, backend=backend) as engine:
-        fitted = [fit_picture(picture, engine.info.input_side) for picture in pictures]
+        fitted = [fit_image(image, engine.info.input_side) for image in images]
         engine_alone(engine, fitted[:20])  # the first calls set up memory and threads
         alone, inspected = [], []
         stages: dict[str, float | None] = {}
         for _ in range(arguments.rounds):
             alone.append(engine_alone(engine, fitted))
-            inspector = Inspector(engine, bundle, Memory(pictures))
+            inspector = Inspector(engine, bundle, Memory(images))
             began = perf_counter()
             for _decision in inspector:
                 pass
@@ -90,15 +90,15 @@ def main() -> None:
             stages = {name: histogram.percentile(50) for name, histogram in found.items()}
         info = engine.info
     ratios = np.array(inspected) / np.array(alone)
-    to_ms = 1e3 / len(pictures)
+    to_ms = 1e3 / len(images)
     low, middle, high = np.percentile(ratios, [25, 50, 75])
-    height, width = pictures[0].shape[:2]
-    print(f"{info.precision} on {info.backend}, {info.device}; pictures of {width}x{height}")
+    height, width = images[0].shape[:2]
+    print(f"{info.precision} on {info.backend}, {info.device}; images of {width}x{height}")
     print(f"engine alone  {np.median(alone) * to_ms:.3f} ms a frame")
     print(f"inspector     {np.median(inspected) * to_ms:.3f} ms a frame")
     print(
         f"overhead      {100 * (middle - 1):+.1f} % (quartiles {100 * (low - 1):+.1f} to "
-        f"{100 * (high - 1):+.1f} %), {arguments.rounds} rounds of {len(pictures)} frames"
+        f"{100 * (high - 1):+.1f} %), {arguments.rounds} rounds of {len(images)} frames"
     )
     print(
         "p50 of each stage in the last round: "

@@ -7,7 +7,7 @@ OpenVINO times each operation of its own, optimised graph, and gives the mean ov
 in whole microseconds: from one call's mean to the next's its own time is worked out, which is exact
 to as many microseconds as there were calls, so a graph is opened anew after ten. Of all calls the
 least time of each operation counts: what another process took does not. Counting costs time itself,
-so the sums are for shares, not for what a picture takes.
+so the sums are for shares, not for what an image takes.
 """
 
 from __future__ import annotations

@@ -75,16 +75,16 @@ def export_memory(model: HVQTrans, memory: Memory, path: Path) -> None:
 
 
 def memory_of(run: Path, category: str, vectors: int) -> tuple[HVQTrans, Memory]:
-    """Return a run's model, and the memory of its good training pictures of a category.
+    """Return a run's model, and the memory of its good training images of a category.
 
     Raises:
-        InputError: no such category, or the run has no pictures of it.
+        InputError: no such category, or the run has no images of it.
     """
     model, record = load_run(run)
-    own = [p for p in record.pictures if p.use == "fit" and p.category == category]
+    own = [p for p in record.images if p.use == "fit" and p.category == category]
     if record.data is None or not own:
         raise InputError(
-            f"{run} has no training pictures of {category!r}.",
+            f"{run} has no training images of {category!r}.",
             next_step=f"name one of {', '.join(record.categories)}",
         )
     with tempfile.TemporaryDirectory() as scratch:

@@ -67,8 +67,6 @@ class Padim(nn.Module):
         tokens = torch.cat(taps, 1).index_select(1, self.chosen).flatten(2).permute(2, 0, 1)
         white = (tokens - self.centre) @ self.whitening  # [positions, b, channels]
         distance = white.square().sum(2).sqrt().T.unflatten(1, (grid, grid))[:, None]
-        picture = F.interpolate(distance, size=(self.side, self.side), mode="bilinear")
-        picture = F.conv2d(
-            F.conv2d(picture, self.blur, padding=(0, 16)), self.blur.mT, padding=(16, 0)
-        )
-        return picture.amax((1, 2, 3)), picture[:, 0]
+        image = F.interpolate(distance, size=(self.side, self.side), mode="bilinear")
+        image = F.conv2d(F.conv2d(image, self.blur, padding=(0, 16)), self.blur.mT, padding=(16, 0))
+        return image.amax((1, 2, 3)), image[:, 0]

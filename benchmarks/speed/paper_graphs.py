@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.paper_graphs DATA FOLDER
 
-Its weights are random, so what it says of a picture means nothing; its layers, their shapes and
+Its weights are random, so what it says of an image means nothing; its layers, their shapes and
 types are those that a trained one has, which is what `benchmarks/gpu/rtx_engines.py FOLDER` builds.
-Ranges for int8 come from real pictures: good ones of DATA, the same number of each category.
+Ranges for int8 come from real images: good ones of DATA, the same number of each category.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from hvq_edge.calibration.images.own_set import OwnPicture
+from hvq_edge.calibration.images.own_set import OwnImage
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.export.graph.onnx_graph import export_graph
@@ -33,7 +33,7 @@ def random_net(settings: ModelSettings, categories: int, seed: int = 0) -> HVQTr
     return net
 
 
-def save_graphs(net: HVQTrans, folder: Path, pictures: list[OwnPicture]) -> None:
+def save_graphs(net: HVQTrans, folder: Path, images: list[OwnImage]) -> None:
     """Write all four files of a net that chooses the category itself."""
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / FILE_NAMES["fp32"]
@@ -44,33 +44,33 @@ def save_graphs(net: HVQTrans, folder: Path, pictures: list[OwnPicture]) -> None
         side=net.settings.input_side,
         mode="auto",
         categories=(),
-        pictures=pictures,
-        rule="good pictures of each category",
+        images=images,
+        rule="good images of each category",
         held_out=(),
     )
     write_precision_files(material, Asked(int8=True, fp16=True))
 
 
-def good_pictures(data: Path, each: int) -> list[OwnPicture]:
-    """Return the first good training pictures of each category, categories in turn."""
+def good_images(data: Path, each: int) -> list[OwnImage]:
+    """Return the first good training images of each category, categories in turn."""
     found = find_dataset(data)
     columns = [found.train_good(name)[:each] for name in found.categories]
     return [
-        OwnPicture(picture.path, picture.category, sha256_of(picture.path))
+        OwnImage(image.path, image.category, sha256_of(image.path))
         for row in zip(*columns, strict=False)
-        for picture in row
+        for image in row
     ]
 
 
 def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data", type=Path, help="a folder of pictures, as train takes it")
+    parser.add_argument("data", type=Path, help="a folder of images, as train takes it")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--each", type=int, default=8, help="pictures of each category")
+    parser.add_argument("--each", type=int, default=8, help="images of each category")
     arguments = parser.parse_args()
     net = random_net(load_settings("paper").model, CATEGORIES)
-    save_graphs(net, arguments.folder, good_pictures(arguments.data, arguments.each))
+    save_graphs(net, arguments.folder, good_images(arguments.data, arguments.each))
 
 
 if __name__ == "__main__":

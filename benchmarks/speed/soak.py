@@ -4,7 +4,7 @@
     python -m benchmarks.speed.soak --bundle runs/latest/bundle      a real one
 
 Frames come from memory as fast as they are taken (policy ``all``): one in a hundred shows a defect
-and one in a thousand is lost. All sinks run: the decision log, rejects with their pictures, the
+and one in a thousand is lost. All sinks run: the decision log, rejects with their images, the
 live page with somebody who looks at it, and a webhook to a receiver on this machine. Memory is the
 resident set of the process, which holds the receiver too.
 """
@@ -36,7 +36,7 @@ from hvq_edge.bundle.manifest import (
     record_of,
     write_manifest,
 )
-from hvq_edge.data.images import fit_picture
+from hvq_edge.data.images import fit_image
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.drawing.overlay import Overlay
@@ -51,13 +51,13 @@ from hvq_edge.stream.log.log_verification import verify_log
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import RejectSettings, SinkSettings, WebhookSettings
 from hvq_edge.stream.sinks.sink_thread import SinkThread
-from hvq_edge.stream.sources.source import Frame, Picture, arrived, lost
+from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 24, "layers": 2, "codes": 20}
 POOL = 100
-"""Pictures that are shown in turn; the last one has the defect."""
+"""Images that are shown in turn; the last one has the defect."""
 LOST_EVERY = 1000
-PICTURE_SIDE = 128
+IMAGE_SIDE = 128
 REJECTS_MEGABYTES = 20.0
 PARTS = 10
 PAGE_WAITING = 8
@@ -100,28 +100,28 @@ def save_small_bundle(folder: Path) -> None:
     write_manifest(folder, manifest)
 
 
-def pool(side: int) -> list[Picture]:
-    """Return pictures of smoothed noise, the last one with a bright square."""
-    pictures = []
+def pool(side: int) -> list[Image]:
+    """Return images of smoothed noise, the last one with a bright square."""
+    images = []
     for seed in range(POOL):
         noise = np.random.default_rng(seed).normal(size=(side, side, 3))
         smooth = cv2.GaussianBlur(noise, (0, 0), side / 64)
         levels = 128 + 30 * smooth / smooth.std()
-        pictures.append(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+        images.append(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
     quarter = side // 4
-    pictures[-1][quarter : 3 * quarter, quarter : 3 * quarter] = 255
-    return pictures
+    images[-1][quarter : 3 * quarter, quarter : 3 * quarter] = 255
+    return images
 
 
 class Synthetic:
-    """A source of pictures in memory, each a copy of its own as a camera's would be."""
+    """A source of images in memory, each a copy of its own as a camera's would be."""
 
     live = False
     name = "synthetic"
     frames_per_second = None
 
-    def __init__(self, pictures: list[Picture], frames: int) -> None:
-        self._pictures = pictures
+    def __init__(self, images: list[Image], frames: int) -> None:
+        self._images = images
         self._frames = frames
         self._closed = threading.Event()
 
@@ -133,7 +133,7 @@ class Synthetic:
             if index % LOST_EVERY == LOST_EVERY - 2:
                 yield lost(index, "lost on purpose")
             else:
-                yield arrived(index, self._pictures[index % len(self._pictures)].copy())
+                yield arrived(index, self._images[index % len(self._images)].copy())
 
     def close(self) -> None:
         """End the iteration."""
@@ -186,9 +186,9 @@ def resident_megabytes() -> float:
     return float("nan")
 
 
-def threshold_between(engine: Engine, pictures: list[Picture]) -> float:
-    """Return what separates the pool's last picture from the others, if anything does."""
-    fitted = [fit_picture(picture, engine.info.input_side) for picture in pictures]
+def threshold_between(engine: Engine, images: list[Image]) -> float:
+    """Return what separates the pool's last image from the others, if anything does."""
+    fitted = [fit_image(image, engine.info.input_side) for image in images]
     scores = [float(engine.run(frame[np.newaxis])["score"][0]) for frame in fitted]
     return float(np.sort(scores)[-2:].mean())
 
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="default: a small net made for this run")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--backend", default="auto")
-    parser.add_argument("--side", type=int, default=PICTURE_SIDE, help="of the pictures, in pixels")
+    parser.add_argument("--side", type=int, default=IMAGE_SIDE, help="of the images, in pixels")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
         soak(arguments, Path(folder), closing)
@@ -212,14 +212,14 @@ def soak(arguments: argparse.Namespace, folder: Path, closing: ExitStack) -> Non
     engine = closing.enter_context(
         open_stream_engine(bundle, precision=arguments.precision, backend=arguments.backend)
     )
-    pictures = pool(arguments.side)
-    value = threshold_between(engine, pictures)
-    threshold = Threshold(value=value, pictures=POOL, rule="between two pictures of the pool")
+    images = pool(arguments.side)
+    value = threshold_between(engine, images)
+    threshold = Threshold(value=value, images=POOL, rule="between two images of the pool")
     names = engine.info.categories
     manifest = bundle.manifest.model_copy(
         update={
             "thresholds": {engine.info.precision: dict.fromkeys(names, threshold)},
-            "picture_limits": None,  # of the pictures that it was trained on
+            "image_limits": None,  # of the images that it was trained on
             "category_limits": {},
         }
     )
@@ -227,7 +227,7 @@ def soak(arguments: argparse.Namespace, folder: Path, closing: ExitStack) -> Non
     receiver = Receiver()
     closing.callback(receiver.close)
     controls = Controls(dict.fromkeys(names, value))
-    source = Synthetic(pictures, arguments.frames)
+    source = Synthetic(images, arguments.frames)
     sinks = open_sinks(
         SinkSettings(
             rejects=RejectSettings(keep_megabytes=REJECTS_MEGABYTES),

@@ -1,18 +1,18 @@
-"""Pictures a second of a training step, side by side with the form that the authors run.
+"""Images a second of a training step, side by side with the form that the authors run.
 
-    python -m benchmarks.speed.training_speed                 # generated pictures, edge and paper
+    python -m benchmarks.speed.training_speed                 # generated images, edge and paper
     python -m benchmarks.speed.training_speed --data photos/ --sizes edge --rounds 12
 
 Four forms of the same step (forward, backward, clipping, AdamW):
 
-(a) the authors': backbone in every step, a loop over the pictures, dropout 0.1 (authors_form.py)
+(a) the authors': backbone in every step, a loop over the images, dropout 0.1 (authors_form.py)
 (b) that loop on cached features
 (c) ours: the trainer's own loss, vectorised, on cached features
 (d) ours with bfloat16 autocast; ``hvq-edge train`` takes (c) or (d) by the device
 
 In each round every form takes one step, so that a busy moment of the machine meets all of them.
 Printed: the median over the rounds, and the ratio to (a) as the median of the rounds' own ratios,
-both with the lowest and the highest. What favours (a): its pictures are decoded beforehand.
+both with the lowest and the highest. What favours (a): its images are decoded beforehand.
 EfficientNet-Lite0 has its published weights; other backbones have random ones, which take the same
 time.
 """
@@ -47,7 +47,7 @@ from hvq_edge.training.statistics import fit_feature_statistics
 from hvq_edge.training.trainer import Losses, uses_bfloat16
 
 AUTHORS_DROPOUT = 0.1
-CATEGORIES = 5  # of generated pictures
+CATEGORIES = 5  # of generated images
 
 FORMS = {
     "a": "authors: loop, backbone each step",
@@ -57,18 +57,18 @@ FORMS = {
 }
 
 
-class Pictures(NamedTuple):
+class Images(NamedTuple):
     """What to train on."""
 
     frames: NDArray[np.uint8]
-    """``[pictures, side, side, 3]``, RGB."""
+    """``[images, side, side, 3]``, RGB."""
     category: NDArray[np.int64]
-    """``[pictures]``."""
+    """``[images]``."""
     categories: int
 
 
 class Speed(NamedTuple):
-    """Pictures a second of one form, a value a round."""
+    """Images a second of one form, a value a round."""
 
     form: str
     values: NDArray[np.float64]
@@ -79,22 +79,22 @@ class Row(NamedTuple):
 
     form: str
     speed: tuple[float, float, float]
-    """Pictures a second."""
+    """Images a second."""
     ratio: tuple[float, float, float]
     """To form (a) in the same round."""
 
 
-def read_pictures(folder: Path, side: int, most: int) -> Pictures:
-    """Read good training pictures of a folder, as many of each category as ``most`` allows."""
+def read_images(folder: Path, side: int, most: int) -> Images:
+    """Read good training images of a folder, as many of each category as ``most`` allows."""
     dataset = find_dataset(folder)
     each = max(1, most // len(dataset.categories))
     chosen = [p for name in dataset.categories for p in dataset.train_good(name)[:each]]
-    labels = [dataset.categories.index(picture.category) for picture in chosen]
-    frames = np.stack([read_frame(picture.path, side) for picture in chosen])
-    return Pictures(frames, np.array(labels, np.int64), len(dataset.categories))
+    labels = [dataset.categories.index(image.category) for image in chosen]
+    frames = np.stack([read_frame(image.path, side) for image in chosen])
+    return Images(frames, np.array(labels, np.int64), len(dataset.categories))
 
 
-def generate_pictures(side: int, count: int, seed: int = 0) -> Pictures:
+def generate_images(side: int, count: int, seed: int = 0) -> Images:
     """Make textures: noise smoothed by another width for each category."""
     generator = np.random.default_rng(seed)
     category = np.arange(count) % min(CATEGORIES, count)
@@ -103,11 +103,11 @@ def generate_pictures(side: int, count: int, seed: int = 0) -> Pictures:
         noise = generator.normal(size=(side, side, 3))
         smooth = cv2.GaussianBlur(noise, (0, 0), 1.0 + k)
         frames.append(np.clip(128 + 40 * smooth / smooth.std(), 0, 255).astype(np.uint8))
-    return Pictures(np.stack(frames), category.astype(np.int64), int(category.max()) + 1)
+    return Images(np.stack(frames), category.astype(np.int64), int(category.max()) + 1)
 
 
 def cache(model: HVQTrans, frames: NDArray[np.uint8], path: Path) -> float:
-    """Write raw backbone features as training does, float16; return pictures a second."""
+    """Write raw backbone features as training does, float16; return images a second."""
     device = model.feature_mean.device
     began = perf_counter()
     with torch.inference_mode():
@@ -120,25 +120,25 @@ def cache(model: HVQTrans, frames: NDArray[np.uint8], path: Path) -> float:
 
 
 class Steps:
-    """The four forms on the same pictures, each with weights and optimizer of its own.
+    """The four forms on the same images, each with weights and optimizer of its own.
 
     Args:
         model: starting weights of all four; features already standardised where settings say so.
-        pictures: what to train on.
-        features: float16 ``[pictures, tokens, channels]``, raw, memory-mapped.
+        images: what to train on.
+        features: float16 ``[images, tokens, channels]``, raw, memory-mapped.
         settings: of the training.
     """
 
     def __init__(
         self,
         model: HVQTrans,
-        pictures: Pictures,
+        images: Images,
         features: NDArray[np.float16],
         settings: TrainingSettings,
     ) -> None:
         self.device = model.feature_mean.device
         self.grid = model.settings.grid
-        self.pictures, self.features, self.settings = pictures, features, settings
+        self.images, self.features, self.settings = images, features, settings
         self.ours = {form: Losses(deepcopy(model)).train() for form in "cd"}
         self.loops = {form: AuthorsForm(deepcopy(model), AUTHORS_DROPOUT).train() for form in "ab"}
         self.optimizers = {
@@ -158,7 +158,7 @@ class Steps:
         """
         self._synchronise()
         began = perf_counter()
-        label = torch.from_numpy(self.pictures.category[chosen]).to(self.device)
+        label = torch.from_numpy(self.images.category[chosen]).to(self.device)
         loss: Tensor = getattr(self, f"_loss_{form}")(form, chosen, label)
         if not np.isfinite(loss.item()):
             raise ArithmeticError(f"the loss of form ({form}) is {loss.item()}")
@@ -172,14 +172,14 @@ class Steps:
         return perf_counter() - began
 
     def _loss_a(self, form: str, chosen: NDArray[np.int64], label: Tensor) -> Tensor:
-        frames = torch.from_numpy(self.pictures.frames[chosen]).to(self.device)
+        frames = torch.from_numpy(self.images.frames[chosen]).to(self.device)
         loop = self.loops[form]
         return loop.loss(loop.features(frames), label, self.settings.latent_weight)
 
     def _loss_b(self, form: str, chosen: NDArray[np.int64], label: Tensor) -> Tensor:
         tokens = to_tensor(self.ours["c"].model, self.features[chosen])
-        picture = tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
-        return self.loops[form].loss(picture, label, self.settings.latent_weight)
+        image = tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        return self.loops[form].loss(image, label, self.settings.latent_weight)
 
     def _loss_c(self, form: str, chosen: NDArray[np.int64], label: Tensor) -> Tensor:
         ours = self.ours[form]
@@ -198,7 +198,7 @@ class Steps:
 def measure(steps: Steps, batch_size: int, rounds: int, warm_up: int) -> list[Speed]:
     """Time ``rounds`` rounds of one step of each form, after some that are not counted."""
     values = {form: np.empty(rounds) for form in FORMS}
-    count = len(steps.pictures.frames)
+    count = len(steps.images.frames)
     for i in range(-warm_up, rounds):
         chosen = next(shuffled_batches(count, batch_size, seed=0, epoch=i + warm_up))
         for form in FORMS:
@@ -221,7 +221,7 @@ def rows(speeds: Sequence[Speed]) -> list[Row]:
 
 def print_table(table: Sequence[Row]) -> None:
     """Print a row a form."""
-    print(f"  {'form':<40}{'pictures/s':>10}{'':>18}{'times (a)':>12}")
+    print(f"  {'form':<40}{'images/s':>10}{'':>18}{'times (a)':>12}")
     for row in table:
         speed, ratio = row.speed, row.ratio
         print(
@@ -247,48 +247,48 @@ def run_size(size: str, arguments: argparse.Namespace, device: str) -> None:
     settings = load_settings(size)
     side = settings.model.input_side
     batch_size = arguments.batch or settings.training.batch_size
-    count = max(arguments.pictures, batch_size)
+    count = max(arguments.images, batch_size)
     data: Path | None = arguments.data
-    pictures = read_pictures(data, side, count) if data else generate_pictures(side, count)
-    model, weights = build_model(settings, pictures.categories, device)
+    images = read_images(data, side, count) if data else generate_images(side, count)
+    model, weights = build_model(settings, images.categories, device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.npy"
-        cached = cache(model, pictures.frames, path)
+        cached = cache(model, images.frames, path)
         features = np.load(path, mmap_mode="r")
         if settings.model.standardise_features:
             fit_feature_statistics(model, features)
-        steps = Steps(model, pictures, features, settings.training)
+        steps = Steps(model, images, features, settings.training)
         speeds = measure(steps, batch_size, arguments.rounds, arguments.warm_up)
     m = settings.model
     source = data.name if data else "generated"
     print(
         f"\n{size}: {m.backbone} ({weights}), {side} px, width {m.width}, {m.layers} + {m.layers} "
         f"layers, {m.levels} x {m.codes} codes\n"
-        f"  {len(pictures.frames)} pictures ({source}) of {pictures.categories} categories, batch "
-        f"{min(batch_size, len(pictures.frames))}, {arguments.rounds} rounds"
+        f"  {len(images.frames)} images ({source}) of {images.categories} categories, batch "
+        f"{min(batch_size, len(images.frames))}, {arguments.rounds} rounds"
     )
     print_table(rows(speeds))
     own = "d" if uses_bfloat16(settings.training, steps.device) else "c"
-    print(f"  features for (b) to (d), once in a training: {cached:.1f} pictures/s")
+    print(f"  features for (b) to (d), once in a training: {cached:.1f} images/s")
     print(f"  hvq-edge train --preset {size} takes ({own}) on this device")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Time all forms and print a table for each size."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, help="folder of pictures; default: generated ones")
+    parser.add_argument("--data", type=Path, help="folder of images; default: generated ones")
     parser.add_argument(
         "--sizes", nargs="+", default=["edge", "paper"], choices=["edge", "paper", "tiny"]
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--warm-up", type=int, default=1, help="rounds that are not counted")
-    parser.add_argument("--batch", type=int, help="pictures a step; default: the preset's")
-    parser.add_argument("--pictures", type=int, default=48, help="use at most so many")
+    parser.add_argument("--batch", type=int, help="images a step; default: the preset's")
+    parser.add_argument("--images", type=int, default=48, help="use at most so many")
     parser.add_argument("--threads", type=int, help="default: PyTorch's choice")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     given = parser.parse_args(arguments)
-    if min(given.rounds, given.pictures, given.batch or 1, given.threads or 1) < 1:
-        parser.error("--rounds, --pictures, --batch and --threads must be at least 1")
+    if min(given.rounds, given.images, given.batch or 1, given.threads or 1) < 1:
+        parser.error("--rounds, --images, --batch and --threads must be at least 1")
     if given.threads:
         torch.set_num_threads(given.threads)
     try:

@@ -1,4 +1,4 @@
-"""Which training pictures set the INT8 ranges."""
+"""Which training images set the INT8 ranges."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import chain, zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.run.record import PictureRecord
+from hvq_edge.run.record import ImageRecord
 
 DEFAULT_COUNT = 128
 RULE = (
-    "pictures that the model was fitted on (never those kept for thresholds or tests), the "
+    "images that the model was fitted on (never those kept for thresholds or tests), the "
     "categories in turn; in each first the one nearest the category's mean, then always the one "
     "whose features lie farthest from all chosen before; as many as it takes until the ranges "
     "move by less than 1 %"
@@ -20,32 +20,32 @@ RULE = (
 
 
 def choose_calibration(
-    pictures: Sequence[PictureRecord],
+    images: Sequence[ImageRecord],
     features: NDArray[np.float32],
     count: int = DEFAULT_COUNT,
-) -> tuple[PictureRecord, ...]:
-    """Order pictures so that any first part is balanced over categories and spread in each.
+) -> tuple[ImageRecord, ...]:
+    """Order images so that any first part is balanced over categories and spread in each.
 
-    Within a category by farthest-first traversal: after k pictures none of the others lies farther
+    Within a category by farthest-first traversal: after k images none of the others lies farther
     from a chosen one than twice what the best choice of k could reach (Gonzalez, "Clustering to
-    minimize the maximum intercluster distance", 1985). The same picture twice counts once.
+    minimize the maximum intercluster distance", 1985). The same image twice counts once.
 
     Args:
-        pictures: of a run.
-        features: float ``[pictures of use "fit", dimensions]``: a row for each of those, in the
-            order of ``pictures``; dimensions of one scale.
+        images: of a run.
+        features: float ``[images of use "fit", dimensions]``: a row for each of those, in the
+            order of ``images``; dimensions of one scale.
         count: how many in all, at most.
     """
-    fit = [picture for picture in pictures if picture.use == "fit"]
+    fit = [image for image in images if image.use == "fit"]
     rows: dict[str, dict[str, int]] = {}  # category -> SHA-256 -> row
-    for row, picture in enumerate(fit):
-        rows.setdefault(picture.category, {}).setdefault(picture.sha256, row)
+    for row, image in enumerate(fit):
+        rows.setdefault(image.category, {}).setdefault(image.sha256, row)
     orders = []
     for category in sorted(rows):
         own = [rows[category][digest] for digest in sorted(rows[category])]
         orders.append([fit[own[i]] for i in farthest_first(features[own], count)])
     in_turn = chain.from_iterable(zip_longest(*orders))
-    return tuple(picture for picture in in_turn if picture is not None)[:count]
+    return tuple(image for image in in_turn if image is not None)[:count]
 
 
 def farthest_first(points: NDArray[np.float32], count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a picture looks like to the backbone, as one vector."""
+"""What an image looks like to the backbone, as one vector."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pooled_features(
     data: Path,
     on_progress: ProgressCallback = silent,
 ) -> NDArray[np.float32]:
-    """Mean and maximum over a picture's tokens, each dimension of one scale.
+    """Mean and maximum over an image's tokens, each dimension of one scale.
 
     Read from the training's feature cache; where that is gone, computed again and not kept.
 
@@ -31,16 +31,16 @@ def pooled_features(
         run: folder of the run.
         model: of the run.
         record: of the run.
-        data: what the pictures' paths are relative to.
+        data: what the images' paths are relative to.
         on_progress: called after each batch, if features are computed.
 
     Returns:
-        ``[pictures of use "fit", 2 * channels]``, in the order of ``record.pictures``.
+        ``[images of use "fit", 2 * channels]``, in the order of ``record.images``.
 
     Raises:
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
-    fit = [picture for picture in record.pictures if picture.use == "fit"]
+    fit = [image for image in record.images if image.use == "fit"]
     with tempfile.TemporaryDirectory() as scratch:
         kept = run if (run / "features.npy").is_file() else Path(scratch)
         features, _ = cache_features(kept, model, data, fit, record.backbone_weights, on_progress)

@@ -10,21 +10,21 @@ from typing import NamedTuple
 import numpy as np
 
 from hvq_edge.bundle.manifest import Threshold
-from hvq_edge.data.content import hash_picture
+from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
-from hvq_edge.errors import InputError, PictureError
+from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
 
-RULE = "all good pictures of the folder given with --calib, the categories in turn"
+RULE = "all good images of the folder given with --calib, the categories in turn"
 LEAST = 8
-"""Good pictures a category: with fewer, the range of a tensor hangs on one picture."""
+"""Good images a category: with fewer, the range of a tensor hangs on one image."""
 _NAMED = 5
 _SMALL = 32
 
 
-class OwnPicture(NamedTuple):
-    """A picture of the set."""
+class OwnImage(NamedTuple):
+    """An image of the set."""
 
     path: Path
     category: str
@@ -32,7 +32,7 @@ class OwnPicture(NamedTuple):
 
 
 class Suspicious(NamedTuple):
-    """A picture that does not look like a good one of its category."""
+    """An image that does not look like a good one of its category."""
 
     path: Path
     reason: str
@@ -40,81 +40,81 @@ class Suspicious(NamedTuple):
 
 def own_calibration(
     folder: Path, categories: Sequence[str], threshold_digests: Collection[str] = ()
-) -> list[OwnPicture]:
-    """Read a folder of good pictures.
+) -> list[OwnImage]:
+    """Read a folder of good images.
 
     Args:
         folder: of any layout that training reads.
-        categories: that the graph serves; pictures of others are left out.
-        threshold_digests: SHA-256 of the pictures that thresholds are learnt from.
+        categories: that the graph serves; images of others are left out.
+        threshold_digests: SHA-256 of the images that thresholds are learnt from.
 
     Returns:
-        The pictures, categories in turn.
+        The images, categories in turn.
 
     Raises:
-        InputError: names every fault: a category without pictures, or with fewer than
-            :data:`LEAST`, unreadable pictures, pictures that set thresholds too.
+        InputError: names every fault: a category without images, or with fewer than
+            :data:`LEAST`, unreadable images, images that set thresholds too.
         DatasetError: the folder has no layout that is known.
     """
     faults: list[str] = []
     unreadable: list[str] = []
     seen: Counter[str] = Counter()
     good = [p for p in find_dataset(folder).train_good() if p.category in categories]
-    turns: list[tuple[int, int, OwnPicture]] = []
-    for picture in good:
+    turns: list[tuple[int, int, OwnImage]] = []
+    for image in good:
         try:
-            read_frame(picture.path, _SMALL)
-            digest = hash_picture(picture.path)
-        except PictureError:
-            unreadable.append(picture.path.name)
+            read_frame(image.path, _SMALL)
+            digest = hash_image(image.path)
+        except ImageError:
+            unreadable.append(image.path.name)
             continue
-        place = (seen[picture.category], categories.index(picture.category))
-        turns.append((*place, OwnPicture(picture.path, picture.category, digest)))
-        seen[picture.category] += 1
-    pictures = [picture for _, _, picture in sorted(turns)]
+        place = (seen[image.category], categories.index(image.category))
+        turns.append((*place, OwnImage(image.path, image.category, digest)))
+        seen[image.category] += 1
+    images = [image for _, _, image in sorted(turns)]
     for name in categories:
         if seen[name] < LEAST:
             had = f"only {seen[name]}" if seen[name] else "no"
-            faults.append(f"{had} good pictures of {name}, at least {LEAST} are needed")
+            faults.append(f"{had} good images of {name}, at least {LEAST} are needed")
     if unreadable:
         faults.append(f"{_some(unreadable)} cannot be read")
-    shared = [p.path.name for p in pictures if p.sha256 in threshold_digests]
+    shared = [p.path.name for p in images if p.sha256 in threshold_digests]
     if shared:
         faults.append(f"{_some(shared)} also set thresholds, which would then look too good")
     if faults:
         raise InputError(
             f"{folder} is no calibration set: {'; '.join(faults)}.",
-            next_step="put more good pictures in CATEGORY/train/good, or leave --calib out to use "
-            "training pictures",
+            next_step="put more good images in CATEGORY/train/good, or leave --calib out to use "
+            "training images",
         )
-    return pictures
+    return images
 
 
-def suspicious_pictures(
-    engine: Engine, pictures: Sequence[OwnPicture], thresholds: Mapping[str, Threshold]
+def suspicious_images(
+    engine: Engine, images: Sequence[OwnImage], thresholds: Mapping[str, Threshold]
 ) -> list[Suspicious]:
-    """Find pictures that the float32 graph itself would not pass.
+    """Find images that the float32 graph itself would not pass.
 
     Args:
         engine: runs the float32 graph.
-        pictures: of the set.
+        images: of the set.
         thresholds: of that graph, by category.
     """
     info = engine.info
     found = []
-    for picture in pictures:
+    for image in images:
         given = None
         if info.category_mode == "input":
-            given = np.array([info.categories.index(picture.category)], np.int32)
-        output = engine.run(read_frame(picture.path, info.input_side)[None], given)
+            given = np.array([info.categories.index(image.category)], np.int32)
+        output = engine.run(read_frame(image.path, info.input_side)[None], given)
         category = info.categories[int(output["category"][0])]
         score = float(output["score"][0])
         threshold = thresholds.get(category)
-        if category != picture.category:
-            found.append(Suspicious(picture.path, f"looks like {category}"))
+        if category != image.category:
+            found.append(Suspicious(image.path, f"looks like {category}"))
         elif threshold is not None and score > threshold.value:
             reason = f"scores {score:.2f}, above the threshold of {threshold.value:.2f}"
-            found.append(Suspicious(picture.path, reason))
+            found.append(Suspicious(image.path, reason))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Measured ranges kept beside a run: measured once for one graph, set of pictures and method."""
+"""Measured ranges kept beside a run: measured once for one graph, set of images and method."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hvq_edge.common.atomic import sha256_of, write_text
 CACHE_FOLDER = "int8-ranges"
 """Below a run's folder."""
 _VERSION = 2
-"""Raised whenever the same pictures and graph would give other ranges."""
+"""Raised whenever the same images and graph would give other ranges."""
 
 
 def key_of(
     graph: Path,
     tensors: Sequence[str],
-    pictures: Sequence[str],
+    images: Sequence[str],
     categories: Sequence[int] | None,
     method: Method,
 ) -> str:
@@ -34,11 +34,11 @@ def key_of(
     Args:
         graph: the float32 file.
         tensors: names of the tensors.
-        pictures: SHA-256 of each picture, in order: the order decides which ones are read.
-        categories: category index of each picture, for a graph with a ``category`` input.
+        images: SHA-256 of each image, in order: the order decides which ones are read.
+        categories: category index of each image, for a graph with a ``category`` input.
         method: how ranges are chosen.
     """
-    parts = [_VERSION, sha256_of(graph), list(tensors), list(pictures), categories, method]
+    parts = [_VERSION, sha256_of(graph), list(tensors), list(images), categories, method]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

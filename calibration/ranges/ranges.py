@@ -1,4 +1,4 @@
-"""What magnitudes the tensors of a graph take on calibration pictures."""
+"""What magnitudes the tensors of a graph take on calibration images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CONVERGED = 0.01
 """Ranges that move by less than this share, on average over the tensors, from one step to the
 next, have converged."""
 STEP = 16
-"""Pictures between two looks at the ranges."""
+"""Images between two looks at the ranges."""
 LEAST = 32
-"""Pictures that are read in any case."""
+"""Images that are read in any case."""
 _AT_ONCE = 4
 
 
@@ -39,7 +39,7 @@ class MeasuredRanges(BaseModel):
     method: Method
     ranges: dict[str, float]
     """Largest magnitude that int8 shall represent, by tensor."""
-    pictures: int
+    images: int
     """That were read."""
     means: dict[str, tuple[float, ...]] = {}
     """Mean of each channel, by tensor: axis 1 of ``[b, c, h, w]``, else the last one."""
@@ -51,7 +51,7 @@ class MeasuredRanges(BaseModel):
 
     @property
     def converged(self) -> bool:
-        """Whether more pictures would hardly move them."""
+        """Whether more images would hardly move them."""
         return self.moved < CONVERGED
 
 
@@ -65,24 +65,24 @@ def measure_ranges(
     method: Method = "minmax",
     on_progress: ProgressCallback = silent,
 ) -> MeasuredRanges:
-    """Run a float32 graph on pictures until the ranges of its tensors have converged.
+    """Run a float32 graph on images until the ranges of its tensors have converged.
 
     Args:
         graph: the file.
         tensors: names of float32 tensors in it.
-        frames: pictures, in the order in which they are used; the earlier, the more they should
+        frames: images, in the order in which they are used; the earlier, the more they should
             differ from one another.
         side: of the graph's input in pixels.
-        categories: category index of each picture, for a graph with a ``category`` input.
+        categories: category index of each image, for a graph with a ``category`` input.
         method: see :func:`hvq_edge.calibration.ranges.range_methods.reach`.
         on_progress: called after each batch.
 
     Raises:
-        InputError: no pictures, a tensor that the graph lacks, or a value that is not finite.
-        PictureError: a picture cannot be read.
+        InputError: no images, a tensor that the graph lacks, or a value that is not finite.
+        ImageError: an image cannot be read.
     """
     if not frames:
-        raise InputError("INT8 ranges need at least one good picture.")
+        raise InputError("INT8 ranges need at least one good image.")
     magnitudes = {name: Magnitudes() for name in tensors}
     sums: dict[str, NDArray[np.float64]] = {}
     before: dict[str, float] = {}
@@ -96,7 +96,7 @@ def measure_ranges(
                     next_step="train again; if it stays so, report it as a bug",
                 )
             magnitudes[name].add(value)
-            sums[name] = sums.get(name, 0) + _picture_means(value).sum(0)
+            sums[name] = sums.get(name, 0) + _image_means(value).sum(0)
         done += len(paths)
         on_progress("INT8 ranges", done, len(frames))
         if done % STEP == 0 or done == len(frames):
@@ -106,14 +106,14 @@ def measure_ranges(
                 moved = float(np.mean(moves)) if moves else 0.0
             before = found
             if done >= LEAST and moved < CONVERGED:
-                on_progress("INT8 ranges", len(frames), len(frames), f"{done} pictures are enough")
+                on_progress("INT8 ranges", len(frames), len(frames), f"{done} images are enough")
                 break
     means = {name: tuple(float(x) for x in total / done) for name, total in sums.items()}
-    return MeasuredRanges(method=method, ranges=before, pictures=done, means=means, moved=moved)
+    return MeasuredRanges(method=method, ranges=before, images=done, means=means, moved=moved)
 
 
-def _picture_means(value: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean of each picture's channels, ``[pictures, channels]``."""
+def _image_means(value: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean of each image's channels, ``[images, channels]``."""
     if value.ndim < 2:
         return np.zeros((len(value), 1))
     channel = 1 if value.ndim == 4 else value.ndim - 1
@@ -129,11 +129,11 @@ def values_on(
     side: int,
     categories: Sequence[int] | None,
 ) -> Iterator[tuple[Sequence[Path], list[NDArray[np.float32]]]]:
-    """Yield batches of pictures and the values that a graph's tensors take on them.
+    """Yield batches of images and the values that a graph's tensors take on them.
 
     Raises:
         InputError: the graph lacks a tensor.
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     import onnxruntime
 

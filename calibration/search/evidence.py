@@ -1,6 +1,6 @@
-"""What a choice of INT8 layers is judged on: held-out good pictures, plain and with pseudo-defects.
+"""What a choice of INT8 layers is judged on: held-out good images, plain and with pseudo-defects.
 
-Never the test pictures: a plan chosen on them would look better there than it is.
+Never the test images: a plan chosen on them would look better there than it is.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from hvq_edge.errors import InputError
 from hvq_edge.runtime.engine import EngineOutput, Frames
 
 MOST = 64
-"""Good pictures, spread evenly over the held-out ones."""
+"""Good images, spread evenly over the held-out ones."""
 DEFECTS = 2
 """Pseudo-defects of each."""
 
 
 class Evidence(NamedTuple):
-    """Pictures to judge."""
+    """Images to judge."""
 
     frames: Frames
     """uint8 ``[n, side, side, 3]``."""
@@ -74,31 +74,31 @@ class _Runs(Protocol):
 
 
 def gather_evidence(
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     category: Sequence[int],
     side: int,
     on_progress: ProgressCallback = silent,
 ) -> Evidence:
-    """Read held-out good pictures and damage copies of them, the same way every time.
+    """Read held-out good images and damage copies of them, the same way every time.
 
     Args:
-        pictures: held-out good pictures.
-        category: each picture's category index.
+        images: held-out good images.
+        category: each image's category index.
         side: of the graph's input in pixels.
-        on_progress: called after each picture.
+        on_progress: called after each image.
 
     Raises:
-        InputError: no pictures.
-        PictureError: one cannot be read.
+        InputError: no images.
+        ImageError: one cannot be read.
     """
-    if not pictures:
-        raise InputError("INT8 plans are judged on held-out good pictures, and there are none.")
-    step = -(-len(pictures) // MOST)
-    chosen = list(zip(pictures, category, strict=True))[::step]
+    if not images:
+        raise InputError("INT8 plans are judged on held-out good images, and there are none.")
+    step = -(-len(images) // MOST)
+    chosen = list(zip(images, category, strict=True))[::step]
     good = []
     for done, (path, _) in enumerate(chosen, start=1):
         good.append(read_frame(path, side))
-        on_progress("pictures to judge", done, len(chosen))
+        on_progress("images to judge", done, len(chosen))
     indices = [index for _, index in chosen]
     frames, categories = list(good), list(indices)
     kinds = list(KINDS)
@@ -113,11 +113,11 @@ def gather_evidence(
 
 
 def judge(engine: _Runs, evidence: Evidence, *, takes_category: bool) -> Judged:
-    """Judge the evidence one picture at a time, as on the line.
+    """Judge the evidence one image at a time, as on the line.
 
     Args:
         engine: runs the graph.
-        evidence: the pictures.
+        evidence: the images.
         takes_category: whether the graph has a ``category`` input.
     """
     outputs = [

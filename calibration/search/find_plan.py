@@ -38,7 +38,7 @@ def find_plan(
     Args:
         source: the float32 graph.
         measured: its ranges.
-        evidence: pictures that every set of layers is judged on.
+        evidence: images that every set of layers is judged on.
         budget: what may change.
         store: folder in which measurements are kept: a search that was stopped goes on with them.
         categories: of the graph.

@@ -25,7 +25,7 @@ PLAN_NAME = "int8-plan.toml"
 
 
 class Budget(BaseModel):
-    """What INT8 may change, on held-out good pictures and the same with pseudo-defects."""
+    """What INT8 may change, on held-out good images and the same with pseudo-defects."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

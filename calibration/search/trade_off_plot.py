@@ -1,4 +1,4 @@
-"""The trade-off between layers in int8 and agreement, as an SVG picture."""
+"""The trade-off between layers in int8 and agreement, as an SVG image."""
 
 from __future__ import annotations
 

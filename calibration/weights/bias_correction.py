@@ -4,7 +4,7 @@ A channel's weights do not round to a mean error of zero, and inputs behind a Re
 mean of zero either, so each output channel is off by ``E[x] · (W_rounded - W)`` on average. That is
 a constant, and goes into the bias exactly (Nagel et al., "Data-Free Quantization through Weight
 Equalization and Bias Correction", ICCV 2019, section 4.2; here ``E[x]`` is measured on the
-calibration pictures). Cross-layer equalisation, the other half of that paper, is not done: it did
+calibration images). Cross-layer equalisation, the other half of that paper, is not done: it did
 not raise agreement (docs/precision.md, benchmarks/accuracy/equalisation.py).
 """
 

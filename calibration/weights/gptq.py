@@ -3,7 +3,7 @@
 Rounded one by one, the weights of a channel make errors that add up wherever its inputs are alike:
 the sum of an edge filter's weights is 0, and must stay so. Here a channel's weights are rounded one
 after the other, and each error is made good by those that are still to come, as far as the inputs
-of the layer move together on the calibration pictures: GPTQ (Frantar et al., "GPTQ: Accurate
+of the layer move together on the calibration images: GPTQ (Frantar et al., "GPTQ: Accurate
 Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023, section 3), which is
 the surgeon of Hassibi and Stork (NeurIPS 1992) with a fixed order of weights.
 
@@ -44,10 +44,10 @@ def round_weights(
     Args:
         graph: float32 file.
         layers: names of convolutions and linears in it.
-        frames: calibration pictures.
+        frames: calibration images.
         side: of the graph's input in pixels.
-        categories: category index of each picture, for a graph with a ``category`` input.
-        on_progress: called after each batch of pictures and each layer.
+        categories: category index of each image, for a graph with a ``category`` input.
+        on_progress: called after each batch of images and each layer.
 
     Returns:
         By layer the steps, int8 of the weight's shape; layers without a constant weight are left
@@ -55,7 +55,7 @@ def round_weights(
 
     Raises:
         InputError: the graph lacks a tensor.
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     model = onnx.load(graph)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -131,12 +131,12 @@ def _steps(
 def _moments(
     node: NodeProto, shape: Sequence[int], value: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Sums of products of a layer's inputs on some pictures, ``[groups, in, in]``."""
+    """Sums of products of a layer's inputs on some images, ``[groups, in, in]``."""
     if node.op_type == "MatMul":
         flat = value.reshape(1, -1, value.shape[-1])
     elif shape[1:] == (value.shape[1], 1, 1):  # every channel of a place, and nothing else
-        places = value.reshape(*value.shape[:2], -1)  # [pictures, in, places]
-        alone = np.matmul(places, places.transpose(0, 2, 1)).astype(np.float64)  # a picture
+        places = value.reshape(*value.shape[:2], -1)  # [images, in, places]
+        alone = np.matmul(places, places.transpose(0, 2, 1)).astype(np.float64)  # an image
         together: NDArray[np.float64] = alone.sum(0, keepdims=True)
         return together
     else:
@@ -144,7 +144,7 @@ def _moments(
         flat = _patches(value, shape[2:], given.get("strides", (1, 1)), given.get("pads", (0,) * 4))
         channels, seen, window = flat.shape
         groups = given.get("group", 1)
-        # [channels, pictures * places, window] -> [groups, pictures * places, in]
+        # [channels, images * places, window] -> [groups, images * places, in]
         flat = flat.reshape(groups, channels // groups, seen, window).transpose(0, 2, 1, 3)
         flat = flat.reshape(groups, seen, -1)
     product: NDArray[np.float64] = (np.swapaxes(flat, 1, 2) @ flat).astype(np.float64)

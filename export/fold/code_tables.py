@@ -24,7 +24,7 @@ from hvq_edge.model.codebook import Codebooks
 
 
 def own_part(table: Tensor, category: Tensor | None) -> Tensor:
-    """Take each picture's own part of a table; a single category's table is used as it is."""
+    """Take each image's own part of a table; a single category's table is used as it is."""
     return table if category is None else table.index_select(0, category)
 
 

@@ -25,7 +25,7 @@ class Fold(NamedTuple):
     bytes: int
     """Of the table, in float32."""
     multiply_adds: int
-    """That a picture then does without."""
+    """That an image then does without."""
     chosen: bool
 
 

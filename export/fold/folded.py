@@ -79,7 +79,7 @@ class FoldedHVQTrans(nn.Module):
         bilinear = model.settings.tap_resize == "bilinear"
         self.resize = bilinear_matrices(self.grid) if bilinear else None
         self.normalise_tokens = model.settings.normalise_tokens
-        self.subtracts_level = model.settings.picture_level == "subtracted"
+        self.subtracts_level = model.settings.image_level == "subtracted"
         self.codes = model.settings.codes
         kept = slice(None) if category is None else category
         self.folds: list[Fold] = plan_folds(

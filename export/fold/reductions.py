@@ -14,7 +14,7 @@ from torch import Tensor
 def row_squares(x: Tensor) -> Tensor:
     """Sum of squares over the last axis by a product with ones, ``[b, l, c]`` -> ``[b, l]``.
 
-    OpenVINO 2026.4 fuses what follows a ReduceSum into it and, with more than one picture in the
+    OpenVINO 2026.4 fuses what follows a ReduceSum into it and, with more than one image in the
     batch, reads constants of one row wrong (scores off by 1.7); a MatMul it fuses right.
     """
     return (x * x @ x.new_ones(x.shape[2], 1)).squeeze(2)

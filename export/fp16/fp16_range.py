@@ -17,8 +17,8 @@ from hvq_edge.export.graph.graph_view import GraphView
 from hvq_edge.export.lint.lint_precision import FP16_LARGEST
 
 HEADROOM = 8.0
-"""How many times larger than on the calibration pictures a value may become: a defect, a lamp."""
-PICTURES = 32
+"""How many times larger than on the calibration images a value may become: a defect, a lamp."""
+IMAGES = 32
 
 
 class HalfRange(NamedTuple):
@@ -51,13 +51,13 @@ def half_range(
 
     Args:
         graph: the float32 file.
-        frames: pictures, the most different first; :data:`PICTURES` are read.
+        frames: images, the most different first; :data:`IMAGES` are read.
         side: of the graph's input in pixels.
-        categories: category index of each picture, for a graph with a ``category`` input.
+        categories: category index of each image, for a graph with a ``category`` input.
         on_progress: called after each batch.
 
     Raises:
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     model = onnx.load(graph)
     view = GraphView(model)
@@ -72,7 +72,7 @@ def half_range(
         )
     )
     largest = dict.fromkeys(tensors, 0.0)
-    frames = frames[:PICTURES]
+    frames = frames[:IMAGES]
     done = 0
     for paths, values in values_on(graph, tensors, frames, side, categories):
         for name, value in zip(tensors, values, strict=True):

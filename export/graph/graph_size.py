@@ -1,6 +1,6 @@
 """How large a graph is and how much it computes, counted from the graph itself.
 
-Multiply-adds are those of convolutions and matrix products, for one picture: taps that fall on
+Multiply-adds are those of convolutions and matrix products, for one image: taps that fall on
 padding are counted, as every library counts them; biases are not. Not counted at all: element-wise
 operators, norms, softmax, pooling, resizing and look-ups, which are bound by memory, and whatever
 depends on constants alone, which is computed once, when an engine loads the graph.
@@ -46,19 +46,19 @@ class GraphSize(BaseModel):
     operators: dict[str, int]
     """How many nodes of each operator, the most frequent first."""
     weights: int
-    """Numbers that are multiplied with or added to what comes from the picture.
+    """Numbers that are multiplied with or added to what comes from the image.
 
     Scales and zero points of int8, and integers that say shapes and axes, are no weights."""
     code_tables: int
-    """Numbers in tables that a Gather reads row by row, several rows a picture: a code a token."""
+    """Numbers in tables that a Gather reads row by row, several rows an image: a code a token."""
     category_tables: int
-    """Numbers in tables of which a Gather reads one part a picture, that of its category."""
+    """Numbers in tables of which a Gather reads one part an image, that of its category."""
     code_table_bytes: int
     category_table_bytes: int
     constant_bytes: int
     """Of all constants, scales and shapes included."""
     multiply_adds: int
-    """For one picture; see the module."""
+    """For one image; see the module."""
     multiply_adds_of: dict[str, int]
     """The same for each part of the model (``backbone``, ``encoder``, ...), the largest first.
 
@@ -109,7 +109,7 @@ def graph_size(model: onnx.ModelProto) -> GraphSize:
 
 
 def multiply_adds(node: onnx.NodeProto, graph: GraphView) -> int:
-    """Count one node's multiply-adds for one picture.
+    """Count one node's multiply-adds for one image.
 
     Raises:
         HvqEdgeError: as :func:`graph_size`.
@@ -148,7 +148,7 @@ def _shape(name: str, graph: GraphView) -> tuple[int, ...]:
 def _kinds(graph: GraphView) -> dict[str, str]:
     """Constants that are not weights: ``code``, ``category`` or ``scale``.
 
-    A table is what a Gather reads at places that come from the picture: one place a picture is its
+    A table is what a Gather reads at places that come from the image: one place an image is its
     category, more are codes.
     """
     kinds: dict[str, str] = {}

@@ -85,7 +85,7 @@ class GraphView:
         return None if held is None else numpy_helper.from_array(np.asarray(held, np.int64), name)
 
     def is_constant(self, name: str) -> bool:
-        """Whether a value is the same for every picture, as far as the graph says so itself."""
+        """Whether a value is the same for every image, as far as the graph says so itself."""
         return self.tensor(name) is not None
 
     @cached_property
@@ -94,8 +94,8 @@ class GraphView:
         return self._reached_from_inputs()
 
     @cached_property
-    def has_pictures(self) -> frozenset[str]:
-        """Values that are computed from what an input holds, so that they have a part a picture."""
+    def has_images(self) -> frozenset[str]:
+        """Values that are computed from what an input holds, so that they have a part an image."""
         return self._reached_from_inputs(not_through=("Shape", "Size"))
 
     def _reached_from_inputs(self, not_through: tuple[str, ...] = ()) -> frozenset[str]:
@@ -106,7 +106,7 @@ class GraphView:
         return frozenset(reached)
 
     def values(self, batch: int = 1) -> dict[str, Value]:
-        """Types and shapes of all values, constants too, for so many pictures.
+        """Types and shapes of all values, constants too, for so many images.
 
         Worked out from the nodes and the inputs alone: what the file says of intermediate values
         is not believed.

@@ -65,7 +65,7 @@ def valid_onnx(graph: GraphView) -> Hits:
 
 @rule(
     "The inspector hands the camera's bytes to whatever engine there is; another name, type or "
-    "layout is a picture read wrong or a failure at the first frame."
+    "layout is an image read wrong or a failure at the first frame."
 )
 def inputs(graph: GraphView) -> Hits:
     """Inputs are ``frames`` uint8 NHWC RGB and, in some graphs, ``category`` int32."""
@@ -143,7 +143,7 @@ def static_shapes(graph: GraphView) -> Hits:
         for name in small
         if not small[name].is_static
         or not large[name].is_static
-        or (name in graph.has_pictures and not _scales(small[name], large[name]))
+        or (name in graph.has_images and not _scales(small[name], large[name]))
     }
     order = [*graph.inputs, *(name for node in graph.nodes for name in node.output)]
     for name in (name for name in order if name in wrong):
@@ -162,7 +162,7 @@ _SMALL, _LARGE = 7, 11
 
 
 def _scales(small: Value, large: Value) -> bool:
-    """Whether there are as many elements for each picture."""
+    """Whether there are as many elements for each image."""
     return small.elements * _LARGE == large.elements * _SMALL
 
 

@@ -22,15 +22,15 @@ class Limits(BaseModel):
     map_error: float
     """Largest difference of a map's cell, relative to the largest absolute value of all maps.
 
-    Over the pictures whose codes are all equal, where there are any: a token that lies between two
+    Over the images whose codes are all equal, where there are any: a token that lies between two
     prototypes may take either, which moves its map a little, and counts as a differing code."""
     map_correlation: float
-    """Of all cells of the same pictures."""
+    """Of all cells of the same images."""
     code_agreement: float
     """Share of equal codes, on the worst level."""
     decisions_changed: float
-    """Share of the pictures, of all together and of each of several categories; of a category one
-    picture is allowed even if it is more, unless this is 0."""
+    """Share of the images, of all together and of each of several categories; of a category one
+    image is allowed even if it is more, unless this is 0."""
 
 
 FLOAT = Limits(map_error=1e-3, map_correlation=0.99999, code_agreement=0.999, decisions_changed=0.0)
@@ -46,7 +46,7 @@ LIMITS: dict[Precision, Limits] = {
 
 
 class Judgement(BaseModel):
-    """What one side said of a picture."""
+    """What one side said of an image."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
@@ -58,16 +58,16 @@ class Judgement(BaseModel):
 
     @property
     def rejected(self) -> bool:
-        """Whether the picture would be rejected on the line."""
+        """Whether the image would be rejected on the line."""
         return self.threshold is not None and self.score > self.threshold
 
 
 class Decision(BaseModel):
-    """One picture, judged by the PyTorch model and by another runner."""
+    """One image, judged by the PyTorch model and by another runner."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
-    picture: str
+    image: str
     """Relative to the dataset, with forward slashes."""
     category: str
     """The one it shows."""
@@ -82,23 +82,23 @@ class Decision(BaseModel):
 
 
 class CategoryDecisions(BaseModel):
-    """The decisions on one category's pictures."""
+    """The decisions on one category's images."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     category: str
-    pictures: int
+    images: int
     changed: tuple[Decision, ...]
 
 
 class Agreement(BaseModel):
-    """One runner against PyTorch, over all pictures."""
+    """One runner against PyTorch, over all images."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     precision: Precision
     runner: str
-    pictures: int
+    images: int
     map_error: float
     map_correlation: float
     score_error_median: float
@@ -111,7 +111,7 @@ class Agreement(BaseModel):
     """Share of equal codes, level by level; the top level last."""
     category_agreement: float
     decisions_changed: tuple[str, ...]
-    """Pictures whose verdict differs, each under its own precision's threshold."""
+    """Images whose verdict differs, each under its own precision's threshold."""
     decisions: tuple[CategoryDecisions, ...]
     """The same, category by category."""
     limits: Limits
@@ -132,12 +132,12 @@ def compare(
     runner: str,
     limits: Limits | None = None,
 ) -> Agreement:
-    """Compare outputs picture by picture.
+    """Compare outputs image by image.
 
     Args:
         reference: of the PyTorch model; ``score``, ``map``, ``codes``, ``category`` of a batch.
         other: of the other runner, in the same order.
-        decisions: on each picture, in the same order.
+        decisions: on each image, in the same order.
         precision: of the other runner.
         runner: its name.
         limits: default: those of the precision.
@@ -163,7 +163,7 @@ def compare(
     equal = (ours["codes"] == theirs["codes"]).mean((0, 2))
     category = float((ours["category"] == theirs["category"]).mean())
     by_category = tuple(_by_category(decisions))
-    changed = tuple(one.picture for one in decisions if one.changed)
+    changed = tuple(one.image for one in decisions if one.changed)
 
     faults = []
     if not finite:
@@ -178,7 +178,7 @@ def compare(
     return Agreement(
         precision=precision,
         runner=runner,
-        pictures=len(ours["score"]),
+        images=len(ours["score"]),
         map_error=map_error,
         map_correlation=correlation,
         score_error_median=float(np.median(score_error)),
@@ -198,20 +198,20 @@ def _by_category(decisions: Sequence[Decision]) -> Iterator[CategoryDecisions]:
     for name in dict.fromkeys(one.category for one in decisions):
         own = [one for one in decisions if one.category == name]
         changed = tuple(one for one in own if one.changed)
-        yield CategoryDecisions(category=name, pictures=len(own), changed=changed)
+        yield CategoryDecisions(category=name, images=len(own), changed=changed)
 
 
 def _decision_faults(found: Sequence[CategoryDecisions], limit: float) -> list[str]:
-    pictures = sum(one.pictures for one in found)
+    images = sum(one.images for one in found)
     changed = sum(len(one.changed) for one in found)
     faults = []
-    if changed > limit * pictures:
-        faults.append(f"decisions changed {changed / pictures:.1%} > {limit:.1%}")
+    if changed > limit * images:
+        faults.append(f"decisions changed {changed / images:.1%} > {limit:.1%}")
     for one in found:
         # 1 of 12 is more than 5 %, and says nothing about the category yet.
-        allowed = max(limit * one.pictures, 1.0 if limit else 0.0)
+        allowed = max(limit * one.images, 1.0 if limit else 0.0)
         if len(one.changed) > allowed and len(found) > 1:
-            share = len(one.changed) / one.pictures
+            share = len(one.changed) / one.images
             faults.append(f"decisions changed on {one.category} {share:.1%} > {limit:.1%}")
     return faults
 

@@ -30,7 +30,7 @@ def bisect_graph(
     *,
     precision: Precision,
     against: str,
-    picture: str,
+    image: str,
     tolerance: float | None = None,
 ) -> Bisection:
     """Compare every tensor that two graphs share, on ONNX Runtime.
@@ -38,10 +38,10 @@ def bisect_graph(
     Args:
         reference: graph that is right.
         other: graph that is looked at; tensors keep their names when a graph is quantised.
-        feed: inputs by name, of one picture.
+        feed: inputs by name, of one image.
         precision: of ``other``.
         against: what ``reference`` is, in words.
-        picture: its name.
+        image: its name.
         tolerance: largest relative error that is right; ``None``: that of the precision.
     """
     if tolerance is None:
@@ -65,7 +65,7 @@ def bisect_graph(
         for name in shared
     ]
     return first_outside(
-        errors, precision=precision, against=against, picture=picture, tolerance=tolerance
+        errors, precision=precision, against=against, image=image, tolerance=tolerance
     )
 
 
@@ -74,7 +74,7 @@ def first_outside(
     *,
     precision: Precision,
     against: str,
-    picture: str,
+    image: str,
     tolerance: float,
 ) -> Bisection:
     """Return the first tensor outside the tolerance with those before it; else the worst.
@@ -83,7 +83,7 @@ def first_outside(
         errors: in the order in which the tensors are computed.
         precision: of the graph that is looked at.
         against: what the reference is, in words.
-        picture: its name.
+        image: its name.
         tolerance: largest relative error that is right.
     """
     outside = [place for place, one in enumerate(errors) if not one.error <= tolerance]
@@ -95,7 +95,7 @@ def first_outside(
     return Bisection(
         precision=precision,
         against=against,
-        picture=picture,
+        image=image,
         tolerance=tolerance,
         compared=len(errors),
         first=errors[outside[0]] if outside else None,

@@ -36,7 +36,7 @@ def bisect_modules(
     graph: Path,
     feed: Mapping[str, NDArray[Any]],
     *,
-    picture: str,
+    image: str,
     tolerance: float = TOLERANCE_FLOAT,
 ) -> Bisection:
     """Compare every module's output that a float32 graph has too.
@@ -45,7 +45,7 @@ def bisect_modules(
         model: in eval mode, on the CPU.
         graph: the float32 graph that was exported from it.
         feed: ``frames``, and ``category`` (of the model's) where the model does not choose it.
-        picture: its name.
+        image: its name.
         tolerance: largest relative error that is right.
     """
     outputs = module_outputs(model, feed)
@@ -64,7 +64,7 @@ def bisect_modules(
         if values[node.output[0]].shape == outputs[name].shape
     ]
     return first_outside(
-        errors, precision="fp32", against=PYTORCH_MODULES, picture=picture, tolerance=tolerance
+        errors, precision="fp32", against=PYTORCH_MODULES, image=image, tolerance=tolerance
     )
 
 

@@ -1,4 +1,4 @@
-"""A few compared pictures as Polygraphy's own files, so that others can repeat a comparison."""
+"""A few compared images as Polygraphy's own files, so that others can repeat a comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hvq_edge.runtime.contract import graph_inputs, graph_outputs
 FOLDER = "verify"
 """In the bundle's folder."""
 INPUTS_NAME = "inputs.json"
-SAVED_PICTURES = 4
+SAVED_IMAGES = 4
 """A frame takes 200 kB as JSON."""
 
 
@@ -34,21 +34,21 @@ def write_polygraphy_files(
     Args:
         folder: where to; must be there.
         bundle: the bundle; only inputs and outputs of its graphs are written.
-        feeds: inputs of each picture; the first few are written.
+        feeds: inputs of each image; the first few are written.
         outputs: of each runner, in the same order.
     """
     mode = bundle.manifest.category_mode
     save_json(
-        [{name: feed[name] for name in graph_inputs(mode)} for feed in feeds[:SAVED_PICTURES]],
+        [{name: feed[name] for name in graph_inputs(mode)} for feed in feeds[:SAVED_IMAGES]],
         str(folder / INPUTS_NAME),
-        description="pictures of hvq-edge verify",
+        description="images of hvq-edge verify",
     )
     for name, iterations in outputs.items():
         kept = [
             IterationResult(
                 {key: np.asarray(one[key]) for key in graph_outputs(mode)}, runner_name=name
             )
-            for one in iterations[:SAVED_PICTURES]
+            for one in iterations[:SAVED_IMAGES]
         ]
         RunResults([(name, kept)]).save(str(folder / outputs_name(name)))
 

@@ -1,4 +1,4 @@
-"""A bundle against the PyTorch model it came from, on real pictures, through Polygraphy."""
+"""A bundle against the PyTorch model it came from, on real images, through Polygraphy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hvq_edge.bundle.verification import Bisection, PrecisionVerdict, Verificati
 from hvq_edge.common.atomic import atomic_folder, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.folders import Picture
+from hvq_edge.data.folders import Image
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import BundleError, DatasetError
 from hvq_edge.export.verify.agreement import (
@@ -43,7 +43,7 @@ from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 from hvq_edge.runtime.open_engine import VERIFY_NAME
 
 PYTORCH = "PyTorch"
-DEFAULT_PICTURES = 96
+DEFAULT_IMAGES = 96
 _LEAST_TOLERANCE = 1e-3
 """Of the self test's score, relative: other processors round otherwise."""
 
@@ -53,32 +53,32 @@ def verify_bundle(
     run: Path,
     data: Path,
     *,
-    most_pictures: int = DEFAULT_PICTURES,
+    most_images: int = DEFAULT_IMAGES,
     max_changed: float | None = None,
     bisect: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> Verification:
     """Run every precision on every library that is here against PyTorch, write ``verify.json``.
 
-    Beside it, ``verify/`` gets a few pictures with all outputs as Polygraphy's files, and the
+    Beside it, ``verify/`` gets a few images with all outputs as Polygraphy's files, and the
     known answer that a device tries itself with.
 
     Args:
         bundle_path: the bundle's folder.
         run: folder of the run it was exported from.
-        data: folder of pictures; its test pictures are used, good and defective.
-        most_pictures: at most so many, balanced over categories and over good and defective.
-        max_changed: share of the pictures whose decision may change; ``None``: the precision's.
+        data: folder of images; its test images are used, good and defective.
+        most_images: at most so many, balanced over categories and over good and defective.
+        max_changed: share of the images whose decision may change; ``None``: the precision's.
         bisect: name the first tensor that differs of each precision that fails; of all where none
             fails.
-        on_progress: called after each picture.
+        on_progress: called after each image.
 
     Returns:
         What was written.
 
     Raises:
         BundleError: the bundle is changed, or was exported from another checkpoint.
-        DatasetError: no test pictures of the bundle's categories.
+        DatasetError: no test images of the bundle's categories.
         OutputError: ``verify.json`` cannot be written.
     """
     bundle = open_bundle(bundle_path)
@@ -91,18 +91,18 @@ def verify_bundle(
         )
     categories = bundle.manifest.categories
     dataset = find_dataset(data)
-    known = [picture for picture in dataset.test() if picture.category in categories]
-    pictures = choose_pictures(known, most_pictures)
-    if not pictures:
+    known = [image for image in dataset.test() if image.category in categories]
+    images = choose_images(known, most_images)
+    if not images:
         raise DatasetError(
-            f"{data} has no test pictures of {', '.join(categories)}.",
-            next_step="name a folder with test pictures of the model's categories",
+            f"{data} has no test images of {', '.join(categories)}.",
+            next_step="name a folder with test images of the model's categories",
         )
 
     mode = bundle.manifest.category_mode
     tested, not_run = runners_of(bundle)
     torch_runner = EngineRunner(PYTORCH, partial(TorchEngine, run, device="cpu"), mode != "auto")
-    feeds = [_feed(bundle, picture, record.categories) for picture in pictures]
+    feeds = [_feed(bundle, image, record.categories) for image in images]
     outputs: dict[str, list[Outputs]] = {PYTORCH: [], **{one.name: [] for one in tested}}
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
         results = Comparator.run(
@@ -118,14 +118,14 @@ def verify_bundle(
             {**output, "category": np.zeros(1, np.int32)} for output in outputs[PYTORCH]
         ]
     reference = outputs[PYTORCH]
-    names = [picture.path.relative_to(dataset.root).as_posix() for picture in pictures]
+    names = [image.path.relative_to(dataset.root).as_posix() for image in images]
     comparisons = []
     for one in tested:
         limits = LIMITS[one.precision]
         if max_changed is not None:
             limits = limits.model_copy(update={"decisions_changed": max_changed})
         decisions = list(
-            _decisions(bundle, one.precision, pictures, names, reference, outputs[one.name])
+            _decisions(bundle, one.precision, images, names, reference, outputs[one.name])
         )
         comparisons.append(
             compare(reference, outputs[one.name], decisions, one.precision, one.library, limits)
@@ -138,7 +138,7 @@ def verify_bundle(
     if bisect:
         failed = [name for name, verdict in precisions.items() if not verdict.passed]
         for done, precision in enumerate(failed or list(precisions), start=1):
-            worst = _worst_picture(precision, comparisons, outputs)
+            worst = _worst_image(precision, comparisons, outputs)
             bisections += _bisect(bundle, run, precision, feeds[worst], names[worst])
             on_progress("bisecting", done, len(failed or precisions))
     scale = max(float(np.abs(output["map"]).max()) for output in reference)
@@ -146,7 +146,7 @@ def verify_bundle(
         passed=all(comparison.passed for comparison in comparisons),
         checkpoint_sha256=bundle.manifest.checkpoint_sha256,
         data=str(data.resolve()),
-        pictures=len(pictures),
+        images=len(images),
         models={
             precision: bundle.manifest.files[name].sha256
             for precision, name in bundle.manifest.models.items()
@@ -170,14 +170,14 @@ def verify_bundle(
     return verification
 
 
-def choose_pictures(pictures: Sequence[Picture], most: int) -> list[Picture]:
-    """Choose pictures in turn from every category's good and defective ones."""
-    groups: dict[tuple[str, bool], list[Picture]] = {}
-    for picture in pictures:
-        groups.setdefault((picture.category, picture.good), []).append(picture)
-    chosen: list[Picture] = []
+def choose_images(images: Sequence[Image], most: int) -> list[Image]:
+    """Choose images in turn from every category's good and defective ones."""
+    groups: dict[tuple[str, bool], list[Image]] = {}
+    for image in images:
+        groups.setdefault((image.category, image.good), []).append(image)
+    chosen: list[Image] = []
     turn = 0
-    while len(chosen) < min(most, len(pictures)):
+    while len(chosen) < min(most, len(images)):
         for group in groups.values():
             if turn < len(group) and len(chosen) < most:
                 chosen.append(group[turn])
@@ -185,13 +185,13 @@ def choose_pictures(pictures: Sequence[Picture], most: int) -> list[Picture]:
     return chosen
 
 
-def _feed(bundle: Bundle, picture: Picture, all_categories: Sequence[str]) -> dict[str, Any]:
+def _feed(bundle: Bundle, image: Image, all_categories: Sequence[str]) -> dict[str, Any]:
     # Runners take the inputs they have; PyTorch takes the category in every mode but auto.
     feed: dict[str, NDArray[Any]] = {
-        "frames": read_frame(picture.path, bundle.manifest.input_side)[None]
+        "frames": read_frame(image.path, bundle.manifest.input_side)[None]
     }
     if bundle.manifest.category_mode != "auto":
-        feed["category"] = np.array([all_categories.index(picture.category)], np.int32)
+        feed["category"] = np.array([all_categories.index(image.category)], np.int32)
     return feed
 
 
@@ -206,17 +206,17 @@ def _complete(outputs: Any, feed: dict[str, NDArray[Any]], mode: str) -> dict[st
 def _decisions(
     bundle: Bundle,
     precision: Precision,
-    pictures: Sequence[Picture],
+    images: Sequence[Image],
     names: Sequence[str],
     reference: Sequence[Outputs],
     other: Sequence[Outputs],
 ) -> Iterator[Decision]:
     """Each side under its own thresholds: that is what is deployed."""
-    for picture, name, ours, theirs in zip(pictures, names, reference, other, strict=True):
+    for image, name, ours, theirs in zip(images, names, reference, other, strict=True):
         yield Decision(
-            picture=name,
-            category=picture.category,
-            good=picture.good,
+            image=name,
+            category=image.category,
+            good=image.good,
             reference=_judgement(bundle, "fp32", ours),
             other=_judgement(bundle, precision, theirs),
         )
@@ -232,12 +232,12 @@ def _judgement(bundle: Bundle, precision: Precision, outputs: Outputs) -> Judgem
     )
 
 
-def _worst_picture(
+def _worst_image(
     precision: Precision,
     comparisons: Sequence[Agreement],
     outputs: Mapping[str, Sequence[Outputs]],
 ) -> int:
-    """Return the number of the picture whose map is furthest from PyTorch's."""
+    """Return the number of the image whose map is furthest from PyTorch's."""
     runner = max(
         (one for one in comparisons if one.precision == precision), key=lambda one: len(one.faults)
     ).runner
@@ -249,7 +249,7 @@ def _worst_picture(
 
 
 def _bisect(
-    bundle: Bundle, run: Path, precision: Precision, feed: Mapping[str, NDArray[Any]], picture: str
+    bundle: Bundle, run: Path, precision: Precision, feed: Mapping[str, NDArray[Any]], image: str
 ) -> Iterator[Bisection]:
     """Hold a reduced graph against the float32 one, and that against PyTorch and a new export."""
     other = bundle.model_file(precision)
@@ -260,7 +260,7 @@ def _bisect(
             feed,
             precision=precision,
             against="the float32 graph",
-            picture=picture,
+            image=image,
         )
         return
     from hvq_edge.export.graph.onnx_graph import export_graph
@@ -269,7 +269,7 @@ def _bisect(
 
     model, record = load_run(run)
     # First what no fault of the export can hide in, then tensor by tensor.
-    yield bisect_modules(model, other, feed, picture=picture)
+    yield bisect_modules(model, other, feed, image=image)
     mode = bundle.manifest.category_mode
     index = record.categories.index(bundle.manifest.categories[0]) if mode == "one" else None
     with tempfile.TemporaryDirectory() as folder:
@@ -281,7 +281,7 @@ def _bisect(
             feed,
             precision=precision,
             against="the run's model, exported anew",
-            picture=picture,
+            image=image,
         )
 
 

@@ -1,4 +1,4 @@
-"""The picture of a benchmark: bars of milliseconds, drawn as SVG without a plotting library."""
+"""The image of a benchmark: bars of milliseconds, drawn as SVG without a plotting library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ text { font: 13px system-ui, sans-serif; fill: #222; }
 def bench_svg(report: BenchReport) -> str:
     """Draw a report.
 
-    One bar an entrant and batch, up to the median of a picture's share of the batch, with a line
+    One bar an entrant and batch, up to the median of an image's share of the batch, with a line
     to the 99th percentile; beside it the ratio to the reference with its spread.
     """
     longest = max((_each(timing, timing.p99) for timing in report.timings), default=1.0)
@@ -31,7 +31,7 @@ def bench_svg(report: BenchReport) -> str:
     parts: list[str] = []
     y = ABOVE
     for batch in report.batches:
-        parts.append(_text(8, y + 4, f"batch {batch}: milliseconds a picture", "small"))
+        parts.append(_text(8, y + 4, f"batch {batch}: milliseconds an image", "small"))
         y += 12
         for timing in (one for one in report.timings if one.batch == batch):
             parts += _row(timing, report.reference, y, scale)

@@ -47,7 +47,7 @@ class Entrant:
     precision: str = ""
     threads: int | None = None
     side: int = 224
-    """Of a peer's picture, where its graph leaves that open."""
+    """Of a peer's image, where its graph leaves that open."""
 
     def open(self) -> Opened:
         """Open it.
@@ -70,7 +70,7 @@ def call_of(opened: Opened, batch: int) -> Callable[[], object]:
 
     Args:
         opened: what :meth:`Entrant.open` gave.
-        batch: pictures in it.
+        batch: images in it.
     """
     if isinstance(opened, PeerGraph):
         return opened.call(batch)
@@ -98,7 +98,7 @@ def entrants_of(
         run: its training run; ``None``: the bundle's parent folder, if it is that.
         backends: to compare; empty: all that are installed and can run the bundle.
         precisions: of the graphs; empty: float32 and INT8, and what engines were built of.
-        peers: ONNX files with one picture as input.
+        peers: ONNX files with one image as input.
         threads: of one call.
 
     Raises:

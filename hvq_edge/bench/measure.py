@@ -40,7 +40,7 @@ def measure(
     Args:
         bundle: for the record.
         entrants: at least one.
-        batches: pictures of a call.
+        batches: images of a call.
         rounds: for each batch size.
         memory: measure peak memory too, each entrant in a process of its own.
         clock: seconds.
@@ -88,7 +88,7 @@ def measure(
             device=devices[entrant.name],
             peak_memory_mb=peak_megabytes(entrant) if memory else None,
             watts=power,
-            joules_a_picture=power * single.p50 / 1e3 if power and single else None,
+            joules_a_image=power * single.p50 / 1e3 if power and single else None,
         )
         if memory:
             on_progress("memory", done, len(devices))

@@ -37,7 +37,7 @@ def measure_here(entrant: dict[str, object], batch: int) -> float | None:
 
     Args:
         entrant: fields of :class:`Entrant`.
-        batch: pictures of a run.
+        batch: images of a run.
     """
     opened = Entrant(**entrant).open()  # type: ignore[arg-type]
     call = call_of(opened, batch)

@@ -1,4 +1,4 @@
-"""Any ONNX graph with one picture as input, to time ours beside: an anomalib export, say."""
+"""Any ONNX graph with one image as input, to time ours beside: an anomalib export, say."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PeerGraph(Closing):
         device: for reports.
 
     Raises:
-        InputError: the input is no picture.
+        InputError: the input is no image.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class PeerGraph(Closing):
     ) -> None:
         if len(shape) != 4 or dtype not in _DTYPES or 3 not in (shape[1], shape[3]):
             raise InputError(
-                f"the input of {path} is no picture: {dtype} {list(shape)}.",
+                f"the input of {path} is no image: {dtype} {list(shape)}.",
                 next_step="give a graph with one input [batch, 3, height, width] or "
                 "[batch, height, width, 3]",
             )
@@ -91,12 +91,12 @@ def open_peer(path: Path, backend: str, threads: int | None, side: int) -> PeerG
         path: the ONNX file.
         backend: ``openvino`` or ``onnxruntime``.
         threads: of one call; ``None`` leaves it to the library.
-        side: pixels a side of its pictures, where the graph leaves that open.
+        side: pixels a side of its images, where the graph leaves that open.
 
     Raises:
         SettingsError: another backend.
         MissingCapability: it is not installed.
-        InputError: no such file, it cannot be loaded, or its input is not one picture.
+        InputError: no such file, it cannot be loaded, or its input is not one image.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}.", next_step="name an ONNX file with --peers")
@@ -178,5 +178,5 @@ def _openvino(path: Path, threads: int | None, side: int) -> PeerGraph:
 def _check_one(path: Path, inputs: int) -> None:
     if inputs != 1:
         raise InputError(
-            f"{path} has {inputs} inputs.", next_step="give a graph with one picture as input"
+            f"{path} has {inputs} inputs.", next_step="give a graph with one image as input"
         )

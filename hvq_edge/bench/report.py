@@ -40,7 +40,7 @@ class Timing(_Strict):
     p90: float
     p95: float
     p99: float
-    pictures_a_second: float
+    images_a_second: float
     ratio: Ratio
 
 
@@ -52,7 +52,7 @@ class Resources(_Strict):
     """10^6 bytes of its process, Python and libraries in it; ``None``: not measured."""
     watts: float | None = None
     """Mean of the whole board while it works; ``None``: no Jetson."""
-    joules_a_picture: float | None = None
+    joules_a_image: float | None = None
     """At batch 1."""
 
 
@@ -112,7 +112,7 @@ def timing_of(name: str, batch: int, seconds: Seconds, reference: Seconds) -> Ti
 
     Args:
         name: of the entrant.
-        batch: pictures of a call.
+        batch: images of a call.
         seconds: of its calls.
         reference: of the reference's in the same rounds.
     """
@@ -126,6 +126,6 @@ def timing_of(name: str, batch: int, seconds: Seconds, reference: Seconds) -> Ti
         p90=p90,
         p95=p95,
         p99=p99,
-        pictures_a_second=1e3 * batch / p50,
+        images_a_second=1e3 * batch / p50,
         ratio=Ratio(low=low, median=middle, high=high),
     )

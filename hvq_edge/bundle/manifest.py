@@ -1,7 +1,7 @@
 """The bundle: all that a device needs to inspect, as one folder without PyTorch.
 
 ``bundle.json`` names every file with its SHA-256 and holds what a decision needs: categories,
-thresholds for each precision, and the pictures they were learnt from (as hashes).
+thresholds for each precision, and the images they were learnt from (as hashes).
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Threshold(_Strict):
     """Scores above ``value`` are rejected."""
 
     value: float
-    pictures: int = Field(ge=1)
-    """Held-out good pictures it was learnt from."""
+    images: int = Field(ge=1)
+    """Held-out good images it was learnt from."""
     rule: str
     """How, in words: a quality manager reads this."""
-    highest_picture: str | None = None
-    """The picture that set it; relative to the training data."""
+    highest_image: str | None = None
+    """The image that set it; relative to the training data."""
     next_highest: float | None = None
     """Score of the next one below."""
     median: float | None = None
@@ -60,18 +60,18 @@ class Threshold(_Strict):
     """Turns a score into a p-value; ``None`` as above."""
 
     @property
-    def set_by_one_picture(self) -> bool:
-        """Whether one picture alone sets it: twice as far from the median as any other.
+    def set_by_one_image(self) -> bool:
+        """Whether one image alone sets it: twice as far from the median as any other.
 
-        Such a picture is often a defective part among the good ones.
+        Such an image is often a defective part among the good ones.
         """
         if self.next_highest is None or self.median is None:
             return False
         return self.value - self.median > 2 * (self.next_highest - self.median)
 
 
-class PictureLimits(_Strict):
-    """What a usable frame looks like, learnt from training pictures (8-bit grey levels).
+class ImageLimits(_Strict):
+    """What a usable frame looks like, learnt from training images (8-bit grey levels).
 
     Outside these limits there is no decision: the camera, not the part, is at fault.
     """
@@ -86,10 +86,10 @@ class PictureLimits(_Strict):
 
 
 class Placement(_Strict):
-    """Where a category's parts lie in the picture (:mod:`hvq_edge.verdict.placement`)."""
+    """Where a category's parts lie in the image (:mod:`hvq_edge.verdict.placement`)."""
 
     reference: str = Field(pattern=r"^[0-9A-Za-z+/]{4180}[0-9A-Za-z+/=]{4}$")
-    """Mean of the training pictures: 56x56 grey levels of 8 bits, row by row, in Base64."""
+    """Mean of the training images: 56x56 grey levels of 8 bits, row by row, in Base64."""
     gain_high: float
     """A frame that matches the reference better than this elsewhere than in its place has moved."""
     similarity_low: float
@@ -99,20 +99,20 @@ class Placement(_Strict):
 class CategoryLimits(_Strict):
     """What a usable frame of one category looks like."""
 
-    picture: PictureLimits
+    image: ImageLimits
     placement: Placement | None = None
-    """``None``: training pictures do not lie alike, so a camera that moved cannot be told."""
+    """``None``: training images do not lie alike, so a camera that moved cannot be told."""
 
 
 class CalibrationRecord(_Strict):
-    """Which pictures set the INT8 ranges, and how."""
+    """Which images set the INT8 ranges, and how."""
 
     method: str
     rule: str
-    pictures: tuple[str, ...]
-    """SHA-256 of each calibration picture."""
+    images: tuple[str, ...]
+    """SHA-256 of each calibration image."""
     converged: bool | None = None
-    """Whether more pictures would hardly have moved the ranges; ``None``: not recorded."""
+    """Whether more images would hardly have moved the ranges; ``None``: not recorded."""
     int8_layers: int | None = None
     """Convolutions and linears in int8; ``None``: not recorded, as the next two."""
     float_layers: int | None = None
@@ -129,7 +129,7 @@ class HalfRecord(_Strict):
     islands: tuple[str, ...]
     """Nodes kept in float32 because their values come near 65504, float16's largest."""
     largest: float
-    """Largest magnitude in float16 on the calibration pictures."""
+    """Largest magnitude in float16 on the calibration images."""
     tensor: str
     """That has it."""
 
@@ -139,13 +139,13 @@ class GraphNumbers(_Strict):
 
     nodes: int
     weights: int
-    """Numbers that are multiplied with or added to what comes from the picture."""
+    """Numbers that are multiplied with or added to what comes from the image."""
     tables: int
     """Numbers that are looked up, by code or by category."""
     bytes: int
     """Of the file."""
     multiply_adds: int
-    """Of convolutions and matrix products, for one picture."""
+    """Of convolutions and matrix products, for one image."""
 
 
 class GraphRecord(_Strict):
@@ -176,9 +176,9 @@ class BundleManifest(_Strict):
     files: dict[str, FileRecord]
     graph: GraphRecord | None = None
     thresholds: dict[Precision, dict[str, Threshold]] = {}
-    threshold_pictures: tuple[str, ...] = ()
-    """SHA-256 of each picture the thresholds were learnt from."""
-    picture_limits: PictureLimits | None = None
+    threshold_images: tuple[str, ...] = ()
+    """SHA-256 of each image the thresholds were learnt from."""
+    image_limits: ImageLimits | None = None
     """Of all categories together: for the check before it is known what a frame shows."""
     category_limits: dict[str, CategoryLimits] = {}
     """For the check after; empty in a bundle of an earlier version."""

@@ -44,13 +44,13 @@ def save_threshold(folder: Path, precision: str, category: str, value: float) ->
     if former is None:
         raise BundleError(
             f"the bundle {folder} has no {precision} threshold of {category!r} to replace.",
-            next_step="run hvq-edge export again on a run trained with held-out good pictures",
+            next_step="run hvq-edge export again on a run trained with held-out good images",
         )
     saved = Threshold(
         value=value,
-        pictures=former.pictures,
+        images=former.images,
         rule=_rule(former),
-        median=former.median,  # no picture set this one, so none is named
+        median=former.median,  # no image set this one, so none is named
         good_scores=former.good_scores,  # p-values do not depend on where the threshold lies
     )
     limits[category] = saved

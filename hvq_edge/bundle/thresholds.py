@@ -28,7 +28,7 @@ class GoodPart(NamedTuple):
     score: float
     """Finite."""
     name: str
-    """Of its picture or frame."""
+    """Of its image or frame."""
 
 
 def learn_threshold(
@@ -71,9 +71,9 @@ def learn_threshold(
         below = descending[promise.rank].score if promise.rank < len(parts) else None
     return Threshold(
         value=bound.value,
-        pictures=len(parts),
+        images=len(parts),
         rule=str(promise),
-        highest_picture=setting,
+        highest_image=setting,
         next_highest=below,
         median=float(np.median(scores)),
         promise=promise,
@@ -101,18 +101,18 @@ def alikeness(scores: Sequence[float]) -> str:
         return ""
     worth = max(1, int(len(values) * (1 - r) / (1 + r)))
     return (
-        f"neighbouring pictures score alike (correlation {r:.2f}), as frames of the same part do: "
+        f"neighbouring images score alike (correlation {r:.2f}), as frames of the same part do: "
         f"these {len(values)} may be worth only about {worth} independent ones"
     )
 
 
-def put_thresholds(bundle: Bundle, learnt: Thresholds, pictures: Iterable[str] = ()) -> Bundle:
+def put_thresholds(bundle: Bundle, learnt: Thresholds, images: Iterable[str] = ()) -> Bundle:
     """Write thresholds into ``bundle.json``, atomically; those of other categories stay.
 
     Args:
         bundle: the bundle; its manifest is read again first, so that nothing else is lost.
         learnt: at least one threshold.
-        pictures: SHA-256 of the picture files they were learnt from.
+        images: SHA-256 of the image files they were learnt from.
 
     Returns:
         The bundle as it is now.
@@ -132,9 +132,9 @@ def put_thresholds(bundle: Bundle, learnt: Thresholds, pictures: Iterable[str] =
         merged = {**thresholds.get(precision, {}), **found}
         order = [name for name in manifest.categories if name in merged]
         thresholds[precision] = {name: merged[name] for name in order}
-    former_pictures = manifest.threshold_pictures if stays else ()
-    digests = tuple(dict.fromkeys((*former_pictures, *pictures)))
-    update = {"thresholds": thresholds, "threshold_pictures": digests}
+    former_images = manifest.threshold_images if stays else ()
+    digests = tuple(dict.fromkeys((*former_images, *images)))
+    update = {"thresholds": thresholds, "threshold_images": digests}
     changed = manifest.model_copy(update=update)
     write_manifest(bundle.path, changed)
     return Bundle(bundle.path, changed)

@@ -47,7 +47,7 @@ class Bisection(BaseModel):
     precision: Precision
     against: str
     """The reference, in words."""
-    picture: str
+    image: str
     tolerance: float
     compared: int
     """Tensors that both graphs have."""
@@ -74,14 +74,14 @@ class Verification(BaseModel):
     passed: bool
     checkpoint_sha256: str
     data: str
-    pictures: int
+    images: int
     models: dict[Precision, str] = Field(default={})
     """SHA-256 of each graph that was compared."""
     precisions: dict[Precision, PrecisionVerdict]
     comparisons: tuple[Agreement, ...]
     not_run: tuple[NotRun, ...] = ()
     commands: dict[Precision, str] = Field(default={})
-    """That repeat the comparison with Polygraphy alone, on the pictures saved in ``verify/``."""
+    """That repeat the comparison with Polygraphy alone, on the images saved in ``verify/``."""
     bisections: tuple[Bisection, ...] = ()
 
 

@@ -47,7 +47,7 @@ def bench(
         ),
     ] = "",
     batch: Annotated[
-        str, typer.Option("--batch", help="Pictures of a call, separated by commas.")
+        str, typer.Option("--batch", help="Images of a call, separated by commas.")
     ] = "1,4,8",
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="For each batch size; engines take turns.")
@@ -61,7 +61,7 @@ def bench(
         typer.Option(
             "--peers",
             metavar="FILE.onnx",
-            help="Another graph with one picture as input, such as an anomalib export. May be "
+            help="Another graph with one image as input, such as an anomalib export. May be "
             "repeated.",
             show_default=False,
         ),
@@ -73,7 +73,7 @@ def bench(
         Path | None,
         typer.Option(
             "--out",
-            help="The JSON file; the picture goes beside it. Default: bench.json in the bundle.",
+            help="The JSON file; the image goes beside it. Default: bench.json in the bundle.",
             show_default=False,
         ),
     ] = None,
@@ -146,7 +146,7 @@ def bench_table(report: BenchReport) -> Table:
     table.add_column("engine", overflow="fold")
     power = any(one.watts is not None for one in report.resources.values())
     headings = ["batch", "p50", "p90", "p95", "p99", "a second", "× reference", "MB"]
-    for heading in (*headings, *(["W", "J a picture"] if power else [])):
+    for heading in (*headings, *(["W", "J an image"] if power else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for timing in report.timings:
         resources, ratio = report.resources[timing.name], timing.ratio
@@ -154,7 +154,7 @@ def bench_table(report: BenchReport) -> Table:
         peak = resources.peak_memory_mb
         row = [timing.name, str(timing.batch)]
         row += [f"{value:.1f}" for value in (timing.p50, timing.p90, timing.p95, timing.p99)]
-        row.append(f"{timing.pictures_a_second:.1f}")
+        row.append(f"{timing.images_a_second:.1f}")
         row.append(
             "reference"
             if timing.name == report.reference
@@ -163,7 +163,7 @@ def bench_table(report: BenchReport) -> Table:
         row.append(f"{peak:.0f}" if first and peak is not None else "")
         if power:
             row.append(f"{resources.watts:.1f}" if first and resources.watts else "")
-            joules = resources.joules_a_picture
+            joules = resources.joules_a_image
             row.append(f"{joules:.3f}" if first and joules else "")
         table.add_row(*row)
     return table

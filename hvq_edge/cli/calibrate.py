@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hvq_edge.verdict.tolerance_bound import Rule
 
 _NAMED = 5
-"""Rejected good pictures that are named."""
+"""Rejected good images that are named."""
 
 
 def calibrate(
@@ -31,7 +31,7 @@ def calibrate(
         Path | None,
         typer.Option(
             "--good",
-            help="Folder of pictures of good parts that the model has not seen: loose, or a folder "
+            help="Folder of images of good parts that the model has not seen: loose, or a folder "
             "a category.",
             show_default=False,
         ),
@@ -69,7 +69,7 @@ def calibrate(
         str,
         typer.Option(
             "--method",
-            help="order-statistics: holds for any scores. extreme-value: fewer pictures, but rests "
+            help="order-statistics: holds for any scores. extreme-value: fewer images, but rests "
             "on a model of the tail.",
         ),
     ] = "order-statistics",
@@ -89,7 +89,7 @@ def calibrate(
 ) -> None:
     """Set thresholds from good parts alone, for a false-reject rate with a stated confidence.
 
-    With too few pictures for the rate, the threshold promises what they can: it says how many are
+    With too few images for the rate, the threshold promises what they can: it says how many are
     needed, and ends with 0.
     """
     from hvq_edge.errors import SettingsError
@@ -175,11 +175,11 @@ def show(
         )
         return
     results.print(thresholds_table(thresholds, f"Thresholds of {done.bundle.path}"))
-    for name, pictures in rejected.items():
-        more = f" and {len(pictures) - _NAMED} more" if len(pictures) > _NAMED else ""
+    for name, images in rejected.items():
+        more = f" and {len(images) - _NAMED} more" if len(images) > _NAMED else ""
         messages.print(
-            f"Look at the good pictures of {name} that are rejected now: "
-            f"{', '.join(list(pictures)[:_NAMED])}{more}.",
+            f"Look at the good images of {name} that are rejected now: "
+            f"{', '.join(list(images)[:_NAMED])}{more}.",
             markup=False,
             soft_wrap=True,
         )
@@ -211,7 +211,7 @@ def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], ti
                 name,
                 precision,
                 f"{threshold.value:.4g}",
-                str(promise.pictures),
+                str(promise.images),
                 str(promise.rank) if promise.rank else "model",
                 percent(promise.rate),
                 f"{100 * promise.confidence:.4g} %",
@@ -224,7 +224,7 @@ def _remarks(
     done: Calibrated | StreamCalibration,
     thresholds: Mapping[Precision, Mapping[str, Threshold]],
 ) -> tuple[list[str], dict[str, dict[str, int]]]:
-    """Return notes, and the good pictures that are rejected now."""
+    """Return notes, and the good images that are rejected now."""
     from hvq_edge.bundle.integrity.content import SIGNATURE_NAME
     from hvq_edge.verdict.calibrate.from_images import Calibrated
 
@@ -253,7 +253,7 @@ def _remarks(
             "the bundle was signed, and its signature no longer holds, because its thresholds "
             f"changed: run hvq-edge sign {done.bundle.path} --key FILE again"
         )
-    return notes, {name: pictures for name, pictures in rejected.items() if pictures}
+    return notes, {name: images for name, images in rejected.items() if images}
 
 
 def _rule(method: str) -> Rule:

@@ -1,4 +1,4 @@
-"""``hvq-edge data``: look at a folder of pictures before hours are spent on it."""
+"""``hvq-edge data``: look at a folder of images before hours are spent on it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MOST_LISTED = 20
 
 HEADINGS = {
     "unreadable": "Cannot be read: a training stops at it, an evaluation leaves it out",
-    "too_few": "Too few good pictures to train with",
+    "too_few": "Too few good images to train with",
     "train_and_test": "In train and in test: the test is not one",
     "good_and_defective": "Called good and defective at once",
-    "mask_size": "Masks of another size than their picture",
+    "mask_size": "Masks of another size than their image",
     "mask_empty": "Masks that mark nothing",
     "mask_full": "Masks that mark everything: inverted?",
-    "mask_missing": "Defective pictures without a mask: left out of the pixel metrics",
-    "mask_unused": "Masks without a picture: misnamed, or a picture is missing",
+    "mask_missing": "Defective images without a mask: left out of the pixel metrics",
+    "mask_unused": "Masks without an image: misnamed, or an image is missing",
     "copies": "Copies within train or within test: no fault, but they weigh more",
 }
 """By kind of finding; each says what the kind means for the numbers."""
@@ -39,21 +39,21 @@ HEADINGS = {
 
 @group.callback()
 def _data() -> None:
-    """Check a folder of pictures before training."""
+    """Check a folder of images before training."""
 
 
 @group.command("check")
 def check(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="Folder of pictures: MVTec, VisA or plain layout."),
+        typer.Argument(metavar="DIR", help="Folder of images: MVTec, VisA or plain layout."),
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Count, measure and compare all pictures and masks of a folder.
+    """Count, measure and compare all images and masks of a folder.
 
     Ends with exit code 1 when something was found that stops a training or spoils its numbers:
-    pictures both in train and in test, files that cannot be read, masks that do not fit.
+    images both in train and in test, files that cannot be read, masks that do not fit.
     """
     from hvq_edge.data.check import check_dataset
     from hvq_edge.errors import GateFailed

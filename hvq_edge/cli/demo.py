@@ -1,4 +1,4 @@
-"""``hvq-edge demo``: the whole path on real pictures, with the commands a user would type."""
+"""``hvq-edge demo``: the whole path on real images, with the commands a user would type."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="The run's folder.")] = Path("runs/demo"),
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Where the pictures are laid out. Default: a cache folder."),
+        typer.Option("--data", help="Where the images are laid out. Default: a cache folder."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: 32.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train, evaluate, export, verify and inspect solar cells: some minutes on two cores.
 
-    The pictures come from the package elpv-dataset (CC BY-NC-SA 4.0). What is there already is
+    The images come from the package elpv-dataset (CC BY-NC-SA 4.0). What is there already is
     not done again.
     """
     from hvq_edge.cli.latest import point_latest
@@ -84,7 +84,7 @@ def demo(
         point_latest(out)
     files = [
         ("annotated video", out / "inspection" / "annotated.mp4"),
-        ("rejected pictures", out / "inspection" / "rejects"),
+        ("rejected images", out / "inspection" / "rejects"),
         ("evaluation", out / "report.html"),
         ("verification", out / "bundle" / "verify.json"),
     ]
@@ -132,8 +132,8 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
 
     return [
         Stage(
-            "pictures",
-            f"(lay out the pictures of elpv-dataset in {data})",
+            "images",
+            f"(lay out the images of elpv-dataset in {data})",
             lambda: False,  # returns at once when complete, and repairs what is not
             lambda: _lay_out(data),
         ),
@@ -163,7 +163,7 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
         ),
         Stage(
             "video",
-            f"(write the test pictures as a video, {video})",
+            f"(write the test images as a video, {video})",
             lambda: video.exists(),
             lambda: _write_video(video, data),
         ),
@@ -186,20 +186,18 @@ def _lay_out(data: Path) -> None:
 
 
 def _write_video(path: Path, data: Path) -> None:
-    """Write one frame a test picture, in a mixed order that is the same every time."""
+    """Write one frame a test image, in a mixed order that is the same every time."""
     import random
 
     from hvq_edge.data.dataset import find_dataset
-    from hvq_edge.data.images import read_picture
+    from hvq_edge.data.images import read_image
     from hvq_edge.data.video import write_video
 
     dataset: Dataset = find_dataset(data)
-    order: Sequence[Path] = sorted(picture.path for picture in dataset.test())
+    order: Sequence[Path] = sorted(image.path for image in dataset.test())
     order = random.Random(0).sample(order, len(order))
     with progress_bars() as bars:
-        write_video(
-            path, (read_picture(each) for each in order), FRAMES_PER_SECOND, len(order), bars
-        )
+        write_video(path, (read_image(each) for each in order), FRAMES_PER_SECOND, len(order), bars)
 
 
 def _show_end(seconds: dict[str, float], files: list[tuple[str, Path]], out: Path) -> None:

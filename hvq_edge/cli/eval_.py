@@ -1,4 +1,4 @@
-"""``hvq-edge eval``: metrics of a run or a bundle on test pictures."""
+"""``hvq-edge eval``: metrics of a run or a bundle on test images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--data",
-            help="Folder of pictures: MVTec layout (train/good, test/...), VisA with its split "
+            help="Folder of images: MVTec layout (train/good, test/...), VisA with its split "
             "file, or good/ beside others. Default: the run's; for a bundle, its parent's.",
             show_default=False,
         ),
@@ -53,7 +53,7 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well a run or a bundle tells defective pictures from good ones."""
+    """Measure how well a run or a bundle tells defective images from good ones."""
     from hvq_edge.evaluation.acceptance.gates import hold_gates, parse_gates
     from hvq_edge.evaluation.evaluate_target import evaluate_target
     from hvq_edge.evaluation.table import metrics_tables
@@ -84,4 +84,4 @@ def evaluate(
                 results.print(table)
         results.print(f"\nReport:  {found.report}", markup=False, soft_wrap=True)
         results.print(f"Metrics: {found.metrics}", markup=False, soft_wrap=True)
-    hold_gates(found.evaluations, gates, next_step=f"look at the worst pictures in {found.report}")
+    hold_gates(found.evaluations, gates, next_step=f"look at the worst images in {found.report}")

@@ -37,9 +37,7 @@ def export(
     ] = "auto",
     calibration: Annotated[
         Path | None,
-        typer.Option(
-            "--calib", help="Good pictures for the INT8 ranges. Default: training pictures."
-        ),
+        typer.Option("--calib", help="Good images for the INT8 ranges. Default: training images."),
     ] = None,
     ranges: Annotated[
         str,
@@ -127,23 +125,23 @@ def export(
         print_json({"bundle": str(target), **manifest.model_dump(mode="json")})
         return
     table = Table(title=f"Bundle {target}", title_justify="left")
-    for heading in ("model", "MB", "threshold of", "", "good pictures"):
+    for heading in ("model", "MB", "threshold of", "", "good images"):
         table.add_column(heading, justify="left" if heading.startswith(("m", "t")) else "right")
     for precision, name in manifest.models.items():
         size = f"{manifest.files[name].bytes / 1e6:.1f}"
         learnt = manifest.thresholds.get(precision, {})
         if not learnt:
-            table.add_row(name, size, "none: no pictures on record", "", "")
+            table.add_row(name, size, "none: no images on record", "", "")
         for i, (label, threshold) in enumerate(learnt.items()):
             first = ("", "") if i else (name, size)
-            table.add_row(*first, label, f"{threshold.value:.3f}", str(threshold.pictures))
+            table.add_row(*first, label, f"{threshold.value:.3f}", str(threshold.images))
     results.print(table)
     if manifest.graph is not None:
         results.print(_graph_table(manifest.graph))
     if manifest.calibration is not None:
         calibrated = manifest.calibration
         results.print(
-            f"INT8: {calibrated.method}, from {len(calibrated.pictures)} pictures"
+            f"INT8: {calibrated.method}, from {len(calibrated.images)} images"
             + ("" if calibrated.converged else "; more would still move them"),
             soft_wrap=True,
         )
@@ -167,12 +165,12 @@ def export(
         messages.print(f"Look at {note}.", markup=False, soft_wrap=True)
     for precision, learnt in manifest.thresholds.items():
         for label, threshold in learnt.items():
-            if threshold.set_by_one_picture:
+            if threshold.set_by_one_image:
                 messages.print(
-                    f"Look at {threshold.highest_picture}: it alone sets the {precision} threshold "
-                    f"of {label} ({threshold.value:.2f}; the next good picture has "
+                    f"Look at {threshold.highest_image}: it alone sets the {precision} threshold "
+                    f"of {label} ({threshold.value:.2f}; the next good image has "
                     f"{threshold.next_highest:.2f}). If that part is not good, take it out of the "
-                    "training pictures and train again.",
+                    "training images and train again.",
                     markup=False,
                     soft_wrap=True,
                 )
@@ -203,7 +201,7 @@ def _graph_table(graph: GraphRecord) -> Table:
 
     table = Table(title="Float32 graph", title_justify="left")
     table.add_column("")
-    for heading in ("nodes", "weights", "in tables", "MB", "multiply-adds a picture"):
+    for heading in ("nodes", "weights", "in tables", "MB", "multiply-adds an image"):
         table.add_column(heading, justify="right")
     for name, numbers in (("nothing folded", graph.plain), ("exported", graph.exported)):
         table.add_row(

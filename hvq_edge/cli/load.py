@@ -25,7 +25,7 @@ def load(
 ) -> None:
     """Turn a released HVQ-Trans checkpoint into a run.
 
-    Such a run has no training pictures on record, so export it with --category NAME or input, and
+    Such a run has no training images on record, so export it with --category NAME or input, and
     give --calib DIR for INT8.
     """
     from hvq_edge.cli.latest import point_latest

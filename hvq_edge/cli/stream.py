@@ -1,4 +1,4 @@
-"""``hvq-edge stream``: inspect cameras, a video or a folder of pictures."""
+"""``hvq-edge stream``: inspect cameras, a video or a folder of images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stream(
         typer.Option(
             "--camera",
             help="Number of a USB camera (0), csi://0, rtsp://..., gst:PIPELINE, a video file, a "
-            "folder of pictures, watch:FOLDER, or img_%04d.png. May be given several times.",
+            "folder of images, watch:FOLDER, or img_%04d.png. May be given several times.",
             show_default=False,
             rich_help_panel=_CAMERAS,
         ),
@@ -335,7 +335,7 @@ def stream(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Inspect cameras, a video or a folder of pictures: pass, reject or no decision.
+    """Inspect cameras, a video or a folder of images: pass, reject or no decision.
 
     Ctrl-C (exit code 130) and SIGTERM (0) stop after the frames already captured; a second Ctrl-C
     stops at once.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hvq_edge.stream.settings import StreamSettings
 
 WAITING = 8
-"""Decisions with their pictures that may wait for the page: it shows the newest, not all."""
+"""Decisions with their images that may wait for the page: it shows the newest, not all."""
 
 
 def serve_page(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hvq_edge.stream.sources.source import Source
 
 FOLDER_FRAMES_PER_SECOND = 4.0
-"""At which the annotated video of a folder of pictures plays: slow enough to look at each."""
+"""At which the annotated video of a folder of images plays: slow enough to look at each."""
 
 
 def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
@@ -202,7 +202,7 @@ def _warn_of_missing_thresholds(bundle: Bundle, info: EngineInfo) -> None:
         messages.print(
             f"Warning: the bundle has no {info.precision} threshold for {', '.join(missing)}: "
             "frames of these lead to no decision.\n"
-            "Next:    run hvq-edge export again on a run trained with held-out good pictures",
+            "Next:    run hvq-edge export again on a run trained with held-out good images",
             markup=False,
             soft_wrap=True,
         )

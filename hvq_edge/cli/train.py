@@ -16,7 +16,7 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", help="Folder of pictures; needed unless --resume.", show_default=False
+            "--data", help="Folder of images; needed unless --resume.", show_default=False
         ),
     ] = None,
     preset: Annotated[str, typer.Option("--preset", help="paper, edge or tiny.")] = "edge",
@@ -29,7 +29,7 @@ def train(
         typer.Option("--out", help="The run's folder. Default: runs/<preset>-<date>-<time>."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Default: the preset's.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pictures a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Largest rate of the schedule.")
     ] = None,
@@ -52,7 +52,7 @@ def train(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Train one model for all categories of a folder of good pictures.
+    """Train one model for all categories of a folder of good images.
 
     The run (checkpoint, settings, data split with hashes) is written to --out, and runs/latest
     points to it. A run that was stopped or killed goes on with --resume. Several GPUs or machines:
@@ -84,7 +84,7 @@ def train(
         if not resume:
             if data is None:
                 raise SettingsError(
-                    "no pictures were named.", next_step="give their folder with --data DIR"
+                    "no images were named.", next_step="give their folder with --data DIR"
                 )
             settings = load_settings(
                 preset,
@@ -107,7 +107,7 @@ def train(
             run,
             backbone_weights=backbone_weights,
             device=device,
-            pictures_checked=not resume or not first,
+            images_checked=not resume or not first,
             on_progress=bars,
         )
     if not first:

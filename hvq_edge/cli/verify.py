@@ -26,13 +26,13 @@ def verify(
     ] = DEFAULT_RUN / "bundle",
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Folder with test pictures. Default: the training data's."),
+        typer.Option("--data", help="Folder with test images. Default: the training data's."),
     ] = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="The run it came from. Default: BUNDLE's parent.")
     ] = None,
-    pictures: Annotated[
-        int, typer.Option("--pictures", min=1, help="Compare at most so many, balanced.")
+    images: Annotated[
+        int, typer.Option("--images", min=1, help="Compare at most so many, balanced.")
     ] = 96,
     max_changed: Annotated[
         float | None,
@@ -41,7 +41,7 @@ def verify(
             min=0.0,
             max=1.0,
             metavar="SHARE",
-            help="Share of the pictures, of all and of each category, whose decision may change. "
+            help="Share of the images, of all and of each category, whose decision may change. "
             "Default: 0 for float32, 0.05 for reduced precision.",
             show_default=False,
         ),
@@ -54,7 +54,7 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every graph with the PyTorch model on real pictures, with Polygraphy.
+    """Compare every graph with the PyTorch model on real images, with Polygraphy.
 
     Ends with exit code 1 when an output, the codes or the decisions are outside their limits.
     """
@@ -70,7 +70,7 @@ def verify(
             bundle,
             run,
             data,
-            most_pictures=pictures,
+            most_images=images,
             max_changed=max_changed,
             bisect=bisect,
             on_progress=bars,
@@ -122,7 +122,7 @@ def verify_table(verification: Verification) -> Table:
     from rich.table import Table
 
     table = Table(
-        title=f"Against PyTorch on {verification.pictures} pictures",
+        title=f"Against PyTorch on {verification.images} images",
         title_justify="left",
         box=None,
         padding=(0, 1),
@@ -163,14 +163,14 @@ def remarks(verification: Verification) -> Iterator[str]:
     for row in verification.comparisons:
         for category in row.decisions:
             for one in category.changed:
-                if (row.precision, one.picture) in seen:
+                if (row.precision, one.image) in seen:
                     continue
-                seen.add((row.precision, one.picture))
+                seen.add((row.precision, one.image))
                 words = [
                     "rejected" if side.rejected else "passed" for side in (one.reference, one.other)
                 ]
                 yield (
-                    f"{row.precision}, {category.category}: {one.picture} "
+                    f"{row.precision}, {category.category}: {one.image} "
                     f"({'good' if one.good else 'defective'}) was {words[0]} at "
                     f"{_score(one.reference)}, is {words[1]} at {_score(one.other)}"
                 )
@@ -200,7 +200,7 @@ def bisection_table(bisection: Bisection) -> Table:
         title = (
             f"{bisection.precision}: leaves {bisection.against} at {first.module} "
             f"({bisection.compared} tensors, tolerance {bisection.tolerance:g}, "
-            f"{bisection.picture})"
+            f"{bisection.image})"
         )
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
     for heading in ("module", "operator", "tensor"):

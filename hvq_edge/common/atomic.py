@@ -84,7 +84,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         yield temporary
-        os.sync()  # once: a fsync for each of thousands of pictures takes seconds
+        os.sync()  # once: a fsync for each of thousands of images takes seconds
         temporary.chmod(0o755)
         former = temporary.with_name(temporary.name + ".former")
         if path.exists():

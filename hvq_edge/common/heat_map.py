@@ -1,4 +1,4 @@
-"""Anomaly maps as pictures: upsampling, and the overlay a person looks at.
+"""Anomaly maps as images: upsampling, and the overlay a person looks at.
 
 Used by the evaluation report and by the stream, so both show the same colours for the same map.
 """
@@ -46,34 +46,34 @@ def upsample_map(
 
 
 def heat_overlay(
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     anomaly_map: NDArray[np.floating[Any]],
     low: float,
     high: float,
     opacity: float = 0.75,
 ) -> NDArray[np.uint8]:
-    """Lay an anomaly map over a picture: clear where it is normal, glowing where it is not.
+    """Lay an anomaly map over an image: clear where it is normal, glowing where it is not.
 
-    Colour and opacity both grow with the map, so normal regions show the picture unchanged and
+    Colour and opacity both grow with the map, so normal regions show the image unchanged and
     the anomaly is visible without telling red from green.
 
     Args:
-        picture: uint8 ``[height, width, 3]``, RGB, of any size.
+        image: uint8 ``[height, width, 3]``, RGB, of any size.
         anomaly_map: floating point ``[h, w]``.
-        low: map value at and below which the picture shows through unchanged.
+        low: map value at and below which the image shows through unchanged.
         high: map value at and above which the colour is hottest.
         opacity: share of the colour at ``high``, 0 to 1.
 
     Returns:
-        uint8 ``[height, width, 3]``, RGB; ``picture`` is not changed.
+        uint8 ``[height, width, 3]``, RGB; ``image`` is not changed.
 
     Raises:
         InputError: another shape or dtype, ``high`` not above ``low``, a value that is not finite,
             or an opacity outside 0 to 1.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(
-            f"cannot draw on a picture of {picture.dtype} {list(picture.shape)}: "
+            f"cannot draw on an image of {image.dtype} {list(image.shape)}: "
             "expected uint8 [height, width, 3]."
         )
     if anomaly_map.ndim != 2 or not np.isfinite(anomaly_map).all():
@@ -83,13 +83,13 @@ def heat_overlay(
             f"cannot draw an anomaly map from {low} to {high} with opacity {opacity}: expected "
             "low < high and an opacity from 0 to 1."
         )
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     heat = np.clip((anomaly_map.astype(np.float64) - low) / (high - low), 0.0, 1.0)
     heat_pixels = np.clip(upsample_map(heat, height, width), 0.0, 1.0)
     colours = cv2.applyColorMap((heat_pixels * 255.0).astype(np.uint8), _heat_colours())
     weight = heat_pixels * np.float32(opacity)
     blended: NDArray[np.uint8] = cv2.blendLinear(
-        np.ascontiguousarray(picture), colours, 1.0 - weight, weight
+        np.ascontiguousarray(image), colours, 1.0 - weight, weight
     )
     return blended
 

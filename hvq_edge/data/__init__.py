@@ -1,1 +1,1 @@
-"""Dataset layouts, picture reading and splits."""
+"""Dataset layouts, image reading and splits."""

@@ -1,7 +1,7 @@
 """Is a dataset fit for training, and for numbers that can be trusted?
 
-Every picture and mask is decoded once, in a few threads, and only facts about it are kept: memory
-does not grow with the pictures' size. Pictures are told apart by their decoded pixels, so that a
+Every image and mask is decoded once, in a few threads, and only facts about it are kept: memory
+does not grow with the images' size. Images are told apart by their decoded pixels, so that a
 copy in another format or with other metadata is a copy all the same.
 """
 
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, Layout, find_dataset
-from hvq_edge.data.folders import Picture
-from hvq_edge.data.images import read_full_mask, read_picture
+from hvq_edge.data.folders import Image
+from hvq_edge.data.images import read_full_mask, read_image
 from hvq_edge.data.splits import LEAST_TO_FIT
-from hvq_edge.errors import PictureError
+from hvq_edge.errors import ImageError
 
 FindingKind = Literal[
     "unreadable",
@@ -65,16 +65,16 @@ class CategoryCheck:
     test_good: int
     test_defective: int
     masks: int
-    """Masks that belong to a picture."""
+    """Masks that belong to an image."""
     smallest: tuple[int, int] | None
-    """Width and height in pixels of the picture with the fewest; ``None``: none can be read."""
+    """Width and height in pixels of the image with the fewest; ``None``: none can be read."""
     largest: tuple[int, int] | None
     unreadable: int
-    """Pictures and masks that cannot be decoded."""
+    """Images and masks that cannot be decoded."""
     leaked: int
-    """Test pictures that are training pictures too, of this or another category."""
+    """Test images that are training images too, of this or another category."""
     mask_faults: int
-    """Masks that do not fit, and pictures that lack theirs."""
+    """Masks that do not fit, and images that lack theirs."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class DatasetCheck:
     faults: tuple[Finding, ...]
     """What stops a training or spoils its numbers, by kind in the order of ``FindingKind``."""
     copies: tuple[Finding, ...]
-    """Pictures that occur several times within training, or within test: they weigh more."""
+    """Images that occur several times within training, or within test: they weigh more."""
     notes: tuple[str, ...]
     """What looked odd in the folders, one sentence each."""
 
@@ -100,9 +100,9 @@ class DatasetCheck:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is kept of one picture and its mask."""
+    """What is kept of one image and its mask."""
 
-    picture: Picture
+    image: Image
     size: tuple[int, int] | None
     """Width and height; ``None``: it cannot be decoded."""
     pixels: bytes
@@ -111,24 +111,24 @@ class _Facts:
 
 
 def check_dataset(root: Path, on_progress: ProgressCallback = silent) -> DatasetCheck:
-    """Decode every picture and mask of a dataset and say what is wrong.
+    """Decode every image and mask of a dataset and say what is wrong.
 
     Args:
         root: folder of the dataset, in any layout of :func:`hvq_edge.data.dataset.find_dataset`.
-        on_progress: told after each picture.
+        on_progress: told after each image.
 
     Raises:
         DatasetError: there is no dataset in ``root``.
-        PictureError: a file that the plain layout must hash cannot be read at all.
+        ImageError: a file that the plain layout must hash cannot be read at all.
     """
     dataset = find_dataset(root, on_progress)
-    facts = list(_examine_all(dataset.pictures, on_progress))
+    facts = list(_examine_all(dataset.images, on_progress))
     repeated = list(_repeated(facts))
     faults = [
         *(fault for one in facts for fault in one.faults),
         *_too_few(facts),
         *(finding for finding in repeated if finding.kind != "copies"),
-        *_without_mask(dataset.pictures),
+        *_without_mask(dataset.images),
         *_unused(dataset),
     ]
     order = get_args(FindingKind)
@@ -143,75 +143,75 @@ def check_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset
     )
 
 
-def _examine_all(pictures: Sequence[Picture], on_progress: ProgressCallback) -> Iterator[_Facts]:
-    """Yield the facts of each picture in order; decoding and hashing run outside Python's lock."""
+def _examine_all(images: Sequence[Image], on_progress: ProgressCallback) -> Iterator[_Facts]:
+    """Yield the facts of each image in order; decoding and hashing run outside Python's lock."""
     pool = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS))
     try:
-        for done, facts in enumerate(pool.map(_examine, pictures), start=1):
+        for done, facts in enumerate(pool.map(_examine, images), start=1):
             yield facts
-            on_progress("Checking pictures", done, len(pictures), facts.picture.category)
+            on_progress("Checking images", done, len(images), facts.image.category)
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for thousands of pictures
+        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for thousands of images
 
 
-def _examine(picture: Picture) -> _Facts:
+def _examine(image: Image) -> _Facts:
     faults: list[Finding] = []
     size, pixels = None, b""
     try:
-        decoded = read_picture(picture.path)
+        decoded = read_image(image.path)
         size, pixels = (decoded.shape[1], decoded.shape[0]), _hash_pixels(decoded)
-    except PictureError as error:
-        faults.append(_unreadable(picture, picture.path, error))
-    if picture.mask is not None:
+    except ImageError as error:
+        faults.append(_unreadable(image, image.path, error))
+    if image.mask is not None:
         try:
-            mask = read_full_mask(picture.mask)
-        except PictureError as error:
-            faults.append(_unreadable(picture, picture.mask, error))
+            mask = read_full_mask(image.mask)
+        except ImageError as error:
+            faults.append(_unreadable(image, image.mask, error))
         else:
-            faults += _mask_faults(picture, picture.mask, mask, size)
-    return _Facts(picture, size, pixels, tuple(faults))
+            faults += _mask_faults(image, image.mask, mask, size)
+    return _Facts(image, size, pixels, tuple(faults))
 
 
 def _mask_faults(
-    picture: Picture, path: Path, mask: NDArray[np.bool_], size: tuple[int, int] | None
+    image: Image, path: Path, mask: NDArray[np.bool_], size: tuple[int, int] | None
 ) -> Iterator[Finding]:
     height, width = mask.shape
     if size is not None and size != (width, height):
-        detail = f"the mask is {width}x{height}, its picture {size[0]}x{size[1]}"
-        yield Finding("mask_size", (picture.category,), (path,), detail)
+        detail = f"the mask is {width}x{height}, its image {size[0]}x{size[1]}"
+        yield Finding("mask_size", (image.category,), (path,), detail)
     if not mask.any():
-        yield Finding("mask_empty", (picture.category,), (path,), "it marks no pixel")
+        yield Finding("mask_empty", (image.category,), (path,), "it marks no pixel")
     elif mask.all():
-        yield Finding("mask_full", (picture.category,), (path,), "it marks every pixel")
+        yield Finding("mask_full", (image.category,), (path,), "it marks every pixel")
 
 
-def _unreadable(picture: Picture, path: Path, error: PictureError) -> Finding:
+def _unreadable(image: Image, path: Path, error: ImageError) -> Finding:
     detail = error.cause.removeprefix(f"{path} ").removesuffix(".")
-    return Finding("unreadable", (picture.category,), (path,), detail)
+    return Finding("unreadable", (image.category,), (path,), detail)
 
 
-def _hash_pixels(picture: NDArray[np.uint8]) -> bytes:
-    shape = b"%dx%d" % picture.shape[:2]
-    return hashlib.blake2b(picture.data, digest_size=16, person=shape).digest()
+def _hash_pixels(image: NDArray[np.uint8]) -> bytes:
+    shape = b"%dx%d" % image.shape[:2]
+    return hashlib.blake2b(image.data, digest_size=16, person=shape).digest()
 
 
 def _repeated(facts: Iterable[_Facts]) -> Iterator[Finding]:
-    """Yield one finding for each picture content that several files have."""
-    by_content: dict[bytes, list[Picture]] = {}
+    """Yield one finding for each image content that several files have."""
+    by_content: dict[bytes, list[Image]] = {}
     for one in facts:
         if one.pixels:
-            by_content.setdefault(one.pixels, []).append(one.picture)
-    for pictures in by_content.values():
-        if len(pictures) == 1:
+            by_content.setdefault(one.pixels, []).append(one.image)
+    for images in by_content.values():
+        if len(images) == 1:
             continue
         kind: FindingKind = "copies"
-        detail = f"the same picture, all in {pictures[0].split}"
-        if len({picture.split for picture in pictures}) == 2:
-            kind, detail = "train_and_test", "the same picture in train and test"
-        elif len({picture.good for picture in pictures}) == 2:
-            kind, detail = "good_and_defective", "the same picture called good and defective"
-        categories = tuple(sorted({picture.category for picture in pictures}))
-        paths = tuple(picture.path for picture in pictures)
+        detail = f"the same image, all in {images[0].split}"
+        if len({image.split for image in images}) == 2:
+            kind, detail = "train_and_test", "the same image in train and test"
+        elif len({image.good for image in images}) == 2:
+            kind, detail = "good_and_defective", "the same image called good and defective"
+        categories = tuple(sorted({image.category for image in images}))
+        paths = tuple(image.path for image in images)
         yield Finding(kind, categories, paths, detail)
 
 
@@ -220,49 +220,49 @@ def _too_few(facts: Iterable[_Facts]) -> Iterator[Finding]:
     different: dict[str, set[bytes]] = {}
     readable: Counter[str] = Counter()
     for one in facts:
-        different.setdefault(one.picture.category, set())
-        if one.picture.split == "train" and one.pixels:
-            different[one.picture.category].add(one.pixels)
-            readable[one.picture.category] += 1
+        different.setdefault(one.image.category, set())
+        if one.image.split == "train" and one.pixels:
+            different[one.image.category].add(one.pixels)
+            readable[one.image.category] += 1
     for name in sorted(different):
         if readable[name] < _LEAST_TO_TRAIN or len(different[name]) < 2:
             detail = (
-                f"{readable[name]} good training pictures can be read, {len(different[name])} of "
+                f"{readable[name]} good training images can be read, {len(different[name])} of "
                 f"them different; {_LEAST_TO_TRAIN} are needed, not all the same"
             )
             yield Finding("too_few", (name,), (), detail)
 
 
-def _without_mask(pictures: Iterable[Picture]) -> Iterator[Finding]:
-    """Yield defective pictures without a mask, of categories where others have one."""
-    defective = [picture for picture in pictures if not picture.good]
-    masked = {picture.category for picture in defective if picture.mask is not None}
-    for picture in defective:
-        if picture.mask is None and picture.category in masked:
+def _without_mask(images: Iterable[Image]) -> Iterator[Finding]:
+    """Yield defective images without a mask, of categories where others have one."""
+    defective = [image for image in images if not image.good]
+    masked = {image.category for image in defective if image.mask is not None}
+    for image in defective:
+        if image.mask is None and image.category in masked:
             detail = "defective, without a mask; others of the category have one"
-            yield Finding("mask_missing", (picture.category,), (picture.path,), detail)
+            yield Finding("mask_missing", (image.category,), (image.path,), detail)
 
 
 def _unused(dataset: Dataset) -> Iterator[Finding]:
     for category, mask in dataset.unused_masks:
-        yield Finding("mask_unused", (category,), (mask,), "no picture belongs to this mask")
+        yield Finding("mask_unused", (category,), (mask,), "no image belongs to this mask")
 
 
 def _summary(name: str, facts: Iterable[_Facts], faults: Sequence[Finding]) -> CategoryCheck:
-    own = [one for one in facts if one.picture.category == name]
-    pictures = [one.picture for one in own]
+    own = [one for one in facts if one.image.category == name]
+    images = [one.image for one in own]
     sizes = sorted((one.size for one in own if one.size), key=lambda size: size[0] * size[1])
     here = [fault for fault in faults if name in fault.categories]
     leaked = {path for fault in here if fault.kind == "train_and_test" for path in fault.paths}
     return CategoryCheck(
         category=name,
-        train_good=sum(picture.split == "train" for picture in pictures),
-        test_good=sum(picture.split == "test" and picture.good for picture in pictures),
-        test_defective=sum(not picture.good for picture in pictures),
-        masks=sum(picture.mask is not None for picture in pictures),
+        train_good=sum(image.split == "train" for image in images),
+        test_good=sum(image.split == "test" and image.good for image in images),
+        test_defective=sum(not image.good for image in images),
+        masks=sum(image.mask is not None for image in images),
         smallest=sizes[0] if sizes else None,
         largest=sizes[-1] if sizes else None,
         unreadable=sum(fault.kind == "unreadable" for fault in here),
-        leaked=sum(one.split == "test" and one.path in leaked for one in pictures),
+        leaked=sum(one.split == "test" and one.path in leaked for one in images),
         mask_faults=sum(fault.kind in _MASK_KINDS for fault in here),
     )

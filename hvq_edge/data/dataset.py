@@ -1,4 +1,4 @@
-"""A folder of pictures as a dataset, whichever of the known layouts it has."""
+"""A folder of images as a dataset, whichever of the known layouts it has."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Literal
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data import mvtec, plain_folder, visa
-from hvq_edge.data.folders import GOOD, Picture, is_folder, list_folders, list_pictures
+from hvq_edge.data.folders import GOOD, Image, is_folder, list_folders, list_images
 from hvq_edge.errors import DatasetError
 
-__all__ = ["RESERVED_CATEGORIES", "Dataset", "Layout", "Picture", "find_dataset"]
+__all__ = ["RESERVED_CATEGORIES", "Dataset", "Image", "Layout", "find_dataset"]
 
 Layout = Literal["mvtec", "plain", "visa"]
 
@@ -23,40 +23,40 @@ RESERVED_CATEGORIES = frozenset({"auto", "input"})
 
 @dataclass(frozen=True)
 class Dataset:
-    """The pictures below a folder. Nothing has been decoded yet."""
+    """The images below a folder. Nothing has been decoded yet."""
 
     root: Path
     layout: Layout
-    pictures: tuple[Picture, ...]
+    images: tuple[Image, ...]
     """By category, then training before test, then as the layout lists them."""
     notes: tuple[str, ...] = ()
     """What looked odd but did not stop the work, one sentence each, for the user to see."""
     unused_masks: tuple[tuple[str, Path], ...] = ()
-    """Category and path of every mask that belongs to no picture."""
+    """Category and path of every mask that belongs to no image."""
 
     @property
     def categories(self) -> tuple[str, ...]:
         """The categories' names, sorted: their order is the category index."""
-        return tuple(sorted({picture.category for picture in self.pictures}))
+        return tuple(sorted({image.category for image in self.images}))
 
-    def train_good(self, category: str | None = None) -> tuple[Picture, ...]:
-        """Return the good training pictures, of one category or of all."""
+    def train_good(self, category: str | None = None) -> tuple[Image, ...]:
+        """Return the good training images, of one category or of all."""
         return self._select("train", category)
 
-    def test(self, category: str | None = None) -> tuple[Picture, ...]:
-        """Return the test pictures, good and defective, of one category or of all."""
+    def test(self, category: str | None = None) -> tuple[Image, ...]:
+        """Return the test images, good and defective, of one category or of all."""
         return self._select("test", category)
 
-    def _select(self, split: str, category: str | None) -> tuple[Picture, ...]:
+    def _select(self, split: str, category: str | None) -> tuple[Image, ...]:
         return tuple(
-            picture
-            for picture in self.pictures
-            if picture.split == split and category in (None, picture.category)
+            image
+            for image in self.images
+            if image.split == split and category in (None, image.category)
         )
 
 
 def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
-    """Recognise the layout of a folder and list its pictures.
+    """Recognise the layout of a folder and list its images.
 
     Known are the MVTec layout (:data:`hvq_edge.data.mvtec.TREE`) and the plain one
     (:data:`hvq_edge.data.plain_folder.TREE`), each with many categories below ``root`` or with
@@ -68,9 +68,9 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
         on_progress: told of the hashing that the plain layout needs.
 
     Raises:
-        DatasetError: no folder there, no known layout, a category without good pictures or with a
+        DatasetError: no folder there, no known layout, a category without good images or with a
             reserved name, two layouts side by side, or a wrong table of a VisA folder.
-        PictureError: a picture that must be hashed cannot be read.
+        ImageError: an image that must be hashed cannot be read.
     """
     _check_folder(root)
     folders = [root] if _has_layout(root) else list_folders(root)
@@ -83,12 +83,12 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
     if not categories:
         raise _no_layout(root)
     layout = _common_layout(categories)
-    pictures: list[Picture] = []
+    images: list[Image] = []
     unused: list[tuple[str, Path]] = []
     notes = [
-        f"{folder.name} is not a category: it has no folder of good pictures; ignored."
+        f"{folder.name} is not a category: it has no folder of good images; ignored."
         for folder in folders
-        if folder not in categories and list_pictures(folder).pictures
+        if folder not in categories and list_images(folder).images
     ]
     for folder in categories:
         name = _name_of(folder)
@@ -98,10 +98,10 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
             if layout == "mvtec"
             else plain_folder.read_category(folder, name, on_progress)
         )
-        pictures += content.pictures
+        images += content.images
         notes += content.notes
         unused += [(name, mask) for mask in content.unused_masks]
-    return Dataset(root, layout, tuple(pictures), tuple(notes), tuple(unused))
+    return Dataset(root, layout, tuple(images), tuple(notes), tuple(unused))
 
 
 def _visa_dataset(root: Path, others: Sequence[Path]) -> Dataset:
@@ -118,7 +118,7 @@ def _visa_dataset(root: Path, others: Sequence[Path]) -> Dataset:
     return Dataset(
         root,
         "visa",
-        tuple(picture for content in contents.values() for picture in content.pictures),
+        tuple(image for content in contents.values() for image in content.images),
         tuple(note for content in contents.values() for note in content.notes),
         tuple((name, mask) for name in contents for mask in contents[name].unused_masks),
     )
@@ -149,8 +149,8 @@ def _check_folder(root: Path) -> None:
             f"the folder {root} does not exist.", next_step="check the path that was given"
         )
     raise DatasetError(
-        f"{root} is a file, not a folder of pictures.",
-        next_step="name the folder that holds the pictures",
+        f"{root} is a file, not a folder of images.",
+        next_step="name the folder that holds the images",
     )
 
 
@@ -170,9 +170,9 @@ def _check_name(name: str, remedy: str) -> None:
 
 def _incomplete(folder: Path) -> DatasetError:
     return DatasetError(
-        f"the category {_name_of(folder)!r} has no good pictures: {folder} has train but not "
+        f"the category {_name_of(folder)!r} has no good images: {folder} has train but not "
         "train/good.",
-        next_step=f"put good pictures in {folder / 'train' / GOOD}; the layout is\n{mvtec.TREE}",
+        next_step=f"put good images in {folder / 'train' / GOOD}; the layout is\n{mvtec.TREE}",
     )
 
 
@@ -180,13 +180,13 @@ def _no_layout(root: Path) -> DatasetError:
     layouts = f"arrange them as one of\n{mvtec.TREE}\n\n{plain_folder.TREE}\n\n{visa.TREE}"
     if visa.is_object(root):
         return DatasetError(
-            f"{root} is one object of VisA, without the table that splits its pictures.",
+            f"{root} is one object of VisA, without the table that splits its images.",
             next_step=f"name the folder that holds {visa.SPLIT_FOLDER}; {layouts}",
         )
-    count = len(list_pictures(root).pictures)
+    count = len(list_images(root).images)
     if not count:
         return DatasetError(
-            f"the folder {root} holds no pictures.",
+            f"the folder {root} holds no images.",
             next_step=f"name another folder, or fill it; {layouts}",
         )
     inner = [folder for folder in list_folders(root) if _holds_dataset(folder)]
@@ -196,7 +196,7 @@ def _no_layout(root: Path) -> DatasetError:
             next_step=f"name {inner[0]} instead",
         )
     return DatasetError(
-        f"the folder {root} has no good pictures: {count} picture{'s' if count > 1 else ''} but "
+        f"the folder {root} has no good images: {count} image{'s' if count > 1 else ''} but "
         "no folder called good.",
         next_step=layouts,
     )

@@ -1,4 +1,4 @@
-"""What the dataset layouts share: the picture entry, which files are pictures, where masks lie."""
+"""What the dataset layouts share: the image entry, which files are images, where masks lie."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from hvq_edge.data.images import PICTURE_SUFFIXES
+from hvq_edge.data.images import IMAGE_SUFFIXES
 from hvq_edge.errors import DatasetError
 
 GOOD = "good"
@@ -19,8 +19,8 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a dataset."""
+class Image:
+    """One image of a dataset."""
 
     path: Path
     category: str
@@ -32,7 +32,7 @@ class Picture:
 
     @property
     def good(self) -> bool:
-        """Whether the picture shows a good part."""
+        """Whether the image shows a good part."""
         return self.defect == GOOD
 
 
@@ -40,40 +40,40 @@ class Picture:
 class CategoryContent:
     """What a layout found in one category's folder."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[Image, ...]
     notes: tuple[str, ...]
     """What looks odd but does not stop the work, one sentence each."""
     unused_masks: tuple[Path, ...] = ()
-    """Masks that belong to no picture."""
+    """Masks that belong to no image."""
 
 
 @dataclass(frozen=True)
 class Listing:
     """The files below a folder."""
 
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     """Sorted by path."""
     others: tuple[Path, ...]
-    """Files whose suffix is none of a picture."""
+    """Files whose suffix is none of an image."""
 
 
-def list_pictures(folder: Path, *, deep: bool = True) -> Listing:
-    """List the pictures in a folder and, if ``deep``, in all folders below it.
+def list_images(folder: Path, *, deep: bool = True) -> Listing:
+    """List the images in a folder and, if ``deep``, in all folders below it.
 
     Hidden files and folders and the system's own files (``Thumbs.db``) are passed over.
 
     Raises:
         DatasetError: a folder cannot be read.
     """
-    pictures: list[Path] = []
+    images: list[Path] = []
     others: list[Path] = []
     for place, folders, files in os.walk(folder, onerror=_cannot_list):
         folders[:] = [name for name in folders if deep and not _hidden(name)]
         for name in files:
             if not _hidden(name):
                 path = Path(place, name)
-                (pictures if path.suffix.lower() in PICTURE_SUFFIXES else others).append(path)
-    return Listing(tuple(sorted(pictures)), tuple(sorted(others)))
+                (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+    return Listing(tuple(sorted(images)), tuple(sorted(others)))
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -104,11 +104,11 @@ def is_folder(path: Path) -> bool:
         _cannot_list(error)
 
 
-def find_mask(category: Path, defect: str, picture: Path) -> Path | None:
+def find_mask(category: Path, defect: str, image: Path) -> Path | None:
     """Return ``ground_truth/<defect>/<stem>_mask.*``, or ``<stem>.*`` there, if it exists."""
     folder = category / MASK_FOLDER / defect
-    for stem in (f"{picture.stem}_mask", picture.stem):
-        for suffix in (".png", *sorted(PICTURE_SUFFIXES)):
+    for stem in (f"{image.stem}_mask", image.stem):
+        for suffix in (".png", *sorted(IMAGE_SUFFIXES)):
             mask = folder / f"{stem}{suffix}"
             if mask.is_file():
                 return mask
@@ -120,19 +120,19 @@ def unused_masks(folder: Path, used: Iterable[Path | None]) -> tuple[Path, ...]:
     if not is_folder(folder):
         return ()
     known = set(used)
-    return tuple(mask for mask in list_pictures(folder).pictures if mask not in known)
+    return tuple(mask for mask in list_images(folder).images if mask not in known)
 
 
-def mask_notes(name: str, pictures: Iterable[Picture], unused: Sequence[Path]) -> list[str]:
-    """Note masks and defective pictures without each other, where the category has masks."""
-    defective = [picture for picture in pictures if not picture.good]
-    without = sum(picture.mask is None for picture in defective)
+def mask_notes(name: str, images: Iterable[Image], unused: Sequence[Path]) -> list[str]:
+    """Note masks and defective images without each other, where the category has masks."""
+    defective = [image for image in images if not image.good]
+    without = sum(image.mask is None for image in defective)
     notes = []
     if without and (unused or without < len(defective)):
-        notes.append(f"{name}: {without} of {len(defective)} defective pictures have no mask.")
+        notes.append(f"{name}: {without} of {len(defective)} defective images have no mask.")
     if unused:
         masks = "1 mask belongs" if len(unused) == 1 else f"{len(unused)} masks belong"
-        notes.append(f"{name}: {masks} to no picture, such as {unused[0].name}; ignored.")
+        notes.append(f"{name}: {masks} to no image, such as {unused[0].name}; ignored.")
     return notes
 
 
@@ -142,7 +142,7 @@ def suffix_notes(name: str, others: Iterable[Path]) -> list[str]:
     if not suffixes:
         return []
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
-    return [f"{name}: files that are not pictures by their name are ignored ({kinds})."]
+    return [f"{name}: files that are not images by their name are ignored ({kinds})."]
 
 
 def _hidden(name: str) -> bool:

@@ -1,6 +1,6 @@
-"""Reading pictures and fitting them to the model: the one path from a file to a frame.
+"""Reading images and fitting them to the model: the one path from a file to a frame.
 
-Training, evaluation, calibration and streaming all use :func:`fit_picture`, so that what the
+Training, evaluation, calibration and streaming all use :func:`fit_image`, so that what the
 model learnt is what it sees later, pixel for pixel.
 """
 
@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.data.whole_file import fault_in_file
-from hvq_edge.errors import PictureError
+from hvq_edge.errors import ImageError
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""File name endings of pictures, in lower case; compare with ``path.suffix.lower()``."""
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""File name endings of images, in lower case; compare with ``path.suffix.lower()``."""
 
 SMALLEST_SIDE = 16
-"""Pixels; below this a picture has less than one token of detail and is surely not a product."""
+"""Pixels; below this an image has less than one token of detail and is surely not a product."""
 
 _LOSSY_SUFFIXES = frozenset({".jpeg", ".jpg", ".webp"})
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a picture file.
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image file.
 
     Grey is repeated over the channels, alpha dropped, EXIF orientation applied, and 16-bit levels
-    divided by 257 (65535 becomes 255): never by the picture's own range, which would make a
+    divided by 257 (65535 becomes 255): never by the image's own range, which would make a
     brighter part look like any other.
 
     Args:
@@ -38,7 +38,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         uint8 ``[height, width, 3]``, RGB, contiguous.
 
     Raises:
-        PictureError: missing, not readable, empty, not a picture, truncated, of another pixel
+        ImageError: missing, not readable, empty, not an image, truncated, of another pixel
             type, or smaller than :data:`SMALLEST_SIDE` on a side.
     """
     # ANYDEPTH keeps 16 bits, so that the scaling is ours; COLOR drops alpha and applies EXIF.
@@ -46,45 +46,45 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     if decoded.dtype == np.uint16:
         decoded = cv2.convertScaleAbs(decoded, alpha=1 / 257)
     if decoded.dtype != np.uint8:
-        raise PictureError(
+        raise ImageError(
             f"{path} cannot be used: its pixels are {decoded.dtype}, not 8-bit or 16-bit levels.",
-            next_step="save it as 8-bit or 16-bit PNG, with the same scale for all pictures",
+            next_step="save it as 8-bit or 16-bit PNG, with the same scale for all images",
         )
     height, width = decoded.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
-        raise PictureError(
+        raise ImageError(
             f"{path} cannot be used: it is {width}x{height} pixels, smaller than "
             f"{SMALLEST_SIDE} on a side.",
-            next_step="take it out of the folder, or put the full-size picture there",
+            next_step="take it out of the folder, or put the full-size image there",
         )
     rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return rgb
 
 
-def fit_picture(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Stretch a picture to the model's square input.
+def fit_image(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Stretch an image to the model's square input.
 
     Each axis that shrinks is averaged over the area it covers (no aliasing); each axis that grows
     is interpolated linearly.
 
     Args:
-        picture: uint8 ``[height, width, 3]``.
+        image: uint8 ``[height, width, 3]``.
         side: side of the square in pixels.
 
     Returns:
-        uint8 ``[side, side, 3]``, contiguous; the picture itself where nothing is to be done.
+        uint8 ``[side, side, 3]``, contiguous; the image itself where nothing is to be done.
 
     Raises:
-        PictureError: ``picture`` has another shape or dtype, or no pixels.
+        ImageError: ``image`` has another shape or dtype, or no pixels.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise PictureError(
-            f"a picture must be uint8 [height, width, 3]; this is {picture.dtype} "
-            f"{list(picture.shape)}.",
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ImageError(
+            f"an image must be uint8 [height, width, 3]; this is {image.dtype} "
+            f"{list(image.shape)}.",
             next_step="convert it to 8-bit RGB first",
         )
-    height, width = picture.shape[:2]
-    fitted = picture
+    height, width = image.shape[:2]
+    fitted = image
     # INTER_AREA averages only where no axis grows, hence first down, then up.
     if height > side or width > side:
         smaller = (min(width, side), min(height, side))
@@ -95,15 +95,15 @@ def fit_picture(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def read_frame(path: Path, side: int) -> NDArray[np.uint8]:
-    """Read a picture file as the model's input: :func:`read_picture`, then :func:`fit_picture`.
+    """Read an image file as the model's input: :func:`read_image`, then :func:`fit_image`.
 
     Returns:
         uint8 ``[side, side, 3]``, RGB, contiguous.
 
     Raises:
-        PictureError: as :func:`read_picture`.
+        ImageError: as :func:`read_image`.
     """
-    return fit_picture(read_picture(path), side)
+    return fit_image(read_image(path), side)
 
 
 def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
@@ -120,7 +120,7 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
         bool ``[height, width]``.
 
     Raises:
-        PictureError: as :func:`read_full_mask`.
+        ImageError: as :func:`read_full_mask`.
     """
     defective = read_full_mask(path).astype(np.uint8)
     resized = cv2.resize(defective, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -141,7 +141,7 @@ def read_full_mask(path: Path) -> NDArray[np.bool_]:
         bool ``[height, width]``.
 
     Raises:
-        PictureError: missing, not a picture or truncated.
+        ImageError: missing, not an image or truncated.
     """
     # Converted to 8-bit grey, level 1 of 16 bits and a dark blue would become 0.
     levels = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
@@ -155,13 +155,13 @@ def _decode(path: Path, flags: int) -> NDArray[np.generic]:
     try:
         data = path.read_bytes()  # not cv2.imread: it cannot open every Unicode path
     except FileNotFoundError:
-        raise PictureError(
-            f"{path} does not exist.", next_step="check the path of the picture"
+        raise ImageError(
+            f"{path} does not exist.", next_step="check the path of the image"
         ) from None
     except OSError as error:
-        raise PictureError(
+        raise ImageError(
             f"{path} cannot be read: {error.strerror}.",
-            next_step="check that it is a picture file that you may read",
+            next_step="check that it is an image file that you may read",
         ) from error
     fault = fault_in_file(data)
     if fault is None:
@@ -174,7 +174,7 @@ def _decode(path: Path, flags: int) -> NDArray[np.generic]:
         if decoded is not None:
             return decoded
         fault = "its content cannot be decoded"
-    raise PictureError(
+    raise ImageError(
         f"{path} cannot be used: {fault}.",
-        next_step="copy or save the picture again, or take it out of the folder",
+        next_step="copy or save the image again, or take it out of the folder",
     )

@@ -8,12 +8,12 @@ from hvq_edge.data.folders import (
     GOOD,
     MASK_FOLDER,
     CategoryContent,
+    Image,
     Listing,
-    Picture,
     find_mask,
     is_folder,
     list_folders,
-    list_pictures,
+    list_images,
     mask_notes,
     suffix_notes,
     unused_masks,
@@ -23,9 +23,9 @@ from hvq_edge.errors import DatasetError
 TREE = """\
 DIR/
 └── <category>/
-    ├── train/good/              good pictures to learn from
-    ├── test/good/               good pictures to test with
-    ├── test/<defect>/           defective pictures, a folder for each kind
+    ├── train/good/              good images to learn from
+    ├── test/good/               good images to test with
+    ├── test/<defect>/           defective images, a folder for each kind
     └── ground_truth/<defect>/   masks <stem>_mask.png (optional)"""
 
 
@@ -35,45 +35,44 @@ def is_category(folder: Path) -> bool:
 
 
 def read_category(folder: Path, name: str) -> CategoryContent:
-    """List the pictures of one category.
+    """List the images of one category.
 
     Raises:
-        DatasetError: no picture in ``train/good``, or a folder cannot be read.
+        DatasetError: no image in ``train/good``, or a folder cannot be read.
     """
-    listing = list_pictures(folder / "train" / GOOD)
-    if not listing.pictures:
+    listing = list_images(folder / "train" / GOOD)
+    if not listing.images:
         raise DatasetError(
-            f"the category {name!r} has no good pictures: no picture is in "
-            f"{folder / 'train' / GOOD}.",
-            next_step=f"put good pictures there; the layout is\n{TREE}",
+            f"the category {name!r} has no good images: no image is in {folder / 'train' / GOOD}.",
+            next_step=f"put good images there; the layout is\n{TREE}",
         )
     notes: list[str] = []
     others = list(listing.others)
-    pictures = [Picture(path, name, "train", GOOD) for path in listing.pictures]
+    images = [Image(path, name, "train", GOOD) for path in listing.images]
     for kind in _folders_in(folder / "train"):
         if kind.name != GOOD:
             notes.append(f"{name}: train/{kind.name} is ignored; only train/good is learnt from.")
     test = folder / "test"
     for kind in _folders_in(test):
-        listing = list_pictures(kind)
+        listing = list_images(kind)
         others += listing.others
-        pictures += _tested(folder, name, kind.name, listing)
-    loose = list_pictures(test, deep=False).pictures if is_folder(test) else ()
+        images += _tested(folder, name, kind.name, listing)
+    loose = list_images(test, deep=False).images if is_folder(test) else ()
     if loose:
-        notes.append(f"{name}: {len(loose)} pictures directly in test are ignored.")
-    if all(picture.split == "train" for picture in pictures):
-        notes.append(f"{name}: there are no test pictures.")
-    unused = unused_masks(folder / MASK_FOLDER, (picture.mask for picture in pictures))
-    notes += mask_notes(name, pictures, unused) + suffix_notes(name, others)
-    return CategoryContent(tuple(pictures), tuple(notes), unused)
+        notes.append(f"{name}: {len(loose)} images directly in test are ignored.")
+    if all(image.split == "train" for image in images):
+        notes.append(f"{name}: there are no test images.")
+    unused = unused_masks(folder / MASK_FOLDER, (image.mask for image in images))
+    notes += mask_notes(name, images, unused) + suffix_notes(name, others)
+    return CategoryContent(tuple(images), tuple(notes), unused)
 
 
-def _tested(folder: Path, name: str, defect: str, listing: Listing) -> list[Picture]:
+def _tested(folder: Path, name: str, defect: str, listing: Listing) -> list[Image]:
     return [
-        Picture(
+        Image(
             path, name, "test", defect, None if defect == GOOD else find_mask(folder, defect, path)
         )
-        for path in listing.pictures
+        for path in listing.images
     ]
 
 

@@ -1,13 +1,13 @@
-"""Pseudo-defects: drawn or pasted damage on pictures of good parts, with masks.
+"""Pseudo-defects: drawn or pasted damage on images of good parts, with masks.
 
-Settings chosen by the test pictures of a benchmark fit those pictures. Held-out good pictures
-against the same pictures with pseudo-defects give evidence that needs no test picture, and that any
+Settings chosen by the test images of a benchmark fit those images. Held-out good images
+against the same images with pseudo-defects give evidence that needs no test image, and that any
 factory can gather for its own product. The idea is CutPaste's (Li et al., CVPR 2021: patches and
-scars of the same picture) and DRAEM's (Zavrtanik et al., ICCV 2021: other textures blended in under
+scars of the same image) and DRAEM's (Zavrtanik et al., ICCV 2021: other textures blended in under
 random shapes); shapes and code are ours. They are not real defects: what they tell is which of two
 settings sees a change better, not how well real defects will be found.
 
-All functions are pure, and the same seed gives the same pixels. Sizes are shares of the picture's
+All functions are pure, and the same seed gives the same pixels. Sizes are shares of the image's
 side, so a seed gives about the same defect at every input size.
 """
 
@@ -35,7 +35,7 @@ _LINE_SOFTNESS = 0.6
 
 
 class PseudoDefect(NamedTuple):
-    """A damaged picture."""
+    """A damaged image."""
 
     frame: Frame
     """uint8 ``[side, side, 3]``."""
@@ -52,31 +52,31 @@ class _Damage(NamedTuple):
 
 
 def pseudo_defect(frame: Frame, other: Frame, kind: str, seed: int | Sequence[int]) -> PseudoDefect:
-    """Damage a picture of a good part.
+    """Damage an image of a good part.
 
     Args:
         frame: uint8 ``[side, side, 3]``, at least 32 a side; not changed.
-        other: uint8 ``[h, w, 3]``: another picture, used by kind ``texture``.
+        other: uint8 ``[h, w, 3]``: another image, used by kind ``texture``.
         kind: one of :data:`KINDS`.
         seed: of the shape, its place and its look; several numbers count as one seed.
 
     Returns:
-        The damaged picture and its mask. No pixel farther than :func:`margin` from the mask is
-        changed. On a picture without any structure some kinds change nothing.
+        The damaged image and its mask. No pixel farther than :func:`margin` from the mask is
+        changed. On an image without any structure some kinds change nothing.
 
     Raises:
         InputError: another kind, shape or dtype.
     """
     if kind not in KINDS:
         raise InputError(f"there is no pseudo-defect {kind!r}; there are {', '.join(KINDS)}.")
-    for picture in (frame, other):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+    for image in (frame, other):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise InputError(
-                f"a picture must be uint8 [h, w, 3]; this is {picture.dtype} {list(picture.shape)}."
+                f"an image must be uint8 [h, w, 3]; this is {image.dtype} {list(image.shape)}."
             )
     if frame.shape[0] != frame.shape[1] or frame.shape[0] < _SMALLEST_SIDE:
         raise InputError(
-            f"a picture to damage must be square and {_SMALLEST_SIDE} pixels a side or more; "
+            f"an image to damage must be square and {_SMALLEST_SIDE} pixels a side or more; "
             f"this is {list(frame.shape[:2])}."
         )
     rng = np.random.default_rng(seed)
@@ -98,7 +98,7 @@ def margin(side: int) -> int:
 
 
 def _moved_patch(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
-    """A patch from elsewhere in the same picture, turned."""
+    """A patch from elsewhere in the same image, turned."""
     side = len(frame)
     spot = _spot(rng, side, 0.03, 0.12)
     moved = cv2.getRotationMatrix2D((side / 2, side / 2), rng.uniform(-90, 90), 1.0)
@@ -134,7 +134,7 @@ def _stain(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:  # 
 
 
 def _texture(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:
-    """A spot of another picture."""
+    """A spot of another image."""
     side = len(frame)
     spot = _spot(rng, side, 0.03, 0.12)
     pixels = cv2.resize(other, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -143,7 +143,7 @@ def _texture(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:
 
 
 def _deformation(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
-    """A part of the picture pushed aside: a bend, a dent, a torn edge."""
+    """A part of the image pushed aside: a bend, a dent, a torn edge."""
     side = len(frame)
     spot = _spot(rng, side, 0.06, 0.14)
     shape = _soften(spot, 2 * _softness(side))

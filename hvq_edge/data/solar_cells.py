@@ -1,6 +1,6 @@
-"""Real pictures for the demonstration: solar cells of the PyPI package ``elpv-dataset``.
+"""Real images for the demonstration: solar cells of the PyPI package ``elpv-dataset``.
 
-Electroluminescence pictures of 2,624 cells cut from 44 modules (Deitsch et al., Solar Energy 185,
+Electroluminescence images of 2,624 cells cut from 44 modules (Deitsch et al., Solar Energy 185,
 2019), licensed CC BY-NC-SA 4.0. Each has a probability of being defective, by experts: 0 is good
 here, 1 is defective, and the unsure ones between are left out.
 
@@ -61,8 +61,8 @@ def lay_out_solar_cells(
 
     Args:
         out: the folder to make; one that this function made with other numbers is replaced.
-        train_good: good pictures in ``train/good`` of each category.
-        test_each: pictures in each of ``test/good`` and ``test/defective`` of each category.
+        train_good: good images in ``train/good`` of each category.
+        test_each: images in each of ``test/good`` and ``test/defective`` of each category.
         on_progress: told of every file copied.
 
     Returns:
@@ -70,7 +70,7 @@ def lay_out_solar_cells(
 
     Raises:
         MissingCapability: ``elpv-dataset`` is not installed.
-        DatasetError: it does not hold as many pictures.
+        DatasetError: it does not hold as many images.
         OutputError: ``out`` holds something else, or cannot be written.
     """
     marker = {
@@ -80,7 +80,7 @@ def lay_out_solar_cells(
         "train_good": train_good,
         "test_each": test_each,
     }
-    if _read_marker(out) == marker and _count_pictures(out) == 2 * (train_good + 2 * test_each):
+    if _read_marker(out) == marker and _count_images(out) == 2 * (train_good + 2 * test_each):
         return out
     copies = _plan(_read_cells(_package_folder()), train_good, test_each)
     with atomic_folder(out) as temporary:
@@ -114,7 +114,7 @@ def _read_marker(out: Path) -> object:
     )
 
 
-def _count_pictures(out: Path) -> int:
+def _count_images(out: Path) -> int:
     return sum(1 for _ in out.glob("solar_cell_*/*/*/*.png"))
 
 
@@ -124,7 +124,7 @@ def _package_folder() -> Path:
     folder = Path(places[0]) / "data" if places else None
     if folder is None or not (folder / "labels.csv").is_file():
         raise MissingCapability(
-            "the solar cell pictures (PyPI package elpv-dataset) are not installed.",
+            "the solar cell images (PyPI package elpv-dataset) are not installed.",
             next_step="run pip install 'hvq-edge[demo]'",
         )
     return folder
@@ -153,7 +153,7 @@ def _plan(cells: Sequence[_Cell], train_good: int, test_each: int) -> list[tuple
             sure = [cell for cell in found if cell.probability == probability]
             if count > len(sure):
                 raise DatasetError(
-                    f"elpv-dataset has {len(sure)} pictures for {place} of {kind} cells; "
+                    f"elpv-dataset has {len(sure)} images for {place} of {kind} cells; "
                     f"{count} were asked for.",
                     next_step=f"ask for at most {len(sure)}",
                 )

@@ -1,4 +1,4 @@
-"""Which good training pictures the model learns from, and which set thresholds."""
+"""Which good training images the model learns from, and which set thresholds."""
 
 from __future__ import annotations
 
@@ -6,73 +6,73 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.content import choose_share, hash_picture
+from hvq_edge.data.content import choose_share, hash_image
 from hvq_edge.data.dataset import Dataset
-from hvq_edge.data.folders import Picture
+from hvq_edge.data.folders import Image
 from hvq_edge.errors import DatasetError
-from hvq_edge.run.record import PictureRecord
+from hvq_edge.run.record import ImageRecord
 
 LEAST_TO_FIT = 2
-"""Pictures a category needs to learn from; one more is held out."""
+"""Images a category needs to learn from; one more is held out."""
 
 _NAMED_IN_MESSAGES = 3
 
 
 def split_training(
     dataset: Dataset, held_out: float, seed: int, on_progress: ProgressCallback = silent
-) -> tuple[PictureRecord, ...]:
-    """Divide the good training pictures of each category into ``fit`` and ``held_out``.
+) -> tuple[ImageRecord, ...]:
+    """Divide the good training images of each category into ``fit`` and ``held_out``.
 
-    By content, as :func:`hvq_edge.data.content.choose_share` does: copies of a picture land on
-    the same side, so no threshold is set by a picture that was learnt; names and order do not
-    matter; and an added picture moves at most one other where there are no copies.
+    By content, as :func:`hvq_edge.data.content.choose_share` does: copies of an image land on
+    the same side, so no threshold is set by an image that was learnt; names and order do not
+    matter; and an added image moves at most one other where there are no copies.
 
     Args:
         dataset: what :func:`hvq_edge.data.dataset.find_dataset` returns.
         held_out: wanted share of ``held_out``, more than 0 and less than 1.
         seed: another seed gives another split.
-        on_progress: told of every picture hashed.
+        on_progress: told of every image hashed.
 
     Returns:
-        A record for every good training picture, in the order of ``dataset.pictures``.
+        A record for every good training image, in the order of ``dataset.images``.
 
     Raises:
-        DatasetError: a category has too few different pictures for both uses.
-        PictureError: a picture cannot be read.
+        DatasetError: a category has too few different images for both uses.
+        ImageError: an image cannot be read.
     """
-    pictures = dataset.train_good()
+    images = dataset.train_good()
     hashes: dict[Path, str] = {}
-    for done, picture in enumerate(pictures, start=1):
-        hashes[picture.path] = hash_picture(picture.path)
-        on_progress("Hashing pictures", done, len(pictures))
+    for done, image in enumerate(images, start=1):
+        hashes[image.path] = hash_image(image.path)
+        on_progress("Hashing images", done, len(images))
     kept = {
         category: _held_out_of(dataset, category, hashes, held_out, seed)
         for category in dataset.categories
     }
     return tuple(
-        PictureRecord(
-            path=picture.path.relative_to(dataset.root).as_posix(),
-            category=picture.category,
-            sha256=hashes[picture.path],
-            use="held_out" if hashes[picture.path] in kept[picture.category] else "fit",
+        ImageRecord(
+            path=image.path.relative_to(dataset.root).as_posix(),
+            category=image.category,
+            sha256=hashes[image.path],
+            use="held_out" if hashes[image.path] in kept[image.category] else "fit",
         )
-        for picture in pictures
+        for image in images
     )
 
 
 def check_unchanged(
-    records: Sequence[PictureRecord], data: Path, on_progress: ProgressCallback = silent
+    records: Sequence[ImageRecord], data: Path, on_progress: ProgressCallback = silent
 ) -> None:
-    """Check that every recorded picture is still there with the same content.
+    """Check that every recorded image is still there with the same content.
 
     Args:
-        records: the pictures of a run.
+        records: the images of a run.
         data: the folder that the records are relative to.
-        on_progress: told of every picture hashed.
+        on_progress: told of every image hashed.
 
     Raises:
-        DatasetError: pictures are missing or have another content; says how many and names some.
-        PictureError: a picture cannot be read.
+        DatasetError: images are missing or have another content; says how many and names some.
+        ImageError: an image cannot be read.
     """
     missing: list[Path] = []
     different: list[Path] = []
@@ -80,9 +80,9 @@ def check_unchanged(
         path = data / record.path
         if not path.is_file():
             missing.append(path)
-        elif hash_picture(path) != record.sha256:
+        elif hash_image(path) != record.sha256:
             different.append(path)
-        on_progress("Checking pictures", done, len(records))
+        on_progress("Checking images", done, len(records))
     if missing or different:
         raise _changed(data, len(records), missing=missing, different=different)
 
@@ -90,16 +90,16 @@ def check_unchanged(
 def _held_out_of(
     dataset: Dataset, category: str, hashes: dict[Path, str], held_out: float, seed: int
 ) -> frozenset[str]:
-    pictures: tuple[Picture, ...] = dataset.train_good(category)
-    contents = [hashes[picture.path] for picture in pictures]
+    images: tuple[Image, ...] = dataset.train_good(category)
+    contents = [hashes[image.path] for image in images]
     different = len(set(contents))
     chosen = choose_share(contents, held_out, str(seed), leave=LEAST_TO_FIT)
     if not chosen or different < 2:
         raise DatasetError(
             f"the category {category!r} has {len(contents)} good training "
-            f"picture{'s' if len(contents) != 1 else ''}, {different} of them different: at least "
+            f"image{'s' if len(contents) != 1 else ''}, {different} of them different: at least "
             f"{LEAST_TO_FIT + 1} are needed, not all the same.",
-            next_step=f"add good pictures of {category}; a useful model needs some dozens",
+            next_step=f"add good images of {category}; a useful model needs some dozens",
         )
     return chosen
 
@@ -116,6 +116,6 @@ def _changed(
             more = ", ..." if len(paths) > _NAMED_IN_MESSAGES else ""
             faults.append(f"{len(paths)} of {total} are {what} ({names}{more})")
     return DatasetError(
-        f"the pictures in {data} are not those that the run was trained with: {'; '.join(faults)}.",
-        next_step="put the pictures back, or train again with those that are there now",
+        f"the images in {data} are not those that the run was trained with: {'; '.join(faults)}.",
+        next_step="put the images back, or train again with those that are there now",
     )

@@ -1,4 +1,4 @@
-"""Pictures as a video file, to try the inspector without a camera."""
+"""Images as a video file, to try the inspector without a camera."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUALITY = 98
 
 def write_video(
     path: Path,
-    pictures: Iterable[NDArray[np.uint8]],
+    images: Iterable[NDArray[np.uint8]],
     frames_per_second: float,
     count: int,
     on_progress: ProgressCallback = silent,
@@ -27,9 +27,9 @@ def write_video(
 
     Args:
         path: an ``.avi`` file.
-        pictures: uint8 ``[h, w, 3]``, RGB; all shown at the first one's size.
+        images: uint8 ``[h, w, 3]``, RGB; all shown at the first one's size.
         frames_per_second: of the video.
-        count: how many pictures, for the progress.
+        count: how many images, for the progress.
         on_progress: called after each.
 
     Raises:
@@ -40,23 +40,23 @@ def write_video(
         named = temporary.with_suffix(".avi")  # OpenCV goes by the suffix
         writer = None
         try:
-            for done, picture in enumerate(pictures, start=1):
+            for done, image in enumerate(images, start=1):
                 if writer is None:
-                    size = (picture.shape[1], picture.shape[0])
+                    size = (image.shape[1], image.shape[0])
                     code = cv2.VideoWriter.fourcc(*"MJPG")
                     writer = cv2.VideoWriter(str(named), code, frames_per_second, size)
                     if not writer.isOpened():
                         raise MissingCapability(
                             "this OpenCV cannot write Motion JPEG video.",
-                            next_step="pip install opencv-python, or stream a folder of pictures",
+                            next_step="pip install opencv-python, or stream a folder of images",
                         )
                     writer.set(cv2.VIDEOWRITER_PROP_QUALITY, _QUALITY)
-                if picture.shape[1::-1] != size:
-                    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-                writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                if image.shape[1::-1] != size:
+                    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
                 on_progress("video", done, count)
             if writer is None:
-                raise OutputError(f"there is no picture to write to {path}.")
+                raise OutputError(f"there is no image to write to {path}.")
             writer.release()
             named.replace(temporary)
         finally:

@@ -2,7 +2,7 @@
 
 Published as ``amazon-science/spot-diff``. The folder is used as it was unpacked; one prepared by
 its authors' script is in MVTec layout, and :mod:`hvq_edge.data.mvtec` reads it. Of the three
-published tables ``1cls.csv`` is used: good pictures alone to learn from.
+published tables ``1cls.csv`` is used: good images alone to learn from.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Literal, get_args
 from hvq_edge.data.folders import (
     GOOD,
     CategoryContent,
-    Picture,
+    Image,
     is_folder,
-    list_pictures,
+    list_images,
     mask_notes,
     unused_masks,
 )
@@ -30,14 +30,14 @@ SPLIT_FILE = "1cls.csv"
 
 TREE = f"""\
 DIR/                                 (VisA as unpacked)
-├── {SPLIT_FOLDER}/{SPLIT_FILE}            object,split,label,image,mask: a row a picture
+├── {SPLIT_FOLDER}/{SPLIT_FILE}            object,split,label,image,mask: a row an image
 └── <object>/Data/
-    ├── Images/Normal/*.JPG          good pictures
-    ├── Images/Anomaly/*.JPG         defective pictures
+    ├── Images/Normal/*.JPG          good images
+    ├── Images/Anomaly/*.JPG         defective images
     └── Masks/Anomaly/*.png          masks (optional)"""
 
 DEFECT = "anomaly"
-"""The kind of defect of every defective picture: the table tells no kinds apart."""
+"""The kind of defect of every defective image: the table tells no kinds apart."""
 
 COLUMNS = ("object", "split", "label", "image", "mask")
 
@@ -48,7 +48,7 @@ _NAMED_IN_MESSAGES = 5
 
 @dataclass(frozen=True)
 class Row:
-    """One picture, as the table lists it."""
+    """One image, as the table lists it."""
 
     line: int
     """In the file, counted from one; of a row over several lines, the last."""
@@ -71,11 +71,11 @@ def is_object(folder: Path) -> bool:
 
 
 def read_dataset(root: Path) -> dict[str, CategoryContent]:
-    """List the pictures of every category that ``split_csv/1cls.csv`` has, by category.
+    """List the images of every category that ``split_csv/1cls.csv`` has, by category.
 
     Raises:
         DatasetError: the table cannot be read or is wrong (:func:`parse_split`), names files that
-            are not there, or has a category without good pictures to learn from.
+            are not there, or has a category without good images to learn from.
     """
     table = root / SPLIT_FOLDER / SPLIT_FILE
     rows = parse_split(_read(table), table)
@@ -87,7 +87,7 @@ def read_dataset(root: Path) -> dict[str, CategoryContent]:
 
 
 def parse_split(text: str, table: Path) -> tuple[Row, ...]:
-    """Read a table of pictures and check every row.
+    """Read a table of images and check every row.
 
     Further columns and any order of columns are accepted, words only as they are written in
     the published tables.
@@ -121,7 +121,7 @@ def parse_split(text: str, table: Path) -> tuple[Row, ...]:
         ) from error
     if not raw:
         raise DatasetError(
-            f"{table} lists no pictures.",
+            f"{table} lists no images.",
             next_step=f"put the published file back; the layout is\n{TREE}",
         )
     rows: list[Row] = []
@@ -181,7 +181,7 @@ def _faults_in(cells: dict[str, str]) -> Iterator[str]:
         if (cells[column] or column == "image") and not _is_inside(cells[column]):
             yield f"the {column} {cells[column]!r} is not a path inside the dataset's folder"
     if cells["label"] == "normal" and cells["mask"]:
-        yield f"a normal picture has the mask {cells['mask']!r}"
+        yield f"a normal image has the mask {cells['mask']!r}"
 
 
 def _is_plain_name(name: str) -> bool:
@@ -201,7 +201,7 @@ def _row(line: int, cells: dict[str, str]) -> Row:
 
 
 def _repetitions(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield a fault for each file that an earlier row has: a picture in train and test, say."""
+    """Yield a fault for each file that an earlier row has: an image in train and test, say."""
     first: dict[str, int] = {}
     for row in rows:
         for path in (row.image, row.mask):
@@ -235,8 +235,8 @@ def _check_files(root: Path, table: Path, rows: Sequence[Row]) -> None:
 
 def _content(root: Path, name: str, rows: Sequence[Row]) -> CategoryContent:
     used = [row for row in rows if (row.split, row.label) != ("train", "anomaly")]
-    pictures = tuple(
-        Picture(
+    images = tuple(
+        Image(
             path=root / row.image,
             category=name,
             split=row.split,
@@ -245,34 +245,34 @@ def _content(root: Path, name: str, rows: Sequence[Row]) -> CategoryContent:
         )
         for row in sorted(used, key=lambda row: (row.split == "test", row.image))
     )
-    splits = {picture.split for picture in pictures}
+    splits = {image.split for image in images}
     if "train" not in splits:
         raise DatasetError(
-            f"the category {name!r} has no good pictures: {SPLIT_FILE} has no row with "
+            f"the category {name!r} has no good images: {SPLIT_FILE} has no row with "
             f"{name},train,normal.",
-            next_step="put the published file back, or add rows with good pictures",
+            next_step="put the published file back, or add rows with good images",
         )
     notes = []
     if len(used) < len(rows):
-        left_out = _count(len(rows) - len(used), "anomalous picture")
+        left_out = _count(len(rows) - len(used), "anomalous image")
         notes.append(f"{name}: {left_out} in train ignored; only normal ones are learnt from.")
     if "test" not in splits:
-        notes.append(f"{name}: there are no test pictures.")
+        notes.append(f"{name}: there are no test images.")
     notes += _unlisted(root, name, rows)
     listed = [root / row.mask for row in rows if row.mask]
     unused = unused_masks(root / name / "Data" / "Masks", listed)
-    return CategoryContent(pictures, (*notes, *mask_notes(name, pictures, unused)), unused)
+    return CategoryContent(images, (*notes, *mask_notes(name, images, unused)), unused)
 
 
 def _unlisted(root: Path, name: str, rows: Iterable[Row]) -> list[str]:
-    """Note pictures of an object that the table does not list."""
+    """Note images of an object that the table does not list."""
     images = root / name / "Data" / "Images"
     listed = {root / row.image for row in rows}
-    found = list_pictures(images).pictures if is_folder(images) else ()
+    found = list_images(images).images if is_folder(images) else ()
     others = [path for path in found if path not in listed]
     if not others:
         return []
-    count = _count(len(others), "picture")
+    count = _count(len(others), "image")
     return [f"{name}: {SPLIT_FILE} does not list {count}, such as {others[0]}; ignored."]
 
 

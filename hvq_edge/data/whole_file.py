@@ -1,4 +1,4 @@
-"""Is a picture file whole? Told from the file's own structure, before any decoder sees it.
+"""Is an image file whole? Told from the file's own structure, before any decoder sees it.
 
 Decoders disagree on broken files: some OpenCV releases fill the missing part of a truncated JPEG
 with grey and say nothing, others print to standard error. A grey half would pass for a defect, or
@@ -29,7 +29,7 @@ _TIFF_INTEGERS = {3: "H", 4: "I"}
 
 
 def fault_in_file(data: bytes) -> str | None:
-    """Say what is wrong with the bytes of a picture file.
+    """Say what is wrong with the bytes of an image file.
 
     Args:
         data: the whole file.
@@ -44,8 +44,8 @@ def fault_in_file(data: bytes) -> str | None:
         if signature.match(data):
             return check(data)
     if all(byte in _TEXT for byte in data[:64]):
-        return "it is not a picture but text"
-    return "it is not a JPEG, PNG, BMP, TIFF or WebP picture, whatever its name says"
+        return "it is not an image but text"
+    return "it is not a JPEG, PNG, BMP, TIFF or WebP image, whatever its name says"
 
 
 def _jpeg_fault(data: bytes) -> str | None:
@@ -53,7 +53,7 @@ def _jpeg_fault(data: bytes) -> str | None:
     while marker := _JPEG_MARKER.search(data, position):
         kind, position = marker[1][0], marker.end()
         if kind == _JPEG_END:
-            return None if scans else "it is a JPEG without picture data"
+            return None if scans else "it is a JPEG without image data"
         if kind in _JPEG_WITHOUT_LENGTH:
             continue
         scans += kind == _JPEG_SCAN
@@ -104,7 +104,7 @@ def _tiff_fault(data: bytes) -> str | None:
     for offsets, counts in _TIFF_OFFSETS_AND_COUNTS:
         pieces = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
         if any(offset + count > len(data) for offset, count in pieces):
-            return "it is a truncated TIFF (picture data is missing)"
+            return "it is a truncated TIFF (image data is missing)"
     return None
 
 

@@ -38,7 +38,7 @@ class Camera:
     name: str
     bus: str
     modes: tuple[str, ...]
-    """Such as ``MJPG 640x480 1280x720``; empty: it gives no pictures."""
+    """Such as ``MJPG 640x480 1280x720``; empty: it gives no images."""
 
 
 def cameras(
@@ -72,7 +72,7 @@ def cameras(
 
 
 def _one(path: Path, look: Callable[[Path], dict[str, Any]]) -> Finding | None:
-    """Return what is said of a device; ``None`` for one that gives no pictures by design."""
+    """Return what is said of a device; ``None`` for one that gives no images by design."""
     name = f"camera-{path.name[5:]}"
     if not os.access(path, os.R_OK | os.W_OK):
         return Finding(

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.image_metrics import RocCurve, roc_curve
 from hvq_edge.evaluation.operating_point import Decisions
 
@@ -41,7 +41,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many good pictures (upwards) and defective ones (downwards) have which score."""
+    """How many good images (upwards) and defective ones (downwards) have which score."""
 
     good: tuple[Bar, ...]
     defective: tuple[Bar, ...]
@@ -61,18 +61,18 @@ class Point:
     y: float
 
 
-def score_histogram(results: Sequence[PictureResult], threshold: float | None) -> Histogram:
+def score_histogram(results: Sequence[ImageResult], threshold: float | None) -> Histogram:
     """Lay out the histogram of a category's scores.
 
-    Good pictures stand on the axis and defective ones hang below it, on one scale, so that
+    Good images stand on the axis and defective ones hang below it, on one scale, so that
     neither hides the other where they overlap.
 
     Args:
-        results: at least one picture.
+        results: at least one image.
         threshold: score at which to draw a line; the axis is made to reach it.
     """
     scores = np.array([result.score for result in results])
-    good = np.array([result.picture.good for result in results])
+    good = np.array([result.image.good for result in results])
     shown = scores if threshold is None else np.append(scores, threshold)
     low, high = float(shown.min()), float(shown.max())
     if high - low < 1e-9 * max(abs(low), 1.0):  # all scores are the same
@@ -113,11 +113,11 @@ def score_histogram(results: Sequence[PictureResult], threshold: float | None) -
     )
 
 
-def roc_points(results: Sequence[PictureResult]) -> str | None:
+def roc_points(results: Sequence[ImageResult]) -> str | None:
     """Return a category's ROC curve as the ``points`` of an SVG polyline; ``None``: undefined."""
     curve: RocCurve | None = roc_curve(
         np.array([result.score for result in results], dtype=np.float64),
-        np.array([not result.picture.good for result in results], dtype=np.bool_),
+        np.array([not result.image.good for result in results], dtype=np.bool_),
     )
     if curve is None:
         return None

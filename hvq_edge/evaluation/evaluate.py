@@ -1,4 +1,4 @@
-"""Judge a dataset's test pictures with an engine and measure how well it did."""
+"""Judge a dataset's test images with an engine and measure how well it did."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from hvq_edge.common.heat_map import upsample_map
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Dataset, Picture
+from hvq_edge.data.dataset import Dataset, Image
 from hvq_edge.data.images import read_frame, read_mask
-from hvq_edge.errors import DatasetError, InputError, PictureError
-from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.errors import DatasetError, ImageError, InputError
+from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
 from hvq_edge.evaluation.metrics.results import (
     CategoryMetrics,
@@ -35,32 +35,32 @@ def evaluate(
     batch_size: int = 8,
     on_progress: ProgressCallback = silent,
 ) -> Evaluation:
-    """Evaluate an engine on the test pictures.
+    """Evaluate an engine on the test images.
 
-    Pictures are read as they are needed; pixel metrics compare the map, enlarged to the model's
+    Images are read as they are needed; pixel metrics compare the map, enlarged to the model's
     input side, with the mask at that size. Memory does not grow with the number of pixels.
 
-    A category has pixel metrics where at least one of its test pictures has a mask. They are over
-    its good pictures, all of whose pixels are good, and its defective pictures with a mask.
-    A defective picture whose mask is missing or cannot be read is left out of them, because nobody
+    A category has pixel metrics where at least one of its test images has a mask. They are over
+    its good images, all of whose pixels are good, and its defective images with a mask.
+    A defective image whose mask is missing or cannot be read is left out of them, because nobody
     knows which of its pixels are good; it counts for the image metrics. Where a mask is there but
     marks nothing, all pixels are good: the mask says so, and published evaluations do the same.
 
     Args:
-        engine: what judges; with category mode ``one``, only that category's pictures are used.
+        engine: what judges; with category mode ``one``, only that category's images are used.
         dataset: its categories must be categories of the model.
-        known_category: give the engine each picture's category; else it chooses. See
+        known_category: give the engine each image's category; else it chooses. See
             :func:`ways_of`.
         thresholds: by category; to count false rejects and missed defects.
-        batch_size: pictures judged at once.
+        batch_size: images judged at once.
         on_progress: told after each batch.
 
     Returns:
-        Results by picture, in the dataset's order, and metrics by category. Files that cannot be
+        Results by image, in the dataset's order, and metrics by category. Files that cannot be
         read are left out and listed.
 
     Raises:
-        DatasetError: no test pictures, none that can be read, or a category unknown to the model.
+        DatasetError: no test images, none that can be read, or a category unknown to the model.
         InputError: the engine cannot work in this way, or gives a score that is not finite.
         MissingCapability: scikit-learn is not installed.
     """
@@ -68,16 +68,16 @@ def evaluate(
     total = sum(len(dataset.test(name)) for name in names)
     stage = f"Evaluating, category {'known' if known_category else 'chosen'}"
     done = 0
-    results: list[PictureResult] = []
+    results: list[ImageResult] = []
     unreadable: list[Unreadable] = []
     metrics: list[CategoryMetrics] = []
     for name in names:
-        pictures = dataset.test(name)
-        pixels = PixelTally() if any(picture.mask for picture in pictures) else None
-        judged: list[PictureResult] = []
+        images = dataset.test(name)
+        pixels = PixelTally() if any(image.mask for image in images) else None
+        judged: list[ImageResult] = []
         without_mask = 0
         faults: list[Unreadable] = []
-        for batch in _judge(engine, pictures, known_category, batch_size, faults):
+        for batch in _judge(engine, images, known_category, batch_size, faults):
             judged += batch
             if pixels is not None:
                 counted = _count_pixels(pixels, batch, engine.info.input_side)
@@ -85,7 +85,7 @@ def evaluate(
                 unreadable += counted.faults
             on_progress(stage, done + len(judged), total, name)
         unreadable += faults
-        done += len(pictures)
+        done += len(images)
         if faults:
             on_progress(stage, done, total, name)
         if judged:
@@ -102,14 +102,14 @@ def evaluate(
         results += judged
     if not results:
         raise DatasetError(
-            f"none of the {total} test pictures in {dataset.root} can be read; the first: "
+            f"none of the {total} test images in {dataset.root} can be read; the first: "
             f"{unreadable[0].cause}",
-            next_step="copy the pictures again",
+            next_step="copy the images again",
         )
     return Evaluation(
         data=dataset.root,
         known_category=known_category,
-        pictures=tuple(results),
+        images=tuple(results),
         unreadable=tuple(unreadable),
         categories=tuple(metrics),
         mean=mean_metrics(metrics),
@@ -128,18 +128,18 @@ def ways_of(info: EngineInfo) -> tuple[bool, ...]:
 
 
 def _categories_of(dataset: Dataset, info: EngineInfo) -> tuple[str, ...]:
-    """Return the dataset's categories with test pictures that the engine is to judge."""
+    """Return the dataset's categories with test images that the engine is to judge."""
     names = [name for name in dataset.categories if dataset.test(name)]
     known = ", ".join(info.categories)
     if not names:
         raise DatasetError(
-            f"{dataset.root} has no test pictures.",
-            next_step="put pictures in CATEGORY/test/good and CATEGORY/test/DEFECT",
+            f"{dataset.root} has no test images.",
+            next_step="put images in CATEGORY/test/good and CATEGORY/test/DEFECT",
         )
     if info.category_mode == "one":
         if info.categories[0] not in names:
             raise DatasetError(
-                f"{dataset.root} has no test pictures of {known}, the one category of this "
+                f"{dataset.root} has no test images of {known}, the one category of this "
                 f"model; it has {', '.join(names)}.",
                 next_step="give data of that category, or export with another --category",
             )
@@ -156,37 +156,37 @@ def _categories_of(dataset: Dataset, info: EngineInfo) -> tuple[str, ...]:
 
 def _judge(
     engine: Engine,
-    pictures: Sequence[Picture],
+    images: Sequence[Image],
     known_category: bool,
     batch_size: int,
     faults: list[Unreadable],
-) -> Iterator[list[PictureResult]]:
-    """Read and judge one category's pictures, a batch at a time.
+) -> Iterator[list[ImageResult]]:
+    """Read and judge one category's images, a batch at a time.
 
     Where the engine can, it computes one batch while the next is read.
 
     Args:
         engine: what judges.
-        pictures: of one category.
+        images: of one category.
         known_category: whether the engine is told it.
-        batch_size: pictures judged at once.
+        batch_size: images judged at once.
         faults: those that cannot be read are added to it.
     """
     info = engine.info
     told = known_category and info.category_mode != "one"
-    index = info.categories.index(pictures[0].category) if told else None
-    given: deque[list[Picture]] = deque()  # batches whose result is still to come
+    index = info.categories.index(images[0].category) if told else None
+    given: deque[list[Image]] = deque()  # batches whose result is still to come
 
     def batches() -> Iterator[Frames]:
         frames: list[Frames] = []
-        readable: list[Picture] = []
-        for picture in pictures:
+        readable: list[Image] = []
+        for image in images:
             try:
-                frames.append(read_frame(picture.path, info.input_side))
-                readable.append(picture)
-            except PictureError as error:
-                faults.append(Unreadable(picture.path, error.cause))
-            if len(frames) == batch_size or (frames and picture is pictures[-1]):
+                frames.append(read_frame(image.path, info.input_side))
+                readable.append(image)
+            except ImageError as error:
+                faults.append(Unreadable(image.path, error.cause))
+            if len(frames) == batch_size or (frames and image is images[-1]):
                 given.append(readable)
                 yield np.stack(frames)
                 frames, readable = [], []
@@ -196,19 +196,19 @@ def _judge(
 
 
 def _results(
-    pictures: Sequence[Picture], output: EngineOutput, info: EngineInfo
-) -> Iterator[PictureResult]:
-    for position, picture in enumerate(pictures):
+    images: Sequence[Image], output: EngineOutput, info: EngineInfo
+) -> Iterator[ImageResult]:
+    for position, image in enumerate(images):
         score, anomaly_map = float(output["score"][position]), output["map"][position]
         if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
             raise InputError(
-                f"the {info.precision} model gives {picture.path} a score or map that is not "
+                f"the {info.precision} model gives {image.path} a score or map that is not "
                 f"finite (score {score}).",
                 next_step="run hvq-edge verify to see where it differs from the trained model",
             )
         chosen = info.categories[int(output["category"][position])]
         margin = float(output["margin"][position])
-        yield PictureResult(picture, chosen, score, anomaly_map, margin)
+        yield ImageResult(image, chosen, score, anomaly_map, margin)
 
 
 @dataclass(frozen=True)
@@ -217,20 +217,20 @@ class _Counted:
     faults: list[Unreadable]
 
 
-def _count_pixels(pixels: PixelTally, results: Sequence[PictureResult], side: int) -> _Counted:
-    """Count the pixels of good pictures and of defective ones with a mask that can be read."""
+def _count_pixels(pixels: PixelTally, results: Sequence[ImageResult], side: int) -> _Counted:
+    """Count the pixels of good images and of defective ones with a mask that can be read."""
     faults: list[Unreadable] = []
     without_mask = 0
     for result in results:
         mask = np.zeros((side, side), dtype=np.bool_)
-        if not result.picture.good:
-            if result.picture.mask is None:
+        if not result.image.good:
+            if result.image.mask is None:
                 without_mask += 1
                 continue
             try:
-                mask = read_mask(result.picture.mask, side, side)
-            except PictureError as error:
-                faults.append(Unreadable(result.picture.mask, error.cause))
+                mask = read_mask(result.image.mask, side, side)
+            except ImageError as error:
+                faults.append(Unreadable(result.image.mask, error.cause))
                 continue
         pixels.add(upsample_map(result.map, side, side), mask)
     return _Counted(without_mask + len(faults), faults)

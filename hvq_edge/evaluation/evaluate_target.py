@@ -1,4 +1,4 @@
-"""Evaluate a run or a bundle on a folder of pictures, and write what was found."""
+"""Evaluate a run or a bundle on a folder of images, and write what was found."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def evaluate_target(
 
     Args:
         target: folder of a finished training run (PyTorch, float32) or of a bundle.
-        data: folder of pictures with test pictures; ``None``: what the run was trained on, or for
+        data: folder of images with test images; ``None``: what the run was trained on, or for
             a bundle the run whose folder it stands in.
         precision: of the bundle's graph, or ``auto`` (:func:`hvq_edge.runtime.open_engine.choose`).
         backend: ``auto``, ``openvino``, ``onnxruntime`` or, for runs, ``torch``.
@@ -63,7 +63,7 @@ def evaluate_target(
     Raises:
         BundleError, RunError, CheckpointError: ``target`` cannot be opened.
         SettingsError: an unknown precision or backend, or one that does not fit ``target``.
-        DatasetError: no usable test pictures, or categories that the model does not know.
+        DatasetError: no usable test images, or categories that the model does not know.
         MissingCapability: a library that this needs is not installed.
         OutputError: the results cannot be written.
     """
@@ -122,7 +122,7 @@ def evaluate_target(
             **facts,
             "Engine": f"{info.backend}, {info.precision}",
             "Machine": info.device,
-            "Pictures": _dataset_in_words(dataset),
+            "Images": _dataset_in_words(dataset),
             "Evaluated": f"{content.created}, hvq-edge {content.hvq_edge_version}",
         },
     )
@@ -143,8 +143,8 @@ def _data_of_parent(bundle: Bundle) -> Path:
     if not (run / RECORD_NAME).is_file():
         raise DatasetError(
             f"the bundle {bundle.path} is not in the folder of the run it came from, so its "
-            "pictures are not known.",
-            next_step="give a folder with test pictures with --data DIR",
+            "images are not known.",
+            next_step="give a folder with test images with --data DIR",
         )
     return recorded_data(run)
 
@@ -167,7 +167,7 @@ def _bundle_facts(bundle: Bundle, reason: str) -> dict[str, str]:
     manifest = bundle.manifest
     modes = {
         "auto": "chosen by the model itself",
-        "input": "given with each picture",
+        "input": "given with each image",
         "one": "one category only",
     }
     return {
@@ -188,7 +188,7 @@ def _short_name(folder: Path) -> str:
 
 
 def _dataset_in_words(dataset: Dataset) -> str:
-    return f"{len(dataset.test())} test pictures in {dataset.root.resolve()}"
+    return f"{len(dataset.test())} test images in {dataset.root.resolve()}"
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How one test picture was judged: what metrics, charts and example pictures are made from."""
+"""How one test image was judged: what metrics, charts and example images are made from."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.data.dataset import Picture
+from hvq_edge.data.dataset import Image
 
 
 @dataclass(frozen=True, eq=False)
-class PictureResult:
-    """How one test picture was judged. Compared and hashed by identity."""
+class ImageResult:
+    """How one test image was judged. Compared and hashed by identity."""
 
-    picture: Picture
+    image: Image
     chosen: str
     """The category it was judged as: its own, or the one the model chose."""
     score: float
     map: NDArray[np.float32]
     """``[side / 16, side / 16]``."""
     margin: float = math.inf
-    """1 at the chosen category's centre, 0 as far off as a picture of it may be; infinite where the
+    """1 at the chosen category's centre, 0 as far off as an image of it may be; infinite where the
     category was given."""

@@ -13,7 +13,7 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.errors import MissingCapability
 from hvq_edge.evaluation import charts
 from hvq_edge.evaluation.charts import Histogram, Point, roc_mark, roc_points, score_histogram
-from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation
 from hvq_edge.evaluation.operating_point import OperatingPoint, operating_point
 from hvq_edge.evaluation.table import COLUMNS, columns_of, percent, way_in_words
@@ -47,11 +47,11 @@ class CategorySection:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Pictures of one category that were judged as another."""
+    """Images of one category that were judged as another."""
 
     category: str
     chosen: str
-    pictures: int
+    images: int
 
 
 def render_report(
@@ -61,7 +61,7 @@ def render_report(
 
     Args:
         evaluations: of one engine on one dataset, at least one. All get a table; charts and
-            pictures are of the last, which is how the model works on the line.
+            images are of the last, which is how the model works on the line.
         title: heading of the page.
         facts: what was evaluated, by name, as text.
 
@@ -81,7 +81,7 @@ def render_report(
         all_columns=COLUMNS,
         columns_of=columns_of,
         sections=_sections(shown),
-        confusions=_confusions(shown.pictures),
+        confusions=_confusions(shown.images),
         chart=chart_sizes(),
         is_unseen=is_unseen,
     )
@@ -130,7 +130,7 @@ def write_report(
 def _sections(evaluation: Evaluation) -> list[CategorySection]:
     by_category = {
         metrics.category: [
-            result for result in evaluation.pictures if result.picture.category == metrics.category
+            result for result in evaluation.images if result.image.category == metrics.category
         ]
         for metrics in evaluation.categories
     }
@@ -153,9 +153,9 @@ def _sections(evaluation: Evaluation) -> list[CategorySection]:
 def _section(
     evaluation: Evaluation,
     metrics: CategoryMetrics,
-    results: Sequence[PictureResult],
-    chosen: Mapping[str, Sequence[PictureResult]],
-    images: Mapping[PictureResult, Thumbnail],
+    results: Sequence[ImageResult],
+    chosen: Mapping[str, Sequence[ImageResult]],
+    images: Mapping[ImageResult, Thumbnail],
 ) -> CategorySection:
     line = operating_point(
         metrics.category, results, evaluation.thresholds, metrics.image_f1_threshold
@@ -173,8 +173,8 @@ def _section(
     )
 
 
-def _confusions(pictures: Sequence[PictureResult]) -> list[Confusion]:
-    pairs = Counter((result.picture.category, result.chosen) for result in pictures)
+def _confusions(images: Sequence[ImageResult]) -> list[Confusion]:
+    pairs = Counter((result.image.category, result.chosen) for result in images)
     return [
         Confusion(category, chosen, number)
         for (category, chosen), number in pairs.most_common()

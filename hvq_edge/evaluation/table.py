@@ -58,12 +58,12 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
         width: of the terminal, in characters.
 
     Returns:
-        One table where it fits, spaced out if possible. Else one about pictures; one about pixels,
-        with the categories that have masks; and, where it does not fit beside the pictures, one
+        One table where it fits, spaced out if possible. Else one about images; one about pixels,
+        with the categories that have masks; and, where it does not fit beside the images, one
         about the decisions. Each then takes 50 characters beside a category's name of 15.
     """
     columns = columns_of(evaluation)
-    title = f"Test pictures, {way_in_words(evaluation)} (%)"
+    title = f"Test images, {way_in_words(evaluation)} (%)"
     counts = [
         _Column("good", lambda one: str(one.good)),
         _Column("defects", lambda one: str(one.defective)),
@@ -84,12 +84,12 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
         if _fits(whole, width):
             return (whole,)
     of_pixels = {field: name for field, name in columns.items() if field.startswith("pixel_")}
-    of_pictures = {field: name for field, name in columns.items() if field not in of_pixels}
-    about_pictures = [*counts, *_metrics(evaluation, of_pictures)]
-    tables = [table(title, [*about_pictures, *decisions])]
+    of_images = {field: name for field, name in columns.items() if field not in of_pixels}
+    about_images = [*counts, *_metrics(evaluation, of_images)]
+    tables = [table(title, [*about_images, *decisions])]
     if decisions and not _fits(tables[0], width):
         decided = table("Decisions at the thresholds in use", [*counts, *decisions])
-        tables = [table(title, about_pictures), decided]
+        tables = [table(title, about_images), decided]
     if of_pixels:
         masked = [one for one in evaluation.categories if one.regions is not None]
         about_pixels = _metrics(evaluation, of_pixels)

@@ -1,4 +1,4 @@
-"""The report's example pictures: which ones, and as small JPEGs with their heat map."""
+"""The report's example images: which ones, and as small JPEGs with their heat map."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.heat_map import heat_overlay
-from hvq_edge.data.images import read_mask, read_picture
-from hvq_edge.errors import PictureError
-from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.data.images import read_image, read_mask
+from hvq_edge.errors import ImageError
+from hvq_edge.evaluation.image_result import ImageResult
 
 EXAMPLES = 3
 _SIDES = (224, 176, 144, 112, 88, 64)
@@ -31,62 +31,62 @@ class HeatRange:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture and the same with its heat map, as ``data:`` URLs."""
+    """An image and the same with its heat map, as ``data:`` URLs."""
 
-    result: PictureResult
+    result: ImageResult
     plain: str
     heat: str
     width: int
     height: int
 
 
-def examples_of(results: Sequence[PictureResult]) -> dict[str, tuple[PictureResult, ...]]:
-    """Choose the pictures worth looking at: what goes wrong first, and what is clearest.
+def examples_of(results: Sequence[ImageResult]) -> dict[str, tuple[ImageResult, ...]]:
+    """Choose the images worth looking at: what goes wrong first, and what is clearest.
 
     Args:
-        results: one category's pictures.
+        results: one category's images.
 
     Returns:
-        By heading; headings without pictures are left out.
+        By heading; headings without images are left out.
     """
     ordered = sorted(results, key=lambda result: result.score)
-    good = [result for result in ordered if result.picture.good]
-    defective = [result for result in ordered if not result.picture.good]
+    good = [result for result in ordered if result.image.good]
+    defective = [result for result in ordered if not result.image.good]
     groups = {
-        "Good pictures with the highest scores": good[-EXAMPLES:][::-1],
-        "Defective pictures with the lowest scores": defective[:EXAMPLES],
+        "Good images with the highest scores": good[-EXAMPLES:][::-1],
+        "Defective images with the lowest scores": defective[:EXAMPLES],
         "Clearest defects: the highest scores": defective[EXAMPLES:][-EXAMPLES:][::-1],
-        "Clearest good pictures: the lowest scores": good[:-EXAMPLES][:EXAMPLES],
+        "Clearest good images: the lowest scores": good[:-EXAMPLES][:EXAMPLES],
     }
     return {heading: tuple(chosen) for heading, chosen in groups.items() if chosen}
 
 
-def heat_range(results: Sequence[PictureResult]) -> HeatRange:
+def heat_range(results: Sequence[ImageResult]) -> HeatRange:
     """Choose the heat range of a category: clear where good maps are, hottest at clear defects.
 
     Args:
-        results: one category's pictures, at least one.
+        results: one category's images, at least one.
     """
-    good = [result.map for result in results if result.picture.good]
+    good = [result.map for result in results if result.image.good]
     low = float(np.quantile(np.stack(good or [result.map for result in results]), 0.99))
-    peaks = [float(result.map.max()) for result in results if not result.picture.good]
+    peaks = [float(result.map.max()) for result in results if not result.image.good]
     high = float(np.quantile(peaks or [float(result.map.max()) for result in results], 0.75))
     return HeatRange(low, max(high, low + 1e-3 * max(abs(low), 1e-3)))
 
 
 def thumbnails(
-    chosen: Sequence[tuple[PictureResult, HeatRange]], largest_bytes: int
-) -> Mapping[PictureResult, Thumbnail]:
+    chosen: Sequence[tuple[ImageResult, HeatRange]], largest_bytes: int
+) -> Mapping[ImageResult, Thumbnail]:
     """Make thumbnails as large as fit into a number of bytes together.
 
-    Pictures that cannot be read any more are left out.
+    Images that cannot be read any more are left out.
 
     Args:
-        chosen: pictures with the heat range of their category.
+        chosen: images with the heat range of their category.
         largest_bytes: of all the URLs; exceeded only where even the smallest size does not fit.
     """
     drawn = [(result, *pair) for result, heat in chosen if (pair := _draw(result, heat))]
-    made: dict[PictureResult, Thumbnail] = {}
+    made: dict[ImageResult, Thumbnail] = {}
     for side in _SIDES:
         made = {}
         for result, plain, heated in drawn:
@@ -99,18 +99,18 @@ def thumbnails(
 
 
 def _draw(
-    result: PictureResult, heat: HeatRange
+    result: ImageResult, heat: HeatRange
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Return the picture and its overlay with the outline of the true defect, if it is known."""
+    """Return the image and its overlay with the outline of the true defect, if it is known."""
     try:
-        plain = _shrink(read_picture(result.picture.path), _SIDES[0])
-    except PictureError:
+        plain = _shrink(read_image(result.image.path), _SIDES[0])
+    except ImageError:
         return None
     heated = heat_overlay(plain, result.map, heat.low, heat.high)
-    if result.picture.mask is not None:
+    if result.image.mask is not None:
         try:
-            mask = read_mask(result.picture.mask, *plain.shape[:2])
-        except PictureError:
+            mask = read_mask(result.image.mask, *plain.shape[:2])
+        except ImageError:
             return plain, heated
         outlines, _ = cv2.findContours(
             mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
@@ -119,18 +119,18 @@ def _draw(
     return plain, heated
 
 
-def _shrink(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def _shrink(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Shrink to a longer side of at most ``side`` pixels, keeping the aspect ratio."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = side / max(height, width)
     if scale >= 1.0:
-        return picture
+        return image
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    shrunk: NDArray[np.uint8] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    shrunk: NDArray[np.uint8] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return shrunk
 
 
-def _jpeg(picture: NDArray[np.uint8]) -> str:
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+def _jpeg(image: NDArray[np.uint8]) -> str:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")

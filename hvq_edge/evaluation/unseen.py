@@ -1,7 +1,7 @@
-"""Good test pictures of a kind that no training picture shows.
+"""Good test images of a kind that no training image shows.
 
-A variant of the product that only the test pictures have is rejected by any model that learns from
-good pictures, and the metrics then tell of the data, not of the model. So such pictures are counted
+A variant of the product that only the test images have is rejected by any model that learns from
+good images, and the metrics then tell of the data, not of the model. So such images are counted
 and named.
 """
 
@@ -12,42 +12,42 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 
 UNSEEN_MARGIN = 0.4
-"""A picture with a smaller margin is unlike all that was learnt from: the margin is 0 at twice the
-distance of the farthest held-out good picture, so this is 1.2 times (docs/metrics.md)."""
+"""An image with a smaller margin is unlike all that was learnt from: the margin is 0 at twice the
+distance of the farthest held-out good image, so this is 1.2 times (docs/metrics.md)."""
 A_KIND = 0.05
-"""Share of the good test pictures from which unseen ones are a kind: single odd pictures are in
+"""Share of the good test images from which unseen ones are a kind: single odd images are in
 every test set."""
 
 
 class UnseenGood(BaseModel):
-    """One category's good test pictures of unseen kinds."""
+    """One category's good test images of unseen kinds."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    pictures: int
+    images: int
     image_auroc: float | None
     """Of the category without them; ``None`` where one of the classes is then missing."""
 
     def is_kind(self, good: int) -> bool:
-        """Whether they are more than single odd pictures among ``good``."""
-        return self.pictures >= max(1, A_KIND * good)
+        """Whether they are more than single odd images among ``good``."""
+        return self.images >= max(1, A_KIND * good)
 
     def note(self, category: str, good: int, image_auroc: float | None) -> str:
         """Say what they are, what they cost, and what to do.
 
         Args:
             category: its name.
-            good: its good test pictures, these included.
-            image_auroc: of all its test pictures.
+            good: its good test images, these included.
+            image_auroc: of all its test images.
         """
-        one = self.pictures == 1
+        one = self.images == 1
         text = (
-            f"{category}: {self.pictures} of {good} good test pictures "
-            f"{'is' if one else 'are'} unlike every good picture learnt from"
+            f"{category}: {self.images} of {good} good test images "
+            f"{'is' if one else 'are'} unlike every good image learnt from"
         )
         if image_auroc is not None and self.image_auroc is not None:
             text += (
@@ -60,16 +60,16 @@ class UnseenGood(BaseModel):
         )
 
 
-def is_unseen(result: PictureResult) -> bool:
-    """Whether a picture is good and yet unlike every good picture learnt from."""
-    return result.picture.good and result.margin < UNSEEN_MARGIN
+def is_unseen(result: ImageResult) -> bool:
+    """Whether an image is good and yet unlike every good image learnt from."""
+    return result.image.good and result.margin < UNSEEN_MARGIN
 
 
-def unseen_good(results: Sequence[PictureResult]) -> UnseenGood | None:
-    """Count one category's good pictures of unseen kinds.
+def unseen_good(results: Sequence[ImageResult]) -> UnseenGood | None:
+    """Count one category's good images of unseen kinds.
 
     Args:
-        results: its test pictures.
+        results: its test images.
 
     Returns:
         ``None`` where nothing is known of them, because the category was given.
@@ -82,6 +82,6 @@ def unseen_good(results: Sequence[PictureResult]) -> UnseenGood | None:
         return None
     others = [result for result in results if not is_unseen(result)]
     scores = np.array([result.score for result in others], dtype=np.float64)
-    defective = np.array([not result.picture.good for result in others], dtype=np.bool_)
+    defective = np.array([not result.image.good for result in others], dtype=np.bool_)
     area = auroc(scores, defective) if others else None
-    return UnseenGood(pictures=len(results) - len(others), image_auroc=area)
+    return UnseenGood(images=len(results) - len(others), image_auroc=area)

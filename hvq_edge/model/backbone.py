@@ -129,7 +129,7 @@ class SamePadConv(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel weights from the picture's own mean (Hu et al., CVPR 2018)."""
+    """Channel weights from the image's own mean (Hu et al., CVPR 2018)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Which category a picture is of, and whether it is of any: distance to each category's centre.
+"""Which category an image is of, and whether it is of any: distance to each category's centre.
 
 Linear discriminant analysis in its distance form: pooled features, whitened by the covariance that
 all categories share (Ledoit–Wolf), lie around their category's centre at about the same distance.
-The nearest centre is the category; a picture far from all of them is of something else. Closed
+The nearest centre is the category; an image far from all of them is of something else. Closed
 form, so it adds nothing to training and two small matrices to the graph.
 """
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 
 class Choice(NamedTuple):
-    """The chosen category of each picture."""
+    """The chosen category of each image."""
 
     category: Tensor
     """int64 ``[batch]``."""
     margin: Tensor
-    """``[batch]``: 1 at the category's centre, 0 as far off as a picture of it may be; below, the
-    picture is of none of the categories."""
+    """``[batch]``: 1 at the category's centre, 0 as far off as an image of it may be; below, the
+    image is of none of the categories."""
 
 
 class CategoryClassifier(nn.Module):

@@ -33,12 +33,12 @@ class Codebooks(nn.Module):
         categories: number of product categories.
         codes: codes in each codebook.
         width: channels of a code.
-        decay: of the moving averages, for each picture.
+        decay: of the moving averages, for each image.
         epsilon: Laplace smoothing of the cluster sizes.
     """
 
     codes: Tensor  # [categories, codes, width]
-    usage: Tensor  # [categories, codes]: moving average of tokens a picture gives to the code
+    usage: Tensor  # [categories, codes]: moving average of tokens an image gives to the code
     sums: Tensor  # [categories, codes, width]: moving average of the sum of these tokens
 
     def __init__(
@@ -72,33 +72,33 @@ class Codebooks(nn.Module):
 
     @torch.no_grad()
     def _update(self, tokens: Tensor, index: Tensor, category: Tensor) -> None:
-        # The authors update after every picture. m pictures of a category at once move it by
-        # decay**m towards their mean, which is the same half-life counted in pictures.
+        # The authors update after every image. m images of a category at once move it by
+        # decay**m towards their mean, which is the same half-life counted in images.
         categories, n, width = self.codes.shape
         flat = (category[:, None] * n + index).flatten()
         counts = torch.bincount(flat, minlength=categories * n).view(categories, n, 1)
         sums = tokens.new_zeros(categories * n, width).index_add_(0, flat, tokens.flatten(0, 1))
         sums = sums.view(categories, n, width)
-        pictures = torch.bincount(category, minlength=categories)[:, None, None]
-        counts, pictures = counts.to(tokens.dtype), pictures.to(tokens.dtype)
-        if dist.is_available() and dist.is_initialized():  # the other processes' pictures as well
-            for statistic in (counts, sums, pictures):
+        images = torch.bincount(category, minlength=categories)[:, None, None]
+        counts, images = counts.to(tokens.dtype), images.to(tokens.dtype)
+        if dist.is_available() and dist.is_initialized():  # the other processes' images as well
+            for statistic in (counts, sums, images):
                 dist.all_reduce(statistic)
 
-        decay = self.decay**pictures
-        share = (1 - decay) / pictures.clamp_min(1)
+        decay = self.decay**images
+        share = (1 - decay) / images.clamp_min(1)
         usage = self.usage * decay[..., 0] + (share * counts)[..., 0]
         mean = self.sums * decay + share * sums
         total = usage.sum(1, keepdim=True)
         smoothed = (usage + self.epsilon) / (total + n * self.epsilon) * total
-        present = pictures[:, 0, 0] > 0
+        present = images[:, 0, 0] > 0
         self.usage[present] = usage[present]
         self.sums[present] = mean[present]
         self.codes[present] = (mean / smoothed[..., None])[present]
 
     @torch.no_grad()
     def place(self, category: int, slots: Tensor, tokens: Tensor, usage: Tensor) -> None:
-        """Put codes at the places of tokens, as if each had been used ``usage`` times a picture.
+        """Put codes at the places of tokens, as if each had been used ``usage`` times an image.
 
         Args:
             category: whose codebook.

@@ -24,7 +24,7 @@ from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbed
 from hvq_edge.run.settings import GRID_STRIDE, ModelSettings
 
 POOLING_SIDE = 16
-"""A picture's score is the maximum of its map averaged over windows of this side, in pixels."""
+"""An image's score is the maximum of its map averaged over windows of this side, in pixels."""
 
 NORM_EPSILON = 1e-6
 """Added to a token's squared length before it divides: a token of zeros stays zeros."""
@@ -54,7 +54,7 @@ class HVQTrans(nn.Module):
 
     feature_mean: Tensor  # [channels]
     feature_std: Tensor
-    map_centre: Tensor  # [3, categories, tokens]: of the map's parts on good pictures
+    map_centre: Tensor  # [3, categories, tokens]: of the map's parts on good images
     map_spread: Tensor
     residual_whitening: Tensor  # [categories, channels, channels], where the settings whiten
     score_window: Tensor  # [side - 15, grid]
@@ -175,7 +175,7 @@ class HVQTrans(nn.Module):
         return torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
 
     def classify(self, standardised: Tensor) -> Choice:
-        """Choose the category of each picture.
+        """Choose the category of each image.
 
         Args:
             standardised: ``[batch, tokens, channels]`` (:meth:`standardise`).
@@ -256,7 +256,7 @@ class HVQTrans(nn.Module):
     ) -> Tensor:
         """Join the map's parts, ``[batch, grid, grid]``.
 
-        Each is centred and scaled by what good pictures of the category show (identity in the
+        Each is centred and scaled by what good images of the category show (identity in the
         published form), then added with its weight.
         """
         parts = self.map_parts(standardised, rebuilt, category)
@@ -277,14 +277,14 @@ class HVQTrans(nn.Module):
         """Maximum of the upsampled map averaged over 16x16 windows, ``[batch]``.
 
         Upsampling and averaging are linear and separable: two small matrices instead of a
-        224x224 picture. Where the settings say so, the picture's own level is taken off: the
-        score is how far the highest window stands out of its own picture.
+        224x224 image. Where the settings say so, the image's own level is taken off: the
+        score is how far the highest window stands out of its own image.
         """
         averaged: Tensor = self.score_window @ anomaly_map @ self.score_window.T
         highest = averaged.amax((1, 2))
-        if self.settings.picture_level == "kept":
+        if self.settings.image_level == "kept":
             return highest
-        return highest - picture_level(anomaly_map.flatten(1))[:, 0]
+        return highest - image_level(anomaly_map.flatten(1))[:, 0]
 
 
 def resize_tap(tap: Tensor, grid: int, how: str) -> Tensor:
@@ -307,10 +307,10 @@ def normalise_tokens(features: Tensor) -> Tensor:
     return features * (scale / length)
 
 
-def picture_level(anomaly_map: Tensor) -> Tensor:
+def image_level(anomaly_map: Tensor) -> Tensor:
     """The map's lower quartile, ``[b, l]`` -> ``[b, 1]``: its level where nothing is wrong.
 
-    Unlike the mean or the median it holds for defects of up to three quarters of the picture.
+    Unlike the mean or the median it holds for defects of up to three quarters of the image.
     """
     quarter = quarter_of(anomaly_map.shape[1])
     return anomaly_map.topk(quarter, dim=1, largest=False).values[:, -1:]

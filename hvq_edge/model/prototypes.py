@@ -1,6 +1,6 @@
 """Prototypes of the features themselves: a closed-form level below the learnt codebooks.
 
-The learnt levels rebuild a token from its whole picture and need many epochs to be sharp; the
+The learnt levels rebuild a token from its whole image and need many epochs to be sharp; the
 nearest of a category's own feature prototypes is sharp at once. It is the memory of PatchCore (Roth
 et al., CVPR 2022) as one more vector-quantised level: k-means centres in whitened features.
 """
@@ -45,7 +45,7 @@ class FeaturePrototypes(nn.Module):
 
         Returns:
             ``[batch, tokens]``, Euclidean in whitened features: about the square root of the
-            number of channels for a token of a good picture.
+            number of channels for a token of a good image.
         """
         tokens = average_neighbours(features, self.window)
         white = tokens @ self.whitening[category] + self.shift[category]
@@ -64,8 +64,8 @@ def average_neighbours(tokens: Tensor, window: int) -> Tensor:
     if window == 1:
         return tokens
     grid = math.isqrt(tokens.shape[1])
-    picture = tokens.transpose(1, 2).unflatten(2, (grid, grid))
-    averaged = F.avg_pool2d(picture, window, 1, window // 2, count_include_pad=False)
+    image = tokens.transpose(1, 2).unflatten(2, (grid, grid))
+    averaged = F.avg_pool2d(image, window, 1, window // 2, count_include_pad=False)
     return averaged.flatten(2).transpose(1, 2)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hvq_edge.bundle.manifest import CategoryLimits, PictureLimits
+from hvq_edge.bundle.manifest import CategoryLimits, ImageLimits
 from hvq_edge.common.atomic import write_text
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.run.settings import Settings
@@ -17,21 +17,21 @@ CHECKPOINT_NAME = "checkpoint.pt"
 REPORT_NAME = "report.html"
 BUNDLE_FOLDER = "bundle"
 
-PictureUse = Literal["fit", "held_out"]
+ImageUse = Literal["fit", "held_out"]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PictureRecord(_Strict):
-    """One good training picture and what it was used for."""
+class ImageRecord(_Strict):
+    """One good training image and what it was used for."""
 
     path: str
     """Relative to ``RunRecord.data``, with forward slashes."""
     category: str
     sha256: str
-    use: PictureUse
+    use: ImageUse
     """``fit``: weights, codebooks, statistics and INT8 ranges. ``held_out``: thresholds."""
 
 
@@ -49,8 +49,8 @@ class RunRecord(_Strict):
     """Where the backbone's weights came from, with their SHA-256."""
     data: str | None
     """Absolute path of the training data; ``None`` for a loaded released checkpoint."""
-    pictures: tuple[PictureRecord, ...] = ()
-    picture_limits: PictureLimits | None = None
+    images: tuple[ImageRecord, ...] = ()
+    image_limits: ImageLimits | None = None
     category_limits: dict[str, CategoryLimits] = {}
     checkpoint_sha256: str | None = None
     """``None`` until training has finished."""
@@ -91,7 +91,7 @@ def read_run(run: Path, *, finished: bool = True) -> RunRecord:
 
 
 def recorded_data(run: Path) -> Path:
-    """Return the folder of pictures that a finished run was trained on.
+    """Return the folder of images that a finished run was trained on.
 
     Raises:
         RunError: no run there, another format, or not finished.
@@ -100,8 +100,8 @@ def recorded_data(run: Path) -> Path:
     recorded = read_run(run).data
     if recorded is None:
         raise DatasetError(
-            f"the run {run} has no pictures on record.",
-            next_step="give a folder with test pictures with --data DIR",
+            f"the run {run} has no images on record.",
+            next_step="give a folder with test images with --data DIR",
         )
     return Path(recorded)
 

@@ -57,7 +57,7 @@ class ModelSettings(_Strict):
     """Codes of one codebook. TensorRT's TopK ends at 3840."""
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     standardise_features: bool = True
-    """Standardise backbone features per channel with statistics of the training pictures."""
+    """Standardise backbone features per channel with statistics of the training images."""
     tap_resize: Literal["bilinear", "average"] = "average"
     """How taps finer than the grid are brought to it: ``average`` pools all of a cell's pixels,
     ``bilinear`` (published) samples four of them."""
@@ -65,7 +65,7 @@ class ModelSettings(_Strict):
     """Bring each standardised token to the same length: what counts is the mix of channels, not
     how strong the contrast is."""
     whiten_distance: bool = True
-    """Measure rebuilding errors against how good pictures' errors vary together (Mahalanobis)
+    """Measure rebuilding errors against how good images' errors vary together (Mahalanobis)
     instead of plainly."""
     prototypes: int = Field(1024, ge=0, le=3840)
     """Prototypes of the features themselves in each category, below the codebooks' levels; the
@@ -81,11 +81,11 @@ class ModelSettings(_Strict):
     """Weight of the prototype transport score in the anomaly map; 0: it is not computed."""
     transport_temperature: float | None = Field(None, gt=0.0)
     """Divisor of the dot products in the transport score; ``None``: ``2 * width``."""
-    map_scale: Literal["published", "good_pictures"] = "good_pictures"
-    """``published``: the weighted parts are added as they are. ``good_pictures``: each is first
-    standardised with statistics of good training pictures, so they share a scale."""
-    picture_level: Literal["kept", "subtracted"] = "subtracted"
-    """``subtracted``: a picture's score is taken relative to the lower quartile of its own map, so
+    map_scale: Literal["published", "good_images"] = "good_images"
+    """``published``: the weighted parts are added as they are. ``good_images``: each is first
+    standardised with statistics of good training images, so they share a scale."""
+    image_level: Literal["kept", "subtracted"] = "subtracted"
+    """``subtracted``: an image's score is taken relative to the lower quartile of its own map, so
     that one whose whole surface is a little unlike the others does not hide, or feign, a defect.
     The map itself keeps its level."""
 
@@ -123,20 +123,20 @@ class TrainingSettings(_Strict):
     latent_weight: float = Field(0.25, ge=0.0)
     """Weight of the commitment loss (paper equation 6)."""
     codebook_decay: float = Field(0.99, gt=0.0, lt=1.0)
-    """Decay of the codebooks' moving averages for each picture."""
+    """Decay of the codebooks' moving averages for each image."""
     codebook_epsilon: float = Field(1e-5, gt=0.0)
-    codebook_start: Literal["random", "pictures"] = "pictures"
-    """``pictures``: start each codebook from tokens of its own category's pictures."""
+    codebook_start: Literal["random", "images"] = "images"
+    """``images``: start each codebook from tokens of its own category's images."""
     revive_codes: bool = True
     """Give codes that no token chooses a new place at the end of an epoch."""
     autocast: Literal["auto", "off", "bfloat16"] = "auto"
     """``auto``: bfloat16 where the device multiplies matrices in it (CUDA from Ampere on, CPUs with
     AVX512_BF16 or AMX); where it is emulated it makes a CPU slower."""
     patience: int = Field(15, ge=0)
-    """Stop after this many epochs in which the loss on the held-out pictures did not fall by 0.1 %,
+    """Stop after this many epochs in which the loss on the held-out images did not fall by 0.1 %,
     with the weights of the best; 0: never stop early."""
     held_out: float = Field(0.15, gt=0.0, lt=0.9)
-    """Share of the good training pictures kept apart: thresholds come from them."""
+    """Share of the good training images kept apart: thresholds come from them."""
     seed: int = Field(0, ge=0, le=10**9)
 
 
@@ -164,7 +164,7 @@ _PAPER: dict[str, dict[str, Any]] = {
         "transport_weight": 80.0,
         "transport_temperature": 512.0,
         "map_scale": "published",
-        "picture_level": "kept",
+        "image_level": "kept",
     },
     "training": {
         "epochs": 1000,

@@ -102,7 +102,7 @@ def check_frames(frames: NDArray[Any], info: EngineInfo) -> Frames:
         raise InputError(
             f"frames are {frames.dtype} {list(frames.shape)}; expected uint8 "
             f"[batch, {side}, {side}, 3] with at least one frame.",
-            next_step="bring pictures to this size with hvq_edge.data.images.fit_picture",
+            next_step="bring images to this size with hvq_edge.data.images.fit_image",
         )
     return np.ascontiguousarray(frames)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.manifest import CategoryMode
 
 Frames = NDArray[np.uint8]
-"""uint8 ``[batch, side, side, 3]``, RGB, as :func:`hvq_edge.data.images.fit_picture` gives."""
+"""uint8 ``[batch, side, side, 3]``, RGB, as :func:`hvq_edge.data.images.fit_image` gives."""
 
 
 class EngineOutput(TypedDict):

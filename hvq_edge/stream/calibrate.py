@@ -1,6 +1,6 @@
 """Thresholds from good parts in front of the camera: the device's own, in two minutes.
 
-Light, lens and mount on the line are never quite those of the training pictures, and so the scores
+Light, lens and mount on the line are never quite those of the training images, and so the scores
 of good parts are not either. Needs no PyTorch.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 from hvq_edge.bundle.manifest import Bundle, Precision, Threshold
 from hvq_edge.bundle.thresholds import GoodPart, learn_threshold, put_thresholds
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.images import fit_picture
-from hvq_edge.errors import InputError, PictureError
+from hvq_edge.data.images import fit_image
+from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.sources.source import Frame, Source
 from hvq_edge.verdict.tolerance_bound import (
@@ -51,7 +51,7 @@ class StreamCalibration:
     unusable: dict[str, int]
     """Frames that gave none, by reason."""
     copies: int
-    """Frames with exactly the picture of an earlier one, which count once."""
+    """Frames with exactly the image of an earlier one, which count once."""
 
 
 def calibrate_from_stream(
@@ -146,7 +146,7 @@ class _Gathering:
 
     def __init__(self, engine: Engine, bundle: Bundle, *, live: bool) -> None:
         self._engine = engine
-        self._checks = FrameChecks(bundle.manifest.picture_limits, live=live)
+        self._checks = FrameChecks(bundle.manifest.image_limits, live=live)
         self._of_category = CategoryChecks(bundle.manifest.category_limits)
         self._seen: set[bytes] = set()
         self.parts: dict[str, list[GoodPart]] = {name: [] for name in engine.info.categories}
@@ -177,11 +177,11 @@ class _Gathering:
 
     def _score(self, frame: Frame) -> str:
         """Keep the frame's score; return why there is none, or nothing."""
-        if frame.picture is None:
+        if frame.image is None:
             return "lost"
         try:
-            fitted = fit_picture(frame.picture, self._engine.info.input_side)
-        except PictureError as error:
+            fitted = fit_image(frame.image, self._engine.info.input_side)
+        except ImageError as error:
             return error.cause
         fault, quality = self._checks.check(fitted)
         if fault is not None:
@@ -214,6 +214,6 @@ def _check_camera(gathering: _Gathering, source: str, *, at_end: bool = False) -
         raise InputError(
             f"{missed} of {looked} frames of {source} lead to no decision{gathering.reasons}: "
             "thresholds learnt now would mean nothing, and nothing was written.",
-            next_step="set up light, focus and the part's place as in the training pictures, then "
+            next_step="set up light, focus and the part's place as in the training images, then "
             "calibrate again",
         )

@@ -29,12 +29,12 @@ def inspect(
     category: str | None = None,
     policy: Policy | None = None,
 ) -> Iterator[Decision]:
-    """Inspect one camera, video or folder of pictures, or several at once.
+    """Inspect one camera, video or folder of images, or several at once.
 
     Args:
         bundle: a bundle's folder, or an opened bundle.
         camera: a camera number, ``csi://0``, ``rtsp://...``, ``gst:PIPELINE``, a video file, a
-            folder of pictures, ``watch:FOLDER`` or ``img_%04d.png``; or a list of these, which one
+            folder of images, ``watch:FOLDER`` or ``img_%04d.png``; or a list of these, which one
             engine judges together: ``Decision.camera`` tells them apart.
         precision: ``fp32``, ``fp16``, ``int8``, ``int8-fp16`` or ``auto``.
         backend: ``openvino``, ``onnxruntime`` or ``auto``.

@@ -49,7 +49,7 @@ class Inspector(Closing):
 
     Args:
         engine: judges the frames; called on the thread that iterates.
-        bundle: thresholds of each precision and category, and picture limits.
+        bundle: thresholds of each precision and category, and image limits.
         sources: one source, or several; closed when the iteration ends.
         policy: ``latest`` or ``all``; by default ``latest`` for a camera and ``all`` for files.
         sinks: each takes every decision before it is given to the caller.
@@ -83,7 +83,7 @@ class Inspector(Closing):
         self._changed = threading.Condition()
         rule = rule or DecisionSettings()
         self._category_checks = CategoryChecks(bundle.manifest.category_limits)
-        limits = bundle.manifest.picture_limits
+        limits = bundle.manifest.image_limits
         self._lanes: list[CameraLane] = []
         several = list(sources) if isinstance(sources, Sequence) else [sources]
         for source, name in zip(several, unique_names([s.name for s in several]), strict=True):

@@ -56,7 +56,7 @@ class CameraSettings(_Strict):
     rotate: Rotation = 0
     """Degrees clockwise."""
     roi: Rectangle | None = None
-    """Left, top, width and height of what is looked at, in pixels of the rotated picture."""
+    """Left, top, width and height of what is looked at, in pixels of the rotated image."""
     roi_polygon: Points | None = Field(None, min_length=3)
     """Corners of what is looked at; what is outside is filled with a constant."""
     trigger_file: Path | None = None

@@ -35,7 +35,7 @@ class CameraStatistics:
     """Without credentials."""
     counts: Counts
     connected: bool
-    """Whether its last frame had a picture."""
+    """Whether its last frame had an image."""
     fault: str = ""
     """Why not; empty while it is connected."""
     due: bool = True

@@ -32,7 +32,7 @@ def standardised(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
 
 
 def shuffled_batches(count: int, size: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the picture indices of each batch of an epoch.
+    """Yield the image indices of each batch of an epoch.
 
     The order depends on seed and epoch alone, so a resumed training goes on as it would have.
     """

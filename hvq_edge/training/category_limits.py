@@ -1,4 +1,4 @@
-"""What usable frames of each category look like, learnt from its training pictures."""
+"""What usable frames of each category look like, learnt from its training images."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ import numpy as np
 from hvq_edge.bundle.manifest import CategoryLimits
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
-from hvq_edge.run.record import PictureRecord
+from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
 from hvq_edge.verdict.placement import learn_placement, small_grey
 
-PLACEMENT_PICTURES = 200
-"""Of a category, evenly over its pictures: a mean needs no more, and each is read again."""
+PLACEMENT_IMAGES = 200
+"""Of a category, evenly over its images: a mean needs no more, and each is read again."""
 
 
 def learn_category_limits(
     data: Path,
-    pictures: Sequence[PictureRecord],
+    images: Sequence[ImageRecord],
     qualities: Sequence[FrameQuality],
     side: int,
     on_progress: ProgressCallback = silent,
 ) -> dict[str, CategoryLimits]:
-    """Learn the limits of every category that has pictures.
+    """Learn the limits of every category that has images.
 
     Args:
-        data: what the pictures' paths are relative to.
-        pictures: good training pictures.
+        data: what the images' paths are relative to.
+        images: good training images.
         qualities: of each.
         side: of the model's input, in pixels.
-        on_progress: called after each picture that is read again.
+        on_progress: called after each image that is read again.
 
     Raises:
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     of_category: Mapping[str, list[int]] = {
-        name: [i for i, picture in enumerate(pictures) if picture.category == name]
-        for name in sorted({picture.category for picture in pictures})
+        name: [i for i, image in enumerate(images) if image.category == name]
+        for name in sorted({image.category for image in images})
     }
     chosen = {name: _spread(indices) for name, indices in of_category.items()}
     total = sum(len(indices) for indices in chosen.values())
@@ -47,16 +47,16 @@ def learn_category_limits(
     for name, indices in of_category.items():
         smalls = []
         for i in chosen[name]:
-            smalls.append(small_grey(read_frame(data / pictures[i].path, side)))
+            smalls.append(small_grey(read_frame(data / images[i].path, side)))
             done += 1
-            on_progress("picture limits", done, total)
+            on_progress("image limits", done, total)
         limits[name] = CategoryLimits(
-            picture=learn_limits(qualities[i] for i in indices),
+            image=learn_limits(qualities[i] for i in indices),
             placement=learn_placement(smalls),
         )
     return limits
 
 
 def _spread(indices: Sequence[int]) -> list[int]:
-    count = min(len(indices), PLACEMENT_PICTURES)
+    count = min(len(indices), PLACEMENT_IMAGES)
     return [indices[int(k)] for k in np.linspace(0, len(indices) - 1, count)]

@@ -1,7 +1,7 @@
 """Where codes begin, and new places for codes that no token chooses.
 
 A code far from every token never moves: moving averages only pull codes that are used. So codes
-start at tokens of their own category's pictures, and unused ones are placed again while training.
+start at tokens of their own category's images, and unused ones are placed again while training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.training.batches import to_tensor
 
-PICTURES_A_CATEGORY = 16
+IMAGES_A_CATEGORY = 16
 UNUSED_BELOW = 0.05
 """A code used less than this share of the average is unused."""
 
@@ -26,13 +26,13 @@ UNUSED_BELOW = 0.05
 def start_codebooks(
     model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64], seed: int
 ) -> None:
-    """Place every code at a random token of its own category's pictures.
+    """Place every code at a random token of its own category's images.
 
     Args:
         model: changed in place.
-        features: float16 ``[pictures, tokens, channels]``, raw.
-        category: int64 ``[pictures]``.
-        seed: for the choice of pictures and tokens.
+        features: float16 ``[images, tokens, channels]``, raw.
+        category: int64 ``[images]``.
+        seed: for the choice of images and tokens.
     """
     generator = torch.Generator().manual_seed(seed)
     _place(model, features, category, generator, all_codes=True)
@@ -61,7 +61,7 @@ def _place(
     *lower, top = cast("list[Codebooks]", list(model.codebooks))
     for k in range(model.categories):
         own = np.flatnonzero(category == k)
-        chosen = torch.randperm(len(own), generator=generator)[:PICTURES_A_CATEGORY].numpy()
+        chosen = torch.randperm(len(own), generator=generator)[:IMAGES_A_CATEGORY].numpy()
         standardised = to_tensor(model, features[np.sort(own[chosen])])
         outputs = model.encode(standardised)
         label = torch.full((len(chosen),), k, device=standardised.device)
@@ -79,7 +79,7 @@ def _place_level(
 ) -> int:
     flat = tokens.flatten(0, 1)
     usage = books.usage[k]
-    average = tokens.shape[1] / len(usage)  # tokens a picture gives to a code
+    average = tokens.shape[1] / len(usage)  # tokens an image gives to a code
     slots = (
         torch.arange(len(usage))
         if all_codes

@@ -1,4 +1,4 @@
-"""The feature cache: the frozen backbone runs once a picture, training reads the result.
+"""The feature cache: the frozen backbone runs once an image, training reads the result.
 
 A memory-mapped float16 array beside the run, so it may be larger than memory. It is written to a
 temporary file and renamed, and carries the key of what it was made from.
@@ -21,7 +21,7 @@ from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.run.record import PictureRecord
+from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.image_limits import FrameQuality, measure
 
 _BATCH = 8
@@ -31,33 +31,33 @@ def cache_features(
     run: Path,
     model: HVQTrans,
     data: Path,
-    pictures: Sequence[PictureRecord],
+    images: Sequence[ImageRecord],
     weights: str,
     on_progress: ProgressCallback = silent,
     *,
     name: str = "features",
 ) -> tuple[NDArray[np.float16], list[FrameQuality]]:
-    """Compute raw backbone features of training pictures, or map those of an earlier call.
+    """Compute raw backbone features of training images, or map those of an earlier call.
 
     Args:
         run: folder that keeps the cache.
         model: its backbone is used, on the device where it is.
-        data: what the pictures' paths are relative to.
-        pictures: in the order of the result.
+        data: what the images' paths are relative to.
+        images: in the order of the result.
         weights: description of the backbone's weights; part of the cache's key.
         on_progress: called after each batch.
         name: of the cache's two files.
 
     Returns:
-        float16 ``[pictures, tokens, channels]``, read-only memory map, and each frame's quality.
+        float16 ``[images, tokens, channels]``, read-only memory map, and each frame's quality.
 
     Raises:
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
         OutputError: the cache cannot be written.
     """
     settings = model.settings
     network = (settings.backbone, settings.input_side, settings.padding_side, settings.tap_resize)
-    key = _key(pictures, weights, *network)
+    key = _key(images, weights, *network)
     path, key_path = run / f"{name}.npy", run / f"{name}.json"
     kept = _read_key(key_path)
     if kept is not None and kept["key"] == key and path.exists():
@@ -65,7 +65,7 @@ def cache_features(
         return np.load(path, mmap_mode="r"), qualities
 
     device = model.feature_mean.device
-    shape = (len(pictures), settings.grid**2, model.feature_mean.shape[0])
+    shape = (len(images), settings.grid**2, model.feature_mean.shape[0])
     qualities = []
     # Written, not mapped: a full disk is then an error to report and not a SIGBUS.
     with (
@@ -76,28 +76,28 @@ def cache_features(
         np.lib.format.write_array_header_1_0(
             file, {"descr": "<f2", "fortran_order": False, "shape": shape}
         )
-        for start, frames in _frames_ahead(readers, data, pictures, settings.input_side):
+        for start, frames in _frames_ahead(readers, data, images, settings.input_side):
             qualities += [measure(frame) for frame in frames]
             with torch.inference_mode():
                 features = model.raw_features(torch.from_numpy(frames).to(device))
             file.write(features.cpu().numpy().astype("<f2").tobytes())
-            on_progress("backbone features", start + len(frames), len(pictures))
+            on_progress("backbone features", start + len(frames), len(images))
     values = [(q.brightness, q.contrast, q.sharpness) for q in qualities]
     write_text(key_path, json.dumps({"key": key, "qualities": values}))
     return np.load(path, mmap_mode="r"), qualities
 
 
 def _frames_ahead(
-    readers: Executor, data: Path, pictures: Sequence[PictureRecord], side: int
+    readers: Executor, data: Path, images: Sequence[ImageRecord], side: int
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield (position, frames) of each batch; the next one decodes meanwhile."""
 
     def submit(start: int) -> list[Future[NDArray[np.uint8]]]:
-        batch = pictures[start : start + _BATCH]
-        return [readers.submit(read_frame, data / picture.path, side) for picture in batch]
+        batch = images[start : start + _BATCH]
+        return [readers.submit(read_frame, data / image.path, side) for image in batch]
 
     following = submit(0)
-    for start in range(0, len(pictures), _BATCH):
+    for start in range(0, len(images), _BATCH):
         reading, following = following, submit(start + _BATCH)
         yield start, np.stack([read.result() for read in reading])
 
@@ -110,8 +110,8 @@ def _read_key(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and {"key", "qualities"} <= value.keys() else None
 
 
-def _key(pictures: Sequence[PictureRecord], *parts: object) -> str:
+def _key(images: Sequence[ImageRecord], *parts: object) -> str:
     digest = hashlib.sha256(repr(parts).encode())
-    for picture in pictures:
-        digest.update(picture.sha256.encode())
+    for image in images:
+        digest.update(image.sha256.encode())
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from hvq_edge.training.statistics import inverse_root
 
 TOKENS_A_CATEGORY = 20_000
 """Tokens that k-means sees: enough for a thousand centres, and bounded for any data set."""
-_PICTURES_AT_ONCE = 32
+_IMAGES_AT_ONCE = 32
 
 
 @torch.no_grad()
@@ -29,8 +29,8 @@ def fit_prototypes(
 
     Args:
         model: its ``prototypes`` are changed in place.
-        features: float16 ``[pictures, tokens, channels]``, raw.
-        category: int64 ``[pictures]``.
+        features: float16 ``[images, tokens, channels]``, raw.
+        category: int64 ``[images]``.
         seed: for the choice of tokens and of the first centres.
         on_progress: called after each category.
     """
@@ -53,13 +53,13 @@ def _fit_category(
     from sklearn.cluster import MiniBatchKMeans
 
     rng = np.random.default_rng((seed, k))
-    per_picture = max(1, TOKENS_A_CATEGORY // len(own))
+    per_image = max(1, TOKENS_A_CATEGORY // len(own))
     sample = []
-    for start in range(0, len(own), _PICTURES_AT_ONCE):
-        batch = standardised(model, features[own[start : start + _PICTURES_AT_ONCE]])
-        for picture in average_neighbours(batch, prototypes.window):
-            chosen = rng.permutation(len(picture))[:per_picture]
-            sample.append(picture[torch.from_numpy(chosen).to(picture.device)])
+    for start in range(0, len(own), _IMAGES_AT_ONCE):
+        batch = standardised(model, features[own[start : start + _IMAGES_AT_ONCE]])
+        for image in average_neighbours(batch, prototypes.window):
+            chosen = rng.permutation(len(image))[:per_image]
+            sample.append(image[torch.from_numpy(chosen).to(image.device)])
     tokens = torch.cat(sample).double()
     mean = tokens.mean(0)
     whitening = inverse_root((tokens - mean).T @ (tokens - mean) / len(tokens))

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
 WAIT_AT_MOST = timedelta(days=1)
-"""The others wait while the first runs the backbone over all pictures, or k-means: far longer than
+"""The others wait while the first runs the backbone over all images, or k-means: far longer than
 PyTorch's ten minutes. Of a process that died torchrun learns by itself."""
 
 

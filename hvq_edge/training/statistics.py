@@ -21,11 +21,11 @@ RIDGE = 0.15
 not blown up without end, neither are rounding errors in them. From 0.05 to 0.5 the accuracy hardly
 changes (docs/accuracy.md); the larger, the less INT8 differs."""
 REACH = 2.0
-"""Times the largest distance of a held-out picture to its category's centre: farther is no part
+"""Times the largest distance of a held-out image to its category's centre: farther is no part
 that the model knows (docs/folding.md: five products, each left out in turn)."""
 CLASSIFIER_RIDGE = 3.0
 """Of the mean eigenvalue, in the classifier's whitening. With less, directions that training
-pictures hardly vary in decide, and the compression of a video alone makes a part unknown."""
+images hardly vary in decide, and the compression of a video alone makes a part unknown."""
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def fit_feature_statistics(model: HVQTrans, features: NDArray[np.float16]) -> No
 
     Args:
         model: changed in place.
-        features: float16 ``[pictures, tokens, channels]``, raw.
+        features: float16 ``[images, tokens, channels]``, raw.
     """
     channels = features.shape[2]
     count, total, squares = 0, np.zeros(channels), np.zeros(channels)
@@ -58,13 +58,13 @@ def fit_classifier(
     held_out: NDArray[np.float16],
     category_held_out: NDArray[np.int64],
 ) -> None:
-    """Fit the category classifier and how far off a picture of a category may be.
+    """Fit the category classifier and how far off an image of a category may be.
 
     Args:
         model: changed in place.
-        features: float16 ``[pictures, tokens, channels]``, raw.
-        category: int64 ``[pictures]``.
-        held_out: float16 ``[others, tokens, channels]``: pictures not in ``features``.
+        features: float16 ``[images, tokens, channels]``, raw.
+        category: int64 ``[images]``.
+        held_out: float16 ``[others, tokens, channels]``: images not in ``features``.
         category_held_out: int64 ``[others]``.
     """
     from sklearn.covariance import ledoit_wolf
@@ -87,7 +87,7 @@ def fit_classifier(
 
 
 def _pooled(model: HVQTrans, features: NDArray[np.float16]) -> NDArray[np.float64]:
-    """float64 ``[pictures, 2 * channels]``."""
+    """float64 ``[images, 2 * channels]``."""
     parts = [
         pool(standardised(model, features[start : start + _BATCH])).cpu().numpy()
         for start in range(0, len(features), _BATCH)
@@ -101,7 +101,7 @@ def fit_residual_whitening(
 ) -> None:
     """Set each category's whitening of the rebuilding error.
 
-    A channel mix that good pictures are always rebuilt well in tells more of a defect than one that
+    A channel mix that good images are always rebuilt well in tells more of a defect than one that
     varies anyway. The matrix is the symmetric inverse root of the errors' second moment, with a
     ridge of :data:`RIDGE` of its mean eigenvalue.
     """
@@ -137,7 +137,7 @@ def fit_map_scale(
 
     The mean of two standardisations: with the category's own mean and deviation, which suits parts
     that lie anywhere, and position by position, which suits parts that always lie the same. A
-    position's variance is pooled half and half with its category's: with few pictures its own
+    position's variance is pooled half and half with its category's: with few images its own
     estimate is too noisy to divide by.
     """
     model.eval()
@@ -148,7 +148,7 @@ def fit_map_scale(
             model.map_parts(batch, model.reconstruct(model.normalise(batch), label), label)
             for batch, label in _batches_of(model, features, category, k)
         ]
-        values = torch.cat(parts, dim=1).double()  # [3, pictures, tokens]
+        values = torch.cat(parts, dim=1).double()  # [3, images, tokens]
         position_mean = values.mean(1)
         variance = (values - position_mean[:, None]).square().mean(1)
         position_spread = ((variance + variance.mean(1, keepdim=True)) / 2).sqrt()
@@ -165,7 +165,7 @@ def fit_map_scale(
 def _batches_of(
     model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64], k: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield standardised features and labels of one category's pictures, batch by batch."""
+    """Yield standardised features and labels of one category's images, batch by batch."""
     own = np.flatnonzero(category == k)
     for start in range(0, len(own), _BATCH):
         batch = standardised(model, features[own[start : start + _BATCH]])

@@ -1,4 +1,4 @@
-"""A whole training run: pictures in, a run's folder out."""
+"""A whole training run: images in, a run's folder out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hvq_edge.model.checkpoint import save_checkpoint
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.run.record import RECORD_NAME, PictureUse, RunRecord, read_run, write_run
+from hvq_edge.run.record import RECORD_NAME, ImageUse, RunRecord, read_run, write_run
 from hvq_edge.run.settings import Settings
 from hvq_edge.training import processes
 from hvq_edge.training.category_limits import learn_category_limits
@@ -34,12 +34,12 @@ from hvq_edge.training.statistics import (
     fit_map_scale,
     fit_residual_whitening,
 )
-from hvq_edge.training.trainer import Pictures, rate_factor, train_epochs
+from hvq_edge.training.trainer import Images, rate_factor, train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
 from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
 
 UNUSED_USAGE = 1e-3
-"""Tokens a picture, on average, below which a code counts as unused in the events."""
+"""Tokens an image, on average, below which a code counts as unused in the events."""
 
 
 def start_run(
@@ -50,18 +50,18 @@ def start_run(
     backbone_weights: str | None = None,
     on_progress: ProgressCallback = silent,
 ) -> RunRecord:
-    """Begin a run: find the pictures, split them, write ``run.json``.
+    """Begin a run: find the images, split them, write ``run.json``.
 
     Args:
-        data: folder of pictures.
+        data: folder of images.
         run: folder of the new run.
         settings: checked settings.
         backbone_weights: file or URL; ``None``: the published ones.
-        on_progress: called after each picture hashed.
+        on_progress: called after each image hashed.
 
     Raises:
         RunError: ``run`` already holds a run.
-        DatasetError: ``data`` has no usable layout or too few good pictures.
+        DatasetError: ``data`` has no usable layout or too few good images.
         OutputError: ``run`` cannot be written.
     """
     if (run / RECORD_NAME).exists():
@@ -75,7 +75,7 @@ def start_run(
         )
     dataset = find_dataset(data)
     training = settings.training
-    pictures = split_training(dataset, training.held_out, training.seed, on_progress)
+    images = split_training(dataset, training.held_out, training.seed, on_progress)
     # The weights are read before anything is written: a missing file is found at once.
     weights = load_backbone_weights(
         _new_model(settings, 1).backbone, settings.model.backbone, backbone_weights
@@ -84,10 +84,10 @@ def start_run(
         hvq_edge_version=version("hvq-edge"),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         settings=settings,
-        categories=tuple(sorted({picture.category for picture in pictures})),
+        categories=tuple(sorted({image.category for image in images})),
         backbone_weights=weights,
         data=str(data.resolve()),
-        pictures=pictures,
+        images=images,
     )
     write_run(run, record)
     return record
@@ -98,7 +98,7 @@ def continue_run(
     *,
     backbone_weights: str | None = None,
     device: str = "auto",
-    pictures_checked: bool = False,
+    images_checked: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> RunRecord:
     """Train a begun run to its end; a finished one is returned as it is.
@@ -107,18 +107,18 @@ def continue_run(
         run: folder that :func:`start_run` wrote.
         backbone_weights: as given to :func:`start_run`.
         device: ``auto`` or a torch device.
-        pictures_checked: :func:`start_run` has hashed the pictures a moment ago.
+        images_checked: :func:`start_run` has hashed the images a moment ago.
         on_progress: called within every stage.
 
     Raises:
-        RunError, DatasetError, PictureError, CheckpointError, OutputError, MissingCapability.
+        RunError, DatasetError, ImageError, CheckpointError, OutputError, MissingCapability.
     """
     record = read_run(run, finished=False)
     if record.checkpoint_sha256 is not None or record.data is None:
         return record
     data = Path(record.data)
-    if not pictures_checked:
-        check_unchanged(record.pictures, data, on_progress)
+    if not images_checked:
+        check_unchanged(record.images, data, on_progress)
     settings = record.settings
     model = _new_model(settings, len(record.categories))
     weights = load_backbone_weights(model.backbone, settings.model.backbone, backbone_weights)
@@ -149,7 +149,7 @@ def _train(
     if not resumed:
         if settings.model.standardise_features:
             fit_feature_statistics(model, fit.features)
-        if settings.training.codebook_start == "pictures":
+        if settings.training.codebook_start == "images":
             start_codebooks(model, fit.features, fit.category, settings.training.seed)
     processes.wait_for_all()  # all have looked for the state before the first writes one
     last = _train_with_events(run, model, fit, held_out, settings, on_progress)
@@ -161,12 +161,12 @@ def _train(
         fit_prototypes(model, fit.features, fit.category, settings.training.seed, on_progress)
         if settings.model.whiten_distance:
             fit_residual_whitening(model, fit.features, fit.category)
-        if settings.model.map_scale == "good_pictures":
+        if settings.model.map_scale == "good_images":
             fit_map_scale(model, fit.features, fit.category)
         assert record.data is not None
         category_limits = learn_category_limits(
             Path(record.data),
-            [picture for picture in record.pictures if picture.use == "fit"],
+            [image for image in record.images if image.use == "fit"],
             qualities,
             settings.model.input_side,
             on_progress,
@@ -179,7 +179,7 @@ def _train(
         }
         record = record.model_copy(
             update={
-                "picture_limits": learn_limits(qualities),
+                "image_limits": learn_limits(qualities),
                 "category_limits": category_limits,
                 "checkpoint_sha256": save_checkpoint(run, model),
                 "epochs_done": last.epoch,
@@ -195,8 +195,8 @@ def _train(
 def _train_with_events(
     run: Path,
     model: HVQTrans,
-    fit: Pictures,
-    held_out: Pictures,
+    fit: Images,
+    held_out: Images,
     settings: Settings,
     on_progress: ProgressCallback,
 ) -> EpochResult:
@@ -229,7 +229,7 @@ def _scalars(model: HVQTrans, result: EpochResult, settings: Settings) -> dict[s
         "loss/commitment": result.commitment,
         "training/learning rate": settings.training.learning_rate
         * rate_factor(settings.training, result.epoch),
-        "training/pictures per second": result.pictures_per_second,
+        "training/images per second": result.images_per_second,
         "codes/revived": result.revived,
         **used,
     }
@@ -239,20 +239,20 @@ def _cached(
     run: Path,
     record: RunRecord,
     model: HVQTrans,
-    use: PictureUse,
+    use: ImageUse,
     on_progress: ProgressCallback,
-) -> tuple[Pictures, list[FrameQuality]]:
+) -> tuple[Images, list[FrameQuality]]:
     assert record.data is not None
-    pictures = [picture for picture in record.pictures if picture.use == use]
+    images = [image for image in record.images if image.use == use]
     name = "features" if use == "fit" else "features_held_out"
-    arguments = (run, model, Path(record.data), pictures, record.backbone_weights, on_progress)
+    arguments = (run, model, Path(record.data), images, record.backbone_weights, on_progress)
     if processes.rank() > 0:
         processes.wait_for_all()  # the first process writes the cache, the others map it
     features, qualities = cache_features(*arguments, name=name)
     if processes.rank() == 0:
         processes.wait_for_all()
-    category = np.array([record.categories.index(picture.category) for picture in pictures])
-    return Pictures(features, category), qualities
+    category = np.array([record.categories.index(image.category) for image in images])
+    return Images(features, category), qualities
 
 
 def _new_model(settings: Settings, categories: int) -> HVQTrans:

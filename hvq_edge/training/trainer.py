@@ -30,13 +30,13 @@ LEAST_GAIN = 1e-3
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Cached features of a set of pictures."""
+class Images:
+    """Cached features of a set of images."""
 
     features: NDArray[np.float16]
-    """``[pictures, tokens, channels]``, raw."""
+    """``[images, tokens, channels]``, raw."""
     category: NDArray[np.int64]
-    """``[pictures]``."""
+    """``[images]``."""
 
 
 class Losses(nn.Module):
@@ -55,8 +55,8 @@ class Losses(nn.Module):
 def train_epochs(
     run: Path,
     model: HVQTrans,
-    fit: Pictures,
-    held_out: Pictures,
+    fit: Images,
+    held_out: Images,
     settings: TrainingSettings,
     on_epoch: Callable[[EpochResult], None] = lambda _: None,
 ) -> EpochResult:
@@ -68,8 +68,8 @@ def train_epochs(
     Args:
         run: folder of the run.
         model: trained in place.
-        fit: pictures to learn from.
-        held_out: pictures whose loss decides when to stop.
+        fit: images to learn from.
+        held_out: images whose loss decides when to stop.
         settings: of the training.
         on_epoch: called after each epoch.
 
@@ -111,7 +111,7 @@ def train_epochs(
             commitment=trained[1],
             held_out_loss=held_out_loss(model, held_out, settings.batch_size),
             revived=revived,
-            pictures_per_second=len(fit.features) / seconds,
+            images_per_second=len(fit.features) / seconds,
         )
         if best is None or result.held_out_loss < (1 - LEAST_GAIN) * best.result.held_out_loss:
             best = Best.of(model, result)
@@ -134,7 +134,7 @@ def _train_one_epoch(
     losses: nn.Module,
     optimizer: torch.optim.Optimizer,
     parameters: list[nn.Parameter],
-    fit: Pictures,
+    fit: Images,
     settings: TrainingSettings,
     epoch: int,
 ) -> tuple[float, float]:
@@ -142,10 +142,10 @@ def _train_one_epoch(
     torch.manual_seed(settings.seed * 1_000_003 + epoch + 10**16 * rank)  # dropout
     device = model.feature_mean.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(settings, device))
-    pictures = len(fit.features)
-    steps = math.ceil(pictures / settings.batch_size)
+    images = len(fit.features)
+    steps = math.ceil(images / settings.batch_size)
     totals = torch.zeros(3, dtype=torch.float64)
-    batches = shuffled_batches(pictures, settings.batch_size, settings.seed, epoch)
+    batches = shuffled_batches(images, settings.batch_size, settings.seed, epoch)
     for step, chosen in enumerate(batches):
         if len(chosen) < count:
             continue  # a rest too small to go round
@@ -176,19 +176,19 @@ def _train_one_epoch(
 
 
 @torch.no_grad()
-def held_out_loss(model: HVQTrans, pictures: Pictures, batch_size: int) -> float:
-    """Mean squared error of the features of pictures that were not learnt from."""
+def held_out_loss(model: HVQTrans, images: Images, batch_size: int) -> float:
+    """Mean squared error of the features of images that were not learnt from."""
     model.eval()
     rank, count = processes.rank(), processes.count()
     total = torch.zeros((), dtype=torch.float64, device=model.feature_mean.device)
-    for start in range(rank * batch_size, len(pictures.features), count * batch_size):
+    for start in range(rank * batch_size, len(images.features), count * batch_size):
         chosen = slice(start, start + batch_size)
-        batch = to_tensor(model, pictures.features[chosen])
-        label = torch.from_numpy(pictures.category[chosen]).to(batch.device)
+        batch = to_tensor(model, images.features[chosen])
+        label = torch.from_numpy(images.category[chosen]).to(batch.device)
         rebuilt = model.reconstruct(batch, label).features
         total += (rebuilt - batch).square().mean().item() * len(batch)
     # The sum is the same number in every process: all stop at the same epoch.
-    return processes.summed(total).item() / len(pictures.features)
+    return processes.summed(total).item() / len(images.features)
 
 
 def uses_bfloat16(settings: TrainingSettings, device: torch.device) -> bool:

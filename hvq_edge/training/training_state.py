@@ -23,13 +23,13 @@ class EpochResult:
     epoch: int
     """Counted from one."""
     feature_loss: float
-    """Mean squared error of the standardised features, over the pictures learnt from."""
+    """Mean squared error of the standardised features, over the images learnt from."""
     commitment: float
     held_out_loss: float
-    """As ``feature_loss``, over the held-out pictures."""
+    """As ``feature_loss``, over the held-out images."""
     revived: int
     """Codes that got a new place."""
-    pictures_per_second: float
+    images_per_second: float
 
 
 @dataclass(frozen=True)

@@ -107,11 +107,11 @@ def decide(
     latency_ms: float,
     camera: str = "",
 ) -> Decision:
-    """Decide on a frame alone. A frame without a usable picture never passes and is never rejected.
+    """Decide on a frame alone. A frame without a usable image never passes and is never rejected.
 
     Args:
         frame: the frame.
-        fault: why its picture cannot be judged; ``None`` if it can.
+        fault: why its image cannot be judged; ``None`` if it can.
         judgement: what the engine said; ``None`` if it was not asked.
         thresholds: of this precision, for each category; a score above is a reject.
         precision: for the message when the category has no threshold.
@@ -132,7 +132,7 @@ def decide(
             camera=camera,
         )
 
-    if frame.picture is None:
+    if frame.image is None:
         return decision("no_decision", frame.fault)
     if fault is not None:
         return decision("no_decision", fault)

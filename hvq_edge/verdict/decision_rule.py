@@ -81,12 +81,12 @@ class DecisionRule:
         return replace(decision, part=part)
 
     def _regions(self, decision: Decision, frame: Frame, limit: float) -> tuple[Region, ...]:
-        anomaly_map, picture, score = decision.map, frame.picture, decision.score
-        if anomaly_map is None or picture is None or score is None:
+        anomaly_map, image, score = decision.map, frame.image, decision.score
+        if anomaly_map is None or image is None or score is None:
             return ()
         if not np.isfinite(anomaly_map).all():
             return ()
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         mm_per_pixel = self._settings.mm_per_pixel
         return find_regions(anomaly_map, score, limit, height, width, mm_per_pixel)
 

@@ -59,7 +59,7 @@ class DecisionSettings(_Strict):
     this share of the threshold's amount."""
     k_of_n: KOfN | None = None
     mm_per_pixel: float | None = Field(None, gt=0)
-    """Millimetres that one pixel of the picture covers."""
+    """Millimetres that one pixel of the image covers."""
     grades: tuple[Grade, ...] = ()
     """From the mildest to the worst."""
 

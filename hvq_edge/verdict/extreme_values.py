@@ -1,6 +1,6 @@
 """Thresholds beyond the largest good score: peaks over threshold with a generalised Pareto tail.
 
-Fewer pictures do than order statistics need, at the price of a model: the excesses over a high
+Fewer images do than order statistics need, at the price of a model: the excesses over a high
 score are taken to follow a generalised Pareto distribution, as they do in the limit for most
 distributions (Pickands, "Statistical inference using extreme order statistics", Annals of
 Statistics 3, 1975; Coles, "An Introduction to Statistical Modeling of Extreme Values", 2001,
@@ -71,9 +71,9 @@ def extreme_value(
     if count < LEAST_EXCESSES:
         least = math.ceil(LEAST_EXCESSES / TAIL_SHARE)
         raise InputError(
-            f"an extreme-value model needs at least {least} good pictures of a category, and there "
+            f"an extreme-value model needs at least {least} good images of a category, and there "
             f"are {n}.",
-            next_step="take more pictures, or use --method order-statistics",
+            next_step="take more images, or use --method order-statistics",
         )
     if asked > count / n:
         raise InputError(
@@ -101,7 +101,7 @@ def extreme_value(
         asked=asked,
         rate=asked,
         confidence=confidence,
-        pictures=n,
+        images=n,
         warnings=_doubts(excesses, tail, generator),
     )
     return Bound(bound, promise)
@@ -185,7 +185,7 @@ def _doubts(
         )
     if shape > HEAVY:
         doubts.append(
-            f"the tail is very heavy (shape {shape:.2f}): look at the pictures that score highest"
+            f"the tail is very heavy (shape {shape:.2f}): look at the images that score highest"
         )
     return tuple(doubts)
 

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import PictureLimits
+from hvq_edge.bundle.manifest import ImageLimits
 from hvq_edge.errors import DatasetError
 
 BLACK, WHITE = 0.0, 255.0
 NEAR_BLACK, NEAR_WHITE = 5.0, 250.0
-"""Mean grey levels beyond which a frame is black or saturated, unless training pictures are."""
+"""Mean grey levels beyond which a frame is black or saturated, unless training images are."""
 
 BRIGHTNESS_MARGIN = 25.0
 """Grey levels by which the brightness range is widened at least. Generous, because a large defect
@@ -27,7 +27,7 @@ or a missing part changes the mean as well, and must be rejected, not put down t
 
 @dataclass(frozen=True)
 class FrameQuality:
-    """What a frame looks like, in 8-bit grey levels; limits are in ``PictureLimits``."""
+    """What a frame looks like, in 8-bit grey levels; limits are in ``ImageLimits``."""
 
     brightness: float
     """Mean grey level."""
@@ -42,7 +42,7 @@ def measure(frame: NDArray[np.uint8]) -> FrameQuality:
     """Measure a frame.
 
     Args:
-        frame: uint8 ``[side, side, 3]``, RGB, as ``fit_picture`` gives: the size matters, because
+        frame: uint8 ``[side, side, 3]``, RGB, as ``fit_image`` gives: the size matters, because
             sharpness depends on it.
     """
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
@@ -55,17 +55,17 @@ def measure(frame: NDArray[np.uint8]) -> FrameQuality:
     )
 
 
-def learn_limits(qualities: Iterable[FrameQuality]) -> PictureLimits:
+def learn_limits(qualities: Iterable[FrameQuality]) -> ImageLimits:
     """Learn what a usable frame looks like.
 
-    Brightness may leave the range of the training pictures by half of that range and at least
+    Brightness may leave the range of the training images by half of that range and at least
     :data:`BRIGHTNESS_MARGIN`, up to :data:`NEAR_BLACK` and :data:`NEAR_WHITE`; where training
-    pictures come closer to black or white than these, half of the way that is left. So an all
+    images come closer to black or white than these, half of the way that is left. So an all
     black or all white frame stays outside. Contrast may fall to half of the least one seen, and
-    sharpness, being a variance, to a quarter. Every training picture is inside.
+    sharpness, being a variance, to a quarter. Every training image is inside.
 
     Args:
-        qualities: of the training pictures.
+        qualities: of the training images.
 
     Raises:
         DatasetError: there are none.
@@ -73,13 +73,13 @@ def learn_limits(qualities: Iterable[FrameQuality]) -> PictureLimits:
     seen = list(qualities)
     if not seen:
         raise DatasetError(
-            "there are no training pictures to learn frame limits from.",
-            next_step="train with a folder of good pictures",
+            "there are no training images to learn frame limits from.",
+            next_step="train with a folder of good images",
         )
     darkest = min(quality.brightness for quality in seen)
     brightest = max(quality.brightness for quality in seen)
     margin = max((brightest - darkest) / 2, BRIGHTNESS_MARGIN)
-    return PictureLimits(
+    return ImageLimits(
         brightness_low=max(darkest - margin, min(NEAR_BLACK, (darkest + BLACK) / 2)),
         brightness_high=min(brightest + margin, max(NEAR_WHITE, (brightest + WHITE) / 2)),
         contrast_low=min(quality.contrast for quality in seen) / 2,
@@ -87,7 +87,7 @@ def learn_limits(qualities: Iterable[FrameQuality]) -> PictureLimits:
     )
 
 
-def fault(quality: FrameQuality, limits: PictureLimits) -> str | None:
+def fault(quality: FrameQuality, limits: ImageLimits) -> str | None:
     """Say why a frame cannot be judged.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Does the part lie where it lay in the training pictures? Only where these all lie alike.
+"""Does the part lie where it lay in the training images? Only where these all lie alike.
 
 A camera that was knocked shows good parts in the wrong place, and the model, which knows positions,
-rejects them all. Where training pictures of a category are registered (a fixture holds the part),
+rejects them all. Where training images of a category are registered (a fixture holds the part),
 a frame that matches their mean much better somewhere else than in its place was taken by a camera
 that has moved. Where parts lie anyhow (screws on a table, pieces of a surface) nothing of the kind
 can be learnt, and there is no such check.
@@ -20,28 +20,28 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.manifest import Placement
 
 SIDE = 56
-"""Pixels of the reference: enough to place a part to 2 % of the picture."""
+"""Pixels of the reference: enough to place a part to 2 % of the image."""
 REACH = 12
-"""Pixels by which a frame is shifted at most: about a fifth of the picture."""
-LEAST_PICTURES = 20
+"""Pixels by which a frame is shifted at most: about a fifth of the image."""
+LEAST_IMAGES = 20
 MOVED_SHARE = 0.12
-"""Of the picture's side: the check is kept only where it finds pictures shifted so far."""
+"""Of the image's side: the check is kept only where it finds images shifted so far."""
 LEAST_SHIFT = 0.05
 """Of the side: what is less is no fault of the camera's."""
 FOUND = 0.95
-"""Share of shifted training pictures that must be found, else there is no check."""
+"""Share of shifted training images that must be found, else there is no check."""
 MARGIN = 3.0
-"""The limit over the largest gain seen in good pictures."""
+"""The limit over the largest gain seen in good images."""
 LEAST_LIMIT = 0.1
 LIKENESS = 0.7
-"""Of the worst match of a good picture: what matches less, wherever it lies, is another part."""
+"""Of the worst match of a good image: what matches less, wherever it lies, is another part."""
 
 
 def small_grey(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return a frame as the reference sees it.
 
     Args:
-        frame: uint8 ``[side, side, 3]``, RGB, as ``fit_picture`` gives.
+        frame: uint8 ``[side, side, 3]``, RGB, as ``fit_image`` gives.
 
     Returns:
         float32 ``[56, 56]``, grey levels.
@@ -57,13 +57,13 @@ def learn_placement(smalls: Sequence[NDArray[np.float32]]) -> Placement | None:
     """Learn where a category's parts lie.
 
     Args:
-        smalls: good training pictures, :func:`small_grey` of each.
+        smalls: good training images, :func:`small_grey` of each.
 
     Returns:
         ``None`` where there are too few, or where shifting them by :data:`MOVED_SHARE` of the side
         could not be told from how they lie anyway.
     """
-    if len(smalls) < LEAST_PICTURES:
+    if len(smalls) < LEAST_IMAGES:
         return None
     mean = np.mean([_standardised(small) for small in smalls], axis=0)
     low, high = float(mean.min()), float(mean.max())
@@ -98,7 +98,7 @@ def moved(small: NDArray[np.float32], placement: Placement) -> str | None:
     if shift < LEAST_SHIFT:
         return None
     return (
-        f"moved: the part lies {100 * shift:.0f} % of the picture from its place "
+        f"moved: the part lies {100 * shift:.0f} % of the image from its place "
         f"(match {similarity:.2f} there, {similarity - gain:.2f} here)"
     )
 

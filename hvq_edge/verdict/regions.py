@@ -1,4 +1,4 @@
-"""Where the defect is: the map above the decision's limit, as contours in the picture's pixels."""
+"""Where the defect is: the map above the decision's limit, as contours in the image's pixels."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ CELL = 16
 """Pixels of the model's input that one cell of the map covers, and the side of the window over
 which the score averages (DESIGN section 3)."""
 MOST_REGIONS = 20
-"""Of one frame, those with the highest peaks: a picture of noise must not make endless lines."""
+"""Of one frame, those with the highest peaks: an image of noise must not make endless lines."""
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One connected part of the picture that is above the limit."""
+    """One connected part of the image that is above the limit."""
 
     box: tuple[int, int, int, int]
-    """Left, top, width and height in pixels of the frame's picture."""
+    """Left, top, width and height in pixels of the frame's image."""
     area: float
-    """In pixels of the frame's picture."""
+    """In pixels of the frame's image."""
     area_mm2: float | None
     """In mm²; ``None`` where the size of a pixel is not known."""
     peak: float
-    """What the picture would score for this region alone: the highest window through it."""
+    """What the image would score for this region alone: the highest window through it."""
     contour: NDArray[np.int32]
-    """Its outline, ``[points, 2]``: x and y in pixels of the frame's picture."""
+    """Its outline, ``[points, 2]``: x and y in pixels of the frame's image."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what a line of JSON says of it."""
@@ -54,7 +54,7 @@ def find_regions(
 ) -> tuple[Region, ...]:
     """Find the regions that made a score exceed its limit.
 
-    The score is the highest 16x16 average of the enlarged map, less the level of the picture where
+    The score is the highest 16x16 average of the enlarged map, less the level of the image where
     the model subtracts that. The difference between the two is that level, so ``limit`` plus the
     level is where the map itself crosses the limit. A score above the limit has at least one
     region: no average is above the limit without a pixel that is. Pixels above the limit through
@@ -62,11 +62,11 @@ def find_regions(
 
     Args:
         anomaly_map: float32 ``[side / 16, side / 16]``, finite.
-        score: of the same picture.
+        score: of the same image.
         limit: what the score exceeds: the threshold of its category.
-        height: of the frame's picture, in pixels.
-        width: of the frame's picture, in pixels.
-        mm_per_pixel: millimetres that one pixel of the frame's picture covers.
+        height: of the frame's image, in pixels.
+        width: of the frame's image, in pixels.
+        mm_per_pixel: millimetres that one pixel of the frame's image covers.
 
     Returns:
         The highest peaks first, :data:`MOST_REGIONS` at most; none for a score within the limit.

@@ -61,7 +61,7 @@ def promised_rate(n: int, k: int, confidence: float) -> float:
     return high
 
 
-def least_pictures(rate: float, confidence: float) -> int:
+def least_images(rate: float, confidence: float) -> int:
     """Return how many good scores it takes until the largest one keeps the promise.
 
     Args:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from hvq_edge.errors import SettingsError
-from hvq_edge.verdict.tolerance import largest_rank, least_pictures, promised_rate
+from hvq_edge.verdict.tolerance import largest_rank, least_images, promised_rate
 
 Method = Literal["order-statistics", "extreme-value"]
 CONFIDENCE = 0.95
@@ -34,14 +34,14 @@ class Promise(BaseModel):
     asked: float | None = Field(None, gt=0, lt=1)
     """Rate that was asked for; ``None``: nobody asked, as in ``hvq-edge export``."""
     rate: float = Field(gt=0, le=1)
-    """Rate that is promised. Above ``asked`` where there were too few pictures."""
+    """Rate that is promised. Above ``asked`` where there were too few images."""
     confidence: float = Field(gt=0, lt=1)
-    pictures: int = Field(ge=1)
+    images: int = Field(ge=1)
     """Good scores it rests on."""
     rank: int | None = Field(None, ge=1)
     """The threshold is the so-many-th largest of them; ``None``: extrapolated."""
     needed: int | None = Field(None, ge=1)
-    """Pictures from which on the asked rate can be promised."""
+    """Images from which on the asked rate can be promised."""
     source: str = ""
     """Where the good parts were seen."""
     machine: str = ""
@@ -62,10 +62,10 @@ class Promise(BaseModel):
         said = f"at most {percent(self.rate)} false rejects at {sure}"
         if self.rank is None:
             return (
-                f"tail of {self.pictures} good pictures extrapolated with a model: {said}, if the "
+                f"tail of {self.images} good images extrapolated with a model: {said}, if the "
                 "model is right"
             )
-        return f"{_ordinal(self.rank)}largest of {self.pictures} good pictures: {said}"
+        return f"{_ordinal(self.rank)}largest of {self.images} good images: {said}"
 
 
 class Bound(NamedTuple):
@@ -101,9 +101,9 @@ def order_statistic(scores: Scores, asked: float | None, confidence: float = CON
         asked=asked,
         rate=promised_rate(n, rank, confidence),
         confidence=confidence,
-        pictures=n,
+        images=n,
         rank=rank,
-        needed=None if asked is None else least_pictures(asked, confidence),
+        needed=None if asked is None else least_images(asked, confidence),
     )
     return Bound(float(scores[n - rank]), promise)
 
@@ -112,7 +112,7 @@ def check_asked(asked: float | None, confidence: float) -> None:
     """Refuse rates that mean nothing.
 
     Raises:
-        SettingsError: not between 0 and 1, or so small that no number of pictures would do.
+        SettingsError: not between 0 and 1, or so small that no number of images would do.
     """
     for name, value in (("false-reject rate", asked), ("confidence", confidence)):
         if value is not None and not SMALLEST <= value <= 1 - SMALLEST:
@@ -123,7 +123,7 @@ def check_asked(asked: float | None, confidence: float) -> None:
 
 
 SMALLEST = 1e-6
-"""A rarer false reject would take millions of pictures to promise."""
+"""A rarer false reject would take millions of images to promise."""
 
 
 def percent(rate: float) -> str:

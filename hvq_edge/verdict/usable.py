@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hvq_edge.bundle.manifest import CategoryLimits, PictureLimits
+from hvq_edge.bundle.manifest import CategoryLimits, ImageLimits
 from hvq_edge.runtime.engine import Frames
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.image_limits import FrameQuality, fault, measure
@@ -23,7 +23,7 @@ class CheckedFrame:
 
     frame: Frame
     fitted: Frames | None
-    """uint8 ``[side, side, 3]``; ``None`` where there is no usable picture."""
+    """uint8 ``[side, side, 3]``; ``None`` where there is no usable image."""
     fault: str | None
     """Why it cannot be judged."""
     checks_ms: float
@@ -66,11 +66,11 @@ class FrameChecks:
     """The checks before the engine.
 
     Args:
-        limits: learnt from training pictures; ``None``: brightness and sharpness go unchecked.
-        live: whether the source is a camera. A file may well hold the same picture many times.
+        limits: learnt from training images; ``None``: brightness and sharpness go unchecked.
+        live: whether the source is a camera. A file may well hold the same image many times.
     """
 
-    def __init__(self, limits: PictureLimits | None, *, live: bool) -> None:
+    def __init__(self, limits: ImageLimits | None, *, live: bool) -> None:
         self._limits = limits
         self._frozen = FrozenWatch() if live else None
 
@@ -88,7 +88,7 @@ class FrameChecks:
         quality = measure(fitted) if self._limits else None
         quality_fault = fault(quality, self._limits) if quality and self._limits else None
         if quality_fault is None and frozen and self._frozen is not None:
-            return f"frozen: the same picture {self._frozen.repeats} times in a row", quality
+            return f"frozen: the same image {self._frozen.repeats} times in a row", quality
         return quality_fault, quality
 
 
@@ -110,7 +110,7 @@ class CategoryChecks:
         limits = self._limits.get(category)
         if limits is None or checked.quality is None or checked.fitted is None:
             return None
-        found = fault(checked.quality, limits.picture)
+        found = fault(checked.quality, limits.image)
         if found is None and limits.placement is not None:
             return moved(small_grey(checked.fitted), limits.placement)
         return found

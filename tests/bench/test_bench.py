@@ -32,7 +32,7 @@ def bundle(tmp_path):
 
 
 def save_peer(path, shape=("b", 3, 64, 64), dtype=TensorProto.FLOAT, inputs=1):
-    """The mean of a picture, as another tool might export it."""
+    """The mean of an image, as another tool might export it."""
     named = [helper.make_tensor_value_info(f"in{i}", dtype, shape) for i in range(inputs)]
     nodes = [
         helper.make_node("Cast", ["in0"], ["x"], to=TensorProto.FLOAT),
@@ -72,7 +72,7 @@ def test_a_timing():
     timing = timing_of("a", 4, seconds, seconds * 2)
     assert (timing.p50, timing.runs) == (pytest.approx(50.5), 100)
     assert timing.p90 < timing.p95 < timing.p99 < 100
-    assert timing.pictures_a_second == pytest.approx(4 / 0.0505)
+    assert timing.images_a_second == pytest.approx(4 / 0.0505)
     assert timing.ratio.median == pytest.approx(2)
 
 
@@ -169,7 +169,7 @@ def test_a_peer_of_any_layout(tmp_path, backend):
             helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
             tmp_path / "flat.onnx",
         )
-        with pytest.raises(InputError, match="is no picture"):
+        with pytest.raises(InputError, match="is no image"):
             open_peer(tmp_path / "flat.onnx", backend, None, 48)
     with pytest.raises(InputError, match="has 2 inputs"):
         open_peer(save_peer(tmp_path / "two.onnx", inputs=2), backend, None, 48)

@@ -27,7 +27,7 @@ from hvq_edge.model.transformer import Attention, EncoderLayer
 from hvq_edge.run.settings import load_settings
 from hvq_edge.training.batches import to_tensor
 from hvq_edge.training.codebook_start import start_codebooks
-from hvq_edge.training.trainer import Losses, Pictures
+from hvq_edge.training.trainer import Images, Losses
 
 SMALL = {"width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 12, "prototypes": 4}
 CATEGORY = np.repeat([0, 1], 6)
@@ -38,8 +38,8 @@ def small_model(side: int = 80) -> HVQTrans:
     return HVQTrans(load_settings("tiny", model={**SMALL, "input_side": side}).model, 2)
 
 
-def features(model: HVQTrans, pictures: int = 12, seed: int = 0) -> np.ndarray:
-    shape = (pictures, model.settings.grid**2, len(model.feature_mean))
+def features(model: HVQTrans, images: int = 12, seed: int = 0) -> np.ndarray:
+    shape = (images, model.settings.grid**2, len(model.feature_mean))
     return np.random.default_rng(seed).normal(size=shape).astype(np.float16)
 
 
@@ -110,7 +110,7 @@ def test_noise_has_the_length_of_the_token_and_the_scale():
 
 
 def test_noise_is_rebuilt_from_never_to():
-    """With an output that is always the clean picture, the loss is nothing, noise or not."""
+    """With an output that is always the clean image, the loss is nothing, noise or not."""
     model = small_model()
     model.train()
     clean = torch.zeros(2, 25, len(model.feature_mean))
@@ -216,18 +216,18 @@ def test_kmeans_sees_the_own_category_only_and_counts_its_tokens():
         mine, theirs = cast("Codebooks", mine), cast("Codebooks", theirs)
         torch.testing.assert_close(mine.codes[0], theirs.codes[0], rtol=0, atol=0)
         assert not torch.allclose(mine.codes[1], theirs.codes[1])
-        torch.testing.assert_close(mine.usage.sum(1), torch.full((2,), 25.0))  # tokens a picture
+        torch.testing.assert_close(mine.usage.sum(1), torch.full((2,), 25.0))  # tokens an image
         torch.testing.assert_close(mine.sums, mine.codes * mine.usage[..., None])
 
 
 # Flips.
 
 
-def test_flips_are_allowed_where_flipped_pictures_lie_as_near_as_upright_ones():
+def test_flips_are_allowed_where_flipped_images_lie_as_near_as_upright_ones():
     model = small_model()
     names = ("plain", "directed")
-    fit = Pictures(features(model, seed=0), CATEGORY)
-    held_out = Pictures(features(model, 4, seed=1), np.array([0, 0, 1, 1]))
+    fit = Images(features(model, seed=0), CATEGORY)
+    held_out = Images(features(model, 4, seed=1), np.array([0, 0, 1, 1]))
     turned = features(model, 4, seed=2)
     turned[2:] += 3.0
     found = flip_distances(fit, held_out, {"vertical": turned}, names, "cpu")
@@ -238,9 +238,9 @@ def test_flips_are_allowed_where_flipped_pictures_lie_as_near_as_upright_ones():
     assert allowed_flips(edge) == {"horizontal": ["in"]}
 
 
-def test_flipped_pictures_join_with_their_category():
+def test_flipped_images_join_with_their_category():
     model = small_model()
-    fit = Pictures(features(model, seed=0), CATEGORY)
+    fit = Images(features(model, seed=0), CATEGORY)
     chosen = {"horizontal": CATEGORY == 1, "vertical": np.arange(12) < 2}
     flipped = {"horizontal": features(model, 6, seed=1), "vertical": features(model, 2, seed=2)}
     joined = with_flips(fit, flipped, chosen)

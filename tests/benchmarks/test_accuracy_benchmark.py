@@ -1,4 +1,4 @@
-"""The two commands of the accuracy table: from a folder of pictures to numbers, and again."""
+"""The two commands of the accuracy table: from a folder of images to numbers, and again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.accuracy import ablations, accuracy, row_training
 from benchmarks.accuracy.ablation_rows import BASE, ROWS, Row
 from benchmarks.accuracy.evidence import leave_one_out
 from benchmarks.accuracy.row_training import Workshop
-from benchmarks.speed import image_sources as picture_sources
+from benchmarks.speed import image_sources as image_sources
 from benchmarks.speed.image_sources import FeatureStore, Source, flipped, locked, pseudo_sources
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import DatasetError
@@ -39,7 +39,7 @@ prototypes = 8
 [training]
 held_out = 0.3
 """
-FEW = (BASE, "no prototypes", "picture level kept", "random codebook start", "score over 8 px")
+FEW = (BASE, "no prototypes", "image level kept", "random codebook start", "score over 8 px")
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, (name, look) in enumerate(looks.items()):
         for i in range(20):
             folder = "train/good" if i < 9 else "test/good" if i < 14 else "test/scratch"
-            picture = make_texture(1000 * number + i, height=64, width=64, **look)
+            image = make_texture(1000 * number + i, height=64, width=64, **look)
             if i >= 14:
-                damaged, mask = scratch(picture)
-                picture = (0.8 * picture + 0.2 * damaged).astype(np.uint8)
+                damaged, mask = scratch(image)
+                image = (0.8 * image + 0.2 * damaged).astype(np.uint8)
                 if name == "bolt":
                     write_png(root / f"bolt/ground_truth/scratch/{i:03}_mask.png", mask)
-            write_png(root / name / folder / f"{i:03}.png", picture)
+            write_png(root / name / folder / f"{i:03}.png", image)
     return root
 
 
@@ -119,7 +119,7 @@ def test_our_numbers_are_those_of_eval(data, accuracy_out):
 def test_the_file_holds_every_method_and_form(accuracy_out):
     found = content(accuracy_out)
     assert list(found["methods"]) == list(accuracy.METHODS)
-    assert found["pictures"] == {"fit": 12, "held out": 6, "test": 22}
+    assert found["images"] == {"fit": 12, "held out": 6, "test": 22}
     assert len(found["methods"]) == 5
     assert len(found["map_forms"]) == 36
     own = found["map_forms"]["whitened + prototypes / 2, by position, level subtracted"]
@@ -153,7 +153,7 @@ def test_tables(accuracy_out, capsys):
         assert f" {100 * one.mean.image_auroc:.1f} " in shown[name]
         assert f" {100 * one.pseudo_mean:.1f} " in shown[name]
     assert "distance + prototypes / 2, by position, level subtracted" in shown
-    assert "1 epochs; pictures: 12 fit, 6 held out, 22 test" in out
+    assert "1 epochs; images: 12 fit, 6 held out, 22 test" in out
     widths = {len(line) for line in out.split("Other forms")[1].splitlines() if line[:1] == "|"}
     assert len(widths) == 1  # columns stand under each other
 
@@ -217,7 +217,7 @@ def test_a_stopped_training_goes_on(data, settings_file, tmp_path, monkeypatch):
     assert read_run(tmp_path).epochs_done == 3
 
 
-def test_a_run_of_other_settings_or_pictures_is_refused(
+def test_a_run_of_other_settings_or_images_is_refused(
     data, accuracy_out, settings_file, tmp_path, capsys
 ):
     arguments = accuracy_arguments(data, accuracy_out, settings_file)
@@ -263,8 +263,8 @@ def test_rows_are_written_and_compared_with_the_base(data, ablations_out, settin
         assert ends == "[{:+.1f}, {:+.1f}]".format(*differences)  # two categories
         pseudo = [100 * (found.pseudo[k] - base.pseudo[k]) for k in base.pseudo]
         assert float(pseudo_change) == pytest.approx(np.mean(pseudo), abs=0.051)
-    assert results[BASE].pictures_per_second > 0
-    assert results["no prototypes"].pictures_per_second is None
+    assert results[BASE].images_per_second > 0
+    assert results["no prototypes"].images_per_second is None
     assert results["no prototypes"].held_out_loss == results[BASE].held_out_loss
     assert results["random codebook start"].held_out_loss != results[BASE].held_out_loss
 
@@ -302,11 +302,11 @@ def test_rows_begin_and_train_as_hvq_edge_train_does(data, ablations_out, settin
 
 
 def test_weights_of_the_base_are_those_the_row_would_train(data, ablations_out, settings_file):
-    """``picture level kept`` changes nothing that training sees."""
+    """``image level kept`` changes nothing that training sees."""
     settings = load_settings("tiny", settings_file, training={"epochs": 1})
     workshop = Workshop(ablations.make_plan(data, ablations_out, settings), ablations_out, "cpu")
-    alone = workshop.run(Row("level kept, trained anew", model={"picture_level": "kept"}))
-    shared = ablations.finished_rows(ablations_out)["picture level kept"]
+    alone = workshop.run(Row("level kept, trained anew", model={"image_level": "kept"}))
+    shared = ablations.finished_rows(ablations_out)["image level kept"]
     assert alone.evidence == shared.evidence
     assert alone.evidence != ablations.finished_rows(ablations_out)[BASE].evidence
 
@@ -385,7 +385,7 @@ def test_means_that_leave_one_out():
     assert leave_one_out({"a": 0.9}) is None
 
 
-def test_pseudo_defects_take_turns_on_every_held_out_picture():
+def test_pseudo_defects_take_turns_on_every_held_out_image():
     held_out = [
         Source(str(i), "ab"[i % 2], lambda side, i=i: make_texture(i, height=side, width=side))
         for i in range(5)
@@ -421,11 +421,11 @@ def test_stored_features_are_those_of_the_model_and_computed_once(tmp_path, monk
     store = FeatureStore(tmp_path, settings)
     found = store.features("test", sources)
     model = store._model
-    raw = picture_sources.raw_features(model, np.stack([one.read(64) for one in sources]))
+    raw = image_sources.raw_features(model, np.stack([one.read(64) for one in sources]))
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, raw.numpy(), rtol=2e-3, atol=1e-3)
     monkeypatch.setattr(FeatureStore, "_write", fail)
     again = FeatureStore(tmp_path, settings)
     np.testing.assert_array_equal(again.features("test", sources), found)
-    with pytest.raises(AssertionError, match="already done"):  # other pictures: another file
+    with pytest.raises(AssertionError, match="already done"):  # other images: another file
         again.features("test", sources[1:])

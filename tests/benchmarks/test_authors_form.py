@@ -6,11 +6,11 @@ It is held to the same numbers of the authors' network as ours (``test_reference
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.paths import DATA
 from helpers.synthetic_weights import synthetic_weight
 from torch import nn
 
@@ -21,7 +21,6 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.released_checkpoint import from_released, released_settings
 from hvq_edge.run.settings import load_settings
 
-DATA = Path(__file__).parent / "data"
 RELATIVE = 1e-3
 LATENT_WEIGHT = 0.25
 
@@ -71,8 +70,8 @@ def test_the_loop_gives_the_authors_maps_and_codes(vectorised, forward, batch):
     for level in range(5):
         codes = forward[f"codes_quantize_list_{level + 1}"]
         np.testing.assert_array_equal(rebuilt.codes[:, level].numpy(), codes)
-    picture = rebuilt.features.permute(1, 2, 0).unflatten(2, (14, 14))
-    assert relative_error(picture, forward["feature_rec"]) < RELATIVE
+    image = rebuilt.features.permute(1, 2, 0).unflatten(2, (14, 14))
+    assert relative_error(image, forward["feature_rec"]) < RELATIVE
     assert relative_error(rebuilt.transport, forward["ot_score"]) < RELATIVE
     upsampled = nn.functional.interpolate(
         loop.anomaly_map(features, rebuilt)[:, None],
@@ -125,7 +124,7 @@ def small_model(categories: int) -> HVQTrans:
 
 
 def test_at_any_size_it_computes_what_the_vectorised_form_does():
-    """Standardised features, other widths and layers, several pictures of one category."""
+    """Standardised features, other widths and layers, several images of one category."""
     model = small_model(3).eval()
     loop = AuthorsForm(model, dropout=0.1).eval()
     frames = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8)
@@ -139,8 +138,8 @@ def test_at_any_size_it_computes_what_the_vectorised_form_does():
     torch.testing.assert_close(theirs.commitment, ours.commitment, rtol=1e-4, atol=1e-4)
 
 
-def test_a_codebook_moves_after_each_picture():
-    """Two equal pictures of one category: the second is looked up in the moved codebook."""
+def test_a_codebook_moves_after_each_image():
+    """Two equal images of one category: the second is looked up in the moved codebook."""
     model = small_model(1)
     loop = AuthorsForm(model, dropout=0.0).train()
     features = loop.features(torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8))
@@ -186,7 +185,7 @@ def test_the_backbone_runs_to_its_end():
 
 
 def test_sequence_first():
-    picture = torch.arange(2 * 3 * 4).view(1, 2, 3, 4)
-    sequence = to_sequence(picture)
+    image = torch.arange(2 * 3 * 4).view(1, 2, 3, 4)
+    sequence = to_sequence(image)
     assert sequence.shape == (12, 1, 2)
-    assert sequence[5, 0].tolist() == picture[0, :, 1, 1].tolist()
+    assert sequence[5, 0].tolist() == image[0, :, 1, 1].tolist()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.accuracy.map_forms import BY_POSITION, FORMS, LEVELLED, MapForms
-from hvq_edge.model.hvq_trans import HVQTrans, picture_level
+from hvq_edge.model.hvq_trans import HVQTrans, image_level
 from hvq_edge.run.settings import load_settings
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
@@ -17,15 +17,15 @@ from hvq_edge.training.statistics import (
 )
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
-PLAINER = {"prototypes": 0, "picture_level": "kept"}
+PLAINER = {"prototypes": 0, "image_level": "kept"}
 CATEGORY = np.repeat([0, 1], 6)
 
 
-def features(seed: int, pictures: int = 12) -> np.ndarray:
+def features(seed: int, images: int = 12) -> np.ndarray:
     """Tokens whose channels vary together, as a backbone's do."""
     rng = np.random.default_rng(seed)
     mix = np.random.default_rng(99).normal(size=(192, 192))
-    return (3 + rng.normal(size=(pictures, 16, 192)) @ mix / 8).astype(np.float16)
+    return (3 + rng.normal(size=(images, 16, 192)) @ mix / 8).astype(np.float16)
 
 
 def fitted(**changes: object) -> HVQTrans:
@@ -38,7 +38,7 @@ def fitted(**changes: object) -> HVQTrans:
     fit_prototypes(model, fit, CATEGORY, 0)
     if chosen.whiten_distance:
         fit_residual_whitening(model, fit, CATEGORY)
-    if chosen.map_scale == "good_pictures":
+    if chosen.map_scale == "good_images":
         fit_map_scale(model, fit, CATEGORY)
     return model
 
@@ -56,7 +56,7 @@ def seen(model: HVQTrans) -> torch.Tensor:
     ("name", "changes"),
     [
         ("whitened + prototypes / 2, by position, level subtracted", {}),
-        ("whitened + prototypes / 2, by position", {"picture_level": "kept"}),
+        ("whitened + prototypes / 2, by position", {"image_level": "kept"}),
         ("distance + prototypes / 2, by position, level subtracted", {"whiten_distance": False}),
         ("whitened distance, by position", PLAINER),
         ("whitened + transport / 2, by position", {**PLAINER, "transport_weight": 0.5}),
@@ -81,7 +81,7 @@ def test_every_form_comes_by_category_and_position_with_and_without_level():
     for name, verdict in found.items():
         assert verdict.map.shape == (3, 4, 4)
         if not name.endswith(LEVELLED):
-            level = picture_level(verdict.map.flatten(1))[:, 0]
+            level = image_level(verdict.map.flatten(1))[:, 0]
             torch.testing.assert_close(found[name + LEVELLED].score, verdict.score - level)
             assert found[name + LEVELLED].map is verdict.map
 
@@ -97,7 +97,7 @@ def test_forms_are_sums_of_scaled_parts():
 
 
 @pytest.mark.parametrize("part", ["distance", "whitened distance", "transport", "prototypes"])
-def test_parts_are_standardised_on_good_pictures_of_the_category(part):
+def test_parts_are_standardised_on_good_images_of_the_category(part):
     model = fitted()
     forms = forms_of(model)
     fit = torch.from_numpy(features(0)[..., : len(model.feature_mean)].astype(np.float32))

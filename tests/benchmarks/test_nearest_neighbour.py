@@ -13,8 +13,8 @@ from hvq_edge.errors import InputError
 from hvq_edge.model.prototypes import average_neighbours
 
 
-def raw_features(seed: int, pictures: int, grid: int, channels: int) -> np.ndarray:
-    shape = (pictures, grid**2, channels)
+def raw_features(seed: int, images: int, grid: int, channels: int) -> np.ndarray:
+    shape = (images, grid**2, channels)
     return np.random.default_rng(seed).normal(3.0, 2.0, shape).astype(np.float16)
 
 
@@ -24,20 +24,20 @@ def tensor(raw: np.ndarray) -> torch.Tensor:
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 4), st.integers(1, 6))
-def test_distance_to_every_kept_token_the_smallest_of_them(seed, pictures, grid, channels):
-    fit = raw_features(seed, pictures, grid, channels)
+def test_distance_to_every_kept_token_the_smallest_of_them(seed, images, grid, channels):
+    fit = raw_features(seed, images, grid, channels)
     memory = fit_memory(fit, vectors=10_000)
     seen = raw_features(seed + 1, 2, grid, channels)
     tokens = fit.reshape(-1, channels).astype(np.float64)
     mean, std = memory.mean.double().numpy(), memory.std.double().numpy()
-    for picture, found in zip(seen, memory.distance(tensor(seen)), strict=True):
-        for token, distance in zip(picture.astype(np.float64), found.flatten(), strict=True):
+    for image, found in zip(seen, memory.distance(tensor(seen)), strict=True):
+        for token, distance in zip(image.astype(np.float64), found.flatten(), strict=True):
             expected = min(np.linalg.norm((token - other) / std) for other in tokens)
             assert float(distance) == pytest.approx(expected, rel=1e-3, abs=2e-2)
     np.testing.assert_allclose(mean, tokens.mean(0), rtol=1e-5)
 
 
-def test_pictures_in_the_memory_have_no_distance_and_channels_count_by_their_spread():
+def test_images_in_the_memory_have_no_distance_and_channels_count_by_their_spread():
     fit = raw_features(0, 3, 4, 5)
     fit[..., 0] *= 100  # without standardisation it would decide alone
     memory = fit_memory(fit, vectors=10_000)
@@ -77,10 +77,10 @@ def test_the_memory_keeps_so_many_vectors_of_the_tokens_chosen_by_the_seed():
 def test_pooling_averages_the_neighbours_that_are_there():
     raw = tensor(raw_features(3, 2, 4, 3))
     pooled = average_neighbours(raw, 3).view(2, 4, 4, 3)
-    picture = raw.view(2, 4, 4, 3)
+    image = raw.view(2, 4, 4, 3)
     for row in range(4):
         for column in range(4):
-            around = picture[:, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+            around = image[:, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
             torch.testing.assert_close(pooled[:, row, column], around.mean((1, 2)))
 
 
@@ -106,6 +106,6 @@ def test_maps_are_row_major():
     assert grid_of(tensor(seen)) == 3
 
 
-def test_no_picture_is_no_memory():
-    with pytest.raises(InputError, match="at least one picture"):
+def test_no_image_is_no_memory():
+    with pytest.raises(InputError, match="at least one image"):
         fit_memory(np.zeros((0, 4, 3), np.float16))

@@ -33,13 +33,13 @@ def table_of(out: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def test_generated_pictures_and_every_form(capsys):
-    arguments = ["--sizes", "tiny", "--rounds", "2", "--batch", "2", "--pictures", "3"]
+def test_generated_images_and_every_form(capsys):
+    arguments = ["--sizes", "tiny", "--rounds", "2", "--batch", "2", "--images", "3"]
     main([*arguments, "--threads", "1", "--device", "cpu"])
     out = capsys.readouterr().out
     assert "1 threads" in out
     assert "efficientnet_lite0 (published weights), 224 px" in out
-    assert "3 pictures (generated) of 3 categories, batch 2, 2 rounds" in out
+    assert "3 images (generated) of 3 categories, batch 2, 2 rounds" in out
     table = table_of(out)
     assert list(table) == list(FORMS)
     assert table["a"]["ratio"] == table["a"]["least"] == table["a"]["most"] == 1
@@ -48,15 +48,15 @@ def test_generated_pictures_and_every_form(capsys):
         assert 0 < row["least"] <= row["ratio"] <= row["most"]
 
 
-def test_a_folder_of_pictures(mvtec_folder, capsys):
+def test_a_folder_of_images(mvtec_folder, capsys):
     arguments = ["--data", str(mvtec_folder), "--sizes", "tiny", "--rounds", "1", "--batch", "2"]
-    main([*arguments, "--pictures", "4", "--warm-up", "0", "--device", "cpu"])
+    main([*arguments, "--images", "4", "--warm-up", "0", "--device", "cpu"])
     out = capsys.readouterr().out
-    assert "4 pictures (mvtec) of 2 categories, batch 2, 1 rounds" in out
+    assert "4 images (mvtec) of 2 categories, batch 2, 1 rounds" in out
     assert list(table_of(out)) == list(FORMS)
 
 
-def test_a_folder_without_pictures(tmp_path, capsys):
+def test_a_folder_without_images(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["--data", str(tmp_path), "--sizes", "tiny"])
     assert exit_.value.code == 2
@@ -77,4 +77,4 @@ def test_a_loss_that_is_not_finite_is_no_time(monkeypatch):
 
     monkeypatch.setattr(training_speed.Steps, "_loss_c", broken)
     with pytest.raises(ArithmeticError, match=r"form \(c\)"):
-        main(["--sizes", "tiny", "--batch", "1", "--pictures", "2", "--device", "cpu"])
+        main(["--sizes", "tiny", "--batch", "1", "--images", "2", "--device", "cpu"])

@@ -33,14 +33,14 @@ def bundle(alike, tmp_path):
 
 @pytest.fixture
 def verification(bundle):
-    """INT8 rejects the one good picture that float32 passes."""
+    """INT8 rejects the one good image that float32 passes."""
     row = compare_one(outputs(0), [("a", False, True)], "int8")
     files = bundle.manifest.files
     return Verification(
         passed=False,
         checkpoint_sha256="",
         data="",
-        pictures=1,
+        images=1,
         models={name: files[file].sha256 for name, file in bundle.manifest.models.items()},
         precisions={"int8": PrecisionVerdict(passed=False, faults=row.faults)},
         comparisons=(row,),

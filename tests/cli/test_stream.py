@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import write_png
 from helpers.graphs import save_bundle
+from helpers.paths import TESTS
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -34,10 +35,10 @@ DEFECT = 255
 
 def part(category: str, *, defect: bool = False) -> np.ndarray:
     """The graph takes the strongest colour for the category, and the brightest block for score."""
-    picture = np.full((64, 64, 3), LEVELS[category], np.uint8)
+    image = np.full((64, 64, 3), LEVELS[category], np.uint8)
     if defect:
-        picture[16:32, 16:32] = DEFECT
-    return picture
+        image[16:32, 16:32] = DEFECT
+    return image
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def bundle(tmp_path_factory):
     """Category mode auto, int8 and fp32; thresholds for bolt and nut, not for washer plates."""
     saved = save_bundle(tmp_path_factory.mktemp("cli") / "ein Bündel", "auto", ("fp32", "int8"))
     thresholds = {
-        name: Threshold(value=10.0 * index + 0.5, pictures=3, rule="test")
+        name: Threshold(value=10.0 * index + 0.5, images=3, rule="test")
         for index, name in enumerate(["bolt", "nut"])
     }
     manifest = saved.manifest.model_copy(
@@ -58,8 +59,8 @@ def bundle(tmp_path_factory):
 @pytest.fixture
 def video(tmp_path):
     """12 frames: bolts and nuts in turn, every fourth defective."""
-    pictures = [part(["bolt", "nut"][i % 2], defect=i % 4 == 3) for i in range(12)]
-    return write_video(tmp_path / "Film 1 ü.avi", pictures)
+    images = [part(["bolt", "nut"][i % 2], defect=i % 4 == 3) for i in range(12)]
+    return write_video(tmp_path / "Film 1 ü.avi", images)
 
 
 def run(*arguments, fails=None):
@@ -120,7 +121,7 @@ def test_summary_for_people(bundle, video, tmp_path):
     assert str(tmp_path / "out" / "annotated.mp4") in result.stdout
 
 
-def test_folder_with_a_broken_picture_and_a_category_without_threshold(bundle, tmp_path):
+def test_folder_with_a_broken_image_and_a_category_without_threshold(bundle, tmp_path):
     folder = tmp_path / "Teile"
     write_png(folder / "1 gut.png", part("bolt")[..., ::-1])
     write_png(folder / "3 Platte.png", part("washer plate")[..., ::-1])
@@ -208,7 +209,7 @@ def start(*options) -> subprocess.Popen[str]:
     program = "import sys; from test_stream_cli import app; app(sys.argv[1:])"
     return subprocess.Popen(
         [sys.executable, "-c", program, "--json", "--backend", "onnxruntime", *map(str, options)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 from helpers.running_line import (
     LONGEST_STOP,
     RunningLine,
@@ -159,13 +160,13 @@ def test_only_a_signed_bundle_is_used(bundle, film, tmp_path):
 
 def test_thresholds_are_learnt_from_a_stream(bundle, tmp_path):
     learning = Path(shutil.copytree(bundle.path, tmp_path / "learning"))
-    good = [picture for i, picture in enumerate(parts(140)) if i % 10 != 3]
+    good = [image for i, image in enumerate(parts(140)) if i % 10 != 3]
     film = write_video(tmp_path / "good.avi", good)
     arguments = ["--bundle", learning, "--camera", film, "--calibrate"]
     printed = run(*arguments, 120, "--false-reject", 0.05)
     assert re.search(r"5(\.0)? ?%", printed), printed
     thresholds = open_bundle(learning).manifest.thresholds["fp32"]
-    assert 0.3 < thresholds["bolt"].value < 0.35, "just above what good pictures have"
+    assert 0.3 < thresholds["bolt"].value < 0.35, "just above what good images have"
     assert thresholds["bolt"].rule != "test"
     told = json.loads(run(*arguments, 120, "--false-reject", 0.05, "--json"))
     assert isinstance(told, dict)
@@ -192,7 +193,7 @@ def test_the_exit_code_of_the_real_command(bundle, film):
 
 
 def test_the_settings_file_of_the_docs_is_valid(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "inspector.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "inspector.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(# stream\.toml\n.+?)```", page, re.DOTALL)
     file = tomllib.loads(example)
     assert {"page", "decision", "sinks", "cameras"} <= set(file)

@@ -119,7 +119,7 @@ def test_what_a_killed_writer_left_is_read_and_kept(log, tmp_path_factory):
 
 def test_a_long_reason_wraps_and_a_time_does_not(log):
     (row,) = last_rows(log, 1, ["reject"])
-    reason = "the picture is darker (12.3) than those of the training: look at the lamp first"
+    reason = "the image is darker (12.3) than those of the training: look at the lamp first"
     rows = [row._replace(reason=reason), row._replace(reason=reason, time=row.time + 86400)]
     for shown, clock in ((rows[:1], "22:13:24.500"), (rows, "2023-11-15 22:13:24")):
         console = Console(width=100, record=True, file=io.StringIO())

@@ -1,4 +1,4 @@
-"""Anomaly maps as pictures."""
+"""Anomaly maps as images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hvq_edge.common.heat_map import heat_overlay, upsample_map
 from hvq_edge.errors import InputError
 
 SIDES = st.integers(1, 20)
-PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 
 @settings(deadline=None)  # the first example imports torch
@@ -42,11 +42,11 @@ def test_upsampling_refuses_what_has_no_size(shape, height, width):
         upsample_map(np.zeros(shape, np.float32), height, width)
 
 
-def test_a_normal_map_leaves_the_picture_alone():
-    before = PICTURE.copy()
-    shown = heat_overlay(PICTURE, np.full((4, 4), 0.2, np.float32), low=0.2, high=1.0)
-    np.testing.assert_array_equal(shown, PICTURE)
-    np.testing.assert_array_equal(PICTURE, before)
+def test_a_normal_map_leaves_the_image_alone():
+    before = IMAGE.copy()
+    shown = heat_overlay(IMAGE, np.full((4, 4), 0.2, np.float32), low=0.2, high=1.0)
+    np.testing.assert_array_equal(shown, IMAGE)
+    np.testing.assert_array_equal(IMAGE, before)
 
 
 def test_only_the_hot_corner_is_coloured():
@@ -72,17 +72,17 @@ def test_more_heat_is_more_change():
 def test_a_view_that_is_not_contiguous_can_be_drawn_on():
     heat = np.eye(4, dtype=np.float32)
     np.testing.assert_array_equal(
-        heat_overlay(PICTURE[:, ::-1], heat, 0.0, 1.0),
-        heat_overlay(PICTURE[:, ::-1].copy(), heat, 0.0, 1.0),
+        heat_overlay(IMAGE[:, ::-1], heat, 0.0, 1.0),
+        heat_overlay(IMAGE[:, ::-1].copy(), heat, 0.0, 1.0),
     )
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"picture": PICTURE.astype(np.float32)},
-        {"picture": PICTURE[..., 0]},
-        {"picture": PICTURE[:0]},
+        {"image": IMAGE.astype(np.float32)},
+        {"image": IMAGE[..., 0]},
+        {"image": IMAGE[:0]},
         {"anomaly_map": np.zeros((1, 4, 4), np.float32)},
         {"anomaly_map": np.full((4, 4), np.nan, np.float32)},
         {"high": 0.0},
@@ -92,7 +92,7 @@ def test_a_view_that_is_not_contiguous_can_be_drawn_on():
 )
 def test_overlay_refuses_what_it_cannot_draw(change):
     arguments = {
-        "picture": PICTURE,
+        "image": IMAGE,
         "anomaly_map": np.zeros((4, 4), np.float32),
         "low": 0.0,
         "high": 1.0,

@@ -52,7 +52,7 @@ def test_a_clean_folder(mvtec_folder):
     assert (bolt.masks, tile.masks) == (4, 0), "a category without any mask is as it should be"
     assert bolt.smallest == bolt.largest == (96, 96)
     assert (bolt.unreadable, bolt.leaked, bolt.mask_faults) == (0, 0, 0)
-    assert [call[:3] for call in told] == [("Checking pictures", i, 32) for i in range(1, 33)]
+    assert [call[:3] for call in told] == [("Checking images", i, 32) for i in range(1, 33)]
 
 
 def test_the_other_layouts(plain_folder, tmp_path):
@@ -92,17 +92,17 @@ def test_copies_are_found_over_categories(mvtec_folder):
     shutil.copy(mvtec_folder / "bolt/train/good/003.png", mvtec_folder / "tile/test/scratch/x.png")
     found = check_dataset(mvtec_folder)
     assert only_fault(found).categories == ("bolt", "tile")
-    assert [one.leaked for one in found.categories] == [0, 1], "where the test pictures lie"
+    assert [one.leaked for one in found.categories] == [0, 1], "where the test images lie"
 
 
-def test_the_same_pixels_in_another_shape_are_another_picture(tmp_path):
+def test_the_same_pixels_in_another_shape_are_another_image(tmp_path):
     for number, shape in enumerate([(32, 64), (64, 32), (16, 128), (128, 16)]):
         flat = np.full((*shape, 3), 90, np.uint8)
         write_png(tmp_path / f"a/{'test' if number else 'train'}/good/{number}.png", flat)
     assert "train_and_test" not in kinds(check_dataset(tmp_path))
 
 
-def test_a_picture_called_good_and_defective(mvtec_folder):
+def test_an_image_called_good_and_defective(mvtec_folder):
     shutil.copy(mvtec_folder / "tile/test/good/001.png", mvtec_folder / "tile/test/scratch/x.png")
     fault = only_fault(check_dataset(mvtec_folder))
     assert fault.kind == "good_and_defective"
@@ -140,7 +140,7 @@ def test_a_mask_of_another_size(mvtec_folder):
     write_png(mvtec_folder / "bolt/ground_truth/scratch/002_mask.png", mask)
     fault = only_fault(check_dataset(mvtec_folder))
     assert fault.kind == "mask_size"
-    assert fault.detail == "the mask is 48x96, its picture 96x96"
+    assert fault.detail == "the mask is 48x96, its image 96x96"
 
 
 @pytest.mark.parametrize(("level", "kind"), [(0, "mask_empty"), (1, "mask_full")])
@@ -153,7 +153,7 @@ def test_a_mask_that_marks_nothing_or_everything(mvtec_folder, level, kind):
     assert found.categories[0].mask_faults == 1
 
 
-def test_a_mask_and_a_picture_that_miss_each_other(mvtec_folder):
+def test_a_mask_and_an_image_that_miss_each_other(mvtec_folder):
     masks = mvtec_folder / "bolt/ground_truth/scratch"
     (masks / "002_mask.png").rename(masks / "020_mask.png")
     for root in (mvtec_folder, mvtec_folder / "bolt"):
@@ -172,7 +172,7 @@ def test_a_visa_mask_that_no_row_names(tmp_path):
 
 
 @pytest.mark.parametrize("copies", [False, True])
-def test_too_few_pictures_to_train_with(mvtec_folder, copies):
+def test_too_few_images_to_train_with(mvtec_folder, copies):
     good = mvtec_folder / "tile/train/good"
     for path in sorted(good.iterdir())[1 if copies else 2 :]:
         path.unlink()
@@ -185,7 +185,7 @@ def test_too_few_pictures_to_train_with(mvtec_folder, copies):
 
 
 def test_what_check_calls_too_few_is_what_training_refuses(mvtec_folder):
-    """Three different pictures are enough for both."""
+    """Three different images are enough for both."""
     from hvq_edge.data.dataset import find_dataset
     from hvq_edge.data.splits import split_training
 
@@ -195,7 +195,7 @@ def test_what_check_calls_too_few_is_what_training_refuses(mvtec_folder):
     assert split_training(find_dataset(mvtec_folder), 0.15, seed=0)
 
 
-def test_pictures_are_not_kept(mvtec_folder, monkeypatch):
+def test_images_are_not_kept(mvtec_folder, monkeypatch):
     """However many there are, only a few decoded ones are alive at a time."""
     alive, most, lock = [0], [0], threading.Lock()
 
@@ -208,21 +208,21 @@ def test_pictures_are_not_kept(mvtec_folder, monkeypatch):
                 alive[0] -= 1
 
     def read(path):
-        picture = np.zeros((96, 96, 3), np.uint8).view(Tracked)
+        image = np.zeros((96, 96, 3), np.uint8).view(Tracked)
         with lock:
             alive[0] += 1
             most[0] = max(most[0], alive[0])
-        return picture
+        return image
 
-    monkeypatch.setattr(check_module, "read_picture", read)
+    monkeypatch.setattr(check_module, "read_image", read)
     check_dataset(mvtec_folder)
     assert 1 <= most[0] <= check_module._MOST_THREADS
 
 
 def test_an_interrupt_does_not_wait_for_the_rest(mvtec_folder, monkeypatch):
     started = []
-    real = check_module.read_picture
-    monkeypatch.setattr(check_module, "read_picture", lambda p: (started.append(p), real(p))[1])
+    real = check_module.read_image
+    monkeypatch.setattr(check_module, "read_image", lambda p: (started.append(p), real(p))[1])
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -278,7 +278,7 @@ def test_json(spoilt):
         "detail": record["faults"][0]["detail"],
     }
     assert [one["kind"] for one in record["copies"]] == ["copies"]
-    assert any("nut: there are no test pictures" in note for note in record["notes"])
+    assert any("nut: there are no test images" in note for note in record["notes"])
 
 
 def test_faults_are_listed_with_their_paths(spoilt):
@@ -286,10 +286,10 @@ def test_faults_are_listed_with_their_paths(spoilt):
     assert done.exit_code != 0
     assert "9 faults in" in str(done.exception)
     for line in (
-        "bolt/train/good/000.png = bolt/test/good/[bold]leak.png: the same picture in train and",
+        "bolt/train/good/000.png = bolt/test/good/[bold]leak.png: the same image in train and",
         "bolt/test/good/cut.jpg: cannot be used: it is",
-        "nut: 2 good training pictures can be read",
-        "tile/train/good/001.png = tile/train/good/copy.png: the same picture, all in train",
+        "nut: 2 good training images can be read",
+        "tile/train/good/001.png = tile/train/good/copy.png: the same image, all in train",
     ):
         assert line in done.stdout
     for heading in HEADINGS.values():
@@ -352,7 +352,7 @@ def test_help(tmp_path):
 def test_the_executable_and_its_exit_codes(mvtec_folder, tmp_path):
     done = executable("mvtec", cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
-    assert "Checking pictures: 32/32" in done.stderr
+    assert "Checking images: 32/32" in done.stderr
     shutil.copy(mvtec_folder / "tile/train/good/001.png", mvtec_folder / "tile/test/good/x.png")
     done = executable("mvtec", "--json", cwd=tmp_path)
     assert done.returncode == 1

@@ -9,12 +9,12 @@ from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import DatasetError
 
 
-def relative(pictures, root):
-    return [picture.path.relative_to(root).as_posix() for picture in pictures]
+def relative(images, root):
+    return [image.path.relative_to(root).as_posix() for image in images]
 
 
 def splits_by_content(root):
-    return {p.path.read_bytes(): p.split for p in find_dataset(root).pictures}
+    return {p.path.read_bytes(): p.split for p in find_dataset(root).images}
 
 
 def touch(path: Path) -> Path:
@@ -33,27 +33,27 @@ def test_mvtec_layout_of_many_categories(mvtec_folder):
         f"bolt/train/good/{i:03}.png" for i in range(8)
     ]
     tested = dataset.test("tile")
-    assert [picture.defect for picture in tested] == ["good"] * 4 + ["scratch"] * 4
-    assert [picture.good for picture in tested] == [True] * 4 + [False] * 4
+    assert [image.defect for image in tested] == ["good"] * 4 + ["scratch"] * 4
+    assert [image.good for image in tested] == [True] * 4 + [False] * 4
     assert len(dataset.test()) == 16
 
 
-def test_masks_belong_to_the_picture_of_their_stem(mvtec_folder):
-    for picture in find_dataset(mvtec_folder).pictures:
-        if picture.category == "bolt" and not picture.good:
-            expected = mvtec_folder / f"bolt/ground_truth/scratch/{picture.path.stem}_mask.png"
-            assert picture.mask == expected
+def test_masks_belong_to_the_image_of_their_stem(mvtec_folder):
+    for image in find_dataset(mvtec_folder).images:
+        if image.category == "bolt" and not image.good:
+            expected = mvtec_folder / f"bolt/ground_truth/scratch/{image.path.stem}_mask.png"
+            assert image.mask == expected
         else:
-            assert picture.mask is None
+            assert image.mask is None
 
 
-def test_masks_and_pictures_without_each_other_are_noted(mvtec_folder):
+def test_masks_and_images_without_each_other_are_noted(mvtec_folder):
     (mvtec_folder / "bolt/ground_truth/scratch/002_mask.png").rename(
         mvtec_folder / "bolt/ground_truth/scratch/999_mask.png"
     )
     notes = "\n".join(find_dataset(mvtec_folder).notes)
-    assert "bolt: 1 of 4 defective pictures have no mask" in notes
-    assert "bolt: 1 mask belongs to no picture, such as 999_mask.png" in notes
+    assert "bolt: 1 of 4 defective images have no mask" in notes
+    assert "bolt: 1 mask belongs to no image, such as 999_mask.png" in notes
 
 
 def test_one_mvtec_category_is_called_as_its_folder(mvtec_folder, monkeypatch):
@@ -61,11 +61,11 @@ def test_one_mvtec_category_is_called_as_its_folder(mvtec_folder, monkeypatch):
     monkeypatch.chdir(mvtec_folder / "bolt")
     dataset = find_dataset(Path())
     assert dataset.categories == ("bolt",)
-    assert len(dataset.pictures) == 16
+    assert len(dataset.images) == 16
 
 
 def test_linked_categories_are_called_as_their_links(mvtec_folder, tmp_path):
-    """Two links to folders of one name are two categories, not one of both's pictures."""
+    """Two links to folders of one name are two categories, not one of both's images."""
     root = tmp_path / "linked"
     root.mkdir()
     for name in ("first", "second"):
@@ -81,22 +81,18 @@ def test_plain_folder(plain_folder):
     assert dataset.categories == ("Schöne Teile",)
     assert len(dataset.train_good()) == 8
     tested = dataset.test()
-    assert sum(picture.good for picture in tested) == 2
-    assert [picture.defect for picture in tested if not picture.good] == [
+    assert sum(image.good for image in tested) == 2
+    assert [image.defect for image in tested if not image.good] == [
         *["Kratzer"] * 3,
         "defective",
     ]
 
 
 def test_the_split_of_a_plain_folder_follows_the_content(plain_folder):
-    before = {
-        picture.path.read_bytes(): picture.split for picture in find_dataset(plain_folder).pictures
-    }
+    before = {image.path.read_bytes(): image.split for image in find_dataset(plain_folder).images}
     for number, path in enumerate(sorted((plain_folder / "good").iterdir(), reverse=True)):
         path.rename(path.with_name(f"renamed {number}.png"))
-    after = {
-        picture.path.read_bytes(): picture.split for picture in find_dataset(plain_folder).pictures
-    }
+    after = {image.path.read_bytes(): image.split for image in find_dataset(plain_folder).images}
     assert before == after
 
 
@@ -110,16 +106,16 @@ def test_plain_folders_of_many_categories(plain_folder, tmp_path):
     assert len(dataset.test("a")) == len(dataset.test("b")) == 6
 
 
-def test_few_good_pictures_are_all_kept_for_training(tmp_path):
+def test_few_good_images_are_all_kept_for_training(tmp_path):
     for i in range(3):
         touch(tmp_path / f"good/{i}.png")
     dataset = find_dataset(tmp_path)
     assert len(dataset.train_good()) == 3
-    assert any("too few good pictures" in note for note in dataset.notes)
+    assert any("too few good images" in note for note in dataset.notes)
 
 
-def test_hidden_system_and_mask_files_are_not_pictures(plain_folder):
-    count = len(find_dataset(plain_folder).pictures)
+def test_hidden_system_and_mask_files_are_not_images(plain_folder):
+    count = len(find_dataset(plain_folder).images)
     for name in (
         ".DS_Store",
         "good/.DS_Store",
@@ -131,8 +127,8 @@ def test_hidden_system_and_mask_files_are_not_pictures(plain_folder):
     ):
         touch(plain_folder / name)
     dataset = find_dataset(plain_folder)
-    assert len(dataset.pictures) == count
-    assert sum(picture.mask is not None for picture in dataset.pictures) == 1
+    assert len(dataset.images) == count
+    assert sum(image.mask is not None for image in dataset.images) == 1
 
 
 def test_suffixes_in_capitals_count_and_other_files_are_noted(mvtec_folder):
@@ -144,7 +140,7 @@ def test_suffixes_in_capitals_count_and_other_files_are_noted(mvtec_folder):
     assert any("1 .csv, 1 no suffix" in note for note in dataset.notes)
 
 
-def test_pictures_in_folders_below_are_found(mvtec_folder):
+def test_images_in_folders_below_are_found(mvtec_folder):
     touch(mvtec_folder / "bolt/train/good/2026-11-23/late shift/0.png")
     assert len(find_dataset(mvtec_folder).train_good("bolt")) == 9
 
@@ -158,11 +154,11 @@ def test_what_mvtec_layout_passes_over_is_noted(mvtec_folder):
     dataset = find_dataset(mvtec_folder)
     notes = "\n".join(dataset.notes)
     assert "train/bad is ignored" in notes
-    assert "1 pictures directly in test" in notes
+    assert "1 images directly in test" in notes
     assert "docs is not a category" in notes
-    assert "LICENSES" not in notes  # no pictures in it: nothing was missed
-    assert "tile: there are no test pictures" in notes
-    assert len(dataset.pictures) == 16 + 8
+    assert "LICENSES" not in notes  # no images in it: nothing was missed
+    assert "tile: there are no test images" in notes
+    assert len(dataset.images) == 16 + 8
 
 
 def empty_folder(root):
@@ -191,7 +187,7 @@ def train_without_good(root):
 
 def one_of_two_without_good(root):
     touch(root / "tile/train/good/0.png")
-    touch(root / "bolt/train/Good pictures/0.png")
+    touch(root / "bolt/train/Good images/0.png")
 
 
 def empty_train_good(root):
@@ -215,15 +211,15 @@ def reserved_name(root):
 @pytest.mark.parametrize(
     ("arrange", "cause", "step"),
     [
-        (empty_folder, "holds no pictures", mvtec.TREE),
-        (only_text, "holds no pictures", plain_layout.TREE),
-        (no_good_folder, "no good pictures: 1 picture but no folder called good", mvtec.TREE),
-        (no_good_folder, "no good pictures", visa.TREE),
-        (empty_good, "category 'data' has no good pictures", plain_layout.TREE),
-        (text_in_good, "category 'data' has no good pictures", plain_layout.TREE),
-        (train_without_good, "category 'bolt' has no good pictures", mvtec.TREE),
-        (one_of_two_without_good, "category 'bolt' has no good pictures", mvtec.TREE),
-        (empty_train_good, "category 'bolt' has no good pictures", mvtec.TREE),
+        (empty_folder, "holds no images", mvtec.TREE),
+        (only_text, "holds no images", plain_layout.TREE),
+        (no_good_folder, "no good images: 1 image but no folder called good", mvtec.TREE),
+        (no_good_folder, "no good images", visa.TREE),
+        (empty_good, "category 'data' has no good images", plain_layout.TREE),
+        (text_in_good, "category 'data' has no good images", plain_layout.TREE),
+        (train_without_good, "category 'bolt' has no good images", mvtec.TREE),
+        (one_of_two_without_good, "category 'bolt' has no good images", mvtec.TREE),
+        (empty_train_good, "category 'bolt' has no good images", mvtec.TREE),
         (layouts_side_by_side, "bolt has train/good, tile has good", plain_layout.TREE),
         (good_inside_and_beside, "could be a category or a kind of defect", plain_layout.TREE),
         (reserved_name, "cannot be called 'Auto'", "rename the folder"),
@@ -243,4 +239,4 @@ def test_a_missing_folder_and_a_file_are_refused(tmp_path):
     with pytest.raises(DatasetError, match="does not exist"):
         find_dataset(tmp_path / "gone")
     with pytest.raises(DatasetError, match="is a file"):
-        find_dataset(touch(tmp_path / "picture.png"))
+        find_dataset(touch(tmp_path / "image.png"))

@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.data.images import fit_picture, read_frame, read_mask, read_picture
+from hvq_edge.data.images import fit_image, read_frame, read_image, read_mask
 from hvq_edge.data.whole_file import fault_in_file
-from hvq_edge.errors import PictureError
+from hvq_edge.errors import ImageError
 
 
-def encode(suffix, picture, *options):
-    return cv2.imencode(suffix, picture, list(options))[1].tobytes()
+def encode(suffix, image, *options):
+    return cv2.imencode(suffix, image, list(options))[1].tobytes()
 
 
-def smooth_picture(height=40, width=60):
+def smooth_image(height=40, width=60):
     """RGB, a different slope in each channel: survives lossy formats, shows swapped axes."""
     rows, columns = np.mgrid[0:height, 0:width]
     channels = (3 * columns + 20, 5 * rows + 10, 255 - 2 * rows - 2 * columns)
     return np.clip(np.dstack(channels), 0, 255).astype(np.uint8)
 
 
-PICTURE = smooth_picture()
-BGR = PICTURE[..., ::-1].copy()
+IMAGE = smooth_image()
+BGR = IMAGE[..., ::-1].copy()
 PROGRESSIVE = (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 
 
@@ -45,26 +45,26 @@ def jpeg_with_exif(orientation):
 def test_every_format_gives_rgb_as_saved(tmp_path, suffix):
     path = tmp_path / f"part{suffix}"
     path.write_bytes(encode(suffix, BGR))
-    read = read_picture(path)
+    read = read_image(path)
     assert read.dtype == np.uint8
     assert read.flags.c_contiguous
     tolerance = 6 if suffix in (".jpg", ".webp") else 0
-    assert np.abs(read.astype(int) - PICTURE).mean() <= tolerance
+    assert np.abs(read.astype(int) - IMAGE).mean() <= tolerance
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff"])
 def test_grey_is_repeated_over_the_channels(tmp_path, suffix):
     path = tmp_path / f"grey{suffix}"
-    path.write_bytes(encode(suffix, PICTURE[..., 0]))
-    read = read_picture(path)
-    assert read.shape == PICTURE.shape
+    path.write_bytes(encode(suffix, IMAGE[..., 0]))
+    read = read_image(path)
+    assert read.shape == IMAGE.shape
     assert (read == read[..., :1]).all()
 
 
 def test_alpha_is_dropped_not_blended(tmp_path):
     path = tmp_path / "rgba.png"
     path.write_bytes(encode(".png", np.dstack([BGR, np.full(BGR.shape[:2], 7, np.uint8)])))
-    assert np.array_equal(read_picture(path), PICTURE)
+    assert np.array_equal(read_image(path), IMAGE)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
@@ -76,7 +76,7 @@ def test_sixteen_bits_are_scaled_by_a_fixed_rule(tmp_path, suffix, channels):
         path = tmp_path / f"{name}{suffix}"
         path.write_bytes(encode(suffix, scene if channels == 1 else np.dstack([scene] * 3)))
         expected = np.rint(scene / 257)
-        assert np.abs(read_picture(path)[..., 0] - expected).max() <= 0.5, name
+        assert np.abs(read_image(path)[..., 0] - expected).max() <= 0.5, name
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_sixteen_bits_are_scaled_by_a_fixed_rule(tmp_path, suffix, channels):
 def test_exif_orientation_is_applied(tmp_path, orientation, turned):
     path = tmp_path / "photo.jpg"
     path.write_bytes(jpeg_with_exif(orientation))
-    expected = turned(PICTURE)
-    read = read_picture(path)
+    expected = turned(IMAGE)
+    read = read_image(path)
     assert read.shape == expected.shape
     assert np.abs(read.astype(int) - expected).mean() < 6
 
@@ -101,23 +101,23 @@ def test_unicode_and_spaces_in_the_path(tmp_path):
     path = tmp_path / "Schöne Teile 部品" / "Teil № 1.png"
     path.parent.mkdir()
     path.write_bytes(encode(".png", BGR))
-    assert np.array_equal(read_picture(path), PICTURE)
+    assert np.array_equal(read_image(path), IMAGE)
 
 
 def test_the_content_decides_not_the_name(tmp_path):
     path = tmp_path / "really-a-bmp.jpg"
     path.write_bytes(encode(".bmp", BGR))
-    assert np.array_equal(read_picture(path), PICTURE)
+    assert np.array_equal(read_image(path), IMAGE)
 
 
 BAD_FILES = {
     "empty": (b"", "it is empty"),
-    "text": (b"name,score\r\nbolt,0.3\r\n" * 9, "not a picture but text"),
+    "text": (b"name,score\r\nbolt,0.3\r\n" * 9, "not an image but text"),
     "other": (b"\x00\x01\x02\x03" * 50, "not a JPEG, PNG"),
     "jpeg": (encode(".jpg", BGR)[:-200], "truncated JPEG"),
     "jpeg-end": (encode(".jpg", BGR)[:-2], "truncated JPEG"),
     "jpeg-exif": (jpeg_with_exif(6)[:-2], "truncated JPEG"),
-    "jpeg-no-scan": (b"\xff\xd8\xff\xe0\x00\x04ab\xff\xd9", "without picture data"),
+    "jpeg-no-scan": (b"\xff\xd8\xff\xe0\x00\x04ab\xff\xd9", "without image data"),
     "png": (encode(".png", BGR)[:-12], "truncated PNG"),
     "bmp": (encode(".bmp", BGR)[:-1], "truncated BMP"),
     "tiff": (encode(".tiff", BGR)[:-400], "truncated TIFF"),
@@ -133,8 +133,8 @@ def test_bad_files_are_refused_with_path_cause_and_next_step(tmp_path, name, cap
     data, cause = BAD_FILES[name]
     path = tmp_path / f"{name}.png"
     path.write_bytes(data)
-    with pytest.raises(PictureError) as caught:
-        read_picture(path)
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
     assert str(path) in caught.value.cause
     assert cause in caught.value.cause
     assert caught.value.next_step
@@ -142,10 +142,10 @@ def test_bad_files_are_refused_with_path_cause_and_next_step(tmp_path, name, cap
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    with pytest.raises(PictureError, match="does not exist"):
-        read_picture(tmp_path / "gone.png")
-    with pytest.raises(PictureError, match="cannot be read"):
-        read_picture(tmp_path)
+    with pytest.raises(ImageError, match="does not exist"):
+        read_image(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)
 
 
 WHOLE = {
@@ -175,17 +175,17 @@ def test_every_truncation_is_seen(name, data):
 
 
 @given(data=st.data())
-def test_a_changed_byte_in_a_png_never_gives_another_picture(data, tmp_path_factory):
+def test_a_changed_byte_in_a_png_never_gives_another_image(data, tmp_path_factory):
     whole = bytearray(WHOLE["png"])
     place = data.draw(st.integers(0, len(whole) - 1))
     whole[place] ^= data.draw(st.integers(1, 255))
     path = tmp_path_factory.getbasetemp() / "changed.png"
     path.write_bytes(whole)
     try:
-        read = read_picture(path)
-    except PictureError:
+        read = read_image(path)
+    except ImageError:
         return
-    assert np.array_equal(read, PICTURE)
+    assert np.array_equal(read, IMAGE)
 
 
 @settings(max_examples=300)
@@ -210,7 +210,7 @@ def test_a_wrong_checksum_in_an_ancillary_chunk_is_harmless(tmp_path):
     chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text) ^ 1)
     path = tmp_path / "commented.png"
     path.write_bytes(png[:33] + chunk + png[33:])
-    assert np.array_equal(read_picture(path), PICTURE)
+    assert np.array_equal(read_image(path), IMAGE)
 
 
 @given(
@@ -220,7 +220,7 @@ def test_a_wrong_checksum_in_an_ancillary_chunk_is_harmless(tmp_path):
     level=st.integers(0, 255),
 )
 def test_fit_gives_the_square_and_keeps_a_flat_level(height, width, side, level):
-    fitted = fit_picture(np.full((height, width, 3), level, np.uint8), side)
+    fitted = fit_image(np.full((height, width, 3), level, np.uint8), side)
     assert fitted.shape == (side, side, 3)
     assert fitted.dtype == np.uint8
     assert fitted.flags.c_contiguous
@@ -230,29 +230,29 @@ def test_fit_gives_the_square_and_keeps_a_flat_level(height, width, side, level)
 def test_fit_averages_when_shrinking():
     stripes = np.zeros((128, 128, 3), np.uint8)
     stripes[:, ::4] = 200
-    assert (fit_picture(stripes, 32) == 50).all()
+    assert (fit_image(stripes, 32) == 50).all()
     # An axis that grows must not switch off the averaging along the other.
-    assert (fit_picture(stripes[:8], 32) == 50).all()
+    assert (fit_image(stripes[:8], 32) == 50).all()
 
 
 def test_fit_interpolates_when_enlarging():
     step = np.zeros((16, 16, 3), np.uint8)
     step[:, 8:] = 200
-    row = fit_picture(step, 64)[0, :, 0]
+    row = fit_image(step, 64)[0, :, 0]
     assert (np.diff(row.astype(int)) >= 0).all()
     assert len(np.unique(row)) > 2
 
 
-def test_fit_leaves_a_fitting_picture_alone_and_makes_views_contiguous():
-    square = smooth_picture(64, 64)
-    assert np.array_equal(fit_picture(square, 64), square)
-    flipped = fit_picture(square[:, ::-1], 64)
+def test_fit_leaves_a_fitting_image_alone_and_makes_views_contiguous():
+    square = smooth_image(64, 64)
+    assert np.array_equal(fit_image(square, 64), square)
+    flipped = fit_image(square[:, ::-1], 64)
     assert flipped.flags.c_contiguous
     assert np.array_equal(flipped, square[:, ::-1])
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         np.zeros((20, 20), np.uint8),
         np.zeros((20, 20, 4), np.uint8),
@@ -260,15 +260,15 @@ def test_fit_leaves_a_fitting_picture_alone_and_makes_views_contiguous():
         np.zeros((0, 20, 3), np.uint8),
     ],
 )
-def test_fit_refuses_other_arrays(picture):
-    with pytest.raises(PictureError, match="uint8"):
-        fit_picture(picture, 32)
+def test_fit_refuses_other_arrays(image):
+    with pytest.raises(ImageError, match="uint8"):
+        fit_image(image, 32)
 
 
 def test_read_frame_is_read_then_fit(tmp_path):
     path = tmp_path / "part.png"
     path.write_bytes(encode(".png", BGR))
-    assert np.array_equal(read_frame(path, 32), fit_picture(PICTURE, 32))
+    assert np.array_equal(read_frame(path, 32), fit_image(IMAGE, 32))
 
 
 @pytest.mark.parametrize("level", [1, 255])

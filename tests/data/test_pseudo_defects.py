@@ -22,7 +22,7 @@ def texture(seed: int, side: int = 96) -> np.ndarray:
 @kinds
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 10**6), side=st.sampled_from([32, 64, 97]))
-def test_a_picture_changes_at_the_mask_and_nowhere_else(kind, seed, side):
+def test_an_image_changes_at_the_mask_and_nowhere_else(kind, seed, side):
     good, other = texture(1, side), texture(2, 50)
     damaged = pseudo_defect(good, other, kind, seed)
     assert damaged.frame.shape == good.shape
@@ -69,7 +69,7 @@ def test_a_seed_damages_the_same_place_at_every_size():
     assert areas[0] == pytest.approx(areas[1], rel=0.25)
 
 
-def test_only_texture_needs_the_other_picture():
+def test_only_texture_needs_the_other_image():
     good = texture(1)
     for kind in KINDS:
         one, two = (pseudo_defect(good, texture(seed, 50), kind, 7).frame for seed in (2, 3))

@@ -42,21 +42,21 @@ def test_layout_is_mvtec_with_the_counts_asked_for(package, tmp_path):
     assert dataset.notes == ()
     for category in dataset.categories:
         assert len(dataset.train_good(category)) == 20
-        defects = [picture.defect for picture in dataset.test(category)]
+        defects = [image.defect for image in dataset.test(category)]
         assert defects == ["defective"] * 7 + ["good"] * 7
-    for picture in dataset.pictures:
-        i = number(picture.path)
-        assert picture.category == ("solar_cell_mono" if i <= 400 else "solar_cell_poly")
-        assert i % 4 == 0 if not picture.good else i % 4 in (2, 3)
-        assert picture.path.read_bytes() == f"cell {i}".encode()
+    for image in dataset.images:
+        i = number(image.path)
+        assert image.category == ("solar_cell_mono" if i <= 400 else "solar_cell_poly")
+        assert i % 4 == 0 if not image.good else i % 4 in (2, 3)
+        assert image.path.read_bytes() == f"cell {i}".encode()
 
 
 def test_train_and_test_come_from_different_blocks(package, tmp_path):
     dataset = find_dataset(lay_out_solar_cells(tmp_path / "cells", train_good=60, test_each=20))
     for category, first in (("solar_cell_mono", 1), ("solar_cell_poly", 401)):
         blocks = [
-            {(number(picture.path) - first) // 60 for picture in pictures}
-            for pictures in (dataset.train_good(category), dataset.test(category))
+            {(number(image.path) - first) // 60 for image in images}
+            for images in (dataset.train_good(category), dataset.test(category))
         ]
         assert blocks[0].isdisjoint(blocks[1])
         assert blocks == [{1, 2, 4, 5}, {0, 3, 6}]  # spread over all modules
@@ -87,7 +87,7 @@ def test_a_second_call_copies_nothing(package, tmp_path):
     assert marker["licence"] == "CC BY-NC-SA 4.0"
 
 
-def test_other_counts_and_lost_pictures_make_it_anew(package, tmp_path):
+def test_other_counts_and_lost_images_make_it_anew(package, tmp_path):
     out = tmp_path / "cells"
     lay_out_solar_cells(out, train_good=9, test_each=3)
     lay_out_solar_cells(out, train_good=12, test_each=3)

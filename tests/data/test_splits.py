@@ -36,7 +36,7 @@ def test_the_order_of_the_files_does_not_matter(hashes, share, order):
 
 
 @given(hashes=contents.filter(lambda found: len(found) >= 4), share=shares)
-def test_an_added_picture_moves_at_most_one_other(hashes, share):
+def test_an_added_image_moves_at_most_one_other(hashes, share):
     *before, added = hashes
     earlier = choose_share(before, share, "0", leave=2)
     later = choose_share(hashes, share, "0", leave=2) - {added}
@@ -59,15 +59,15 @@ def test_another_key_gives_another_choice():
     assert len({choose_share(hashes, 0.25, str(seed), leave=2) for seed in range(5)}) == 5
 
 
-def test_every_good_training_picture_gets_a_record(mvtec_folder):
+def test_every_good_training_image_gets_a_record(mvtec_folder):
     dataset = find_dataset(mvtec_folder)
     records = split_training(dataset, 0.25, seed=0)
     assert len(records) == 16
-    for record, picture in zip(records, dataset.train_good(), strict=True):
-        assert mvtec_folder / record.path == picture.path
+    for record, image in zip(records, dataset.train_good(), strict=True):
+        assert mvtec_folder / record.path == image.path
         assert "\\" not in record.path
-        assert record.category == picture.category
-        assert record.sha256 == sha256_of(picture.path)
+        assert record.category == image.category
+        assert record.sha256 == sha256_of(image.path)
     for category in dataset.categories:
         uses = [record.use for record in records if record.category == category]
         assert uses.count("held_out") == 2
@@ -86,22 +86,22 @@ def test_copies_land_on_the_same_side(mvtec_folder):
 
 
 @pytest.mark.parametrize("kept", [1, 2])
-def test_too_few_pictures_are_refused(mvtec_folder, kept):
+def test_too_few_images_are_refused(mvtec_folder, kept):
     for path in sorted((mvtec_folder / "tile/train/good").iterdir())[kept:]:
         path.unlink()
     with pytest.raises(DatasetError, match=rf"'tile' has {kept} .*at least 3 are needed"):
         split_training(find_dataset(mvtec_folder), 0.15, seed=0)
 
 
-def test_copies_of_one_picture_are_too_few(mvtec_folder):
+def test_copies_of_one_image_are_too_few(mvtec_folder):
     paths = sorted((mvtec_folder / "tile/train/good").iterdir())
     for path in paths[1:]:
         shutil.copy(paths[0], path)
-    with pytest.raises(DatasetError, match="8 good training pictures, 1 of them different"):
+    with pytest.raises(DatasetError, match="8 good training images, 1 of them different"):
         split_training(find_dataset(mvtec_folder), 0.15, seed=0)
 
 
-def test_three_pictures_are_enough(mvtec_folder):
+def test_three_images_are_enough(mvtec_folder):
     for path in sorted((mvtec_folder / "tile/train/good").iterdir())[3:]:
         path.unlink()
     records = split_training(find_dataset(mvtec_folder), 0.8, seed=0)
@@ -109,13 +109,13 @@ def test_three_pictures_are_enough(mvtec_folder):
     assert sorted(uses) == ["fit", "fit", "held_out"]
 
 
-def test_progress_counts_the_pictures(mvtec_folder):
+def test_progress_counts_the_images(mvtec_folder):
     told = []
     split_training(find_dataset(mvtec_folder), 0.2, 0, lambda *call, **_: told.append(call[1:3]))
     assert told == [(i, 16) for i in range(1, 17)]
 
 
-def test_missing_pictures_are_named_and_counted(mvtec_folder):
+def test_missing_images_are_named_and_counted(mvtec_folder):
     records = split_training(find_dataset(mvtec_folder), 0.25, seed=0)
     check_unchanged(records, mvtec_folder)
     for i in range(5):
@@ -127,7 +127,7 @@ def test_missing_pictures_are_named_and_counted(mvtec_folder):
     assert caught.value.next_step
 
 
-def test_a_changed_picture_is_seen(mvtec_folder):
+def test_a_changed_image_is_seen(mvtec_folder):
     records = split_training(find_dataset(mvtec_folder), 0.25, seed=0)
     path = mvtec_folder / "tile/train/good/003.png"
     path.write_bytes(path.read_bytes() + b"\0")

@@ -47,12 +47,12 @@ def test_the_unpacked_folder(visa):
     assert dataset.categories == ("candle", "pcb1")
     assert (dataset.notes, dataset.unused_masks) == ((), ())
     assert len(dataset.train_good("candle")) == 6
-    assert all(picture.good and picture.mask is None for picture in dataset.train_good())
-    assert [picture.defect for picture in dataset.test("pcb1")] == ["anomaly"] * 3 + ["good"] * 3
-    for picture in dataset.test():
-        if not picture.good:
-            images, stem = picture.path.parents[1], picture.path.stem
-            assert picture.mask == images.parent / f"Masks/Anomaly/{stem}.png"
+    assert all(image.good and image.mask is None for image in dataset.train_good())
+    assert [image.defect for image in dataset.test("pcb1")] == ["anomaly"] * 3 + ["good"] * 3
+    for image in dataset.test():
+        if not image.good:
+            images, stem = image.path.parents[1], image.path.stem
+            assert image.mask == images.parent / f"Masks/Anomaly/{stem}.png"
 
 
 def test_the_order_of_the_rows_does_not_matter(visa):
@@ -63,7 +63,7 @@ def test_the_order_of_the_rows_does_not_matter(visa):
 
 
 def test_every_level_of_a_mask_that_is_not_zero_is_a_defect(visa):
-    masks = [picture.mask for picture in find_dataset(visa).test("candle") if picture.mask]
+    masks = [image.mask for image in find_dataset(visa).test("candle") if image.mask]
     for number, path in enumerate(masks, start=1):
         levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert set(np.unique(levels)) == {0, number}, "as VisA's own: the number of the kind"
@@ -134,8 +134,8 @@ def test_what_the_table_leaves_out_is_noted(visa):
     write_split(visa, [header, *kept])
     dataset = find_dataset(visa)
     notes = "\n".join(dataset.notes)
-    assert "candle: 1cls.csv does not list 2 pictures" in notes
-    assert "pcb1: 1 anomalous picture in train ignored" in notes
+    assert "candle: 1cls.csv does not list 2 images" in notes
+    assert "pcb1: 1 anomalous image in train ignored" in notes
     assert len(dataset.test("pcb1")) == 2 + 1
     assert [(name, mask.name) for name, mask in dataset.unused_masks] == [
         ("candle", "002.png"),
@@ -147,8 +147,8 @@ def test_masks_may_be_missing_from_the_table(visa):
     header, *rows = read_split(visa)
     write_split(visa, [header, *([*row[:4], ""] for row in rows)])
     dataset = find_dataset(visa)
-    assert all(picture.mask is None for picture in dataset.pictures)
-    assert "candle: 3 of 3 defective pictures have no mask." in dataset.notes
+    assert all(image.mask is None for image in dataset.images)
+    assert "candle: 3 of 3 defective images have no mask." in dataset.notes
 
 
 def test_missing_files_are_counted_and_the_first_named(visa):
@@ -160,10 +160,10 @@ def test_missing_files_are_counted_and_the_first_named(visa):
     assert "there is no folder pcb1" in error.cause
 
 
-def test_a_category_needs_good_pictures_to_learn_from(visa):
+def test_a_category_needs_good_images_to_learn_from(visa):
     header, *rows = read_split(visa)
     write_split(visa, [header, *(r for r in rows if r[:2] != ["pcb1", "train"])])
-    assert "the category 'pcb1' has no good pictures" in refused(visa).cause
+    assert "the category 'pcb1' has no good images" in refused(visa).cause
 
 
 def test_another_table_alone_is_not_taken(visa):
@@ -222,7 +222,7 @@ def test_a_published_row():
     [
         ("", "does not have the columns"),
         ("\n\n", "does not have the columns"),
-        (",".join(COLUMNS), "lists no pictures"),
+        (",".join(COLUMNS), "lists no images"),
         ("object,split,label,image\n" + NORMAL[:-1], "does not have the columns"),
         (table(NORMAL).replace(",", ";"), "'object;split;label;image;mask'"),
         ("mask," + table(NORMAL), "once each"),
@@ -231,7 +231,7 @@ def test_a_published_row():
         (table("candle"), "line 2 has 1 fields"),
         (table(NORMAL.replace("train", "Train")), "the split is 'Train', not train or test"),
         (table(NORMAL.replace("normal", "good")), "the label is 'good', not normal or anomaly"),
-        (table(NORMAL + "m.png"), "line 2: a normal picture has the mask 'm.png'"),
+        (table(NORMAL + "m.png"), "line 2: a normal image has the mask 'm.png'"),
         (table(NORMAL, NORMAL), "line 3: candle/Data/Images/Normal/0836.JPG is in line 2 too"),
         (
             table(NORMAL, NORMAL.replace("train", "test")),

@@ -284,7 +284,7 @@ def test_a_bundle(bundle):
     assert found["thresholds"].state == "missing"
     assert "bolt at fp32" in found["thresholds"].found
     assert f"hvq-edge calibrate {bundle.path}" in found["thresholds"].remedy
-    limit = Threshold(value=1, pictures=1, rule="")
+    limit = Threshold(value=1, images=1, rule="")
     every = dict.fromkeys(bundle.manifest.categories, limit)
     thresholds = {"fp32": every, "int8": every}
     write_manifest(bundle.path, bundle.manifest.model_copy(update={"thresholds": thresholds}))

@@ -41,15 +41,14 @@ def test_metrics_by_category_and_their_mean(run_evaluation):
     assert bolt.false_rejects is None
 
 
-def test_records_by_picture(run_evaluation, data):
+def test_records_by_image(run_evaluation, data):
     evaluation = run_evaluation("auto", batch_size=2)
-    assert len(evaluation.pictures) == 11
-    first = evaluation.pictures[0]
-    assert first.chosen == first.picture.category == "bolt"
+    assert len(evaluation.images) == 11
+    first = evaluation.images[0]
+    assert first.chosen == first.image.category == "bolt"
     assert first.map.shape == (GRID, GRID)
     by_name = {
-        result.picture.path.relative_to(data).as_posix(): result.score
-        for result in evaluation.pictures
+        result.image.path.relative_to(data).as_posix(): result.score for result in evaluation.images
     }
     assert by_name["bolt/test/bright/050.png"] == pytest.approx((220 / 3 + 50) / 255, rel=1e-5)
     assert by_name["nut/test/good/005.png"] == pytest.approx(10 + (220 / 3 + 5) / 255, rel=1e-5)
@@ -76,7 +75,7 @@ def test_pixel_metrics_compare_the_enlarged_map_with_the_mask(run_evaluation, da
     assert metrics_of(moved, "bolt").pixel_aupro < 0.3 < 0.8 < right.pixel_aupro
 
 
-def test_a_defective_picture_without_mask_counts_for_the_image_metrics_alone(run_evaluation, data):
+def test_a_defective_image_without_mask_counts_for_the_image_metrics_alone(run_evaluation, data):
     whole = metrics_of(run_evaluation("auto"), "bolt")
     draw(data / "bolt/test/bright/045.png", "bolt", 200)  # would be false positives without a mask
     found = metrics_of(run_evaluation("auto"), "bolt")
@@ -114,15 +113,15 @@ def test_a_wrongly_chosen_category_is_counted_and_scored_as_chosen(run_evaluatio
     assert metrics_of(known, "bolt").category_accuracy is None
 
 
-def test_a_model_of_one_category_judges_only_its_pictures(run_evaluation):
+def test_a_model_of_one_category_judges_only_its_images(run_evaluation):
     evaluation = run_evaluation("one", categories=("nut",))
     assert [one.category for one in evaluation.categories] == ["nut"]
-    assert {result.picture.category for result in evaluation.pictures} == {"nut"}
+    assert {result.image.category for result in evaluation.images} == {"nut"}
 
 
 def test_categories_are_matched_by_name_not_by_position(run_evaluation):
     evaluation = run_evaluation("input", categories=("washer plate", "nut", "bolt"))
-    by_category = {result.picture.category: result.score for result in evaluation.pictures}
+    by_category = {result.image.category: result.score for result in evaluation.images}
     assert by_category["bolt"] > 20
     assert 10 < by_category["nut"] < 20
 
@@ -135,14 +134,14 @@ def test_unknown_categories_are_named(run_evaluation, data):
     with pytest.raises(DatasetError, match="categories axle, gear") as caught:
         run_evaluation("auto")
     assert "it knows bolt, nut, washer plate" in str(caught.value)
-    with pytest.raises(DatasetError, match="no test pictures of washer plate"):
+    with pytest.raises(DatasetError, match="no test images of washer plate"):
         run_evaluation("one", categories=("washer plate",))
 
 
-def test_unreadable_pictures_and_masks_are_listed_and_left_out(run_evaluation, data):
+def test_unreadable_images_and_masks_are_listed_and_left_out(run_evaluation, data):
     broken = data / "bolt/test/bright/050.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    (data / "nut/test/good/text.png").write_text("not a picture", encoding="utf-8")
+    (data / "nut/test/good/text.png").write_text("not an image", encoding="utf-8")
     (data / "bolt/ground_truth/bright/040_mask.png").write_bytes(b"")
     evaluation = run_evaluation("auto")
     assert {fault.path.name for fault in evaluation.unreadable} == {
@@ -159,14 +158,14 @@ def test_unreadable_pictures_and_masks_are_listed_and_left_out(run_evaluation, d
 def test_nothing_readable_is_an_error(run_evaluation, data):
     for path in data.glob("*/test/*/*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DatasetError, match="none of the 11 test pictures"):
+    with pytest.raises(DatasetError, match="none of the 11 test images"):
         run_evaluation("auto")
 
 
-def test_no_test_pictures_is_an_error(run_evaluation, data):
+def test_no_test_images_is_an_error(run_evaluation, data):
     for path in data.glob("*/test/*/*.png"):
         path.unlink()
-    with pytest.raises(DatasetError, match="no test pictures"):
+    with pytest.raises(DatasetError, match="no test images"):
         run_evaluation("auto")
 
 
@@ -178,7 +177,7 @@ def test_thresholds_give_false_rejects_and_missed(run_evaluation):
     assert (nut.false_rejects, nut.missed) == (1, 1)
 
 
-def test_progress_counts_every_picture(run_evaluation):
+def test_progress_counts_every_image(run_evaluation):
     seen = []
     run_evaluation("auto", batch_size=2, on_progress=lambda *report: seen.append(report))
     assert seen[-1][1:3] == (11, 11)
@@ -204,7 +203,7 @@ class Broken:
         pass
 
 
-def test_a_score_that_is_no_number_names_the_picture(data):
+def test_a_score_that_is_no_number_names_the_image(data):
     with pytest.raises(InputError, match=r"int8 model gives .*\.png"):
         evaluate(Broken(), find_dataset(data), known_category=False)
 
@@ -229,7 +228,7 @@ def test_a_fixed_category_is_evaluated_as_one(data, tmp_path):
         assert isinstance(engine, FixedCategoryEngine)
         evaluation = evaluate(engine, find_dataset(data), known_category=True)
     assert [one.category for one in evaluation.categories] == ["nut"]
-    assert all(result.score > 10 for result in evaluation.pictures)
+    assert all(result.score > 10 for result in evaluation.images)
 
 
 def test_means_leave_out_what_is_not_defined():

@@ -45,7 +45,7 @@ def test_files_of_a_bundle(bundle, data):
     (only,) = content.evaluations
     assert only.category == "chosen"
     assert only.categories[0].false_rejects == 1
-    assert only.pictures[0].path.startswith("bolt/test/")
+    assert only.images[0].path.startswith("bolt/test/")
     assert content.precision == "fp32"
     page = found.report.read_text(encoding="utf-8")
     assert "rejected above 0.31, the threshold in use" in page

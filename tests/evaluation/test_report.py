@@ -17,10 +17,10 @@ pytest.importorskip("jinja2")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.data.dataset import Picture
+from hvq_edge.data.dataset import Image
 from hvq_edge.errors import MissingCapability, OutputError
 from hvq_edge.evaluation.charts import roc_mark, roc_points, round_steps, score_histogram
-from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
 from hvq_edge.evaluation.metrics.results import (
     Evaluation,
@@ -36,7 +36,7 @@ EVIL = "<script>alert('& more')</script>"
 
 
 def make_results(folder: Path, category: str, count: int = 5, side: int = 40):
-    """``count`` good and defective pictures whose file names say their score."""
+    """``count`` good and defective images whose file names say their score."""
     random = np.random.default_rng(len(category))
     results = []
     for good in (True, False):
@@ -44,13 +44,13 @@ def make_results(folder: Path, category: str, count: int = 5, side: int = 40):
             score = number + (0.0 if good else 2.5)
             path = folder / category / f"{'good' if good else 'bad'} {score}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture = random.integers(0, 256, (side, 2 * side, 3), dtype=np.uint8)
-            path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+            image = random.integers(0, 256, (side, 2 * side, 3), dtype=np.uint8)
+            path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
             heat = np.full((4, 4), 0.1, np.float32)
             heat[1, 2] = score
             defect = "good" if good else "dent & scratch"
-            picture_of = Picture(path, category, "test", defect, None)
-            results.append(PictureResult(picture_of, category, score, heat))
+            image_of = Image(path, category, "test", defect, None)
+            results.append(ImageResult(image_of, category, score, heat))
     return results
 
 
@@ -63,7 +63,7 @@ def make_evaluation(folder: Path, names=("bolt", "nut"), *, known=True, threshol
     return Evaluation(
         data=folder,
         known_category=known,
-        pictures=tuple(result for results in by_name.values() for result in results),
+        images=tuple(result for results in by_name.values() for result in results),
         unreadable=(),
         categories=tuple(metrics),
         mean=mean_metrics(metrics),
@@ -108,7 +108,7 @@ def test_the_page_stands_alone(tmp_path):
     assert not names & {"script", "link", "iframe", "object", "video"}
     assert not re.search(r"https?://|url\(|@import", text)
     images = page.all("img")
-    assert len(images) == 2 * 2 * 10  # two categories; five good, five defective; picture and heat
+    assert len(images) == 2 * 2 * 10  # two categories; five good, five defective; image and heat
     for image in images:
         kind, data = image["src"].split(",")
         assert kind == "data:image/jpeg;base64"
@@ -125,8 +125,8 @@ def test_the_page_shows_the_numbers(tmp_path):
         assert shown in words
     assert evaluation.categories[0].image_auroc == pytest.approx(22 / 25)
     assert "good 4.0.png" in words
-    assert "3 of 5 good pictures rejected" not in words
-    assert "1 of 5 good pictures rejected, 1 of 5 defective pictures missed" in words  # bolt
+    assert "3 of 5 good images rejected" not in words
+    assert "1 of 5 good images rejected, 1 of 5 defective images missed" in words  # bolt
     assert words.count("false reject") >= 1
 
 
@@ -142,10 +142,8 @@ def test_without_a_threshold_the_best_f1_is_drawn_and_said_to_be_that(tmp_path):
     evaluation = make_evaluation(tmp_path, ("bolt",))
     page = Page(render_report([evaluation], title="Report", facts={}))
     words = " ".join(" ".join(page.text).split())
-    assert "best F1 on these pictures, at 2.5; no threshold is in use" in words
-    assert (
-        "At the best F1: 2 of 5 good pictures rejected, 0 of 5 defective pictures missed" in words
-    )
+    assert "best F1 on these images, at 2.5; no threshold is in use" in words
+    assert "At the best F1: 2 of 5 good images rejected, 0 of 5 defective images missed" in words
     (line,) = [one for one in page.all("line") if "threshold" in one.get("class", "")]
     (dot,) = page.all("circle")
     assert line["class"] == "threshold best"
@@ -154,7 +152,7 @@ def test_without_a_threshold_the_best_f1_is_drawn_and_said_to_be_that(tmp_path):
     assert (float(dot["cx"]), float(dot["cy"])) == (x, y)
 
 
-def test_pixel_metrics_and_pictures_without_mask_are_told(tmp_path):
+def test_pixel_metrics_and_images_without_mask_are_told(tmp_path):
     results = make_results(tmp_path, "bolt")
     tally = PixelTally()
     tally.add(np.eye(4), np.eye(4) > 0)
@@ -166,7 +164,7 @@ def test_pixel_metrics_and_pictures_without_mask_are_told(tmp_path):
     assert "100.0 % mean pixel AUPRO" in words
     assert "pixel F1max 100.0" in words
     assert "defect regions 1" in words
-    assert "leave out 2 defective pictures without a readable mask" in words
+    assert "leave out 2 defective images without a readable mask" in words
     without = make_evaluation(tmp_path, ("bolt",))
     words = " ".join(Page(render_report([without], title="R", facts={})).text)
     assert "mean pixel" not in words
@@ -185,12 +183,12 @@ def test_charts_follow_the_last_evaluation_and_tables_show_all(tmp_path):
 
 def test_confusions_and_unreadable_files_are_told(tmp_path):
     evaluation = make_evaluation(tmp_path, known=False)
-    first, *rest = evaluation.pictures
-    wrong = PictureResult(first.picture, "nut", first.score, first.map)
+    first, *rest = evaluation.images
+    wrong = ImageResult(first.image, "nut", first.score, first.map)
     evaluation = Evaluation(
         **{
             **vars(evaluation),
-            "pictures": (wrong, *rest),
+            "images": (wrong, *rest),
             "unreadable": (Unreadable(tmp_path / "x.png", "x.png cannot be used: empty."),),
         }
     )
@@ -211,7 +209,7 @@ def test_what_others_named_is_escaped(tmp_path):
 
 @pytest.mark.parametrize("good", [True, False])
 def test_one_class_only(tmp_path, good):
-    results = [one for one in make_results(tmp_path, "bolt") if one.picture.good is good]
+    results = [one for one in make_results(tmp_path, "bolt") if one.image.good is good]
     metrics = category_metrics("bolt", results, None, known_category=True, thresholds={})
     evaluation = Evaluation(tmp_path, True, tuple(results), (), (metrics,), mean_metrics([metrics]))
     page = Page(render_report([evaluation], title="Report", facts={}))
@@ -219,13 +217,13 @@ def test_one_class_only(tmp_path, good):
     assert "–" in " ".join(page.text)
 
 
-def test_many_large_pictures_stay_below_three_megabytes(tmp_path):
+def test_many_large_images_stay_below_three_megabytes(tmp_path):
     names = tuple(f"category {number}" for number in range(20))
     evaluation = make_evaluation(tmp_path, names, side=150)  # noise: the worst for JPEG
     assert len(render_report([evaluation], title="Report", facts={})) < 3_000_000
 
 
-def test_a_picture_that_is_gone_is_left_out(tmp_path):
+def test_an_image_that_is_gone_is_left_out(tmp_path):
     evaluation = make_evaluation(tmp_path, ("bolt",))
     (tmp_path / "bolt/good 4.0.png").unlink()
     page = Page(render_report([evaluation], title="Report", facts={}))
@@ -290,7 +288,7 @@ def test_heat_starts_above_good_maps(tmp_path):
     results = make_results(tmp_path, "bolt")
     heat = heat_range(results)
     assert 0.1 < heat.low <= 4.0 < heat.high
-    same = [PictureResult(one.picture, "bolt", 0.0, np.zeros((4, 4), "f4")) for one in results]
+    same = [ImageResult(one.image, "bolt", 0.0, np.zeros((4, 4), "f4")) for one in results]
     flat = heat_range(same)
     assert flat.high > flat.low
 
@@ -302,8 +300,8 @@ def test_heat_starts_above_good_maps(tmp_path):
 )
 def test_histogram_bars_stay_in_the_plot_and_count_everything(data, threshold):
     results = [
-        PictureResult(
-            Picture(Path("x"), "bolt", "test", "good" if good else "bad"),
+        ImageResult(
+            Image(Path("x"), "bolt", "test", "good" if good else "bad"),
             "bolt",
             score,
             np.zeros((1, 1), np.float32),
@@ -319,12 +317,12 @@ def test_histogram_bars_stay_in_the_plot_and_count_everything(data, threshold):
     highest = min((bar.y for bar in chart.good), default=chart.axis)
     lowest = max((bar.y + bar.height for bar in chart.defective), default=chart.axis)
     assert (highest, lowest) == (pytest.approx(10), pytest.approx(160))
-    # One picture has one height, on both sides, and every bar is so many pictures high.
+    # One image has one height, on both sides, and every bar is so many images high.
     unit = sum(bar.height for bar in chart.good + chart.defective) / len(data)
     for bars, kind in ((chart.good, True), (chart.defective, False)):
-        pictures = [bar.height / unit for bar in bars]
-        assert pictures == pytest.approx([max(round(number), 1) for number in pictures])
-        assert sum(pictures) == pytest.approx(sum(good is kind for good, _ in data))
+        images = [bar.height / unit for bar in bars]
+        assert images == pytest.approx([max(round(number), 1) for number in images])
+        assert sum(images) == pytest.approx(sum(good is kind for good, _ in data))
     assert bool(chart.good) == any(good for good, _ in data)
     assert bool(chart.defective) == any(not good for good, _ in data)
     assert (chart.threshold is None) == (threshold is None)
@@ -341,7 +339,7 @@ def test_the_mark_lies_where_the_decisions_are(tmp_path):
     results = make_results(tmp_path, "bolt")
     mark = roc_mark(decisions_at(results, {"bolt": 3.0}))  # above it: 1 of 5 good, 4 of 5 defects
     assert (mark.x, mark.y) == (pytest.approx(36 + 150 / 5), pytest.approx(10 + 150 / 5))
-    only_good = [result for result in results if result.picture.good]
+    only_good = [result for result in results if result.image.good]
     assert roc_mark(decisions_at(only_good, {"bolt": 3.0})) is None
     assert roc_mark(None) is None
 
@@ -355,9 +353,9 @@ def test_decisions_are_above_a_threshold_or_from_a_score_on(tmp_path):
     assert wrong == [4.0, 2.5, 3.5]
 
 
-def test_a_picture_is_held_against_the_category_it_was_judged_as(tmp_path):
+def test_an_image_is_held_against_the_category_it_was_judged_as(tmp_path):
     first, *rest = make_results(tmp_path, "bolt")
-    strayed = [PictureResult(first.picture, "nut", first.score, first.map), *rest]
+    strayed = [ImageResult(first.image, "nut", first.score, first.map), *rest]
     assert decisions_at(strayed, {"bolt": 9.0}) is None
     assert decisions_at(strayed, {"bolt": 9.0, "nut": -1.0}).false_rejects == 1
     point = operating_point("bolt", strayed, {"bolt": 9.0}, 2.5)

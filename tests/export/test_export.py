@@ -1,4 +1,4 @@
-"""Every step of the export against the one before, on real pictures and on random small nets."""
+"""Every step of the export against the one before, on real images and on random small nets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from helpers.paths import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
@@ -40,11 +41,11 @@ def model(solar_run) -> HVQTrans:
 
 
 @pytest.fixture(scope="module")
-def pictures(solar_cells) -> tuple[np.ndarray, np.ndarray]:
+def images(solar_cells) -> tuple[np.ndarray, np.ndarray]:
     """Real frames uint8 [16, 224, 224, 3], good and defective, and their category index."""
     test = find_dataset(solar_cells).test()[::2]
-    frames = np.stack([read_frame(picture.path, 224) for picture in test])
-    category = [int(picture.category == "solar_cell_poly") for picture in test]
+    frames = np.stack([read_frame(image.path, 224) for image in test])
+    category = [int(image.category == "solar_cell_poly") for image in test]
     return frames, np.array(category, np.int32)
 
 
@@ -69,9 +70,9 @@ def run_torch(model: HVQTrans, frames: np.ndarray, category: np.ndarray | None) 
 
 
 def assert_same(theirs: dict, ours: dict, *, relative: float = 1e-4) -> None:
-    """Codes identical; where a token lies between two prototypes, its picture may differ a little.
+    """Codes identical; where a token lies between two prototypes, its image may differ a little.
 
-    None of the real pictures here has such a token on this machine; another processor sums in
+    None of the real images here has such a token on this machine; another processor sums in
     another order, so one in a thousand is granted.
     """
     equal = theirs["codes"] == ours["codes"]
@@ -85,8 +86,8 @@ def assert_same(theirs: dict, ours: dict, *, relative: float = 1e-4) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @torch.inference_mode()
-def test_folded_model_is_the_model(mode, model, pictures):
-    frames, category = pictures
+def test_folded_model_is_the_model(mode, model, images):
+    frames, category = images
     expected = run_torch(model, frames, category_for(mode, category))
     folded = FoldedHVQTrans(model, mode, 1 if mode == "one" else None)
     extra = (torch.from_numpy(category),) if mode == "input" else ()
@@ -102,8 +103,8 @@ def test_folded_model_is_the_model(mode, model, pictures):
 @pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", MODES)
-def test_float_graph_is_the_model(mode, engine, batch, graphs, model, pictures):
-    frames, category = pictures
+def test_float_graph_is_the_model(mode, engine, batch, graphs, model, images):
+    frames, category = images
     expected = run_torch(model, frames, category_for(mode, category))
     names = ("solar_cell_mono", "solar_cell_poly")
     opened = ENGINES[engine](
@@ -125,9 +126,9 @@ def test_float_graph_is_the_model(mode, engine, batch, graphs, model, pictures):
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_int8_graph_follows_the_model(backend, solar_bundle, model, pictures):
+def test_int8_graph_follows_the_model(backend, solar_bundle, model, images):
     """Trained only for seconds, so the bounds are wide; verify holds a real run to its limits."""
-    frames, _ = pictures
+    frames, _ = images
     expected = run_torch(model, frames, None)
     engine = open_engine(solar_bundle, precision="int8", backend=backend)
     single = [engine.run(frame[None]) for frame in frames]
@@ -137,14 +138,14 @@ def test_int8_graph_follows_the_model(backend, solar_bundle, model, pictures):
     np.testing.assert_array_equal(found["category"], expected["category"])
     assert (found["codes"] == expected["codes"]).mean() > 0.75
     assert np.corrcoef(found["map"].ravel(), expected["map"].ravel())[0, 1] > 0.95
-    # A batch of sixteen is sixteen pictures.
+    # A batch of sixteen is sixteen images.
     assert (together["codes"] == found["codes"]).mean() > 0.99
     assert np.corrcoef(together["map"].ravel(), found["map"].ravel())[0, 1] > 0.999
 
 
 @pytest.mark.parametrize("mode", ["input", "one"])
-def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, pictures, model):
-    frames, category = pictures
+def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images, model):
+    frames, category = images
     names = ("solar_cell_mono", "solar_cell_poly")
     int8 = graphs[mode].with_suffix(".int8.onnx")
     with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +185,7 @@ def small_nets(draw) -> tuple[ModelSettings, int]:
         tap_resize=draw(st.sampled_from(["average", "bilinear"])),
         normalise_tokens=draw(st.booleans()),
         whiten_distance=draw(st.booleans()),
-        picture_level=draw(st.sampled_from(["kept", "subtracted"])),
+        image_level=draw(st.sampled_from(["kept", "subtracted"])),
         prototypes=draw(st.sampled_from([0, 1, 30])),
         prototype_window=draw(st.sampled_from([1, 3, 5])),
         prototype_weight=draw(st.sampled_from([0.0, 1.0, 3.0])),
@@ -318,7 +319,7 @@ def test_files_carry_nothing_of_this_machine(precision, solar_bundle):
     content = (solar_bundle / f"model.{precision}.onnx").read_bytes()
     assert b"site-packages" not in content
     assert b'File \\"' not in content
-    assert str(Path(__file__).parents[2]).encode() not in content
+    assert str(ROOT).encode() not in content
 
 
 def test_int8_is_what_nvidias_parser_takes(solar_bundle):

@@ -1,4 +1,4 @@
-"""The bundle that an export writes: thresholds, calibration pictures, nothing lost on failure."""
+"""The bundle that an export writes: thresholds, calibration images, nothing lost on failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hvq_edge.bench.entrants import entrants_of
 from hvq_edge.bench.measure import measure
 from hvq_edge.bundle.manifest import open_bundle
-from hvq_edge.data.content import hash_picture
+from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import CheckpointError, GateFailed, InputError, OutputError, SettingsError
@@ -28,41 +28,41 @@ from hvq_edge.verdict.calibrate.from_images import calibrate_run
 pytestmark = pytest.mark.usefixtures("plain_graphs_counted_once")
 
 
-def test_bundle_has_thresholds_of_held_out_pictures(small_bundle, small_run):
+def test_bundle_has_thresholds_of_held_out_images(small_bundle, small_run):
     bundle = open_bundle(small_bundle)
     manifest, record = bundle.manifest, read_run(small_run)
     assert manifest.categories == ("solar_cell_mono", "solar_cell_poly")
     assert manifest.category_mode == "auto"
-    held_out = {p.sha256 for p in record.pictures if p.use == "held_out"}
-    assert set(manifest.threshold_pictures) == held_out
+    held_out = {p.sha256 for p in record.images if p.use == "held_out"}
+    assert set(manifest.threshold_images) == held_out
     assert manifest.calibration is not None
-    calibration = set(manifest.calibration.pictures)
+    calibration = set(manifest.calibration.images)
     assert calibration
     assert not calibration & held_out
     data = Path(record.data)
     for precision in ("fp32", "int8"):
         engine = open_engine(bundle, precision=precision)
         scores: dict[str, list[float]] = {name: [] for name in manifest.categories}
-        for picture in record.pictures:
-            if picture.use == "held_out":
-                out = engine.run(read_frame(data / picture.path, manifest.input_side)[None])
+        for image in record.images:
+            if image.use == "held_out":
+                out = engine.run(read_frame(data / image.path, manifest.input_side)[None])
                 scores[manifest.categories[out["category"][0]]].append(float(out["score"][0]))
         engine.close()
         for name, threshold in manifest.thresholds[precision].items():
             assert threshold.value == pytest.approx(max(scores[name]), rel=1e-4)
-            assert threshold.pictures == len(scores[name])
+            assert threshold.images == len(scores[name])
 
 
-def test_a_threshold_that_one_picture_sets_names_it(small_bundle, small_run):
+def test_a_threshold_that_one_image_sets_names_it(small_bundle, small_run):
     threshold = open_bundle(small_bundle).manifest.thresholds["fp32"]["solar_cell_mono"]
     record = read_run(small_run)
-    assert threshold.highest_picture in {p.path for p in record.pictures if p.use == "held_out"}
+    assert threshold.highest_image in {p.path for p in record.images if p.use == "held_out"}
     assert threshold.next_highest is not None
     assert threshold.median <= threshold.next_highest <= threshold.value
 
     def alone(value: float, second: float | None, median: float) -> bool:
         changes = {"value": value, "next_highest": second, "median": median}
-        return threshold.model_copy(update=changes).set_by_one_picture
+        return threshold.model_copy(update=changes).set_by_one_image
 
     assert alone(13.2, 8.0, 4.0)
     assert not alone(8.5, 8.0, 4.0)
@@ -74,8 +74,8 @@ def test_one_category_bundle(small_run, tmp_path):
     bundle = export_run(small_run, tmp_path / "one", category="solar_cell_poly")
     assert bundle.manifest.categories == ("solar_cell_poly",)
     assert list(bundle.manifest.thresholds["fp32"]) == ["solar_cell_poly"]
-    mono = {p.sha256 for p in read_run(small_run).pictures if p.category == "solar_cell_mono"}
-    assert not mono & set(bundle.manifest.threshold_pictures)
+    mono = {p.sha256 for p in read_run(small_run).images if p.category == "solar_cell_mono"}
+    assert not mono & set(bundle.manifest.threshold_images)
 
 
 def test_unknown_category(small_run, tmp_path):
@@ -108,29 +108,29 @@ def test_a_failed_export_keeps_the_bundle_that_was_there(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_own_calibration_pictures(small_run, solar_cells, tmp_path):
-    own = tmp_path / "own pictures"
+def test_own_calibration_images(small_run, solar_cells, tmp_path):
+    own = tmp_path / "own images"
     for name in ("solar_cell_mono", "solar_cell_poly"):
         some = sorted((solar_cells / name / "train" / "good").iterdir())[:12]
         (own / name / "good").mkdir(parents=True)
         for path in some:
             shutil.copy(path, own / name / "good" / path.name)
-    held_out = {p.sha256 for p in read_run(small_run).pictures if p.use == "held_out"}
+    held_out = {p.sha256 for p in read_run(small_run).images if p.use == "held_out"}
     for path in own.rglob("*.*"):
-        if hash_picture(path) in held_out:  # a brightness step more: the same cell, another picture
+        if hash_image(path) in held_out:  # a brightness step more: the same cell, another image
             cv2.imwrite(str(path), cv2.imread(str(path)) + np.uint8(1))
     bundle = export_run(small_run, tmp_path / "b", int8=True, calibration=own, ranges="mse")
     assert bundle.manifest.calibration.method.endswith("ranges: mse")
     assert bundle.manifest.calibration is not None
     assert "--calib" in bundle.manifest.calibration.rule
     found = find_dataset(own).train_good()
-    assert set(bundle.manifest.calibration.pictures) == {hash_picture(p.path) for p in found}
+    assert set(bundle.manifest.calibration.images) == {hash_image(p.path) for p in found}
 
 
-def test_own_calibration_pictures_of_other_parts(small_run, mvtec_folder, tmp_path):
+def test_own_calibration_images_of_other_parts(small_run, mvtec_folder, tmp_path):
     with pytest.raises(
         InputError,
-        match=r"no good pictures of solar_cell_mono, at least .*_poly",
+        match=r"no good images of solar_cell_mono, at least .*_poly",
     ):
         export_run(small_run, tmp_path / "b", int8=True, calibration=mvtec_folder)
 
@@ -185,18 +185,18 @@ def test_a_graph_that_breaks_a_rule_leaves_no_bundle(small_run, tmp_path, monkey
 # What reads the bundle beside its run: calibrate and bench.
 
 
-def test_pictures_learnt_from_are_left_out(small_bundle, solar_cells, tmp_path):
-    """On a real bundle beside its run: of all good pictures only the unseen ones are left."""
+def test_images_learnt_from_are_left_out(small_bundle, solar_cells, tmp_path):
+    """On a real bundle beside its run: of all good images only the unseen ones are left."""
     own = tmp_path / "bundle"
     own.mkdir()
     for file in small_bundle.iterdir():
         if file.is_file():
             (own / file.name).write_bytes(file.read_bytes())
     done = calibrate_run(own, solar_cells, precisions=["int8"], run=small_bundle.parent)
-    fit = {p.sha256 for p in read_run(small_bundle.parent).pictures if p.use == "fit"}
+    fit = {p.sha256 for p in read_run(small_bundle.parent).images if p.use == "fit"}
     manifest = open_bundle(own).manifest
-    assert not fit & set(manifest.threshold_pictures)
-    assert not set(manifest.calibration.pictures) & set(done.bundle.manifest.threshold_pictures)
+    assert not fit & set(manifest.threshold_images)
+    assert not set(manifest.calibration.images) & set(done.bundle.manifest.threshold_images)
     assert any("learnt from in training" in note for note in done.notes)
     former = open_bundle(small_bundle).manifest.thresholds
     assert manifest.thresholds["fp32"] == former["fp32"], "the other precision keeps its own"

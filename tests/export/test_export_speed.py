@@ -9,7 +9,7 @@ from hvq_edge.errors import MissingCapability
 from hvq_edge.runtime import open_engine
 from hvq_edge.runtime.open_engine import Choice
 
-TIMES = "; fp32 on openvino: 8.0 ms a picture, int8 on openvino 9.0 (measured on this machine)"
+TIMES = "; fp32 on openvino: 8.0 ms an image, int8 on openvino 9.0 (measured on this machine)"
 
 
 @pytest.mark.parametrize(

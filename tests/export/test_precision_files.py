@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from benchmarks.accuracy import precision as precision_benchmark
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.calibration import int8
-from hvq_edge.calibration.images.own_set import OwnPicture
+from hvq_edge.calibration.images.own_set import OwnImage
 from hvq_edge.calibration.quantise import candidates_of
 from hvq_edge.calibration.ranges.range_methods import METHODS
 from hvq_edge.calibration.search import evidence, find_plan
@@ -64,7 +64,7 @@ def test_four_files_that_decide_alike(four_files, run, solar_cells):
     candidates = candidates_of(onnx.load(bundle.model_file("fp32")))
     assert int8_nodes(bundle.model_file("int8")) == set(plan.int8_layers(candidates))
     assert int8_nodes(bundle.model_file("int8")) == int8_nodes(bundle.model_file("int8-fp16"))
-    found = verify_bundle(bundle.path, run, solar_cells, most_pictures=12)
+    found = verify_bundle(bundle.path, run, solar_cells, most_images=12)
     for row in found.comparisons:
         assert row.passed, (row.precision, row.runner, row.faults)
         assert row.map_correlation > (0.9999 if row.precision == "fp32" else 0.98)
@@ -75,8 +75,8 @@ def test_four_files_that_decide_alike(four_files, run, solar_cells):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-fp16"])
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_a_batch_of_8_gives_what_8_pictures_give(four_files, solar_cells, precision, backend):
-    paths = [picture.path for picture in find_dataset(solar_cells).test()][:8]
+def test_a_batch_of_8_gives_what_8_images_give(four_files, solar_cells, precision, backend):
+    paths = [image.path for image in find_dataset(solar_cells).test()][:8]
     frames = np.stack([read_frame(path, four_files.manifest.input_side) for path in paths])
     with open_engine(four_files, precision=precision, backend=backend) as engine:
         together = engine.run(frames)
@@ -91,11 +91,11 @@ def test_a_batch_of_8_gives_what_8_pictures_give(four_files, solar_cells, precis
 @pytest.fixture(scope="module")
 def held_out(run, four_files):
     record = read_run(run)
-    held = [Path(record.data) / p.path for p in record.pictures if p.use == "held_out"][:24]
+    held = [Path(record.data) / p.path for p in record.images if p.use == "held_out"][:24]
     return gather_evidence(held, [0] * len(held), four_files.manifest.input_side)
 
 
-def judged(path: Path, manifest, pictures):
+def judged(path: Path, manifest, images):
     with OnnxRuntimeEngine(
         path,
         precision="int8",
@@ -103,7 +103,7 @@ def judged(path: Path, manifest, pictures):
         categories=manifest.categories,
         category_mode="auto",
     ) as engine:
-        return judge(engine, pictures, takes_category=False)
+        return judge(engine, images, takes_category=False)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_every_way_to_choose_ranges_agrees(
     four_files, run, held_out, float_judged, method, tmp_path
 ):
     record = read_run(run)
-    calibration = [Path(record.data) / p.path for p in record.pictures if p.use == "fit"][:16]
+    calibration = [Path(record.data) / p.path for p in record.images if p.use == "fit"][:16]
     target = tmp_path / "int8.onnx"
     side = four_files.manifest.input_side
     int8.quantise(four_files.model_file("fp32"), target, calibration, side, method=method)
@@ -135,12 +135,12 @@ def test_the_benchmark_of_all_four(four_files, solar_cells, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "image AUROC, solar_cell_mono" in printed
     numbers = json.loads((tmp_path / "n.json").read_text())
-    assert numbers["pictures"] == len(find_dataset(solar_cells).test())
+    assert numbers["images"] == len(find_dataset(solar_cells).test())
     rows = numbers["rows"]
     assert rows["fp32"]["codes"] == rows["fp32"]["time"] == 1
     assert 0.9 < rows["int8"]["codes"] < 1
     assert 0.9 < rows["fp16"]["codes"] <= 1
-    for row in rows.values():  # of 16 pictures a category, one pair that changes places is 0.016
+    for row in rows.values():  # of 16 images a category, one pair that changes places is 0.016
         for category, auroc in row["auroc"].items():
             assert auroc > rows["fp32"]["auroc"][category] - 0.05, category
     assert all(0.3 < row["time"] < 5 for row in rows.values())
@@ -163,7 +163,7 @@ def test_ranges_are_measured_once_for_a_graph(four_files, run, tmp_path, monkeyp
 
     monkeypatch.setattr(int8, "measure_ranges", counted)
     record = read_run(run)
-    frames = [Path(record.data) / p.path for p in record.pictures if p.use == "fit"][:8]
+    frames = [Path(record.data) / p.path for p in record.images if p.use == "fit"][:8]
     source, side = four_files.model_file("fp32"), four_files.manifest.input_side
     kept = {"cache": tmp_path / "ranges"}
     first = int8.measure(source, frames, side, **kept)
@@ -176,7 +176,7 @@ def test_ranges_are_measured_once_for_a_graph(four_files, run, tmp_path, monkeyp
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) / 2, weight.name))
     onnx.save(graph, tmp_path / "other.onnx")
     assert int8.measure(tmp_path / "other.onnx", frames, side, **kept) != first
-    assert len(measured) == 4, "a method, a set of pictures and a graph have ranges of their own"
+    assert len(measured) == 4, "a method, a set of images and a graph have ranges of their own"
 
 
 def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
@@ -236,14 +236,14 @@ def test_what_does_not_fit_is_said_first(run, tmp_path, options, error, message)
 def test_a_plan_of_another_model_is_not_used(four_files, run, tmp_path):
     source = Path(shutil.copy(four_files.model_file("fp32"), tmp_path))
     record = read_run(run)
-    fit = [picture for picture in record.pictures if picture.use == "fit"][:8]
+    fit = [image for image in record.images if image.use == "fit"][:8]
     material = Material(
         run=tmp_path / "run",
         source=source,
         side=four_files.manifest.input_side,
         mode="auto",
         categories=record.categories,
-        pictures=[OwnPicture(Path(record.data) / p.path, p.category, p.sha256) for p in fit],
+        images=[OwnImage(Path(record.data) / p.path, p.category, p.sha256) for p in fit],
         rule="",
         held_out=[],
     )

@@ -40,29 +40,29 @@ def test_a_video_with_flipped_bytes_is_inspected_to_its_end(bundle, tmp_path):
     assert frames_in_order(line.decisions())
 
 
-def jpeg(picture: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+def jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-PICTURES = 8
+IMAGES = 8
 
 
-def with_broken_pictures(folder: Path) -> set[int]:
-    """Write a folder of pictures; returns the numbers of those that are broken."""
+def with_broken_images(folder: Path) -> set[int]:
+    """Write a folder of images; returns the numbers of those that are broken."""
     folder.mkdir()
-    pictures = [jpeg(picture) for picture in parts(PICTURES)]
-    broken = {1: pictures[1][: len(pictures[1]) // 2], 2: b"", 5: b"no picture at all"}
-    for i, content in enumerate(pictures):
+    images = [jpeg(image) for image in parts(IMAGES)]
+    broken = {1: images[1][: len(images[1]) // 2], 2: b"", 5: b"no image at all"}
+    for i, content in enumerate(images):
         (folder / f"{i}.jpg").write_bytes(broken.get(i, content))
     return set(broken)
 
 
-def test_broken_pictures_in_a_watched_folder(bundle, tmp_path):
-    folder = tmp_path / "pictures"
-    broken = with_broken_pictures(folder)
+def test_broken_images_in_a_watched_folder(bundle, tmp_path):
+    folder = tmp_path / "images"
+    broken = with_broken_images(folder)
     camera = f"watch:{folder}"
     with RunningLine(tmp_path, "--bundle", bundle.path, "--camera", camera) as line:
-        line.wait_for(PICTURES - len(line.decisions()))
+        line.wait_for(IMAGES - len(line.decisions()))
         (folder / "8.jpg").write_bytes(jpeg(parts(4)[3]))  # the folder is still watched
         line.wait_for(1, "reject")
         assert line.stop() < LONGEST_STOP
@@ -75,9 +75,9 @@ def test_broken_pictures_in_a_watched_folder(bundle, tmp_path):
         assert any(f"{i}.jpg" in reason for reason in told), told
 
 
-def test_broken_pictures_in_a_folder(bundle, tmp_path):
-    folder = tmp_path / "pictures"
-    broken = with_broken_pictures(folder)
+def test_broken_images_in_a_folder(bundle, tmp_path):
+    folder = tmp_path / "images"
+    broken = with_broken_images(folder)
     with RunningLine(tmp_path, "--bundle", bundle.path, "--camera", folder) as line:
         assert line.process.wait(30) == 0, line.said
     counts = line.assert_it_fits()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+
+from helpers.paths import HELPERS
 
 KILLS = 6
 
 
 def test_kills_at_random_moments_break_nothing(tmp_path):
-    script = Path(__file__).parent / "killed_inspector.py"
+    script = HELPERS / "killed_inspector.py"
     done = subprocess.run(
         [sys.executable, script, tmp_path / "line", str(KILLS)], capture_output=True, text=True
     )

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers.paths import HELPERS
 from helpers.running_line import (
     LONGEST_STOP,
     RunningLine,
@@ -18,7 +19,7 @@ from helpers.running_line import (
 
 from tests.stream.sinks.network.test_mqtt import free_port
 
-SERVER = Path(__file__).parent / "rtsp_server.py"
+SERVER = HELPERS / "rtsp_server.py"
 PYTHON = "/usr/bin/python3"
 NEEDS = "import gi; gi.require_version('GstRtspServer', '1.0')"
 RATE = 15
@@ -73,8 +74,8 @@ def save_h264(path: Path, seconds: float) -> Path:
     ffmpeg += ["-s", f"{side}x{side}", "-r", str(RATE), "-i", "-"]
     ffmpeg += ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"]
     ffmpeg += ["-g", str(RATE), "-pix_fmt", "yuv420p", str(path)]
-    pictures = b"".join(picture.tobytes() for picture in parts(round(seconds * RATE), side))
-    subprocess.run(ffmpeg, input=pictures, check=True)
+    images = b"".join(image.tobytes() for image in parts(round(seconds * RATE), side))
+    subprocess.run(ffmpeg, input=images, check=True)
     return path
 
 
@@ -104,7 +105,7 @@ def test_a_server_killed_mid_stream_is_a_gap_and_no_more(bundle, tmp_path, serve
         server.kill()
         line.wait_for(2, "no_decision")
         until(lambda: line.get("healthz")[0] == 503, "the page says that the camera is lost")
-        assert "gave no picture" in line.get("healthz")[1]
+        assert "gave no image" in line.get("healthz")[1]
         server.start()
         line.wait_for(20, "pass")
         line.wait_for(2, "reject")

@@ -1,4 +1,4 @@
-"""A trained model, real pictures and some that are damaged: the counts fit there too."""
+"""A trained model, real images and some that are damaged: the counts fit there too."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from helpers.running_line import RunningLine
 
-PICTURES = 12
+IMAGES = 12
 BROKEN = (2, 5, 9)
 
 
-def test_damaged_pictures_between_real_ones(solar_cells: Path, solar_bundle: Path, tmp_path):
-    folder = tmp_path / "pictures"
+def test_damaged_images_between_real_ones(solar_cells: Path, solar_bundle: Path, tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     found = sorted(solar_cells.glob("*/test/*/*.png"))
-    found = found[:: len(found) // PICTURES][:PICTURES]
+    found = found[:: len(found) // IMAGES][:IMAGES]
     for i, path in enumerate(found):
         content = path.read_bytes()
         whole = i not in BROKEN
@@ -23,9 +23,9 @@ def test_damaged_pictures_between_real_ones(solar_cells: Path, solar_bundle: Pat
     with RunningLine(tmp_path, *arguments) as line:
         assert line.process.wait(60) == 0, line.said
     counts = line.assert_it_fits()
-    assert (counts["frames"], counts["dropped"]) == (PICTURES, 0)
+    assert (counts["frames"], counts["dropped"]) == (IMAGES, 0)
     lost = {one["frame"] for one in line.decisions() if one["score"] is None}
     assert lost >= set(BROKEN)
-    assert counts["passed"] + counts["rejected"] >= PICTURES // 2
+    assert counts["passed"] + counts["rejected"] >= IMAGES // 2
     saved = {path.stem.rpartition("-")[2] for path in (line.out / "rejects").glob("*.png")}
     assert len(saved) == counts["rejected"]

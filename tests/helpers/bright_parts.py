@@ -44,25 +44,25 @@ class BrightnessEngine:
 
 
 class ListSource:
-    """Pictures from memory at a pace; ``None`` is a lost frame, an exception is raised."""
+    """Images from memory at a pace; ``None`` is a lost frame, an exception is raised."""
 
     frames_per_second = None
     name = "a list"
 
-    def __init__(self, pictures, *, live: bool, pause: float = 0.0) -> None:
-        self.pictures = pictures
+    def __init__(self, images, *, live: bool, pause: float = 0.0) -> None:
+        self.images = images
         self.live = live
         self.pause = pause
         self.closed = threading.Event()
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, picture in enumerate(self.pictures):
+        for index, image in enumerate(self.images):
             if self.closed.is_set():
                 return
             time.sleep(self.pause)
-            if isinstance(picture, BaseException):
-                raise picture
-            yield lost(index, "cable") if picture is None else arrived(index, picture)
+            if isinstance(image, BaseException):
+                raise image
+            yield lost(index, "cable") if image is None else arrived(index, image)
 
     def close(self) -> None:
         self.closed.set()
@@ -76,7 +76,7 @@ def forever():
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     saved = save_bundle(tmp_path_factory.mktemp("inspector") / "bundle")
-    half = Threshold(value=0.5, pictures=3, rule="largest of held-out good pictures")
+    half = Threshold(value=0.5, images=3, rule="largest of held-out good images")
     manifest = saved.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": half}}})
     write_manifest(saved.path, manifest)
     return open_bundle(saved.path)

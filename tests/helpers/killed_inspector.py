@@ -91,9 +91,9 @@ def check_files(rejects: Path) -> int:
             assert path.suffix in (".png", ".jpg"), path
             assert cv2.imread(str(path)) is not None, path
     whole = list(rejects.glob("[!.]*.png"))
-    for picture in whole:
-        assert picture.with_suffix(".npy").exists(), picture
-        assert picture.with_name(f"{picture.stem}_overlay.jpg").exists(), picture
+    for image in whole:
+        assert image.with_suffix(".npy").exists(), image
+        assert image.with_name(f"{image.stem}_overlay.jpg").exists(), image
     return len(whole)
 
 

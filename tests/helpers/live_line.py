@@ -23,7 +23,7 @@ CAMERA = "Gerät <b>1</b>"
 
 
 class Line:
-    """Two categories and one camera; every frame is a plain grey picture."""
+    """Two categories and one camera; every frame is a plain grey image."""
 
     def __init__(self, **watched: object) -> None:
         self.controls = Controls({"bolt": 0.5, "nut": 2.0})

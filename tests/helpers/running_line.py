@@ -41,7 +41,7 @@ def until(true: Callable[[], object], what: str, seconds: float = 30.0) -> None:
 def save_line_bundle(folder: Path) -> Bundle:
     """One category; brightness is the score, and what is brighter than 0.6 a reject."""
     bundle = save_bundle(folder)
-    threshold = {"bolt": Threshold(value=0.6, pictures=3, rule="test")}
+    threshold = {"bolt": Threshold(value=0.6, images=3, rule="test")}
     write_manifest(
         bundle.path, bundle.manifest.model_copy(update={"thresholds": {"fp32": threshold}})
     )
@@ -49,14 +49,14 @@ def save_line_bundle(folder: Path) -> Bundle:
 
 
 def parts(count: int, side: int = SIDE) -> list[np.ndarray]:
-    """Dim pictures that all differ; every tenth has a bright block."""
-    pictures = []
+    """Dim images that all differ; every tenth has a bright block."""
+    images = []
     for i in range(count):
-        picture = np.random.default_rng(i).integers(60, 100, (side, side, 3)).astype(np.uint8)
+        image = np.random.default_rng(i).integers(60, 100, (side, side, 3)).astype(np.uint8)
         if i % DEFECT_EVERY == 3:
-            picture[side // 4 : side // 2, side // 4 : side // 2] = 255
-        pictures.append(picture)
-    return pictures
+            image[side // 4 : side // 2, side // 4 : side // 2] = 255
+        images.append(image)
+    return images
 
 
 def save_film(path: Path, count: int, rate: float = 30.0) -> Path:

@@ -57,12 +57,12 @@ def save_float(folder: Path, mode: str, **changes: object) -> Path:
 
 
 def save_int8(source: Path) -> Path:
-    """Quantise a graph that :func:`save_float` wrote, with pictures of noise."""
+    """Quantise a graph that :func:`save_float` wrote, with images of noise."""
     noise = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    pictures = []
-    for i, picture in enumerate(noise):
-        pictures.append(source.with_name(f"{i}.png"))
-        cv2.imwrite(str(pictures[-1]), picture)
+    images = []
+    for i, image in enumerate(noise):
+        images.append(source.with_name(f"{i}.png"))
+        cv2.imwrite(str(images[-1]), image)
     target = source.with_name(source.name.replace("fp32", "int8"))
-    quantise(source, target, pictures, SIDE, [0, 1, 0] if source.name[0] == "i" else None)
+    quantise(source, target, images, SIDE, [0, 1, 0] if source.name[0] == "i" else None)
     return target

@@ -1,6 +1,6 @@
-"""Parts that are judged by their spots: pictures, a bundle, and what evaluating them gives.
+"""Parts that are judged by their spots: images, a bundle, and what evaluating them gives.
 
-The graph scores a picture by its brightest 16x16 block, so a bright square is a defect, and with
+The graph scores an image by its brightest 16x16 block, so a bright square is a defect, and with
 mode auto it chooses the category by the strongest colour: bolt red, nut green, washer plate blue.
 """
 
@@ -27,12 +27,12 @@ COLOUR = {name: channel for channel, name in enumerate(CATEGORIES)}
 
 
 def draw(path: Path, category: str, spot: int, colour: int | None = None) -> None:
-    """A plain picture in the category's colour with a square of ``spot`` at one block."""
-    picture = np.full((SIDE, SIDE, 3), 60, np.uint8)
-    picture[..., COLOUR[category] if colour is None else colour] += 40
-    picture[16:32, 32:48] += np.uint8(spot)
+    """A plain image in the category's colour with a square of ``spot`` at one block."""
+    image = np.full((SIDE, SIDE, 3), 60, np.uint8)
+    image[..., COLOUR[category] if colour is None else colour] += 40
+    image[16:32, 32:48] += np.uint8(spot)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    path.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
 
 
 def draw_mask(path: Path) -> None:
@@ -80,7 +80,7 @@ def metrics_of(evaluation, category):
 @pytest.fixture
 def bundle(tmp_path):
     made = save_bundle(tmp_path / "bundle", "auto", precisions=("fp32", "int8"))
-    limit = Threshold(value=0.31, pictures=3, rule="largest score of held-out good pictures")
+    limit = Threshold(value=0.31, images=3, rule="largest score of held-out good images")
     thresholds = {"fp32": {"bolt": limit, "nut": limit.model_copy(update={"value": 10.33})}}
     write_manifest(made.path, made.manifest.model_copy(update={"thresholds": thresholds}))
     return open_bundle(made.path)

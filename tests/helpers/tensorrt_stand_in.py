@@ -10,13 +10,13 @@ in all of these versions.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import onnx
+from helpers.paths import DATA
 
-API = Path(__file__).parent / "data" / "tensorrt_api"
+API = DATA / "tensorrt_api"
 FILES = {
     "10.3.0": "api_10.3.0.json",
     "10.16.1.11": "api_10.16.1.11.json",

@@ -23,8 +23,8 @@ def write_visa(root: Path, *, train: int = 6, test: int = 3) -> Path:
         for i in range(test):
             image = f"{name}/Data/Images/Anomaly/{i:03}.JPG"
             mask = f"{name}/Data/Masks/Anomaly/{i:03}.png"
-            picture, marked = scratch(make_texture(seed + 500 + i, **look))
-            write_jpeg(root / image, picture)
+            image, marked = scratch(make_texture(seed + 500 + i, **look))
+            write_jpeg(root / image, image)
             write_png(root / mask, np.where(marked > 0, i + 1, 0).astype(np.uint8))
             rows.append([name, "test", "anomaly", image, mask])
         # The published folder has this too; nobody reads it.
@@ -33,9 +33,9 @@ def write_visa(root: Path, *, train: int = 6, test: int = 3) -> Path:
     return root
 
 
-def write_jpeg(path: Path, picture: np.ndarray) -> None:
+def write_jpeg(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".jpg", picture)[1].tobytes())
+    path.write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
 
 
 def write_split(root: Path, rows: list[list[str]]) -> None:

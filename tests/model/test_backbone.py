@@ -96,7 +96,7 @@ def test_lite0_weights_come_from_the_package_and_fit():
     assert "efficientnet-lite0-57934424.pth" in source
     assert "579344248a93e230" in source, "the SHA-256 is on record"
     assert not torch.equal(before, backbone.stem.conv.weight)
-    # Trained batch norms have seen pictures: their variances are not the initial ones.
+    # Trained batch norms have seen images: their variances are not the initial ones.
     assert (backbone.blocks[5].depthwise.norm.running_var != 1).all()
 
 

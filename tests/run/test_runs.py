@@ -19,7 +19,7 @@ from hvq_edge.evaluation.metrics.results import Metrics
 from hvq_edge.model import HVQTrans
 from hvq_edge.run.record import RunRecord, write_run
 from hvq_edge.run.settings import load_settings
-from hvq_edge.training.trainer import Pictures, train_epochs
+from hvq_edge.training.trainer import Images, train_epochs
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
 
@@ -35,7 +35,7 @@ def make_run(folder: Path, day: int, *, preset: str = "edge", **changes) -> Path
         "settings": settings_of(preset, 9),
         "categories": ("bolt", "nut"),
         "backbone_weights": "from a test",
-        "data": "/pictures",
+        "data": "/images",
         "checkpoint_sha256": "a" * 64,
         "epochs_done": 9,
         "metrics": {"feature_loss": 0.31254, "commitment": 0.5, "seconds_training": 725.0},
@@ -58,7 +58,7 @@ def evaluated(run: Path, **means: float) -> None:
                 category_accuracy=None,
             ),
             categories=(),
-            pictures=(),
+            images=(),
             unreadable={},
         )
         for way, auroc in means.items()
@@ -67,7 +67,7 @@ def evaluated(run: Path, **means: float) -> None:
         hvq_edge_version="0.1.0",
         created="2026-01-02T00:00:00+00:00",
         target=str(run),
-        data="/pictures",
+        data="/images",
         backend="torch",
         precision="fp32",
         device="a test",
@@ -174,8 +174,8 @@ def test_an_unfinished_run_shows_how_far_it_came(tmp_path, capsys):
     torch.manual_seed(0)
     model = HVQTrans(settings.model, 2)
     features = np.random.default_rng(0).normal(size=(8, 16, len(model.feature_mean)))
-    pictures = Pictures(features.astype(np.float16), np.arange(8) % 2)
-    train_epochs(run, model, pictures, pictures, settings.training)
+    images = Images(features.astype(np.float16), np.arange(8) % 2)
+    train_epochs(run, model, images, images, settings.training)
     found = listed(capsys, tmp_path)
     assert (found["run"]["finished"], found["run"]["epochs_done"]) == (False, 2)
     assert found["just begun"]["epochs_done"] == 0

@@ -2,9 +2,9 @@
 
 import json
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def test_the_paper_preset_is_what_the_paper_ran():
     assert (model.width, model.layers, model.codes, model.grid) == (256, 4, 512, 14)
     assert (model.transport_weight, model.map_scale) == (80.0, "published")
     assert (model.normalise_tokens, model.whiten_distance, model.prototypes) == (False, False, 0)
-    assert (model.tap_resize, model.picture_level) == ("bilinear", "kept")
+    assert (model.tap_resize, model.image_level) == ("bilinear", "kept")
     assert (training.autocast, training.patience) == ("off", 0)
     assert (training.epochs, training.learning_rate, training.codebook_decay) == (1000, 1e-4, 0.99)
 
@@ -174,8 +174,8 @@ def valid_settings(draw: st.DrawFn) -> Settings:
         prototype_weight=draw(st.floats(0.0, 1e6)),
         transport_weight=draw(st.floats(0.0, 1e6)),
         transport_temperature=draw(st.none() | positive),
-        picture_level=draw(st.sampled_from(["kept", "subtracted"])),
-        map_scale=draw(st.sampled_from(["published", "good_pictures"])),
+        image_level=draw(st.sampled_from(["kept", "subtracted"])),
+        map_scale=draw(st.sampled_from(["published", "good_images"])),
     )
     training = TrainingSettings(
         epochs=draw(st.integers(1, 10**6)),
@@ -241,7 +241,7 @@ def cell(value: object) -> str:
     ("table", "model"), [("model", ModelSettings), ("training", TrainingSettings)]
 )
 def test_the_page_has_every_key_with_its_range_and_defaults(table, model):
-    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     section = page.split(f"## `[{table}]`")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     presets = [getattr(load_settings(name), table) for name in ("edge", "tiny", "paper")]

@@ -102,10 +102,10 @@ def test_choosing_while_others_run(tmp_path):
     assert faults == []
 
 
-class Pictures:
+class Images:
     """A source of three frames, which has a category chosen between them."""
 
-    name, live, frames_per_second = "pictures", False, None
+    name, live, frames_per_second = "images", False, None
 
     def __init__(self, between):
         self._between = between
@@ -130,7 +130,7 @@ def test_decisions_name_the_category_of_their_time(tmp_path):
             engine.choose(CATEGORIES[(index + 2) % 3])
 
         seen = []
-        with Inspector(engine, bundle, Pictures(between)) as inspector:
+        with Inspector(engine, bundle, Images(between)) as inspector:
             for decision in inspector:
                 seen.append(decision.category)
                 judged.set()

@@ -145,7 +145,7 @@ def test_an_unfinished_run_is_refused(tmp_path):
             settings=Settings(),
             categories=CATEGORIES,
             backbone_weights="random",
-            data="pictures",
+            data="images",
         ),
     )
     with pytest.raises(RunError, match="has not finished"):

@@ -18,7 +18,7 @@ from helpers.bright_parts import (  # noqa: F401  # fixtures
 )
 from helpers.graphs import SIDE
 
-from hvq_edge.bundle.manifest import PictureLimits
+from hvq_edge.bundle.manifest import ImageLimits
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspector import Inspector
@@ -29,8 +29,8 @@ from tests.stream.sources.test_sources import flat
 
 
 def test_all_decides_every_frame_in_order_with_a_slow_engine(bundle):
-    pictures = [flat(200 if i % 3 == 0 else 50, SIDE) for i in range(30)]
-    inspector = Inspector(BrightnessEngine(0.003), bundle, ListSource(pictures, live=False))
+    images = [flat(200 if i % 3 == 0 else 50, SIDE) for i in range(30)]
+    inspector = Inspector(BrightnessEngine(0.003), bundle, ListSource(images, live=False))
     decisions = list(inspector)
     assert [decision.frame for decision in decisions] == list(range(30))
     expected = ["reject" if i % 3 == 0 else "pass" for i in range(30)]
@@ -48,14 +48,14 @@ def test_scores_have_p_values_whatever_threshold_is_in_force(bundle):
     good = table_of([0.1, 0.2, 0.3])
     known = bundle.manifest.thresholds["fp32"]["bolt"].model_copy(update={"good_scores": good})
     manifest = bundle.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": known}}})
-    pictures = [flat(200, SIDE), None, flat(int(0.15 * 255), SIDE), flat(0, SIDE)]
+    images = [flat(200, SIDE), None, flat(int(0.15 * 255), SIDE), flat(0, SIDE)]
     for threshold in (0.5, 0.9):
-        source = ListSource(pictures, live=False)
+        source = ListSource(images, live=False)
         controls = Controls({"bolt": threshold})
         opened = type(bundle)(bundle.path, manifest)
         decisions = list(Inspector(BrightnessEngine(), opened, source, controls=controls))
         assert [decision.p_value for decision in decisions] == [0.25, None, 0.75, 1.0]
-    (first, *_) = Inspector(BrightnessEngine(), bundle, ListSource(pictures, live=False))
+    (first, *_) = Inspector(BrightnessEngine(), bundle, ListSource(images, live=False))
     assert first.p_value is None, "a bundle that does not know what good parts score"
 
 
@@ -86,15 +86,15 @@ def test_policy_can_be_chosen(bundle):
 
 def test_lost_frames_lead_to_no_decision_and_never_reach_the_engine(bundle):
     engine = BrightnessEngine()
-    pictures = [None, flat(200, SIDE), None, None, flat(50, SIDE), flat(9, 1)]
-    inspector = Inspector(engine, bundle, ListSource(pictures, live=False))
+    images = [None, flat(200, SIDE), None, None, flat(50, SIDE), flat(9, 1)]
+    inspector = Inspector(engine, bundle, ListSource(images, live=False))
     verdicts = [decision.verdict for decision in inspector]
     assert verdicts == ["no_decision", "reject", "no_decision", "no_decision", "pass", "pass"]
     assert engine.calls == 3
     assert inspector.counts.no_decision == 3
 
 
-def test_picture_of_no_usable_kind_leads_to_no_decision(bundle):
+def test_image_of_no_usable_kind_leads_to_no_decision(bundle):
     grey = np.zeros((SIDE, SIDE), np.uint8)
     (decision,) = Inspector(BrightnessEngine(), bundle, ListSource([grey], live=False))
     assert decision.verdict == "no_decision"
@@ -102,17 +102,17 @@ def test_picture_of_no_usable_kind_leads_to_no_decision(bundle):
 
 
 def test_frozen_camera_leads_to_no_decision(bundle):
-    pictures = [flat(200, SIDE)] * (FROZEN_AFTER + 5) + [make_texture(1, height=SIDE, width=SIDE)]
-    source = ListSource(pictures, live=True)
+    images = [flat(200, SIDE)] * (FROZEN_AFTER + 5) + [make_texture(1, height=SIDE, width=SIDE)]
+    source = ListSource(images, live=True)
     verdicts = [d.verdict for d in Inspector(BrightnessEngine(), bundle, source, policy="all")]
     assert verdicts[: FROZEN_AFTER - 1] == ["reject"] * (FROZEN_AFTER - 1)
     assert verdicts[FROZEN_AFTER - 1 : -1] == ["no_decision"] * 6
     assert verdicts[-1] != "no_decision"
 
 
-def test_picture_limits_of_the_bundle_are_used(bundle):
-    limits = PictureLimits(brightness_low=40, brightness_high=220, contrast_low=0, sharpness_low=0)
-    manifest = bundle.manifest.model_copy(update={"picture_limits": limits})
+def test_image_limits_of_the_bundle_are_used(bundle):
+    limits = ImageLimits(brightness_low=40, brightness_high=220, contrast_low=0, sharpness_low=0)
+    manifest = bundle.manifest.model_copy(update={"image_limits": limits})
     limited = type(bundle)(bundle.path, manifest)
     source = ListSource([flat(0, SIDE), flat(100, SIDE), flat(255, SIDE)], live=False)
     reasons = [decision.reason for decision in Inspector(BrightnessEngine(), limited, source)]

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 from helpers.running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle
 
 from tests.cli.test_cli_help import run as run_help
@@ -50,11 +51,11 @@ def test_a_service_that_works_says_so(tmp_path, systemd):
 
 
 def test_a_camera_that_hangs_for_ever_starves_the_watchdog(tmp_path, systemd):
-    """A driver that never returns from a read: here a picture that is a pipe nobody writes to."""
+    """A driver that never returns from a read: here an image that is a pipe nobody writes to."""
     bundle = save_line_bundle(tmp_path / "bundle")
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    shutil.copy(Path(__file__).parents[2] / "docs" / "overlay.jpg", folder / "0.jpg")
+    shutil.copy(ROOT / "docs" / "overlay.jpg", folder / "0.jpg")
     os.mkfifo(folder / "1.jpg")
     arguments = ["--bundle", bundle.path, "--camera", folder]
     with RunningLine(tmp_path, *arguments, environment=environment_of(systemd)) as line:

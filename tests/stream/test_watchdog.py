@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.statistics import CameraStatistics, Counts, Statistics
 from hvq_edge.stream.watchdog import Watchdog, pace
 
-UNIT = Path(__file__).parents[2] / "examples" / "hvq-edge.service"
+UNIT = ROOT / "examples" / "hvq-edge.service"
 
 
 class Systemd:

@@ -21,7 +21,7 @@ from hvq_edge.training import trainer
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.statistics import fit_feature_statistics
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import Pictures, held_out_loss, train_epochs, uses_bfloat16
+from hvq_edge.training.trainer import Images, held_out_loss, train_epochs, uses_bfloat16
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
@@ -41,10 +41,10 @@ def small_model() -> HVQTrans:
     return HVQTrans(settings_with().model, 2)
 
 
-def pictures_of(model: HVQTrans, seed: int, spread: float = 2.0) -> Pictures:
+def images_of(model: HVQTrans, seed: int, spread: float = 2.0) -> Images:
     shape = (8, model.settings.grid**2, len(model.feature_mean))
     features = np.random.default_rng(seed).normal(3.0, spread, shape)
-    return Pictures(features.astype(np.float16), CATEGORY)
+    return Images(features.astype(np.float16), CATEGORY)
 
 
 def losses_given(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
@@ -58,7 +58,7 @@ def trained(
 ) -> tuple[EpochResult, dict[str, torch.Tensor], list[EpochResult], list[torch.Tensor]]:
     """What was kept, its weights, every epoch's result, and a weight after every epoch."""
     model = small_model()
-    fit = pictures_of(model, 0)
+    fit = images_of(model, 0)
     fit_feature_statistics(model, fit.features)
     start_codebooks(model, fit.features, fit.category, seed=0)
     seen: list[EpochResult] = []
@@ -70,7 +70,7 @@ def trained(
         if result.epoch == stop_after:
             raise Killed
 
-    kept = train_epochs(run, model, fit, pictures_of(model, 1), settings, on_epoch)
+    kept = train_epochs(run, model, fit, images_of(model, 1), settings, on_epoch)
     return kept, model.state_dict(), seen, weights
 
 
@@ -115,7 +115,7 @@ def test_without_patience_or_with_much_all_epochs_run_and_the_last_counts(
 def test_a_real_held_out_loss_that_cannot_fall_stops_a_run(tmp_path):
     """What is learnt of one set of noise says nothing of another, of three times the size."""
     model = small_model()
-    fit, held_out = pictures_of(model, 0), pictures_of(model, 1, spread=6.0)
+    fit, held_out = images_of(model, 0), images_of(model, 1, spread=6.0)
     fit_feature_statistics(model, fit.features)
     seen: list[EpochResult] = []
     settings = settings_with(epochs=200, patience=3, learning_rate=0.02).training

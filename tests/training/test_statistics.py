@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.model import HVQTrans
-from hvq_edge.model.hvq_trans import picture_level
+from hvq_edge.model.hvq_trans import image_level
 from hvq_edge.run.settings import load_settings
 from hvq_edge.training.batches import standardised, to_tensor
 from hvq_edge.training.fit_prototypes import fit_prototypes
@@ -30,8 +30,8 @@ def small_model(categories: int = 2, **model) -> HVQTrans:
     return HVQTrans(load_settings("tiny", model={**SMALL, **model}).model, categories)
 
 
-def features_of(model: HVQTrans, pictures: int) -> np.ndarray:
-    shape = (pictures, model.settings.grid**2, len(model.feature_mean))
+def features_of(model: HVQTrans, images: int) -> np.ndarray:
+    shape = (images, model.settings.grid**2, len(model.feature_mean))
     return np.random.default_rng(0).normal(3.0, 2.0, shape).astype(np.float16)
 
 
@@ -81,7 +81,7 @@ def test_the_inverse_root_whitens_but_for_the_ridge(seed, channels):
     torch.testing.assert_close(root, root.T)
     white = root @ (moment + ridge) @ root
     torch.testing.assert_close(white, torch.eye(channels, dtype=torch.float64))
-    # The ridge only shrinks: no direction of good pictures is blown up beyond unit variance.
+    # The ridge only shrinks: no direction of good images is blown up beyond unit variance.
     assert torch.linalg.eigvalsh(root @ moment @ root).max() <= 1 + 1e-6
 
 
@@ -95,7 +95,7 @@ def test_the_inverse_root_of_features_that_hardly_vary_stays_finite():
     assert torch.isfinite(constant).all()
 
 
-def test_residuals_of_good_pictures_are_white_after_fitting():
+def test_residuals_of_good_images_are_white_after_fitting():
     model = small_model()
     category = np.arange(24) % 2
     features = features_of(model, 24) * np.linspace(0.5, 2, len(model.feature_mean))
@@ -165,7 +165,7 @@ def test_map_scale_is_the_mean_of_two_standardisations(changed):
 
 
 def test_a_part_that_never_varies_leaves_the_map_finite():
-    """Every token of few pictures is its own prototype: the part is nearly nothing."""
+    """Every token of few images is its own prototype: the part is nearly nothing."""
     model = small_model(prototypes=200)
     features, category = features_of(model, 2), np.arange(2)
     fit_feature_statistics(model, features)
@@ -179,20 +179,20 @@ def test_a_part_that_never_varies_leaves_the_map_finite():
     assert joined.abs().max() < 100
 
 
-def test_a_picture_s_own_level_leaves_the_score_and_stays_in_the_map():
+def test_an_image_s_own_level_leaves_the_score_and_stays_in_the_map():
     """Its lower quartile; as published the score keeps it too."""
     level = torch.arange(16.0).flip(0)[None]
-    assert picture_level(level).tolist() == [[3.0]]
-    assert picture_level(level + 7).tolist() == [[10.0]]
+    assert image_level(level).tolist() == [[3.0]]
+    assert image_level(level + 7).tolist() == [[10.0]]
     found = {}
     for how in ("kept", "subtracted"):
-        model = small_model(picture_level=how).eval()
+        model = small_model(image_level=how).eval()
         label = torch.tensor([0, 1])
         batch = torch.linspace(0, 9, 32 * len(model.feature_mean)).sin().view(2, 16, -1)
         with torch.inference_mode():
             found[how] = model.judge(batch, label)
     kept, subtracted = found["kept"], found["subtracted"]
     assert torch.equal(kept["map"], subtracted["map"])
-    own_level = picture_level(kept["map"].flatten(1))[:, 0]
+    own_level = image_level(kept["map"].flatten(1))[:, 0]
     torch.testing.assert_close(subtracted["score"], kept["score"] - own_level)
     assert own_level.abs().min() > 0.1

@@ -23,7 +23,7 @@ from hvq_edge.run.settings import TrainingSettings, load_settings
 from hvq_edge.training.batches import shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes, start_codebooks
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import Pictures, rate_factor, train_epochs
+from hvq_edge.training.trainer import Images, rate_factor, train_epochs
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
 
@@ -37,14 +37,14 @@ def small_model(categories: int = 2) -> HVQTrans:
     return HVQTrans(small_settings().model, categories)
 
 
-def features_of(model: HVQTrans, pictures: int, seed: int = 0) -> np.ndarray:
-    shape = (pictures, model.settings.grid**2, len(model.feature_mean))
+def features_of(model: HVQTrans, images: int, seed: int = 0) -> np.ndarray:
+    shape = (images, model.settings.grid**2, len(model.feature_mean))
     return np.random.default_rng(seed).normal(3.0, 2.0, shape).astype(np.float16)
 
 
-def halves(features: np.ndarray, category: np.ndarray) -> tuple[Pictures, Pictures]:
-    """The same pictures to fit and as held-out ones."""
-    return Pictures(features, category), Pictures(features, category)
+def halves(features: np.ndarray, category: np.ndarray) -> tuple[Images, Images]:
+    """The same images to fit and as held-out ones."""
+    return Images(features, category), Images(features, category)
 
 
 def same_state(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -156,7 +156,7 @@ def test_a_finished_run_is_not_overwritten(mvtec_folder, tmp_path):
     assert (run / "checkpoint.pt").read_bytes() == before
 
 
-def test_resuming_with_changed_pictures_is_refused(mvtec_folder, tmp_path):
+def test_resuming_with_changed_images_is_refused(mvtec_folder, tmp_path):
     run = tmp_path / "run"
     start_run(mvtec_folder, run, small_settings())
     (mvtec_folder / "bolt/train/good/003.png").write_bytes(
@@ -223,7 +223,7 @@ def test_a_diverging_training_stops(tmp_path):
     assert not (tmp_path / "training_state.pt").exists()
 
 
-def test_batches_cover_every_picture_once_and_depend_on_the_epoch():
+def test_batches_cover_every_image_once_and_depend_on_the_epoch():
     epochs = [list(shuffled_batches(23, 5, seed=7, epoch=e)) for e in (0, 0, 1)]
     assert sorted(np.concatenate(epochs[0])) == list(range(23))
     assert all((a == b).all() for a, b in zip(epochs[0], epochs[1], strict=True))
@@ -271,7 +271,7 @@ def test_unused_codes_get_a_new_place_and_used_ones_keep_theirs():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], "no pictures were named"),
+        (["train"], "no images were named"),
         (["train", "--data", "nowhere"], "nowhere"),
         (["train", "--resume"], "no training run at runs/latest"),
         (["train", "--data", ".", "--preset", "huge"], "'huge' is none of paper, edge, tiny"),

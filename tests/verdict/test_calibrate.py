@@ -1,4 +1,4 @@
-"""`hvq-edge calibrate`: thresholds of a bundle from good pictures or a stream of good parts."""
+"""`hvq-edge calibrate`: thresholds of a bundle from good images or a stream of good parts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from helpers.graphs import CATEGORIES, SIDE, save_bundle
 from hvq_edge.bundle.manifest import (
     CalibrationRecord,
     CategoryLimits,
-    PictureLimits,
+    ImageLimits,
     Threshold,
     open_bundle,
     write_manifest,
 )
 from hvq_edge.bundle.thresholds import GoodPart, alikeness, learn_threshold, put_thresholds
 from hvq_edge.cli.app import main
-from hvq_edge.data.content import hash_picture
+from hvq_edge.data.content import hash_image
 from hvq_edge.errors import BundleError, InputError, SettingsError
 from hvq_edge.stream.calibrate import FIRST_LOOK, calibrate_from_stream
 from hvq_edge.stream.inspector import thresholds_of
@@ -29,10 +29,10 @@ from hvq_edge.verdict.calibrate.from_images import calibrate_run
 
 
 def part(level: int, number: int = 0) -> np.ndarray:
-    """A flat picture with one different pixel, so that no two are the same."""
-    picture = np.full((SIDE, SIDE, 3), level, np.uint8)
-    picture[number % SIDE, number // SIDE] = level // 2
-    return picture
+    """A flat image with one different pixel, so that no two are the same."""
+    image = np.full((SIDE, SIDE, 3), level, np.uint8)
+    image[number % SIDE, number // SIDE] = level // 2
+    return image
 
 
 def save_parts(folder, levels) -> list:
@@ -49,22 +49,22 @@ def changed(bundle, **update):
     return open_bundle(bundle.path)
 
 
-def test_too_few_pictures_promise_what_they_can(bundle, tmp_path):
+def test_too_few_images_promise_what_they_can(bundle, tmp_path):
     save_parts(tmp_path / "good", range(60, 100))
     done = calibrate_run(bundle.path, tmp_path / "good", false_reject=0.01)
     threshold = open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"]
     assert threshold == done.thresholds["fp32"]["bolt"]
     assert threshold.value == pytest.approx(99 / 255, rel=1e-5)
     promise = threshold.promise
-    assert (promise.pictures, promise.rank, promise.needed) == (40, 1, 299)
+    assert (promise.images, promise.rank, promise.needed) == (40, 1, 299)
     assert promise.rate == pytest.approx(1 - 0.05 ** (1 / 40))
     assert not promise.kept
-    assert threshold.highest_picture.endswith("0039.png")
+    assert threshold.highest_image.endswith("0039.png")
     assert threshold.good_scores.p_value(threshold.value) == 2 / 41
-    assert len(done.bundle.manifest.threshold_pictures) == 40
+    assert len(done.bundle.manifest.threshold_images) == 40
 
 
-def test_enough_pictures_reject_the_oddest(bundle, tmp_path):
+def test_enough_images_reject_the_oddest(bundle, tmp_path):
     levels = [*np.linspace(60, 120, 199).astype(int), 250]
     files = save_parts(tmp_path / "good", levels)
     done = calibrate_run(bundle.path, tmp_path / "good", false_reject=0.05)
@@ -78,15 +78,15 @@ def test_enough_pictures_reject_the_oddest(bundle, tmp_path):
 
 def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):
     files = save_parts(tmp_path / "good", range(60, 90))
-    record = CalibrationRecord(method="", rule="", pictures=[hash_picture(p) for p in files[:7]])
+    record = CalibrationRecord(method="", rule="", images=[hash_image(p) for p in files[:7]])
     bundle = changed(bundle, calibration=record)
     for i in range(3):
         (tmp_path / f"good/copy {i}.png").write_bytes(files[20].read_bytes())
     done = calibrate_run(bundle.path, tmp_path / "good")
-    assert done.thresholds["fp32"]["bolt"].pictures == 23
-    assert any(note.startswith("3 of 33 pictures are copies") for note in done.notes)
-    assert any(note.startswith("7 of 33 pictures set the INT8 ranges") for note in done.notes)
-    only = CalibrationRecord(method="", rule="", pictures=[hash_picture(p) for p in files])
+    assert done.thresholds["fp32"]["bolt"].images == 23
+    assert any(note.startswith("3 of 33 images are copies") for note in done.notes)
+    assert any(note.startswith("7 of 33 images set the INT8 ranges") for note in done.notes)
+    only = CalibrationRecord(method="", rule="", images=[hash_image(p) for p in files])
     bundle = changed(bundle, calibration=only)
     before = (bundle.path / "bundle.json").read_bytes()
     with pytest.raises(InputError, match="can set a threshold"):
@@ -94,17 +94,17 @@ def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):
     assert (bundle.path / "bundle.json").read_bytes() == before
 
 
-def test_unusable_pictures_set_no_threshold(bundle, tmp_path):
-    limits = PictureLimits(brightness_low=50, brightness_high=200, contrast_low=0, sharpness_low=0)
-    bundle = changed(bundle, picture_limits=limits)
+def test_unusable_images_set_no_threshold(bundle, tmp_path):
+    limits = ImageLimits(brightness_low=50, brightness_high=200, contrast_low=0, sharpness_low=0)
+    bundle = changed(bundle, image_limits=limits)
     save_parts(tmp_path / "good", [*range(60, 80), 1, 2, 255])
     done = calibrate_run(bundle.path, tmp_path / "good")
-    assert done.thresholds["fp32"]["bolt"].pictures == 20
+    assert done.thresholds["fp32"]["bolt"].images == 20
     (note,) = done.notes
-    assert "3 of 23 pictures would lead to no decision" in note
+    assert "3 of 23 images would lead to no decision" in note
     assert "2 black, 1 saturated" in note
     save_parts(tmp_path / "dark", [1, 2])
-    with pytest.raises(InputError, match="none of the 2 pictures can be judged"):
+    with pytest.raises(InputError, match="none of the 2 images can be judged"):
         calibrate_run(bundle.path, tmp_path / "dark")
 
 
@@ -116,13 +116,13 @@ def test_folders_a_category(tmp_path):
     save_parts(tmp_path / "good" / second / "test" / "scratch", range(200, 210))
     done = calibrate_run(bundle.path, tmp_path / "good")
     learnt = done.thresholds["fp32"]
-    assert {name: threshold.pictures for name, threshold in learnt.items()} == {
+    assert {name: threshold.images for name, threshold in learnt.items()} == {
         first: 10,
         second: 15,
     }
     with pytest.raises(InputError, match="does not say it"):
         calibrate_run(bundle.path, tmp_path / "good" / second / "test" / "scratch")
-    with pytest.raises(InputError, match="no good pictures"):
+    with pytest.raises(InputError, match="no good images"):
         calibrate_run(bundle.path, tmp_path / "good" / second / "test")
 
 
@@ -137,14 +137,14 @@ def test_frames_of_one_part_are_no_new_evidence():
     assert learnt.promise.warnings == (warning,)
 
 
-def test_thresholds_that_stay_keep_their_pictures(bundle):
-    old = Threshold(value=1.0, pictures=1, rule="old")
-    new = Threshold(value=2.0, pictures=1, rule="new")
-    bundle = changed(bundle, thresholds={"fp32": {"bolt": old}}, threshold_pictures=("a" * 64,))
+def test_thresholds_that_stay_keep_their_images(bundle):
+    old = Threshold(value=1.0, images=1, rule="old")
+    new = Threshold(value=2.0, images=1, rule="new")
+    bundle = changed(bundle, thresholds={"fp32": {"bolt": old}}, threshold_images=("a" * 64,))
     replaced = put_thresholds(bundle, {"fp32": {"bolt": new}}, ["b" * 64])
-    assert replaced.manifest.threshold_pictures == ("b" * 64,)
+    assert replaced.manifest.threshold_images == ("b" * 64,)
     beside = put_thresholds(bundle, {"int8": {"bolt": new}}, ["c" * 64])
-    assert beside.manifest.threshold_pictures == ("b" * 64, "c" * 64)
+    assert beside.manifest.threshold_images == ("b" * 64, "c" * 64)
     assert beside.manifest.thresholds["fp32"]["bolt"] == new
     assert open_bundle(bundle.path).manifest == beside.manifest
     (bundle.path / "bundle.json").unlink()
@@ -157,10 +157,10 @@ def test_thresholds_that_stay_keep_their_pictures(bundle):
 
 def test_a_stream_of_good_parts_sets_the_thresholds_of_its_precision(bundle):
     levels = np.random.default_rng(0).integers(60, 120, 400)
-    pictures = [part(int(level), i) for i, level in enumerate(levels)]
-    pictures[5] = None
-    pictures[9:12] = [pictures[8]] * 3
-    source = ListSource(pictures, live=True)
+    images = [part(int(level), i) for i, level in enumerate(levels)]
+    images[5] = None
+    images[9:12] = [images[8]] * 3
+    source = ListSource(images, live=True)
     seen = []
     done = calibrate_from_stream(
         BrightnessEngine(),
@@ -175,11 +175,11 @@ def test_a_stream_of_good_parts_sets_the_thresholds_of_its_precision(bundle):
     assert seen[-1] == ("good parts", 300, 300, "1 without a decision")
     promise = done.thresholds["bolt"].promise
     assert promise.kept
-    assert promise.pictures == 300
+    assert promise.images == 300
     assert (promise.source, promise.machine) == ("a list", "fp32 on test")
     opened = open_bundle(bundle.path)
     assert thresholds_of(opened, "fp32") == {"bolt": done.thresholds["bolt"].value}
-    assert opened.manifest.threshold_pictures == ()
+    assert opened.manifest.threshold_images == ()
 
 
 def test_each_third_frame(bundle):
@@ -190,10 +190,10 @@ def test_each_third_frame(bundle):
 
 def test_frames_that_the_line_would_not_decide_set_no_threshold(bundle):
     """Of this category only the bright half is fit: known after the engine has said what it is."""
-    picture = PictureLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
-    bright = picture.model_copy(update={"brightness_low": 70})
-    own = {"bolt": CategoryLimits(picture=bright)}
-    limited = changed(bundle, picture_limits=picture, category_limits=own)
+    image = ImageLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
+    bright = image.model_copy(update={"brightness_low": 70})
+    own = {"bolt": CategoryLimits(image=bright)}
+    limited = changed(bundle, image_limits=image, category_limits=own)
     source = ListSource([part(level, level) for level in range(62, 82)], live=False)
     done = calibrate_from_stream(BrightnessEngine(), limited, source)
     assert sum(done.unusable.values()) == 20 - done.used
@@ -203,8 +203,8 @@ def test_frames_that_the_line_would_not_decide_set_no_threshold(bundle):
 
 def test_a_camera_that_needs_attention_sets_no_threshold(bundle):
     before = (bundle.path / "bundle.json").read_bytes()
-    pictures = [part(60, i) if i % 3 == 0 else None for i in range(500)]
-    source = ListSource(pictures, live=False)
+    images = [part(60, i) if i % 3 == 0 else None for i in range(500)]
+    source = ListSource(images, live=False)
     with pytest.raises(InputError, match=f"of {FIRST_LOOK} frames of a list lead to no decision"):
         calibrate_from_stream(BrightnessEngine(), bundle, source)
     assert source.closed.is_set()
@@ -229,7 +229,7 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
     return int(stop.value.code or 0), printed.out, printed.err
 
 
-def test_the_command_says_how_many_pictures_are_needed(bundle, tmp_path, capsys):
+def test_the_command_says_how_many_images_are_needed(bundle, tmp_path, capsys):
     save_parts(tmp_path / "good", range(60, 100))
     code, out, _ = run(capsys, str(bundle.path), "--good", str(tmp_path / "good"))
     assert code == 0
@@ -264,7 +264,7 @@ def test_the_command_on_a_video(bundle, tmp_path, capsys):
     assert code == 0, out
     assert "its signature no longer holds" in err
     assert f"hvq-edge sign {bundle.path}" in err
-    assert open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"].pictures == 20
+    assert open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"].images == 20
 
 
 @pytest.mark.parametrize(

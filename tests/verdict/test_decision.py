@@ -1,4 +1,4 @@
-"""From what the engine says to a verdict: never a pass or a reject without a usable picture."""
+"""From what the engine says to a verdict: never a pass or a reject without a usable image."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from conftest import make_texture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvq_edge.bundle.manifest import PictureLimits
+from hvq_edge.bundle.manifest import ImageLimits
 from hvq_edge.stream.latency import LatencyHistogram
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision, Judgement, decide
 from hvq_edge.verdict.usable import FROZEN_AFTER, FrameChecks
 
-PICTURE = np.zeros((4, 4, 3), np.uint8)
+IMAGE = np.zeros((4, 4, 3), np.uint8)
 MAP = np.zeros((4, 4), np.float32)
-HERE = Frame(7, 1700000000.123456789, PICTURE, "a.png")
-LOST = Frame(8, 1700000000.0, None, "", "camera 0 gave no picture")
+HERE = Frame(7, 1700000000.123456789, IMAGE, "a.png")
+LOST = Frame(8, 1700000000.0, None, "", "camera 0 gave no image")
 
 
 def judged(score: float, category: str = "bolt") -> Judgement:
@@ -63,8 +63,8 @@ def test_score_against_threshold(score, threshold, verdict):
 @pytest.mark.parametrize(
     ("case", "reason", "score"),
     [
-        ({"frame": LOST}, "camera 0 gave no picture", None),
-        ({"frame": LOST, "judgement": judged(9.0)}, "camera 0 gave no picture", None),
+        ({"frame": LOST}, "camera 0 gave no image", None),
+        ({"frame": LOST, "judgement": judged(9.0)}, "camera 0 gave no image", None),
         ({"fault": "black: brightness 1.0, at least 40.0"}, "black: brightness", None),
         ({"fault": "blurred: x", "judgement": judged(9.0)}, "blurred", None),
         ({"judgement": judged(9.0, "nut")}, "no threshold for nut at int8", 9.0),
@@ -86,7 +86,7 @@ def test_no_decision_has_a_reason(case, reason, score):
     score=st.floats(width=32),
     threshold=st.none() | st.floats(),
 )
-def test_a_verdict_needs_a_picture_a_score_and_a_threshold(lost, fault, score, threshold):
+def test_a_verdict_needs_an_image_a_score_and_a_threshold(lost, fault, score, threshold):
     decision = decided(
         frame=LOST if lost else HERE,
         fault=fault,
@@ -138,11 +138,11 @@ def test_json_is_one_line_with_the_keys_of_the_design():
     assert json.loads(decided(frame=LOST).to_json())["score"] is None
 
 
-LIMITS = PictureLimits(brightness_low=50, brightness_high=200, contrast_low=5, sharpness_low=20)
+LIMITS = ImageLimits(brightness_low=50, brightness_high=200, contrast_low=5, sharpness_low=20)
 
 
 @pytest.mark.parametrize(
-    ("picture", "word"),
+    ("image", "word"),
     [
         (make_texture(1, grain=0.7), None),
         (np.zeros((64, 64, 3), np.uint8), "black"),
@@ -150,30 +150,30 @@ LIMITS = PictureLimits(brightness_low=50, brightness_high=200, contrast_low=5, s
         (make_texture(1, grain=9.0), "blurred"),
     ],
 )
-def test_pictures_outside_the_limits(picture, word):
-    fault = FrameChecks(LIMITS, live=False).check(picture)[0]
+def test_images_outside_the_limits(image, word):
+    fault = FrameChecks(LIMITS, live=False).check(image)[0]
     assert (fault or "none").split(":")[0] == (word or "none")
 
 
-def test_without_limits_a_black_picture_is_judged():
+def test_without_limits_a_black_image_is_judged():
     assert FrameChecks(None, live=False).check(np.zeros((64, 64, 3), np.uint8))[0] is None
 
 
 def test_a_camera_that_repeats_itself_is_frozen():
     checks = FrameChecks(LIMITS, live=True)
-    picture = make_texture(1, grain=0.7)
-    faults = [checks.check(picture.copy())[0] for _ in range(FROZEN_AFTER + 2)]
+    image = make_texture(1, grain=0.7)
+    faults = [checks.check(image.copy())[0] for _ in range(FROZEN_AFTER + 2)]
     assert faults[: FROZEN_AFTER - 1] == [None] * (FROZEN_AFTER - 1)
     assert all(fault.startswith("frozen") for fault in faults[FROZEN_AFTER - 1 :])
-    other = picture.copy()
+    other = image.copy()
     other[5, 5, 0] ^= 1  # one grey level of one pixel is enough to be alive
     assert checks.check(other)[0] is None
 
 
 def test_a_file_may_repeat_itself():
     checks = FrameChecks(LIMITS, live=False)
-    picture = make_texture(1, grain=0.7)
-    assert [checks.check(picture)[0] for _ in range(3 * FROZEN_AFTER)] == [None] * 3 * FROZEN_AFTER
+    image = make_texture(1, grain=0.7)
+    assert [checks.check(image)[0] for _ in range(3 * FROZEN_AFTER)] == [None] * 3 * FROZEN_AFTER
 
 
 @given(

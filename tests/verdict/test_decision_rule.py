@@ -12,7 +12,7 @@ from hvq_edge.verdict.decision import Decision, Judgement, decide
 from hvq_edge.verdict.decision_rule import DecisionRule, part_verdict
 from hvq_edge.verdict.decision_settings import DecisionSettings, Grade, KOfN
 
-PICTURE = np.zeros((56, 112, 3), np.uint8)
+IMAGE = np.zeros((56, 112, 3), np.uint8)
 THRESHOLD = 2.0
 
 
@@ -21,7 +21,7 @@ def run(rule: DecisionSettings, scores, threshold=THRESHOLD) -> list[Decision]:
     applied = DecisionRule(rule)
     decisions = []
     for index, score in enumerate(scores):
-        frame = lost(index, "cable") if score is None else arrived(index, PICTURE)
+        frame = lost(index, "cable") if score is None else arrived(index, IMAGE)
         judgement = None
         if score is not None:
             peak = np.zeros((14, 14), np.float32)
@@ -65,7 +65,7 @@ def test_hysteresis_is_apart_for_each_category():
     thresholds = {"bolt": 2.0, "nut": 2.0}
     verdicts = []
     for category, score in [("bolt", 3.0), ("nut", 1.5), ("bolt", 1.5), ("bolt", 0.9)]:
-        frame = arrived(0, PICTURE)
+        frame = arrived(0, IMAGE)
         judgement = Judgement(category, score, np.full((14, 14), score, np.float32))
         plain = decide(frame, None, judgement, thresholds, precision="fp32", latency_ms=0.0)
         verdicts.append(rule.apply(plain, frame, thresholds).verdict)

@@ -20,8 +20,8 @@ def test_the_fit_finds_the_parameters_of_a_pareto_tail(shape, scale):
 
 
 @pytest.mark.parametrize("distribution", [stats.norm(5, 1), stats.expon(), stats.gamma(3)])
-def test_fewer_pictures_do_than_order_statistics_need(distribution):
-    """150 good pictures for a rate of 0.5 %, which order statistics promise from 598 on."""
+def test_fewer_images_do_than_order_statistics_need(distribution):
+    """150 good images for a rate of 0.5 %, which order statistics promise from 598 on."""
     rate, truth = 0.005, float(distribution.isf(0.005))
     held, values = 0, []
     for seed in range(12):
@@ -60,7 +60,7 @@ def test_a_very_heavy_tail_is_said():
 @pytest.mark.parametrize(
     ("scores", "asked", "said"),
     [
-        (np.linspace(0, 1, 100), 0.01, "at least 120 good pictures"),
+        (np.linspace(0, 1, 100), 0.01, "at least 120 good images"),
         (np.linspace(0, 1, 400), 0.3, "inside the good scores"),
         (np.sort(np.r_[np.linspace(0, 1, 300), np.full(100, 2.0)]), 0.01, "nearly all the same"),
     ],

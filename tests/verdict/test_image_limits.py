@@ -17,7 +17,7 @@ qualities = st.builds(
 
 
 @given(st.lists(qualities, min_size=1, max_size=20))
-def test_every_training_picture_is_inside_its_limits(seen):
+def test_every_training_image_is_inside_its_limits(seen):
     limits = learn_limits(seen)
     assert [fault(quality, limits) for quality in seen] == [None] * len(seen)
 
@@ -89,6 +89,6 @@ def test_a_reason_gives_value_and_limit(texture):
     )
 
 
-def test_limits_need_pictures():
-    with pytest.raises(DatasetError, match="no training pictures"):
+def test_limits_need_images():
+    with pytest.raises(DatasetError, match="no training images"):
         learn_limits([])

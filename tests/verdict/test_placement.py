@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import make_texture, scratch, write_png
 
-from hvq_edge.bundle.manifest import CategoryLimits, PictureLimits
-from hvq_edge.run.record import PictureRecord
+from hvq_edge.bundle.manifest import CategoryLimits, ImageLimits
+from hvq_edge.run.record import ImageRecord
 from hvq_edge.stream.sources.source import arrived
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.verdict.image_limits import measure
@@ -19,13 +19,13 @@ from hvq_edge.verdict.usable import CategoryChecks, CheckedFrame
 def part(seed: int, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
     """A plate in a fixture: it lies within half a percent, and its surface and light vary."""
     rng = np.random.default_rng(seed)
-    picture = make_texture(seed, height=224, width=224, mean=60.0) // 2
+    image = make_texture(seed, height=224, width=224, mean=60.0) // 2
     centre = 112 + rng.uniform(-1, 1, 2) + [dx * 224, dy * 224]
     left, top = np.rint(centre - [60, 45]).astype(int)
     light = int(rng.integers(150, 200))
-    cv2.rectangle(picture, (left, top), (left + 120, top + 90), (light,) * 3, -1)
-    cv2.circle(picture, (left + 30, top + 30), 14, (40, 40, 40), -1)
-    return picture
+    cv2.rectangle(image, (left, top), (left + 120, top + 90), (light,) * 3, -1)
+    cv2.circle(image, (left + 30, top + 30), 14, (40, 40, 40), -1)
+    return image
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_shift_is_found_and_told_how_far(placement, dx, dy):
         assert reason.startswith("moved: the part lies 1")
 
 
-def test_neither_an_even_picture_nor_another_part_has_moved(placement):
+def test_neither_an_even_image_nor_another_part_has_moved(placement):
     assert moved(np.full((SIDE, SIDE), 90, np.float32), placement) is None
     for seed in range(20):
         texture = small_grey(make_texture(seed, height=224, width=224, grain=4.0))
@@ -69,30 +69,30 @@ def test_where_parts_lie_anyhow_there_is_no_check():
 
 
 def test_it_is_asked_for_the_category_that_the_frame_shows(placement):
-    picture = PictureLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
-    checks = CategoryChecks({"plate": CategoryLimits(picture=picture, placement=placement)})
+    image = ImageLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
+    checks = CategoryChecks({"plate": CategoryLimits(image=image, placement=placement)})
     shifted = part(1, 0.12)
     checked = CheckedFrame(arrived(0, shifted), shifted, None, 0.0, measure(shifted))
     assert checks.fault(checked, "plate").startswith("moved")
     assert checks.fault(checked, "other") is None
 
 
-def test_limits_of_each_category_from_its_pictures(tmp_path):
+def test_limits_of_each_category_from_its_images(tmp_path):
     records, qualities = [], []
     for number in range(24):
-        for category, picture in (
+        for category, image in (
             ("plate", part(number)),
             ("stone", make_texture(number, height=224, width=224, mean=200.0)),
         ):
             name = f"{category}/{number}.png"
-            write_png(tmp_path / name, picture)
+            write_png(tmp_path / name, image)
             record = {"path": name, "category": category, "sha256": "0" * 64, "use": "fit"}
-            records.append(PictureRecord.model_validate(record))
-            qualities.append(measure(picture))
+            records.append(ImageRecord.model_validate(record))
+            qualities.append(measure(image))
     limits = learn_category_limits(tmp_path, records, qualities, 224)
     assert list(limits) == ["plate", "stone"]
     assert limits["plate"].placement is not None
     assert limits["stone"].placement is None
-    assert limits["plate"].picture.brightness_high < limits["stone"].picture.brightness_high
+    assert limits["plate"].image.brightness_high < limits["stone"].image.brightness_high
     again = CategoryLimits.model_validate_json(limits["plate"].model_dump_json())
     assert again == limits["plate"]

@@ -1,4 +1,4 @@
-"""Regions: where the map is above the limit, in pixels of the picture and in mm²."""
+"""Regions: where the map is above the limit, in pixels of the image and in mm²."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_score_that_exceeds_the_limit_by_a_hair_has_a_region():
 
 
 def test_two_defects_in_pixels_and_mm():
-    anomaly_map = np.full((SIDE, SIDE), 3.0, np.float32)  # the level of the picture
+    anomaly_map = np.full((SIDE, SIDE), 3.0, np.float32)  # the level of the image
     anomaly_map[2:5, 3:6] += 4.0
     anomaly_map[10:12, 9:13] += 3.0
     score = score_of(anomaly_map, subtracted=True)

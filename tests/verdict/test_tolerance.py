@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hvq_edge.errors import SettingsError
-from hvq_edge.verdict.tolerance import largest_rank, least_pictures, promised_rate
+from hvq_edge.verdict.tolerance import largest_rank, least_images, promised_rate
 from hvq_edge.verdict.tolerance_bound import order_statistic, percent
 
 DRAWS = 1000
@@ -83,8 +83,8 @@ def test_the_promised_rate_is_the_quantile_of_a_beta_distribution(n, data, confi
 
 @given(RATES, CONFIDENCES)
 @settings(deadline=None)
-def test_the_least_pictures_are_just_enough(rate, confidence):
-    n = least_pictures(rate, confidence)
+def test_the_least_images_are_just_enough(rate, confidence):
+    n = least_images(rate, confidence)
     assert largest_rank(n, rate, confidence) >= 1
     assert n == 1 or largest_rank(n - 1, rate, confidence) == 0
 
@@ -92,8 +92,8 @@ def test_the_least_pictures_are_just_enough(rate, confidence):
 def test_published_numbers():
     """Wilks' first order one-sided bounds."""
     table = {(0.05, 0.95): 59, (0.01, 0.95): 299, (0.1, 0.9): 22, (0.01, 0.99): 459}
-    assert {pair: least_pictures(*pair) for pair in table} == table
-    assert least_pictures(1e-6, 0.95) == math.ceil(math.log(0.05) / math.log1p(-1e-6))
+    assert {pair: least_images(*pair) for pair in table} == table
+    assert least_images(1e-6, 0.95) == math.ceil(math.log(0.05) / math.log1p(-1e-6))
 
 
 @given(
@@ -131,7 +131,7 @@ def test_percentages_never_understate(rate):
 def test_a_promise_in_words():
     scores = np.arange(1000.0)
     assert str(order_statistic(scores[:65], None).promise) == (
-        "largest of 65 good pictures: at most 4.6 % false rejects at 95 % confidence"
+        "largest of 65 good images: at most 4.6 % false rejects at 95 % confidence"
     )
     assert str(order_statistic(scores, 0.01).promise).startswith("5th largest of 1000 good")
     words = {n: str(order_statistic(scores, k / 10).promise) for n, k in ((2, 1), (3, 3))}

@@ -1,6 +1,6 @@
 """A trial of a bundle where it is to run, before it comes into use.
 
-``hvq-edge verify`` leaves a known answer in the bundle: a real picture, and what the PyTorch model
+``hvq-edge verify`` leaves a known answer in the bundle: a real image, and what the PyTorch model
 said of it. Without one a grey frame shows at least that the graphs load and compute.
 """
 
@@ -24,7 +24,7 @@ _GREY = 128
 
 @dataclass(frozen=True)
 class KnownAnswer:
-    """A picture, and what is to come out."""
+    """An image, and what is to come out."""
 
     frames: NDArray[np.uint8]
     """``[1, side, side, 3]``."""
@@ -107,10 +107,10 @@ def self_test(bundle: Bundle) -> str:
     category = int(output["category"][0])
     if abs(score - answer.score) > tolerance or category != answer.category:
         raise GateFailed(
-            f"{how} gives the check picture the score {score:.4g} as "
+            f"{how} gives the check image the score {score:.4g} as "
             f"{manifest.categories[category]}; right is {answer.score:.4g} within "
             f"{tolerance:.2g} as "
             f"{manifest.categories[answer.category]}.",
             next_step="run hvq-edge verify on the host; if it passes, run hvq-edge doctor here",
         )
-    return f"{how}: the check picture, score {score:.4g}, right is {answer.score:.4g}"
+    return f"{how}: the check image, score {score:.4g}, right is {answer.score:.4g}"

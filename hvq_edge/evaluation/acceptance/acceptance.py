@@ -41,12 +41,12 @@ class OpenPoint:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Pictures with one use."""
+    """Images with one use."""
 
     use: str
-    pictures: int
+    images: int
     digest: str
-    """SHA-256 over the sorted SHA-256 of the pictures, one a line."""
+    """SHA-256 over the sorted SHA-256 of the images, one a line."""
     where: str
 
 
@@ -162,7 +162,7 @@ def _gather_measured(found: Acceptance, run_folder: Path) -> None:
         if precision not in measured:
             found.open_points.append(
                 OpenPoint(
-                    f"{precision} was not measured on test pictures as it will run.",
+                    f"{precision} was not measured on test images as it will run.",
                     f"run hvq-edge eval {bundle.path} --data DIR --precision {precision}",
                 )
             )
@@ -172,7 +172,7 @@ def _gather_measured(found: Acceptance, run_folder: Path) -> None:
         except HvqEdgeError:
             found.open_points.append(
                 OpenPoint(
-                    f"The test pictures are no longer at {found.shown.data}: no examples are shown."
+                    f"The test images are no longer at {found.shown.data}: no examples are shown."
                 )
             )
 
@@ -183,33 +183,33 @@ def _gather_data(found: Acceptance) -> None:
         found.open_points.append(
             OpenPoint(
                 "The run that this was exported from is not beside the bundle: the training "
-                "pictures are not known.",
+                "images are not known.",
                 "run hvq-edge report on RUN/bundle in the run's own folder",
             )
         )
     else:
         where = found.run.data or "not recorded"
         for use, words in (("fit", "training"), ("held_out", "thresholds (held out)")):
-            digests = [one.sha256 for one in found.run.pictures if one.use == use]
+            digests = [one.sha256 for one in found.run.images if one.use == use]
             if digests:
                 found.data.append(DataSet(words, len(digests), _digest(digests), where))
     if manifest.calibration is not None:
-        digests = list(manifest.calibration.pictures)
+        digests = list(manifest.calibration.images)
         found.data.append(
             DataSet("INT8 ranges", len(digests), _digest(digests), manifest.calibration.rule)
         )
     if found.shown is None or found.dataset is None:
         return
-    hashes = [sha256_of(picture.path) for picture in found.dataset.test()]
+    hashes = [sha256_of(image.path) for image in found.dataset.test()]
     found.data.append(DataSet("test", len(hashes), _digest(hashes), str(found.shown.data)))
     known = set(hashes) & {
-        *(one.sha256 for one in (found.run.pictures if found.run else ())),
-        *manifest.threshold_pictures,
+        *(one.sha256 for one in (found.run.images if found.run else ())),
+        *manifest.threshold_images,
     }
     if known:
         found.open_points.append(
             OpenPoint(
-                f"{len(known)} test pictures are training pictures too: the test is not one.",
+                f"{len(known)} test images are training images too: the test is not one.",
                 "run hvq-edge data check",
             )
         )

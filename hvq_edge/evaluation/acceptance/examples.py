@@ -1,4 +1,4 @@
-"""The pictures of an acceptance report: what went wrong first, then what is clearest."""
+"""The images of an acceptance report: what went wrong first, then what is clearest."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Dataset, Picture
+from hvq_edge.data.dataset import Dataset, Image
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance.measured import Measured
-from hvq_edge.evaluation.image_result import PictureResult
-from hvq_edge.evaluation.metrics.metrics_file import PictureRow
+from hvq_edge.evaluation.image_result import ImageResult
+from hvq_edge.evaluation.metrics.metrics_file import ImageRow
 from hvq_edge.evaluation.thumbnails import Thumbnail, heat_range, thumbnails
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import open_engine
@@ -37,36 +37,34 @@ def examples(
     dataset: Dataset,
     on_progress: ProgressCallback = silent,
 ) -> Examples:
-    """Judge the example pictures anew, with their maps, on the bundle's own graph.
+    """Judge the example images anew, with their maps, on the bundle's own graph.
 
     Args:
         bundle: the bundle; the graph of ``measured.precision`` runs on ONNX Runtime or OpenVINO.
-        measured: scores that the pictures are chosen by.
-        dataset: where the pictures are.
+        measured: scores that the images are chosen by.
+        dataset: where the images are.
         on_progress: called after each category.
 
     Raises:
         HvqEdgeError: the graph does not run here.
     """
-    known = {
-        picture.path.relative_to(dataset.root).as_posix(): picture for picture in dataset.test()
-    }
+    known = {image.path.relative_to(dataset.root).as_posix(): image for image in dataset.test()}
     thresholds = {
         name: one.value
         for name, one in bundle.manifest.thresholds.get(measured.precision, {}).items()
     }
     chosen = {
         one.category: choose_examples(
-            [row for row in measured.record.pictures if row.category == one.category], thresholds
+            [row for row in measured.record.images if row.category == one.category], thresholds
         )
         for one in measured.categories
     }
-    judged: dict[str, PictureResult] = {}
+    judged: dict[str, ImageResult] = {}
     drawn = []
     backend = measured.backend if measured.backend in ("openvino", "onnxruntime") else "onnxruntime"
     with open_engine(bundle, precision=measured.precision, backend=backend) as engine:
         for done, (category, groups) in enumerate(chosen.items(), start=1):
-            rows = [row for row in measured.record.pictures if row.category == category]
+            rows = [row for row in measured.record.images if row.category == category]
             shown = [row for group in groups.values() for row in group]
             for row in {row.path: row for row in (*shown, *_typical_good(rows))}.values():
                 result = _judge(engine, known.get(row.path))
@@ -92,12 +90,12 @@ def examples(
 
 
 def choose_examples(
-    rows: Sequence[PictureRow], thresholds: Mapping[str, float]
-) -> dict[str, list[PictureRow]]:
-    """Choose pictures of one category: each at most once, headings in the order of their weight."""
+    rows: Sequence[ImageRow], thresholds: Mapping[str, float]
+) -> dict[str, list[ImageRow]]:
+    """Choose images of one category: each at most once, headings in the order of their weight."""
     ordered = sorted(rows, key=lambda row: row.score)
 
-    def rejected(row: PictureRow) -> bool:
+    def rejected(row: ImageRow) -> bool:
         return row.judged_as in thresholds and row.score > thresholds[row.judged_as]
 
     return {
@@ -108,7 +106,7 @@ def choose_examples(
     }
 
 
-def _typical_good(rows: Sequence[PictureRow]) -> list[PictureRow]:
+def _typical_good(rows: Sequence[ImageRow]) -> list[ImageRow]:
     good = sorted((row for row in rows if row.good), key=lambda row: row.score)
     if not good:
         return []
@@ -116,19 +114,19 @@ def _typical_good(rows: Sequence[PictureRow]) -> list[PictureRow]:
     return [good[place] for place in places]
 
 
-def _judge(engine: Engine, picture: Picture | None) -> PictureResult | None:
-    if picture is None:
+def _judge(engine: Engine, image: Image | None) -> ImageResult | None:
+    if image is None:
         return None
     info = engine.info
     given = None
     if info.category_mode == "input":
-        given = np.array([info.categories.index(picture.category)], np.int32)
+        given = np.array([info.categories.index(image.category)], np.int32)
     try:
-        output = engine.run(read_frame(picture.path, info.input_side)[None], given)
-    except HvqEdgeError:  # a picture that is gone is no reason for no report
+        output = engine.run(read_frame(image.path, info.input_side)[None], given)
+    except HvqEdgeError:  # an image that is gone is no reason for no report
         return None
-    return PictureResult(
-        picture=picture,
+    return ImageResult(
+        image=image,
         chosen=info.categories[int(output["category"][0])],
         score=float(output["score"][0]),
         map=output["map"][0],

@@ -92,15 +92,15 @@ def hold_gates(evaluations: Sequence[Evaluation], gates: Iterable[Gate], *, next
 def _why_missing(metric: str) -> tuple[str, str]:
     if metric == "category_accuracy":
         return (
-            "the category was given with every picture",
+            "the category was given with every image",
             "evaluate a model that chooses the category itself",
         )
     if metric.startswith("pixel_"):
         return (
-            "no category has masks of its defective test pictures",
+            "no category has masks of its defective test images",
             "put masks in CATEGORY/ground_truth/DEFECT",
         )
     return (
-        "no category has both good and defective test pictures",
-        "add the missing test pictures",
+        "no category has both good and defective test images",
+        "add the missing test images",
     )

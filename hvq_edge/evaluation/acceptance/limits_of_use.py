@@ -17,8 +17,8 @@ def limits_of_use(
 
     Args:
         manifest: of the bundle.
-        dataset: of the test pictures; ``None``: not there.
-        measured: on the test pictures.
+        dataset: of the test images; ``None``: not there.
+        measured: on the test images.
     """
     names = ", ".join(manifest.categories)
     several = len(manifest.categories) > 1
@@ -38,32 +38,32 @@ def limits_of_use(
             else:
                 limits.append(f"{category}: no defective part was tested at all.")
     limits += [
-        f"{one.category}: {one.unseen_kind.pictures} of {one.good} good test pictures are unlike "
-        "every good picture learnt from. Good parts of such a kind may be rejected."
+        f"{one.category}: {one.unseen_kind.images} of {one.good} good test images are unlike "
+        "every good image learnt from. Good parts of such a kind may be rejected."
         for one in measured
         if one.unseen_kind is not None
     ]
-    learnt = manifest.picture_limits
+    learnt = manifest.image_limits
     if learnt is not None:
         limits.append(
-            "Light and focus: there is a decision only for pictures with a mean grey level from "
+            "Light and focus: there is a decision only for images with a mean grey level from "
             f"{learnt.brightness_low:.0f} to {learnt.brightness_high:.0f} (of 255), a contrast of "
             f"{learnt.contrast_low:.1f} or more and a sharpness of {learnt.sharpness_low:.0f} or "
-            "more, as in the training pictures. Within these limits a slow change of the light "
+            "more, as in the training images. Within these limits a slow change of the light "
             "still moves scores."
         )
     else:
         limits.append(
-            "Light and focus: no limits were learnt, so dark or blurred pictures are judged too."
+            "Light and focus: no limits were learnt, so dark or blurred images are judged too."
         )
     limits += [
         "The thresholds hold for this camera, lens, light and position of the parts. After a "
         "change of any of them, run hvq-edge calibrate again and sign again.",
-        f"A picture is judged at {manifest.input_side} x {manifest.input_side} pixels. A defect "
-        "that cannot be seen by eye in a picture of that size must be taken as not tested.",
-        "All numbers are of pictures that were given, not of the running line: speed, vibration, "
+        f"An image is judged at {manifest.input_side} x {manifest.input_side} pixels. A defect "
+        "that cannot be seen by eye in an image of that size must be taken as not tested.",
+        "All numbers are of images that were given, not of the running line: speed, vibration, "
         "dirt on the lens and wear of tools were not part of the test.",
-        "Rates hold for pictures taken like the test pictures; intervals are at 95 % confidence, "
+        "Rates hold for images taken like the test images; intervals are at 95 % confidence, "
         "so about one in twenty does not hold.",
     ]
     if several and manifest.category_mode == "auto":
@@ -73,5 +73,5 @@ def limits_of_use(
         )
     calibration = manifest.calibration
     if calibration is not None and calibration.converged is False:
-        limits.append("INT8 ranges: more calibration pictures would still have moved them.")
+        limits.append("INT8 ranges: more calibration images would still have moved them.")
     return [*limits, *manifest.notes]

@@ -17,12 +17,12 @@ from hvq_edge.evaluation.metrics.intervals import (
     mean_auroc_interval,
     share,
 )
-from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, MetricsFile, PictureRow
+from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, ImageRow, MetricsFile
 
 
 @dataclass(frozen=True)
 class CategoryNumbers:
-    """One category's test pictures under the thresholds that the bundle has now."""
+    """One category's test images under the thresholds that the bundle has now."""
 
     category: str
     good: int
@@ -30,9 +30,9 @@ class CategoryNumbers:
     auroc: Interval | None
     false_rejects: Share | None
     missed: Share | None
-    """Both ``None`` without pictures of the kind, or without a threshold."""
+    """Both ``None`` without images of the kind, or without a threshold."""
     without_threshold: int = 0
-    """Pictures judged as a category that has none."""
+    """Images judged as a category that has none."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Measured:
     record: EvaluationRecord
     categories: tuple[CategoryNumbers, ...]
     all: CategoryNumbers
-    """Over all pictures; its AUROC is the mean of the categories'."""
+    """Over all images; its AUROC is the mean of the categories'."""
 
     @property
     def name(self) -> str:
@@ -70,8 +70,8 @@ def measured_of(bundle: Bundle, content: MetricsFile, of_bundle: bool) -> Measur
     thresholds = {
         name: one.value for name, one in bundle.manifest.thresholds.get(precision, {}).items()
     }
-    names = list(dict.fromkeys(row.category for row in record.pictures))
-    own = {name: [row for row in record.pictures if row.category == name] for name in names}
+    names = list(dict.fromkeys(row.category for row in record.images))
+    own = {name: [row for row in record.images if row.category == name] for name in names}
     return Measured(
         precision=precision,
         backend=content.backend,
@@ -81,13 +81,11 @@ def measured_of(bundle: Bundle, content: MetricsFile, of_bundle: bool) -> Measur
         of_bundle=of_bundle,
         record=record,
         categories=tuple(_numbers(name, rows, thresholds) for name, rows in own.items()),
-        all=replace(_numbers("all", record.pictures, thresholds), auroc=_mean_auroc(own.values())),
+        all=replace(_numbers("all", record.images, thresholds), auroc=_mean_auroc(own.values())),
     )
 
 
-def _numbers(
-    name: str, rows: Sequence[PictureRow], thresholds: dict[str, float]
-) -> CategoryNumbers:
+def _numbers(name: str, rows: Sequence[ImageRow], thresholds: dict[str, float]) -> CategoryNumbers:
     good = [row for row in rows if row.good]
     defective = [row for row in rows if not row.good]
     judged = [row for row in rows if row.judged_as in thresholds]
@@ -108,7 +106,7 @@ def _numbers(
     )
 
 
-def _mean_auroc(categories: Iterable[Sequence[PictureRow]]) -> Interval | None:
+def _mean_auroc(categories: Iterable[Sequence[ImageRow]]) -> Interval | None:
     return mean_auroc_interval(
         [
             (_scores(row for row in rows if row.good), _scores(row for row in rows if not row.good))
@@ -117,5 +115,5 @@ def _mean_auroc(categories: Iterable[Sequence[PictureRow]]) -> Interval | None:
     )
 
 
-def _scores(rows: Iterable[PictureRow]) -> NDArray[np.float64]:
+def _scores(rows: Iterable[ImageRow]) -> NDArray[np.float64]:
     return np.array([row.score for row in rows], dtype=np.float64)

@@ -9,13 +9,13 @@ import numpy as np
 
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.folders import Picture
+from hvq_edge.data.folders import Image
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance.acceptance import Acceptance, OpenPoint, collect
 from hvq_edge.evaluation.acceptance.examples import Examples, examples
 from hvq_edge.evaluation.acceptance.measured import Measured
 from hvq_edge.evaluation.charts import Histogram, score_histogram
-from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.intervals import RESAMPLES
 from hvq_edge.evaluation.report import chart_sizes, page_template
 
@@ -41,7 +41,7 @@ def write_acceptance(
     Args:
         target: a bundle's folder, or the run's that has it.
         out: the page to write; ``None``: ``acceptance.html`` in the bundle.
-        on_progress: called while example pictures are judged.
+        on_progress: called while example images are judged.
 
     Returns:
         What it says, and where it is.
@@ -58,7 +58,7 @@ def write_acceptance(
             shown = examples(found.bundle, found.shown, found.dataset, on_progress)
         except HvqEdgeError as error:
             found.open_points.append(
-                OpenPoint(f"No example pictures: {error.cause}", error.next_step)
+                OpenPoint(f"No example images: {error.cause}", error.next_step)
             )
     page = out or found.bundle.path / ACCEPTANCE_NAME
     write_text(page, render_acceptance(found, shown))
@@ -96,13 +96,13 @@ def _drawing(found: Acceptance, measured: Measured, category: str) -> Drawing:
     value = threshold.value if threshold else None
     empty = np.zeros((0, 0), np.float32)
     results = [
-        PictureResult(
-            Picture(Path(row.path), category, "test", "good" if row.good else "defective"),
+        ImageResult(
+            Image(Path(row.path), category, "test", "good" if row.good else "defective"),
             row.judged_as,
             row.score,
             empty,
         )
-        for row in measured.record.pictures
+        for row in measured.record.images
         if row.category == category
     ]
     return Drawing(score_histogram(results, value), value)

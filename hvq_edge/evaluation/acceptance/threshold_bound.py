@@ -9,7 +9,7 @@ from hvq_edge.bundle.manifest import Precision, Threshold
 from hvq_edge.verdict.tolerance import promised_rate
 from hvq_edge.verdict.tolerance_bound import percent
 
-LARGEST_RULE = "largest score among held-out good pictures"
+LARGEST_RULE = "largest score among held-out good images"
 """Of bundles written before promises were recorded."""
 
 
@@ -48,20 +48,20 @@ def promise_in_words(threshold: Threshold) -> str:
         return str(threshold.promise)
     if threshold.rule != LARGEST_RULE:
         return "nothing: no promise was recorded with this rule"
-    n = threshold.pictures
+    n = threshold.images
     rate = percent(promised_rate(n, 1, 0.95))
-    return f"largest of {n} good pictures: at most {rate} false rejects at 95 % confidence"
+    return f"largest of {n} good images: at most {rate} false rejects at 95 % confidence"
 
 
 def _origin(threshold: Threshold) -> Iterator[str]:
     promise = threshold.promise
     if promise is None:
         # The promise says that rule in words already.
-        yield "held-out good pictures" if threshold.rule == LARGEST_RULE else threshold.rule
+        yield "held-out good images" if threshold.rule == LARGEST_RULE else threshold.rule
     else:
         yield from (part for part in (promise.source, promise.machine, promise.created) if part)
-    if threshold.highest_picture:
-        yield threshold.highest_picture
+    if threshold.highest_image:
+        yield threshold.highest_image
 
 
 def doubts_of(category: str, threshold: Threshold, command: str) -> Iterator[tuple[str, str]]:
@@ -72,9 +72,9 @@ def doubts_of(category: str, threshold: Threshold, command: str) -> Iterator[tup
         threshold: the one in the bundle.
         command: that learns it again.
     """
-    if threshold.set_by_one_picture:
+    if threshold.set_by_one_image:
         yield (
-            f"One picture alone sets the threshold of {category}: {threshold.highest_picture}.",
+            f"One image alone sets the threshold of {category}: {threshold.highest_image}.",
             "look at it; if the part is defective, take it out and calibrate again",
         )
     promise = threshold.promise
@@ -83,7 +83,7 @@ def doubts_of(category: str, threshold: Threshold, command: str) -> Iterator[tup
             yield f"The threshold of {category} promises no rate: {threshold.rule}.", command
         return
     if promise.asked is not None and not promise.kept:
-        more = f" ({promise.needed} good pictures are needed)" if promise.needed else ""
+        more = f" ({promise.needed} good images are needed)" if promise.needed else ""
         yield (
             f"{category}: {percent(promise.asked)} of false rejects was asked for, "
             f"{percent(promise.rate)} is promised{more}.",

@@ -1,4 +1,4 @@
-"""Detection metrics on arrays of scores, for pictures and for pixels alike.
+"""Detection metrics on arrays of scores, for images and for pixels alike.
 
 Conventions are those of the MVTec AD and VisA literature: defective is the positive class, a
 larger score is more anomalous, and every metric is threshold-free or taken at its best threshold.
@@ -27,7 +27,7 @@ class BestF1:
     f1: float
     """Harmonic mean of precision and recall, 0 to 1."""
     threshold: float
-    """The score at and above which a picture is called defective there."""
+    """The score at and above which an image is called defective there."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def average_precision(scores: Scores, defective: Labels, counts: Weights = None)
 def best_f1(scores: Scores, defective: Labels, counts: Weights = None) -> BestF1 | None:
     """The largest F1 score over all thresholds ("F1-max").
 
-    It is chosen on the test pictures themselves: a ceiling to compare models by, not a threshold
+    It is chosen on the test images themselves: a ceiling to compare models by, not a threshold
     to inspect with.
 
     Args:

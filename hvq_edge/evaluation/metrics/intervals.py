@@ -1,4 +1,4 @@
-"""How far a number from few pictures can be trusted: intervals at 95 % confidence."""
+"""How far a number from few images can be trusted: intervals at 95 % confidence."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Share:
 def share(count: int, total: int) -> Share | None:
     """Return a share with its Clopper-Pearson interval; ``None`` of nothing.
 
-    It holds for every true share and every number of pictures; it is wide because it is exact.
+    It holds for every true share and every number of images; it is wide because it is exact.
 
     Args:
         count: how many, from 0 to ``total``.
@@ -66,10 +66,10 @@ def auroc_interval(
 ) -> Interval | None:
     """Return the AUROC with its bootstrap interval; ``None`` where one class is missing.
 
-    Pictures are drawn anew with replacement, good and defective ones apart, and the interval runs
+    Images are drawn anew with replacement, good and defective ones apart, and the interval runs
     from the 2.5th to the 97.5th percentile of the AUROCs found (percentile bootstrap). Where all
     defective ones score above all good ones every draw gives 1, and the interval is empty: then the
-    number of pictures says how much that means.
+    number of images says how much that means.
 
     Args:
         good: scores ``[n]``, finite.
@@ -85,11 +85,11 @@ def mean_auroc_interval(
 ) -> Interval | None:
     """Return the mean AUROC of several categories with its bootstrap interval.
 
-    Each category's pictures are drawn anew by themselves, so its numbers of pictures stay as they
+    Each category's images are drawn anew by themselves, so its numbers of images stay as they
     are; the interval is that of the mean over categories, draw by draw.
 
     Args:
-        categories: scores of good and of defective pictures, as in :func:`auroc_interval`; those
+        categories: scores of good and of defective images, as in :func:`auroc_interval`; those
             that lack one of the two have no AUROC and are left out.
         draws: of the bootstrap.
 

@@ -26,8 +26,8 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class PictureRow(_Record):
-    """One judged test picture."""
+class ImageRow(_Record):
+    """One judged test image."""
 
     path: str
     """Relative to ``MetricsFile.data``, with forward slashes."""
@@ -37,7 +37,7 @@ class PictureRow(_Record):
     good: bool
     score: float
     margin: float | None = None
-    """1 at the centre of the category chosen, 0 as far off as a picture of it may be; ``None``
+    """1 at the centre of the category chosen, 0 as far off as an image of it may be; ``None``
     where the category was given."""
 
 
@@ -47,7 +47,7 @@ class EvaluationRecord(_Record):
     category: Literal["known", "chosen"]
     mean: Metrics
     categories: tuple[CategoryMetrics, ...]
-    pictures: tuple[PictureRow, ...]
+    images: tuple[ImageRow, ...]
     unreadable: dict[str, str]
     """Files left out, with the cause."""
 
@@ -121,16 +121,16 @@ def _record(evaluation: Evaluation) -> EvaluationRecord:
         category="known" if evaluation.known_category else "chosen",
         mean=evaluation.mean,
         categories=evaluation.categories,
-        pictures=tuple(
-            PictureRow(
-                path=relative(result.picture.path),
-                category=result.picture.category,
+        images=tuple(
+            ImageRow(
+                path=relative(result.image.path),
+                category=result.image.category,
                 judged_as=result.chosen,
-                good=result.picture.good,
+                good=result.image.good,
                 score=result.score,
                 margin=result.margin if math.isfinite(result.margin) else None,
             )
-            for result in evaluation.pictures
+            for result in evaluation.images
         ),
         unreadable={relative(fault.path): fault.cause for fault in evaluation.unreadable},
     )

@@ -1,6 +1,6 @@
 """Pixel metrics in bounded memory: counts of good and defective pixels by score.
 
-A category of 200 pictures has ten million pixels. Instead of keeping them, we count them in bins
+A category of 200 images has ten million pixels. Instead of keeping them, we count them in bins
 that are the leading bits of the score's float32 pattern, so bins are fine where scores are small
 and no range must be known beforehand. The metrics are exactly those of the binned scores.
 """
@@ -40,7 +40,7 @@ class PixelTally:
     def add(self, scores: NDArray[np.floating[Any]], defective: NDArray[np.bool_]) -> None:
         """Count the pixels of one map.
 
-        A mask without a defective pixel adds good pixels only, whatever the picture is called:
+        A mask without a defective pixel adds good pixels only, whatever the image is called:
         what is outside a mask is good, as in the published evaluations.
 
         Args:

@@ -1,4 +1,4 @@
-"""What an evaluation found: a record a picture, metrics a category, and their means."""
+"""What an evaluation found: a record an image, metrics a category, and their means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from hvq_edge.evaluation.image_result import PictureResult
+from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.image_metrics import auroc, average_precision, best_f1
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
 from hvq_edge.evaluation.operating_point import decisions_at
@@ -36,19 +36,19 @@ class Metrics(BaseModel):
     image_auroc: float | None
     image_ap: float | None
     image_f1: float | None
-    """F1-max: at the best threshold on the test pictures themselves."""
+    """F1-max: at the best threshold on the test images themselves."""
     pixel_auroc: float | None
     pixel_ap: float | None
     pixel_f1: float | None = None
-    """F1-max over all pixels: at the best threshold on the test pictures themselves."""
+    """F1-max over all pixels: at the best threshold on the test images themselves."""
     pixel_aupro: float | None = None
     """Area under the per-region overlap up to a false positive rate of 0.3, divided by it."""
     category_accuracy: float | None
-    """Share of pictures judged as their own category; ``None`` where the category was given."""
+    """Share of images judged as their own category; ``None`` where the category was given."""
 
 
 class CategoryMetrics(Metrics):
-    """Metrics of one category's test pictures."""
+    """Metrics of one category's test images."""
 
     category: str
     good: int
@@ -57,20 +57,20 @@ class CategoryMetrics(Metrics):
     threshold: float | None = None
     """The threshold in use for this category; decisions follow that of the judged category."""
     false_rejects: int | None = None
-    """Good pictures above the threshold in use."""
+    """Good images above the threshold in use."""
     missed: int | None = None
-    """Defective pictures not above it."""
+    """Defective images not above it."""
     regions: int | None = None
     """Defect regions that ``pixel_aupro`` averages over; ``None`` for a category without masks."""
     without_mask: int | None = None
-    """Defective pictures left out of the pixel metrics: their mask is missing or unreadable."""
+    """Defective images left out of the pixel metrics: their mask is missing or unreadable."""
     unseen_good: UnseenGood | None = None
-    """Good pictures of a kind that no training picture shows; ``None`` where the category was
+    """Good images of a kind that no training image shows; ``None`` where the category was
     given, or by a version that did not count them."""
 
     @property
     def unseen_kind(self) -> UnseenGood | None:
-        """:attr:`unseen_good` where they are a kind and not single odd pictures."""
+        """:attr:`unseen_good` where they are a kind and not single odd images."""
         unseen = self.unseen_good
         return unseen if unseen is not None and unseen.is_kind(self.good) else None
 
@@ -83,7 +83,7 @@ class Evaluation:
     """The dataset's root."""
     known_category: bool
     """Whether the category was given; else the model chose it."""
-    pictures: tuple[PictureResult, ...]
+    images: tuple[ImageResult, ...]
     unreadable: tuple[Unreadable, ...]
     categories: tuple[CategoryMetrics, ...]
     mean: Metrics
@@ -94,7 +94,7 @@ class Evaluation:
 
 def category_metrics(
     category: str,
-    results: Sequence[PictureResult],
+    results: Sequence[ImageResult],
     pixels: PixelTally | None,
     *,
     known_category: bool,
@@ -105,18 +105,18 @@ def category_metrics(
 
     Args:
         category: its name.
-        results: its test pictures.
+        results: its test images.
         pixels: counts of its pixels; ``None`` where it has no masks.
         known_category: whether the category was given.
         thresholds: by category; may be empty.
-        without_mask: defective pictures that ``pixels`` leaves out.
+        without_mask: defective images that ``pixels`` leaves out.
 
     Raises:
         InputError: a score is not finite.
         MissingCapability: scikit-learn is not installed.
     """
     scores = np.array([result.score for result in results], dtype=np.float64)
-    defective = np.array([not result.picture.good for result in results], dtype=np.bool_)
+    defective = np.array([not result.image.good for result in results], dtype=np.bool_)
     f1 = best_f1(scores, defective)
     right = [result.chosen == category for result in results]
     decisions = decisions_at(results, thresholds)

@@ -54,7 +54,7 @@ def choose(
 ) -> Choice:
     """Choose backend and precision for a bundle.
 
-    ``auto`` is what is fastest for one picture on this machine, measured among the installed
+    ``auto`` is what is fastest for one image on this machine, measured among the installed
     backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
     has found it wanting. Engines that ``hvq-edge build`` made take part where they run on this
     machine's GPU and ``hvq-edge verify`` has passed their precision. At equal speed ``fp32`` comes

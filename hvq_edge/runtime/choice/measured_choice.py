@@ -85,7 +85,7 @@ class Measurement:
     """Times of candidates, and why others have none."""
 
     milliseconds: Mapping[Candidate, float]
-    """Median for one picture; not empty, in the candidates' order."""
+    """Median for one image; not empty, in the candidates' order."""
     failures: Mapping[Candidate, Exception] = field(default_factory=dict)
 
     def fastest(self) -> Candidate:
@@ -97,7 +97,7 @@ class Measurement:
         """All of it in words, the fastest first."""
         ranked = sorted(self.milliseconds.items(), key=lambda pair: pair[1])
         (first, least), *others = ranked
-        words = [f"{first}: {least:.1f} ms a picture", *(f"{one} {t:.1f}" for one, t in others)]
+        words = [f"{first}: {least:.1f} ms an image", *(f"{one} {t:.1f}" for one, t in others)]
         failed = (f"; {one} failed: {_cause(error)}" for one, error in self.failures.items())
         return f"{', '.join(words)} (measured on this machine){''.join(failed)}"
 
@@ -226,7 +226,7 @@ class _Kept(BaseModel):
         GraphBackend | EngineBackend,
         dict[Precision, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
     ]
-    """Median for one picture."""
+    """Median for one image."""
     key: MeasurementKey
 
 

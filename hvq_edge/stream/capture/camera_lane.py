@@ -6,8 +6,8 @@ import threading
 import time
 from itertools import islice
 
-from hvq_edge.data.images import fit_picture
-from hvq_edge.errors import PictureError
+from hvq_edge.data.images import fit_image
+from hvq_edge.errors import ImageError
 from hvq_edge.runtime.engine import Frames
 from hvq_edge.stream.capture.frame_queue import FrameQueue, Policy
 from hvq_edge.stream.capture.gaps import GapWatch
@@ -153,11 +153,11 @@ class CameraLane:
         fitted: Frames | None = None
         fault: str | None = None
         quality: FrameQuality | None = None
-        if frame.picture is not None:
+        if frame.image is not None:
             try:
-                fitted = fit_picture(frame.picture, self._side)
+                fitted = fit_image(frame.image, self._side)
                 fault, quality = self._checks.check(fitted)
-            except PictureError as error:
+            except ImageError as error:
                 fault = error.cause
         checks_ms = (time.perf_counter() - began) * 1e3
         return CheckedFrame(frame, fitted, fault, checks_ms, quality)

@@ -1,4 +1,4 @@
-"""When a camera gave no pictures: every gap, with its beginning, its end and the frames lost."""
+"""When a camera gave no images: every gap, with its beginning, its end and the frames lost."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ KEPT = 100
 
 @dataclass(frozen=True)
 class Gap:
-    """One stretch of frames without a picture."""
+    """One stretch of frames without an image."""
 
     start: float
     """When the first was lost: seconds since 1970, UTC."""
     end: float | None
-    """When a picture came again; ``None`` while none has."""
+    """When an image came again; ``None`` while none has."""
     frames: int
     """Lost in it."""
     fault: str
@@ -36,10 +36,10 @@ class GapWatch:
 
     def add(self, frame: Frame) -> None:
         """Take the next frame."""
-        if frame.picture is None and not self._fault:
+        if frame.image is None and not self._fault:
             self.count += 1
             self._gaps.append(Gap(frame.time, None, 1, frame.fault))
-        elif frame.picture is None:
+        elif frame.image is None:
             gap = self._gaps.pop()
             self._gaps.append(Gap(gap.start, None, gap.frames + 1, gap.fault))
         elif self._fault:
@@ -49,7 +49,7 @@ class GapWatch:
 
     @property
     def fault(self) -> str:
-        """Why the last frame has no picture; empty if it has one."""
+        """Why the last frame has no image; empty if it has one."""
         return self._fault
 
     @property

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.stream.sources.source import Frame, Picture, Source, comes_on_demand, lost
+from hvq_edge.stream.sources.source import Frame, Image, Source, comes_on_demand, lost
 
 FILL = (124, 116, 104)
 """RGB outside a polygon: the mean of ImageNet, which the backbone subtracts. What is left is about
-0, as beyond the picture's own border, where convolutions pad with zeros: the model meets nothing
+0, as beyond the image's own border, where convolutions pad with zeros: the model meets nothing
 there that it does not meet at every edge. Black or white would be a bright contour to it."""
 
 Rotation = Literal[0, 90, 180, 270]
@@ -39,7 +39,7 @@ class Preparation:
     rotate: Rotation = 0
     """Degrees clockwise."""
     roi: Rectangle | None = None
-    """Cut this out of the rotated picture."""
+    """Cut this out of the rotated image."""
     polygon: Points | None = None
     """Cut out this polygon's bounding box and fill what is outside with :data:`FILL`."""
 
@@ -49,7 +49,7 @@ class PreparedSource:
 
     Frames that are skipped are not frames of the run: they are neither decided nor counted, and
     those kept bear the numbers they have in the source (0, 5, 10 with ``every=5``). A lost frame is
-    never skipped. A picture in which a region does not lie is a lost frame.
+    never skipped. An image in which a region does not lie is a lost frame.
 
     Args:
         source: closed with this one.
@@ -79,41 +79,41 @@ class PreparedSource:
     def __iter__(self) -> Iterator[Frame]:
         """Give prepared frames."""
         for number, frame in enumerate(self._source):
-            if frame.picture is None:
+            if frame.image is None:
                 yield frame
             elif number % self._preparation.every == 0:
-                yield self._prepare(frame, frame.picture)
+                yield self._prepare(frame, frame.image)
 
     def close(self) -> None:
         """Close the source."""
         self._source.close()
 
-    def _prepare(self, frame: Frame, picture: Picture) -> Frame:
+    def _prepare(self, frame: Frame, image: Image) -> Frame:
         if self._preparation.rotate:
-            picture = rotate(picture, self._preparation.rotate)
+            image = rotate(image, self._preparation.rotate)
         roi = self._preparation.roi
         if self._preparation.polygon is not None:
             roi = bounding_box(self._preparation.polygon)
         if roi is None:
-            return replace(frame, picture=picture)
+            return replace(frame, image=image)
         left, top, width, height = roi
-        if picture.shape[0] < top + height or picture.shape[1] < left + width:
-            size = f"{picture.shape[1]}x{picture.shape[0]}"
-            fault = f"the region {left},{top},{width},{height} does not lie in a picture of {size}"
+        if image.shape[0] < top + height or image.shape[1] < left + width:
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            fault = f"the region {left},{top},{width},{height} does not lie in an image of {size}"
             return replace(lost(frame.index, fault, frame.name), arrived=frame.arrived)
-        picture = np.ascontiguousarray(picture[top : top + height, left : left + width])
+        image = np.ascontiguousarray(image[top : top + height, left : left + width])
         if self._preparation.polygon is not None:
             if self._mask is None:
                 self._mask = outside(self._preparation.polygon)
-            picture[self._mask] = FILL
-        return replace(frame, picture=picture)
+            image[self._mask] = FILL
+        return replace(frame, image=image)
 
 
-def rotate(picture: Picture, degrees: Rotation) -> Picture:
-    """Turn a picture clockwise, uint8 ``[height, width, 3]``."""
+def rotate(image: Image, degrees: Rotation) -> Image:
+    """Turn an image clockwise, uint8 ``[height, width, 3]``."""
     if degrees == 0:
-        return picture
-    turned: Picture = cv2.rotate(picture, _TURNS[degrees])
+        return image
+    turned: Image = cv2.rotate(image, _TURNS[degrees])
     return turned
 
 

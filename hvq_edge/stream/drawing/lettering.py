@@ -1,4 +1,4 @@
-"""Text on pictures with OpenCV: sized in pixels, cut to a width, in the letters its fonts have."""
+"""Text on images with OpenCV: sized in pixels, cut to a width, in the letters its fonts have."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A frame with its decision drawn on it: what a person at the line looks at.
 
-The verdict is a word, a colour and a frame around the picture; the heat shows where; the bar shows
+The verdict is a word, a colour and a frame around the image; the heat shows where; the bar shows
 how far from the threshold. Nothing but the heat covers the part.
 """
 
@@ -21,13 +21,13 @@ from hvq_edge.stream.drawing.lettering import (
     text_width,
     wrap_to_width,
 )
-from hvq_edge.stream.sources.source import Frame, Picture
+from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision, Verdict
 
 SHORTEST_SIDE = 480
-"""Pixels: smaller pictures are enlarged and padded to this, so that the lettering fits."""
+"""Pixels: smaller images are enlarged and padded to this, so that the lettering fits."""
 LONGEST_SIDE = 1600
-"""Pixels: larger pictures are reduced to this."""
+"""Pixels: larger images are reduced to this."""
 
 WORDS: dict[Verdict, str] = {"pass": "PASS", "reject": "REJECT", "no_decision": "NO DECISION"}
 COLOURS: dict[Verdict, Colour] = {
@@ -52,40 +52,40 @@ class Overlay:
 
     def __init__(self, thresholds: Mapping[str, float] | Controls) -> None:
         self._thresholds = thresholds
-        self._last: tuple[Decision, Picture] | None = None
+        self._last: tuple[Decision, Image] | None = None
 
-    def __call__(self, decision: Decision, frame: Frame) -> Picture:
+    def __call__(self, decision: Decision, frame: Frame) -> Image:
         """Return :func:`annotate` of the frame; do not write into it."""
         last = self._last  # read once: another thread may draw meanwhile
         if last is None or last[0] is not decision:
             known = self._thresholds
             thresholds = known.thresholds if isinstance(known, Controls) else known
             threshold = thresholds.get(decision.category) if decision.category else None
-            last = (decision, annotate(frame.picture, decision, threshold))
+            last = (decision, annotate(frame.image, decision, threshold))
             self._last = last
         return last[1]
 
 
-def annotate(picture: Picture | None, decision: Decision, threshold: float | None) -> Picture:
-    """Draw a decision on its picture.
+def annotate(image: Image | None, decision: Decision, threshold: float | None) -> Image:
+    """Draw a decision on its image.
 
     Args:
-        picture: uint8 ``[h, w, 3]``, RGB, of any size; ``None`` for a lost frame.
+        image: uint8 ``[h, w, 3]``, RGB, of any size; ``None`` for a lost frame.
         decision: the decision on it.
         threshold: of the decision's category; anchors the colours and the bar.
 
     Returns:
-        uint8 ``[height, width, 3]``, RGB, both even: the picture between a head and a foot strip.
+        uint8 ``[height, width, 3]``, RGB, both even: the image between a head and a foot strip.
     """
-    view = _view(picture)
+    view = _view(image)
     unit = min(view.shape[:2]) / SHORTEST_SIDE
-    if picture is not None:
-        _draw_part(view, picture, decision, threshold, unit)
+    if image is not None:
+        _draw_part(view, image, decision, threshold, unit)
     else:
-        _draw_centred(view, "no picture", unit)
+        _draw_centred(view, "no image", unit)
     head = _head(decision, view.shape[1], unit)
     foot = _foot(decision, threshold, view.shape[1], unit)
-    drawn: Picture = np.concatenate([head, view, foot])
+    drawn: Image = np.concatenate([head, view, foot])
     return drawn
 
 
@@ -106,34 +106,34 @@ def bar_position(score: float, threshold: float) -> float:
 
 
 def place(height: int, width: int) -> tuple[int, int]:
-    """Return the size in pixels, height and width, at which a picture is shown."""
+    """Return the size in pixels, height and width, at which an image is shown."""
     wanted = max(1.0, SHORTEST_SIDE / min(height, width))
     scale = min(wanted, LONGEST_SIDE / max(height, width))
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
-def _view(picture: Picture | None) -> Picture:
-    """Return the empty middle part, even-sized, large enough for the picture and the lettering."""
-    height, width = place(*picture.shape[:2]) if picture is not None else (SHORTEST_SIDE, 640)
+def _view(image: Image | None) -> Image:
+    """Return the empty middle part, even-sized, large enough for the image and the lettering."""
+    height, width = place(*image.shape[:2]) if image is not None else (SHORTEST_SIDE, 640)
     sides = [max(side, SHORTEST_SIDE) for side in (height, width)]
     rows, columns = (side + side % 2 for side in sides)
     return np.full((rows, columns, 3), _PANEL, dtype=np.uint8)
 
 
 def _draw_part(
-    view: Picture, picture: Picture, decision: Decision, threshold: float | None, unit: float
+    view: Image, image: Image, decision: Decision, threshold: float | None, unit: float
 ) -> None:
-    height, width = place(*picture.shape[:2])
-    shrinks = height < picture.shape[0]
+    height, width = place(*image.shape[:2])
+    shrinks = height < image.shape[0]
     shown: NDArray[np.uint8] = cv2.resize(
-        picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     )
     if decision.map is not None and threshold is not None and np.isfinite(decision.map).all():
         shown = heat_overlay(shown, decision.map, *heat_range(threshold))
-    scale = np.array([width / picture.shape[1], height / picture.shape[0]])
+    scale = np.array([width / image.shape[1], height / image.shape[0]])
     outlines = [np.rint((r.contour + 0.5) * scale).astype(np.int32) for r in decision.regions]
     if outlines:
-        shown = np.ascontiguousarray(shown) if shown is not picture else shown.copy()
+        shown = np.ascontiguousarray(shown) if shown is not image else shown.copy()
         cv2.polylines(shown, outlines, True, _TEXT, max(round(unit), 1), cv2.LINE_AA)
     top, left = (view.shape[0] - height) // 2, (view.shape[1] - width) // 2
     view[top : top + height, left : left + width] = shown
@@ -143,13 +143,13 @@ def _draw_part(
     view[:, :edge] = view[:, -edge:] = colour
 
 
-def _draw_centred(view: Picture, text: str, unit: float) -> None:
+def _draw_centred(view: Image, text: str, unit: float) -> None:
     height = 20 * unit
     left = (view.shape[1] - text_width(text, height)) / 2
     draw_text(view, text, left, (view.shape[0] + height) / 2, height, _MUTED)
 
 
-def _head(decision: Decision, width: int, unit: float) -> Picture:
+def _head(decision: Decision, width: int, unit: float) -> Image:
     """Verdict and category on the left; frame number and latency on the right."""
     strip = _strip(44, width, unit)
     word, size, margin = WORDS[decision.verdict], 13 * unit, 12 * unit
@@ -167,7 +167,7 @@ def _head(decision: Decision, width: int, unit: float) -> Picture:
     return strip
 
 
-def _foot(decision: Decision, threshold: float | None, width: int, unit: float) -> Picture:
+def _foot(decision: Decision, threshold: float | None, width: int, unit: float) -> Image:
     """Score against threshold as a bar, or the reason why there is no decision."""
     strip = _strip(56, width, unit)
     margin, size = 12 * unit, 11 * unit
@@ -191,6 +191,6 @@ def _foot(decision: Decision, threshold: float | None, width: int, unit: float) 
     return strip
 
 
-def _strip(height: float, width: int, unit: float) -> Picture:
+def _strip(height: float, width: int, unit: float) -> Image:
     rows = round(height * unit)
     return np.full((rows + rows % 2, width, 3), _PANEL, dtype=np.uint8)

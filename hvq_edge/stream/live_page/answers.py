@@ -29,9 +29,9 @@ def state_of(
     *,
     run: str,
     may_change: bool,
-    pictures_per_second: float,
+    images_per_second: float,
 ) -> StateMessage:
-    """Return all that the page shows but pictures and decisions."""
+    """Return all that the page shows but images and decisions."""
     rates = watched.page.rates()
     cameras = []
     for camera in statistics.cameras:
@@ -54,7 +54,7 @@ def state_of(
         seconds=statistics.seconds,
         sequence=watched.page.sequence,
         paused=watched.controls.paused,
-        picture_interval_ms=1000.0 / pictures_per_second,
+        image_interval_ms=1000.0 / images_per_second,
         may_change=may_change,
         can_save=watched.save_threshold is not None,
         counts=_counts(statistics.counts),

@@ -35,7 +35,7 @@ class Api:
         access: for logging in.
         cookie: name of the cookie of a login.
         health: judges snapshots.
-        pictures_per_second: a browser is told to ask for no more.
+        images_per_second: a browser is told to ask for no more.
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class Api:
         access: Access,
         cookie: str,
         health: HealthCheck,
-        pictures_per_second: float,
+        images_per_second: float,
     ) -> None:
         self._watched = watched
         self._access = access
         self._cookie = cookie
         self._health = health
-        self._pictures_per_second = pictures_per_second
+        self._images_per_second = images_per_second
         self._run = secrets.token_hex(8)
 
     async def state(self, request: Request) -> Response:
-        """Everything but pictures."""
+        """Everything but images."""
         statistics = self._watched.statistics()
         health = self._health(statistics)
         known: bool = request.state.known
@@ -65,7 +65,7 @@ class Api:
                 health,
                 run=self._run,
                 may_change=known,
-                pictures_per_second=self._pictures_per_second,
+                images_per_second=self._images_per_second,
             )
         )
 
@@ -91,21 +91,19 @@ class Api:
             )
         )
 
-    async def reject_picture(self, request: Request) -> Response:
-        """A reject's picture."""
+    async def reject_image(self, request: Request) -> Response:
+        """A reject's image."""
         sequence = _whole_number(request.path_params["sequence"])
         size: Size = "thumbnail" if request.query_params.get("size") == "thumbnail" else "view"
         heat = _heat(request)
-        picture = await run_in_threadpool(
-            self._watched.page.reject_picture, sequence, size, heat=heat
-        )
-        if picture is None:
+        image = await run_in_threadpool(self._watched.page.reject_image, sequence, size, heat=heat)
+        if image is None:
             return Response(status_code=204)  # newer ones took its place while it was asked for
         headers = {"cache-control": "private, max-age=3600"}
-        return Response(picture, media_type="image/jpeg", headers=headers)
+        return Response(image, media_type="image/jpeg", headers=headers)
 
-    async def camera_picture(self, request: Request) -> Response:
-        """A camera's newest picture."""
+    async def camera_image(self, request: Request) -> Response:
+        """A camera's newest image."""
         index = _whole_number(request.path_params["index"])
         cameras = self._watched.statistics().cameras
         if index >= len(cameras):
@@ -120,16 +118,16 @@ class Api:
             return Response(status_code=204)  # an error would stand in the browser's console
         if request.headers.get("if-none-match") == self._tag(newest.record.sequence, heat):
             return Response(status_code=304)
-        shown = await run_in_threadpool(self._watched.page.picture, name, heat=heat)
+        shown = await run_in_threadpool(self._watched.page.image, name, heat=heat)
         assert shown is not None, "a camera that gave a frame keeps one"
-        record, picture = shown
+        record, image = shown
         decision = json.dumps(decision_of(record).model_dump())
-        # The verdict beside the picture is that of this picture, however slow the network is.
+        # The verdict beside the image is that of this image, however slow the network is.
         headers = {"etag": self._tag(record.sequence, heat), "x-decision": decision}
         headers["cache-control"] = "no-cache"
-        if picture is None:
+        if image is None:
             return Response(status_code=204, headers=headers)
-        return Response(picture, media_type="image/jpeg", headers=headers)
+        return Response(image, media_type="image/jpeg", headers=headers)
 
     async def preview(self, request: Request) -> Response:
         """What a threshold would have done to recent frames."""

@@ -29,7 +29,7 @@ def make_app(
     *,
     cookie: str = "hvq_edge",
     health: HealthCheck | None = None,
-    pictures_per_second: float = 10.0,
+    images_per_second: float = 10.0,
 ) -> Starlette:
     """Return the ASGI application.
 
@@ -38,9 +38,9 @@ def make_app(
         access: who may what.
         cookie: name of the cookie of a login: cookies do not tell ports apart, names do.
         health: judges snapshots.
-        pictures_per_second: a browser is told to ask for no more.
+        images_per_second: a browser is told to ask for no more.
     """
-    api = Api(watched, access, cookie, health or HealthCheck(), pictures_per_second)
+    api = Api(watched, access, cookie, health or HealthCheck(), images_per_second)
     document = openapi(version("hvq-edge"))
 
     async def described(_request: Request) -> Response:

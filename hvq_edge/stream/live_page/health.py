@@ -51,7 +51,7 @@ class HealthCheck:
                 self._progress, self._moved = progress, now
             still = now - self._moved
         failing = [
-            f"camera {camera.name}: {camera.fault or 'no picture'}"
+            f"camera {camera.name}: {camera.fault or 'no image'}"
             for camera in statistics.cameras
             if not camera.connected and (camera.fault or camera.counts.frames)
         ]

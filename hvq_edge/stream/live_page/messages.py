@@ -94,14 +94,14 @@ class HealthMessage(Message):
 
 
 class StateMessage(Message):
-    """All that the page shows but pictures and decisions."""
+    """All that the page shows but images and decisions."""
 
     run: str = Field(description="Another one after the inspector was started again.")
     title: str
     seconds: float = Field(description="Since it started.")
     sequence: int = Field(description="Of the newest decision.")
     paused: bool
-    picture_interval_ms: float = Field(description="A browser asks for no pictures faster.")
+    image_interval_ms: float = Field(description="A browser asks for no images faster.")
     may_change: bool = Field(description="Whether this request carried the token.")
     can_save: bool = Field(description="Whether thresholds can be kept in the bundle.")
     counts: CountsMessage

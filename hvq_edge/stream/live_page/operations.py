@@ -53,7 +53,7 @@ _AFTER = Parameter(
 )
 
 OPERATIONS = (
-    Operation("GET", "/api/state", "state", "Everything but pictures", messages.StateMessage),
+    Operation("GET", "/api/state", "state", "Everything but images", messages.StateMessage),
     Operation(
         "GET",
         "/api/decisions",
@@ -65,9 +65,9 @@ OPERATIONS = (
     Operation("GET", "/api/rejects", "rejects", "The last rejects", messages.RejectsMessage),
     Operation(
         "GET",
-        "/api/rejects/{sequence}/picture.jpg",
-        "reject_picture",
-        "A reject's picture",
+        "/api/rejects/{sequence}/image.jpg",
+        "reject_image",
+        "A reject's image",
         JPEG,
         parameters=(
             Parameter("sequence", "path", {"type": "integer"}, "Its decision's number."),
@@ -79,9 +79,9 @@ OPERATIONS = (
     ),
     Operation(
         "GET",
-        "/api/cameras/{index}/picture.jpg",
-        "camera_picture",
-        "A camera's newest picture; its decision stands in the header X-Decision",
+        "/api/cameras/{index}/image.jpg",
+        "camera_image",
+        "A camera's newest image; its decision stands in the header X-Decision",
         JPEG,
         parameters=(
             Parameter("index", "path", {"type": "integer"}, "Position of the camera in the state."),
@@ -185,7 +185,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         "security": [] if operation.open else [{"token": []}] + [{}] * (not operation.changes),
     }
     if gives == JPEG:
-        described["responses"]["204"] = {"description": "There is no picture"}
+        described["responses"]["204"] = {"description": "There is no image"}
         described["responses"]["304"] = {"description": "Still the one of If-None-Match"}
     if operation.parameters:
         described["parameters"] = [

@@ -54,7 +54,7 @@ def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
     dropped = CounterMetricFamily(
         "hvq_frames_dropped", "Frames that were not decided.", labels=["camera"]
     )
-    up = GaugeMetricFamily("hvq_camera_up", "1 while the camera gives pictures.", labels=["camera"])
+    up = GaugeMetricFamily("hvq_camera_up", "1 while the camera gives images.", labels=["camera"])
     gaps = CounterMetricFamily(
         "hvq_camera_gaps", "How often the camera was lost.", labels=["camera"]
     )

@@ -20,7 +20,7 @@ from hvq_edge.stream.live_page.images import (
     jpeg,
     shrink,
 )
-from hvq_edge.stream.sources.source import Frame, Picture
+from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision, Verdict
 
 HISTORY = 2000
@@ -56,10 +56,10 @@ class Record:
 
 @dataclass(eq=False)
 class Shot:
-    """A decision's picture; its JPEG files are made when somebody asks, once each."""
+    """A decision's image; its JPEG files are made when somebody asks, once each."""
 
     record: Record
-    picture: Picture | None
+    image: Image | None
     heat: NDArray[np.float32] | None
     _files: dict[tuple[int, bool], bytes] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -70,13 +70,13 @@ class Shot:
         Raises:
             OutputError: it cannot be encoded.
         """
-        if self.picture is None:
+        if self.image is None:
             return None
         with self._lock:  # ten browsers that ask at once cost one encoding
             key = (longest, heat)
             if key not in self._files:
                 shown = self.heat if heat else None
-                self._files[key] = jpeg(self.picture, longest, shown, self.record.threshold)
+                self._files[key] = jpeg(self.image, longest, shown, self.record.threshold)
             return self._files[key]
 
 
@@ -101,7 +101,7 @@ class LivePage:
         self._sequence = 0
 
     def write(self, decision: Decision, frame: Frame) -> None:
-        """Remember a decision; its picture is not copied, so nobody may change it later."""
+        """Remember a decision; its image is not copied, so nobody may change it later."""
         category = decision.category
         threshold = self._controls.thresholds.get(category) if category is not None else None
         record = Record(
@@ -117,10 +117,10 @@ class LivePage:
             latency_ms=decision.latency_ms,
             grade=decision.grade,
         )
-        newest = Shot(record, frame.picture, decision.map)
+        newest = Shot(record, frame.image, decision.map)
         reject = None
-        if record.verdict == "reject" and frame.picture is not None:
-            reject = Shot(record, shrink(frame.picture, REJECT_SIDE), decision.map)
+        if record.verdict == "reject" and frame.image is not None:
+            reject = Shot(record, shrink(frame.image, REJECT_SIDE), decision.map)
         with self._lock:
             self._sequence = record.sequence
             self._records.append(record)
@@ -157,15 +157,15 @@ class LivePage:
         with self._lock:
             return [shot.record for shot in reversed(self._rejects)]
 
-    def reject_picture(self, sequence: int, size: Size, *, heat: bool) -> bytes | None:
-        """Return a reject's picture as JPEG; ``None`` when it is forgotten."""
+    def reject_image(self, sequence: int, size: Size, *, heat: bool) -> bytes | None:
+        """Return a reject's image as JPEG; ``None`` when it is forgotten."""
         with self._lock:
             found = [shot for shot in self._rejects if shot.record.sequence == sequence]
         longest = THUMBNAIL_SIDE if size == "thumbnail" else REJECT_SIDE
         return found[0].jpeg(longest, heat=heat) if found else None
 
-    def picture(self, camera: str, *, heat: bool) -> tuple[Record, bytes | None] | None:
-        """Return a camera's newest decision and picture; ``None`` before its first."""
+    def image(self, camera: str, *, heat: bool) -> tuple[Record, bytes | None] | None:
+        """Return a camera's newest decision and image; ``None`` before its first."""
         shot = self.newest(camera)
         return (shot.record, shot.jpeg(VIEW_SIDE, heat=heat)) if shot else None
 

@@ -71,7 +71,7 @@ def serve(
         access,
         cookie=f"hvq_edge_{port}",
         health=health,
-        pictures_per_second=settings.frames_per_second,
+        images_per_second=settings.frames_per_second,
     )
     server = uvicorn.Server(
         uvicorn.Config(

@@ -29,7 +29,7 @@ class DashboardSettings(BaseModel):
     """Host names under which a browser may reach the page, besides addresses and ``localhost``:
     those of a reverse proxy, for example."""
     frames_per_second: float = Field(10.0, gt=0.0, le=60.0)
-    """At most so many pictures a second go to one browser."""
+    """At most so many images a second go to one browser."""
 
     @classmethod
     def of(cls, **values: Any) -> DashboardSettings:  # noqa: ANN401 - pydantic checks them

@@ -45,10 +45,10 @@ class EventWatch:
             yield from self._changes(self._controls)
         camera = camera_of(decision)
         gap = self._gaps.get(camera)
-        if frame.picture is None and gap is None:
+        if frame.image is None and gap is None:
             self._gaps[camera] = _Gap(round(frame.time, 6), 1, frame.fault)
             yield "gap_start", {"camera": camera, "fault": frame.fault}
-        elif frame.picture is None and gap is not None:
+        elif frame.image is None and gap is not None:
             gap.frames += 1
         elif gap is not None:
             del self._gaps[camera]

@@ -29,7 +29,7 @@ from hvq_edge.stream.sinks.files.by_camera import ByCamera
 from hvq_edge.stream.sinks.files.disk_room import check_room
 from hvq_edge.stream.sinks.files.housekeeping import Housekeeping
 from hvq_edge.stream.sinks.files.json_log import JsonLog
-from hvq_edge.stream.sinks.files.reject_images import RejectPictures
+from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.files.retention import (
     REJECT_FILES,
     VIDEO_FILES,
@@ -47,12 +47,12 @@ from hvq_edge.verdict.decision import Decision
 if TYPE_CHECKING:
     from hvq_edge.stream.sinks.network.delivery import Receiver
 
-PICTURES_WAITING = 32
-"""Decisions with pictures that may wait for one sink: 6 MB each at 1920x1080."""
-PICTURES_WAITING_FOR_FILES = 4
+IMAGES_WAITING = 32
+"""Decisions with images that may wait for one sink: 6 MB each at 1920x1080."""
+IMAGES_WAITING_FOR_FILES = 4
 """Where the source waits: few, because a stop has to drain them within its time."""
 DECISIONS_WAITING = 2048
-"""Likewise without pictures."""
+"""Likewise without images."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _open_log(
     limits = _limits(chosen.keep_megabytes, chosen.keep_days)
     clock = SteadyClock()
     log.on_new_file = lambda: remove_old_log_files(log.path, limits, clock())
-    thread = SinkThread(log, "log", when_full, DECISIONS_WAITING, report=report, pictures=False)
+    thread = SinkThread(log, "log", when_full, DECISIONS_WAITING, report=report, images=False)
     opened.log, opened.log_thread = log, thread
     opened.threads.append(thread)
 
@@ -149,12 +149,12 @@ def _open_recordings(
         sink: Sink,
         name: str,
         *,
-        pictures: bool = True,
+        images: bool = True,
         ends_at_fault: bool = False,
         wanted: Callable[[Decision], bool] | None = None,
     ) -> None:
-        with_pictures = PICTURES_WAITING if when_full == "drop" else PICTURES_WAITING_FOR_FILES
-        capacity = with_pictures if pictures else DECISIONS_WAITING
+        with_images = IMAGES_WAITING if when_full == "drop" else IMAGES_WAITING_FOR_FILES
+        capacity = with_images if images else DECISIONS_WAITING
         thread = SinkThread(
             sink,
             name,
@@ -164,15 +164,15 @@ def _open_recordings(
             check=lambda: check_room(out),
             ends_at_fault=ends_at_fault,
             wanted=wanted,
-            pictures=pictures,
+            images=images,
         )
         opened.threads.append(thread)
 
     json_lines = settings.log.json_lines
     if when_full == "wait" if json_lines is None else json_lines:
-        add(JsonLog(out / "decisions.jsonl"), "jsonl", pictures=False)
+        add(JsonLog(out / "decisions.jsonl"), "jsonl", images=False)
     several = len(sources) > 1
-    rejects = RejectPictures(
+    rejects = RejectImages(
         out / "rejects", copy(draw), settings.rejects.context_frames, name_cameras=several
     )
     limits = _limits(settings.rejects.keep_megabytes, settings.rejects.keep_days)
@@ -276,7 +276,7 @@ def _open_outputs(opened: OpenSinks, settings: SinkSettings, report: Report | No
     for name, opener in openers.items():
         with needed(name):
             sink = opener()
-        thread = SinkThread(sink, name, "newest", 1, report=report, pictures=False)
+        thread = SinkThread(sink, name, "newest", 1, report=report, images=False)
         opened.threads.append(thread)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from hvq_edge.stream.sources.source import Frame, Picture
+from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision
 
-Draw = Callable[[Decision, Frame], Picture]
+Draw = Callable[[Decision, Frame], Image]
 """Draws a decision on its frame; see :class:`hvq_edge.stream.drawing.overlay.Overlay`."""
 
 

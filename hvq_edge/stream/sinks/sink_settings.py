@@ -48,7 +48,7 @@ class LogSettings(_Kept):
 
 
 class RejectSettings(_Kept):
-    """``[sinks.rejects]``: pictures of rejects."""
+    """``[sinks.rejects]``: images of rejects."""
 
     context_frames: int = Field(0, ge=0, le=50)
     """Frames before and after each reject."""

@@ -47,7 +47,7 @@ class SinkThread:
         ends_at_fault: whether the first error closes the sink.
         wanted: tells the decisions that the sink does something about; the others count as written
             at once and take no room in the queue.
-        pictures: whether the sink looks at pictures and maps. Where it does not, they are not kept
+        images: whether the sink looks at images and maps. Where it does not, they are not kept
             waiting with their decisions, and many more of these may wait in the same memory.
     """
 
@@ -62,7 +62,7 @@ class SinkThread:
         check: Callable[[], None] | None = None,
         ends_at_fault: bool = False,
         wanted: Callable[[Decision], bool] | None = None,
-        pictures: bool = True,
+        images: bool = True,
     ) -> None:
         self.name = name
         self._sink = sink
@@ -72,7 +72,7 @@ class SinkThread:
         self._check = check
         self._ends_at_fault = ends_at_fault
         self._wanted = wanted
-        self._pictures = pictures
+        self._images = images
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Decision, Frame] | Callable[[], None]] = deque()
         self._written = 0
@@ -93,8 +93,8 @@ class SinkThread:
             with self._changed:
                 self._written += 1
             return
-        if not self._pictures:
-            decision, frame = replace(decision, map=None), _without_picture(frame)
+        if not self._images:
+            decision, frame = replace(decision, map=None), _without_image(frame)
         with self._changed:
             while self._when_full == "wait" and self._full and not self._closing:
                 self._changed.wait()
@@ -249,6 +249,6 @@ class SinkThread:
         return None if self._tick_at is None else max(self._tick_at - time.monotonic(), 0.0)
 
 
-def _without_picture(frame: Frame) -> Frame:
-    fault = frame.fault or "the picture is not kept here"
-    return replace(frame, picture=None, fault=fault)
+def _without_image(frame: Frame) -> Frame:
+    fault = frame.fault or "the image is not kept here"
+    return replace(frame, image=None, fault=fault)

@@ -31,7 +31,7 @@ def open_camera(index: int, wish: Wish = NO_WISH) -> LiveCapture:
     """
 
     def reopen() -> cv2.VideoCapture | None:
-        # One buffer: what is read is the newest picture, not one that has waited in the driver.
+        # One buffer: what is read is the newest image, not one that has waited in the driver.
         capture = open_capture(index, cv2.CAP_V4L2, (cv2.CAP_PROP_BUFFERSIZE, 1)) or open_capture(
             index, cv2.CAP_V4L2
         )
@@ -55,7 +55,7 @@ def _cannot_open(index: int, devices: Path) -> MissingCapability:
         key=lambda path: int(path.name[5:]),
     )
     listed = ", ".join(str(path) for path in present) or "none"
-    instead = "or give a video file or a folder of pictures: --camera FILE"
+    instead = "or give a video file or a folder of images: --camera FILE"
     if device not in present:
         return MissingCapability(
             f"there is no camera {index}: {device} does not exist (cameras here: {listed}).",

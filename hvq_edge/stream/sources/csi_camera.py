@@ -11,9 +11,9 @@ from hvq_edge.stream.sources.opencv_capture import NO_WISH, Wish, open_capture
 
 
 def csi_pipeline(sensor: int, width: int = 1920, height: int = 1080, rate: int = 30) -> str:
-    """Return the GStreamer pipeline from a CSI sensor to OpenCV, newest picture only.
+    """Return the GStreamer pipeline from a CSI sensor to OpenCV, newest image only.
 
-    ``nvarguscamerasrc`` debayers on the image signal processor; ``nvvidconv`` brings the picture
+    ``nvarguscamerasrc`` debayers on the image signal processor; ``nvvidconv`` brings the image
     from device memory to BGRx, and ``videoconvert`` to BGR (NVIDIA, Jetson Linux Developer Guide,
     Accelerated GStreamer).
     """

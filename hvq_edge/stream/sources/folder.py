@@ -1,4 +1,4 @@
-"""A folder of pictures, each once, in natural order."""
+"""A folder of images, each once, in natural order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hvq_edge.data.folders import MASK_FOLDER, list_pictures
-from hvq_edge.data.images import PICTURE_SUFFIXES, read_picture
-from hvq_edge.errors import InputError, PictureError
+from hvq_edge.data.folders import MASK_FOLDER, list_images
+from hvq_edge.data.images import IMAGE_SUFFIXES, read_image
+from hvq_edge.errors import ImageError, InputError
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 
 
-class PictureFiles:
-    """Picture files, each once, in the order given.
+class ImageFiles:
+    """Image files, each once, in the order given.
 
     A file that cannot be read is a lost frame with the reason.
 
@@ -35,44 +35,44 @@ class PictureFiles:
 
     @property
     def name(self) -> str:
-        """Where the pictures are."""
+        """Where the images are."""
         return self._name
 
     def __iter__(self) -> Iterator[Frame]:
-        """Give one frame a picture file."""
+        """Give one frame an image file."""
         for index, name in enumerate(self._names):
             if self._closed.is_set():
                 return
             yield read_file(self._folder, name, index)
 
     def close(self) -> None:
-        """End the iteration after the picture under way."""
+        """End the iteration after the image under way."""
         self._closed.set()
 
 
-def open_folder(path: Path) -> PictureFiles:
-    """Open the pictures of a folder and of the folders in it, sorted naturally (2 before 10).
+def open_folder(path: Path) -> ImageFiles:
+    """Open the images of a folder and of the folders in it, sorted naturally (2 before 10).
 
     Ground-truth masks are left out.
 
     Raises:
-        InputError: there is no picture in it, or it may not be read.
+        InputError: there is no image in it, or it may not be read.
     """
-    below = [file.relative_to(path) for file in list_pictures(path).pictures]
+    below = [file.relative_to(path) for file in list_images(path).images]
     names = [file.as_posix() for file in below if MASK_FOLDER not in file.parts]
     if not names:
         raise InputError(
-            f"there is no picture in the folder {path}.",
-            next_step=f"give a folder with {', '.join(sorted(PICTURE_SUFFIXES))} files",
+            f"there is no image in the folder {path}.",
+            next_step=f"give a folder with {', '.join(sorted(IMAGE_SUFFIXES))} files",
         )
-    return PictureFiles(path, sorted(names, key=natural_key), str(path))
+    return ImageFiles(path, sorted(names, key=natural_key), str(path))
 
 
 def read_file(folder: Path, name: str, index: int) -> Frame:
-    """Read a picture file as a frame; one that cannot be read is a lost frame with the reason."""
+    """Read an image file as a frame; one that cannot be read is a lost frame with the reason."""
     try:
-        return arrived(index, read_picture(folder / name), name)
-    except PictureError as error:
+        return arrived(index, read_image(folder / name), name)
+    except ImageError as error:
         return lost(index, error.cause, name)
 
 

@@ -18,7 +18,7 @@ def open_gstreamer(pipeline: str) -> LiveCapture:
 
     Args:
         pipeline: as after ``gst-launch-1.0``. Where it has no ``appsink``, one that keeps the
-            newest picture is added, with the conversion to BGR that OpenCV needs.
+            newest image is added, with the conversion to BGR that OpenCV needs.
 
     Raises:
         MissingCapability: OpenCV lacks GStreamer, or the pipeline does not run.
@@ -33,7 +33,7 @@ def open_gstreamer(pipeline: str) -> LiveCapture:
     capture = reopen()
     if capture is None:
         raise MissingCapability(
-            f"the pipeline {shown} does not give pictures.",
+            f"the pipeline {shown} does not give images.",
             next_step="test it alone: gst-launch-1.0 PIPELINE ! fakesink",
         )
     return LiveCapture(reopen, shown, capture)

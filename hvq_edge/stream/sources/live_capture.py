@@ -18,7 +18,7 @@ LONGEST_WAIT_SECONDS = 30.0
 class LiveCapture:
     """A camera that is read frame by frame, and reopened when a read fails.
 
-    Every failed read, and every failed attempt to reopen, gives one frame without a picture, so a
+    Every failed read, and every failed attempt to reopen, gives one frame without an image, so a
     gap is on record while it lasts. Waits between attempts double from half a second to 30 s, and
     each is shortened by up to half at random: cameras that a switch took down together do not all
     come back to it in the same moment.
@@ -64,10 +64,10 @@ class LiveCapture:
         attempt = 0
         try:
             while not self._closed.is_set():
-                picture = read_rgb(self._capture) if self._capture is not None else None
-                if picture is not None:
+                image = read_rgb(self._capture) if self._capture is not None else None
+                if image is not None:
                     attempt = 0
-                    yield arrived(index, picture)
+                    yield arrived(index, image)
                 else:
                     attempt += 1
                     yield lost(index, self._gap(attempt))
@@ -82,8 +82,8 @@ class LiveCapture:
 
     def _gap(self, attempt: int) -> str:
         if attempt == 1:
-            return f"{self._name} gave no picture"
-        return f"{self._name} gave no picture, and {attempt - 1} attempts to reopen it failed"
+            return f"{self._name} gave no image"
+        return f"{self._name} gave no image, and {attempt - 1} attempts to reopen it failed"
 
     def _try_again(self, attempt: int) -> None:
         """Release and reopen the camera; from the second attempt on, wait first."""

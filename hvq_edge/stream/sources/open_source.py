@@ -21,7 +21,7 @@ from hvq_edge.stream.sources.watched_folder import WatchedFolder
 
 ACCEPTED = (
     "a camera number (0), /dev/video0, csi://0, rtsp://host/path, gst:PIPELINE, a video file, "
-    "a folder of pictures, watch:FOLDER, or a series of pictures (img_%04d.png, img_*.png)"
+    "a folder of images, watch:FOLDER, or a series of images (img_%04d.png, img_*.png)"
 )
 
 

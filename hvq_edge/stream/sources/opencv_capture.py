@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 
-from hvq_edge.stream.sources.source import Picture
+from hvq_edge.stream.sources.source import Image
 
 # FFmpeg writes its complaints straight to standard error, where they would tear the live display,
 # and it is told the level only once a process. Our own messages name the cause.
@@ -70,7 +70,7 @@ def open_capture(
         return None
 
 
-def read_rgb(capture: cv2.VideoCapture) -> Picture | None:
+def read_rgb(capture: cv2.VideoCapture) -> Image | None:
     """Return the next frame, uint8 ``[height, width, 3]`` RGB, or ``None`` where there is none."""
     try:
         found, bgr = capture.read()
@@ -78,7 +78,7 @@ def read_rgb(capture: cv2.VideoCapture) -> Picture | None:
         return None
     if not found or bgr is None or bgr.size == 0:
         return None
-    picture: Picture = cv2.cvtColor(
+    image: Image = cv2.cvtColor(
         bgr, cv2.COLOR_GRAY2RGB if bgr.ndim == 2 or bgr.shape[2] == 1 else cv2.COLOR_BGR2RGB
     )
-    return picture
+    return image

@@ -11,7 +11,7 @@ from hvq_edge.errors import HvqEdgeError
 from hvq_edge.stream.sources.source import Frame, Source, lost
 
 DEFAULT_RATE = 4.0
-"""Frames a second of pictures, which have no rate of their own."""
+"""Frames a second of images, which have no rate of their own."""
 
 
 class PlayedSource:

@@ -1,13 +1,13 @@
-"""A numbered or matched series of picture files: ``img_%04d.png`` or ``img_*.png``."""
+"""A numbered or matched series of image files: ``img_%04d.png`` or ``img_*.png``."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from hvq_edge.data.images import PICTURE_SUFFIXES
+from hvq_edge.data.images import IMAGE_SUFFIXES
 from hvq_edge.errors import InputError
-from hvq_edge.stream.sources.folder import PictureFiles, natural_key
+from hvq_edge.stream.sources.folder import ImageFiles, natural_key
 
 LONGEST = 10**6
 """Numbers in a series; each that is missing is a frame on record."""
@@ -20,7 +20,7 @@ def is_sequence(name: str) -> bool:
     return _NUMBER.search(name) is not None or any(mark in name for mark in "*?[")
 
 
-def open_sequence(pattern: Path) -> PictureFiles:
+def open_sequence(pattern: Path) -> ImageFiles:
     """Open the files that a pattern names; only its last part may hold the pattern.
 
     With a number (``%04d``) they go from the lowest number there is to the highest, and one that
@@ -28,7 +28,7 @@ def open_sequence(pattern: Path) -> PictureFiles:
     naturally.
 
     Raises:
-        InputError: no picture file matches, two numbers are in it, or it cannot be looked for.
+        InputError: no image file matches, two numbers are in it, or it cannot be looked for.
     """
     folder, name = pattern.parent, pattern.name
     numbers = list(_NUMBER.finditer(name))
@@ -42,16 +42,16 @@ def open_sequence(pattern: Path) -> PictureFiles:
             names = _numbered(folder, name, numbers[0])
         else:
             found = (path.name for path in folder.glob(name) if path.is_file())
-            pictures = (one for one in found if Path(one).suffix.lower() in PICTURE_SUFFIXES)
-            names = sorted(pictures, key=natural_key)
+            images = (one for one in found if Path(one).suffix.lower() in IMAGE_SUFFIXES)
+            names = sorted(images, key=natural_key)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot look for {pattern}: {error}.") from error
     if not names:
         raise InputError(
-            f"no picture file matches {pattern}.",
-            next_step=f"check the pattern; pictures end in {', '.join(sorted(PICTURE_SUFFIXES))}",
+            f"no image file matches {pattern}.",
+            next_step=f"check the pattern; images end in {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
-    return PictureFiles(folder, names, str(pattern))
+    return ImageFiles(folder, names, str(pattern))
 
 
 def _numbered(folder: Path, name: str, number: re.Match[str]) -> list[str]:

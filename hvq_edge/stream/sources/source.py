@@ -1,7 +1,7 @@
 """The source protocol: where frames come from.
 
 A source is opened by :func:`hvq_edge.stream.sources.open_source.open_source`, iterated once, by one
-thread, and closed. What goes wrong while it runs is a frame without a picture, never an exception:
+thread, and closed. What goes wrong while it runs is a frame without an image, never an exception:
 an inspector that watches a line must not die of a loose cable.
 """
 
@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 """uint8 ``[height, width, 3]``, RGB, of any size."""
 
 
@@ -27,18 +27,18 @@ class Frame:
     """Counts from 0 over everything the source gave, lost frames included."""
     time: float
     """When it arrived: seconds since 1970, UTC."""
-    picture: Picture | None
+    image: Image | None
     """``None`` when the frame was lost."""
     name: str = ""
-    """File name of a picture file, relative to its folder; else empty."""
+    """File name of an image file, relative to its folder; else empty."""
     fault: str = ""
-    """Why there is no picture; empty otherwise."""
+    """Why there is no image; empty otherwise."""
     arrived: float = field(default_factory=monotonic)
     """When it arrived on the monotonic clock, for latencies that survive a clock jump."""
 
     def __post_init__(self) -> None:
-        if (self.picture is None) != bool(self.fault):
-            raise ValueError("a frame has either a picture or the reason why it has none")
+        if (self.image is None) != bool(self.fault):
+            raise ValueError("a frame has either an image or the reason why it has none")
 
 
 class Source(Protocol):
@@ -81,9 +81,9 @@ def lost(index: int, fault: str, name: str = "") -> Frame:
     return Frame(index, time(), None, name, fault)
 
 
-def arrived(index: int, picture: Picture, name: str = "") -> Frame:
+def arrived(index: int, image: Image, name: str = "") -> Frame:
     """Return a frame that arrived now."""
-    return Frame(index, time(), picture, name)
+    return Frame(index, time(), image, name)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.source import Frame, Source, lost
 
 FRESH_SECONDS = 2.0
-"""A camera that gives no picture for so long after a trigger has missed the part."""
+"""A camera that gives no image for so long after a trigger has missed the part."""
 
 LARGEST_TRIGGER = 1024
 """Bytes: a larger file at the start is not a trigger but a name given by mistake."""
@@ -92,16 +92,16 @@ class FileTrigger:
 class TriggeredSource:
     """Gives frames of another source when a trigger says so.
 
-    A live camera is read all the time and its pictures are thrown away until a trigger comes; the
+    A live camera is read all the time and its images are thrown away until a trigger comes; the
     frame taken is the first that arrives after it, never one that waited in a buffer. Files give
-    their next picture. What the camera loses between triggers is no frame of the run.
+    their next image. What the camera loses between triggers is no frame of the run.
 
     Args:
         source: closed with this one.
         trigger: likewise.
         frames: to take for each trigger; a camera that gives too few has lost the rest.
         delay: seconds after the trigger from which a frame counts: for light that must come on, or
-            a camera whose pictures arrive late.
+            a camera whose images arrive late.
     """
 
     live = False
@@ -140,7 +140,7 @@ class TriggeredSource:
                         return
                     if frame is None:
                         seconds = FRESH_SECONDS + self._delay
-                        frame = lost(index, f"no picture within {seconds:g} s of the trigger")
+                        frame = lost(index, f"no image within {seconds:g} s of the trigger")
                     after = frame.arrived
                     yield replace(frame, index=index)
                     index += 1

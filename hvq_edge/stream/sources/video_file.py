@@ -10,7 +10,7 @@ import cv2
 
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.opencv_capture import open_capture, read_rgb
-from hvq_edge.stream.sources.source import Frame, Picture, arrived, lost
+from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
 
 MOST_DAMAGED = 250
 """Frames in a row: after more, the file counts as ended."""
@@ -42,7 +42,7 @@ class VideoFile:
                 capture.release()
             raise InputError(
                 f"{path} is not a video that can be read, or has no frames.",
-                next_step="give a video (.mp4, .avi, .mkv), a folder of pictures, or a camera "
+                next_step="give a video (.mp4, .avi, .mkv), a folder of images, or a camera "
                 "number with --camera",
             )
         self._capture: cv2.VideoCapture = capture
@@ -67,10 +67,10 @@ class VideoFile:
         A damaged frame is a lost one; so is all that is missing if the file ends before it should.
         """
         index = 0
-        picture = self._first
+        image = self._first
         try:
             while not self._closed.is_set():
-                yield arrived(index, picture)
+                yield arrived(index, image)
                 index += 1
                 following, damaged = self._following(index)
                 if following is None:
@@ -78,7 +78,7 @@ class VideoFile:
                 for _ in range(damaged):
                     yield lost(index, "the frame cannot be decoded: the video is damaged here")
                     index += 1
-                picture = following
+                image = following
             if not self._closed.is_set() and _ends_early(index, self._announced):
                 fault = f"the video ends after {index} of {self._announced} frames: it is damaged"
                 yield lost(index, fault)
@@ -89,7 +89,7 @@ class VideoFile:
         """End the iteration after the frame under way."""
         self._closed.set()
 
-    def _following(self, index: int) -> tuple[Picture | None, int]:
+    def _following(self, index: int) -> tuple[Image | None, int]:
         """Return the next frame that can be decoded, and how many before it cannot.
 
         OpenCV says the same of a damaged frame and of the end of the file: what the file announces
@@ -97,9 +97,9 @@ class VideoFile:
         """
         furthest = min(max(self._announced - index, 0), MOST_DAMAGED)
         for damaged in range(furthest + 1):
-            picture = read_rgb(self._capture)
-            if picture is not None or self._closed.is_set():
-                return picture, damaged
+            image = read_rgb(self._capture)
+            if image is not None or self._closed.is_set():
+                return image, damaged
         return None, 0
 
 

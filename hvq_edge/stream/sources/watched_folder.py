@@ -1,4 +1,4 @@
-"""A folder that is watched: each picture that is in it or appears in it, once."""
+"""A folder that is watched: each image that is in it or appears in it, once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hvq_edge.data.images import PICTURE_SUFFIXES
+from hvq_edge.data.images import IMAGE_SUFFIXES
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.folder import natural_key, read_file
 from hvq_edge.stream.sources.source import Frame, lost
@@ -88,16 +88,16 @@ class WatchedFolder:
             self._closed.wait(self._poll)
 
     def close(self) -> None:
-        """End the iteration after the picture under way."""
+        """End the iteration after the image under way."""
         self._closed.set()
 
     def _look(self) -> dict[str, _Version]:
-        """Return the version of every picture file there, those dealt with too."""
+        """Return the version of every image file there, those dealt with too."""
         there = {}
         with os.scandir(self._path) as entries:
             for entry in entries:
                 suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122  # once a file a look
-                if suffix not in PICTURE_SUFFIXES or entry.name.startswith("."):
+                if suffix not in IMAGE_SUFFIXES or entry.name.startswith("."):
                     continue
                 try:
                     status = entry.stat()
@@ -123,7 +123,7 @@ class WatchedFolder:
                 return  # those after it wait, so that the order holds
             version, since = self._waiting[name]
             frame = read_file(self._path, name, index)
-            if frame.picture is None and now - since < self._patience:
+            if frame.image is None and now - since < self._patience:
                 return
             self._done[name] = version
             del self._waiting[name]

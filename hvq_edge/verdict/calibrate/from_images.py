@@ -1,4 +1,4 @@
-"""A bundle and a folder of good pictures in, thresholds with a promise out."""
+"""A bundle and a folder of good images in, thresholds with a promise out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hvq_edge.bundle.thresholds import learn_threshold, put_thresholds
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import InputError
 from hvq_edge.runtime.open_engine import open_engine
-from hvq_edge.verdict.calibrate.good_images import find_good_pictures
+from hvq_edge.verdict.calibrate.good_images import find_good_images
 from hvq_edge.verdict.calibrate.good_scores import Judged, judge_good
 from hvq_edge.verdict.tolerance_bound import (
     CONFIDENCE,
@@ -32,7 +32,7 @@ class Calibrated:
     thresholds: dict[Precision, dict[str, Threshold]]
     """The new ones."""
     rejected: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Good pictures above the threshold, the highest first: of how many precisions; by category."""
+    """Good images above the threshold, the highest first: of how many precisions; by category."""
     notes: tuple[str, ...] = ()
     """What was left out or looks odd, a sentence each."""
 
@@ -49,11 +49,11 @@ def calibrate_run(
     run: Path | None = None,
     on_progress: ProgressCallback = silent,
 ) -> Calibrated:
-    """Learn thresholds from good pictures and write them into ``bundle.json``.
+    """Learn thresholds from good images and write them into ``bundle.json``.
 
     Args:
         path: the bundle's folder.
-        good: folder of good pictures that the model has not seen
+        good: folder of good images that the model has not seen
             (:data:`hvq_edge.verdict.calibrate.good_images.TREE`).
         false_reject: rate that is asked for.
         confidence: with which it is promised.
@@ -66,16 +66,16 @@ def calibrate_run(
     Raises:
         SettingsError: a rate or confidence that means nothing, an unknown backend.
         BundleError: no bundle there, or it lacks a precision.
-        DatasetError, PictureError: no good pictures, or one cannot be read.
-        InputError: no picture is left, or the rule cannot work with the scores.
+        DatasetError, ImageError: no good images, or one cannot be read.
+        InputError: no image is left, or the rule cannot work with the scores.
         MissingCapability: the backend is not installed.
         OutputError: ``bundle.json`` cannot be written.
     """
     check_asked(false_reject, confidence)
     bundle = open_bundle(path)
-    found = find_good_pictures(good, bundle, run, on_progress)
-    paths = [picture.path for picture in found.pictures]
-    names = [picture.category for picture in found.pictures]
+    found = find_good_images(good, bundle, run, on_progress)
+    paths = [image.path for image in found.images]
+    names = [image.category for image in found.images]
     notes = list(found.notes)
     thresholds: dict[Precision, dict[str, Threshold]] = {}
     rejected: dict[str, Counter[str]] = {}
@@ -89,7 +89,7 @@ def calibrate_run(
                 Path(),
                 paths,
                 names,
-                limits=bundle.manifest.picture_limits,
+                limits=bundle.manifest.image_limits,
                 known_parts_only=True,
                 on_progress=on_progress,
             )
@@ -101,7 +101,7 @@ def calibrate_run(
                 asked=false_reject,
                 confidence=confidence,
                 rule=rule,
-                source=f"pictures in {good.resolve().name}",
+                source=f"images in {good.resolve().name}",
                 machine=machine,
             )
             for name, parts in judged.parts.items()
@@ -109,14 +109,14 @@ def calibrate_run(
         }
         if not thresholds[precision]:
             raise InputError(
-                f"none of the {len(paths)} pictures can be judged at {precision}: "
+                f"none of the {len(paths)} images can be judged at {precision}: "
                 f"{_reasons(judged.unusable)}.",
-                next_step="give pictures of good parts, taken as on the line",
+                next_step="give images of good parts, taken as on the line",
             )
         for name, learnt in thresholds[precision].items():
             above = sorted((p for p in judged.parts[name] if p.score > learnt.value), reverse=True)
             rejected.setdefault(name, Counter()).update(part.name for part in above)
-    written = put_thresholds(bundle, thresholds, [picture.sha256 for picture in found.pictures])
+    written = put_thresholds(bundle, thresholds, [image.sha256 for image in found.images])
     above_it = {name: dict(count) for name, count in rejected.items()}
     return Calibrated(written, thresholds, above_it, tuple(notes))
 
@@ -125,12 +125,12 @@ def _notes(judged: Judged, precision: str, total: int) -> list[str]:
     notes = []
     if judged.unusable:
         notes.append(
-            f"{sum(judged.unusable.values())} of {total} pictures would lead to no decision at "
+            f"{sum(judged.unusable.values())} of {total} images would lead to no decision at "
             f"{precision}, and set no threshold: {_reasons(judged.unusable)}"
         )
     for name, count in judged.elsewhere.items():
         notes.append(
-            f"{count} pictures of {name} were judged as another category at {precision}, and count "
+            f"{count} images of {name} were judged as another category at {precision}, and count "
             "for the category whose threshold they will meet"
         )
     return notes

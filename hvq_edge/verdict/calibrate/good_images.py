@@ -1,4 +1,4 @@
-"""The good pictures of a folder, for thresholds: each once, none that the model was made with."""
+"""The good images of a folder, for thresholds: each once, none that the model was made with."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import NamedTuple
 
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.content import hash_picture
-from hvq_edge.data.folders import GOOD, list_folders, list_pictures
+from hvq_edge.data.content import hash_image
+from hvq_edge.data.folders import GOOD, list_folders, list_images
 from hvq_edge.errors import DatasetError, InputError, RunError
 from hvq_edge.run.record import read_run
 
 TREE = """\
-DIR/*.png                     good pictures of one category, or of all where the graph chooses it
+DIR/*.png                     good images of one category, or of all where the graph chooses it
 DIR/<category>/*.png          one folder a category, or in it good/, train/good/ and test/good/"""
 
 _PLACES = (f"train/{GOOD}", f"test/{GOOD}", GOOD)
 
 
-class GoodPicture(NamedTuple):
-    """A picture of a good part."""
+class GoodImage(NamedTuple):
+    """An image of a good part."""
 
     path: Path
     category: str | None
@@ -29,45 +29,45 @@ class GoodPicture(NamedTuple):
     sha256: str
 
 
-class GoodPictures(NamedTuple):
+class GoodImages(NamedTuple):
     """What a folder holds."""
 
-    pictures: tuple[GoodPicture, ...]
+    images: tuple[GoodImage, ...]
     notes: tuple[str, ...]
     """What was left out and why, a sentence each."""
 
 
-def find_good_pictures(
+def find_good_images(
     folder: Path,
     bundle: Bundle,
     run: Path | None = None,
     on_progress: ProgressCallback = silent,
-) -> GoodPictures:
-    """List the good pictures of a folder that may set thresholds.
+) -> GoodImages:
+    """List the good images of a folder that may set thresholds.
 
-    Pictures that the model was fitted on score lower than new ones, and those that set the INT8
+    Images that the model was fitted on score lower than new ones, and those that set the INT8
     ranges suit them better: both are left out, by content. Copies count once.
 
     Args:
         folder: laid out as :data:`TREE`.
         bundle: whose thresholds are to be learnt.
         run: the training run that it came from, where it is at hand.
-        on_progress: called after each picture that was read for its hash.
+        on_progress: called after each image that was read for its hash.
 
     Raises:
-        DatasetError: no folder, or no good pictures in it.
+        DatasetError: no folder, or no good images in it.
         InputError: nothing is left, or the graph must be told the category and the folder does not.
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     categories = bundle.manifest.categories
     found = _listed(folder, categories)
-    calibrated = set(bundle.manifest.calibration.pictures if bundle.manifest.calibration else ())
+    calibrated = set(bundle.manifest.calibration.images if bundle.manifest.calibration else ())
     fitted = _fitted(bundle, run)
-    kept: dict[str, GoodPicture] = {}
+    kept: dict[str, GoodImage] = {}
     copies, ranged, learnt = 0, 0, 0
     for done, (path, category) in enumerate(found, start=1):
-        digest = hash_picture(path)
-        on_progress("reading good pictures", done, len(found))
+        digest = hash_image(path)
+        on_progress("reading good images", done, len(found))
         if digest in kept:
             copies += 1
         elif digest in calibrated:
@@ -75,31 +75,31 @@ def find_good_pictures(
         elif digest in fitted:
             learnt += 1
         else:
-            kept[digest] = GoodPicture(path, category, digest)
+            kept[digest] = GoodImage(path, category, digest)
     reasons = (
         (copies, "are copies of others: each counts once"),
         (ranged, "set the INT8 ranges: left out, or the promise would be too good"),
         (learnt, "were learnt from in training: left out, they score lower than new ones"),
     )
-    notes = tuple(f"{count} of {len(found)} pictures {why}" for count, why in reasons if count)
+    notes = tuple(f"{count} of {len(found)} images {why}" for count, why in reasons if count)
     if not kept:
         raise InputError(
-            f"no picture in {folder} can set a threshold: {'; '.join(notes)}.",
-            next_step="take new pictures of good parts, which the model has not seen",
+            f"no image in {folder} can set a threshold: {'; '.join(notes)}.",
+            next_step="take new images of good parts, which the model has not seen",
         )
     if bundle.manifest.category_mode == "input" and any(p.category is None for p in kept.values()):
         raise InputError(
-            f"the bundle {bundle.path} must be told the category of each picture, and {folder} "
+            f"the bundle {bundle.path} must be told the category of each image, and {folder} "
             "does not say it.",
-            next_step=f"lay the pictures out as\n{TREE}",
+            next_step=f"lay the images out as\n{TREE}",
         )
-    return GoodPictures(tuple(kept.values()), notes)
+    return GoodImages(tuple(kept.values()), notes)
 
 
 def _listed(folder: Path, categories: Sequence[str]) -> list[tuple[Path, str | None]]:
     if not folder.is_dir():
         raise DatasetError(
-            f"there is no folder {folder}.", next_step="name a folder of good pictures with --good"
+            f"there is no folder {folder}.", next_step="name a folder of good images with --good"
         )
     named = {one.name: one for one in list_folders(folder) if one.name in categories}
     if named:
@@ -111,22 +111,22 @@ def _listed(folder: Path, categories: Sequence[str]) -> list[tuple[Path, str | N
     found = _good_in(folder)
     if not found:
         raise DatasetError(
-            f"there are no good pictures in {folder}.",
+            f"there are no good images in {folder}.",
             next_step=f"lay them out as\n{TREE}\nwith the categories {', '.join(categories)}",
         )
     return [(path, category) for path in found]
 
 
 def _good_in(folder: Path) -> list[Path]:
-    """Return the pictures below ``good`` where there is one, else those right in the folder."""
+    """Return the images below ``good`` where there is one, else those right in the folder."""
     places = [folder / place for place in _PLACES if (folder / place).is_dir()]
     if places:
-        return [path for place in places for path in list_pictures(place).pictures]
-    return list(list_pictures(folder, deep=False).pictures)
+        return [path for place in places for path in list_images(place).images]
+    return list(list_images(folder, deep=False).images)
 
 
 def _fitted(bundle: Bundle, run: Path | None) -> set[str]:
-    """Return the hashes of pictures that the bundle's own run was fitted on; empty: unknown."""
+    """Return the hashes of images that the bundle's own run was fitted on; empty: unknown."""
     try:
         record = read_run(run or bundle.path.parent)
     except RunError:
@@ -135,4 +135,4 @@ def _fitted(bundle: Bundle, run: Path | None) -> set[str]:
         return set()  # on a device the run is not there
     if record.checkpoint_sha256 != bundle.manifest.checkpoint_sha256:
         return set()
-    return {picture.sha256 for picture in record.pictures if picture.use == "fit"}
+    return {image.sha256 for image in record.images if image.use == "fit"}

@@ -1,4 +1,4 @@
-"""Scores of good pictures for one engine, and so for one precision; and thresholds from them."""
+"""Scores of good images for one engine, and so for one precision; and thresholds from them."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from pathlib import Path
 
 import numpy as np
 
-from hvq_edge.bundle.manifest import PictureLimits, Threshold
+from hvq_edge.bundle.manifest import ImageLimits, Threshold
 from hvq_edge.bundle.thresholds import GoodPart, learn_threshold
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.verdict.image_limits import fault, measure
 
-HELD_OUT = "held-out good pictures of the training data"
+HELD_OUT = "held-out good images of the training data"
 
 
 @dataclass
 class Judged:
-    """What an engine said of good pictures."""
+    """What an engine said of good images."""
 
     parts: dict[str, list[GoodPart]]
     """By the category each was judged as."""
     unusable: Counter[str] = field(default_factory=Counter)
-    """Pictures that would lead to no decision on the line, by the reason's first words."""
+    """Images that would lead to no decision on the line, by the reason's first words."""
     elsewhere: Counter[str] = field(default_factory=Counter)
-    """Pictures that were judged as another category than theirs, by that of theirs."""
+    """Images that were judged as another category than theirs, by that of theirs."""
 
 
 def learn_thresholds(
     engine: Engine,
     data: Path,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     category: Sequence[str],
     on_progress: ProgressCallback = silent,
 ) -> dict[str, Threshold]:
-    """Learn the threshold of every category that has pictures: their largest score.
+    """Learn the threshold of every category that has images: their largest score.
 
-    A picture counts for the category it was judged as: where the graph chooses the category
+    An image counts for the category it was judged as: where the graph chooses the category
     itself, that is the threshold its score will meet on the line.
 
     Args:
         engine: runs the model file whose thresholds these will be.
-        data: what the pictures' paths are relative to.
-        pictures: held-out good pictures, relative to ``data``.
-        category: each picture's category, by name.
-        on_progress: called after each picture.
+        data: what the images' paths are relative to.
+        images: held-out good images, relative to ``data``.
+        category: each image's category, by name.
+        on_progress: called after each image.
 
     Returns:
         Thresholds by category name, in the order of the engine's categories.
 
     Raises:
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
-    judged = judge_good(engine, data, pictures, category, on_progress=on_progress)
+    judged = judge_good(engine, data, images, category, on_progress=on_progress)
     machine = f"{engine.info.precision} on {engine.info.device}"
     return {
         name: learn_threshold(parts, source=HELD_OUT, machine=machine)
@@ -69,32 +69,32 @@ def learn_thresholds(
 def judge_good(
     engine: Engine,
     data: Path,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     category: Sequence[str | None],
     *,
-    limits: PictureLimits | None = None,
+    limits: ImageLimits | None = None,
     known_parts_only: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> Judged:
-    """Judge good pictures one at a time, as on the line.
+    """Judge good images one at a time, as on the line.
 
     Args:
         engine: runs the model file whose thresholds will be learnt.
-        data: what the pictures' paths are relative to.
-        pictures: good pictures, relative to ``data``.
-        category: each picture's category, by name; ``None``: whatever the graph chooses.
-        limits: pictures outside are unusable; ``None``: none is.
-        known_parts_only: whether a picture that shows no part the model knows is unusable.
-        on_progress: called after each picture.
+        data: what the images' paths are relative to.
+        images: good images, relative to ``data``.
+        category: each image's category, by name; ``None``: whatever the graph chooses.
+        limits: images outside are unusable; ``None``: none is.
+        known_parts_only: whether an image that shows no part the model knows is unusable.
+        on_progress: called after each image.
 
     Raises:
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     info = engine.info
     judged = Judged({name: [] for name in info.categories})
     # One at a time: an engine may round INT8 otherwise in a batch.
-    for done, (path, name) in enumerate(zip(pictures, category, strict=True), start=1):
-        on_progress(f"thresholds {info.precision}", done, len(pictures))
+    for done, (path, name) in enumerate(zip(images, category, strict=True), start=1):
+        on_progress(f"thresholds {info.precision}", done, len(images))
         frame = read_frame(data / path, info.input_side)
         unfit = fault(measure(frame), limits) if limits else None
         if unfit is not None:

@@ -23,19 +23,19 @@ def test_a_grey_frame_where_there_is_no_known_answer(tmp_path):
 
 @pytest.fixture(params=["one", "input", "auto"])
 def answered(request, tmp_path):
-    """A bundle that holds the answer to a picture, and what writes another score into it."""
+    """A bundle that holds the answer to an image, and what writes another score into it."""
     bundle = save_bundle(tmp_path / "bundle", request.param)
     (bundle.path / "verify").mkdir()
-    picture = frames(1)
+    image = frames(1)
     number = 0 if request.param == "one" else 1
-    known = expected(picture, request.param, np.array([number]))
+    known = expected(image, request.param, np.array([number]))
     category = int(known["category"][0]) if request.param == "auto" else number
 
     def answer(error: float = 0.0, name: str | None = None):
         write_known_answer(
             bundle.path / CHECK_NAME,
             KnownAnswer(
-                picture,
+                image,
                 category if name is None else CATEGORIES.index(name),
                 float(known["score"][0]) + error,
                 {"fp32": 1e-3},
@@ -48,7 +48,7 @@ def answered(request, tmp_path):
 
 
 def test_the_known_answer(answered):
-    assert "the check picture" in self_test(answered())
+    assert "the check image" in self_test(answered())
     with pytest.raises(GateFailed, match="right is"):
         self_test(answered(0.01))
 

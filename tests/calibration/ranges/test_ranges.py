@@ -1,4 +1,4 @@
-"""INT8 ranges: what each method chooses, when pictures are enough, what is refused."""
+"""INT8 ranges: what each method chooses, when images are enough, what is refused."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def grey(folder: Path, levels: list[int]) -> list[Path]:
     return paths
 
 
-def test_ranges_are_those_of_the_pictures(tmp_path):
+def test_ranges_are_those_of_the_images(tmp_path):
     graph = brightness_graph(tmp_path / "g.onnx", 3.0)
     steps = []
     found = measure_ranges(
@@ -169,22 +169,22 @@ def test_ranges_are_those_of_the_pictures(tmp_path):
         on_progress=lambda *step: steps.append(step[:3]),
     )
     assert found.ranges == pytest.approx({"mean": 200, "loud": 600})
-    assert (found.pictures, found.converged) == (3, False)
+    assert (found.images, found.converged) == (3, False)
     assert steps[-1] == ("INT8 ranges", 3, 3)
 
 
-def test_pictures_are_read_until_ranges_have_converged(tmp_path):
+def test_images_are_read_until_ranges_have_converged(tmp_path):
     graph = brightness_graph(tmp_path / "g.onnx", 3.0)
     levels = [100] * LEAST + [200] * 40
     found = measure_ranges(graph, ["loud"], grey(tmp_path / "early", levels), SIDE)
-    assert (found.pictures, found.ranges["loud"], found.converged) == (LEAST, 300, True)
+    assert (found.images, found.ranges["loud"], found.converged) == (LEAST, 300, True)
     levels = [100] * (LEAST - STEP) + [120] * STEP + [121] * STEP + [255] * 40
     found = measure_ranges(graph, ["loud"], grey(tmp_path / "later", levels), SIDE)
-    assert (found.pictures, found.ranges["loud"]) == (LEAST + STEP, 363)
+    assert (found.images, found.ranges["loud"]) == (LEAST + STEP, 363)
     assert 0 < found.moved < CONVERGED
 
 
-def test_a_value_that_is_not_finite_names_tensor_and_picture(tmp_path):
+def test_a_value_that_is_not_finite_names_tensor_and_image(tmp_path):
     graph = brightness_graph(tmp_path / "g.onnx")
     with pytest.raises(InputError, match=r"tensor log of g\.onnx .*001\.png"):
         measure_ranges(graph, ["mean", "log"], grey(tmp_path / "p", [9, 0]), SIDE)
@@ -192,16 +192,16 @@ def test_a_value_that_is_not_finite_names_tensor_and_picture(tmp_path):
 
 def test_what_cannot_be_measured(tmp_path):
     graph = brightness_graph(tmp_path / "g.onnx")
-    pictures = grey(tmp_path / "p", [9])
+    images = grey(tmp_path / "p", [9])
     with pytest.raises(InputError, match="no tensors gone, lost"):
-        measure_ranges(graph, ["lost", "mean", "gone"], pictures, SIDE)
+        measure_ranges(graph, ["lost", "mean", "gone"], images, SIDE)
     with pytest.raises(InputError, match="at least one"):
         measure_ranges(graph, ["mean"], [], SIDE)
 
 
-def test_a_single_step_of_pictures_is_kept_as_it_was(tmp_path):
+def test_a_single_step_of_images_is_kept_as_it_was(tmp_path):
     """Nothing has moved yet, and JSON has no infinity."""
-    first = MeasuredRanges(method="mse", ranges={"a": 0.5}, pictures=8, moved=float("inf"))
+    first = MeasuredRanges(method="mse", ranges={"a": 0.5}, images=8, moved=float("inf"))
     measured = []
 
     def measure() -> MeasuredRanges:

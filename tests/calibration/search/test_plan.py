@@ -199,20 +199,20 @@ def test_the_effect_is_of_codes_maps_and_auroc():
 
 
 def test_evidence_is_the_same_every_time_and_damaged(plain_folder):
-    pictures = sorted(path for path in plain_folder.rglob("*.png"))[:3]
-    first = gather_evidence(pictures, [0, 1, 0], 64)
-    assert first.digest == gather_evidence(pictures, [0, 1, 0], 64).digest
-    assert first.digest != gather_evidence(pictures, [0, 1, 1], 64).digest
-    assert len(first.frames) == len(pictures) * (1 + DEFECTS)
+    images = sorted(path for path in plain_folder.rglob("*.png"))[:3]
+    first = gather_evidence(images, [0, 1, 0], 64)
+    assert first.digest == gather_evidence(images, [0, 1, 0], 64).digest
+    assert first.digest != gather_evidence(images, [0, 1, 1], 64).digest
+    assert len(first.frames) == len(images) * (1 + DEFECTS)
     assert first.category.tolist() == [0, 1, 0] * (1 + DEFECTS)
     assert first.defective.tolist() == [False] * 3 + [True] * 3 * DEFECTS
     for i in range(3, len(first.frames)):
         assert (first.frames[i] != first.frames[i % 3]).any()
-    with pytest.raises(InputError, match="held-out good pictures"):
+    with pytest.raises(InputError, match="held-out good images"):
         gather_evidence([], [], 64)
 
 
-def test_the_plot_is_a_picture_that_needs_nothing_else():
+def test_the_plot_is_an_image_that_needs_nothing_else():
     steps = [Step(k, Effect(codes=0.7 + 0.03 * k, maps=1, scores=1, drop=0)) for k in range(11)]
     effect = Effect(codes=0.98, maps=1, scores=1, drop=0)
     plan = Plan(made_by="search", budget=Budget(), effect=effect, float_layers={"a & b": "x"})

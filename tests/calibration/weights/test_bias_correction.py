@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from hvq_edge.calibration.quantise import half_scale, quantise_graph
-from hvq_edge.calibration.ranges.ranges import _picture_means
+from hvq_edge.calibration.ranges.ranges import _image_means
 from hvq_edge.calibration.weights.bias_correction import correct_biases
 
 
@@ -78,7 +78,7 @@ def test_the_mean_error_of_rounded_weights_is_gone(groups, biased, seed):
     quantised = quantise_graph(graph, {"i": 127.0}, [layer])
     truth = run(graph, x)
     before = np.abs((run(quantised, x) - truth).mean(axes)).max()
-    corrected = correct_biases(graph, quantised, {"i": _picture_means(x).mean(0)}, [layer])
+    corrected = correct_biases(graph, quantised, {"i": _image_means(x).mean(0)}, [layer])
     assert corrected == [layer]
     onnx.checker.check_model(quantised, full_check=True)
     after = np.abs((run(quantised, x) - truth).mean(axes)).max()

@@ -90,8 +90,8 @@ def test_an_edge_filter_keeps_its_sum():
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for i in range(6):
         soft = cv2.resize(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8), (SIDE, SIDE))
@@ -99,19 +99,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_layers_of_a_net_change_their_outputs_less(tmp_path, pictures):
-    """Against the nearest steps, on the pictures: each layer alone, and by far in sum."""
+def test_layers_of_a_net_change_their_outputs_less(tmp_path, images):
+    """Against the nearest steps, on the images: each layer alone, and by far in sum."""
     path = save_float(tmp_path, "one")
     graph = onnx.load(path)
     layers = candidates_of(graph)
-    found = round_weights(path, layers, pictures, SIDE)
+    found = round_weights(path, layers, images, SIDE)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     nodes = {n.name: n for n in graph.graph.node if n.name in layers and n.input[1] in weights}
     assert set(found) == set(nodes), "products of two tensors have no weight"
     linears = [node for node in nodes.values() if node.op_type == "MatMul"]
     tensors = list(dict.fromkeys(node.input[0] for node in linears))
     values: dict[str, list[np.ndarray]] = {name: [] for name in tensors}
-    for _, batch in values_on(path, tensors, pictures, SIDE, None):
+    for _, batch in values_on(path, tensors, images, SIDE, None):
         for name, value in zip(tensors, batch, strict=True):
             values[name].append(value.reshape(-1, value.shape[-1]))
     ours, plain = [], []

@@ -29,7 +29,7 @@ from hvq_edge.evaluation.acceptance.page import write_acceptance
 from hvq_edge.evaluation.acceptance.threshold_bound import LARGEST_RULE, promise_in_words
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 from hvq_edge.evaluation.metrics.intervals import auroc_interval, mean_auroc_interval, share
-from hvq_edge.evaluation.metrics.metrics_file import PictureRow
+from hvq_edge.evaluation.metrics.metrics_file import ImageRow
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.tolerance import promised_rate
 
@@ -55,9 +55,9 @@ def test_a_share_of_nothing():
 def test_the_promise_of_the_largest_score_holds():
     """With a false-reject rate just above the promise, the largest of n would come out this low
     with a chance of 5 %: the definition, from the binomial's side."""
-    for pictures in (1, 10, 30, 299):
-        rate = promised_rate(pictures, 1, 0.95)
-        assert binom.cdf(0, pictures, rate) == pytest.approx(0.05)
+    for images in (1, 10, 30, 299):
+        rate = promised_rate(images, 1, 0.95)
+        assert binom.cdf(0, images, rate) == pytest.approx(0.05)
     assert promised_rate(299, 1, 0.95) < 0.01 < promised_rate(298, 1, 0.95)
 
 
@@ -100,14 +100,14 @@ def test_the_interval_of_a_mean_is_narrower_than_those_of_its_parts():
 
 @pytest.fixture
 def bundle(tmp_path) -> Path:
-    """Scores are brightness; thresholds 0.6 of 30 pictures, nuts' set by one picture alone."""
+    """Scores are brightness; thresholds 0.6 of 30 images, nuts' set by one image alone."""
     found = save_bundle(tmp_path / "bundle", "auto")
     thresholds = {
         name: Threshold(
             value=value,
-            pictures=30,
+            images=30,
             rule=LARGEST_RULE,
-            highest_picture=f"{name}/train/good/7.png",
+            highest_image=f"{name}/train/good/7.png",
             next_highest=value - (0.3 if name == "nut" else 0.01),
             median=value - 0.4,
         )
@@ -130,12 +130,12 @@ def data(tmp_path) -> Path:
     for number, name in enumerate(CATEGORIES[:2]):
         for kind, levels in (("good", [40, 50, 60, 70, 80, 200]), ("dent", [90, 210, 220, 230])):
             for place, level in enumerate(levels):
-                picture = np.full((SIDE, SIDE, 3), level, np.uint8)
-                picture[..., number] = min(level + 5, 255)
-                picture[0, 0] = place  # no two files are the same
+                image = np.full((SIDE, SIDE, 3), level, np.uint8)
+                image[..., number] = min(level + 5, 255)
+                image[0, 0] = place  # no two files are the same
                 path = root / name / "test" / kind / f"{place}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), picture[..., ::-1])
+                cv2.imwrite(str(path), image[..., ::-1])
         (root / name / "train" / "good").mkdir(parents=True)
         shutil.copy(path, root / name / "train" / "good" / "7.png")
     return root
@@ -180,11 +180,11 @@ def test_the_whole_page(bundle, data, capsys):
         assert record.sha256 in page
     # What is missing is said, on the page and on the terminal.
     for point in (
-        "One picture alone sets the threshold of nut: nut/train/good/7.png.",
+        "One image alone sets the threshold of nut: nut/train/good/7.png.",
         "washer plate has no threshold in fp32",
         "The exported graphs were not compared with the trained model.",
         "How fast it is was not measured.",
-        "the training pictures are not known",
+        "the training images are not known",
     ):
         assert point in text
         assert point in said
@@ -234,7 +234,7 @@ def test_numbers_follow_the_thresholds_of_now(bundle, data):
     assert [one.false_rejects.count for one in found.shown.categories] == [0, 0]
 
 
-def test_pictures_judged_as_a_category_without_threshold_are_no_counts(bundle, data):
+def test_images_judged_as_a_category_without_threshold_are_no_counts(bundle, data):
     manifest = open_bundle(bundle).manifest
     bolt = {"bolt": manifest.thresholds["fp32"]["bolt"]}
     write_manifest(bundle, manifest.model_copy(update={"thresholds": {"fp32": bolt}}))
@@ -243,7 +243,7 @@ def test_pictures_judged_as_a_category_without_threshold_are_no_counts(bundle, d
     assert found.shown.all.false_rejects is None
 
 
-def test_pictures_that_are_gone(bundle, data):
+def test_images_that_are_gone(bundle, data):
     evaluated(bundle, data)
     shutil.rmtree(data)
     found, path = write_acceptance(bundle)
@@ -258,7 +258,7 @@ def test_a_verify_file_of_other_graphs(bundle):
         "passed": True,
         "checkpoint_sha256": "0" * 64,
         "data": "",
-        "pictures": 1,
+        "images": 1,
         "precisions": {},
         "comparisons": [],
         "models": {"fp32": "1" * 64},
@@ -283,15 +283,15 @@ def test_what_others_named_is_escaped(bundle):
 
 
 def test_every_rule_says_its_promise():
-    known = Threshold(value=1.0, pictures=59, rule=LARGEST_RULE)
+    known = Threshold(value=1.0, images=59, rule=LARGEST_RULE)
     assert "at most 5 % false rejects" in promise_in_words(known)
-    other = Threshold(value=1.0, pictures=59, rule="set by hand")
+    other = Threshold(value=1.0, images=59, rule="set by hand")
     assert "no promise was recorded" in promise_in_words(other)
 
 
 def test_examples_are_what_their_headings_say():
     rows = [
-        PictureRow(path=f"{good}{i}", category="nut", judged_as="nut", good=good, score=score)
+        ImageRow(path=f"{good}{i}", category="nut", judged_as="nut", good=good, score=score)
         for good, scores in ((True, [1, 2, 3, 8, 9]), (False, [4, 7, 8, 9, 10, 11]))
         for i, score in enumerate(scores)
     ]
@@ -306,12 +306,12 @@ def test_promises_and_p_values_are_on_the_page(bundle, data):
     """Bolts: 40 good ones where 1 % was asked for, which takes 299. Nuts: set by hand."""
     parts = [GoodPart(0.4 + i / 100, f"part{i}.png") for i in range(40)]
     bolt = learn_threshold(parts, asked=0.01, source="good bolts", machine="line 3")
-    nut = Threshold(value=10.6, pictures=30, rule="set by hand", good_scores=table_of([10.1]))
+    nut = Threshold(value=10.6, images=30, rule="set by hand", good_scores=table_of([10.1]))
     put_thresholds(open_bundle(bundle), {"fp32": {"bolt": bolt, "nut": nut}})
     _, path = write_acceptance(evaluated(bundle, data))
     text = text_of(path.read_text())
     assert f"{bolt.promise} good bolts line 3 {bolt.promise.created} part39.png" in text
-    needed = "bolt: 1 % of false rejects was asked for, 7.3 % is promised (299 good pictures"
+    needed = "bolt: 1 % of false rejects was asked for, 7.3 % is promised (299 good images"
     assert needed in text
     assert f"bolt: {bolt.promise.warnings[0]}" in text, "each scores as its neighbours"
     assert "The threshold of nut promises no rate: set by hand." in text
@@ -322,13 +322,13 @@ def test_thresholds_of_every_precision_are_on_the_page(tmp_path):
     """Other ones in int8: each has its row, and what is open of both is said once."""
     found = save_bundle(tmp_path / "bundle", "auto", precisions=("fp32", "int8"))
     for precision, value in (("fp32", 0.25), ("int8", 0.75)):
-        threshold = Threshold(value=value, pictures=30, rule=LARGEST_RULE)
-        by_hand = Threshold(value=value, pictures=30, rule="set by hand")
+        threshold = Threshold(value=value, images=30, rule=LARGEST_RULE)
+        by_hand = Threshold(value=value, images=30, rule="set by hand")
         put_thresholds(found, {precision: {"bolt": threshold, "nut": by_hand}})
     report, path = write_acceptance(found.path)
     text = text_of(path.read_text())
     for precision, value in (("fp32", 0.25), ("int8", 0.75)):
-        assert f"bolt {precision} {value} largest of 30 good pictures" in text
+        assert f"bolt {precision} {value} largest of 30 good images" in text
     assert LARGEST_RULE not in text, "the promise says it already"
     points = [one.what for one in report.open_points]
     assert points.count("The threshold of nut promises no rate: set by hand.") == 1
@@ -347,7 +347,7 @@ def test_times_of_hvq_edge_bench_are_on_the_page(bundle, capsys):
     ]
     for row in found.bench.timings:
         times = " ".join(f"{value:.1f}" for value in (row.p50, row.p95, row.p99))
-        assert f"{row.name} {row.batch} {times} {row.pictures_a_second:.1f} reference –" in text
+        assert f"{row.name} {row.batch} {times} {row.images_a_second:.1f} reference –" in text
     assert f"on {found.bench.machine}, {found.bench.cpus} processors" in text
     assert "onnxruntime no.onnx: there is no file" in text
     assert "How fast it is was not measured." not in [one.what for one in found.open_points]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 pytest.importorskip("onnx")
 pytest.importorskip("sklearn")
@@ -17,8 +17,8 @@ from hvq_edge.errors import InputError
 from hvq_edge.evaluation.evaluate_target import evaluate_target
 from hvq_edge.evaluation.metrics.metrics_file import (
     EvaluationRecord,
+    ImageRow,
     MetricsFile,
-    PictureRow,
     read_metrics,
 )
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Metrics
@@ -31,7 +31,7 @@ OLD = """{"format": "hvq-edge-metrics/1", "hvq_edge_version": "0.1.0",
 "categories": [{"image_auroc": 0.9, "image_ap": 0.8, "image_f1": 0.7, "pixel_auroc": null,
 "pixel_ap": null, "category_accuracy": null, "category": "bolt", "good": 2, "defective": 1,
 "image_f1_threshold": 0.5, "threshold": null, "false_rejects": null, "missed": null}],
-"pictures": [{"path": "bolt/test/good/0.png", "category": "bolt", "judged_as": "bolt",
+"images": [{"path": "bolt/test/good/0.png", "category": "bolt", "judged_as": "bolt",
 "good": true, "score": 0.25}], "unreadable": {}}]}"""
 """As 0.1.0 wrote it."""
 
@@ -84,11 +84,11 @@ def test_other_files_are_refused(tmp_path, content):
         read_metrics(tmp_path / "missing.json")
 
 
-METRICS_PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+METRICS_PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    "model", [MetricsFile, EvaluationRecord, PictureRow, Metrics, CategoryMetrics]
+    "model", [MetricsFile, EvaluationRecord, ImageRow, Metrics, CategoryMetrics]
 )
 def test_the_page_about_metrics_has_every_field(model):
     for field in model.model_fields:
@@ -96,6 +96,6 @@ def test_the_page_about_metrics_has_every_field(model):
 
 
 def test_the_page_about_metrics_has_no_field_of_its_own():
-    models = (MetricsFile, EvaluationRecord, PictureRow, Metrics, CategoryMetrics)
+    models = (MetricsFile, EvaluationRecord, ImageRow, Metrics, CategoryMetrics)
     known = {field for model in models for field in model.model_fields}
     assert set(re.findall(r"^\| `(\w+)` \|", METRICS_PAGE, re.MULTILINE)) == known

@@ -238,7 +238,7 @@ def test_real_maps_give_scikit_learns_values_up_to_the_bins(data):
 
 
 def test_many_pixels_leave_little_to_the_bins():
-    """As many as a category of ten pictures has; a fiftieth of them defective."""
+    """As many as a category of ten images has; a fiftieth of them defective."""
     random = np.random.default_rng(0)
     masks = np.zeros((10, 224, 224), dtype=np.bool_)
     masks[:5, 40:72, 60:92] = True
@@ -306,16 +306,16 @@ def test_scores_that_are_not_finite_are_refused(bad):
 
 
 def test_memory_does_not_grow_with_pixels_and_regions():
-    """Ten pictures with some thousand regions each, against one."""
+    """Ten images with some thousand regions each, against one."""
     random = np.random.default_rng(0)
 
-    def held(pictures):
+    def held(images):
         tracemalloc.start()
         try:
             tally = PixelTally()
-            for _ in range(pictures):
+            for _ in range(images):
                 tally.add(random.normal(size=(128, 128)), random.random((128, 128)) < 0.1)
-            assert tally.regions > 500 * pictures
+            assert tally.regions > 500 * images
             return tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()

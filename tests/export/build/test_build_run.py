@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.graphs import save_bundle
+from helpers.paths import TESTS
 from helpers.tensorrt_stand_in import RTX, tensorrt
 
 from hvq_edge.cli.app import main
@@ -243,7 +244,7 @@ def test_a_build_that_ends_early_leaves_nothing(bundle, how):
 def test_a_killed_build_leaves_nothing_and_blocks_nobody(bundle):
     script = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path.insert(0, {str(TESTS)!r})\n"
         "from test_build_run import build\n"
         "def kill(*said): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"build(Path({str(bundle)!r}), precision='fp32', on_progress=kill)"

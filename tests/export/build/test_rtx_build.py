@@ -109,7 +109,7 @@ PAPER_LIKE = {
     "whiten_distance": False,
     "prototypes": 0,
     "map_scale": "published",
-    "picture_level": "kept",
+    "image_level": "kept",
 }
 
 

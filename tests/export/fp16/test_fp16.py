@@ -132,12 +132,12 @@ def test_nodes_near_the_limit_become_islands(small_graphs, tmp_path):
     path = small_graphs["one", "fp32"]
     graph = onnx.load(path)
     side = graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value
-    pictures = []
+    images = []
     for i in range(3):
         noise = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
-        pictures.append(tmp_path / f"{i}.png")
-        cv2.imwrite(str(pictures[-1]), noise)
-    usual = half_range(path, pictures, side)
+        images.append(tmp_path / f"{i}.png")
+        cv2.imwrite(str(images[-1]), noise)
+    usual = half_range(path, images, side)
     assert usual.islands == ()
     assert usual.nodes == len(half_nodes(graph))
     assert usual.headroom > HEADROOM
@@ -151,10 +151,10 @@ def test_nodes_near_the_limit_become_islands(small_graphs, tmp_path):
     entry.CopyFrom(numpy_helper.from_array(largest, entry.name))
     loud = tmp_path / "loud.onnx"
     onnx.save(graph, loud)
-    found = half_range(loud, pictures, side)
+    found = half_range(loud, images, side)
     assert layer.name in found.islands
     assert found.headroom > HEADROOM
-    frames = np.stack([cv2.imread(str(p))[..., ::-1] for p in pictures])
+    frames = np.stack([cv2.imread(str(p))[..., ::-1] for p in images])
     exact = run(graph, frames=frames)["codes"]
     kept, all_half = (
         (run(emulate_half(to_half(graph, islands)), frames=frames)["codes"] == exact).mean()

@@ -86,7 +86,7 @@ def test_graph_of_a_net_as_published_is_clean(tmp_path):
         "tap_resize": "bilinear",
         "normalise_tokens": False,
         "whiten_distance": False,
-        "picture_level": "kept",
+        "image_level": "kept",
         "prototypes": 0,
         "transport_weight": 80.0,
         "layers": 1,

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from helpers.graphs import frames, save_bundle, save_graph
+from helpers.paths import ROOT
 from onnx import numpy_helper
 from polygraphy.json import load_json
 from rich.console import Console
@@ -29,7 +30,7 @@ from hvq_edge.errors import BundleError, DatasetError, GateFailed
 from hvq_edge.export.verify.agreement import LIMITS, Decision, Judgement, compare
 from hvq_edge.export.verify.bisect import bisect_graph
 from hvq_edge.export.verify.module_outputs import bisect_modules, module_outputs
-from hvq_edge.export.verify.verify import choose_pictures, verify_bundle
+from hvq_edge.export.verify.verify import choose_images, verify_bundle
 from hvq_edge.export.verify.verify_runners import runners_of
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.runtime.open_engine import choose
@@ -41,7 +42,7 @@ def bundle(small_bundle, tmp_path) -> Path:
 
 
 def test_verify_passes_a_right_bundle(bundle, small_run, solar_cells):
-    found = verify_bundle(bundle, small_run, solar_cells, most_pictures=12)
+    found = verify_bundle(bundle, small_run, solar_cells, most_images=12)
     rows = {(row.precision, row.runner): row for row in found.comparisons}
     assert rows.keys() == {
         (precision, runner)
@@ -51,7 +52,7 @@ def test_verify_passes_a_right_bundle(bundle, small_run, solar_cells):
     for runner in ("ONNX Runtime", "OpenVINO"):
         row = rows["fp32", runner]
         assert row.passed, row.faults
-        assert row.pictures == 12
+        assert row.images == 12
         assert min(row.code_agreement) > 0.999
         assert not row.decisions_changed
         assert rows["int8", runner].score_error_max > 0, "INT8 was not what ran"
@@ -62,7 +63,7 @@ def test_verify_passes_a_right_bundle(bundle, small_run, solar_cells):
     for row in found.comparisons:
         assert row.score_error_median <= row.score_error_p95 <= row.score_error_max
         assert row.margin_error_max is not None
-        by_category = {one.category: one.pictures for one in row.decisions}
+        by_category = {one.category: one.images for one in row.decisions}
         assert by_category == {"solar_cell_mono": 6, "solar_cell_poly": 6}
     repeat_with_polygraphy(bundle, found)
     try_known_answer(bundle, found)
@@ -112,7 +113,7 @@ def try_known_answer(bundle: Path, found: Verification) -> None:
     assert set(answer.tolerance) == {name for name, one in found.precisions.items() if one.passed}
     fp32 = {"models": {"fp32": "model.fp32.onnx"}}
     alone = Bundle(bundle, sealed.manifest.model_copy(update=fp32))
-    assert "the check picture" in self_test(alone)
+    assert "the check image" in self_test(alone)
     change_weight(bundle, "decoder_norm.weight", 1.5)
     manifest = open_bundle(bundle).manifest.model_copy(update=fp32)
     with pytest.raises(GateFailed, match="right is"):
@@ -143,7 +144,7 @@ def test_verify_fails_a_graph_that_differs_and_finds_the_layer(
     bundle, small_run, solar_cells, capsys
 ):
     change_weight(bundle, f"{LAYER}.bias", 30.0)
-    arguments = ["verify", str(bundle), "--data", str(solar_cells), "--pictures", "4"]
+    arguments = ["verify", str(bundle), "--data", str(solar_cells), "--images", "4"]
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, "--run", str(small_run), "--bisect", "--json"])
     assert exit_.value.code == 1
@@ -181,7 +182,7 @@ def test_bisection_names_the_damaged_module(tmp_path):
 
     def bisect(other: Path, **options):
         return bisect_graph(
-            right, other, feed, precision="fp32", against="itself", picture="noise", **options
+            right, other, feed, precision="fp32", against="itself", image="noise", **options
         )
 
     found = bisect(tmp_path / "damaged.onnx")
@@ -201,7 +202,7 @@ def test_modules_of_pytorch_give_what_the_graph_gives(small_run, small_bundle):
     """Every module that is not folded away, of the whole network."""
     model, _ = load_run(small_run)
     feed = {"frames": frames(1)}
-    found = bisect_modules(model, small_bundle / "model.fp32.onnx", feed, picture="noise")
+    found = bisect_modules(model, small_bundle / "model.fp32.onnx", feed, image="noise")
     assert found.first is None
     assert found.compared == len(module_outputs(model, feed)) > 50
     assert max(one.error for one in found.before) < 1e-5
@@ -215,7 +216,7 @@ def test_a_fault_of_the_export_is_found(small_run, small_bundle):
     model, _ = load_run(small_run)
     model.encoder[1].norm1.weight.data *= 2
     graph = small_bundle / "model.fp32.onnx"
-    found = bisect_modules(model, graph, {"frames": frames(1)}, picture="noise")
+    found = bisect_modules(model, graph, {"frames": frames(1)}, image="noise")
     assert found.first is not None
     assert found.first.module == "encoder.1.norm1"
     assert found.before[-1].module == "encoder.1.self_attention.out"
@@ -254,18 +255,18 @@ def test_a_bundle_of_another_run_is_refused(bundle, small_run, solar_cells):
     assert not (bundle / "verify.json").exists()
 
 
-def test_pictures_of_other_parts_are_refused(bundle, small_run, mvtec_folder):
-    with pytest.raises(DatasetError, match="no test pictures of solar_cell_mono"):
+def test_images_of_other_parts_are_refused(bundle, small_run, mvtec_folder):
+    with pytest.raises(DatasetError, match="no test images of solar_cell_mono"):
         verify_bundle(bundle, small_run, mvtec_folder)
 
 
-def test_pictures_are_balanced(solar_cells):
-    chosen = choose_pictures(find_dataset(solar_cells).test(), 10)
+def test_images_are_balanced(solar_cells):
+    chosen = choose_images(find_dataset(solar_cells).test(), 10)
     groups = {(p.category, p.good) for p in chosen}
     assert len(chosen) == 10
     assert len(groups) == 4
     assert len({p.path for p in chosen}) == 10
-    assert len(choose_pictures(find_dataset(solar_cells).test(), 1000)) == 32
+    assert len(choose_images(find_dataset(solar_cells).test(), 1000)) == 32
 
 
 def outputs(seed: int, **changes) -> dict[str, np.ndarray]:
@@ -281,7 +282,7 @@ def outputs(seed: int, **changes) -> dict[str, np.ndarray]:
 
 def decision(name: str, ours: bool, theirs: bool, category: str = "nut") -> Decision:
     sides = [Judgement(category=category, score=float(s), threshold=0.5) for s in (ours, theirs)]
-    return Decision(picture=name, category=category, good=True, reference=sides[0], other=sides[1])
+    return Decision(image=name, category=category, good=True, reference=sides[0], other=sides[1])
 
 
 def compare_one(other: dict, verdicts=(("a", False, False),), precision="fp32", **options):
@@ -313,7 +314,7 @@ def test_each_limit_is_held():
 
 
 def test_a_flipped_tie_counts_as_a_code_and_not_as_a_map_error():
-    """Two pictures; in the second one token takes the other of two equally near codes."""
+    """Two images; in the second one token takes the other of two equally near codes."""
     first, second = outputs(0), outputs(1)
     codes = second["codes"].copy()
     codes[0, 0, 0] += 1
@@ -331,8 +332,8 @@ def test_the_decision_gate_goes_category_by_category():
     found = compare_one(outputs(0), verdicts, "int8")
     assert found.faults == ("decisions changed on screw 30.0% > 5.0%",)
     (nut, screw) = found.decisions
-    assert (nut.pictures, nut.changed) == (90, ())
-    assert [one.picture for one in screw.changed] == ["screw0", "screw1", "screw2"]
+    assert (nut.images, nut.changed) == (90, ())
+    assert [one.image for one in screw.changed] == ["screw0", "screw1", "screw2"]
     assert screw.changed[0].other.rejected
     assert not screw.changed[0].reference.rejected
     one_flip = [*verdicts[:90], ("screw", False, True, "screw")]
@@ -367,7 +368,7 @@ def test_float_limits_are_narrower_than_int8s():
 
 
 def test_the_documented_limits_are_the_limits():
-    text = (Path(__file__).parents[3] / "docs" / "verify.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8")
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
     columns = list(zip(*[[cell.strip() for cell in row[1:]] for row in rows], strict=True))
     documented = {heading: values for heading, *values in columns}

@@ -22,7 +22,7 @@ def test_int8_is_taken_where_it_is_faster(plant, both):
     choice = choose(both)
     assert (choice.backend, choice.precision) == ("openvino", "int8")
     assert choice.reason == (
-        "int8: not verified yet: run hvq-edge verify; int8 on openvino: 6.1 ms a picture, "
+        "int8: not verified yet: run hvq-edge verify; int8 on openvino: 6.1 ms an image, "
         "fp32 on openvino 9.8, fp32 on onnxruntime 14.2, int8 on onnxruntime 20.1 "
         "(measured on this machine)"
     )

@@ -79,7 +79,7 @@ def test_the_engine_is_taken_where_it_is_fastest(plant, bundle):
     choice = choose(bundle)
     assert (choice.backend, choice.precision) == TRT8
     assert choice.reason == (
-        "int8-fp16: verified; int8-fp16 on tensorrt: 1.4 ms a picture, fp16 on tensorrt 2.1, "
+        "int8-fp16: verified; int8-fp16 on tensorrt: 1.4 ms an image, fp16 on tensorrt 2.1, "
         "int8 on openvino 6.0, fp32 on openvino 10.0 (measured on this machine)"
     )
 

@@ -104,6 +104,6 @@ def test_nobody_beats_the_choice_by_more_than_the_margin(times):
 
 def test_the_sentence_names_the_fastest_first():
     assert str(Measurement({OV32: 9.84, ORT32: 14.2, OV8: 6.06})) == (
-        "int8 on openvino: 6.1 ms a picture, fp32 on openvino 9.8, fp32 on onnxruntime 14.2 "
+        "int8 on openvino: 6.1 ms an image, fp32 on openvino 9.8, fp32 on onnxruntime 14.2 "
         "(measured on this machine)"
     )

@@ -15,7 +15,7 @@ from helpers.bright_parts import (  # noqa: F401  # fixtures
 )
 from helpers.graphs import SIDE
 
-from hvq_edge.bundle.manifest import CategoryLimits, PictureLimits
+from hvq_edge.bundle.manifest import CategoryLimits, ImageLimits
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.capture import camera_lane
 from hvq_edge.stream.controls import Controls
@@ -39,17 +39,17 @@ def test_several_cameras_are_judged_in_batches_and_kept_apart(bundle):
     engine = Recorder()
     levels = {"left": [200, 50, 200] * 8, "right": [50, None, 50] * 8, "left #2": [50] * 5}
     sources = []
-    for name, pictures in levels.items():
-        source = ListSource([None if p is None else flat(p, SIDE) for p in pictures], live=False)
+    for name, images in levels.items():
+        source = ListSource([None if p is None else flat(p, SIDE) for p in images], live=False)
         source.name = name.partition(" ")[0]
         sources.append(source)
     inspector = Inspector(engine, bundle, sources)
     decisions = list(inspector)
     words = {200: "reject", 50: "pass", None: "no_decision"}
-    for name, pictures in levels.items():
+    for name, images in levels.items():
         own = [decision for decision in decisions if decision.camera == name]
-        assert [decision.frame for decision in own] == list(range(len(pictures)))
-        assert [decision.verdict for decision in own] == [words[level] for level in pictures]
+        assert [decision.frame for decision in own] == list(range(len(images)))
+        assert [decision.verdict for decision in own] == [words[level] for level in images]
     assert engine.batches[0] == 3, "made before the first frame"
     assert max(engine.batches) <= 3
     assert any(size > 1 for size in engine.batches[1:])
@@ -92,8 +92,8 @@ def test_leaving_in_the_middle_of_a_batch(bundle):
 
 def test_paused_frames_are_counted_and_never_reach_the_engine(bundle):
     engine, controls = BrightnessEngine(), Controls({"bolt": 0.5})
-    pictures = [flat(200, SIDE), flat(200, SIDE), None, flat(200, SIDE)]
-    inspector = Inspector(engine, bundle, ListSource(pictures, live=False), controls=controls)
+    images = [flat(200, SIDE), flat(200, SIDE), None, flat(200, SIDE)]
+    inspector = Inspector(engine, bundle, ListSource(images, live=False), controls=controls)
     reasons = []
     for decision in inspector:
         reasons.append((decision.verdict, decision.reason))
@@ -160,17 +160,17 @@ def test_k_of_n_needs_every_frame_and_a_camera_is_needed(bundle):
         Inspector(BrightnessEngine(), bundle, live, rule=rule)
     with pytest.raises(SettingsError, match="no camera"):
         Inspector(BrightnessEngine(), bundle, [])
-    pictures = [flat(200, SIDE), None, flat(50, SIDE), flat(50, SIDE)]
-    source = ListSource(pictures, live=False)
+    images = [flat(200, SIDE), None, flat(50, SIDE), flat(50, SIDE)]
+    source = ListSource(images, live=False)
     decisions = list(Inspector(BrightnessEngine(), bundle, source, rule=rule))
     assert [d.part.verdict for d in decisions if d.part] == ["reject", "pass"]
 
 
 def test_limits_of_the_category_hold_after_the_engine(bundle):
-    wide = PictureLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
+    wide = ImageLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
     narrow = wide.model_copy(update={"brightness_high": 150.0})
     manifest = bundle.manifest.model_copy(
-        update={"picture_limits": wide, "category_limits": {"bolt": CategoryLimits(picture=narrow)}}
+        update={"image_limits": wide, "category_limits": {"bolt": CategoryLimits(image=narrow)}}
     )
     source = ListSource([flat(100, SIDE), flat(200, SIDE)], live=False)
     limited = type(bundle)(bundle.path, manifest)

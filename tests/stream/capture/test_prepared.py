@@ -24,27 +24,27 @@ from hvq_edge.stream.sources.watched_folder import WatchedFolder
 from tests.stream.sources.test_sources import FlakyCapture, flat
 
 
-class Pictures:
-    """A source of pictures; ``None`` is a lost frame."""
+class Images:
+    """A source of images; ``None`` is a lost frame."""
 
     live = False
     frames_per_second = 30.0
-    name = "pictures"
+    name = "images"
 
-    def __init__(self, pictures) -> None:
-        self.pictures = pictures
+    def __init__(self, images) -> None:
+        self.images = images
         self.closed = False
 
     def __iter__(self):
-        for index, picture in enumerate(self.pictures):
-            yield lost(index, "cable") if picture is None else arrived(index, picture)
+        for index, image in enumerate(self.images):
+            yield lost(index, "cable") if image is None else arrived(index, image)
 
     def close(self):
         self.closed = True
 
 
-def prepared(pictures, **preparation):
-    return list(PreparedSource(Pictures(pictures), Preparation(**preparation)))
+def prepared(images, **preparation):
+    return list(PreparedSource(Images(images), Preparation(**preparation)))
 
 
 @settings(deadline=None)
@@ -56,7 +56,7 @@ def test_skipped_frames_keep_their_numbers_and_lost_ones_are_never_skipped(there
 
 
 def test_rate_follows_what_is_skipped():
-    source = PreparedSource(Pictures([]), Preparation(every=5), "left")
+    source = PreparedSource(Images([]), Preparation(every=5), "left")
     assert source.frames_per_second == pytest.approx(6.0)
     assert source.name == "left"
     source.close()
@@ -65,40 +65,40 @@ def test_rate_follows_what_is_skipped():
 
 @pytest.mark.parametrize(("degrees", "corner"), [(0, (2, 5)), (90, (5, 17)), (180, (17, 34))])
 def test_turned_clockwise_then_cut_out(degrees, corner):
-    picture = flat(0, 64)[:20, :40].copy()
-    picture[2, 5] = 255  # row 2, column 5 of 20 x 40
-    (frame,) = prepared([picture], rotate=degrees)
-    assert tuple(np.argwhere(frame.picture[..., 0])[0]) == corner
-    (cut,) = prepared([picture], rotate=degrees, roi=(corner[1], corner[0], 3, 2))
-    assert cut.picture.shape == (2, 3, 3)
-    assert cut.picture[0, 0, 0] == 255
-    assert cut.picture.flags.c_contiguous
+    image = flat(0, 64)[:20, :40].copy()
+    image[2, 5] = 255  # row 2, column 5 of 20 x 40
+    (frame,) = prepared([image], rotate=degrees)
+    assert tuple(np.argwhere(frame.image[..., 0])[0]) == corner
+    (cut,) = prepared([image], rotate=degrees, roi=(corner[1], corner[0], 3, 2))
+    assert cut.image.shape == (2, 3, 3)
+    assert cut.image[0, 0, 0] == 255
+    assert cut.image.flags.c_contiguous
 
 
 def test_turned_left():
     (frame,) = prepared([make_texture(1, height=20, width=40)], rotate=270)
-    assert frame.picture.shape == (40, 20, 3)
+    assert frame.image.shape == (40, 20, 3)
 
 
-def test_a_region_beyond_the_picture_is_a_lost_frame_and_says_so():
+def test_a_region_beyond_the_image_is_a_lost_frame_and_says_so():
     first, second = prepared([flat(1, 32), flat(1, 64)], roi=(10, 10, 30, 30))
-    assert first.picture is None
-    assert first.fault == "the region 10,10,30,30 does not lie in a picture of 32x32"
-    assert second.picture.shape == (30, 30, 3)
+    assert first.image is None
+    assert first.fault == "the region 10,10,30,30 does not lie in an image of 32x32"
+    assert second.image.shape == (30, 30, 3)
 
 
 def test_outside_a_polygon_is_filled_and_inside_is_kept():
-    picture = make_texture(3, height=100, width=120)
+    image = make_texture(3, height=100, width=120)
     corners = ((20, 10), (99, 10), (60, 79))
-    (frame,) = prepared([picture], polygon=corners)
+    (frame,) = prepared([image], polygon=corners)
     assert bounding_box(corners) == (20, 10, 80, 70)
-    cut = picture[10:80, 20:100]
+    cut = image[10:80, 20:100]
     inside = np.zeros((70, 80), np.uint8)
     cv2.fillPoly(inside, [np.array(corners, np.int32) - [20, 10]], 1)
-    np.testing.assert_array_equal(frame.picture[inside > 0], cut[inside > 0])
-    assert (frame.picture[inside == 0] == FILL).all()
+    np.testing.assert_array_equal(frame.image[inside > 0], cut[inside > 0])
+    assert (frame.image[inside == 0] == FILL).all()
     assert 0.4 < inside.mean() < 0.6
-    np.testing.assert_array_equal(picture, make_texture(3, height=100, width=120))
+    np.testing.assert_array_equal(image, make_texture(3, height=100, width=120))
 
 
 def test_numbered_series_with_a_hole(tmp_path):
@@ -107,7 +107,7 @@ def test_numbered_series_with_a_hole(tmp_path):
     write_png(tmp_path / "img_12.png", make_texture(1))  # not four digits
     frames = list(open_source(str(tmp_path / "img_%04d.png")))
     assert [frame.name for frame in frames] == [f"img_{i:04}.png" for i in (3, 4, 5, 6)]
-    assert [frame.picture is None for frame in frames] == [False, False, True, False]
+    assert [frame.image is None for frame in frames] == [False, False, True, False]
     assert "img_0005.png does not exist" in frames[2].fault
 
 
@@ -153,7 +153,7 @@ def until(condition, seconds=5.0) -> None:
 def test_watched_folder_takes_each_file_once_when_it_is_whole(tmp_path):
     write_png(tmp_path / "2.png", make_texture(2))
     os.utime(write_png(tmp_path / "10.png", make_texture(10)), (1, 1))  # older: first
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     frames, end = watch(tmp_path)
     until(lambda: len(frames) == 2)
     content = write_png(tmp_path / "other" / "3.png", make_texture(3)).read_bytes()
@@ -165,7 +165,7 @@ def test_watched_folder_takes_each_file_once_when_it_is_whole(tmp_path):
         assert len(frames) == 2, "neither the half one nor the one after it"
         half.write(content[len(content) // 2 :])
     until(lambda: len(frames) == 4)
-    write_png(tmp_path / "2.png", make_texture(20))  # written again: a new picture
+    write_png(tmp_path / "2.png", make_texture(20))  # written again: a new image
     until(lambda: len(frames) == 5)
     time.sleep(0.05)
     end()
@@ -173,13 +173,13 @@ def test_watched_folder_takes_each_file_once_when_it_is_whole(tmp_path):
     assert sorted(frame.name for frame in frames[2:4]) == ["3.png", "4.png"]
     assert frames[4].name == "2.png"
     assert [frame.index for frame in frames] == list(range(5))
-    assert all(frame.picture is not None for frame in frames)
+    assert all(frame.image is not None for frame in frames)
 
 
 def test_watched_folder_records_a_broken_file_and_a_folder_that_goes_away(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    (folder / "1.png").write_text("no picture")
+    (folder / "1.png").write_text("no image")
     frames, end = watch(folder)
     until(lambda: len(frames) == 1)
     assert "1.png" in frames[0].fault
@@ -191,7 +191,7 @@ def test_watched_folder_records_a_broken_file_and_a_folder_that_goes_away(tmp_pa
     until(lambda: len(frames) == 3)
     end()
     assert frames[2].name == "2.png"
-    assert frames[2].picture is not None
+    assert frames[2].image is not None
     with pytest.raises(InputError, match="not a folder"):
         open_source(f"watch:{tmp_path / 'none'}")
 
@@ -212,7 +212,7 @@ def test_gstreamer_pipeline_without_and_with_gstreamer(monkeypatch):
     assert source.live
     assert source.name == "gst:videotestsrc"
     assert opened[0][0].endswith("video/x-raw,format=BGR ! appsink drop=true max-buffers=1")
-    with pytest.raises(MissingCapability, match="does not give pictures") as raised:
+    with pytest.raises(MissingCapability, match="does not give images") as raised:
         open_source("gst:rtspsrc location=rtsp://u:s3cret@h/x")
     assert "s3cret" not in str(raised.value)
     monkeypatch.setattr(csi_camera, "open_capture", capture)

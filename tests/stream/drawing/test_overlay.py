@@ -35,7 +35,7 @@ def made(verdict="pass", score=1.0, level=None, category="bolt", reason="why") -
     return Decision(3, 0.0, category, score, verdict, reason, 12.3, heat)
 
 
-def picture_part(drawn: np.ndarray) -> np.ndarray:
+def image_part(drawn: np.ndarray) -> np.ndarray:
     """The middle of the drawing, within the border."""
     height, width = drawn.shape[:2]
     return drawn[height // 2 - 100 : height // 2 + 100, width // 2 - 100 : width // 2 + 100]
@@ -44,7 +44,7 @@ def picture_part(drawn: np.ndarray) -> np.ndarray:
 def test_a_good_part_is_shown_as_it_is():
     """A map up to half the threshold adds no colour."""
     drawn = annotate(GREY, made(level=1.5), 3.0)
-    np.testing.assert_array_equal(picture_part(drawn), 128)
+    np.testing.assert_array_equal(image_part(drawn), 128)
 
 
 def test_heat_covers_the_defect_only():
@@ -96,7 +96,7 @@ def test_a_reject_is_always_right_of_the_middle(score, threshold):
 
 
 @given(st.integers(1, 6000), st.integers(1, 6000))
-def test_pictures_of_all_sizes_fit(height, width):
+def test_images_of_all_sizes_fit(height, width):
     rows, columns = place(height, width)
     assert max(rows, columns) <= LONGEST_SIDE
     assert rows >= 1
@@ -109,26 +109,26 @@ def test_pictures_of_all_sizes_fit(height, width):
 @pytest.mark.parametrize("size", [(1, 1), (16, 2000), (300, 300), (301, 777), (2000, 3000)])
 @pytest.mark.parametrize("verdict", ["pass", "no_decision"])
 def test_drawing_is_large_enough_and_even(size, verdict):
-    picture = np.full((*size, 3), 90, np.uint8)
-    drawn = annotate(picture, made(verdict, level=1.0, category="x" * 200, reason="y " * 200), 3.0)
+    image = np.full((*size, 3), 90, np.uint8)
+    drawn = annotate(image, made(verdict, level=1.0, category="x" * 200, reason="y " * 200), 3.0)
     assert drawn.dtype == np.uint8
     assert min(drawn.shape[:2]) >= SHORTEST_SIDE
     assert drawn.shape[0] % 2 == drawn.shape[1] % 2 == 0
-    assert (picture == 90).all(), "the picture itself is not drawn on"
+    assert (image == 90).all(), "the image itself is not drawn on"
 
 
 def test_lost_frame_and_map_that_is_not_finite_can_be_drawn():
     lost = annotate(None, made("no_decision", None, category=None), None)
     assert lost.shape[1] == 640
     drawn = annotate(GREY, made("no_decision", None, level=np.nan), 3.0)
-    np.testing.assert_array_equal(picture_part(drawn), 128)
+    np.testing.assert_array_equal(image_part(drawn), 128)
 
 
 def test_negative_thresholds():
     hot = annotate(GREY, made("reject", -1.0, level=-1.0), -2.0)
     calm = annotate(GREY, made("pass", -3.5, level=-3.5), -2.0)
-    assert np.abs(picture_part(hot).astype(int) - 128).mean() > 20
-    np.testing.assert_array_equal(picture_part(calm), 128)
+    assert np.abs(image_part(hot).astype(int) - 128).mean() > 20
+    np.testing.assert_array_equal(image_part(calm), 128)
 
 
 def test_overlay_draws_once_for_several_sinks():

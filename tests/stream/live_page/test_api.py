@@ -58,36 +58,36 @@ def test_decisions_since_the_last_ones(line):
     assert client.get("/api/decisions?after=x").status_code == 422
 
 
-def test_a_picture_brings_its_own_verdict(line):
+def test_an_image_brings_its_own_verdict(line):
     client = line.client()
     line.see(0.8)
-    answer = client.get("/api/cameras/0/picture.jpg")
+    answer = client.get("/api/cameras/0/image.jpg")
     assert json.loads(answer.headers["x-decision"])["score"] == 0.8
     assert cv2.imdecode(np.frombuffer(answer.content, np.uint8), 1).shape == (64, 64, 3)
     tag = {"if-none-match": answer.headers["etag"]}
-    assert client.get("/api/cameras/0/picture.jpg", headers=tag).status_code == 304
-    plain = client.get("/api/cameras/0/picture.jpg?heat=0", headers=tag)
+    assert client.get("/api/cameras/0/image.jpg", headers=tag).status_code == 304
+    plain = client.get("/api/cameras/0/image.jpg?heat=0", headers=tag)
     assert plain.status_code == 200, "the heat map was switched off"
     line.see(None)
-    lost = client.get("/api/cameras/0/picture.jpg", headers=tag)
+    lost = client.get("/api/cameras/0/image.jpg", headers=tag)
     assert lost.status_code == 204
     assert json.loads(lost.headers["x-decision"])["reason"] == "the cable"
-    assert client.get("/api/cameras/7/picture.jpg").status_code == 404
+    assert client.get("/api/cameras/7/image.jpg").status_code == 404
 
 
-def test_before_the_first_frame_there_is_no_picture_and_no_error():
-    answer = Line().client().get("/api/cameras/0/picture.jpg")
+def test_before_the_first_frame_there_is_no_image_and_no_error():
+    answer = Line().client().get("/api/cameras/0/image.jpg")
     assert answer.status_code == 204
     assert "x-decision" not in answer.headers
 
 
-def test_the_rejects_have_pictures(line):
+def test_the_rejects_have_images(line):
     client = line.client()
     (reject,) = client.get("/api/rejects").json()["rejects"]
     assert (reject["score"], reject["threshold"]) == (0.7, 0.5)
-    answer = client.get(f"/api/rejects/{reject['sequence']}/picture.jpg?size=thumbnail")
+    answer = client.get(f"/api/rejects/{reject['sequence']}/image.jpg?size=thumbnail")
     assert answer.headers["content-type"] == "image/jpeg"
-    assert client.get("/api/rejects/99/picture.jpg").status_code == 204, "forgotten"
+    assert client.get("/api/rejects/99/image.jpg").status_code == 204, "forgotten"
 
 
 def test_a_threshold_is_previewed_applied_and_saved(line):

@@ -56,7 +56,7 @@ class Loop:
                 if self._closed.wait(0.04):
                     return
                 cut = self.pulled.is_set()
-                yield lost(index, "the cable is out") if cut else arrived(index, frame.picture)
+                yield lost(index, "the cable is out") if cut else arrived(index, frame.image)
                 index += 1
 
     def close(self) -> None:
@@ -70,11 +70,11 @@ def video(tmp_path_factory) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (160, 120))
     rng = np.random.default_rng(0)
     for i in range(40):
-        picture = rng.integers(20, 40, (120, 160, 3), dtype=np.uint8)
-        cv2.rectangle(picture, (10 + 3 * i % 90, 30), (60 + 3 * i % 90, 90), (90, 90, 90), -1)
+        image = rng.integers(20, 40, (120, 160, 3), dtype=np.uint8)
+        cv2.rectangle(image, (10 + 3 * i % 90, 30), (60 + 3 * i % 90, 90), (90, 90, 90), -1)
         if i % 10 in (5, 6, 7):
-            cv2.circle(picture, (80, 60), 50, (240, 240, 240), -1)
-        writer.write(picture)
+            cv2.circle(image, (80, 60), 50, (240, 240, 240), -1)
+        writer.write(image)
     writer.release()
     return path
 
@@ -82,7 +82,7 @@ def video(tmp_path_factory) -> Path:
 @contextmanager
 def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
     saved = save_bundle(folder / "bundle")
-    half = Threshold(value=0.6, pictures=3, rule="largest of held-out good pictures")
+    half = Threshold(value=0.6, images=3, rule="largest of held-out good images")
     manifest = saved.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": half}}})
     write_manifest(saved.path, manifest)
     bundle = open_bundle(saved.path)
@@ -157,16 +157,16 @@ def page(browser, line) -> Iterator[Page]:
 
 
 PIXELS = """() => {
-  const picture = document.querySelector(".picture");
-  if (!picture?.naturalWidth) return "";
+  const image = document.querySelector(".image");
+  if (!image?.naturalWidth) return "";
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
-  canvas.getContext("2d").drawImage(picture, 0, 0);
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  canvas.getContext("2d").drawImage(image, 0, 0);
   return canvas.toDataURL();
 }"""
 
 
-def test_pictures_move_and_scores_are_drawn(page):
+def test_images_move_and_scores_are_drawn(page):
     wait_until(page, f"() => ({PIXELS})() !== ''")
     first = page.evaluate(PIXELS)
     wait_until(page, f"(first) => ({PIXELS})() !== first", first)
@@ -191,7 +191,7 @@ def test_a_reject_appears_and_is_shown_large(page):
     assert thumbnail.locator("img").evaluate("(one) => one.decode().then(() => one.naturalWidth)")
     thumbnail.click()
     expect(page.locator("#viewer")).to_be_visible()
-    shown = page.locator("#viewer-picture")
+    shown = page.locator("#viewer-image")
     assert shown.evaluate("(one) => one.decode().then(() => one.naturalWidth)") == 160
     expect(page.locator("#viewer-facts")).to_contain_text("threshold 0.6")
     page.keyboard.press("Escape")
@@ -228,10 +228,10 @@ def test_pause_stops_judging_and_resume_goes_on(page, line):
 
 
 def test_the_heat_map_can_be_left_out(page):
-    with page.expect_request(lambda request: "picture.jpg?heat=1" in request.url):
+    with page.expect_request(lambda request: "image.jpg?heat=1" in request.url):
         pass
     page.get_by_role("button", name="Heat map").first.click()
-    with page.expect_request(lambda request: "picture.jpg?heat=0" in request.url):
+    with page.expect_request(lambda request: "image.jpg?heat=0" in request.url):
         pass
     expect(page.locator("#heat")).to_have_attribute("aria-pressed", "false")
 

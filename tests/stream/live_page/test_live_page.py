@@ -8,7 +8,6 @@ import threading
 import time
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 from conftest import write_png
 from helpers.graphs import save_bundle
 from helpers.live_line import CAMERA, Line
+from helpers.paths import ROOT
 
 from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
 from hvq_edge.bundle.threshold_by_hand import BY_HAND, save_threshold
@@ -59,8 +59,8 @@ def test_it_forgets_the_oldest():
     assert [record.frame for record in page.records()] == [6, 7, 8, 9]
     assert [record.frame for record in page.records(after=3)] == [6, 7, 8, 9]
     assert [record.frame for record in page.rejects()] == [9, 8]
-    assert page.reject_picture(10, "view", heat=True) is not None
-    assert page.reject_picture(8, "view", heat=True) is None
+    assert page.reject_image(10, "view", heat=True) is not None
+    assert page.reject_image(8, "view", heat=True) is None
 
 
 def test_rejects_of_a_large_camera_take_bounded_memory():
@@ -77,7 +77,7 @@ def test_rejects_of_a_large_camera_take_bounded_memory():
     assert small + newest <= held < 1.05 * (small + newest)
 
 
-def test_a_picture_is_encoded_once_for_all_who_look(monkeypatch):
+def test_an_image_is_encoded_once_for_all_who_look(monkeypatch):
     line = Line()
     line.see(0.9)
     encoded = []
@@ -86,7 +86,7 @@ def test_a_picture_is_encoded_once_for_all_who_look(monkeypatch):
     line.see(0.2)
     assert encoded == [], "nobody looks"
     threads = [
-        threading.Thread(target=line.page.picture, args=(CAMERA,), kwargs={"heat": True})
+        threading.Thread(target=line.page.image, args=(CAMERA,), kwargs={"heat": True})
         for _ in range(8)
     ]
     for thread in threads:
@@ -99,19 +99,19 @@ def test_a_picture_is_encoded_once_for_all_who_look(monkeypatch):
 def test_heat_shows_and_can_be_left_out():
     line = Line()
     line.see(2.0, level=90)
-    _, plain = line.page.picture(CAMERA, heat=False)
-    _, hot = line.page.picture(CAMERA, heat=True)
+    _, plain = line.page.image(CAMERA, heat=False)
+    _, hot = line.page.image(CAMERA, heat=True)
     assert np.abs(pixels(plain).astype(int) - 90).max() < 4
     assert np.abs(pixels(hot).astype(int) - 90).max() > 60
 
 
-def test_pictures_are_no_larger_than_a_screen_needs():
+def test_images_are_no_larger_than_a_screen_needs():
     line = Line()
     line.see(0.9, side=2500)
-    _, view = line.page.picture(CAMERA, heat=True)
+    _, view = line.page.image(CAMERA, heat=True)
     assert pixels(view).shape[:2] == (960, 960)
-    assert pixels(line.page.reject_picture(1, "view", heat=True)).shape[:2] == (640, 640)
-    assert pixels(line.page.reject_picture(1, "thumbnail", heat=True)).shape[:2] == (240, 240)
+    assert pixels(line.page.reject_image(1, "view", heat=True)).shape[:2] == (640, 640)
+    assert pixels(line.page.reject_image(1, "thumbnail", heat=True)).shape[:2] == (240, 240)
 
 
 def test_the_rate_falls_when_a_camera_stops(monkeypatch):
@@ -191,9 +191,9 @@ def bundle(tmp_path):
     saved = save_bundle(tmp_path / "bundle", precisions=("fp32", "int8"))
     learnt = Threshold(
         value=0.5,
-        pictures=9,
+        images=9,
         rule="largest of good",
-        highest_picture="a.png",
+        highest_image="a.png",
         median=0.2,
         good_scores=table_of([0.1, 0.2, 0.5]),
     )
@@ -210,7 +210,7 @@ def test_a_saved_threshold_says_that_a_hand_set_it_and_what_was_before(bundle):
     assert saved.value == 0.625
     assert saved.rule.startswith(f"{BY_HAND} at 20")
     assert saved.rule.endswith("; before: 0.75; learnt: largest of good")
-    assert saved.highest_picture is None
+    assert saved.highest_image is None
     assert saved.good_scores == table_of([0.1, 0.2, 0.5]), "p-values are as before"
     assert manifest.thresholds["fp32"] == bundle.manifest.thresholds["fp32"]
     update = {"thresholds": bundle.manifest.thresholds}
@@ -344,12 +344,12 @@ def test_the_missing_extra_is_named(monkeypatch):
 
 def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, capsys):
     """As it stands there, but for the bundle, the camera and the port."""
-    page = Path(__file__).parents[3] / "docs" / "live-page.md"
+    page = ROOT / "docs" / "live-page.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    write_png(tmp_path / "pictures" / "a.png", texture(1))
+    write_png(tmp_path / "images" / "a.png", texture(1))
     for written, here in {
         '"runs/latest/bundle"': repr(str(bundle.path)),
-        'open_source("0")': f"open_source({str(tmp_path / 'pictures')!r})",
+        'open_source("0")': f"open_source({str(tmp_path / 'images')!r})",
         "DashboardSettings()": "DashboardSettings(port=0)",
     }.items():
         assert written in code

@@ -59,7 +59,7 @@ def test_browsers_that_do_not_read_slow_neither_the_inspector_nor_the_end():
     line.see(0.9, side=1500)
     with serve(ANY_PORT, line.watched) as serving:
         stuck = [socket.create_connection(("127.0.0.1", serving.port)) for _ in range(12)]
-        asked = f"GET /api/cameras/0/picture.jpg HTTP/1.1\r\nHost: 127.0.0.1:{serving.port}\r\n\r\n"
+        asked = f"GET /api/cameras/0/image.jpg HTTP/1.1\r\nHost: 127.0.0.1:{serving.port}\r\n\r\n"
         for connection in stuck:
             connection.sendall(asked.encode() * 20)
         slowest = 0.0

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.paths import HELPERS, TESTS
 
 from hvq_edge.errors import InputError, OutputError
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
@@ -188,7 +189,7 @@ def test_rows_after_a_cursor_over_files(tmp_path):
 
 def test_a_kill_loses_nothing_that_was_committed(tmp_path):
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("killed_writer.py"), tmp_path, str(KILLS)],
+        [sys.executable, HELPERS / "killed_writer.py", tmp_path, str(KILLS)],
         capture_output=True,
         text=True,
     )
@@ -251,7 +252,7 @@ print(verify_log(folder).whole, rows[-1].kind)
 @pytest.mark.parametrize("reserve", [0, 200_000])
 def test_a_full_disk_stops_the_recording_until_there_is_room(tmp_path, reserve):
     """Without a reserve SQLite itself meets the full disk."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    code = f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
     printed = in_private_mount("size=1m", code + FILL.format(reserve=reserve), tmp_path)
     counts, rows, whole = printed.splitlines()
     dropped, kept, said = counts.split(" ", 2)

@@ -86,7 +86,7 @@ def test_each_sink_draws_for_itself(tmp_path):
     class Draw:
         def __call__(self, decision, frame):
             drawn.append((threading.current_thread().name, id(self)))
-            return frame.picture
+            return frame.image
 
     opened = open_sinks(SinkSettings(), tmp_path, SOURCES, Draw(), when_full="wait", video=True)
     opened.write(*made(0, "reject"))

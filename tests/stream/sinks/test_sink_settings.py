@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.settings import load_stream_settings, to_toml
 from hvq_edge.stream.sinks.sink_settings import SinkSettings, read_secret
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_every_fault_of_the_settings_is_said_at_once(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.sinks import sink_thread
 from hvq_edge.stream.sinks.files.by_camera import ByCamera
-from hvq_edge.stream.sinks.files.reject_images import RejectPictures
+from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.sink_thread import SinkThread
 from hvq_edge.stream.statistics import SinkStatistics
 from tests.stream.sinks.network.test_network import until
@@ -136,14 +136,14 @@ def test_a_sink_that_hangs_is_left_behind():
     sink.go.set()
 
 
-def test_pictures_do_not_wait_where_nobody_looks_at_them():
+def test_images_do_not_wait_where_nobody_looks_at_them():
     seen = []
 
     class Looking(Recorder):
         def write(self, decision, frame):
-            seen.append((decision.map, frame.picture, decision.frame))
+            seen.append((decision.map, frame.image, decision.frame))
 
-    thread = SinkThread(Looking(), "log", "wait", 2, pictures=False)
+    thread = SinkThread(Looking(), "log", "wait", 2, images=False)
     thread.write(*made(7, "reject"))
     thread.close()
     assert seen == [(None, None, 7)]
@@ -185,7 +185,7 @@ def test_a_full_disk_stops_rejects_until_there_is_room(tmp_path, monkeypatch):
         if full[0]:
             raise OutputError("cannot record: 0 MiB are free.")
 
-    sink = RejectPictures(tmp_path, DRAW)
+    sink = RejectImages(tmp_path, DRAW)
     thread = SinkThread(sink, "rejects", "wait", 2, check=check)
     for index in range(9):
         full[0] = 3 <= index < 6

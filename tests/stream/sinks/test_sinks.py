@@ -19,7 +19,7 @@ from hvq_edge.stream.sinks.files.annotated_video import AnnotatedVideo, letterbo
 from hvq_edge.stream.sinks.files.disk_room import check_room
 from hvq_edge.stream.sinks.files.json_lines import JsonLines
 from hvq_edge.stream.sinks.files.json_log import JsonLog
-from hvq_edge.stream.sinks.files.reject_images import RejectPictures, reject_stem
+from hvq_edge.stream.sinks.files.reject_images import RejectImages, reject_stem
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 from tests.stream.sources.test_sources import flat
@@ -90,8 +90,8 @@ def test_json_log_takes_a_half_line_back(tmp_path):
     assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0]
 
 
-def test_rejects_are_saved_with_picture_map_and_overlay(tmp_path):
-    sink = RejectPictures(tmp_path / "rejects", DRAW)
+def test_rejects_are_saved_with_image_map_and_overlay(tmp_path):
+    sink = RejectImages(tmp_path / "rejects", DRAW)
     for index, verdict in enumerate(["pass", "reject", "no_decision"]):
         sink.write(*made(index, verdict, "Kratzer/teil 1.png"))
     sink.close()
@@ -118,7 +118,7 @@ def test_reject_names_stay_in_the_folder(name):
 def test_rejects_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
-        RejectPictures(tmp_path / "file" / "rejects", DRAW)
+        RejectImages(tmp_path / "file" / "rejects", DRAW)
 
 
 def read_video(path: Path) -> list[np.ndarray]:
@@ -148,7 +148,7 @@ def test_video_appears_when_it_is_complete(tmp_path):
     assert corner[1][1] > corner[1][0], "green border"
 
 
-def test_video_of_pictures_of_different_sizes(tmp_path):
+def test_video_of_images_of_different_sizes(tmp_path):
     path = tmp_path / "annotated.mp4"
     sink = AnnotatedVideo(path, DRAW, 5.0)
     sizes = [(300, 300), (700, 500), (10, 2000)]
@@ -198,7 +198,7 @@ def test_window_shows_frames_and_q_quits(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
-    monkeypatch.setattr(cv2, "imshow", lambda _title, picture: shown.append(picture))
+    monkeypatch.setattr(cv2, "imshow", lambda _title, image: shown.append(image))
     monkeypatch.setattr(cv2, "waitKey", lambda _delay: next(keys))
     window = Window(DRAW, lambda: quits.append(True))
     window.write(*made(0))

@@ -12,7 +12,7 @@ from hvq_edge.stream.sources.source import arrived
 
 
 class Film:
-    """Three pictures at a rate."""
+    """Three images at a rate."""
 
     live = False
     name = "film"
@@ -39,7 +39,7 @@ def test_it_goes_round_and_numbers_on():
         if len(frames) == 7:
             source.close()
     assert [frame.index for frame in frames] == list(range(7))
-    assert [int(frame.picture[0, 0, 0]) for frame in frames] == [0, 1, 2, 0, 1, 2, 0]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [0, 1, 2, 0, 1, 2, 0]
     assert source.live
 
 
@@ -54,7 +54,7 @@ def test_frames_come_at_the_files_rate():
     assert moments >= 10 / 50.0, "arrival is when it was shown, not when it was read"
 
 
-def test_pictures_without_a_rate_have_one():
+def test_images_without_a_rate_have_one():
     assert PlayedSource(Film, Film(None)).frames_per_second == 4.0
 
 
@@ -66,7 +66,7 @@ def test_a_file_that_goes_away_is_a_lost_frame():
     frames = []
     for frame in source:
         frames.append(frame)
-        if frame.picture is None:
+        if frame.image is None:
             source.close()
     assert [frame.index for frame in frames] == [0, 1, 2, 3]
     assert frames[-1].fault == "the film is gone."

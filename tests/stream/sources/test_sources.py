@@ -25,13 +25,13 @@ from hvq_edge.stream.sources.rtsp_camera import shown_url
 from hvq_edge.stream.sources.source import Frame
 
 
-def write_video(path: Path, pictures: list[np.ndarray], rate: float = 10.0) -> Path:
+def write_video(path: Path, images: list[np.ndarray], rate: float = 10.0) -> Path:
     """Motion JPEG, whose frames stand alone: what is cut off damages nothing before it."""
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (width, height))
     assert writer.isOpened()
-    for picture in pictures:
-        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    for image in images:
+        writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     writer.release()
     return path
 
@@ -186,7 +186,7 @@ def test_video_gives_every_frame_in_order_as_rgb(tmp_path):
     assert source.frames_per_second == pytest.approx(10.0)
     assert [frame.index for frame in frames] == list(range(12))
     for frame, level in zip(frames, levels, strict=True):
-        np.testing.assert_allclose(frame.picture.mean((0, 1)), level, atol=4)
+        np.testing.assert_allclose(frame.image.mean((0, 1)), level, atol=4)
         assert abs(frame.time - time.time()) < 60
 
 
@@ -196,10 +196,10 @@ def test_truncated_video_ends_with_a_lost_frame(tmp_path):
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     frames = list(open_source(cut))
     assert 5 < len(frames) < 39
-    assert all(frame.picture is not None for frame in frames[:-1])
-    assert frames[-1].picture is None
+    assert all(frame.image is not None for frame in frames[:-1])
+    assert frames[-1].image is None
     assert "of 40 frames" in frames[-1].fault
-    assert all(frame.picture is not None for frame in open_source(whole))
+    assert all(frame.image is not None for frame in open_source(whole))
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no video at all\n" * 100])
@@ -216,30 +216,30 @@ def test_path_that_does_not_exist(tmp_path):
         open_source(str(tmp_path / "nothing.mp4"))
 
 
-def test_folder_in_natural_order_with_broken_pictures(tmp_path):
+def test_folder_in_natural_order_with_broken_images(tmp_path):
     folder = tmp_path / "Teile é 1"
     for number in (10, 9, 1):
         write_png(folder / f"teil {number}.png", make_texture(number))
     write_png(folder / "gut" / "b.PNG", make_texture(20))
     write_png(folder / "ground_truth" / "mask.png", make_texture(21))
-    (folder / "teil 2.jpg").write_text("not a picture")
+    (folder / "teil 2.jpg").write_text("not an image")
     (folder / "teil 3.png").write_bytes((folder / "teil 1.png").read_bytes()[:900])
     write_png(folder / "teil 4.png", make_texture(4)[:1, :1])
-    (folder / "readme.txt").write_text("no picture by its name")
+    (folder / "readme.txt").write_text("no image by its name")
     frames = list(open_source(folder))
     names = ["gut/b.PNG"] + [f"teil {i}.png" for i in (1, 3, 4, 9, 10)]
     names.insert(2, "teil 2.jpg")
     assert [frame.name for frame in frames] == names
     assert [frame.index for frame in frames] == list(range(7))
-    lost = [frame.name for frame in frames if frame.picture is None]
+    lost = [frame.name for frame in frames if frame.image is None]
     assert lost == ["teil 2.jpg", "teil 3.png", "teil 4.png"]
-    assert all(frame.fault for frame in frames if frame.picture is None)
-    np.testing.assert_array_equal(frames[1].picture, make_texture(1)[..., ::-1])
+    assert all(frame.fault for frame in frames if frame.image is None)
+    np.testing.assert_array_equal(frames[1].image, make_texture(1)[..., ::-1])
 
 
-def test_folder_without_pictures(tmp_path):
+def test_folder_without_images(tmp_path):
     (tmp_path / "readme.txt").touch()
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no image"):
         open_source(tmp_path)
 
 
@@ -256,12 +256,12 @@ def test_any_names_can_be_sorted(names):
 
 @pytest.mark.parametrize("kind", ["video", "folder"])
 def test_close_ends_a_source(tmp_path, kind):
-    pictures = [make_texture(i) for i in range(10)]
+    images = [make_texture(i) for i in range(10)]
     if kind == "video":
-        source = open_source(write_video(tmp_path / "v.avi", pictures))
+        source = open_source(write_video(tmp_path / "v.avi", images))
     else:
-        for number, picture in enumerate(pictures):
-            write_png(tmp_path / f"{number}.png", picture)
+        for number, image in enumerate(images):
+            write_png(tmp_path / f"{number}.png", image)
         source = open_source(tmp_path)
     frames = []
     for frame in source:
@@ -272,10 +272,10 @@ def test_close_ends_a_source(tmp_path, kind):
 
 
 class FlakyCapture:
-    """A capture device that gives so many pictures, then fails, as an unplugged camera does."""
+    """A capture device that gives so many images, then fails, as an unplugged camera does."""
 
-    def __init__(self, pictures: int) -> None:
-        self.left = pictures
+    def __init__(self, images: int) -> None:
+        self.left = images
         self.released = False
 
     def read(self):
@@ -296,10 +296,10 @@ def test_lost_camera_is_on_record_and_comes_back():
     reopened = iter([None, None, FlakyCapture(3)])
     source = LiveCapture(lambda: next(reopened), "camera 0", first, first_wait=0.01)
     frames = list(itertools.islice(source, 8))
-    assert [frame.picture is not None for frame in frames] == [1, 1, 0, 0, 0, 1, 1, 1]
+    assert [frame.image is not None for frame in frames] == [1, 1, 0, 0, 0, 1, 1, 1]
     assert [frame.index for frame in frames] == list(range(8))
     assert first.released
-    assert frames[2].fault == "camera 0 gave no picture"
+    assert frames[2].fault == "camera 0 gave no image"
     assert "2 attempts to reopen it failed" in frames[4].fault
     assert source.live
 
@@ -327,7 +327,7 @@ def test_closing_a_lost_camera_does_not_wait():
     assert time.monotonic() - start < 5
 
 
-def test_a_frame_has_a_picture_or_a_fault():
+def test_a_frame_has_an_image_or_a_fault():
     with pytest.raises(ValueError, match="either"):
         Frame(0, 0.0, None)
     with pytest.raises(ValueError, match="either"):

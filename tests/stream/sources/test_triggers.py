@@ -19,7 +19,7 @@ from hvq_edge.stream.sources import trigger as trigger_module
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.sources.source import arrived, lost
 from hvq_edge.stream.sources.trigger import FileTrigger, TriggeredSource
-from tests.stream.capture.test_prepared import Pictures, until
+from tests.stream.capture.test_prepared import Images, until
 from tests.stream.sources.test_sources import flat
 
 
@@ -44,26 +44,26 @@ class HandTrigger:
 
 
 class Camera:
-    """Gives a picture whenever the test says so, on the thread that iterates."""
+    """Gives an image whenever the test says so, on the thread that iterates."""
 
     live = True
     frames_per_second = None
     name = "camera"
 
     def __init__(self) -> None:
-        self.pictures = queue.Queue()
+        self.images = queue.Queue()
         self.closed = threading.Event()
         self.given = 0
 
     def show(self, level, count=1):
         for _ in range(count):
-            self.pictures.put(level)
-        until(lambda: self.pictures.empty())
+            self.images.put(level)
+        until(lambda: self.images.empty())
 
     def __iter__(self):
         while not self.closed.is_set():
             try:
-                level = self.pictures.get(timeout=0.02)
+                level = self.images.get(timeout=0.02)
             except queue.Empty:
                 continue
             frame = lost(self.given, "cable") if level is None else arrived(self.given, flat(level))
@@ -102,7 +102,7 @@ def test_frames_come_from_after_the_trigger(taking):
     trigger.asked.put(None)
     until(lambda: trigger.answers == [0])
     time.sleep(0.02)
-    assert frames == [], "the picture that was there is from before the trigger"
+    assert frames == [], "the image that was there is from before the trigger"
     camera.show(7)
     until(lambda: len(frames) == 1)
     camera.show(8)
@@ -115,7 +115,7 @@ def test_frames_come_from_after_the_trigger(taking):
     camera.show(4)
     until(lambda: len(frames) == 4)
     assert [frame.index for frame in frames] == [0, 1, 2, 3]
-    seen = [None if frame.picture is None else frame.picture[0, 0, 0] for frame in frames]
+    seen = [None if frame.image is None else frame.image[0, 0, 0] for frame in frames]
     assert seen == [7, 8, None, 4]
     assert frames[2].fault == "cable"
 
@@ -125,15 +125,15 @@ def test_a_camera_that_gives_nothing_after_a_trigger_has_lost_the_part(taking, m
     _, trigger, frames = taking
     trigger.asked.put(None)
     until(lambda: len(frames) == 2)
-    assert all(frame.fault.startswith("no picture within 0.05 s") for frame in frames)
+    assert all(frame.fault.startswith("no image within 0.05 s") for frame in frames)
 
 
-def test_files_give_their_next_picture_and_end():
+def test_files_give_their_next_image_and_end():
     trigger = HandTrigger()
     for _ in range(9):
         trigger.asked.put(None)
-    source = TriggeredSource(Pictures([flat(i) for i in range(3)]), trigger)
-    assert [frame.picture[0, 0, 0] for frame in source] == [0, 1, 2]
+    source = TriggeredSource(Images([flat(i) for i in range(3)]), trigger)
+    assert [frame.image[0, 0, 0] for frame in source] == [0, 1, 2]
     assert not source.live
 
 
@@ -169,9 +169,9 @@ def post(port, path="/trigger", method="POST"):
 
 
 def test_http_trigger_answers_with_the_decisions(bundle):
-    pictures = [flat(level, SIDE) for level in (200, 50, 50, 50)]
-    trigger = HttpTrigger(0, "pictures", frames=2, seconds=5)
-    source = TriggeredSource(Pictures(pictures), trigger, frames=2)
+    images = [flat(level, SIDE) for level in (200, 50, 50, 50)]
+    trigger = HttpTrigger(0, "images", frames=2, seconds=5)
+    source = TriggeredSource(Images(images), trigger, frames=2)
     inspector = Inspector(BrightnessEngine(), bundle, source, sinks=[trigger])
     thread = threading.Thread(target=lambda: list(inspector), daemon=True)
     thread.start()

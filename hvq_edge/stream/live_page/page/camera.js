@@ -1,4 +1,4 @@
-// One camera: verdict, picture, and score over time. The verdict is always that of the picture
+// One camera: verdict, image, and score over time. The verdict is always that of the image
 // shown: both come in one answer.
 import { Chart } from "./chart.js";
 import { ask } from "./server.js";
@@ -15,12 +15,12 @@ export class Camera {
     const copy = document.getElementById("camera-template").content.cloneNode(true);
     this.box = copy.querySelector(".camera");
     this.part = Object.fromEntries(
-      ["word", "reason", "score", "limit", "picture", "over", "facts", "name"].map((look) => [look, copy.querySelector(`.${look}`)]),
+      ["word", "reason", "score", "limit", "image", "over", "facts", "name"].map((look) => [look, copy.querySelector(`.${look}`)]),
     );
     this.use = copy.querySelector("use");
     this.chart = new Chart(copy.querySelector(".chart"), copy.querySelector(".tip"));
     document.getElementById("cameras").append(copy);
-    this.part.picture.alt = `Newest frame of ${name}`;
+    this.part.image.alt = `Newest frame of ${name}`;
     set(this.part.name, name);
     this.tag = "";
     this.removed = false;
@@ -34,7 +34,7 @@ export class Camera {
     this.box.remove();
   }
 
-  // Asks for the newest picture for as long as the page lives.
+  // Asks for the newest image for as long as the page lives.
   async look() {
     while (!this.removed) {
       const began = performance.now();
@@ -46,25 +46,25 @@ export class Camera {
 
   async ask() {
     const heat = this.page.heat ? 1 : 0;
-    const answer = await ask(`/api/cameras/${this.index}/picture.jpg?heat=${heat}`, {
+    const answer = await ask(`/api/cameras/${this.index}/image.jpg?heat=${heat}`, {
       headers: this.tag ? { "if-none-match": this.tag } : {},
     });
     if (answer.status !== 200 && answer.status !== 204) return;
     const decision = JSON.parse(answer.headers.get("x-decision"));
     if (!decision) return; // no frame yet
-    if (answer.status === 200) await this.showPicture(await answer.blob());
+    if (answer.status === 200) await this.showImage(await answer.blob());
     if (decision.sequence !== this.decision?.sequence) this.shownAt = performance.now();
     this.tag = answer.headers.get("etag");
     this.decision = decision;
     this.showVerdict();
   }
 
-  async showPicture(blob) {
-    const { picture } = this.part;
-    const former = picture.src;
-    picture.src = URL.createObjectURL(blob);
-    await picture.decode().catch(() => undefined);
-    picture.hidden = false;
+  async showImage(blob) {
+    const { image } = this.part;
+    const former = image.src;
+    image.src = URL.createObjectURL(blob);
+    await image.decode().catch(() => undefined);
+    image.hidden = false;
     if (former) URL.revokeObjectURL(former);
   }
 
@@ -115,8 +115,8 @@ export class Camera {
       return { look: "no_decision", word: "NO CONNECTION", reason, over: "Not live" };
     }
     if (state && !state.connected && (state.fault || decision)) {
-      const reason = state.fault || "No picture from this camera";
-      return { look: "no_decision", word: "CAMERA LOST", reason, over: "No picture" };
+      const reason = state.fault || "No image from this camera";
+      return { look: "no_decision", word: "CAMERA LOST", reason, over: "No image" };
     }
     if (this.paused) return { look: "paused", word: "PAUSED", reason: "Frames are not judged" };
     if (!decision) {

@@ -29,7 +29,7 @@ async function update() {
   const state = await read("/api/state");
   if (state.run !== page.run) startAgain(state);
   page.state = state;
-  page.interval = state.picture_interval_ms;
+  page.interval = state.image_interval_ms;
   if (state.sequence > page.sequence) {
     const news = await read(`/api/decisions?after=${page.sequence}`);
     if (news.run === page.run) {

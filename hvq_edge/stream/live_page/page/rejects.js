@@ -46,13 +46,13 @@ export class Rejects {
     item.dataset.sequence = reject.sequence;
     const button = make("button");
     button.type = "button";
-    const picture = make("img");
-    picture.src = `/api/rejects/${reject.sequence}/picture.jpg?size=thumbnail&heat=1`;
-    picture.alt = `Reject at ${clock(reject.time)}`;
-    picture.width = picture.height = 120;
+    const image = make("img");
+    image.src = `/api/rejects/${reject.sequence}/image.jpg?size=thumbnail&heat=1`;
+    image.alt = `Reject at ${clock(reject.time)}`;
+    image.width = image.height = 120;
     const caption = make("span", "caption");
     caption.append(make("b", "", number(reject.score)), make("time", "", clock(reject.time)));
-    button.append(picture, caption);
+    button.append(image, caption);
     button.addEventListener("click", () => {
       this.shown = reject;
       this.view();
@@ -76,8 +76,8 @@ export class Rejects {
     at("viewer-newer").disabled = place <= 0;
     at("viewer-older").disabled = place < 0 || place === this.rejects.length - 1;
     set(at("viewer-title"), `Reject at ${clock(shown.time)}`);
-    at("viewer-picture").src = `/api/rejects/${shown.sequence}/picture.jpg?size=view&heat=${this.heat ? 1 : 0}`;
-    at("viewer-picture").alt = `Rejected frame ${shown.frame}`;
+    at("viewer-image").src = `/api/rejects/${shown.sequence}/image.jpg?size=view&heat=${this.heat ? 1 : 0}`;
+    at("viewer-image").alt = `Rejected frame ${shown.frame}`;
     const facts = [shown.category, shown.grade, `score ${number(shown.score, 4)}`, `threshold ${number(shown.threshold, 4)}`, `frame ${shown.frame}`, shown.camera];
     set(at("viewer-facts"), facts.filter(Boolean).join("  ·  "));
   }

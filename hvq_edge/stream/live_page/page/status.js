@@ -1,7 +1,7 @@
 // Counts, alarms, cameras, outputs and latencies.
 import { count, make, number, set, shape, span } from "./words.js";
 
-const STAGES = { waiting: "Waiting", checks: "Picture checks", engine: "Model", decision: "Decision", total: "Total" };
+const STAGES = { waiting: "Waiting", checks: "Image checks", engine: "Model", decision: "Decision", total: "Total" };
 const at = (id) => document.getElementById(id);
 
 export function showState(state) {
@@ -45,7 +45,7 @@ function showParts({ cameras, sinks }) {
     const gaps = camera.gaps ? `, lost ${count(camera.gaps)} ${camera.gaps === 1 ? "time" : "times"}` : "";
     const waiting = !camera.connected && !camera.fault && !camera.counts.frames;
     const fine = waiting ? "waiting for the first frame" : `${number(camera.frames_per_second)} fps${gaps}`;
-    return [camera.name, camera.connected || waiting ? "" : camera.fault || "no picture", fine];
+    return [camera.name, camera.connected || waiting ? "" : camera.fault || "no image", fine];
   });
   for (const sink of sinks) {
     const facts = [`${count(sink.written)} written`];

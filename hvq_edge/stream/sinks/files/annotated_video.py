@@ -13,7 +13,7 @@ from hvq_edge.common.atomic import output_error
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.sinks.sink import Draw
 from hvq_edge.stream.sources.opencv_capture import open_capture, quiet_opencv
-from hvq_edge.stream.sources.source import Frame, Picture
+from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision
 
 
@@ -88,7 +88,7 @@ class AnnotatedVideo:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _open(self, path: Path, first: Picture) -> cv2.VideoWriter:
+    def _open(self, path: Path, first: Image) -> cv2.VideoWriter:
         height, width = first.shape[:2]
         self._size = (height, width)
         codec = cv2.VideoWriter.fourcc(*"mp4v")
@@ -102,20 +102,20 @@ class AnnotatedVideo:
         return writer
 
 
-def letterbox(picture: Picture, height: int, width: int) -> Picture:
-    """Fit a picture into a size, keeping its proportions, with dark bars where it does not fill it.
+def letterbox(image: Image, height: int, width: int) -> Image:
+    """Fit an image into a size, keeping its proportions, with dark bars where it does not fill it.
 
     Args:
-        picture: uint8 ``[h, w, 3]``.
+        image: uint8 ``[h, w, 3]``.
         height: of the result, in pixels.
         width: of the result, in pixels.
     """
-    if picture.shape[:2] == (height, width):
-        return picture
-    scale = min(height / picture.shape[0], width / picture.shape[1])
-    rows = min(max(round(picture.shape[0] * scale), 1), height)
-    columns = min(max(round(picture.shape[1] * scale), 1), width)
-    resized = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+    if image.shape[:2] == (height, width):
+        return image
+    scale = min(height / image.shape[0], width / image.shape[1])
+    rows = min(max(round(image.shape[0] * scale), 1), height)
+    columns = min(max(round(image.shape[1] * scale), 1), width)
+    resized = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     fitted = np.zeros((height, width, 3), dtype=np.uint8)
     top, left = (height - rows) // 2, (width - columns) // 2
     fitted[top : top + rows, left : left + columns] = resized

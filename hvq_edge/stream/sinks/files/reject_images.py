@@ -1,4 +1,4 @@
-"""Rejected frames as files: the picture as it was, its map, the overlay, and frames around it."""
+"""Rejected frames as files: the image as it was, its map, the overlay, and frames around it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from hvq_edge.common.atomic import atomic_file, output_error
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.sinks.sink import Draw
-from hvq_edge.stream.sources.source import Frame, Picture
+from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision
 
 CONTEXT_BYTES = 256 * 2**20
@@ -30,11 +30,11 @@ class _Following:
     left: int
 
 
-class RejectPictures:
+class RejectImages:
     """Writes three files a reject, each whole or not at all.
 
     ``STEM.npy``: float32 map ``[side / 16, side / 16]``; ``STEM_overlay.jpg``; and last, so that
-    the others are there when it is, ``STEM.png``: the picture, lossless. With ``context_frames``
+    the others are there when it is, ``STEM.png``: the image, lossless. With ``context_frames``
     also the frames of the same camera around it, ``STEM_frame-1.jpg`` and ``STEM_frame+1.jpg``:
     the number counts frames of the camera from the reject.
 
@@ -55,7 +55,7 @@ class RejectPictures:
         self._draw = draw
         self._context_frames = context_frames
         self._name_cameras = name_cameras
-        self._former: deque[tuple[str, int, Picture]] = deque()
+        self._former: deque[tuple[str, int, Image]] = deque()
         self._following: dict[str, list[_Following]] = {}
         self.saved = 0
         """Rejects saved so far."""
@@ -73,20 +73,20 @@ class RejectPictures:
         Raises:
             OutputError: a file cannot be written.
         """
-        if frame.picture is None:
+        if frame.image is None:
             return
         camera = camera_of(decision)
         try:
-            self._save_as_following(camera, decision.frame, frame.picture)
+            self._save_as_following(camera, decision.frame, frame.image)
             if decision.verdict == "reject":
-                self._save(camera, decision, frame, frame.picture)
+                self._save(camera, decision, frame, frame.image)
         finally:
-            self._remember(camera, decision.frame, frame.picture)
+            self._remember(camera, decision.frame, frame.image)
 
     def close(self) -> None:
         """Nothing is left to do."""
 
-    def _save(self, camera: str, decision: Decision, frame: Frame, picture: Picture) -> None:
+    def _save(self, camera: str, decision: Decision, frame: Frame, image: Image) -> None:
         stem = reject_stem(decision, frame, name_camera=self._name_cameras)
         if decision.map is not None:
             with atomic_file(self._folder / f"{stem}.npy") as path, path.open("wb") as file:
@@ -94,36 +94,36 @@ class RejectPictures:
         for former_camera, index, former in self._former:
             if former_camera == camera:
                 self._save_context(stem, index - decision.frame, former)
-        _write_picture(self._folder / f"{stem}_overlay.jpg", self._draw(decision, frame))
-        _write_picture(self._folder / f"{stem}.png", picture)
+        _write_image(self._folder / f"{stem}_overlay.jpg", self._draw(decision, frame))
+        _write_image(self._folder / f"{stem}.png", image)
         self.saved += 1
         if self._context_frames:
             waiting = self._following.setdefault(camera, [])
             waiting.append(_Following(stem, decision.frame, self._context_frames))
 
-    def _save_as_following(self, camera: str, index: int, picture: Picture) -> None:
+    def _save_as_following(self, camera: str, index: int, image: Image) -> None:
         waiting = self._following.get(camera, [])
         for reject in waiting:
             reject.left -= 1
         self._following[camera] = [reject for reject in waiting if reject.left]
         for reject in waiting:
-            self._save_context(reject.stem, index - reject.index, picture)
+            self._save_context(reject.stem, index - reject.index, image)
 
-    def _save_context(self, stem: str, offset: int, picture: Picture) -> None:
-        _write_picture(self._folder / f"{stem}_frame{offset:+}.jpg", picture)
+    def _save_context(self, stem: str, offset: int, image: Image) -> None:
+        _write_image(self._folder / f"{stem}_frame{offset:+}.jpg", image)
 
-    def _remember(self, camera: str, index: int, picture: Picture) -> None:
+    def _remember(self, camera: str, index: int, image: Image) -> None:
         """Keep the last frames of each camera, within the limit of memory."""
         if not self._context_frames:
             return
-        self._former.append((camera, index, picture))
+        self._former.append((camera, index, image))
         of_camera = [former for former in self._former if former[0] == camera]
         if len(of_camera) > self._context_frames:
             self._forget(of_camera[0])
         while sum(former[2].nbytes for former in self._former) > CONTEXT_BYTES:
             self._former.popleft()
 
-    def _forget(self, gone: tuple[str, int, Picture]) -> None:
+    def _forget(self, gone: tuple[str, int, Image]) -> None:
         self._former = deque(former for former in self._former if former is not gone)
 
 
@@ -153,9 +153,9 @@ def camera_of(decision: Decision) -> str:
     return str(getattr(decision, "camera", ""))
 
 
-def _write_picture(path: Path, rgb: Picture) -> None:
+def _write_image(path: Path, rgb: Image) -> None:
     encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     if not encoded:
-        raise OutputError(f"cannot write {path}: OpenCV cannot encode the picture.")
+        raise OutputError(f"cannot write {path}: OpenCV cannot encode the image.")
     with atomic_file(path) as temporary:
         temporary.write_bytes(data.tobytes())

@@ -137,7 +137,7 @@ class Retention:
 
 def _remove(recording: _Recording) -> list[Path]:
     removed = []
-    # The picture first: where it is, the others are (see RejectPictures).
+    # The image first: where it is, the others are (see RejectImages).
     for path, _ in sorted(recording.files, key=lambda file: file[0].suffix != ".png"):
         try:
             path.unlink()

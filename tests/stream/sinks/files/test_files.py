@@ -1,4 +1,4 @@
-"""What sinks keep on disk: pictures around rejects, video in pieces, and for how long."""
+"""What sinks keep on disk: images around rejects, video in pieces, and for how long."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hvq_edge.stream.log.log_file import chain_files
 from hvq_edge.stream.log.log_reader import all_rows
 from hvq_edge.stream.log.log_retention import remove_old_log_files
 from hvq_edge.stream.log.log_verification import verify_log
-from hvq_edge.stream.sinks.files import reject_images as reject_pictures
-from hvq_edge.stream.sinks.files.reject_images import RejectPictures
+from hvq_edge.stream.sinks.files import reject_images as reject_images
+from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.files.retention import (
     REJECT_FILES,
     VIDEO_FILES,
@@ -29,11 +29,11 @@ from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from tests.stream.sinks.test_sinks import DRAW, made, of_camera, read_video
 
-# Pictures.
+# Images.
 
 
 def test_frames_around_a_reject_are_kept(tmp_path):
-    sink = RejectPictures(tmp_path, DRAW, context_frames=2)
+    sink = RejectImages(tmp_path, DRAW, context_frames=2)
     for index in range(8):
         sink.write(*made(index, "reject" if index in (1, 4) else "pass"))
     sink.close()
@@ -44,13 +44,13 @@ def test_frames_around_a_reject_are_kept(tmp_path):
             found.setdefault(match[1], set()).add(match[2])
     assert found == {"1": {"-1", "+1", "+2"}, "4": {"-2", "-1", "+1", "+2"}}
     (before,) = tmp_path.glob("*-000004_frame-1.jpg")
-    picture = cv2.imread(str(before))[..., ::-1].astype(int)
-    assert np.abs(picture - made(3)[1].picture).mean() < np.abs(picture - made(2)[1].picture).mean()
+    image = cv2.imread(str(before))[..., ::-1].astype(int)
+    assert np.abs(image - made(3)[1].image).mean() < np.abs(image - made(2)[1].image).mean()
     assert all(REJECT_FILES.fullmatch(path.name) for path in tmp_path.iterdir())
 
 
 def test_frames_around_a_reject_are_of_its_camera(tmp_path):
-    sink = RejectPictures(tmp_path, DRAW, context_frames=1, name_cameras=True)
+    sink = RejectImages(tmp_path, DRAW, context_frames=1, name_cameras=True)
     for index in range(4):
         for camera in "left", "right/2":
             rejected = (camera, index) == ("left", 1)
@@ -66,8 +66,8 @@ def test_frames_around_a_reject_are_of_its_camera(tmp_path):
 
 
 def test_frames_kept_for_later_have_a_limit_of_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(reject_pictures, "CONTEXT_BYTES", 3 * 60 * 90 * 3)
-    sink = RejectPictures(tmp_path, DRAW, context_frames=50)
+    monkeypatch.setattr(reject_images, "CONTEXT_BYTES", 3 * 60 * 90 * 3)
+    sink = RejectImages(tmp_path, DRAW, context_frames=50)
     for index in range(20):
         sink.write(*made(index))
     assert [index for _, index, _ in sink._former] == [17, 18, 19]
