@@ -47,10 +47,10 @@ from hvq_edge.stream.live_page.recent import LivePage
 from hvq_edge.stream.live_page.serve import serve
 from hvq_edge.stream.live_page.settings import DashboardSettings
 from hvq_edge.stream.live_page.watched import Watched
-from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import RejectSettings, SinkSettings, WebhookSettings
-from hvq_edge.stream.sinks.sink_thread import SinkThread
+from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 24, "layers": 2, "codes": 20}

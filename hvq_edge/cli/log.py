@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hvq_edge.stream.log.hash_chain import LogRow
-    from hvq_edge.stream.log.log_verification import Verification
+    from hvq_edge.stream.log.verification import Verification
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -67,7 +67,7 @@ def verify(
     Follows the log over all its files. May run while an inspector writes.
     """
     from hvq_edge.errors import GateFailed
-    from hvq_edge.stream.log.log_verification import verify_log
+    from hvq_edge.stream.log.verification import verify_log
 
     found = verify_log(file, head)
     if as_json:
@@ -99,7 +99,7 @@ def show(
 ) -> None:
     """Show the last rows of a log, the newest at the end."""
     from hvq_edge.stream.log.hash_chain import fields_of
-    from hvq_edge.stream.log.log_reader import last_rows
+    from hvq_edge.stream.log.reader import last_rows
 
     rows = last_rows(file, last, _verdicts(verdict))
     if as_json:
@@ -127,7 +127,7 @@ def export(
 ) -> None:
     """Write all rows of a log as CSV, or with --json as JSON lines on standard output."""
     from hvq_edge.stream.log.hash_chain import fields_of
-    from hvq_edge.stream.log.log_reader import all_rows
+    from hvq_edge.stream.log.reader import all_rows
 
     rows = all_rows(file)
     if as_json:

@@ -130,7 +130,7 @@ def _open_page(settings: StreamSettings, controls: Controls, opened: OpenSinks) 
         return None
     from hvq_edge.cli.stream_page import WAITING
     from hvq_edge.stream.live_page.recent import LivePage
-    from hvq_edge.stream.sinks.sink_thread import SinkThread
+    from hvq_edge.stream.sinks.threads import SinkThread
 
     page = LivePage(controls)
     opened.threads.append(SinkThread(page, "page", "drop", WAITING))

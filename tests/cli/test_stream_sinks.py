@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from hvq_edge.cli.log import _table
-from hvq_edge.stream.log.log_file import LogFile
-from hvq_edge.stream.log.log_reader import last_rows, open_for_reading
+from hvq_edge.stream.log.chain import LogFile
+from hvq_edge.stream.log.reader import last_rows, open_for_reading
 from tests.cli.test_cli_help import exit_code
 from tests.stream.log.test_log import written
 

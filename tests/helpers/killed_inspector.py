@@ -22,7 +22,7 @@ from helpers.running_line import rows_of, save_film, save_line_bundle, until
 
 from hvq_edge.cli.app import main as run_command
 from hvq_edge.stream.log.deliveries import Deliveries
-from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.log.verification import verify_log
 from tests.stream.sinks.network.test_network import HttpReceiver
 
 LONGEST_SECONDS = 1.2

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.log_verification import verify_log
-from hvq_edge.stream.sinks.sink_thread import SinkThread
+from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.sinks.threads import SinkThread
 from tests.stream.sinks.test_sinks import made
 
 LONGEST_SECONDS = 0.25

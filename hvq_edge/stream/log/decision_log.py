@@ -14,6 +14,14 @@ from filelock import FileLock, Timeout
 
 from hvq_edge.common.atomic import output_error
 from hvq_edge.errors import OutputError
+from hvq_edge.stream.log.chain import (
+    LogFile,
+    base_of,
+    chain_files,
+    following,
+    make_log_file,
+)
+from hvq_edge.stream.log.files import head_path, write_head
 from hvq_edge.stream.log.hash_chain import (
     FILE,
     GENESIS,
@@ -27,14 +35,6 @@ from hvq_edge.stream.log.hash_chain import (
     decision_entry,
     event_entry,
 )
-from hvq_edge.stream.log.log_file import (
-    LogFile,
-    base_of,
-    chain_files,
-    following,
-    make_log_file,
-)
-from hvq_edge.stream.log.log_head import head_path, write_head
 from hvq_edge.stream.sinks.files.disk_room import RESERVE_BYTES, check_room
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
@@ -74,11 +74,11 @@ class DecisionLog:
     """Appends every decision to the chain; a later run continues it.
 
     Used by one thread after another: open it, then leave it to a
-    :class:`hvq_edge.stream.sinks.sink_thread.SinkThread`. When the disk is full, decisions are
+    :class:`hvq_edge.stream.sinks.threads.SinkThread`. When the disk is full, decisions are
     counted instead of kept, and a row says how many when there is room again.
 
     Args:
-        path: the log's first file; see :func:`hvq_edge.stream.log.log_file.chain_files`.
+        path: the log's first file; see :func:`hvq_edge.stream.log.chain.chain_files`.
         session: this run.
         options: how it is kept.
         on_commit: told the rows after each commit.

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvq_edge.stream.log.log_file import chain_files, transaction, translated
+from hvq_edge.stream.log.chain import chain_files, transaction, translated
 
 _BUSY_SECONDS = 5.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from hvq_edge.stream.log.chain import LogFile, chain_files
 from hvq_edge.stream.log.deliveries import Deliveries
-from hvq_edge.stream.log.log_file import LogFile, chain_files
 from hvq_edge.stream.sinks.files.retention import RetentionLimits
 
 

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from hvq_edge.errors import MissingCapability, SettingsError
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.log.events import EventWatch
 from hvq_edge.stream.log.hash_chain import LogRow
-from hvq_edge.stream.log.log_events import EventWatch
 from hvq_edge.stream.log.log_retention import remove_old_log_files
-from hvq_edge.stream.sinks.files.annotated_video import AnnotatedVideo
 from hvq_edge.stream.sinks.files.by_camera import ByCamera
 from hvq_edge.stream.sinks.files.disk_room import check_room
 from hvq_edge.stream.sinks.files.housekeeping import Housekeeping
@@ -37,11 +36,12 @@ from hvq_edge.stream.sinks.files.retention import (
     RetentionLimits,
     SteadyClock,
 )
+from hvq_edge.stream.sinks.files.video import AnnotatedVideo
 from hvq_edge.stream.sinks.files.video_segments import VideoSegments
 from hvq_edge.stream.sinks.opened_sinks import OpenSinks
 from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
-from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
+from hvq_edge.stream.sinks.threads import Report, SinkThread
 from hvq_edge.verdict.decision import Decision
 
 if TYPE_CHECKING:

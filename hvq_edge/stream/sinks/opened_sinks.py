@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hvq_edge.errors import HvqEdgeError
+from hvq_edge.stream.log.chain import LogFile, chain_files
 from hvq_edge.stream.log.decision_log import DecisionLog
-from hvq_edge.stream.log.log_events import EventWatch
-from hvq_edge.stream.log.log_file import LogFile, chain_files
-from hvq_edge.stream.sinks.sink_thread import SinkThread
+from hvq_edge.stream.log.events import EventWatch
+from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
 from hvq_edge.verdict.decision import Decision

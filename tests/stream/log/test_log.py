@@ -14,12 +14,12 @@ import pytest
 from helpers.paths import HELPERS, TESTS
 
 from hvq_edge.errors import InputError, OutputError
+from hvq_edge.stream.log.chain import chain_files
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.hash_chain import GENESIS, fields_of
-from hvq_edge.stream.log.log_file import chain_files
-from hvq_edge.stream.log.log_reader import RowsAfter, all_rows, last_rows
-from hvq_edge.stream.log.log_verification import verify_log
-from hvq_edge.stream.sinks.sink_thread import SinkThread
+from hvq_edge.stream.log.reader import RowsAfter, all_rows, last_rows
+from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.sinks.threads import SinkThread
 from tests.common.test_atomic import in_private_mount
 from tests.stream.sinks.test_sinks import made
 
@@ -206,13 +206,13 @@ FILL = """
 import sys, time
 from pathlib import Path
 from tests.stream.sinks.test_sinks import made
-from hvq_edge.stream.sinks import sink_thread
+from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-sink_thread.RETRY_SECONDS = 0.02
+threads.RETRY_SECONDS = 0.02
 folder = Path(sys.argv[1])
 faults = []
 log = DecisionLog(folder / "decisions.sqlite", Session(), LogOptions(0.0, reserve_bytes={reserve}))
-thread = sink_thread.SinkThread(log, "log", "wait", 8, report=lambda *said: faults.append(said))
+thread = threads.SinkThread(log, "log", "wait", 8, report=lambda *said: faults.append(said))
 def write(count):
     for index in range(count):
         thread.write(*made(index, "reject"))
@@ -239,8 +239,8 @@ end = thread.statistics()
 assert end.written + end.dropped == 40 and not end.waiting and not end.fault, end
 print(end.dropped, end.written, faults[0][1])
 import json
-from hvq_edge.stream.log.log_reader import all_rows
-from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.verification import verify_log
 rows = list(all_rows(folder))
 gaps = [row for row in rows if row.kind == "not_recorded"]
 missing = sum(json.loads(gap.more)["decisions"] for gap in gaps)

@@ -12,8 +12,8 @@ import pytest
 
 from hvq_edge.errors import MissingCapability, SettingsError
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.log.log_reader import all_rows
-from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, needed, open_sinks
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.source import Frame

@@ -15,11 +15,11 @@ from conftest import make_texture
 from hvq_edge.errors import MissingCapability, OutputError
 from hvq_edge.stream.drawing.overlay import Overlay
 from hvq_edge.stream.drawing.window import Window, has_screen
-from hvq_edge.stream.sinks.files.annotated_video import AnnotatedVideo, letterbox
 from hvq_edge.stream.sinks.files.disk_room import check_room
 from hvq_edge.stream.sinks.files.json_lines import JsonLines
 from hvq_edge.stream.sinks.files.json_log import JsonLog
 from hvq_edge.stream.sinks.files.reject_images import RejectImages, reject_stem
+from hvq_edge.stream.sinks.files.video import AnnotatedVideo, letterbox
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 from tests.stream.sources.test_sources import flat

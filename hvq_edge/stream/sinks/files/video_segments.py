@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from hvq_edge.stream.sinks.files.annotated_video import AnnotatedVideo
 from hvq_edge.stream.sinks.files.reject_images import time_stamp
+from hvq_edge.stream.sinks.files.video import AnnotatedVideo
 from hvq_edge.stream.sinks.sink import Draw
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision

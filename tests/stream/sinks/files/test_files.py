@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from hvq_edge.stream.log.chain import chain_files
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import Deliveries, Progress
-from hvq_edge.stream.log.log_file import chain_files
-from hvq_edge.stream.log.log_reader import all_rows
 from hvq_edge.stream.log.log_retention import remove_old_log_files
-from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.files import reject_images as reject_images
 from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.files.retention import (

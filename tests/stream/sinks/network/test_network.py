@@ -14,7 +14,7 @@ from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import Deliveries
 from hvq_edge.stream.sinks.network.delivery import Delivery, DeliveryFailed
 from hvq_edge.stream.sinks.network.webhook import Webhook
-from hvq_edge.stream.sinks.sink_thread import SinkThread
+from hvq_edge.stream.sinks.threads import SinkThread
 from tests.stream.sinks.test_sinks import made
 
 OPTIONS = LogOptions(commit_seconds=0.0, reserve_bytes=0)

@@ -9,13 +9,13 @@ import time
 import pytest
 
 from hvq_edge.errors import MissingCapability, OutputError
-from hvq_edge.stream.sinks import sink_thread
+from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.sinks.plant.gpio import GpioController
 from hvq_edge.stream.sinks.plant.level_output import LevelOutput
 from hvq_edge.stream.sinks.plant.modbus import ModbusController
 from hvq_edge.stream.sinks.plant.opcua import OpcUaController
 from hvq_edge.stream.sinks.plant.reject_signal import RejectSignal
-from hvq_edge.stream.sinks.sink_thread import SinkThread
+from hvq_edge.stream.sinks.threads import SinkThread
 from tests.stream.sinks.network.test_mqtt import free_port
 from tests.stream.sinks.network.test_network import until
 from tests.stream.sinks.test_sinks import made
@@ -78,7 +78,7 @@ def server():
 
 @pytest.fixture
 def retried_soon(monkeypatch):
-    monkeypatch.setattr(sink_thread, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(threads, "RETRY_SECONDS", 0.02)
 
 
 class Coils:

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from hvq_edge.errors import OutputError
-from hvq_edge.stream.sinks import sink_thread
+from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.sinks.files.by_camera import ByCamera
 from hvq_edge.stream.sinks.files.reject_images import RejectImages
-from hvq_edge.stream.sinks.sink_thread import SinkThread
+from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.stream.statistics import SinkStatistics
 from tests.stream.sinks.network.test_network import until
 from tests.stream.sinks.test_sinks import DRAW, made, of_camera
@@ -178,7 +178,7 @@ def test_a_sink_of_a_camera_that_fails_does_not_keep_the_others_open():
 
 
 def test_a_full_disk_stops_rejects_until_there_is_room(tmp_path, monkeypatch):
-    monkeypatch.setattr(sink_thread, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(threads, "RETRY_SECONDS", 0.01)
     full = [False]
 
     def check():
