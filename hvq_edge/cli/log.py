@@ -14,7 +14,7 @@ from hvq_edge.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.stream.log.hash_chain import LogRow
+    from hvq_edge.stream.log.chain import LogRow
     from hvq_edge.stream.log.verification import Verification
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -98,7 +98,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the last rows of a log, the newest at the end."""
-    from hvq_edge.stream.log.hash_chain import fields_of
+    from hvq_edge.stream.log.chain import fields_of
     from hvq_edge.stream.log.reader import last_rows
 
     rows = last_rows(file, last, _verdicts(verdict))
@@ -126,7 +126,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write all rows of a log as CSV, or with --json as JSON lines on standard output."""
-    from hvq_edge.stream.log.hash_chain import fields_of
+    from hvq_edge.stream.log.chain import fields_of
     from hvq_edge.stream.log.reader import all_rows
 
     rows = all_rows(file)

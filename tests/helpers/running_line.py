@@ -22,7 +22,7 @@ import numpy as np
 from helpers.graphs import SIDE, save_bundle
 
 from hvq_edge.bundle.manifest import Bundle, Threshold, open_bundle, write_manifest
-from hvq_edge.stream.log.chain import chain_files
+from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.verification import verify_log
 from tests.stream.sources.test_sources import write_video
 

@@ -1,25 +1,73 @@
-"""One SQLite file of the decision log, open for appending."""
+"""The rows of the decision log, each with the hash of the row before, and a file of them.
+
+Whoever changes, removes, inserts or swaps a row breaks the chain there. Only one who rewrites every
+later row, and the head written aside, goes unseen: keep that head where the log's owner cannot
+write.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import os
-import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.errors import InputError, OutputError
-from hvq_edge.stream.log.hash_chain import LogRow
+from hvq_edge.verdict.decision import Decision
+
+GENESIS = "0" * 64
+"""What stands for the hash before the first row of the first file."""
+
+DECISION = "decision"
+FILE = "file"
+"""The first row of each file: where its chain comes from."""
+SESSION_START = "session_start"
+SESSION_END = "session_end"
+SESSION_LOST = "session_lost"
+"""An inspector found that the one before it did not end its session: killed, or power was cut."""
+NOT_RECORDED = "not_recorded"
+"""How many decisions a full or broken disk cost, written when there is room again."""
 
 APPLICATION_ID = 0x48565121
 """``HVQ!``: tells our files from other databases."""
 FORMAT = 1
 
+
+class LogRow(NamedTuple):
+    """One row as it stands in the table ``log``; before it is :func:`chained` its id is 0."""
+
+    id: int
+    kind: str
+    session: str
+    time: float
+    """Seconds since 1970, UTC."""
+    camera: str | None = None
+    frame: int | None = None
+    category: str | None = None
+    score: float | None = None
+    verdict: str | None = None
+    reason: str | None = None
+    latency_ms: float | None = None
+    regions: str | None = None
+    """JSON array."""
+    more: str = "{}"
+    """JSON object: of a decision its other fields, of an event what it has to say."""
+    previous: str = ""
+    hash: str = ""
+
+
+SELECT = f"SELECT {', '.join(LogRow._fields)} FROM log"
+"""Whole rows: to be followed by a condition, an order or nothing."""
+_INSERT = (
+    f"INSERT INTO log ({', '.join(LogRow._fields)}) VALUES ({', '.join('?' * len(LogRow._fields))})"
+)
 _BUSY_SECONDS = 5.0
-_COLUMNS = ", ".join(LogRow._fields)
-_MARKS = ", ".join("?" * len(LogRow._fields))
 _TABLES = """
 CREATE TABLE log (
   id INTEGER PRIMARY KEY,
@@ -47,6 +95,91 @@ CREATE TABLE deliveries (
 """
 
 
+def decision_row(decision: Decision, session: str) -> LogRow:
+    """Return what the log says of a decision, before it has a place in the chain.
+
+    Fields without a column of their own go into ``more``.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    fields = decision.fields()
+    regions = fields.pop("regions", None)
+    return LogRow(
+        id=0,
+        kind=DECISION,
+        session=session,
+        time=float(fields.pop("time")),
+        camera=_text(fields.pop("camera")),
+        frame=fields.pop("frame"),
+        category=_text(fields.pop("category")),
+        score=_number(fields.pop("score")),
+        verdict=_text(fields.pop("verdict")),
+        reason=_text(fields.pop("reason")),
+        latency_ms=_number(fields.pop("latency_ms")),
+        regions=None if regions is None else as_json(regions),
+        more=as_json(fields),  # what is left: arguments are evaluated in order
+    )
+
+
+def event_row(kind: str, session: str, time: float, details: Mapping[str, Any]) -> LogRow:
+    """Return what the log says of an event, before it has a place in the chain."""
+    return LogRow(id=0, kind=kind, session=session, time=float(time), more=as_json(details))
+
+
+def chained(row: LogRow, before: LogRow | None) -> LogRow:
+    """Give a row its place behind another one; ``None``: at the beginning of a log."""
+    number, previous = (before.id + 1, before.hash) if before else (1, GENESIS)
+    row = row._replace(id=number, previous=previous)
+    return row._replace(hash=hash_of(row))
+
+
+def hash_of(row: LogRow) -> str:
+    """Return SHA-256 over a canonical encoding of all columns but the hash itself.
+
+    The encoding is the JSON array of the columns in the order of the table, without spaces, in
+    UTF-8; numbers as Python writes them (the shortest form that reads back the same).
+    """
+    columns = list(row[:-1])
+    text = json.dumps(columns, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def fields_of(row: LogRow) -> dict[str, Any]:
+    """Return a row as one flat object, without the chain's own columns and empty ones."""
+    own = ("id", "regions", "more", "previous", "hash")
+    fields = {
+        name: value
+        for name, value in row._asdict().items()
+        if name not in own and value is not None
+    }
+    if row.regions is not None:
+        fields["regions"] = json.loads(row.regions)
+    return fields | json.loads(row.more)
+
+
+def as_json(value: object) -> str:
+    """Return JSON of one form: sorted keys, no spaces, text that SQLite can hold."""
+    text = json.dumps(
+        value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _text(value: str | None) -> str | None:
+    """File names may hold bytes that are no text; SQLite takes none of these."""
+    return None if value is None else value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _number(value: float | None) -> float | None:
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        raise ValueError(f"a decision with {value} cannot be logged")
+    # SQLite keeps whole numbers in a REAL column as integers: -0.0 would come back as 0.0.
+    return float(value) + 0.0
+
+
 def make_log_file(path: Path, first: LogRow) -> None:
     """Make a file that holds its first row, or none: a kill in between leaves nothing of it.
 
@@ -57,7 +190,7 @@ def make_log_file(path: Path, first: LogRow) -> None:
         connection = sqlite3.connect(temporary, isolation_level=None)
         try:
             connection.executescript(_TABLES)
-            connection.execute(f"INSERT INTO log ({_COLUMNS}) VALUES ({_MARKS})", first)
+            connection.execute(_INSERT, first)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
         finally:
@@ -112,7 +245,7 @@ class LogFile:
             OutputError: the disk is full or gone; nothing was added.
         """
         with translated(self.path), transaction(self._connection):
-            self._connection.executemany(f"INSERT INTO log ({_COLUMNS}) VALUES ({_MARKS})", rows)
+            self._connection.executemany(_INSERT, rows)
 
     @property
     def bytes(self) -> int:
@@ -148,9 +281,7 @@ class LogFile:
 
     def _one(self, rest: str, values: Sequence[str] = ()) -> LogRow:
         with translated(self.path):
-            found = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM log {rest}", values
-            ).fetchone()
+            found = self._connection.execute(f"{SELECT} {rest}", values).fetchone()
         if found is None:
             raise InputError(
                 f"{self.path} has lost rows.", next_step=f"hvq-edge log verify {self.path}"
@@ -185,39 +316,3 @@ def translated(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error}.",
             next_step="check that the disk has room and can be written to",
         ) from error
-
-
-def chain_files(log: Path) -> list[Path]:
-    """Return the files of a log that are there, the oldest first.
-
-    A log ``decisions.sqlite`` goes on in ``decisions.000002.sqlite`` and so on.
-
-    Args:
-        log: the first file, any later one, or the folder that holds ``decisions.sqlite``.
-    """
-    base = base_of(log)
-    pattern = re.compile(re.escape(base.stem) + r"\.(\d{6})" + re.escape(base.suffix))
-    later = []
-    if base.parent.is_dir():
-        later = [path for path in base.parent.iterdir() if pattern.fullmatch(path.name)]
-    return [*([base] if base.exists() else []), *sorted(later, key=number_of)]
-
-
-def base_of(log: Path) -> Path:
-    """Return the first file of a log, given any of its files or its folder; it may be gone."""
-    if log.is_dir():
-        return log / "decisions.sqlite"
-    match = re.fullmatch(r"(.+)\.\d{6}", log.stem)
-    return log.with_name(match[1] + log.suffix) if match else log
-
-
-def number_of(path: Path) -> int:
-    """Return which file of its log a file is, from 1."""
-    match = re.fullmatch(r".+\.(\d{6})", path.stem)
-    return int(match[1]) if match else 1
-
-
-def following(path: Path) -> Path:
-    """Return the name of the file after this one."""
-    base = base_of(path)
-    return base.with_name(f"{base.stem}.{number_of(path) + 1:06}{base.suffix}")

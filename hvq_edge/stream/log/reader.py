@@ -8,10 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from hvq_edge.errors import InputError
-from hvq_edge.stream.log.hash_chain import DECISION, LogRow
-from hvq_edge.stream.log.log_file import APPLICATION_ID, chain_files
-
-_COLUMNS = ", ".join(LogRow._fields)
+from hvq_edge.stream.log.chain import APPLICATION_ID, DECISION, SELECT, LogRow
+from hvq_edge.stream.log.files import chain_files
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -67,7 +65,7 @@ def all_rows(log: Path) -> Iterator[LogRow]:
     for path in _files_of(log):
         with closing(open_for_reading(path)) as connection:
             try:
-                for found in connection.execute(f"SELECT {_COLUMNS} FROM log ORDER BY id"):
+                for found in connection.execute(f"{SELECT} ORDER BY id"):
                     yield LogRow(*found)
             except sqlite3.DatabaseError as error:
                 raise InputError(
@@ -87,7 +85,7 @@ def last_rows(log: Path, count: int, verdicts: Sequence[str] | None = None) -> l
         InputError: there is none, or a file is damaged.
     """
     where, values = _with_verdict(verdicts)
-    query = f"SELECT {_COLUMNS} FROM log {where} ORDER BY id DESC LIMIT ?"
+    query = f"{SELECT} {where} ORDER BY id DESC LIMIT ?"
     rows: list[LogRow] = []
     for path in reversed(_files_of(log)):
         with closing(open_for_reading(path)) as connection:
@@ -136,7 +134,7 @@ class RowsAfter:
             if last <= cursor:
                 continue
             connection = self._opened(path)
-            query = f"SELECT {_COLUMNS} FROM log {self._where} AND id > ? ORDER BY id LIMIT ?"
+            query = f"{SELECT} {self._where} AND id > ? ORDER BY id LIMIT ?"
             found = connection.execute(query, (*self._values, cursor, count)).fetchall()
             rows = [LogRow(*columns) for columns in found]
             if len(rows) == count:

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hvq_edge.errors import InputError
-from hvq_edge.stream.log.hash_chain import (
+from hvq_edge.stream.log.chain import (
     FILE,
     GENESIS,
+    SELECT,
     SESSION_END,
     SESSION_LOST,
     SESSION_START,
     LogRow,
     hash_of,
 )
-from hvq_edge.stream.log.log_file import base_of, chain_files
-from hvq_edge.stream.log.log_head import LogHead, head_path, read_head
-from hvq_edge.stream.log.log_reader import open_for_reading
+from hvq_edge.stream.log.files import LogHead, base_of, chain_files, head_path, read_head
+from hvq_edge.stream.log.reader import open_for_reading
 
 MOST_FAULTS = 20
 """After so many the rest is not worth reading."""
@@ -190,8 +190,7 @@ class _Walk:
 
 
 def _rows_of(connection: sqlite3.Connection) -> Iterator[LogRow]:
-    columns = ", ".join(LogRow._fields)
-    for found in connection.execute(f"SELECT {columns} FROM log ORDER BY id"):
+    for found in connection.execute(f"{SELECT} ORDER BY id"):
         yield LogRow(*found)
 
 

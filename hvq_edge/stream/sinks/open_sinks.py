@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hvq_edge.errors import MissingCapability, SettingsError
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.log.deliveries import remove_old_log_files
 from hvq_edge.stream.log.events import EventWatch
-from hvq_edge.stream.log.hash_chain import LogRow
-from hvq_edge.stream.log.log_retention import remove_old_log_files
 from hvq_edge.stream.sinks.files.by_camera import ByCamera
 from hvq_edge.stream.sinks.files.disk_room import check_room
 from hvq_edge.stream.sinks.files.housekeeping import Housekeeping

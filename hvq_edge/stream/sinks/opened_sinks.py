@@ -8,9 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.stream.log.chain import LogFile, chain_files
+from hvq_edge.stream.log.chain import LogFile
 from hvq_edge.stream.log.decision_log import DecisionLog
 from hvq_edge.stream.log.events import EventWatch
+from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics

@@ -10,16 +10,19 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.paths import HELPERS, TESTS
 
 from hvq_edge.errors import InputError, OutputError
-from hvq_edge.stream.log.chain import chain_files
+from hvq_edge.stream.log.chain import GENESIS, chained, decision_row, event_row, fields_of
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.hash_chain import GENESIS, fields_of
+from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.reader import RowsAfter, all_rows, last_rows
 from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.threads import SinkThread
+from hvq_edge.verdict.decision import Decision, PartVerdict
+from hvq_edge.verdict.regions import Region
 from tests.common.test_atomic import in_private_mount
 from tests.stream.sinks.test_sinks import made
 
@@ -65,12 +68,12 @@ def test_a_log_of_two_sessions_is_one_chain(tmp_path):
 
 def test_new_fields_of_a_decision_are_kept(tmp_path):
     decision, frame = made(0, "reject")
-    fields = {**json.loads(decision.to_json()), "camera": "left", "grade": "B"}
+    fields = {**decision.fields(), "camera": "left", "grade": "B"}
     fields["regions"] = [{"box": [1, 2, 3, 4], "area_px": 12}]
 
     class Later:
-        def to_json(self):
-            return json.dumps(fields)
+        def fields(self):
+            return dict(fields)
 
     log = DecisionLog(tmp_path / "decisions.sqlite", Session(), AT_ONCE)
     log.write(Later(), frame)
@@ -80,6 +83,34 @@ def test_new_fields_of_a_decision_are_kept(tmp_path):
     assert row.camera == "left"
     assert json.loads(row.regions) == fields["regions"]
     assert fields_of(row).items() >= fields.items()
+
+
+def test_the_bytes_of_a_row_never_change():
+    """Hashes of rows that an earlier version wrote: old logs must go on to verify."""
+    region = Region((1, 2, 3, 4), 12.34, None, 0.7500001, np.array([[1, 2], [3, 5]], np.int32))
+    decision = Decision(
+        frame=7,
+        time=1765000000.1234567,
+        category="bolt",
+        score=-0.0,
+        verdict="reject",
+        reason="bytes \udcff, a null \0 and ü",
+        latency_ms=4.56789,
+        camera="left",
+        regions=(region,),
+        grade="B",
+        part=PartVerdict(3, "reject", 4, 2, 1),
+        p_value=0.0125,
+    )
+    before = event_row("file", "", 0.0, {})._replace(id=11, hash="ab" * 32)
+    row = chained(decision_row(decision, "s1"), before)
+    assert (row.id, row.hash) == (
+        12,
+        "891c8e33690b08aabe48ce253787dcfacea2f0a104f3d6e477f1b3303bd1ec76",
+    )
+    changed = {"category": "bolt", "from": None, "to": 1.5}
+    event = chained(event_row("threshold", "s1", 1765000000.5, changed), row)
+    assert event.hash == "74414fdc30c176973562566ae24c28898a972f914bcff8440ba4031cadcb62a6"
 
 
 def test_text_that_is_none_and_odd_numbers_come_back_the_same(tmp_path):

@@ -18,8 +18,8 @@ from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_when_event_set
 
 from hvq_edge.errors import HvqEdgeError
+from hvq_edge.stream.log.chain import LogRow, fields_of
 from hvq_edge.stream.log.deliveries import Deliveries, Progress
-from hvq_edge.stream.log.hash_chain import LogRow, fields_of
 from hvq_edge.stream.log.reader import RowsAfter
 from hvq_edge.stream.sinks.threads import Report
 from hvq_edge.stream.statistics import SinkStatistics

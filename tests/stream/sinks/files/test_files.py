@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hvq_edge.stream.log.chain import chain_files
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.deliveries import Deliveries, Progress
-from hvq_edge.stream.log.log_retention import remove_old_log_files
+from hvq_edge.stream.log.deliveries import Deliveries, Progress, remove_old_log_files
+from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.files import reject_images as reject_images
