@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hvq_edge.stream.inspector import Inspector
     from hvq_edge.stream.live_page.recent import LivePage
     from hvq_edge.stream.settings import StreamSettings
-    from hvq_edge.stream.sinks.opened_sinks import OpenSinks
     from hvq_edge.stream.sinks.sink import Draw
+    from hvq_edge.stream.sinks.threads import OpenSinks
     from hvq_edge.stream.sources.source import Source
 
 FOLDER_FRAMES_PER_SECOND = 4.0
@@ -51,8 +51,8 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     from hvq_edge.stream.drawing.window import Window, has_screen
     from hvq_edge.stream.inspector import Inspector, thresholds_of
     from hvq_edge.stream.sinks.files.json_lines import JsonLines
-    from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS
     from hvq_edge.stream.sinks.sink import Sink
+    from hvq_edge.stream.sinks.threads import CLOSE_SECONDS, LEAST_CLOSE_SECONDS
     from hvq_edge.stream.watchdog import Watchdog
 
     bundle = signed_bundle(settings)

@@ -19,8 +19,7 @@ from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.closing import Closing
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.stream.capture.camera_lane import CameraLane
-from hvq_edge.stream.capture.frame_queue import Policy, known_policy
+from hvq_edge.stream.capture.camera_lane import CameraLane, Policy, known_policy
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.sinks.sink import Sink

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from hvq_edge.common.toml_file import all_wrong, read_toml
-from hvq_edge.stream.capture.frame_queue import Policy
+from hvq_edge.stream.capture.camera_lane import Policy
 from hvq_edge.stream.capture.prepared import Points, Rectangle, Rotation
 from hvq_edge.stream.live_page.settings import DashboardSettings
 from hvq_edge.stream.setting_faults import faults_of

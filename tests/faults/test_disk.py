@@ -9,7 +9,7 @@ import pytest
 from helpers.running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle, until
 from helpers.small_disk import mounted_tmpfs
 
-from hvq_edge.stream.sinks.files.disk_room import RESERVE_BYTES
+from hvq_edge.stream.sinks.files.retention import RESERVE_BYTES
 
 DISK_BYTES = RESERVE_BYTES + 8 * 2**20
 

@@ -28,7 +28,7 @@ from hvq_edge.stream.log.chain import (
     make_log_file,
 )
 from hvq_edge.stream.log.files import base_of, chain_files, following, head_path, write_head
-from hvq_edge.stream.sinks.files.disk_room import RESERVE_BYTES, check_room
+from hvq_edge.stream.sinks.files.retention import RESERVE_BYTES, check_room
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.sinks.files.reject_images import camera_of
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 
@@ -43,7 +42,7 @@ class EventWatch:
         """
         if self._controls is not None:
             yield from self._changes(self._controls)
-        camera = camera_of(decision)
+        camera = decision.camera
         gap = self._gaps.get(camera)
         if frame.image is None and gap is None:
             self._gaps[camera] = _Gap(round(frame.time, 6), 1, frame.fault)

@@ -24,24 +24,21 @@ from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import remove_old_log_files
 from hvq_edge.stream.log.events import EventWatch
-from hvq_edge.stream.sinks.files.by_camera import ByCamera
-from hvq_edge.stream.sinks.files.disk_room import check_room
-from hvq_edge.stream.sinks.files.housekeeping import Housekeeping
-from hvq_edge.stream.sinks.files.json_log import JsonLog
+from hvq_edge.stream.sinks.files.json_lines import JsonLinesFile
 from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.files.retention import (
     REJECT_FILES,
     VIDEO_FILES,
+    Housekeeping,
     Retention,
     RetentionLimits,
     SteadyClock,
+    check_room,
 )
-from hvq_edge.stream.sinks.files.video import AnnotatedVideo
-from hvq_edge.stream.sinks.files.video_segments import VideoSegments
-from hvq_edge.stream.sinks.opened_sinks import OpenSinks
+from hvq_edge.stream.sinks.files.video import AnnotatedVideo, ByCamera, VideoSegments
 from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
-from hvq_edge.stream.sinks.threads import Report, SinkThread
+from hvq_edge.stream.sinks.threads import OpenSinks, Report, SinkThread
 from hvq_edge.verdict.decision import Decision
 
 if TYPE_CHECKING:
@@ -170,7 +167,7 @@ def _open_recordings(
 
     json_lines = settings.log.json_lines
     if when_full == "wait" if json_lines is None else json_lines:
-        add(JsonLog(out / "decisions.jsonl"), "jsonl", images=False)
+        add(JsonLinesFile(out / "decisions.jsonl"), "jsonl", images=False)
     several = len(sources) > 1
     rejects = RejectImages(
         out / "rejects", copy(draw), settings.rejects.context_frames, name_cameras=several

@@ -1,19 +1,27 @@
-"""A sink on a thread of its own: however slow or broken it is, inspection goes on."""
+"""Sinks on threads of their own: however slow or broken one is, inspection goes on."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hvq_edge.errors import HvqEdgeError
+from hvq_edge.stream.log.chain import LogFile
+from hvq_edge.stream.log.decision_log import DecisionLog
+from hvq_edge.stream.log.events import EventWatch
+from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.sinks.sink import BufferingSink, Sink, TickingSink
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
 from hvq_edge.verdict.decision import Decision
+
+if TYPE_CHECKING:
+    from hvq_edge.stream.sinks.network.delivery import Delivery
 
 WhenFull = Literal["wait", "drop", "newest"]
 """``wait``: back-pressure, nothing is lost. ``drop``: the new decision is lost. ``newest``: those
@@ -27,6 +35,11 @@ RETRY_SECONDS = 1.0
 
 SILENT_SECONDS = 60.0
 """A fault that comes and goes is reported this often at most."""
+
+CLOSE_SECONDS = 1.5
+"""For all sinks of a live camera together: SIGTERM must end within 2 s."""
+LEAST_CLOSE_SECONDS = 0.4
+"""However long the cameras took: the log has to be committed."""
 
 
 class SinkThread:
@@ -252,3 +265,81 @@ class SinkThread:
 def _without_image(frame: Frame) -> Frame:
     fault = frame.fault or "the image is not kept here"
     return replace(frame, image=None, fault=fault)
+
+
+class OpenSinks:
+    """All sinks of a run behind one, each on its own thread.
+
+    Opened by :func:`hvq_edge.stream.sinks.open_sinks.open_sinks`.
+    """
+
+    def __init__(self) -> None:
+        self.threads: list[SinkThread] = []
+        """Each takes decisions."""
+        self.deliveries: list[Delivery] = []
+        """Each reads them from the log."""
+        self.log: DecisionLog | None = None
+        self.log_thread: SinkThread | None = None
+        """One of :attr:`threads`."""
+        self.watch = EventWatch()
+        """Finds the events that go into the log."""
+        self._closed = False
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        """Hand a decision to every sink; what happened before it goes into the log."""
+        for kind, details in self.watch.before(decision, frame):
+            self.event(kind, details)
+        for thread in self.threads:
+            thread.write(decision, frame)
+
+    def event(self, kind: str, details: Mapping[str, Any]) -> None:
+        """Put an event into the decision log, after the decisions so far.
+
+        Args:
+            kind: one word.
+            details: JSON values.
+        """
+        log, thread = self.log, self.log_thread
+        if log is not None and thread is not None:
+            thread.call(lambda: log.event(kind, dict(details)))
+
+    def statistics(self) -> tuple[SinkStatistics, ...]:
+        """Return every sink's counts and fault."""
+        return tuple(
+            [thread.statistics() for thread in self.threads]
+            + [delivery.statistics() for delivery in self.deliveries]
+        )
+
+    def close(
+        self, seconds: float | None = CLOSE_SECONDS, counts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Drain and close everything; a second call tidies up and waits for nothing.
+
+        Args:
+            seconds: for all together; ``None``: as long as it takes, which is right for files.
+            counts: of the run, for the log's last row.
+        """
+        if self._closed:
+            seconds = 0.0
+        self._closed = True
+        end = None if seconds is None else time.monotonic() + seconds
+        if self.log is not None and counts is not None:
+            self.log.final_counts = counts
+        for thread in self.threads:
+            thread.begin_close()
+        if self.log_thread is not None:  # what it commits last is still sent
+            self.log_thread.close(_left(end))
+        for delivery in self.deliveries:
+            delivery.begin_close()
+        for thread in self.threads:
+            thread.close(_left(end))
+        for delivery in self.deliveries:
+            delivery.close(_left(end))
+        if self.log is not None and self.deliveries:
+            # The readers were the last to close, and they cannot tidy up: open it once more.
+            with suppress(HvqEdgeError):
+                LogFile(chain_files(self.log.path)[-1]).close()
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(end - time.monotonic(), 0.0)

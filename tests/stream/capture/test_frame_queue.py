@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hvq_edge.stream.capture.frame_queue import FrameQueue
+from hvq_edge.stream.capture.camera_lane import FrameQueue
 from hvq_edge.stream.sources.source import arrived
 from tests.stream.sources.test_sources import flat
 

@@ -59,8 +59,7 @@ def test_several_cameras_are_judged_in_batches_and_kept_apart(bundle):
         assert sum_of(camera.counts) == camera.counts.frames == len(levels[camera.name])
     left, right, _ = statistics.cameras
     assert (left.gaps, left.connected) == (0, True)
-    assert (right.gaps, right.connected, right.latest_gaps[0].frames) == (8, True, 1)
-    assert right.latest_gaps[0].end is not None
+    assert (right.gaps, right.connected) == (8, True)
     assert statistics.stages["total"].count == len(decisions)
     assert statistics.stages["engine"].count == len(decisions) - 8, (
         "lost frames are not asked of it"

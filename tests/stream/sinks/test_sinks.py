@@ -15,10 +15,9 @@ from conftest import make_texture
 from hvq_edge.errors import MissingCapability, OutputError
 from hvq_edge.stream.drawing.overlay import Overlay
 from hvq_edge.stream.drawing.window import Window, has_screen
-from hvq_edge.stream.sinks.files.disk_room import check_room
-from hvq_edge.stream.sinks.files.json_lines import JsonLines
-from hvq_edge.stream.sinks.files.json_log import JsonLog
+from hvq_edge.stream.sinks.files.json_lines import JsonLines, JsonLinesFile
 from hvq_edge.stream.sinks.files.reject_images import RejectImages, reject_stem
+from hvq_edge.stream.sinks.files.retention import check_room
 from hvq_edge.stream.sinks.files.video import AnnotatedVideo, letterbox
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
@@ -55,7 +54,7 @@ def test_json_lines():
 def test_json_log_is_appended_to(tmp_path):
     path = tmp_path / "a folder" / "decisions.jsonl"
     for run in range(2):
-        log = JsonLog(path)
+        log = JsonLinesFile(path)
         log.write(*made(run))
         log.close()
     assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0, 1]
@@ -64,7 +63,7 @@ def test_json_log_is_appended_to(tmp_path):
 def test_json_log_takes_a_half_line_back(tmp_path):
     """A nearly full disk takes a part of a line, then no more."""
     path = tmp_path / "decisions.jsonl"
-    log = JsonLog(path)
+    log = JsonLinesFile(path)
     log.write(*made(0))
     file = log._file
 

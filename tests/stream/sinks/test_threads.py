@@ -9,8 +9,8 @@ import pytest
 
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.sinks import threads
-from hvq_edge.stream.sinks.files.by_camera import ByCamera
 from hvq_edge.stream.sinks.files.reject_images import RejectImages
+from hvq_edge.stream.sinks.files.video import ByCamera
 from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.stream.statistics import SinkStatistics
 from tests.stream.sinks.network.test_network import until

@@ -1,9 +1,11 @@
-"""Annotated frames as an MP4 video."""
+"""Annotated frames as MP4 videos: whole, in pieces, and one a camera."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,8 @@ import numpy as np
 
 from hvq_edge.common.atomic import output_error
 from hvq_edge.errors import OutputError
-from hvq_edge.stream.sinks.sink import Draw
+from hvq_edge.stream.sinks.files.reject_images import time_stamp
+from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sources.opencv_capture import open_capture, quiet_opencv
 from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision
@@ -100,6 +103,99 @@ class AnnotatedVideo:
                 next_step="run again with --no-video, or pip install opencv-python",
             )
         return writer
+
+
+class VideoSegments:
+    """Video for a camera that is watched for weeks, in pieces.
+
+    Each piece is ``STAMP.mp4``, named after the arrival of its first frame. A kill loses the piece
+    in hand and no other.
+
+    Args:
+        folder: where to; it is made.
+        draw: draws a frame.
+        frames_per_second: at which they play.
+        seconds: length of a piece, by the clock.
+        tail: added to the names, to tell cameras apart.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        draw: Draw,
+        frames_per_second: float,
+        seconds: float,
+        tail: str = "",
+    ) -> None:
+        self._folder = folder
+        self._draw = draw
+        self._rate = frames_per_second
+        self._seconds = seconds
+        self._tail = tail
+        self._video: AnnotatedVideo | None = None
+        self._end = 0.0
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        """Add one frame.
+
+        Raises:
+            OutputError: the video cannot be written; the next frame begins a new piece.
+        """
+        if self._video is not None and time.monotonic() >= self._end:
+            self.close()
+        if self._video is None:
+            path = self._folder / f"{time_stamp(decision.time)}{self._tail}.mp4"
+            self._video = AnnotatedVideo(path, self._draw, self._rate)
+            self._end = time.monotonic() + self._seconds
+        self._video.write(decision, frame)
+
+    def close(self) -> None:
+        """Finish the piece in hand.
+
+        Raises:
+            OutputError: it cannot be finished.
+        """
+        video, self._video = self._video, None
+        if video is not None:
+            video.close()
+
+
+class ByCamera:
+    """A sink for each camera, made with its first decision: frames of two make no video.
+
+    Args:
+        make: given the camera's name, makes its sink.
+    """
+
+    def __init__(self, make: Callable[[str], Sink]) -> None:
+        self._make = make
+        self._sinks: dict[str, Sink] = {}
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        """Hand a decision to its camera's sink.
+
+        Raises:
+            OutputError: of that sink.
+        """
+        camera = decision.camera
+        if camera not in self._sinks:
+            self._sinks[camera] = self._make(camera)
+        self._sinks[camera].write(decision, frame)
+
+    def close(self) -> None:
+        """Close all, whatever becomes of the others.
+
+        Raises:
+            OutputError: the first that went wrong.
+        """
+        errors = []
+        for sink in self._sinks.values():
+            try:
+                sink.close()
+            except OutputError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 def letterbox(image: Image, height: int, width: int) -> Image:

@@ -23,7 +23,7 @@ from hvq_edge.stream.sinks.files.retention import (
     Retention,
     RetentionLimits,
 )
-from hvq_edge.stream.sinks.files.video_segments import VideoSegments
+from hvq_edge.stream.sinks.files.video import VideoSegments
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from tests.stream.sinks.test_sinks import DRAW, made, of_camera, read_video
