@@ -39,7 +39,6 @@ class RunRecord(_Strict):
     """The content of ``run.json``."""
 
     format: Literal["hvq-edge-run/2"] = "hvq-edge-run/2"
-    """/1 (0.1.0) had other settings of the map; its models have to be trained again."""
     hvq_edge_version: str
     created: str
     settings: Settings
