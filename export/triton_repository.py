@@ -18,8 +18,8 @@ from hvq_edge.errors import BundleError, OutputError
 from hvq_edge.run.settings import GRID_STRIDE
 from hvq_edge.runtime.contract import CATEGORY, FRAMES, graph_inputs, graph_outputs
 from hvq_edge.runtime.tensorrt.engine_file import read_record
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS, plans_of
-from hvq_edge.runtime.triton.names import GRAPH_PARAMETER, model_name
+from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS, engine_files
+from hvq_edge.runtime.triton.engine import GRAPH_PARAMETER, model_name
 
 CONFIG_NAME = "config.pbtxt"
 MAX_BATCH = 8
@@ -52,7 +52,7 @@ def write_triton_repository(
     written = []
     for precision in wanted:
         graph = bundle.model_file(precision)
-        plans = plans_of(bundle, "tensorrt", precision)
+        plans = engine_files(bundle, "tensorrt", precision)
         target = folder / model_name(precision)
         _check_ours(target)
         digest = bundle.manifest.files[graph.name].sha256

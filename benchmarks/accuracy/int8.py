@@ -41,6 +41,7 @@ from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model.checkpoint import load_run
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.cpu.processor import processor_name
 
@@ -202,12 +203,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
 
         def opened(path: Path) -> OpenVinoEngine:
             return OpenVinoEngine(
-                path,
-                precision="fp32",
-                input_side=side,
-                categories=record.categories,
-                category_mode="auto",
-                threads=threads,
+                Graph(path, "fp32", side, record.categories, "auto"), threads=threads
             )
 
         def written(made: onnx.ModelProto) -> Path:

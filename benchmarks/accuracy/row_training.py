@@ -44,7 +44,7 @@ from benchmarks.speed.image_sources import (
 )
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Image
+from hvq_edge.data.dataset import DatasetImage
 from hvq_edge.model.hvq_trans import HVQTrans, score_window
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import ImageRecord
@@ -92,7 +92,7 @@ class Plan:
     categories: tuple[str, ...]
     records: tuple[ImageRecord, ...]
     """Good training images and their use."""
-    images: tuple[Image, ...]
+    images: tuple[DatasetImage, ...]
     """Test images."""
 
 

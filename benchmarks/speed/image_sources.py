@@ -24,9 +24,9 @@ from hvq_edge.common.atomic import atomic_file, output_error, sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data import pseudo_defects
 from hvq_edge.data.content import hash_image
-from hvq_edge.data.dataset import Image
+from hvq_edge.data.dataset import DatasetImage
 from hvq_edge.data.images import read_frame
-from hvq_edge.data.pseudo_defects import KINDS, Frame, pseudo_defect
+from hvq_edge.data.pseudo_defects import KINDS, Pixels, pseudo_defect
 from hvq_edge.errors import DatasetError
 from hvq_edge.model.backbone_weights import load_backbone_weights
 from hvq_edge.model.hvq_trans import HVQTrans
@@ -48,7 +48,7 @@ class Source:
     key: str
     """Decides the pixels: the content's hash, and what was done to it."""
     category: str
-    read: Callable[[int], Frame]
+    read: Callable[[int], Pixels]
     """Side in pixels -> uint8 ``[side, side, 3]``, RGB. Raises ImageError."""
 
 
@@ -63,7 +63,7 @@ def training_sources(
     )
 
 
-def sources_of(images: Sequence[Image]) -> tuple[Source, ...]:
+def sources_of(images: Sequence[DatasetImage]) -> tuple[Source, ...]:
     """Test images, in their order.
 
     Raises:
@@ -103,7 +103,7 @@ def pseudo_sources(held_out: Sequence[Source]) -> tuple[Source, ...]:
 def flipped(source: Source, direction: str) -> Source:
     """Return the same image turned round along one of :data:`FLIPS`."""
 
-    def read(side: int) -> Frame:
+    def read(side: int) -> Pixels:
         return np.ascontiguousarray(np.flip(source.read(side), FLIPS[direction]))
 
     return replace(source, key=f"{source.key} {direction}", read=read)
@@ -255,11 +255,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
             yield True
 
 
-def _reader(path: Path) -> Callable[[int], Frame]:
+def _reader(path: Path) -> Callable[[int], Pixels]:
     return lambda side: read_frame(path, side)
 
 
-def _damager(good: Source, other: Source, kind: str, seed: int) -> Callable[[int], Frame]:
+def _damager(good: Source, other: Source, kind: str, seed: int) -> Callable[[int], Pixels]:
     return lambda side: pseudo_defect(good.read(side), other.read(side), kind, seed).frame
 
 
@@ -267,7 +267,7 @@ def _frames_ahead(sources: Sequence[Source], side: int) -> Iterator[NDArray[np.u
     """Yield the frames of each batch; the next one is read meanwhile."""
     with ThreadPoolExecutor(2) as readers:
 
-        def submit(start: int) -> list[Callable[[], Frame]]:
+        def submit(start: int) -> list[Callable[[], Pixels]]:
             batch = sources[start : start + BATCH]
             return [readers.submit(source.read, side).result for source in batch]
 

@@ -19,7 +19,7 @@ from hvq_edge.bundle.verification import Bisection, PrecisionVerdict, Verificati
 from hvq_edge.common.atomic import atomic_folder, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.folders import Image
+from hvq_edge.data.folders import DatasetImage
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import BundleError, DatasetError
 from hvq_edge.export.verify.agreement import (
@@ -170,12 +170,12 @@ def verify_bundle(
     return verification
 
 
-def choose_images(images: Sequence[Image], most: int) -> list[Image]:
+def choose_images(images: Sequence[DatasetImage], most: int) -> list[DatasetImage]:
     """Choose images in turn from every category's good and defective ones."""
-    groups: dict[tuple[str, bool], list[Image]] = {}
+    groups: dict[tuple[str, bool], list[DatasetImage]] = {}
     for image in images:
         groups.setdefault((image.category, image.good), []).append(image)
-    chosen: list[Image] = []
+    chosen: list[DatasetImage] = []
     turn = 0
     while len(chosen) < min(most, len(images)):
         for group in groups.values():
@@ -185,7 +185,7 @@ def choose_images(images: Sequence[Image], most: int) -> list[Image]:
     return chosen
 
 
-def _feed(bundle: Bundle, image: Image, all_categories: Sequence[str]) -> dict[str, Any]:
+def _feed(bundle: Bundle, image: DatasetImage, all_categories: Sequence[str]) -> dict[str, Any]:
     # Runners take the inputs they have; PyTorch takes the category in every mode but auto.
     feed: dict[str, NDArray[Any]] = {
         "frames": read_frame(image.path, bundle.manifest.input_side)[None]
@@ -206,7 +206,7 @@ def _complete(outputs: Any, feed: dict[str, NDArray[Any]], mode: str) -> dict[st
 def _decisions(
     bundle: Bundle,
     precision: Precision,
-    images: Sequence[Image],
+    images: Sequence[DatasetImage],
     names: Sequence[str],
     reference: Sequence[Outputs],
     other: Sequence[Outputs],

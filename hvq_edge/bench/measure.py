@@ -16,8 +16,7 @@ from hvq_edge.bench.rounds import WARM_UPS, time_rounds
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import HvqEdgeError, SettingsError
-from hvq_edge.runtime.choice.measured_choice import load_average, usable_cpus
-from hvq_edge.runtime.cpu.processor import processor_name
+from hvq_edge.runtime.cpu.processor import load_average, processor_name, usable_cpus
 
 ROUNDS = 20
 BATCHES = (1, 4, 8)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hvq_edge.bench.entrants import Entrant, call_of
-from hvq_edge.common.child_process import NoAnswer, ask
+from hvq_edge.common.child_process import NoAnswer, run_isolated
 
 _TIMEOUT_S = 180.0
 _CODE = (
@@ -26,7 +26,7 @@ def peak_megabytes(entrant: Entrant, batch: int = 1) -> float | None:
         10^6 bytes of resident memory; ``None`` where that cannot be measured.
     """
     try:
-        found = ask(_CODE, json.dumps(asdict(entrant)), str(batch), timeout=_TIMEOUT_S)
+        found = run_isolated(_CODE, json.dumps(asdict(entrant)), str(batch), timeout=_TIMEOUT_S)
     except NoAnswer:
         return None
     return float(found) if found is not None else None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import InputError, MissingCapability, SettingsError
 from hvq_edge.runtime.cpu.processor import processor_name
 
@@ -25,7 +25,7 @@ _DTYPES = {
 }
 
 
-class PeerGraph(Closing):
+class PeerGraph(Closeable):
     """An opened graph.
 
     Args:

@@ -90,7 +90,7 @@ def bench(
     from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.common.atomic import write_text
     from hvq_edge.errors import SettingsError
-    from hvq_edge.runtime.choice.measured_choice import load_average, usable_cpus
+    from hvq_edge.runtime.cpu.processor import load_average, usable_cpus
     from hvq_edge.runtime.open_engine import known_precisions
 
     sizes = [size.strip() for size in batch.split(",")]

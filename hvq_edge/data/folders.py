@@ -19,7 +19,7 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
-class Image:
+class DatasetImage:
     """One image of a dataset."""
 
     path: Path
@@ -40,7 +40,7 @@ class Image:
 class CategoryContent:
     """What a layout found in one category's folder."""
 
-    images: tuple[Image, ...]
+    images: tuple[DatasetImage, ...]
     notes: tuple[str, ...]
     """What looks odd but does not stop the work, one sentence each."""
     unused_masks: tuple[Path, ...] = ()
@@ -123,7 +123,7 @@ def unused_masks(folder: Path, used: Iterable[Path | None]) -> tuple[Path, ...]:
     return tuple(mask for mask in list_images(folder).images if mask not in known)
 
 
-def mask_notes(name: str, images: Iterable[Image], unused: Sequence[Path]) -> list[str]:
+def mask_notes(name: str, images: Iterable[DatasetImage], unused: Sequence[Path]) -> list[str]:
     """Note masks and defective images without each other, where the category has masks."""
     defective = [image for image in images if not image.good]
     without = sum(image.mask is None for image in defective)

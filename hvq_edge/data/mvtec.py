@@ -8,7 +8,7 @@ from hvq_edge.data.folders import (
     GOOD,
     MASK_FOLDER,
     CategoryContent,
-    Image,
+    DatasetImage,
     Listing,
     find_mask,
     is_folder,
@@ -48,7 +48,7 @@ def read_category(folder: Path, name: str) -> CategoryContent:
         )
     notes: list[str] = []
     others = list(listing.others)
-    images = [Image(path, name, "train", GOOD) for path in listing.images]
+    images = [DatasetImage(path, name, "train", GOOD) for path in listing.images]
     for kind in _folders_in(folder / "train"):
         if kind.name != GOOD:
             notes.append(f"{name}: train/{kind.name} is ignored; only train/good is learnt from.")
@@ -67,9 +67,9 @@ def read_category(folder: Path, name: str) -> CategoryContent:
     return CategoryContent(tuple(images), tuple(notes), unused)
 
 
-def _tested(folder: Path, name: str, defect: str, listing: Listing) -> list[Image]:
+def _tested(folder: Path, name: str, defect: str, listing: Listing) -> list[DatasetImage]:
     return [
-        Image(
+        DatasetImage(
             path, name, "test", defect, None if defect == GOOD else find_mask(folder, defect, path)
         )
         for path in listing.images

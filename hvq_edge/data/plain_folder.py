@@ -14,7 +14,7 @@ from hvq_edge.data.folders import (
     GOOD,
     MASK_FOLDER,
     CategoryContent,
-    Image,
+    DatasetImage,
     find_mask,
     is_folder,
     list_folders,
@@ -78,12 +78,12 @@ def read_category(
         listing = list_images(kind)
         others += listing.others
         images += [
-            Image(path, name, "test", kind.name, find_mask(folder, kind.name, path))
+            DatasetImage(path, name, "test", kind.name, find_mask(folder, kind.name, path))
             for path in listing.images
         ]
     listing = list_images(folder, deep=False)
     images += [
-        Image(path, name, "test", DEFECTIVE, find_mask(folder, DEFECTIVE, path))
+        DatasetImage(path, name, "test", DEFECTIVE, find_mask(folder, DEFECTIVE, path))
         for path in listing.images
     ]
     unused = unused_masks(folder / MASK_FOLDER, (image.mask for image in images))
@@ -91,13 +91,15 @@ def read_category(
     return CategoryContent(tuple(images), tuple(notes), unused)
 
 
-def _split_good(name: str, paths: tuple[Path, ...], on_progress: ProgressCallback) -> list[Image]:
+def _split_good(
+    name: str, paths: tuple[Path, ...], on_progress: ProgressCallback
+) -> list[DatasetImage]:
     hashes = []
     for done, path in enumerate(paths, start=1):
         hashes.append(hash_image(path))
         on_progress(f"Reading {name}", done, len(paths))
     tested = choose_share(hashes, TEST_SHARE, "test", leave=_LEAST_TO_TRAIN)
     return [
-        Image(path, name, "test" if content in tested else "train", GOOD)
+        DatasetImage(path, name, "test" if content in tested else "train", GOOD)
         for path, content in zip(paths, hashes, strict=True)
     ]

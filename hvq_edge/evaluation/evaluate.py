@@ -10,7 +10,7 @@ import numpy as np
 
 from hvq_edge.common.heat_map import upsample_map
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Dataset, Image
+from hvq_edge.data.dataset import Dataset, DatasetImage
 from hvq_edge.data.images import read_frame, read_mask
 from hvq_edge.errors import DatasetError, ImageError, InputError
 from hvq_edge.evaluation.image_result import ImageResult
@@ -156,7 +156,7 @@ def _categories_of(dataset: Dataset, info: EngineInfo) -> tuple[str, ...]:
 
 def _judge(
     engine: Engine,
-    images: Sequence[Image],
+    images: Sequence[DatasetImage],
     known_category: bool,
     batch_size: int,
     faults: list[Unreadable],
@@ -175,11 +175,11 @@ def _judge(
     info = engine.info
     told = known_category and info.category_mode != "one"
     index = info.categories.index(images[0].category) if told else None
-    given: deque[list[Image]] = deque()  # batches whose result is still to come
+    given: deque[list[DatasetImage]] = deque()  # batches whose result is still to come
 
     def batches() -> Iterator[Frames]:
         frames: list[Frames] = []
-        readable: list[Image] = []
+        readable: list[DatasetImage] = []
         for image in images:
             try:
                 frames.append(read_frame(image.path, info.input_side))
@@ -196,7 +196,7 @@ def _judge(
 
 
 def _results(
-    images: Sequence[Image], output: EngineOutput, info: EngineInfo
+    images: Sequence[DatasetImage], output: EngineOutput, info: EngineInfo
 ) -> Iterator[ImageResult]:
     for position, image in enumerate(images):
         score, anomaly_map = float(output["score"][position]), output["map"][position]

@@ -19,8 +19,8 @@ from hvq_edge.evaluation.operating_point import OperatingPoint, operating_point
 from hvq_edge.evaluation.table import COLUMNS, columns_of, percent, way_in_words
 from hvq_edge.evaluation.thumbnails import (
     Thumbnail,
+    category_heat_range,
     examples_of,
-    heat_range,
     thumbnails,
 )
 from hvq_edge.evaluation.unseen import is_unseen
@@ -137,7 +137,7 @@ def _sections(evaluation: Evaluation) -> list[CategorySection]:
     chosen = {name: examples_of(results) for name, results in by_category.items()}
     images = thumbnails(
         [
-            (result, heat_range(by_category[name]))
+            (result, category_heat_range(by_category[name]))
             for name, groups in chosen.items()
             for group in groups.values()
             for result in group

@@ -16,13 +16,13 @@ from hvq_edge.stream.sources.open_source import open_source
 from hvq_edge.stream.sources.source import Source
 from hvq_edge.verdict.decision import Decision
 
-Camera = int | str | Path
+CameraAddress = int | str | Path
 """The address of a source; see :func:`hvq_edge.stream.sources.open_source.parse_address`."""
 
 
 def inspect(
     bundle: Path | str | Bundle,
-    camera: Camera | Sequence[Camera] = 0,
+    camera: CameraAddress | Sequence[CameraAddress] = 0,
     *,
     precision: str = "auto",
     backend: str = "auto",

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.capture.camera_lane import CameraLane, Policy, known_policy
@@ -41,7 +41,7 @@ _POLL_SECONDS = 0.1
 because it may interrupt a thread that holds the lock. Frames never wait for it."""
 
 
-class Inspector(Closing):
+class Inspector(Closeable):
     """Inspects one or several cameras with one engine. Iterate it once; it owns no engine or sink.
 
     Each turn takes at most one frame of every camera that has one and judges them as one batch.

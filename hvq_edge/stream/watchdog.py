@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.statistics import Statistics
 
@@ -27,7 +27,7 @@ class Notifier(Protocol):
         ...
 
 
-class Watchdog(Closing):
+class Watchdog(Closeable):
     """Says ``READY=1`` when made, ``WATCHDOG=1`` while the counts move, ``STOPPING=1`` at the end.
 
     Outside systemd it does nothing.

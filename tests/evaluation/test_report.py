@@ -17,7 +17,7 @@ pytest.importorskip("jinja2")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.data.dataset import Image
+from hvq_edge.data.dataset import DatasetImage
 from hvq_edge.errors import MissingCapability, OutputError
 from hvq_edge.evaluation.charts import roc_mark, roc_points, round_steps, score_histogram
 from hvq_edge.evaluation.image_result import ImageResult
@@ -30,7 +30,7 @@ from hvq_edge.evaluation.metrics.results import (
 )
 from hvq_edge.evaluation.operating_point import decisions_at, decisions_from, operating_point
 from hvq_edge.evaluation.report import render_report, write_report
-from hvq_edge.evaluation.thumbnails import examples_of, heat_range, thumbnails
+from hvq_edge.evaluation.thumbnails import category_heat_range, examples_of, thumbnails
 
 EVIL = "<script>alert('& more')</script>"
 
@@ -49,7 +49,7 @@ def make_results(folder: Path, category: str, count: int = 5, side: int = 40):
             heat = np.full((4, 4), 0.1, np.float32)
             heat[1, 2] = score
             defect = "good" if good else "dent & scratch"
-            image_of = Image(path, category, "test", defect, None)
+            image_of = DatasetImage(path, category, "test", defect, None)
             results.append(ImageResult(image_of, category, score, heat))
     return results
 
@@ -270,7 +270,7 @@ def test_examples_are_extreme_and_never_twice(tmp_path, count, sizes):
 
 def test_thumbnails_shrink_to_the_budget(tmp_path):
     results = make_results(tmp_path, "bolt", side=150)
-    heat = heat_range(results)
+    heat = category_heat_range(results)
 
     def made(budget):
         images = thumbnails([(result, heat) for result in results], budget).values()
@@ -286,10 +286,10 @@ def test_thumbnails_shrink_to_the_budget(tmp_path):
 
 def test_heat_starts_above_good_maps(tmp_path):
     results = make_results(tmp_path, "bolt")
-    heat = heat_range(results)
+    heat = category_heat_range(results)
     assert 0.1 < heat.low <= 4.0 < heat.high
     same = [ImageResult(one.image, "bolt", 0.0, np.zeros((4, 4), "f4")) for one in results]
-    flat = heat_range(same)
+    flat = category_heat_range(same)
     assert flat.high > flat.low
 
 
@@ -301,7 +301,7 @@ def test_heat_starts_above_good_maps(tmp_path):
 def test_histogram_bars_stay_in_the_plot_and_count_everything(data, threshold):
     results = [
         ImageResult(
-            Image(Path("x"), "bolt", "test", "good" if good else "bad"),
+            DatasetImage(Path("x"), "bolt", "test", "good" if good else "bad"),
             "bolt",
             score,
             np.zeros((1, 1), np.float32),

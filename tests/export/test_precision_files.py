@@ -30,6 +30,7 @@ from hvq_edge.export.export_run import export_run
 from hvq_edge.export.precision_files import Asked, Material, write_precision_files
 from hvq_edge.export.verify.verify import verify_bundle
 from hvq_edge.run.record import read_run
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.open_engine import open_engine
 
@@ -96,13 +97,8 @@ def held_out(run, four_files):
 
 
 def judged(path: Path, manifest, images):
-    with OnnxRuntimeEngine(
-        path,
-        precision="int8",
-        input_side=manifest.input_side,
-        categories=manifest.categories,
-        category_mode="auto",
-    ) as engine:
+    graph = Graph(path, "int8", manifest.input_side, manifest.categories, "auto")
+    with OnnxRuntimeEngine(graph) as engine:
         return judge(engine, images, takes_category=False)
 
 

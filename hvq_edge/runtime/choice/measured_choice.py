@@ -9,7 +9,6 @@ user's cache folder, one readable JSON file for each combination of all that the
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from hvq_edge.bundle.manifest import Precision
 from hvq_edge.common.atomic import write_text
 from hvq_edge.data.solar_cells import default_cache
 from hvq_edge.errors import HvqEdgeError, OutputError
-from hvq_edge.runtime.cpu.processor import processor_name
+from hvq_edge.runtime.cpu.processor import processor_name, usable_cpus
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
 
@@ -228,18 +227,6 @@ class _Kept(BaseModel):
     ]
     """Median for one image."""
     key: MeasurementKey
-
-
-def load_average() -> float:
-    """Return how many processes wanted a processor in the last minute; 0 where nobody counts."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-
-
-def usable_cpus() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _place(key: MeasurementKey) -> Path | None:

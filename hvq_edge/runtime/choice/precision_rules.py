@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.runtime.choice.measured_choice import SAME_SPEED, Measurement
+from hvq_edge.runtime.engine_names import PRECISIONS
+
+VERIFY_NAME = "verify.json"
 
 Verdicts = Mapping[Precision, bool]
 """Whether ``hvq-edge verify`` passed a precision; those it has not judged are missing."""
 
-_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _FOR_CPUS: tuple[Precision, ...] = ("fp32", "int8")
 _FOR_GPUS: tuple[Precision, ...] = ("fp16", "int8-fp16")
 
 
-def read_verdicts(verify_file: Path) -> Verdicts:
-    """Return what ``verify.json`` says; nothing where there is no such file.
+def read_verdicts(bundle: Path) -> Verdicts:
+    """Return what ``verify.json`` in a bundle's folder says; nothing where there is no such file.
 
     In a file that cannot be read none passed: int8 is used by default only on good evidence.
     """
     try:
-        judged = _VerifyFile.model_validate_json(verify_file.read_text(encoding="utf-8")).precisions
+        text = (bundle / VERIFY_NAME).read_text(encoding="utf-8")
+        judged = _VerifyFile.model_validate_json(text).precisions
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, ValidationError):
-        return dict.fromkeys(_PRECISIONS, False)
-    return {name: judged[name].passed for name in _PRECISIONS if name in judged}
+        return dict.fromkeys(PRECISIONS, False)
+    return {name: judged[name].passed for name in PRECISIONS if name in judged}
 
 
 def usable_precisions(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import MissingCapability
 from hvq_edge.runtime.contract import (
     check_category,
@@ -23,7 +23,7 @@ from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 
 
-class TorchEngine(Closing):
+class TorchEngine(Closeable):
     """Runs a training run's model with PyTorch in float32.
 
     Its category mode is ``auto`` where the model has a classifier of its own, else ``input``; in

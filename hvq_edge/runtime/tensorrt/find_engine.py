@@ -58,10 +58,10 @@ def open_tensorrt(
     wanted = _wanted(precision)
     module = load(backend)
     gpu = device()
-    plan, record = find_plan(bundle, backend, wanted, str(module.__version__), gpu)
+    file, record = find_engine_file(bundle, backend, wanted, str(module.__version__), gpu)
     manifest = bundle.manifest
     return TensorRTEngine(
-        plan,
+        file,
         record,
         module=module,
         memory=memory(),
@@ -86,7 +86,7 @@ def built_precision(bundle: Bundle, backend: EngineBackend, precision: str) -> P
     if precision != "auto":
         return wanted[0]
     for name in wanted:
-        if plans_of(bundle, backend, name):
+        if engine_files(bundle, backend, name):
             return name
     raise BundleError(
         f"the bundle {bundle.path} has no {backend} engine.",
@@ -106,14 +106,14 @@ def _wanted(precision: str) -> tuple[Precision, ...]:
     )
 
 
-def plans_of(bundle: Bundle, backend: EngineBackend, precision: Precision) -> list[Path]:
-    """Return a bundle's plans that are named so, the newest first; whether they run is not said."""
+def engine_files(bundle: Bundle, backend: EngineBackend, precision: Precision) -> list[Path]:
+    """Return a bundle's engines that are named so, the newest first; they need not run here."""
     found = (bundle.path / ENGINES_FOLDER).glob(f"{backend}-[0-9]*-sm[0-9]*-{precision}.plan")
     own = [path for path in found if not path.stem.endswith(f"-int8-{precision}")]
     return sorted(own, key=lambda path: -path.stat().st_mtime)
 
 
-def find_plan(
+def find_engine_file(
     bundle: Bundle,
     backend: EngineBackend,
     wanted: tuple[Precision, ...],
@@ -143,14 +143,14 @@ def find_plan(
             driver=gpu.driver,
             platform=this_platform(),
         )
-        for plan in plans_of(bundle, backend, precision):
+        for file in engine_files(bundle, backend, precision):
             try:
-                record = read_record(plan)
-                check_engine(plan, record, here)
+                record = read_record(file)
+                check_engine(file, record, here)
             except BundleError as error:
                 reasons.append(error.cause.rstrip("."))
             else:
-                return plan, record
+                return file, record
     asked = next((one for one in FOR_GPUS if one in wanted and one in bundle.manifest.models), None)
     if asked is None:
         raise BundleError(

@@ -25,7 +25,7 @@ from hvq_edge.runtime.cuda.memory import CudaMemory
 LANES = 2
 
 
-class Refused(Exception):
+class BatchRefused(Exception):
     """The library refuses to run a batch; its log says why."""
 
 
@@ -116,7 +116,7 @@ class Lanes:
             feed: inputs by name, at most the largest batch.
 
         Raises:
-            Refused: the library refuses it; the lanes can be used again.
+            BatchRefused: the library refuses it; the lanes can be used again.
         """
         number = self._next
         lane = self._lanes[number]
@@ -192,10 +192,10 @@ class Lanes:
         for port in self._ports:
             shape = (batch, *port.shape)
             if port.is_input and not self._context.set_input_shape(port.name, shape):
-                raise Refused
+                raise BatchRefused
             self._context.set_tensor_address(port.name, lane.device[port.name])
         if not self._context.execute_async_v3(self._compute):
-            raise Refused
+            raise BatchRefused
         if self.uses_graphs and batch in lane.seen:
             self._capture(lane, batch)
         lane.seen.add(batch)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle, Precision
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
 from hvq_edge.runtime.choice.precision_rules import read_verdicts
 from hvq_edge.runtime.contract import (
@@ -28,7 +28,9 @@ from hvq_edge.runtime.contract import (
 )
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS
-from hvq_edge.runtime.triton.names import GRAPH_PARAMETER, model_name
+
+GRAPH_PARAMETER = "hvq_edge.onnx_sha256"
+"""Of the model's configuration: SHA-256 of the ONNX file that it is, or was built from."""
 
 TIMEOUT_S = 10.0
 """For one answer: a server that has no answer by then is as good as gone."""
@@ -37,7 +39,7 @@ _KINDS = {"uint8": "UINT8", "int32": "INT32"}
 _WHOLE_FRAME = 1  # dimension of what is one number a frame: the server cannot say none
 
 
-class TritonEngine(Closing):
+class TritonEngine(Closeable):
     """Runs one model of a server.
 
     Any number of threads may call :meth:`run` and :meth:`close`; they take turns, because the
@@ -164,6 +166,11 @@ class TritonEngine(Closing):
             ) from error
 
 
+def model_name(precision: Precision) -> str:
+    """Return what a model of a bundle is called on a server, such as ``hvq_edge_int8_fp16``."""
+    return f"hvq_edge_{precision.replace('-', '_')}"
+
+
 def open_triton_engine(
     url: str, bundle: Bundle, *, precision: str = "auto", timeout: float = TIMEOUT_S
 ) -> TritonEngine:
@@ -173,7 +180,7 @@ def open_triton_engine(
         url: see :class:`TritonEngine`.
         bundle: whose repository the server runs.
         precision: ``auto``: int8-fp16, fp16, int8, fp32, the first that the server has and
-            ``hvq-edge verify`` has not found wanting.
+            ``hvq-edge verify`` did not reject.
         timeout: seconds for one answer.
 
     Raises:
@@ -187,7 +194,7 @@ def open_triton_engine(
             f"precision {precision!r} is none of auto, {', '.join(FOR_GPUS)}.",
             next_step="use one of these names",
         )
-    verdicts = read_verdicts(bundle.path / "verify.json")
+    verdicts = read_verdicts(bundle.path)
     reasons = []
     for one in known:
         if one not in bundle.manifest.models:

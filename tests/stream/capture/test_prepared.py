@@ -18,7 +18,7 @@ from hvq_edge.stream.capture.prepared import FILL, Preparation, PreparedSource, 
 from hvq_edge.stream.sources import csi_camera, gstreamer
 from hvq_edge.stream.sources.gstreamer import shown_pipeline, whole_pipeline
 from hvq_edge.stream.sources.open_source import open_source
-from hvq_edge.stream.sources.opencv_capture import Wish
+from hvq_edge.stream.sources.opencv_capture import CaptureFormat
 from hvq_edge.stream.sources.source import arrived, lost, unique_names
 from hvq_edge.stream.sources.watched_folder import WatchedFolder
 from tests.stream.sources.test_sources import FlakyCapture, flat
@@ -217,7 +217,7 @@ def test_gstreamer_pipeline_without_and_with_gstreamer(monkeypatch):
     assert "s3cret" not in str(raised.value)
     monkeypatch.setattr(csi_camera, "open_capture", capture)
     with pytest.raises(MissingCapability):
-        open_source("csi://1", Wish(640, 480, 60))
+        open_source("csi://1", CaptureFormat(640, 480, 60))
     assert "width=640,height=480,framerate=60/1" in opened[-1][0]
 
 
@@ -230,7 +230,7 @@ def test_pipelines():
 
 def test_a_wish_that_a_source_cannot_grant(tmp_path):
     with pytest.raises(SettingsError, match="V4L2 and CSI"):
-        open_source(tmp_path, Wish(rate=5))
+        open_source(tmp_path, CaptureFormat(rate=5))
 
 
 def test_cameras_of_one_name_are_numbered():

@@ -36,7 +36,7 @@ class DeliveryFailed(Exception):
     """A receiver did not take a batch; it is sent again."""
 
 
-class Refused(Exception):
+class DeliveryRefused(Exception):
     """A receiver will never take this batch as it is."""
 
 
@@ -48,7 +48,7 @@ class Receiver(Protocol):
 
         Raises:
             DeliveryFailed: it may have some or none.
-            Refused: it has none and says that it never will.
+            DeliveryRefused: it has none and says that it never will.
         """
         ...
 
@@ -183,7 +183,7 @@ class Delivery:
     def _retried(self, events: Sequence[dict[str, Any]]) -> bool:
         """Send a batch until it is done with; return ``False`` when the end came first."""
         retrying = Retrying(
-            retry=retry_if_not_exception_type(Refused),
+            retry=retry_if_not_exception_type(DeliveryRefused),
             wait=wait_random_exponential(multiplier=_FIRST_WAIT_SECONDS, max=self._longest_wait),
             stop=stop_when_event_set(self._closing),
             sleep=sleep_using_event(self._closing),
@@ -192,7 +192,7 @@ class Delivery:
         )
         try:
             retrying(self._receiver.deliver, events)
-        except Refused as error:
+        except DeliveryRefused as error:
             return self._refused(events, error)
         except Exception as error:  # a defect of a receiver must not end the thread
             self._fail(_cause(error))
@@ -203,7 +203,7 @@ class Delivery:
             self._progress = Progress(before.cursor, before.delivered + len(events), before.dropped)
         return True
 
-    def _refused(self, events: Sequence[dict[str, Any]], error: Refused) -> bool:
+    def _refused(self, events: Sequence[dict[str, Any]], error: DeliveryRefused) -> bool:
         """Find the events that are not wanted, so that the others get through."""
         if len(events) > 1:
             return all(self._retried([event]) for event in events)

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TypeVar
 
-Itself = TypeVar("Itself", bound="Closing")
+Itself = TypeVar("Itself", bound="Closeable")
 
 
-class Closing(ABC):
+class Closeable(ABC):
     """Closed at the end of a ``with`` block, however it ends."""
 
     @abstractmethod
