@@ -37,7 +37,7 @@ class _Strict(BaseModel):
 
 
 class ModelSettings(_Strict):
-    """Sizes of the network (DESIGN section 3; HVQ-Trans section 3)."""
+    """Sizes of the network (HVQ-Trans section 3)."""
 
     backbone: BackboneName = "efficientnet_lite0"
     input_side: int = Field(224, ge=64, le=1024, multiple_of=GRID_STRIDE)

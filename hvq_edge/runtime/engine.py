@@ -19,7 +19,7 @@ Frames = NDArray[np.uint8]
 
 
 class EngineOutput(TypedDict):
-    """What every engine returns, as numpy arrays: docs/architecture.md, "The graph's contract"."""
+    """What every engine returns, as numpy arrays: docs/architecture.md, the contract."""
 
     score: NDArray[np.float32]
     """``[batch]``; larger is more anomalous."""
@@ -30,9 +30,9 @@ class EngineOutput(TypedDict):
     category: NDArray[np.int32]
     """``[batch]``: the category index each frame was judged as, given or chosen."""
     margin: NDArray[np.float32]
-    """``[batch]``: the out-of-distribution margin. It is 1 for a frame at its category's centre, 0 as
-    far off as a part of it may be, and below 0 for a frame that shows none of the categories;
-    infinite where the category was given."""
+    """``[batch]``: the out-of-distribution margin: 1 for a frame at its category's centre, 0 as far
+    off as a part of it may be, below 0 for a frame that shows none of the categories; infinite
+    where the category was given."""
 
 
 @dataclass(frozen=True)

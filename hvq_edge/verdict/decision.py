@@ -46,7 +46,7 @@ class PartVerdict:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The decision on one frame (DESIGN section 8)."""
+    """The decision on one frame."""
 
     frame: int
     """Index of the frame in its source."""

@@ -1,4 +1,4 @@
-"""Small exported graphs with the inputs and outputs of DESIGN section 4, for tests of engines."""
+"""Small exported graphs with the inputs and outputs of the contract, for tests of engines."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ pytest.importorskip("onnx")
 from helpers.graphs import CATEGORIES, GRID, LEVELS, SIDE, expected, frames, save_bundle, save_graph
 
 from hvq_edge.errors import BundleError, InputError, MissingCapability, SettingsError
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.open_engine import choose, is_run, open_engine
@@ -25,14 +26,7 @@ MODES = ("one", "input", "auto")
 
 def make(backend, path, mode="one", **options):
     categories = CATEGORIES[:1] if mode == "one" else CATEGORIES
-    return ENGINES[backend](
-        path,
-        precision="fp32",
-        input_side=SIDE,
-        categories=categories,
-        category_mode=mode,
-        **options,
-    )
+    return ENGINES[backend](Graph(path, "fp32", SIDE, categories, mode), **options)
 
 
 @pytest.fixture(scope="module")
@@ -190,13 +184,7 @@ def test_a_graph_of_another_mode_is_refused(backend, graphs):
 
 def test_a_graph_for_another_size_is_refused(backend, graphs):
     with pytest.raises(BundleError, match=rf"frames of \[.*{SIDE}, {SIDE}, 3\], expected .*224"):
-        ENGINES[backend](
-            graphs["one"],
-            precision="fp32",
-            input_side=224,
-            categories=CATEGORIES[:1],
-            category_mode="one",
-        )
+        ENGINES[backend](Graph(graphs["one"], "fp32", 224, CATEGORIES[:1], "one"))
 
 
 def test_a_graph_without_scores_is_refused(backend, tmp_path):
