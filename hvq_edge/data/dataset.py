@@ -18,7 +18,7 @@ __all__ = ["RESERVED_CATEGORIES", "Dataset", "DatasetImage", "Layout", "find_dat
 Layout = Literal["mvtec", "plain", "visa"]
 
 RESERVED_CATEGORIES = frozenset({"auto", "input"})
-"""Words that ``--category`` takes beside the categories' names."""
+"""Words that ``--category`` takes in addition to the categories' names."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Dataset:
     root: Path
     layout: Layout
     images: tuple[DatasetImage, ...]
-    """By category, then training before test, then as the layout lists them."""
+    """Sorted by category, then training before test, then as the layout lists them."""
     notes: tuple[str, ...] = ()
     """What looked odd but did not stop the work, one sentence each, for the user to see."""
     unused_masks: tuple[tuple[str, Path], ...] = ()

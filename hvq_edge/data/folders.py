@@ -76,6 +76,26 @@ def list_images(folder: Path, *, deep: bool = True) -> Listing:
     return Listing(tuple(sorted(images)), tuple(sorted(others)))
 
 
+def list_good(folder: Path, category: str, tree: str) -> Listing:
+    """List the good images that a category must have.
+
+    Args:
+        folder: where they lie.
+        category: for the message.
+        tree: the layout, for the message.
+
+    Raises:
+        DatasetError: there is none, or a folder cannot be read.
+    """
+    listing = list_images(folder)
+    if not listing.images:
+        raise DatasetError(
+            f"the category {category!r} has no good images: no image is in {folder}.",
+            next_step=f"put good images there; the layout is\n{tree}",
+        )
+    return listing
+
+
 def list_folders(folder: Path) -> list[Path]:
     """Return the visible folders directly in ``folder``, sorted, without ``ground_truth``.
 
@@ -121,6 +141,19 @@ def unused_masks(folder: Path, used: Iterable[Path | None]) -> tuple[Path, ...]:
         return ()
     known = set(used)
     return tuple(mask for mask in list_images(folder).images if mask not in known)
+
+
+def category_content(
+    folder: Path,
+    name: str,
+    images: Sequence[DatasetImage],
+    notes: Sequence[str],
+    others: Iterable[Path],
+) -> CategoryContent:
+    """Put together what a layout found, with notes on masks and on files that are no images."""
+    unused = unused_masks(folder / MASK_FOLDER, (image.mask for image in images))
+    more = mask_notes(name, images, unused) + suffix_notes(name, others)
+    return CategoryContent(tuple(images), (*notes, *more), unused)
 
 
 def mask_notes(name: str, images: Iterable[DatasetImage], unused: Sequence[Path]) -> list[str]:

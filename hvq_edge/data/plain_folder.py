@@ -12,16 +12,14 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import choose_share, hash_image
 from hvq_edge.data.folders import (
     GOOD,
-    MASK_FOLDER,
     CategoryContent,
     DatasetImage,
+    category_content,
     find_mask,
     is_folder,
     list_folders,
+    list_good,
     list_images,
-    mask_notes,
-    suffix_notes,
-    unused_masks,
 )
 from hvq_edge.errors import DatasetError
 
@@ -55,12 +53,7 @@ def read_category(
             folder cannot be read.
         ImageError: a good image cannot be read.
     """
-    listing = list_images(folder / GOOD)
-    if not listing.images:
-        raise DatasetError(
-            f"the category {name!r} has no good images: no image is in {folder / GOOD}.",
-            next_step=f"put good images there; the layout is\n{TREE}",
-        )
+    listing = list_good(folder / GOOD, name, TREE)
     others = list(listing.others)
     images = _split_good(name, listing.images, on_progress)
     notes = []
@@ -86,9 +79,7 @@ def read_category(
         DatasetImage(path, name, "test", DEFECTIVE, find_mask(folder, DEFECTIVE, path))
         for path in listing.images
     ]
-    unused = unused_masks(folder / MASK_FOLDER, (image.mask for image in images))
-    notes += mask_notes(name, images, unused) + suffix_notes(name, others)
-    return CategoryContent(tuple(images), tuple(notes), unused)
+    return category_content(folder, name, images, notes, others)
 
 
 def _split_good(

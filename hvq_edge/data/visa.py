@@ -51,7 +51,7 @@ class Row:
     """One image, as the table lists it."""
 
     line: int
-    """In the file, counted from one; of a row over several lines, the last."""
+    """Line number in the file, from one; for a row over several lines it is the last of them."""
     category: str
     split: _Split
     label: _Label

@@ -21,7 +21,7 @@ from hvq_edge.doctor.finding import CheckResult
 
 DEVICES = Path("/dev")
 TIMEOUT_S = 5.0
-"""For one device."""
+"""A device that has not answered by then counts as dead."""
 
 _CAPTURE, _META = 0x1, 0x00800000  # V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_META_CAPTURE
 _PLANES, _OWN_CAPABILITIES = 0x1000, 0x80000000  # ..._MPLANE, V4L2_CAP_DEVICE_CAPS

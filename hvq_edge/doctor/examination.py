@@ -42,8 +42,8 @@ def checks_for(bundle: Path | None) -> list[Check]:
 def insist(names: Collection[str], findings: Sequence[CheckResult]) -> None:
     """Insist that named findings are well.
 
-    A name stands for all findings that begin with it: ``camera`` for any camera, of which one is
-    enough; ``opencv-gstreamer`` for that one.
+    A name stands for all findings that begin with it. ``camera`` means any camera, and one that is
+    well will do; ``opencv-gstreamer`` means that finding alone.
 
     Raises:
         InputError: a name that no finding has.

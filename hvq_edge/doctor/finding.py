@@ -19,7 +19,7 @@ class CheckResult:
     """Short, and the same on every machine: ``--require`` takes it."""
     state: State
     found: str
-    """In words."""
+    """What was found, in words."""
     remedy: str = ""
     """What to run or do; never empty for ``missing``."""
 

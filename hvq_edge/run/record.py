@@ -43,7 +43,7 @@ class RunRecord(_Strict):
     created: str
     settings: Settings
     categories: tuple[str, ...]
-    """In the order of the category index."""
+    """Names in the order of the category index."""
     backbone_weights: str
     """Where the backbone's weights came from, with their SHA-256."""
     data: str | None

@@ -43,7 +43,7 @@ class EngineInfo:
     """``openvino``, ``onnxruntime``, ``torch``, ..."""
     precision: str
     device: str
-    """In words, for reports: the processor or GPU and the library's version."""
+    """The processor or GPU and the library's version, in words for reports."""
     input_side: int
     categories: tuple[str, ...]
     category_mode: CategoryMode

@@ -26,7 +26,7 @@ def to_tensor(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
 
 
 def standardised(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
-    """As :func:`to_tensor`, with tokens that keep their length."""
+    """Return what :func:`to_tensor` does, with tokens that keep their length."""
     tensor = torch.from_numpy(raw.astype(np.float32)).to(model.feature_mean.device)
     return model.standardise(tensor)
 

@@ -13,7 +13,7 @@ from hvq_edge.verdict.image_limits import learn_limits
 from hvq_edge.verdict.placement import learn_placement
 
 PLACEMENT_IMAGES = 200
-"""Of a category, evenly over its images: a mean needs no more."""
+"""Images taken evenly from a category: a mean needs no more."""
 
 
 def learn_category_limits(

@@ -1,7 +1,7 @@
 """The feature cache: the frozen backbone runs once an image, training reads the result.
 
-A memory-mapped float16 array beside the run, so it may be larger than memory. It is written to a
-temporary file and renamed, and carries the key of what it was made from.
+A memory-mapped float16 array in the run's folder, which may be larger than memory. It is written to
+a temporary file and renamed, and carries the key of what it was made from.
 """
 
 from __future__ import annotations

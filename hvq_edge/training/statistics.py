@@ -17,15 +17,16 @@ _BATCH = 16
 _SMALLEST_STD = 1e-3
 """Relative to the mean over channels: a dead channel is not blown up."""
 RIDGE = 0.15
-"""Of a covariance's mean eigenvalue, added before it is inverted: directions that hardly vary are
-not blown up without end, neither are rounding errors in them. From 0.05 to 0.5 the accuracy hardly
-changes (docs/accuracy.md); the larger, the less INT8 differs."""
+"""Share of a covariance's mean eigenvalue that is added before it is inverted: it bounds how much
+directions that hardly vary, and rounding errors in them, are enlarged. From 0.05 to 0.5 the
+accuracy hardly changes (docs/accuracy.md); the larger, the less INT8 differs."""
 REACH = 2.0
-"""Times the largest distance of a held-out image to its category's centre: farther is no part
-that the model knows (docs/folding.md: five products, each left out in turn)."""
+"""Multiple of the largest distance of a held-out image to its category's centre: what is farther
+is no part that the model knows, out of distribution (docs/folding.md: five products, each left out
+in turn)."""
 CLASSIFIER_RIDGE = 3.0
-"""Of the mean eigenvalue, in the classifier's whitening. With less, directions that training
-images hardly vary in decide, and the compression of a video alone makes a part unknown."""
+"""The same share in the classifier's whitening. With less, directions in which training images
+hardly vary decide, and the compression of a video alone makes a part unknown."""
 
 
 @torch.no_grad()

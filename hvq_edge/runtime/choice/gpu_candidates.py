@@ -23,7 +23,7 @@ class GpuCandidates:
     engines: dict[Candidate, str]
     """SHA-256 of each one's file; float32 first, as for graphs."""
     versions: dict[EngineBackend, str]
-    """Of their libraries."""
+    """Version of each library that an engine here needs."""
     gpu: str | None
     """Name and driver; ``None`` where there is no candidate."""
     left_out: tuple[str, ...]

@@ -67,12 +67,12 @@ class MeasurementKey(BaseModel):
     models: dict[Precision, str]
     """SHA-256 of the graph of each precision that is a candidate."""
     versions: dict[str, str]
-    """Of hvq-edge, which sets the libraries' options, and of each backend that is a candidate."""
+    """Versions of hvq-edge, which sets the libraries' options, and of each candidate's backend."""
     processor: str
     cpus: int
     """That this process may use."""
     threads: int | None
-    """Of one call; ``None``: left to the library."""
+    """Threads of one call; ``None`` leaves them to the library."""
     engines: dict[EngineBackend, dict[Precision, str]] = {}
     """SHA-256 of the plan of each engine for GPUs that is a candidate."""
     gpu: str | None = None

@@ -39,11 +39,11 @@ class CudaMemory(Protocol):
         ...
 
     def allocate(self, size: int) -> int:
-        """Return the address of so many bytes on the GPU."""
+        """Allocate bytes on the GPU and return their address."""
         ...
 
     def new_stream(self) -> int:
-        """Return a stream: what is put on it is done in order, beside other streams."""
+        """Return a stream. Its work is done in order, in parallel with other streams."""
         ...
 
     def new_event(self) -> int:
@@ -75,7 +75,7 @@ class CudaMemory(Protocol):
         ...
 
     def begin_capture(self, stream: int) -> None:
-        """From now on note what this thread puts on the stream instead of doing it."""
+        """Begin to record what this thread puts on the stream, instead of doing it."""
         ...
 
     def end_capture(self, stream: int) -> int:

@@ -20,7 +20,7 @@ from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import BundleError
 
 ENGINES_FOLDER = "engines"
-"""In the bundle's folder."""
+"""Folder of a bundle that holds its engines."""
 
 EngineBackend = Literal["tensorrt", "tensorrt-rtx"]
 HardwareCompatibility = Literal["none", "ampere+", "same-compute-capability"]
@@ -49,18 +49,18 @@ class BuildOptions(_Strict):
 
 
 class EngineRecord(_Strict):
-    """The JSON beside a plan."""
+    """The JSON file that stands beside an engine file."""
 
     format: Literal["hvq-edge-engine/1"] = "hvq-edge-engine/1"
     backend: EngineBackend
     backend_version: str
     precision: Precision
     onnx_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of the graph it was built from."""
+    """Hash of the graph that the engine was built from."""
     compute_capabilities: tuple[str, ...] = Field(min_length=1)
     """Such as ``8.7``; several with TensorRT-RTX."""
     platform: str
-    """As :func:`this_platform` gives it."""
+    """The platform in the words of :func:`this_platform`."""
     gpu_name: str | None
     """``None``: built without a GPU (TensorRT-RTX)."""
     driver: str | None
@@ -72,7 +72,7 @@ class EngineRecord(_Strict):
     """Most bytes of main memory that the building process has had."""
     build_seconds: float = Field(ge=0)
     bytes: int = Field(ge=1)
-    """Of the plan."""
+    """Hash of the engine file."""
     plan_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     hvq_edge_version: str
     created: str
@@ -134,7 +134,7 @@ def engine_stem(
 
 
 def read_record(plan: Path) -> EngineRecord:
-    """Return the record beside a plan, after checking that it belongs to these bytes.
+    """Return an engine file's record, after checking that it belongs to these bytes.
 
     Raises:
         BundleError: no such record or plan, one of another format, or of another plan.

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hvq_edge.bundle.manifest import Bundle, Precision
-from hvq_edge.errors import BundleError, SettingsError
+from hvq_edge.errors import BundleError
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
 from hvq_edge.runtime.cuda.memory import CudaMemory, open_cuda_memory
+from hvq_edge.runtime.engine_names import known_precisions
 from hvq_edge.runtime.tensorrt.engine import TensorRTEngine
 from hvq_edge.runtime.tensorrt.engine_file import (
     ENGINES_FOLDER,
@@ -55,7 +56,7 @@ def open_tensorrt(
         BundleError: no engine that runs here; how each that is there differs.
         HvqEdgeError: the GPU fails.
     """
-    wanted = _wanted(precision)
+    wanted = known_precisions(precision) or FOR_GPUS
     module = load(backend)
     gpu = device()
     file, record = find_engine_file(bundle, backend, wanted, str(module.__version__), gpu)
@@ -82,27 +83,15 @@ def built_precision(bundle: Bundle, backend: EngineBackend, precision: str) -> P
         SettingsError: an unknown precision.
         BundleError: the bundle has no engine of this backend.
     """
-    wanted = _wanted(precision)
-    if precision != "auto":
-        return wanted[0]
-    for name in wanted:
+    asked = known_precisions(precision)
+    if asked:
+        return asked[0]
+    for name in FOR_GPUS:
         if engine_files(bundle, backend, name):
             return name
     raise BundleError(
         f"the bundle {bundle.path} has no {backend} engine.",
         next_step=f"run hvq-edge build {bundle.path} --backend {backend}",
-    )
-
-
-def _wanted(precision: str) -> tuple[Precision, ...]:
-    if precision == "auto":
-        return FOR_GPUS
-    for name in FOR_GPUS:
-        if precision == name:
-            return (name,)
-    raise SettingsError(
-        f"precision {precision!r} is none of auto, {', '.join(FOR_GPUS)}.",
-        next_step="use one of these names",
     )
 
 

@@ -36,7 +36,7 @@ class Port:
     name: str
     is_input: bool
     shape: tuple[int, ...]
-    """Of one frame, without the batch."""
+    """Shape for one frame, without the batch."""
     dtype: np.dtype[Any]
 
 
@@ -71,7 +71,7 @@ class _Lane:
     done: int
     flight: Flight | None = None
     graphs: dict[int, int] = field(default_factory=dict)
-    """By batch size."""
+    """One captured graph for each batch size."""
     seen: set[int] = field(default_factory=set)
     """Batch sizes that ran on this lane: a capture must not be the first run of a shape."""
 
@@ -80,7 +80,7 @@ class Lanes:
     """Runs batches of one engine; one thread at a time, the memory's context current.
 
     Args:
-        memory: where buffers and streams come from; whoever opened it closes it.
+        memory: where buffers and streams come from; its opener closes it.
         context: TensorRT's ``IExecutionContext``.
         ports: the engine's inputs and outputs.
         least: smallest batch that the engine takes.
@@ -164,7 +164,7 @@ class Lanes:
                     for port in self._ports
                     if not port.is_input
                 }
-            except Exception as error:  # of any library; kept for whoever asks for this batch
+            except Exception as error:  # of any library; kept for the caller of this batch
                 flight.error = error
         return flight.landed()
 

@@ -27,13 +27,14 @@ from hvq_edge.runtime.contract import (
     graph_result,
 )
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
+from hvq_edge.runtime.engine_names import known_precisions
 from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS
 
 GRAPH_PARAMETER = "hvq_edge.onnx_sha256"
-"""Of the model's configuration: SHA-256 of the ONNX file that it is, or was built from."""
+"""This parameter of a model's configuration holds the SHA-256 of the ONNX file behind it."""
 
 TIMEOUT_S = 10.0
-"""For one answer: a server that has no answer by then is as good as gone."""
+"""A server that has not answered by then counts as gone."""
 
 _KINDS = {"uint8": "UINT8", "int32": "INT32"}
 _WHOLE_FRAME = 1  # dimension of what is one number a frame: the server cannot say none
@@ -188,15 +189,9 @@ def open_triton_engine(
         MissingCapability: ``tritonclient`` is not installed, or no server answers.
         BundleError: the server has no model of this bundle.
     """
-    known = [one for one in FOR_GPUS if precision in ("auto", one)]
-    if not known:
-        raise SettingsError(
-            f"precision {precision!r} is none of auto, {', '.join(FOR_GPUS)}.",
-            next_step="use one of these names",
-        )
     verdicts = read_verdicts(bundle.path)
     reasons = []
-    for one in known:
+    for one in known_precisions(precision) or FOR_GPUS:
         if one not in bundle.manifest.models:
             reasons.append(f"the bundle has no {one} model")
         elif precision == "auto" and not verdicts.get(one, True):

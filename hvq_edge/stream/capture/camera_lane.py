@@ -183,7 +183,7 @@ class FrameQueue(Generic[Item]):
     """
 
     CAPACITY = 1
-    """With one frame waiting and one being captured, neither side waits for long for the other."""
+    """One frame waits while the next is captured: neither side waits for long for the other."""
 
     def __init__(self, policy: Policy, changed: threading.Condition | None = None) -> None:
         self._policy = policy

@@ -1,4 +1,4 @@
-"""From the settings of cameras to open sources, triggers and preparation included."""
+"""Opens cameras as their settings say, with their triggers and preparation."""
 
 from __future__ import annotations
 

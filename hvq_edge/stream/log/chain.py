@@ -1,8 +1,8 @@
 """The rows of the decision log, each with the hash of the row before, and a file of them.
 
-Whoever changes, removes, inserts or swaps a row breaks the chain there. Only one who rewrites every
-later row, and the head written aside, goes unseen: keep that head where the log's owner cannot
-write.
+A row that is changed, removed, inserted or swapped breaks the chain there. Only someone who
+rewrites every later row, and the head written aside, goes unseen: keep that head where the log's
+owner cannot write.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class LogOptions:
     file_bytes: int | None = None
     """A file that has grown to this is followed by a new one; ``None``: it grows on."""
     file_seconds: float | None = None
-    """Likewise for a file whose first row is this old."""
+    """A file whose first row is this old is followed by a new one; ``None``: it grows on."""
     head: Path | None = None
     """Where the last hash is written aside; ``None``: beside the log."""
     head_seconds: float = 10.0

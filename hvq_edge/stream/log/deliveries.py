@@ -18,7 +18,7 @@ _BUSY_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Of one receiver."""
+    """How far one receiver has got."""
 
     cursor: int
     """Id of the last row it needs nothing of any more."""

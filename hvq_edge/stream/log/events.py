@@ -1,4 +1,4 @@
-"""What belongs into the decision log beside decisions: changed thresholds, gaps of a camera."""
+"""The events that the decision log holds between decisions: changed thresholds, pauses, gaps."""
 
 from __future__ import annotations
 

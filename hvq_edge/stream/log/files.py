@@ -61,7 +61,7 @@ class LogHead(BaseModel):
     id: int
     hash: str
     time: float
-    """Of that row: seconds since 1970, UTC."""
+    """Time of that row in seconds since 1970, UTC."""
 
 
 def head_path(log: Path) -> Path:

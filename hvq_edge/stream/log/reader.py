@@ -78,7 +78,7 @@ def last_rows(log: Path, count: int, verdicts: Sequence[str] | None = None) -> l
 
     Args:
         log: any of its files, or its folder.
-        count: at most so many.
+        count: the most that are returned.
         verdicts: only decisions with one of these; ``None``: all rows, events included.
 
     Raises:
@@ -121,7 +121,7 @@ class RowsAfter:
 
         Args:
             cursor: id of the last row that was dealt with.
-            count: at most so many.
+            count: the most that are returned.
 
         Raises:
             InputError: a file is damaged.

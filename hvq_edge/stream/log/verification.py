@@ -23,7 +23,7 @@ from hvq_edge.stream.log.files import LogHead, base_of, chain_files, head_path, 
 from hvq_edge.stream.log.reader import open_for_reading
 
 MOST_FAULTS = 20
-"""After so many the rest is not worth reading."""
+"""Verification ends after this many faults."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From settings to running sinks.
+"""Opens and starts the sinks that the settings ask for.
 
 ::
 
@@ -49,7 +49,7 @@ IMAGES_WAITING = 32
 IMAGES_WAITING_FOR_FILES = 4
 """Where the source waits: few, because a stop has to drain them within its time."""
 DECISIONS_WAITING = 2048
-"""Likewise without images."""
+"""Decisions without images that may wait for one sink."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class SourceInfo:
     """What sinks know of a source."""
 
     name: str
-    """As in :attr:`hvq_edge.verdict.decision.Decision.camera`; without credentials."""
+    """The name that its decisions bear as ``camera``; it holds no credentials."""
     frames_per_second: float
-    """At which its annotated video plays."""
+    """Rate at which its annotated video plays."""
 
 
 def open_sinks(

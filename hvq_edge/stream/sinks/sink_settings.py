@@ -21,10 +21,10 @@ class _Strict(BaseModel):
 
 
 class _Kept(_Strict):
-    """What stays on the disk; without limits, everything."""
+    """What stays on the disk: everything, unless a limit is set. The oldest go first."""
 
     keep_megabytes: float | None = Field(None, gt=0.0)
-    """Of all together; the oldest go first."""
+    """Size of all together."""
     keep_days: float | None = Field(None, gt=0.0)
 
 
@@ -37,7 +37,7 @@ class LogSettings(_Kept):
     file_megabytes: float | None = Field(256.0, gt=0.0)
     """A file of this size is followed by a new one."""
     file_days: float | None = Field(None, gt=0.0)
-    """Likewise by age."""
+    """A file of this age is followed by a new one."""
     head: str | None = Field(None, min_length=1)
     """File for the last hash; default: beside the log. On another machine's disk it also proves
     that nobody wrote the log anew."""

@@ -37,9 +37,9 @@ SILENT_SECONDS = 60.0
 """A fault that comes and goes is reported this often at most."""
 
 CLOSE_SECONDS = 1.5
-"""For all sinks of a live camera together: SIGTERM must end within 2 s."""
+"""All sinks of a live camera may take this long to close: SIGTERM must end within 2 s."""
 LEAST_CLOSE_SECONDS = 0.4
-"""However long the cameras took: the log has to be committed."""
+"""The sinks get at least this long, because the log has to be committed."""
 
 
 class SinkThread:

@@ -1,4 +1,4 @@
-"""From what the user wrote after ``--camera`` to an open source."""
+"""Opens the source that the user named with ``--camera``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Address:
 
     kind: Literal["camera", "csi", "rtsp", "gst", "watch", "path"]
     number: int = 0
-    """Of the camera or CSI sensor."""
+    """Number of the camera or CSI sensor."""
     text: str = ""
     """The URL, pipeline or path; may hold credentials, so it never goes into a message for a URL
     or a pipeline."""

@@ -12,7 +12,7 @@ from hvq_edge.verdict.decision import Decision
 
 
 class JsonLines:
-    """Writes one line a decision, flushed at once: whoever reads the pipe sees it now.
+    """Writes one line a decision and flushes it: the reader of a pipe sees it at once.
 
     Args:
         stream: where to; stays open.

@@ -41,7 +41,7 @@ class RejectImages:
     Args:
         folder: where to; it is made.
         draw: draws the overlay.
-        context_frames: so many frames before and after.
+        context_frames: how many frames before and after a reject are saved with it.
         name_cameras: whether the camera's name is a part of the stem; needed with several.
 
     Raises:

@@ -60,7 +60,7 @@ class RetentionLimits:
     """What may stay; ``None``: no limit."""
 
     bytes: int | None = None
-    """Of all recordings of a folder together."""
+    """Bytes that all recordings of a folder may take together."""
     seconds: float | None = None
     """Age of a recording's newest file."""
 

@@ -1,4 +1,4 @@
-"""Decisions to a receiver on the network, read from the log: none is lost, whoever is down.
+"""Sends decisions from the log to a receiver on the network. None is lost while it is down.
 
 A decision is accepted when its row is on the disk. From there a thread of its own sends it, again
 and again if need be, and keeps a cursor in the log's database; so a dead receiver slows nothing,
@@ -175,7 +175,7 @@ class Delivery:
         return bool(rows)
 
     def _send_last(self) -> bool:
-        """At the end, send what waits as long as all goes well: one attempt each."""
+        """Send what still waits at the end: one attempt a batch, until the first that fails."""
         if self._fault or self._waiting_count == 0:
             return False
         return self._send_next()
