@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hvq_edge.stream.log.chain import LogRow
-    from hvq_edge.stream.log.verification import Verification
+    from hvq_edge.stream.log.verification import LogVerification
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -160,7 +160,7 @@ def _verdicts(given: Sequence[str] | None) -> list[str] | None:
     return list(given) if given else None
 
 
-def _summary(found: Verification) -> str:
+def _summary(found: LogVerification) -> str:
     lines = [f"{fault.file}: {fault.what}" for fault in found.faults]
     lines.append(
         f"{_counted(found.rows, 'row')} in {_counted(len(found.files), 'file')}: "

@@ -73,9 +73,9 @@ class MeasurementKey(BaseModel):
     """That this process may use."""
     threads: int | None
     """Threads of one call; ``None`` leaves them to the library."""
-    engines: dict[EngineBackend, dict[Precision, str]] = {}
+    engines: dict[EngineBackend, dict[Precision, str]]
     """SHA-256 of the plan of each engine for GPUs that is a candidate."""
-    gpu: str | None = None
+    gpu: str | None
     """Name and driver of the GPU, where such engines are candidates."""
 
 

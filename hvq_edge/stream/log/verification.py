@@ -37,7 +37,7 @@ class ChainFault:
 
 
 @dataclass
-class Verification:
+class LogVerification:
     """What was found."""
 
     files: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Verification:
         return not self.faults
 
 
-def verify_log(log: Path, head: Path | None = None) -> Verification:
+def verify_log(log: Path, head: Path | None = None) -> LogVerification:
     """Check every row of a log, over all its files, against its hash and the row before it.
 
     Args:
@@ -77,7 +77,7 @@ def verify_log(log: Path, head: Path | None = None) -> Verification:
         raise InputError(f"there is no head {head}.", next_step="check the path given with --head")
     if anchor is None or not files:  # nothing says that this was a log: is it one?
         open_for_reading(files[0] if files else base_of(log)).close()
-    found = Verification(files=[path.name for path in files])
+    found = LogVerification(files=[path.name for path in files])
     walk = _Walk(found, anchor)
     for path in files:
         walk.file(path, newest=path == files[-1])
@@ -91,7 +91,7 @@ def verify_log(log: Path, head: Path | None = None) -> Verification:
 class _Walk:
     """One pass over the rows."""
 
-    def __init__(self, found: Verification, head: LogHead | None) -> None:
+    def __init__(self, found: LogVerification, head: LogHead | None) -> None:
         self._found = found
         self._head = head
         self._head_seen = False
