@@ -70,10 +70,9 @@ def _backend() -> str:
 
 
 def _open(path: Path, side: int, categories: tuple[str, ...], mode: CategoryMode) -> Engine:
+    from hvq_edge.runtime.contract import Graph
     from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
     from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 
     opener = OpenVinoEngine if _backend() == "openvino" else OnnxRuntimeEngine
-    return opener(
-        path, precision="int8", input_side=side, categories=categories, category_mode=mode
-    )
+    return opener(Graph(path, "int8", side, categories, mode))

@@ -155,7 +155,7 @@ def fields_of(row: LogRow) -> dict[str, Any]:
     }
     if row.regions is not None:
         fields["regions"] = json.loads(row.regions)
-    return fields | json.loads(row.more)
+    return {**fields, **json.loads(row.more)}
 
 
 def as_json(value: object) -> str:
