@@ -22,10 +22,10 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from hvq_edge.bundle.manifest import open_bundle
-from hvq_edge.bundle.threshold_by_hand import save_threshold
+from hvq_edge.bundle.thresholds import save_threshold, thresholds_of
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspection import open_stream_engine
-from hvq_edge.stream.inspector import Inspector, thresholds_of
+from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.recent import LivePage
 from hvq_edge.stream.live_page.serve import serve
 from hvq_edge.stream.live_page.settings import DashboardSettings

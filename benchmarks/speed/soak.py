@@ -28,14 +28,7 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 
-from hvq_edge.bundle.manifest import (
-    Bundle,
-    BundleManifest,
-    Threshold,
-    open_bundle,
-    record_of,
-    write_manifest,
-)
+from hvq_edge.bundle.manifest import Bundle, BundleManifest, open_bundle, record_of, write_manifest
 from hvq_edge.data.images import fit_image
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.controls import Controls
@@ -52,6 +45,7 @@ from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import RejectSettings, SinkSettings, WebhookSettings
 from hvq_edge.stream.sinks.sink_thread import SinkThread
 from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
+from hvq_edge.verdict.threshold import Threshold
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 24, "layers": 2, "codes": 20}
 POOL = 100

@@ -36,7 +36,7 @@ def serve_page(
     """
     if settings.page is None or page is None:
         return nullcontext()
-    from hvq_edge.bundle.threshold_by_hand import save_threshold
+    from hvq_edge.bundle.thresholds import save_threshold
     from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
     from hvq_edge.stream.live_page.serve import serve
     from hvq_edge.stream.live_page.watched import CategoryChoice, Watched

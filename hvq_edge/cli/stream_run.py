@@ -41,6 +41,7 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     Raises:
         HvqEdgeError: something cannot be opened, or the engine failed.
     """
+    from hvq_edge.bundle.thresholds import thresholds_of
     from hvq_edge.cli.stop_signals import StopSignals
     from hvq_edge.cli.stream_engine import open_engine_of, signed_bundle
     from hvq_edge.cli.stream_page import serve_page
@@ -49,7 +50,7 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     from hvq_edge.stream.controls import Controls
     from hvq_edge.stream.drawing.overlay import Overlay
     from hvq_edge.stream.drawing.window import Window, has_screen
-    from hvq_edge.stream.inspector import Inspector, thresholds_of
+    from hvq_edge.stream.inspector import Inspector
     from hvq_edge.stream.sinks.files.json_lines import JsonLines
     from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS
     from hvq_edge.stream.sinks.sink import Sink
@@ -194,7 +195,7 @@ def _announce(sources: tuple[Source, ...], info: EngineInfo, reasons: Sequence[s
 
 
 def _warn_of_missing_thresholds(bundle: Bundle, info: EngineInfo) -> None:
-    from hvq_edge.stream.inspector import thresholds_of
+    from hvq_edge.bundle.thresholds import thresholds_of
 
     thresholds = thresholds_of(bundle, info.precision)
     missing = [name for name in info.categories if name not in thresholds]

@@ -14,7 +14,8 @@ from hvq_edge.stream.live_page.recent import LivePage
 from hvq_edge.stream.live_page.watched import CategoryChoice, Watched
 from hvq_edge.stream.sources.source import arrived, lost
 from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
-from hvq_edge.verdict.decision import Decision, Judgement, decide
+from hvq_edge.verdict.decision import Decision, decide
+from hvq_edge.verdict.judgement import Judgement
 
 TOKEN = "a token of the tests, long enough".replace(" ", "-")
 BEARER = {"authorization": f"Bearer {TOKEN}"}

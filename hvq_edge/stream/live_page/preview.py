@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hvq_edge.stream.live_page.recent import Record
+from hvq_edge.verdict.judgement import exceeds
 
 FRAMES = 500
 
@@ -46,8 +47,8 @@ def preview(records: Sequence[Record], category: str, threshold: float, in_force
     ][-FRAMES:]
     return Preview(
         frames=len(scores),
-        would_reject=sum(score > threshold for score in scores),
-        rejects_now=sum(score > in_force for score in scores),
+        would_reject=sum(exceeds(score, threshold) for score in scores),
+        rejects_now=sum(exceeds(score, in_force) for score in scores),
         lowest=min(scores, default=None),
         highest=max(scores, default=None),
     )

@@ -21,7 +21,8 @@ from hvq_edge.stream.live_page.images import (
     shrink,
 )
 from hvq_edge.stream.sources.source import Frame, Image
-from hvq_edge.verdict.decision import Decision, Verdict
+from hvq_edge.verdict.decision import Decision
+from hvq_edge.verdict.judgement import Verdict
 
 HISTORY = 2000
 """Decisions remembered."""

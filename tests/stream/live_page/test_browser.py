@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from helpers.bright_parts import BrightnessEngine
 from helpers.graphs import save_bundle
+from helpers.thresholds import threshold_at
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.live_page_image import CHROMIUM, FLAGS
-from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
-from hvq_edge.bundle.threshold_by_hand import BY_HAND, save_threshold
+from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.recent import LivePage
@@ -82,7 +83,7 @@ def video(tmp_path_factory) -> Path:
 @contextmanager
 def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
     saved = save_bundle(folder / "bundle")
-    half = Threshold(value=0.6, images=3, rule="largest of held-out good images")
+    half = threshold_at(0.6, images=3, rule="largest of held-out good images")
     manifest = saved.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": half}}})
     write_manifest(saved.path, manifest)
     bundle = open_bundle(saved.path)

@@ -16,9 +16,10 @@ from conftest import write_png
 from helpers.graphs import save_bundle
 from helpers.live_line import CAMERA, Line
 from helpers.paths import ROOT
+from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
-from hvq_edge.bundle.threshold_by_hand import BY_HAND, save_threshold
+from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.live_page.access import Access, is_same_origin, open_access
@@ -189,13 +190,13 @@ def test_where_no_frame_is_due_none_is_missed():
 @pytest.fixture
 def bundle(tmp_path):
     saved = save_bundle(tmp_path / "bundle", precisions=("fp32", "int8"))
-    learnt = Threshold(
-        value=0.5,
+    learnt = threshold_at(
+        0.5,
         images=9,
         rule="largest of good",
         highest_image="a.png",
         median=0.2,
-        good_scores=table_of([0.1, 0.2, 0.5]),
+        calibration_scores=table_of([0.1, 0.2, 0.5]),
     )
     thresholds = {"fp32": {"bolt": learnt}, "int8": {"bolt": learnt}}
     write_manifest(saved.path, saved.manifest.model_copy(update={"thresholds": thresholds}))
@@ -211,7 +212,7 @@ def test_a_saved_threshold_says_that_a_hand_set_it_and_what_was_before(bundle):
     assert saved.rule.startswith(f"{BY_HAND} at 20")
     assert saved.rule.endswith("; before: 0.75; learnt: largest of good")
     assert saved.highest_image is None
-    assert saved.good_scores == table_of([0.1, 0.2, 0.5]), "p-values are as before"
+    assert saved.calibration_scores == table_of([0.1, 0.2, 0.5]), "p-values are as before"
     assert manifest.thresholds["fp32"] == bundle.manifest.thresholds["fp32"]
     update = {"thresholds": bundle.manifest.thresholds}
     assert manifest.model_copy(update=update) == bundle.manifest, "nothing else has changed"
