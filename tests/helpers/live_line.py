@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.latency import LatencyHistogram
 from hvq_edge.stream.live_page.access import Access
+from hvq_edge.stream.live_page.api import Served
 from hvq_edge.stream.live_page.app import make_app
 from hvq_edge.stream.live_page.health import HealthCheck
 from hvq_edge.stream.live_page.history import History
@@ -86,7 +87,7 @@ class Line:
     ) -> TestClient:
         """A browser's side, without a server."""
         access = Access(TOKEN, reading_is_open=reading_is_open, names=("factory.example",))
-        app = make_app(self.view, access, health=HealthCheck(stall_seconds))
+        app = make_app(Served(self.view, access, health=HealthCheck(stall_seconds)))
         client = TestClient(app, base_url="http://127.0.0.1:8642", follow_redirects=False)
         client.headers.update(headers)
         return client

@@ -6,7 +6,7 @@ The functions run on threads of the server, not in its event loop.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response, Security
@@ -44,10 +44,10 @@ class Served:
 
     view: PageView
     access: Access
-    cookie: str
-    """Name of the cookie of a login."""
-    health: HealthCheck
-    images_per_second: float
+    cookie: str = "hvq_edge"
+    """Name of the cookie of a login: cookies do not tell ports apart, names do."""
+    health: HealthCheck = field(default_factory=HealthCheck)
+    images_per_second: float = 10.0
     """A browser is told to ask for no more."""
 
 
@@ -75,7 +75,7 @@ Heat = Annotated[bool, Query(description="With the heat map.")]
 _REFUSED: dict[str, Any] = {"description": "Refused", "model": Refusal}
 _NO_IMAGE: dict[int | str, Any] = {204: {"description": "There is no image"}}
 # Who may ask is decided by the middleware; these say so in the OpenAPI document.
-_READS = {"security": [{"token": []}, {}]}
+_READS: dict[str, Any] = {"security": [{"token": []}, {}]}
 _CHANGES = [Security(HTTPBearer(scheme_name="token", auto_error=False))]
 
 router = APIRouter(responses={"4XX": _REFUSED, "5XX": _REFUSED})

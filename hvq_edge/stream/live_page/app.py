@@ -11,33 +11,15 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
-from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.api import REFUSALS, Served, answer_refusal, router
-from hvq_edge.stream.live_page.health import HealthCheck
 from hvq_edge.stream.live_page.middleware import Guard
-from hvq_edge.stream.live_page.page_view import PageView
 
 FILES = Path(__file__).with_name("page")
 PAGES = {"/": "index.html", "/login": "login.html", "/favicon.ico": "icon.svg"}
 
 
-def make_app(
-    view: PageView,
-    access: Access,
-    *,
-    cookie: str = "hvq_edge",
-    health: HealthCheck | None = None,
-    images_per_second: float = 10.0,
-) -> FastAPI:
-    """Return the ASGI application.
-
-    Args:
-        view: the inspector.
-        access: who may what.
-        cookie: name of the cookie of a login: cookies do not tell ports apart, names do.
-        health: judges snapshots.
-        images_per_second: a browser is told to ask for no more.
-    """
+def make_app(served: Served) -> FastAPI:
+    """Return the ASGI application."""
     app = FastAPI(
         title="hvq-edge live page",
         version=version("hvq-edge"),
@@ -46,10 +28,10 @@ def make_app(
         docs_url=None,  # FastAPI's own pages load scripts from other servers
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
-        middleware=[Middleware(Guard, access=access, cookie=cookie)],
+        middleware=[Middleware(Guard, access=served.access, cookie=served.cookie)],
         exception_handlers=dict.fromkeys(REFUSALS, answer_refusal),
     )
-    app.state.served = Served(view, access, cookie, health or HealthCheck(), images_per_second)
+    app.state.served = served
     app.include_router(router)
     for path, name in PAGES.items():
         app.add_api_route(path, partial(_file, name), include_in_schema=False)

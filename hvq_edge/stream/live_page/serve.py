@@ -55,6 +55,7 @@ def serve(
     try:
         import uvicorn
 
+        from hvq_edge.stream.live_page.api import Served
         from hvq_edge.stream.live_page.app import make_app
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("hvq_edge"):
@@ -66,16 +67,11 @@ def serve(
     access, made = open_access(settings)
     listening = _listen(settings)
     port = int(listening.getsockname()[1])
-    app = make_app(
-        view,
-        access,
-        cookie=f"hvq_edge_{port}",
-        health=health,
-        images_per_second=settings.frames_per_second,
-    )
+    cookie = f"hvq_edge_{port}"
+    served = Served(view, access, cookie, health or HealthCheck(), settings.frames_per_second)
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            make_app(served),
             log_config=None,  # the terminal belongs to the inspector
             access_log=False,
             server_header=False,
