@@ -30,8 +30,8 @@ from hvq_edge.run.record import ImageRecord
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.stream.calibrate import calibrate_from_stream
 from hvq_edge.stream.inspector import Inspector
-from hvq_edge.stream.live_page.preview import preview
-from hvq_edge.stream.live_page.recent import Record
+from hvq_edge.stream.live_page.history import Record
+from hvq_edge.stream.live_page.page_view import preview
 from hvq_edge.stream.sources.folder import open_folder
 from hvq_edge.verdict.calibrate import from_images
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits

@@ -22,10 +22,10 @@ from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspector import Inspector
-from hvq_edge.stream.live_page.recent import LivePage
+from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.serve import serve
-from hvq_edge.stream.live_page.settings import DashboardSettings
-from hvq_edge.stream.live_page.watched import Watched
+from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 from hvq_edge.stream.sources.video_file import VideoFile
 
@@ -88,22 +88,20 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
     write_manifest(saved.path, manifest)
     bundle = open_bundle(saved.path)
     controls = Controls({"bolt": 0.6})
-    page = LivePage(controls, rejects=400)
+    history = History(controls, rejects=400)
     source = Loop(video)
-    inspector = Inspector(BrightnessEngine(), bundle, source, controls=controls, sinks=[page])
-    watched = Watched(
-        page,
+    inspector = Inspector(BrightnessEngine(), bundle, source, controls=controls, sinks=[history])
+    view = PageView(
+        history,
         controls,
         inspector.statistics,
         title="bolt",
         save_threshold=lambda category, value: save_threshold(bundle.path, "fp32", category, value),
     )
-    with serve(DashboardSettings(port=0), watched) as serving, inspector:
+    with serve(LivePageSettings(port=0), view) as serving, inspector:
         thread = threading.Thread(target=lambda: list(inspector))
         thread.start()
-        yield SimpleNamespace(
-            serving=serving, controls=controls, bundle=bundle.path, source=source, page=page
-        )
+        yield SimpleNamespace(serving=serving, controls=controls, bundle=bundle.path, source=source)
         inspector.stop()
         thread.join()
 
