@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from hvq_edge.bundle.manifest import Precision
+from hvq_edge.verdict.judgement import Verdict, VerdictCounts, count_verdicts
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -45,8 +46,8 @@ LIMITS: dict[Precision, Limits] = {
 }
 
 
-class Judgement(BaseModel):
-    """What one side said of an image."""
+class SideVerdict(BaseModel):
+    """What the line would say of an image with one side's outputs and thresholds."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
@@ -54,15 +55,12 @@ class Judgement(BaseModel):
     """Judged as."""
     score: float
     threshold: float | None
-    """Of that side's precision; ``None``: the category has none, and nothing is rejected."""
-
-    @property
-    def rejected(self) -> bool:
-        """Whether the image would be rejected on the line."""
-        return self.threshold is not None and self.score > self.threshold
+    """Of that side's precision; ``None``: the category has none, so there is no decision."""
+    verdict: Verdict
+    reason: str
 
 
-class Decision(BaseModel):
+class ImageVerdicts(BaseModel):
     """One image, judged by the PyTorch model and by another runner."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
@@ -72,13 +70,13 @@ class Decision(BaseModel):
     category: str
     """The one it shows."""
     good: bool
-    reference: Judgement
-    other: Judgement
+    reference: SideVerdict
+    other: SideVerdict
 
     @property
     def changed(self) -> bool:
-        """Whether the decision differs."""
-        return self.reference.rejected != self.other.rejected
+        """Whether the verdict differs."""
+        return self.reference.verdict != self.other.verdict
 
 
 class CategoryDecisions(BaseModel):
@@ -88,7 +86,11 @@ class CategoryDecisions(BaseModel):
 
     category: str
     images: int
-    changed: tuple[Decision, ...]
+    changed: tuple[ImageVerdicts, ...]
+    """Images whose verdict differs."""
+    good_verdicts: VerdictCounts
+    """The other runner's verdicts on good images."""
+    defective_verdicts: VerdictCounts
 
 
 class Agreement(BaseModel):
@@ -127,7 +129,7 @@ class Agreement(BaseModel):
 def compare(
     reference: Sequence[Outputs],
     other: Sequence[Outputs],
-    decisions: Sequence[Decision],
+    decisions: Sequence[ImageVerdicts],
     precision: Precision,
     runner: str,
     limits: Limits | None = None,
@@ -194,11 +196,16 @@ def compare(
     )
 
 
-def _by_category(decisions: Sequence[Decision]) -> Iterator[CategoryDecisions]:
+def _by_category(decisions: Sequence[ImageVerdicts]) -> Iterator[CategoryDecisions]:
     for name in dict.fromkeys(one.category for one in decisions):
         own = [one for one in decisions if one.category == name]
-        changed = tuple(one for one in own if one.changed)
-        yield CategoryDecisions(category=name, images=len(own), changed=changed)
+        yield CategoryDecisions(
+            category=name,
+            images=len(own),
+            changed=tuple(one for one in own if one.changed),
+            good_verdicts=count_verdicts(one.other.verdict for one in own if one.good),
+            defective_verdicts=count_verdicts(one.other.verdict for one in own if not one.good),
+        )
 
 
 def _decision_faults(found: Sequence[CategoryDecisions], limit: float) -> list[str]:

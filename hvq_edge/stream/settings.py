@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from hvq_edge.common.toml_file import all_wrong, read_toml
 from hvq_edge.stream.capture.camera_lane import Policy
 from hvq_edge.stream.capture.prepared import Points, Rectangle, Rotation
-from hvq_edge.stream.live_page.settings import DashboardSettings
+from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.setting_faults import faults_of
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.open_source import shown_address
@@ -127,7 +127,7 @@ class StreamSettings(_Strict):
     cameras: tuple[CameraSettings, ...] = Field(min_length=1)
     decision: DecisionSettings = DecisionSettings()
     sinks: SinkSettings = SinkSettings()
-    page: DashboardSettings | None = None
+    page: LivePageSettings | None = None
     """The live page; ``None``: none is served."""
 
     @model_validator(mode="after")

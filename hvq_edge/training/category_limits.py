@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hvq_edge.bundle.manifest import CategoryLimits
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.training.features import FrameLooks
 from hvq_edge.verdict.image_limits import learn_limits
+from hvq_edge.verdict.limits import CategoryLimits
 from hvq_edge.verdict.placement import learn_placement
 
 PLACEMENT_IMAGES = 200

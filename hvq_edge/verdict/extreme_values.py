@@ -21,8 +21,8 @@ from hvq_edge.errors import InputError
 from hvq_edge.verdict.tolerance_bound import (
     CONFIDENCE,
     FALSE_REJECT,
-    Bound,
-    Promise,
+    BoundedThreshold,
+    FalseRejectBound,
     Scores,
     check_asked,
 )
@@ -51,7 +51,7 @@ def extreme_value(
     confidence: float = CONFIDENCE,
     *,
     seed: int = 0,
-) -> Bound:
+) -> BoundedThreshold:
     """Take a threshold from a model of the tail of good scores.
 
     Args:
@@ -96,7 +96,7 @@ def extreme_value(
         _resampled(scores, count, asked, confidence, generator),
         start + _pivotal(tail, value - start, count, asked * n / count, confidence, generator),
     )
-    promise = Promise(
+    found = FalseRejectBound(
         method="extreme-value",
         asked=asked,
         rate=asked,
@@ -104,7 +104,7 @@ def extreme_value(
         images=n,
         warnings=_doubts(excesses, tail, generator),
     )
-    return Bound(bound, promise)
+    return BoundedThreshold(bound, found)
 
 
 def fit_tail(excesses: NDArray[np.float64]) -> Tail:

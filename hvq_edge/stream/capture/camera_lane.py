@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Literal, TypeVar, get_args
 
@@ -13,9 +14,9 @@ from hvq_edge.errors import ImageError, SettingsError
 from hvq_edge.runtime.engine import Frames
 from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand
 from hvq_edge.stream.statistics import CameraStatistics, Counts
-from hvq_edge.verdict.decision import Verdict
 from hvq_edge.verdict.image_limits import FrameQuality
-from hvq_edge.verdict.usable import CheckedFrame, FrameChecks
+from hvq_edge.verdict.judgement import Verdict
+from hvq_edge.verdict.usable import FrameChecks
 
 Policy = Literal["latest", "all"]
 """``latest``: the newest frame wins, older ones are dropped and counted. ``all``: none is dropped;
@@ -27,6 +28,26 @@ SILENT_SECONDS = 5.0
 
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedFrame:
+    """A frame made ready for the engine, or known to be unfit for it."""
+
+    frame: Frame
+    fitted: Frames | None
+    """uint8 ``[side, side, 3]``; ``None`` where there is no usable image."""
+    fault: str | None
+    """Why it cannot be judged."""
+    checks_ms: float
+    """What making it ready took."""
+    quality: FrameQuality | None = None
+    """``None`` where the bundle has no limits to hold it against."""
+
+    @property
+    def fit(self) -> bool:
+        """Whether the engine can be asked."""
+        return self.fitted is not None and self.fault is None
 
 
 class CameraLane:

@@ -13,7 +13,7 @@ from hvq_edge.errors import SettingsError
 DEFAULT_PORT = 8642
 
 
-class DashboardSettings(BaseModel):
+class LivePageSettings(BaseModel):
     """Settings of the live page; :meth:`of` reports faults as one message."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,7 +32,7 @@ class DashboardSettings(BaseModel):
     """At most so many images a second go to one browser."""
 
     @classmethod
-    def of(cls, **values: Any) -> DashboardSettings:  # noqa: ANN401 - pydantic checks them
+    def of(cls, **values: Any) -> LivePageSettings:  # noqa: ANN401 - pydantic checks them
         """Check and make settings.
 
         Raises:
@@ -56,7 +56,7 @@ class DashboardSettings(BaseModel):
         return is_loopback(self.host)
 
     @model_validator(mode="after")
-    def _others_need_a_token(self) -> DashboardSettings:
+    def _others_need_a_token(self) -> LivePageSettings:
         if not self.loopback and self.token_file is None:
             raise ValueError(
                 f"whoever reaches {self.host} could see the page: give a token file "
