@@ -8,13 +8,11 @@ from typing import Annotated
 import typer
 
 from hvq_edge.cli.console import print_json, results
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+from hvq_edge.cli.options import DEFAULT_BUNDLE, BundleArgument, JsonOption
 
 
 def sign(
-    bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
-    ] = DEFAULT_RUN / "bundle",
+    bundle: BundleArgument = DEFAULT_BUNDLE,
     key: Annotated[
         Path | None,
         typer.Option("--key", help="Private key in PEM form (Ed25519).", show_default=False),
@@ -42,7 +40,7 @@ def sign(
             next_step="see hvq-edge sign --help",
         )
     if new_key is not None:
-        from hvq_edge.bundle.manifest.integrity import keys
+        from hvq_edge.bundle.integrity import keys
 
         public = keys.new_key(new_key)
         (name,) = keys.read_public_keys(public)

@@ -60,9 +60,9 @@ def train(
     """
     from shlex import quote
 
-    from hvq_edge.cli.latest import new_run_folder, point_latest
     from hvq_edge.errors import SettingsError
     from hvq_edge.model.device import choose_device
+    from hvq_edge.run.latest import new_run_folder, point_latest
     from hvq_edge.run.record import RECORD_NAME
     from hvq_edge.run.settings import load_settings
     from hvq_edge.training import processes
