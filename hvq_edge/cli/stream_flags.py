@@ -213,7 +213,8 @@ def check_calibration(
         if idle:
             names = ", ".join(idle)
             raise SettingsError(
-                f"{names} is for learning thresholds, and --calibrate is not given.",
+                f"{names} {'is' if len(idle) == 1 else 'are'} for learning thresholds, and "
+                "--calibrate is not given.",
                 next_step=f"add --calibrate N, or leave out {names}",
             )
         return

@@ -199,6 +199,7 @@ def test_print_config():
     ("arguments", "named"),
     [
         (["--false-reject", "0.02"], ["--false-reject"]),
+        (["--confidence", "0.9", "--method", "x"], ["--confidence", "--method"]),
         (
             ["--calibrate", "40", "--out", "x", "--page", "--video"],
             ["--out", "--page", "--video"],
