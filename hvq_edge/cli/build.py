@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import DEFAULT_BUNDLE, BundleArgument, JsonOption
+from hvq_edge.cli.options import BundleArgument, JsonOption
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from rich.table import Table

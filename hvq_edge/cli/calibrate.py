@@ -10,7 +10,6 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
 from hvq_edge.cli.options import (
-    DEFAULT_BUNDLE,
     BackendOption,
     BundleArgument,
     ConfidenceOption,
@@ -19,6 +18,7 @@ from hvq_edge.cli.options import (
     MethodOption,
     RunOption,
 )
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,10 +7,6 @@ from typing import Annotated
 
 import typer
 
-from hvq_edge.run.latest import DEFAULT_RUN
-
-DEFAULT_BUNDLE = DEFAULT_RUN / "bundle"
-
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, results
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+from hvq_edge.cli.options import JsonOption
+from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from hvq_edge.cli.console import print_json, results
-from hvq_edge.cli.options import DEFAULT_BUNDLE, BundleArgument, JsonOption
+from hvq_edge.cli.options import BundleArgument, JsonOption
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 
 def sign(

@@ -16,6 +16,8 @@ import typer
 from hvq_edge.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from hvq_edge.stream.settings import StreamSettings
 
 
@@ -133,7 +135,7 @@ def parameters() -> Iterator[Parameter]:
     from hvq_edge.stream.settings import CameraSettings, StreamSettings
     from hvq_edge.verdict.decision_settings import DecisionSettings
 
-    tables = {
+    tables: dict[str, type[BaseModel]] = {
         "": StreamSettings,
         "cameras": CameraSettings,
         "decision": DecisionSettings,

@@ -9,7 +9,8 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars
 from hvq_edge.cli.interruption import advice_if_interrupted
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+from hvq_edge.cli.options import JsonOption
+from hvq_edge.run.latest import DEFAULT_RUN
 
 
 def train(

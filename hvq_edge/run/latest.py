@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 DEFAULT_RUN = Path("runs/latest")
+DEFAULT_BUNDLE = DEFAULT_RUN / "bundle"
 
 
 def new_run_folder(preset: str) -> Path:

@@ -23,13 +23,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from hvq_edge.common.toml_file import all_wrong, read_toml
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 from hvq_edge.stream.capture.frame_queue import Policy
 from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.setting_faults import faults_of
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.verdict.decision_settings import DecisionSettings
-
-DEFAULT_BUNDLE = Path("runs/latest/bundle")
 
 Rotation = Literal[0, 90, 180, 270]
 Rectangle = tuple[int, int, int, int]
