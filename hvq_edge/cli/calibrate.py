@@ -90,7 +90,7 @@ class Asked(TypedDict, total=False):
 
     false_reject: float
     confidence: float
-    rule: Rule
+    rule: ThresholdRule
 
 
 def asked(false_reject: float | None, confidence: float | None, method: str | None) -> Asked:

@@ -33,8 +33,8 @@ from hvq_edge.stream.drawing.window import Window, has_screen
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.history import History
-from hvq_edge.stream.live_page.serve import Serving, serve
 from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
+from hvq_edge.stream.live_page.serve import Serving, serve
 from hvq_edge.stream.settings import StreamSettings
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, needed, open_sinks
 from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS, OpenSinks
@@ -42,7 +42,12 @@ from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
 from hvq_edge.stream.watchdog import Watchdog
 from hvq_edge.verdict.decision import Decision
-from hvq_edge.verdict.tolerance_bound import CONFIDENCE, FALSE_REJECT, ThresholdRule, order_statistic
+from hvq_edge.verdict.tolerance_bound import (
+    CONFIDENCE,
+    FALSE_REJECT,
+    ThresholdRule,
+    order_statistic,
+)
 
 FOLDER_FRAMES_PER_SECOND = 4.0
 """At which the annotated video of a folder of images plays: slow enough to look at each."""

@@ -181,13 +181,13 @@ def test_a_stream_s_thresholds_promise_what_was_asked_for(bundle, tmp_path):
     film = write_video(tmp_path / "good.avi", good)
     arguments = ["--bundle", learning, "--camera", film, "--calibrate", 125]
     told = json.loads(run(*arguments, "--confidence", 0.8, "--json"))
-    assert told["thresholds"]["fp32"]["bolt"]["promise"]["confidence"] == 0.8
+    assert told["thresholds"]["fp32"]["bolt"]["bound"]["confidence"] == 0.8
     (note,) = [note for note in told["notes"] if "signature" in note]
     assert "its signature no longer holds" in note
     assert f"hvq-edge sign {learning}" in note
     tail = ["--method", "extreme-value", "--false-reject", 0.05]
     told = json.loads(run(*arguments, *tail, "--json"))
-    assert told["thresholds"]["fp32"]["bolt"]["promise"]["method"] == "extreme-value"
+    assert told["thresholds"]["fp32"]["bolt"]["bound"]["method"] == "extreme-value"
     assert "'guess' is neither" in run(*arguments, "--method", "guess", fails=SettingsError)
     assert "between 0 and 1" in run(*arguments, "--confidence", 1, fails=SettingsError)
 

@@ -104,8 +104,8 @@ def test_the_same_settings_learn_the_same_thresholds(bundle, tmp_path):
     opened = [open_bundle(path) for path in (of_command, of_python)]
     learnt = [one.manifest.thresholds["fp32"]["bolt"] for one in opened]
     assert learnt[0].value == learnt[1].value == done.thresholds["bolt"].value
-    assert [one.promise.confidence for one in learnt] == [0.9, 0.9]
-    assert learnt[0].promise.rate == learnt[1].promise.rate <= 0.1
+    assert [one.bound.confidence for one in learnt] == [0.9, 0.9]
+    assert learnt[0].bound.rate == learnt[1].bound.rate <= 0.1
 
 
 def test_what_cannot_be_opened_is_said_before_the_block(file, tmp_path):
