@@ -79,6 +79,7 @@ class Line:
         self._sinks = sinks
         self._closing = ExitStack()
         self._stopped_at: float | None = None
+        self._finished = False
 
     @property
     def without_threshold(self) -> tuple[str, ...]:
@@ -103,10 +104,15 @@ class Line:
         self.inspector.stop()
 
     def finish(self) -> None:
-        """Write what the sinks still hold; the log ends with the counts of the run.
+        """End at once, and write what the sinks still hold; a second call does nothing.
 
-        A live line that was stopped has little time: what a hanging camera took of it is gone.
+        The log ends with the counts of the run. A live line that was stopped has little time for
+        it: what a hanging camera took is gone.
         """
+        if self._finished:
+            return
+        self._finished = True
+        self.inspector.close()
         counts = asdict(self.inspector.statistics().counts)
         seconds: float | None = None
         if "latest" in self.inspector.policies:
