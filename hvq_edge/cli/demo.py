@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.interruption import advice_if_interrupted
+from hvq_edge.cli.interruption import INTERRUPTED, advice_if_interrupted
 from hvq_edge.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -53,10 +53,9 @@ def demo(
     The images come from the package elpv-dataset (CC BY-NC-SA 4.0). What is there already is
     not done again.
     """
-    from hvq_edge.cli.latest import point_latest
-    from hvq_edge.cli.stream import INTERRUPTED
     from hvq_edge.data.solar_cells import default_cache
     from hvq_edge.errors import GateFailed
+    from hvq_edge.run.latest import point_latest
 
     stages = demo_stages(out, data or default_cache() / "solar-cells", epochs or 32)
     seconds: dict[str, float] = {}

@@ -20,9 +20,10 @@ from hvq_edge.bundle.thresholds import calibration_scores_of, thresholds_of
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame, Policy, known_policy
+from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame, known_policy
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
+from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.statistics import Counts, SinkStatistics, Statistics

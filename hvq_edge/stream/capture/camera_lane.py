@@ -7,20 +7,18 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Generic, TypeVar, get_args
 
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, SettingsError
 from hvq_edge.runtime.engine import Frames
+from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand
 from hvq_edge.stream.statistics import CameraStatistics, Counts
 from hvq_edge.verdict.image_limits import FrameQuality
 from hvq_edge.verdict.judgement import Verdict
 from hvq_edge.verdict.usable import FrameChecks
 
-Policy = Literal["latest", "all"]
-"""``latest``: the newest frame wins, older ones are dropped and counted. ``all``: none is dropped;
-the source waits while the engine is busy."""
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 SILENT_SECONDS = 5.0
