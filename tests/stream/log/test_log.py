@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -223,6 +224,7 @@ def test_a_kill_loses_nothing_that_was_committed(tmp_path):
         [sys.executable, HELPERS / "killed_writer.py", tmp_path, str(KILLS)],
         capture_output=True,
         text=True,
+        env=os.environ | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"},
     )
     assert done.returncode == 0, done.stderr
     rounds, lost_sessions, decisions, _files = map(int, done.stdout.split())
