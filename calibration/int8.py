@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 
 from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
+from hvq_edge.calibration.ranges.amax import Method
+from hvq_edge.calibration.ranges.measure import MeasuredRanges, measure_ranges
 from hvq_edge.calibration.ranges.range_cache import cached_ranges, key_of
-from hvq_edge.calibration.ranges.range_methods import Method
-from hvq_edge.calibration.ranges.ranges import MeasuredRanges, measure_ranges
 from hvq_edge.calibration.weights.bias_correction import correct_biases
 from hvq_edge.calibration.weights.gptq import round_weights
 from hvq_edge.calibration.weights.relu6_centring import centre_clips

@@ -16,13 +16,13 @@ from hvq_edge.bundle.manifest import (
     record_of,
     write_manifest,
 )
-from hvq_edge.calibration.images.choose_images import RULE as CALIBRATION_RULE
-from hvq_edge.calibration.images.choose_images import choose_calibration
 from hvq_edge.calibration.images.image_features import pooled_features
 from hvq_edge.calibration.images.own_set import RULE as OWN_RULE
 from hvq_edge.calibration.images.own_set import OwnImage, own_calibration, suspicious_images
+from hvq_edge.calibration.images.training_set import RULE as CALIBRATION_RULE
+from hvq_edge.calibration.images.training_set import choose_calibration
 from hvq_edge.calibration.int8 import DEFAULT_METHOD
-from hvq_edge.calibration.ranges.range_methods import METHODS, Method
+from hvq_edge.calibration.ranges.amax import METHODS, Method
 from hvq_edge.calibration.search.plan import Budget, read_plan
 from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.common.progress import ProgressCallback, silent
@@ -31,7 +31,7 @@ from hvq_edge.errors import InputError, OutputError, SettingsError
 from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB
 from hvq_edge.export.graph.graph_numbers import compare_with_plain
 from hvq_edge.export.graph.onnx_graph import export_graph
-from hvq_edge.export.lint.lint import check
+from hvq_edge.export.lint.check import check
 from hvq_edge.export.precision_files import (
     FILE_NAMES,
     Asked,
@@ -70,14 +70,14 @@ def export_run(
         category: ``auto``, ``input`` or the name of a single category.
         calibration: the user's own good images for the INT8 ranges; default: chosen training
             images.
-        ranges: how INT8 ranges are chosen (:mod:`hvq_edge.calibration.ranges.range_methods`).
+        ranges: how INT8 ranges are chosen (:mod:`hvq_edge.calibration.ranges.amax`).
         plan: an INT8 plan to keep to (:mod:`hvq_edge.calibration.search.plan`).
         budget: search for the INT8 plan with the fewest layers in float under this.
         max_table_mb: what tables of codes may take in a graph of several categories, in 10^6 bytes.
         on_progress: called within every stage.
 
     Raises:
-        GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint.lint`).
+        GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint.check`).
         RunError, CheckpointError: the run cannot be used.
         SettingsError: no such way to choose ranges, or both a plan and a budget.
         InputError: an unknown category, no images for INT8, or a plan that does not fit.

@@ -12,9 +12,9 @@ from hvq_edge.bundle.manifest import CalibrationRecord, CategoryMode, HalfRecord
 from hvq_edge.calibration.images.own_set import OwnImage
 from hvq_edge.calibration.int8 import DEFAULT_METHOD, measure, rounded
 from hvq_edge.calibration.quantise import candidates_of
+from hvq_edge.calibration.ranges.amax import Method
+from hvq_edge.calibration.ranges.measure import MeasuredRanges
 from hvq_edge.calibration.ranges.range_cache import CACHE_FOLDER
-from hvq_edge.calibration.ranges.range_methods import Method
-from hvq_edge.calibration.ranges.ranges import MeasuredRanges
 from hvq_edge.calibration.search.effect_store import STORE_FOLDER
 from hvq_edge.calibration.search.evidence import gather_evidence
 from hvq_edge.calibration.search.find_plan import find_plan
@@ -29,8 +29,8 @@ from hvq_edge.calibration.search.plan import (
 from hvq_edge.calibration.search.trade_off_plot import PLOT_NAME, trade_off_plot
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.export.fp16.fp16 import to_half
-from hvq_edge.export.fp16.fp16_range import half_range
+from hvq_edge.export.fp16.convert import to_half
+from hvq_edge.export.fp16.islands import half_range
 
 FILE_NAMES: dict[Precision, str] = {
     "fp32": "model.fp32.onnx",

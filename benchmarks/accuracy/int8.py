@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.equalisation import equalise
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.calibration.images.choose_images import choose_calibration
 from hvq_edge.calibration.images.image_features import pooled_features
+from hvq_edge.calibration.images.training_set import choose_calibration
 from hvq_edge.calibration.int8 import measure as measure_int8
 from hvq_edge.calibration.int8 import rounded
 from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
-from hvq_edge.calibration.ranges.range_methods import METHODS
-from hvq_edge.calibration.ranges.ranges import MeasuredRanges, measure_ranges, values_on
+from hvq_edge.calibration.ranges.amax import METHODS
+from hvq_edge.calibration.ranges.measure import MeasuredRanges, measure_ranges, values_on
 from hvq_edge.calibration.search.evidence import gather_evidence
 from hvq_edge.calibration.weights.bias_correction import correct_biases
 from hvq_edge.data.images import read_frame

@@ -46,9 +46,9 @@ def measure(graph: Path, precision: str, chip: str) -> Measured:
 
     from benchmarks.gpu.compiled_layers import check_layers, parse_layers
     from benchmarks.gpu.typed_nodes import factor_types, type_changes
-    from hvq_edge.export.build.build_memory import free_host_memory
     from hvq_edge.export.build.engine import build_engine
-    from hvq_edge.export.build.tensorrt_versions import version_of
+    from hvq_edge.export.build.memory import free_host_memory
+    from hvq_edge.export.build.versions import version_of
     from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
     from hvq_edge.runtime.tensorrt.library import load_backend
 

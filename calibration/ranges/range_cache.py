@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hvq_edge.calibration.ranges.range_methods import Method
-from hvq_edge.calibration.ranges.ranges import MeasuredRanges
+from hvq_edge.calibration.ranges.amax import Method
+from hvq_edge.calibration.ranges.measure import MeasuredRanges
 from hvq_edge.common.atomic import sha256_of, write_text
 
 CACHE_FOLDER = "int8-ranges"

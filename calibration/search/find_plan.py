@@ -12,7 +12,7 @@ import onnx
 from hvq_edge.bundle.manifest import CategoryMode
 from hvq_edge.calibration.int8 import rounded
 from hvq_edge.calibration.quantise import candidates_of
-from hvq_edge.calibration.ranges.ranges import MeasuredRanges
+from hvq_edge.calibration.ranges.measure import MeasuredRanges
 from hvq_edge.calibration.search.effect_store import EffectStore, key_of
 from hvq_edge.calibration.search.evidence import Effect, Evidence, Judged, effect_of, judge
 from hvq_edge.calibration.search.plan import Budget

@@ -34,7 +34,7 @@ def correct_biases(
         graph: the float32 graph.
         quantised: what :func:`hvq_edge.calibration.quantise.quantise_graph` made of it; changed.
         means: mean of each input channel of the tensors that ``layers`` read, from
-            :func:`hvq_edge.calibration.ranges.ranges.measure_ranges`.
+            :func:`hvq_edge.calibration.ranges.measure.measure_ranges`.
         layers: names of the quantised nodes.
 
     Returns:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from hvq_edge.calibration.quantise import LARGEST, weight_scale
-from hvq_edge.calibration.ranges.ranges import values_on
+from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.common.progress import ProgressCallback, silent
 
 DAMPING = 0.01

@@ -2,7 +2,7 @@
 
 Networks are strongly typed: precision is what the ONNX file says, and no builder flag changes it.
 What differs between versions is in
-:mod:`hvq_edge.export.build.tensorrt_versions`. The library's module
+:mod:`hvq_edge.export.build.versions`. The library's module
 is an argument, so that nothing here imports it.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.export.build.build_memory import FreeMemory, peak_host_memory, plan_memory
-from hvq_edge.export.build.build_monitor import build_monitor, interruptible
-from hvq_edge.export.build.tensorrt_versions import Version
+from hvq_edge.export.build.memory import FreeMemory, peak_host_memory, plan_memory
+from hvq_edge.export.build.monitor import build_monitor, interruptible
+from hvq_edge.export.build.versions import Version
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 from hvq_edge.runtime.tensorrt.log import BuildLog, listening
 
@@ -64,7 +64,7 @@ def build_engine(
 
     Args:
         module: ``tensorrt`` or ``tensorrt_rtx``.
-        version: see :func:`hvq_edge.export.build.tensorrt_versions.version_of`.
+        version: see :func:`hvq_edge.export.build.versions.version_of`.
         onnx_file: the graph; its hash is checked already.
         precision: of the graph.
         options: what the builder is told.

@@ -18,17 +18,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hvq_edge.bundle.manifest import CategoryMode
 from hvq_edge.errors import CheckpointError
-from hvq_edge.export.fold.code_tables import Codes, NearestCode, own_part, table_row
-from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB, Fold, plan_folds
-from hvq_edge.export.fold.folded_transformer import FoldedDecoderLayer, FoldedEncoderLayer
-from hvq_edge.export.fold.reductions import kth_smallest, row_squares
-from hvq_edge.export.fold.tables import (
+from hvq_edge.export.fold.category_tables import (
     CategoryLinear,
     CategoryMatrix,
     FoldedClassifier,
     PrototypeTable,
     TransportTable,
 )
+from hvq_edge.export.fold.code_tables import Codes, NearestCode, own_part, table_row
+from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB, Fold, plan_folds
+from hvq_edge.export.fold.reductions import kth_smallest, row_squares
+from hvq_edge.export.fold.transformer import FoldedDecoderLayer, FoldedEncoderLayer
 from hvq_edge.model.backbone import Backbone, SamePadConv
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, quarter_of, resize_tap

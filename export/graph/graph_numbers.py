@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 
 from hvq_edge.bundle.manifest import CategoryMode, GraphNumbers, GraphRecord
-from hvq_edge.export.graph.graph_size import graph_size
 from hvq_edge.export.graph.onnx_graph import export_graph
+from hvq_edge.export.graph.size import graph_size
 from hvq_edge.model.hvq_trans import HVQTrans
 
 

@@ -15,7 +15,7 @@ from polygraphy.logger import G_LOGGER
 
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.bundle.verification import Bisection, TensorError
-from hvq_edge.export.graph.graph_view import module_of
+from hvq_edge.export.graph.view import module_of
 
 TOLERANCE_FLOAT = 1e-3
 TOLERANCE_REDUCED = 0.25

@@ -10,8 +10,8 @@ from time import perf_counter, sleep
 
 from hvq_edge.bench.entrants import Entrant, Opened, call_of
 from hvq_edge.bench.peak_memory import peak_megabytes
-from hvq_edge.bench.power import watts_while
 from hvq_edge.bench.report import BenchReport, Resources, Timing, timing_of
+from hvq_edge.bench.resources import watts_while
 from hvq_edge.bench.rounds import WARM_UPS, time_rounds
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent

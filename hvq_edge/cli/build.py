@@ -100,7 +100,7 @@ def build(
     from pydantic import ValidationError
 
     from hvq_edge.errors import SettingsError
-    from hvq_edge.export.build.build_run import build_run
+    from hvq_edge.export.build.run import build_run
     from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 
     if triton is not None and backend == "tensorrt-rtx":

@@ -19,8 +19,8 @@ from hvq_edge.bench.entrants import Entrant, entrants_of
 from hvq_edge.bench.measure import busy_warning, measure
 from hvq_edge.bench.peak_memory import high_water, peak_megabytes
 from hvq_edge.bench.peer_graph import open_peer
-from hvq_edge.bench.power import watts_of, watts_while
 from hvq_edge.bench.report import BenchReport, timing_of
+from hvq_edge.bench.resources import watts_of, watts_while
 from hvq_edge.bench.rounds import ratios, time_rounds
 from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, InputError, SettingsError

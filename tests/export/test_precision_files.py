@@ -16,7 +16,7 @@ from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.calibration import int8
 from hvq_edge.calibration.images.own_set import OwnImage
 from hvq_edge.calibration.quantise import candidates_of
-from hvq_edge.calibration.ranges.range_methods import METHODS
+from hvq_edge.calibration.ranges.amax import METHODS
 from hvq_edge.calibration.search import evidence, find_plan
 from hvq_edge.calibration.search.evidence import effect_of, gather_evidence, judge
 from hvq_edge.calibration.search.plan import PLAN_NAME, Budget, Plan, read_plan, write_plan

@@ -14,13 +14,13 @@ from helpers.thresholds import threshold_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.calibration.images.choose_images import choose_calibration, farthest_first
 from hvq_edge.calibration.images.own_set import (
     LEAST,
     OwnImage,
     own_calibration,
     suspicious_images,
 )
+from hvq_edge.calibration.images.training_set import choose_calibration, farthest_first
 from hvq_edge.data.content import hash_image
 from hvq_edge.errors import InputError
 from hvq_edge.run.record import ImageRecord

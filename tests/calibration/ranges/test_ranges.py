@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hvq_edge.calibration.ranges.range_cache import cached_ranges
-from hvq_edge.calibration.ranges.range_methods import (
+from hvq_edge.calibration.ranges.amax import (
     BINS,
     METHODS,
     SMALLEST,
@@ -22,13 +21,14 @@ from hvq_edge.calibration.ranges.range_methods import (
     reach,
     squared_error,
 )
-from hvq_edge.calibration.ranges.ranges import (
+from hvq_edge.calibration.ranges.measure import (
     CONVERGED,
     LEAST,
     STEP,
     MeasuredRanges,
     measure_ranges,
 )
+from hvq_edge.calibration.ranges.range_cache import cached_ranges
 from hvq_edge.errors import InputError
 
 SEED = st.integers(0, 2**16)

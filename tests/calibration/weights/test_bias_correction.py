@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from hvq_edge.calibration.quantise import half_scale, quantise_graph
-from hvq_edge.calibration.ranges.ranges import _image_means
+from hvq_edge.calibration.ranges.measure import _image_means
 from hvq_edge.calibration.weights.bias_correction import correct_biases
 
 

@@ -19,7 +19,7 @@ from hvq_edge.calibration.quantise import (
     nearest_steps,
     weight_scale,
 )
-from hvq_edge.calibration.ranges.ranges import values_on
+from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.calibration.weights.gptq import (
     _moments,
     _patches,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hvq_edge.errors import MissingCapability
-from hvq_edge.export.build.build_memory import (
+from hvq_edge.export.build.memory import (
     MIB,
     MOST_WORKSPACE,
     FreeMemory,

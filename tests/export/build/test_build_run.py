@@ -16,8 +16,8 @@ from helpers.tensorrt_stand_in import RTX, tensorrt
 
 from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.export.build import build_run as module
-from hvq_edge.export.build.build_run import build_run
+from hvq_edge.export.build import run as module
+from hvq_edge.export.build.run import build_run
 from hvq_edge.runtime.cuda.device import CudaDevice
 from hvq_edge.runtime.tensorrt import library as tensorrt_library
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions, read_record

@@ -12,10 +12,10 @@ from helpers.graphs import GRID, SIDE, save_graph
 from helpers.tensorrt_stand_in import API, FILES, RTX, VERSIONS, Strict, strict, tensorrt
 
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.export.build.build_memory import MIB, FreeMemory
-from hvq_edge.export.build.build_monitor import interruptible
 from hvq_edge.export.build.engine import build_engine, largest_activation
-from hvq_edge.export.build.tensorrt_versions import version_of
+from hvq_edge.export.build.memory import MIB, FreeMemory
+from hvq_edge.export.build.monitor import interruptible
+from hvq_edge.export.build.versions import version_of
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 
 PLENTY = FreeMemory(host=64 << 30, swap=0, gpu=8 << 30)

@@ -14,12 +14,12 @@ from helpers.small_graphs import save_float, save_int8
 
 from benchmarks.gpu.compiled_layers import check_layers, parse_layers
 from benchmarks.gpu.typed_nodes import factor_types, type_changes
-from hvq_edge.export.build.build_memory import free_host_memory, plan_memory
 from hvq_edge.export.build.engine import build_engine
-from hvq_edge.export.build.tensorrt_versions import version_of
-from hvq_edge.export.fp16.fp16 import to_half
-from hvq_edge.export.graph.graph_view import module_of
-from hvq_edge.export.lint.lint_precision import FLOAT_MODULES
+from hvq_edge.export.build.memory import free_host_memory, plan_memory
+from hvq_edge.export.build.versions import version_of
+from hvq_edge.export.fp16.convert import to_half
+from hvq_edge.export.graph.view import module_of
+from hvq_edge.export.lint.precision import FLOAT_MODULES
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 
 tensorrt_rtx = pytest.importorskip(
@@ -155,12 +155,12 @@ def test_the_memory_that_was_planned_suffices(small_graphs):
     graph = small_graphs["auto", "fp32"]
     script = f"""
 from pathlib import Path
-from hvq_edge.export.build.build_memory import free_host_memory, peak_host_memory
+from hvq_edge.export.build.memory import free_host_memory, peak_host_memory
 from hvq_edge.runtime.tensorrt.library import load_backend
 from hvq_edge.export.build.engine import build_engine
-from hvq_edge.export.graph.graph_view import module_of
-from hvq_edge.export.lint.lint_precision import FLOAT_MODULES
-from hvq_edge.export.build.tensorrt_versions import version_of
+from hvq_edge.export.graph.view import module_of
+from hvq_edge.export.lint.precision import FLOAT_MODULES
+from hvq_edge.export.build.versions import version_of
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 before = peak_host_memory()
 module = load_backend("tensorrt-rtx")

@@ -10,11 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.accuracy.fp16_emulation import emulate_half
 from hvq_edge.calibration.quantise import activations_of, layers_of, quantise_graph
-from hvq_edge.export.fp16.fp16 import HALF_OPSET, half_nodes, to_half
-from hvq_edge.export.fp16.fp16_range import HEADROOM, half_range
-from hvq_edge.export.graph.graph_view import GraphView, module_of
-from hvq_edge.export.lint.lint import lint
-from hvq_edge.export.lint.lint_precision import FLOAT_MODULES
+from hvq_edge.export.fp16.convert import HALF_OPSET, half_nodes, to_half
+from hvq_edge.export.fp16.islands import HEADROOM, half_range
+from hvq_edge.export.graph.view import GraphView, module_of
+from hvq_edge.export.lint.check import lint
+from hvq_edge.export.lint.precision import FLOAT_MODULES
 
 
 def run(model: onnx.ModelProto, **feed: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.export.fold.folded import FoldedHVQTrans
-from hvq_edge.export.graph.graph_size import GraphSize, graph_size
+from hvq_edge.export.graph.size import GraphSize, graph_size
 
 MODES = ("auto", "input", "one")
 

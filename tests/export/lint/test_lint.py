@@ -25,8 +25,8 @@ from helpers.small_graphs import save_float
 from onnx import TensorProto, helper, numpy_helper
 
 from hvq_edge.errors import BundleError, GateFailed
-from hvq_edge.export.graph.graph_view import GraphView
-from hvq_edge.export.lint.lint import RULES, check, lint
+from hvq_edge.export.graph.view import GraphView
+from hvq_edge.export.lint.check import RULES, check, lint
 from hvq_edge.export.lint.tensorrt_operators import TENSORRT_10_3
 
 MODES = ("auto", "input", "one")
@@ -49,7 +49,7 @@ def test_an_edit_breaks_its_rule_alone(precision, rule, edit, models, monkeypatc
     model = copy.deepcopy(models[precision])
     monkeypatch.setattr("getpass.getuser", lambda: "factory-user-7")
     if rule == "file-size":
-        monkeypatch.setattr("hvq_edge.export.lint.lint_form.LARGEST_FILE", 1000)
+        monkeypatch.setattr("hvq_edge.export.lint.form.LARGEST_FILE", 1000)
     else:
         edit(model)
     findings = lint(model)

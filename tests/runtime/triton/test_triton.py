@@ -25,7 +25,7 @@ from hvq_edge.errors import (
     OutputError,
     SettingsError,
 )
-from hvq_edge.export.build.build_run import BuildResult
+from hvq_edge.export.build.run import BuildResult
 from hvq_edge.export.triton_repository import write_triton_repository
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions, read_record
 from hvq_edge.runtime.triton.engine import open_triton_engine
@@ -128,7 +128,7 @@ def test_build_writes_its_engine_into_it(tmp_path, monkeypatch):
     bundle = save_bundle(tmp_path / "b", precisions=("fp32", "fp16"))
     plan = save_plan(bundle, precision="fp16")
     built = BuildResult(plan, read_record(plan), "there was none")
-    monkeypatch.setattr("hvq_edge.export.build.build_run.build_run", lambda *_, **__: built)
+    monkeypatch.setattr("hvq_edge.export.build.run.build_run", lambda *_, **__: built)
     with pytest.raises(SystemExit) as ended:
         main(["build", str(bundle.path), "--triton", str(tmp_path / "repository")])
     assert ended.value.code == 0

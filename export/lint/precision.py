@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from hvq_edge.export.graph.graph_view import GraphView, attributes, module_of
-from hvq_edge.export.lint.lint_rule import Hits, rule, type_name
+from hvq_edge.export.graph.view import GraphView, attributes, module_of
+from hvq_edge.export.lint.rule import Hits, rule, type_name
 
 FP16_LARGEST = 65504.0
 FP16_SMALLEST = 2.0**-24

@@ -8,7 +8,7 @@ from typing import Literal
 
 import onnx
 
-from hvq_edge.export.graph.graph_view import GraphView
+from hvq_edge.export.graph.view import GraphView
 
 Severity = Literal["error", "warning"]
 """``error``: some engine refuses the graph or gets it wrong. ``warning``: it works, and is larger,

@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto
 from onnx.external_data_helper import uses_external_data
 
-from hvq_edge.export.graph.graph_view import BATCH, GraphView, Value
-from hvq_edge.export.lint.lint_rule import Hits, rule, type_name
+from hvq_edge.export.graph.view import BATCH, GraphView, Value
+from hvq_edge.export.lint.rule import Hits, rule, type_name
 
 MAP_CELL = 16
 """Side of a map's cell in pixels."""

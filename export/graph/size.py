@@ -16,7 +16,7 @@ from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict
 
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.export.graph.graph_view import GraphView, attributes, module_of
+from hvq_edge.export.graph.view import GraphView, attributes, module_of
 
 _NUMBERS = (
     TensorProto.FLOAT,

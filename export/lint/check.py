@@ -12,17 +12,17 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from hvq_edge.errors import BundleError, GateFailed
-from hvq_edge.export.graph.graph_view import GraphView
-from hvq_edge.export.lint import lint_contract, lint_engines, lint_form, lint_precision
-from hvq_edge.export.lint.lint_rule import Finding, Rule
+from hvq_edge.export.graph.view import GraphView
+from hvq_edge.export.lint import contract, engines, form, precision
+from hvq_edge.export.lint.rule import Finding, Rule
 
 __all__ = ["RULES", "Finding", "Rule", "check", "lint", "require_clean"]
 
 RULES: tuple[Rule, ...] = (
-    *lint_contract.RULES,
-    *lint_engines.RULES,
-    *lint_precision.RULES,
-    *lint_form.RULES,
+    *contract.RULES,
+    *engines.RULES,
+    *precision.RULES,
+    *form.RULES,
 )
 
 

@@ -17,8 +17,8 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from hvq_edge.calibration.quantise import drop_unread
-from hvq_edge.export.graph.graph_view import GraphView, module_of
-from hvq_edge.export.lint.lint_precision import DEQUANTISE, FLOAT_MODULES, FP16_LARGEST, QUANTISE
+from hvq_edge.export.graph.view import GraphView, module_of
+from hvq_edge.export.lint.precision import DEQUANTISE, FLOAT_MODULES, FP16_LARGEST, QUANTISE
 
 HALF_OPSET = 19
 """The first whose QuantizeLinear and DequantizeLinear take float16."""

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from hvq_edge.calibration.ranges.range_methods import Magnitudes, Method, reach
+from hvq_edge.calibration.ranges.amax import Magnitudes, Method, reach
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import InputError
@@ -74,7 +74,7 @@ def measure_ranges(
             differ from one another.
         side: of the graph's input in pixels.
         categories: category index of each image, for a graph with a ``category`` input.
-        method: see :func:`hvq_edge.calibration.ranges.range_methods.reach`.
+        method: see :func:`hvq_edge.calibration.ranges.amax.reach`.
         on_progress: called after each batch.
 
     Raises:

@@ -11,9 +11,9 @@ import re
 
 from onnx import TensorProto
 
-from hvq_edge.export.graph.graph_view import GraphView, attributes
-from hvq_edge.export.lint.lint_contract import ONNX_DOMAINS
-from hvq_edge.export.lint.lint_rule import Hits, rule
+from hvq_edge.export.graph.view import GraphView, attributes
+from hvq_edge.export.lint.contract import ONNX_DOMAINS
+from hvq_edge.export.lint.rule import Hits, rule
 from hvq_edge.export.lint.tensorrt_operators import TENSORRT_10_3
 
 MOST_TOPK = 3840

@@ -13,8 +13,8 @@ import numpy as np
 from onnx import TensorProto
 from onnx.external_data_helper import uses_external_data
 
-from hvq_edge.export.graph.graph_view import GraphView, attributes
-from hvq_edge.export.lint.lint_rule import Hits, rule, type_name
+from hvq_edge.export.graph.view import GraphView, attributes
+from hvq_edge.export.lint.rule import Hits, rule, type_name
 
 LARGEST_FILE = 2**31 - 1
 DUPLICATE_BYTES = 1024

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from hvq_edge.calibration.ranges.ranges import values_on
+from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.export.fp16.fp16 import half_nodes
-from hvq_edge.export.graph.graph_view import GraphView
-from hvq_edge.export.lint.lint_precision import FP16_LARGEST
+from hvq_edge.export.fp16.convert import half_nodes
+from hvq_edge.export.graph.view import GraphView
+from hvq_edge.export.lint.precision import FP16_LARGEST
 
 HEADROOM = 8.0
 """How many times larger than on the calibration images a value may become: a defect, a lamp."""

@@ -20,9 +20,9 @@ from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.solar_cells import default_cache
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
-from hvq_edge.export.build.build_memory import FreeMemory, free_host_memory
 from hvq_edge.export.build.engine import BuiltEngine, build_engine, check_options
-from hvq_edge.export.build.tensorrt_versions import Version, version_of
+from hvq_edge.export.build.memory import FreeMemory, free_host_memory
+from hvq_edge.export.build.versions import Version, version_of
 from hvq_edge.runtime.choice.precision_rules import read_verdicts
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
 from hvq_edge.runtime.tensorrt.engine_file import (
