@@ -16,13 +16,13 @@ from hvq_edge.bundle.manifest import (
     record_of,
     write_manifest,
 )
-from hvq_edge.calibration.images.image_features import pooled_features
+from hvq_edge.calibration.images.training_set import pooled_features
 from hvq_edge.calibration.images.own_set import RULE as OWN_RULE
-from hvq_edge.calibration.images.own_set import OwnImage, own_calibration, suspicious_images
+from hvq_edge.calibration.images.own_set import CalibrationImage, own_calibration, suspicious_images
 from hvq_edge.calibration.images.training_set import RULE as CALIBRATION_RULE
 from hvq_edge.calibration.images.training_set import choose_calibration
 from hvq_edge.calibration.int8 import DEFAULT_METHOD
-from hvq_edge.calibration.ranges.amax import METHODS, Method
+from hvq_edge.calibration.ranges.amax import METHODS, RangeMethod
 from hvq_edge.calibration.search.plan import Budget, read_plan
 from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.common.progress import ProgressCallback, silent
@@ -34,9 +34,9 @@ from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.export.lint.check import check
 from hvq_edge.export.precision_files import (
     FILE_NAMES,
-    Asked,
     Material,
-    Written,
+    PrecisionOptions,
+    WrittenFiles,
     write_precision_files,
 )
 from hvq_edge.model.checkpoint import load_run
@@ -84,7 +84,7 @@ def export_run(
         DatasetError, ImageError: recorded images are missing or changed.
         OutputError: ``out`` is some other folder, or cannot be written.
     """
-    asked = Asked(int8, fp16, _known_method(ranges), plan, budget)
+    asked = PrecisionOptions(int8, fp16, _known_method(ranges), plan, budget)
     _check_plan(asked)
     model, record = load_run(run)
     mode, index = _category_mode(category, record)
@@ -98,7 +98,7 @@ def export_run(
     if data is not None:
         check_unchanged(held_out, data)
     categories = record.categories if index is None else (record.categories[index],)
-    images: list[OwnImage] = []
+    images: list[CalibrationImage] = []
     if int8 and calibration is not None:
         digests = {image.sha256 for image in held_out}
         images = own_calibration(calibration, categories, digests)
@@ -111,7 +111,7 @@ def export_run(
         on_progress("graph", 1, 2)
         graph = compare_with_plain(model, source, mode, index)
         on_progress("graph", 2, 2)
-        written = Written()
+        written = WrittenFiles()
         if int8 or fp16:
             material = Material(
                 run=run,
@@ -149,7 +149,7 @@ def export_run(
                 if name in categories
             },
             calibration=written.calibration,
-            half=written.half,
+            fp16=written.fp16,
         )
         if held_out and data is not None:
             manifest = _with_thresholds(Bundle(folder, manifest), held_out, data, on_progress)
@@ -176,7 +176,7 @@ def _serves(image: ImageRecord, mode: CategoryMode, category: str) -> bool:
     return mode != "one" or image.category == category
 
 
-def _check_plan(asked: Asked) -> None:
+def _check_plan(asked: PrecisionOptions) -> None:
     """Find what is wrong with a plan before minutes of work."""
     if asked.plan is not None and asked.budget is not None:
         raise SettingsError(
@@ -192,7 +192,7 @@ def _check_plan(asked: Asked) -> None:
         read_plan(asked.plan)
 
 
-def _known_method(name: str) -> Method:
+def _known_method(name: str) -> RangeMethod:
     for method in METHODS:
         if name == method:
             return method
@@ -209,7 +209,7 @@ def _training_images(
     data: Path | None,
     categories: Sequence[str],
     on_progress: ProgressCallback,
-) -> list[OwnImage]:
+) -> list[CalibrationImage]:
     """Calibration images of the run's own, the most different first."""
     if data is None:
         raise InputError(
@@ -222,7 +222,7 @@ def _training_images(
     own = [image for image, is_in in zip(fit, served, strict=True) if is_in]
     chosen = choose_calibration(own, features[served])
     check_unchanged(chosen, data)
-    return [OwnImage(data / p.path, p.category, p.sha256) for p in chosen]
+    return [CalibrationImage(data / p.path, p.category, p.sha256) for p in chosen]
 
 
 def _with_thresholds(
@@ -245,7 +245,7 @@ def _with_thresholds(
     return bundle.manifest.model_copy(update=update)
 
 
-def _with_notes(bundle: Bundle, images: Sequence[OwnImage]) -> BundleManifest:
+def _with_notes(bundle: Bundle, images: Sequence[CalibrationImage]) -> BundleManifest:
     """Name images of the user's own set that do not look good to the float32 graph."""
     manifest = bundle.manifest
     with open_engine(bundle, precision="fp32") as engine:

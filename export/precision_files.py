@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx
 
-from hvq_edge.bundle.manifest import CalibrationRecord, CategoryMode, HalfRecord, Precision
-from hvq_edge.calibration.images.own_set import OwnImage
+from hvq_edge.bundle.manifest import CalibrationRecord, CategoryMode, Fp16Record, Precision
+from hvq_edge.calibration.images.own_set import CalibrationImage
 from hvq_edge.calibration.int8 import DEFAULT_METHOD, measure, rounded
-from hvq_edge.calibration.quantise import candidates_of
-from hvq_edge.calibration.ranges.amax import Method
+from hvq_edge.calibration.quantise import quantisable_nodes
+from hvq_edge.calibration.ranges.amax import RangeMethod
 from hvq_edge.calibration.ranges.measure import MeasuredRanges
 from hvq_edge.calibration.ranges.range_cache import CACHE_FOLDER
 from hvq_edge.calibration.search.effect_store import STORE_FOLDER
@@ -22,15 +22,15 @@ from hvq_edge.calibration.search.plan import (
     PLAN_NAME,
     Budget,
     Plan,
+    default_plan,
     read_plan,
-    usual_plan,
     write_plan,
 )
 from hvq_edge.calibration.search.trade_off_plot import PLOT_NAME, trade_off_plot
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.export.fp16.convert import to_half
-from hvq_edge.export.fp16.islands import half_range
+from hvq_edge.export.fp16.convert import to_fp16
+from hvq_edge.export.fp16.islands import find_islands
 
 FILE_NAMES: dict[Precision, str] = {
     "fp32": "model.fp32.onnx",
@@ -41,13 +41,13 @@ FILE_NAMES: dict[Precision, str] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class PrecisionOptions:
     """What reduced precision a user asks for."""
 
     int8: bool = False
     fp16: bool = False
     """With ``int8`` too there is a file with float16 around the int8 layers as well."""
-    ranges: Method = DEFAULT_METHOD
+    ranges: RangeMethod = DEFAULT_METHOD
     plan: Path | None = None
     """A plan to keep to; ``None``: search under ``budget``, or go by the rule."""
     budget: Budget | None = None
@@ -64,7 +64,7 @@ class Material:
     side: int
     mode: CategoryMode
     categories: tuple[str, ...]
-    images: Sequence[OwnImage]
+    images: Sequence[CalibrationImage]
     """Calibration images, the most different first; empty: there are none."""
     rule: str
     """How they were chosen."""
@@ -85,18 +85,18 @@ class Material:
 
 
 @dataclass
-class Written:
+class WrittenFiles:
     """What was written, all in the bundle's folder."""
 
     models: dict[Precision, str] = field(default_factory=dict)
     other_files: list[str] = field(default_factory=list)
     calibration: CalibrationRecord | None = None
-    half: HalfRecord | None = None
+    fp16: Fp16Record | None = None
 
 
 def write_precision_files(
-    material: Material, asked: Asked, on_progress: ProgressCallback = silent
-) -> Written:
+    material: Material, asked: PrecisionOptions, on_progress: ProgressCallback = silent
+) -> WrittenFiles:
     """Write the files that are asked for beside the float32 graph.
 
     Raises:
@@ -104,7 +104,7 @@ def write_precision_files(
         ImageError: an image cannot be read.
         OutputError: a file cannot be written.
     """
-    written = Written()
+    written = WrittenFiles()
     graph = onnx.load(material.source)
     graphs: dict[Precision, onnx.ModelProto] = {}
     if asked.int8:
@@ -118,7 +118,7 @@ def write_precision_files(
             cache=material.run / CACHE_FOLDER,
         )
         plan = _plan(material, asked, graph, measured, written, on_progress)
-        candidates = candidates_of(graph)
+        candidates = quantisable_nodes(graph)
         layers = plan.int8_layers(candidates)
         graphs["int8"] = rounded(graph, measured, layers)
         written.calibration = CalibrationRecord(
@@ -134,19 +134,19 @@ def write_precision_files(
     if asked.fp16:
         islands: tuple[str, ...] = ()
         if material.images:
-            found = half_range(
+            found = find_islands(
                 material.source, material.paths, material.side, material.given, on_progress
             )
             islands = found.islands
-            written.half = HalfRecord(
+            written.fp16 = Fp16Record(
                 nodes=found.nodes,
                 islands=islands,
                 largest=found.largest,
                 tensor=found.tensor,
             )
-        graphs["fp16"] = to_half(graph, islands)
+        graphs["fp16"] = to_fp16(graph, islands)
         if asked.int8:
-            graphs["int8-fp16"] = to_half(graphs["int8"], islands)
+            graphs["int8-fp16"] = to_fp16(graphs["int8"], islands)
     for precision, made in graphs.items():
         written.models[precision] = FILE_NAMES[precision]
         onnx.save(made, material.source.with_name(FILE_NAMES[precision]))
@@ -155,14 +155,14 @@ def write_precision_files(
 
 def _plan(
     material: Material,
-    asked: Asked,
+    asked: PrecisionOptions,
     graph: onnx.ModelProto,
     measured: MeasuredRanges,
-    written: Written,
+    written: WrittenFiles,
     on_progress: ProgressCallback,
 ) -> Plan:
     folder = material.source.parent
-    candidates = candidates_of(graph)
+    candidates = quantisable_nodes(graph)
     if asked.plan is not None:
         plan = read_plan(asked.plan)
         plan.int8_layers(candidates)  # a plan of another model is an error before it is copied
@@ -189,7 +189,7 @@ def _plan(
         write_text(folder / PLOT_NAME, plot)
         written.other_files.append(PLOT_NAME)
     else:
-        plan = usual_plan(candidates)
+        plan = default_plan(candidates)
     write_plan(folder / PLAN_NAME, plan)
     written.other_files.append(PLAN_NAME)
     return plan

@@ -19,11 +19,11 @@ _MOVES = frozenset({"Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Sl
 _AXIS = "first_axis"
 
 
-def emulate_half(graph: ModelProto) -> ModelProto:
+def emulate_fp16(graph: ModelProto) -> ModelProto:
     """Return a float32 graph that rounds as a float16 graph does; ``graph`` is not changed.
 
     Args:
-        graph: that :func:`hvq_edge.export.fp16.convert.to_half` wrote.
+        graph: that :func:`hvq_edge.export.fp16.convert.to_fp16` wrote.
     """
     types = GraphView(graph).types
     made = ModelProto()

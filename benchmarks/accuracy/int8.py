@@ -28,14 +28,19 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.equalisation import equalise
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.calibration.images.image_features import pooled_features
+from hvq_edge.calibration.images.training_set import pooled_features
 from hvq_edge.calibration.images.training_set import choose_calibration
 from hvq_edge.calibration.int8 import measure as measure_int8
 from hvq_edge.calibration.int8 import rounded
-from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
+from hvq_edge.calibration.quantise import (
+    activations_of,
+    default_nodes,
+    quantisable_nodes,
+    quantise_graph,
+)
 from hvq_edge.calibration.ranges.amax import METHODS
 from hvq_edge.calibration.ranges.measure import MeasuredRanges, measure_ranges, values_on
-from hvq_edge.calibration.search.evidence import gather_evidence
+from hvq_edge.calibration.search.evidence import GraphResults, gather_evidence
 from hvq_edge.calibration.weights.bias_correction import correct_biases
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
@@ -46,14 +51,6 @@ from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.cpu.processor import processor_name
 
 METHOD = "mse"
-
-
-class Judged(NamedTuple):
-    """What a graph gives on the images."""
-
-    codes: NDArray[np.int32]
-    maps: NDArray[np.float32]
-    scores: NDArray[np.float32]
 
 
 class Row(NamedTuple):
@@ -84,7 +81,7 @@ def sets_of(candidates: Sequence[str], chosen: Sequence[str]) -> dict[str, list[
     return sets
 
 
-def compare(name: str, layers: int, reference: Judged, found: Judged) -> Row:
+def compare(name: str, layers: int, reference: GraphResults, found: GraphResults) -> Row:
     """Compare with float32."""
     equal = (reference.codes == found.codes).mean((0, 2)).min()
     maps = np.corrcoef(reference.maps.ravel(), found.maps.ravel())[0, 1]
@@ -146,11 +143,11 @@ def bfloat16_engine(path: Path, threads: int) -> Callable[[NDArray[np.uint8]], d
     return run
 
 
-def judge(run: Callable[[NDArray[np.uint8]], Any], frames: NDArray[np.uint8]) -> Judged:
+def judge(run: Callable[[NDArray[np.uint8]], Any], frames: NDArray[np.uint8]) -> GraphResults:
     """Judge images one at a time."""
     outputs = [run(frame[None]) for frame in frames]
     joined = (np.concatenate([o[name] for o in outputs]) for name in ("codes", "map", "score"))
-    return Judged(*joined)
+    return GraphResults(*joined)
 
 
 def time_in_turn(
@@ -195,7 +192,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         source = Path(scratch) / "fp32.onnx"
         export_graph(model, source, "auto")
         graph = onnx.load(source)
-        candidates, exported = candidates_of(graph), layers_of(graph)
+        candidates, exported = quantisable_nodes(graph), default_nodes(graph)
         tensors = activations_of(graph, candidates)
         ranges = {m: measure_int8(source, chosen, side, method=m) for m in METHODS}
         # Of the graph as it is, its clips not centred.
@@ -269,7 +266,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         float_judged = judge(engines["float32"], evidence)
         largest = channel_largest(source, tensors, chosen[: plain_ranges.images], side)
 
-        def nearest(layers: Sequence[str]) -> Judged:
+        def nearest(layers: Sequence[str]) -> GraphResults:
             """Weights rounded one by one, as where channels are brought to one range."""
             made = quantise_graph(graph, plain_ranges.ranges, layers)
             correct_biases(graph, made, plain_ranges.means, layers)

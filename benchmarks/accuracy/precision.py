@@ -27,7 +27,7 @@ import onnx
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.accuracy.fp16_emulation import emulate_half
+from benchmarks.accuracy.fp16_emulation import emulate_fp16
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
 from hvq_edge.common.atomic import write_text
@@ -78,7 +78,7 @@ def open_judge(bundle: Bundle, precision: Precision, threads: int) -> Iterator[E
     manifest = bundle.manifest
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "emulated.onnx"
-        onnx.save(emulate_half(onnx.load(bundle.model_file(precision))), path)
+        onnx.save(emulate_fp16(onnx.load(bundle.model_file(precision))), path)
         graph = Graph(
             path, precision, manifest.input_side, manifest.categories, manifest.category_mode
         )

@@ -71,7 +71,7 @@ def measure(graph: Path, precision: str, chip: str) -> Measured:
         precision=precision,
         chip=chip,
         seconds=built.seconds,
-        plan_bytes=len(built.plan),
+        plan_bytes=len(built.engine),
         peak_bytes=built.peak_memory or 0,
         products=dict(kinds),
         quantised=list(factors.values()).count("Int8"),

@@ -12,11 +12,16 @@ from pathlib import Path
 
 import torch
 
-from hvq_edge.calibration.images.own_set import OwnImage
+from hvq_edge.calibration.images.own_set import CalibrationImage
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.export.graph.onnx_graph import export_graph
-from hvq_edge.export.precision_files import FILE_NAMES, Asked, Material, write_precision_files
+from hvq_edge.export.precision_files import (
+    FILE_NAMES,
+    Material,
+    PrecisionOptions,
+    write_precision_files,
+)
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.settings import ModelSettings, load_settings
 
@@ -33,7 +38,7 @@ def random_net(settings: ModelSettings, categories: int, seed: int = 0) -> HVQTr
     return net
 
 
-def save_graphs(net: HVQTrans, folder: Path, images: list[OwnImage]) -> None:
+def save_graphs(net: HVQTrans, folder: Path, images: list[CalibrationImage]) -> None:
     """Write all four files of a net that chooses the category itself."""
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / FILE_NAMES["fp32"]
@@ -48,15 +53,15 @@ def save_graphs(net: HVQTrans, folder: Path, images: list[OwnImage]) -> None:
         rule="good images of each category",
         held_out=(),
     )
-    write_precision_files(material, Asked(int8=True, fp16=True))
+    write_precision_files(material, PrecisionOptions(int8=True, fp16=True))
 
 
-def good_images(data: Path, each: int) -> list[OwnImage]:
+def good_images(data: Path, each: int) -> list[CalibrationImage]:
     """Return the first good training images of each category, categories in turn."""
     found = find_dataset(data)
     columns = [found.train_good(name)[:each] for name in found.categories]
     return [
-        OwnImage(image.path, image.category, sha256_of(image.path))
+        CalibrationImage(image.path, image.category, sha256_of(image.path))
         for row in zip(*columns, strict=False)
         for image in row
     ]

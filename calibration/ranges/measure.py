@@ -1,32 +1,39 @@
-"""What magnitudes the tensors of a graph take on calibration images."""
+"""The ranges of a graph's tensors on calibration images, measured once and kept beside the run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hvq_edge.calibration.ranges.amax import Magnitudes, Method, reach
+from hvq_edge.calibration.ranges.amax import HistogramCollector, RangeMethod, choose_amax
+from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import InputError
 
 CONVERGED = 0.01
-"""Ranges that move by less than this share, on average over the tensors, from one step to the
-next, have converged."""
-STEP = 16
+"""Ranges have converged when they move by less than this share, on average over the tensors, from
+one look to the next."""
+LOOK_EVERY = 16
 """Images between two looks at the ranges."""
 LEAST = 32
-"""Images that are read in any case."""
+"""This many images are read in any case, as far as there are."""
 _AT_ONCE = 4
+CACHE_FOLDER = "int8-ranges"
+"""The folder below a run's folder in which its ranges are kept."""
+_VERSION = 3
+"""Raised whenever the same images and graph would give other ranges."""
 
 
 class MeasuredRanges(BaseModel):
-    """Ranges of tensors, and on what they rest."""
+    """The ranges of a graph's tensors, and the images that they rest on."""
 
     # JSON has no infinity, and pydantic would write null, which it does not read back.
     model_config = ConfigDict(
@@ -36,18 +43,19 @@ class MeasuredRanges(BaseModel):
         val_json_bytes="base64",
     )
 
-    method: Method
+    method: RangeMethod
     ranges: dict[str, float]
-    """Largest magnitude that int8 shall represent, by tensor."""
+    """The amax of each tensor: the absolute value that int8 represents as 127."""
     images: int
-    """That were read."""
+    """How many images were read."""
     means: dict[str, tuple[float, ...]] = {}
     """Mean of each channel, by tensor: axis 1 of ``[b, c, h, w]``, else the last one."""
-    steps: dict[str, bytes] = {}
-    """Weights in int8 steps, by layer, in the weight's order of axes
+    quantised_weights: dict[str, bytes] = {}
+    """The int8 weights of each layer, in the weight's order of axes
     (:mod:`hvq_edge.calibration.weights.gptq`)."""
     moved: float
-    """Mean relative move of the ranges over the last step; infinite after a single step."""
+    """How far the ranges moved between the last two looks at them, relative and as a mean over the
+    tensors; infinite after a single look."""
 
     @property
     def converged(self) -> bool:
@@ -62,7 +70,7 @@ def measure_ranges(
     side: int,
     *,
     categories: Sequence[int] | None = None,
-    method: Method = "minmax",
+    method: RangeMethod = "minmax",
     on_progress: ProgressCallback = silent,
 ) -> MeasuredRanges:
     """Run a float32 graph on images until the ranges of its tensors have converged.
@@ -72,9 +80,9 @@ def measure_ranges(
         tensors: names of float32 tensors in it.
         frames: images, in the order in which they are used; the earlier, the more they should
             differ from one another.
-        side: of the graph's input in pixels.
+        side: side of the graph's input in pixels.
         categories: category index of each image, for a graph with a ``category`` input.
-        method: see :func:`hvq_edge.calibration.ranges.amax.reach`.
+        method: see :func:`hvq_edge.calibration.ranges.amax.choose_amax`.
         on_progress: called after each batch.
 
     Raises:
@@ -83,7 +91,7 @@ def measure_ranges(
     """
     if not frames:
         raise InputError("INT8 ranges need at least one good image.")
-    magnitudes = {name: Magnitudes() for name in tensors}
+    histograms = {name: HistogramCollector() for name in tensors}
     sums: dict[str, NDArray[np.float64]] = {}
     before: dict[str, float] = {}
     moved, done = float("inf"), 0
@@ -95,12 +103,12 @@ def measure_ranges(
                     f"the tensor {name} of {graph.name} has values that are not finite on {named}.",
                     next_step="train again; if it stays so, report it as a bug",
                 )
-            magnitudes[name].add(value)
+            histograms[name].add(value)
             sums[name] = sums.get(name, 0) + _image_means(value).sum(0)
         done += len(paths)
         on_progress("INT8 ranges", done, len(frames))
-        if done % STEP == 0 or done == len(frames):
-            found = {name: reach(one, method) for name, one in magnitudes.items()}
+        if done % LOOK_EVERY == 0 or done == len(frames):
+            found = {name: choose_amax(one, method) for name, one in histograms.items()}
             if before:
                 moves = [abs(found[name] - old) / found[name] for name, old in before.items()]
                 moved = float(np.mean(moves)) if moves else 0.0
@@ -113,7 +121,7 @@ def measure_ranges(
 
 
 def _image_means(value: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean of each image's channels, ``[images, channels]``."""
+    """Return the mean of each image's channels, ``[images, channels]``."""
     if value.ndim < 2:
         return np.zeros((len(value), 1))
     channel = 1 if value.ndim == 4 else value.ndim - 1
@@ -154,3 +162,47 @@ def values_on(
         if categories is not None:
             feed["category"] = np.array(categories[start : start + _AT_ONCE], np.int32)
         yield paths, session.run(list(tensors), feed)
+
+
+def ranges_key(
+    graph: Path,
+    tensors: Sequence[str],
+    images: Sequence[str],
+    categories: Sequence[int] | None,
+    method: RangeMethod,
+) -> str:
+    """Return the name of a measurement: 64 hexadecimal digits.
+
+    A changed weight changes the graph's hash, and so never meets ranges of another one
+    (TensorRT's calibration caches do not know what they were measured on).
+
+    Args:
+        graph: the float32 ONNX file.
+        tensors: names of the measured tensors.
+        images: SHA-256 of each image, in order: the order decides which ones are read.
+        categories: category index of each image, for a graph with a ``category`` input.
+        method: how ranges are chosen.
+    """
+    parts = [_VERSION, sha256_of(graph), list(tensors), list(images), categories, method]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def cached_ranges(folder: Path, key: str, measure: Callable[[], MeasuredRanges]) -> MeasuredRanges:
+    """Return the ranges that were kept, or measure them and keep them.
+
+    Args:
+        folder: folder in which ranges are kept.
+        key: from :func:`ranges_key`.
+        measure: called where nothing is kept, or what is kept cannot be read.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    path = folder / f"{key}.json"
+    try:
+        return MeasuredRanges.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError):
+        found = measure()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, found.model_dump_json() + "\n")
+    return found

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hvq_edge.calibration.quantise import usual_float
+from hvq_edge.calibration.quantise import default_exclusions
 from hvq_edge.calibration.search.evidence import Effect
 from hvq_edge.common.atomic import write_text
 from hvq_edge.errors import InputError
@@ -21,7 +21,7 @@ else:  # Python 3.10, JetPack 6
     import tomli as tomllib
 
 PLAN_NAME = "int8-plan.toml"
-"""In a bundle."""
+"""The plan's file in a bundle."""
 
 
 class Budget(BaseModel):
@@ -47,17 +47,17 @@ class Plan(BaseModel):
     format: Literal["hvq-edge-int8-plan/1"] = "hvq-edge-int8-plan/1"
     made_by: Literal["rule", "search", "hand"]
     budget: Budget | None = None
-    """That the search kept to."""
+    """The budget that the search kept to."""
     effect: Effect | None = None
-    """What the plan was found to change."""
+    """What the plan changes, as the search measured it."""
     float_layers: dict[str, str]
-    """Why each stays in float, by the node's name."""
+    """The reason for each layer in float, by the node's name."""
 
     def int8_layers(self, candidates: Sequence[str]) -> tuple[str, ...]:
-        """Return the layers that are rounded, in the graph's order.
+        """Return the layers in int8, in the graph's order.
 
         Args:
-            candidates: :func:`hvq_edge.calibration.quantise.candidates_of` the graph.
+            candidates: the graph's :func:`hvq_edge.calibration.quantise.quantisable_nodes`.
 
         Raises:
             InputError: the plan names layers that the graph does not have.
@@ -73,9 +73,9 @@ class Plan(BaseModel):
         return tuple(name for name in candidates if name not in self.float_layers)
 
 
-def usual_plan(candidates: Collection[str]) -> Plan:
-    """Return the plan that is used where nobody gives one or searches: a rule of layer names."""
-    return Plan(made_by="rule", float_layers=usual_float(candidates))
+def default_plan(candidates: Collection[str]) -> Plan:
+    """Return the plan for a graph where none is given or searched for: a rule of layer names."""
+    return Plan(made_by="rule", float_layers=default_exclusions(candidates))
 
 
 def read_plan(path: Path) -> Plan:

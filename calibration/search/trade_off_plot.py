@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from hvq_edge.calibration.search.plan import Plan
-from hvq_edge.calibration.search.plan_search import Step
+from hvq_edge.calibration.search.plan_search import TradeOffPoint
 
 PLOT_NAME = "int8-trade-off.svg"
 """In a bundle, when a plan was searched for."""
@@ -19,18 +19,18 @@ _STYLE = (
 )
 
 
-def trade_off_plot(steps: Sequence[Step], plan: Plan, candidates: int) -> str:
+def trade_off_plot(points: Sequence[TradeOffPoint], plan: Plan, candidates: int) -> str:
     """Draw the share of equal codes over the number of layers in float.
 
     Args:
-        steps: the trade-off, by number of layers in float.
+        points: the trade-off, by number of layers in float.
         plan: that was chosen; its effect is the red dot, its budget the dashed line.
         candidates: layers that could be int8.
 
     Returns:
         An SVG document that needs nothing else.
     """
-    found = [step.effect.codes for step in steps]
+    found = [point.effect.codes for point in points]
     if plan.effect is not None:
         found.append(plan.effect.codes)
     low = min(0.99, *found)
@@ -71,14 +71,14 @@ def trade_off_plot(steps: Sequence[Step], plan: Plan, candidates: int) -> str:
             f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" '
             f'y1="{level:.1f}" y2="{level:.1f}"/>'
         )
-    points = " ".join(f"{x(step.kept):.1f},{y(step.effect.codes):.1f}" for step in steps)
-    parts.append(f'<polyline class="line" points="{points}"/>')
+    corners = " ".join(f"{x(one.kept):.1f},{y(one.effect.codes):.1f}" for one in points)
+    parts.append(f'<polyline class="line" points="{corners}"/>')
     parts += [
-        f'<circle class="dot" cx="{x(step.kept):.1f}" cy="{y(step.effect.codes):.1f}" r="3">'
-        f"<title>{step.kept} in float: {100 * step.effect.codes:.2f} % equal codes, map "
-        f"correlation {step.effect.maps:.4f}, {step.effect.drop:+.2f} points of AUROC lost"
+        f'<circle class="dot" cx="{x(one.kept):.1f}" cy="{y(one.effect.codes):.1f}" r="3">'
+        f"<title>{one.kept} in float: {100 * one.effect.codes:.2f} % equal codes, map "
+        f"correlation {one.effect.maps:.4f}, {one.effect.drop:+.2f} points of AUROC lost"
         "</title></circle>"
-        for step in steps
+        for one in points
     ]
     if plan.effect is not None:
         kept = len(plan.float_layers)

@@ -19,7 +19,7 @@ from typing import Any
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.export.build.memory import FreeMemory, peak_host_memory, plan_memory
+from hvq_edge.export.build.memory import FreeMemory, memory_budget, peak_host_memory
 from hvq_edge.export.build.monitor import build_monitor, interruptible
 from hvq_edge.export.build.versions import Version
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
@@ -90,7 +90,7 @@ def build_engine(
         with listening(module, keep="LayerType:" if log_layers else None) as log:
             builder = module.Builder(log.logger)
             network = _parse(module, version, builder, onnx_file, log)
-            memory = plan_memory(
+            memory = memory_budget(
                 version.backend,
                 onnx_file.stat().st_size,
                 largest_activation(network, options.max_batch),

@@ -46,7 +46,7 @@ class FreeMemory:
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
+class MemoryBudget:
     """What a build is expected to take, in bytes."""
 
     host: int
@@ -91,13 +91,13 @@ def peak_host_memory(status: Path = Path("/proc/self/status")) -> int | None:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), None)
 
 
-def plan_memory(
+def memory_budget(
     backend: EngineBackend,
     onnx_bytes: int,
     largest_activation: int,
     free: FreeMemory,
     workspace: int | None = None,
-) -> MemoryPlan:
+) -> MemoryBudget:
     """Estimate what a build takes and choose the engine's workspace.
 
     Args:
@@ -112,20 +112,20 @@ def plan_memory(
     """
     host = _LIBRARY[backend] + _COPIES * onnx_bytes
     if workspace is not None:
-        return MemoryPlan(host, workspace)
+        return MemoryBudget(host, workspace)
     least = _ACTIVATIONS * largest_activation + _SMALL_SCRATCH
     on_gpu = least + onnx_bytes if free.gpu is not None else 0
     in_main = host + (on_gpu if free.shared else 0)
     if in_main > free.host + free.swap:
         raise _too_little("memory", in_main, free.host + free.swap, free)
     if free.gpu is None:
-        return MemoryPlan(host, max(least, MOST_WORKSPACE))
+        return MemoryBudget(host, max(least, MOST_WORKSPACE))
     room = free.gpu - onnx_bytes
     if free.shared:  # the GPU cannot use swap, but what the CPU needs may go there
         room = min(room, free.host - max(host - free.swap, 0) - onnx_bytes)
     if room < least:
         raise _too_little("GPU memory", on_gpu, max(room + onnx_bytes, 0), free)
-    return MemoryPlan(host, max(least, min(room // 2, MOST_WORKSPACE)))
+    return MemoryBudget(host, max(least, min(room // 2, MOST_WORKSPACE)))
 
 
 def _too_little(what: str, needed: int, there: int, free: FreeMemory) -> MissingCapability:

@@ -130,7 +130,7 @@ def build_run(
         record = _record(version, chosen, targets, gpu, options, digest, built)
         if built.timing_cache:
             _write(cache, built.timing_cache)
-        _write(plan, built.plan)
+        _write(plan, built.engine)
         write_text(plan.with_suffix(".json"), record.model_dump_json(indent=2) + "\n")
     return BuildResult(plan, record, reason, built.layers)
 
@@ -254,8 +254,8 @@ def _record(
         workspace=built.workspace,
         peak_memory=built.peak_memory,
         build_seconds=round(built.seconds, 3),
-        bytes=len(built.plan),
-        plan_sha256=hashlib.sha256(built.plan).hexdigest(),
+        bytes=len(built.engine),
+        plan_sha256=hashlib.sha256(built.engine).hexdigest(),
         hvq_edge_version=installed_version("hvq-edge"),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -29,7 +29,7 @@ class Fold(NamedTuple):
     chosen: bool
 
 
-def plan_folds(model: HVQTrans, *, one_category: bool, max_table_mb: float) -> list[Fold]:
+def choose_folds(model: HVQTrans, *, one_category: bool, max_table_mb: float) -> list[Fold]:
     """Choose the tables, beside the codes themselves.
 
     Args:

@@ -26,7 +26,7 @@ from hvq_edge.export.fold.category_tables import (
     TransportTable,
 )
 from hvq_edge.export.fold.code_tables import Codes, NearestCode, own_part, table_row
-from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB, Fold, plan_folds
+from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB, Fold, choose_folds
 from hvq_edge.export.fold.reductions import kth_smallest, row_squares
 from hvq_edge.export.fold.transformer import FoldedDecoderLayer, FoldedEncoderLayer
 from hvq_edge.model.backbone import Backbone, SamePadConv
@@ -82,7 +82,7 @@ class FoldedHVQTrans(nn.Module):
         self.subtracts_level = model.settings.image_level == "subtracted"
         self.codes = model.settings.codes
         kept = slice(None) if category is None else category
-        self.folds: list[Fold] = plan_folds(
+        self.folds: list[Fold] = choose_folds(
             model, one_category=mode == "one", max_table_mb=max_table_mb
         )
         folded = {fold.name for fold in self.folds if fold.chosen}

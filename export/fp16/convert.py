@@ -3,7 +3,7 @@
 Strongly typed engines compute as the file says, so the file says it: a Cast stands wherever
 float16 and float32 meet. In float32 stay (DESIGN, "precision"): distances, classifier, whitening,
 transport score and map, LayerNormalization with the residual sums that feed it, Softmax, and every
-node named as an island because its values come near float16's largest (:mod:`half_range`).
+node named as an island because its values come near float16's largest (:mod:`find_islands`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from hvq_edge.calibration.quantise import drop_unread
-from hvq_edge.export.graph.view import GraphView, module_of
-from hvq_edge.export.lint.precision import DEQUANTISE, FLOAT_MODULES, FP16_LARGEST, QUANTISE
+from hvq_edge.export.graph.view import GraphView, drop_unread, module_of
+from hvq_edge.export.lint.precision import DEQUANTISE, FLOAT_MODULES, FP16_MAX, QUANTISE
 
-HALF_OPSET = 19
+FP16_PAIR_OPSET = 19
 """The first whose QuantizeLinear and DequantizeLinear take float16."""
 _COMPUTE = frozenset({"Conv", "MatMul", "Add", "Mul", "Relu", "Clip", "Sigmoid", "HardSwish"})
 # They move values and compute nothing: in float16 where what they move is.
@@ -29,7 +28,7 @@ _FLOAT_TOPS = frozenset({*FLOAT_MODULES, "top", "lower_codes"})
 _RESIDUAL = re.compile(r"^(encoder|decoder)\.\d+/Add(_\d+)?$")
 
 
-def half_nodes(graph: ModelProto, islands: Collection[str] = ()) -> tuple[str, ...]:
+def fp16_nodes(graph: ModelProto, islands: Collection[str] = ()) -> tuple[str, ...]:
     """Name the nodes that compute in float16, in the graph's order.
 
     Args:
@@ -45,7 +44,7 @@ def half_nodes(graph: ModelProto, islands: Collection[str] = ()) -> tuple[str, .
             writer = view.writers.get(node.input[0])
             chosen = writer is not None and writer.name in half
         else:
-            chosen = _computes_in_half(view, node)
+            chosen = _computes_in_fp16(view, node)
         if chosen:
             half.add(node.name)
     # Of a pair, each half takes the type of its float side.
@@ -61,16 +60,16 @@ def half_nodes(graph: ModelProto, islands: Collection[str] = ()) -> tuple[str, .
     return tuple(node.name for node in view.nodes if node.name in half)
 
 
-def to_half(graph: ModelProto, islands: Collection[str] = ()) -> ModelProto:
-    """Return a graph with the nodes of :func:`half_nodes` in float16; ``graph`` is not changed.
+def to_fp16(graph: ModelProto, islands: Collection[str] = ()) -> ModelProto:
+    """Return a graph with the nodes of :func:`fp16_nodes` in float16; ``graph`` is not changed.
 
     Inputs and outputs keep their types.
 
     Args:
         graph: of float32, with or without Q/DQ pairs.
-        islands: see :func:`half_nodes`.
+        islands: see :func:`fp16_nodes`.
     """
-    half = frozenset(half_nodes(graph, islands))
+    half = frozenset(fp16_nodes(graph, islands))
     view = GraphView(graph)
     types = view.types
     made = ModelProto()
@@ -98,11 +97,11 @@ def to_half(graph: ModelProto, islands: Collection[str] = ()) -> ModelProto:
     if any(node.name in half and node.op_type in (QUANTISE, DEQUANTISE) for node in nodes):
         for entry in made.opset_import:
             if entry.domain == "":
-                entry.version = max(entry.version, HALF_OPSET)
+                entry.version = max(entry.version, FP16_PAIR_OPSET)
     return made
 
 
-def _computes_in_half(view: GraphView, node: NodeProto) -> bool:
+def _computes_in_fp16(view: GraphView, node: NodeProto) -> bool:
     top = module_of(node).partition(".")[0]
     if top in _FLOAT_TOPS or _RESIDUAL.match(node.name):
         return False
@@ -122,7 +121,7 @@ def _is_float(view: GraphView, name: str) -> bool:
 
 def _fits(view: GraphView, name: str) -> bool:
     value = view.constant(name) if name in view.initialisers else None
-    return value is None or not value.size or float(np.abs(value).max()) <= FP16_LARGEST
+    return value is None or not value.size or float(np.abs(value).max()) <= FP16_MAX
 
 
 class _Casts:
@@ -139,7 +138,7 @@ class _Casts:
         stored = f"{name}_half"
         if stored not in self.constants:
             value = numpy_helper.to_array(self.constants[name])
-            value = np.clip(value, -FP16_LARGEST, FP16_LARGEST).astype(np.float16)
+            value = np.clip(value, -FP16_MAX, FP16_MAX).astype(np.float16)
             self.constants[stored] = numpy_helper.from_array(value, stored)
             self.body.initializer.append(self.constants[stored])
         return stored

@@ -12,16 +12,16 @@ from onnx import TensorProto
 
 from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.export.fp16.convert import half_nodes
+from hvq_edge.export.fp16.convert import fp16_nodes
 from hvq_edge.export.graph.view import GraphView
-from hvq_edge.export.lint.precision import FP16_LARGEST
+from hvq_edge.export.lint.precision import FP16_MAX
 
 HEADROOM = 8.0
 """How many times larger than on the calibration images a value may become: a defect, a lamp."""
 IMAGES = 32
 
 
-class HalfRange(NamedTuple):
+class Fp16Range(NamedTuple):
     """The largest values of a float16 file."""
 
     tensor: str
@@ -35,16 +35,16 @@ class HalfRange(NamedTuple):
     @property
     def headroom(self) -> float:
         """How many times 65504 exceeds the largest value; infinite if there is none."""
-        return FP16_LARGEST / self.largest if self.largest else float("inf")
+        return FP16_MAX / self.largest if self.largest else float("inf")
 
 
-def half_range(
+def find_islands(
     graph: Path,
     frames: Sequence[Path],
     side: int,
     categories: Sequence[int] | None = None,
     on_progress: ProgressCallback = silent,
-) -> HalfRange:
+) -> Fp16Range:
     """Measure every tensor that would be float16 against 65504.
 
     A node that writes or reads a value within :data:`HEADROOM` of it becomes an island.
@@ -61,7 +61,7 @@ def half_range(
     """
     model = onnx.load(graph)
     view = GraphView(model)
-    nodes = half_nodes(model)
+    nodes = fp16_nodes(model)
     by_name = {node.name: node for node in view.nodes}
     tensors = list(
         dict.fromkeys(
@@ -81,10 +81,10 @@ def half_range(
             largest[name] = max(largest[name], float(found))
         done += len(paths)
         on_progress("float16 range", done, len(frames))
-    beyond = {name for name, value in largest.items() if value * HEADROOM > FP16_LARGEST}
+    beyond = {name for name, value in largest.items() if value * HEADROOM > FP16_MAX}
     islands = tuple(
         name for name in nodes if beyond.intersection((*by_name[name].input, *by_name[name].output))
     )
     inside = {name: value for name, value in largest.items() if name not in beyond}
     top = max(inside, key=inside.__getitem__, default="")
-    return HalfRange(top, inside.get(top, 0.0), len(nodes) - len(islands), islands)
+    return Fp16Range(top, inside.get(top, 0.0), len(nodes) - len(islands), islands)

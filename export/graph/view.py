@@ -1,4 +1,4 @@
-"""What lint rules and counts ask of an ONNX graph: who writes a value, who reads it, its shape.
+"""An ONNX graph, indexed: who writes a value, who reads it, what type and shape it has.
 
 Flat graphs only: the bodies of If, Loop and Scan are not looked into. Lint refuses those operators.
 """
@@ -20,7 +20,7 @@ BATCH = "batch"
 """Name of the one dimension that may vary."""
 
 _SHAPES_ARE_SMALLER = 1024
-"""Elements; constants above it hold no shape and need no copy for shape inference."""
+"""Constants with more elements hold no shape and need no copy for shape inference."""
 
 
 class Value(NamedTuple):
@@ -90,12 +90,12 @@ class GraphView:
 
     @cached_property
     def depends_on_input(self) -> frozenset[str]:
-        """Values that are computed from an input of the graph, its shape included."""
+        """The values that are computed from an input of the graph, its shape included."""
         return self._reached_from_inputs()
 
     @cached_property
     def has_images(self) -> frozenset[str]:
-        """Values that are computed from what an input holds, so that they have a part an image."""
+        """The values that are computed from an input's content, so each image has its part."""
         return self._reached_from_inputs(not_through=("Shape", "Size"))
 
     def _reached_from_inputs(self, not_through: tuple[str, ...] = ()) -> frozenset[str]:
@@ -106,10 +106,10 @@ class GraphView:
         return frozenset(reached)
 
     def values(self, batch: int = 1) -> dict[str, Value]:
-        """Types and shapes of all values, constants too, for so many images.
+        """Return types and shapes of all values, constants too, for a batch of this size.
 
-        Worked out from the nodes and the inputs alone: what the file says of intermediate values
-        is not believed.
+        They are inferred from the nodes and the inputs alone: what the file says of intermediate
+        values is not believed.
 
         Raises:
             onnx.shape_inference.InferenceError: types or shapes contradict each other.
@@ -120,7 +120,7 @@ class GraphView:
 
     @cached_property
     def types(self) -> dict[str, int]:
-        """Element types of all values; where they contradict each other, as the file has them."""
+        """The element type of each value; where they contradict each other, as the file has them."""
         try:
             return {name: value.element_type for name, value in self.values().items()}
         except onnx.shape_inference.InferenceError:
@@ -191,3 +191,12 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 def module_of(node: onnx.NodeProto) -> str:
     """Return the module that a node is named after: ``encoder.0`` of ``encoder.0/MatMul``."""
     return str(node.name).partition("/")[0]
+
+
+def drop_unread(body: onnx.GraphProto) -> None:
+    """Remove constants that no node reads any more, such as float weights that became int8."""
+    read = {name for node in body.node for name in node.input}
+    read |= {output.name for output in body.output}
+    kept = [tensor for tensor in body.initializer if tensor.name in read]
+    del body.initializer[:]
+    body.initializer.extend(kept)

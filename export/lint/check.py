@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 from hvq_edge.errors import BundleError, GateFailed
 from hvq_edge.export.graph.view import GraphView
 from hvq_edge.export.lint import contract, engines, form, precision
-from hvq_edge.export.lint.rule import Finding, Rule
+from hvq_edge.export.lint.rule import Rule, Violation
 
-__all__ = ["RULES", "Finding", "Rule", "check", "lint", "require_clean"]
+__all__ = ["RULES", "Rule", "Violation", "check", "lint", "require_clean"]
 
 RULES: tuple[Rule, ...] = (
     *contract.RULES,
@@ -26,7 +26,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def lint(model: onnx.ModelProto) -> list[Finding]:
+def lint(model: onnx.ModelProto) -> list[Violation]:
     """Hold a graph against every rule.
 
     Args:
@@ -39,7 +39,7 @@ def lint(model: onnx.ModelProto) -> list[Finding]:
     return [finding for rule in RULES for finding in rule.find(graph)]
 
 
-def check(path: Path) -> list[Finding]:
+def check(path: Path) -> list[Violation]:
     """Hold a file against every rule.
 
     Returns:
@@ -60,7 +60,7 @@ def check(path: Path) -> list[Finding]:
     return require_clean(path.name, lint(model))
 
 
-def require_clean(name: str, findings: Sequence[Finding]) -> list[Finding]:
+def require_clean(name: str, findings: Sequence[Violation]) -> list[Violation]:
     """Raise where there are errors among the findings of a file; return the warnings.
 
     Raises:

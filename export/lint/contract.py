@@ -15,13 +15,13 @@ from hvq_edge.export.lint.rule import Hits, rule, type_name
 MAP_CELL = 16
 """Side of a map's cell in pixels."""
 OPSETS = (17, 18)
-HALF_PAIR_OPSET = 19
+FP16_PAIR_OPSET = 19
 """The first whose Q/DQ pairs may be float16."""
 MAX_IR_VERSION = 10
 ONNX_DOMAINS = ("", "ai.onnx")
 
 
-class Promise(NamedTuple):
+class TensorSpec(NamedTuple):
     """One input or output that graphs may have."""
 
     element_type: int
@@ -31,17 +31,21 @@ class Promise(NamedTuple):
 
 
 INPUTS = {
-    "frames": Promise(TensorProto.UINT8, lambda side: (BATCH, side or None, side or None, 3), True),
-    "category": Promise(TensorProto.INT32, lambda _: (BATCH,), False),
+    "frames": TensorSpec(
+        TensorProto.UINT8, lambda side: (BATCH, side or None, side or None, 3), True
+    ),
+    "category": TensorSpec(TensorProto.INT32, lambda _: (BATCH,), False),
 }
 OUTPUTS = {
-    "score": Promise(TensorProto.FLOAT, lambda _: (BATCH,), True),
-    "map": Promise(
+    "score": TensorSpec(TensorProto.FLOAT, lambda _: (BATCH,), True),
+    "map": TensorSpec(
         TensorProto.FLOAT, lambda side: (BATCH, side // MAP_CELL, side // MAP_CELL), True
     ),
-    "codes": Promise(TensorProto.INT32, lambda side: (BATCH, None, (side // MAP_CELL) ** 2), True),
-    "category": Promise(TensorProto.INT32, lambda _: (BATCH,), False),
-    "margin": Promise(TensorProto.FLOAT, lambda _: (BATCH,), False),
+    "codes": TensorSpec(
+        TensorProto.INT32, lambda side: (BATCH, None, (side // MAP_CELL) ** 2), True
+    ),
+    "category": TensorSpec(TensorProto.INT32, lambda _: (BATCH,), False),
+    "margin": TensorSpec(TensorProto.FLOAT, lambda _: (BATCH,), False),
 }
 
 
@@ -94,7 +98,7 @@ def outputs(graph: GraphView) -> Hits:
 )
 def opset(graph: GraphView) -> Hits:
     """Opset 17 or 18; 19 in files with Q/DQ pairs of float16."""
-    allowed = (HALF_PAIR_OPSET,) if _has_half_pairs(graph) else OPSETS
+    allowed = (FP16_PAIR_OPSET,) if _has_fp16_pairs(graph) else OPSETS
     for entry in graph.model.opset_import:
         if entry.domain in ONNX_DOMAINS and entry.version not in allowed:
             yield "", f"opset {entry.version}; allowed are {' and '.join(map(str, allowed))}"
@@ -194,7 +198,7 @@ def _side(graph: GraphView) -> int | None:
 
 def _promised(
     found: dict[str, onnx.ValueInfoProto],
-    promises: dict[str, Promise],
+    promises: dict[str, TensorSpec],
     graph: GraphView,
     kind: str,
 ) -> Iterator[tuple[str, str]]:
@@ -224,7 +228,7 @@ def _promised(
             yield name, f"has the shape {list(shape)} and should have [{wanted}]"
 
 
-def _has_half_pairs(graph: GraphView) -> bool:
+def _has_fp16_pairs(graph: GraphView) -> bool:
     types = graph.types
     return any(
         types.get(node.input[1]) == onnx.TensorProto.FLOAT16

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from hvq_edge.export.graph.view import GraphView, attributes, module_of
 from hvq_edge.export.lint.rule import Hits, rule, type_name
 
-FP16_LARGEST = 65504.0
+FP16_MAX = 65504.0
 FP16_SMALLEST = 2.0**-24
 
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
@@ -128,7 +128,7 @@ def layer_normalisation(graph: GraphView) -> Hits:
             continue
         given = attributes(node)
         epsilon = given.get("epsilon", 1e-5)
-        if not FP16_SMALLEST <= epsilon <= FP16_LARGEST:
+        if not FP16_SMALLEST <= epsilon <= FP16_MAX:
             yield node.name, f"epsilon is {epsilon:g}"
         if given.get("stash_type", 1) != TensorProto.FLOAT:
             yield node.name, f"stash_type is {type_name(given['stash_type'])}"
@@ -178,7 +178,7 @@ def fp16_range(graph: GraphView) -> Hits:
             continue
         largest = float(np.abs(value[np.isfinite(value)]).max(initial=0))
         bounds_only = all(node.op_type == "Clip" for node in graph.readers[name])
-        if largest > FP16_LARGEST and not bounds_only:
+        if largest > FP16_MAX and not bounds_only:
             yield name, f"holds {largest:g}"
 
 

@@ -19,7 +19,7 @@ Hits = Iterator[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Violation:
     """One place where a graph breaks a rule."""
 
     rule: str
@@ -46,9 +46,9 @@ class Rule:
     severity: Severity
     hits: Callable[[GraphView], Hits]
 
-    def find(self, graph: GraphView) -> list[Finding]:
+    def find(self, graph: GraphView) -> list[Violation]:
         """Look for places that break the rule."""
-        return [Finding(self.name, *hit, self.severity) for hit in self.hits(graph)]
+        return [Violation(self.name, *hit, self.severity) for hit in self.hits(graph)]
 
 
 def rule(

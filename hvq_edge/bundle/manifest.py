@@ -59,7 +59,7 @@ class CalibrationRecord(_Strict):
     """Who chose them."""
 
 
-class HalfRecord(_Strict):
+class Fp16Record(_Strict):
     """What is float16 in the files with float16."""
 
     nodes: int
@@ -121,7 +121,7 @@ class BundleManifest(_Strict):
     category_limits: dict[str, CategoryLimits] = {}
     """For the check after; empty in a bundle of an earlier version."""
     calibration: CalibrationRecord | None = None
-    half: HalfRecord | None = None
+    fp16: Fp16Record | None = None
     notes: tuple[str, ...] = ()
 
 

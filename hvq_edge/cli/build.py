@@ -143,9 +143,9 @@ def build(
         write_triton_repository(open_bundle(bundle), triton, [result.record.precision])
     if as_json:
         content = result.record.model_dump(mode="json")
-        print_json({"engine": str(result.plan), "reason": result.reason, **content})
+        print_json({"engine": str(result.engine_file), "reason": result.reason, **content})
         return
-    results.print(f"Engine {result.plan}", markup=False, soft_wrap=True)
+    results.print(f"Engine {result.engine_file}", markup=False, soft_wrap=True)
     results.print(record_table(result.record))
     if not result.reason:
         messages.print("It was there already; --force builds it again.")

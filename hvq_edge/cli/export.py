@@ -153,11 +153,11 @@ def export(
             soft_wrap=True,
         )
         _say_what_is_fastest(bundle)
-    if manifest.half is not None:
-        half = manifest.half
+    if manifest.fp16 is not None:
+        fp16 = manifest.fp16
         results.print(
-            f"float16: {half.nodes} nodes; the largest value, {half.largest:.4g}, stays below the "
-            f"limit of 65504; {len(half.islands)} nodes stay in float32 for theirs",
+            f"float16: {fp16.nodes} nodes; the largest value, {fp16.largest:.4g}, stays below the "
+            f"limit of 65504; {len(fp16.islands)} nodes stay in float32 for theirs",
             soft_wrap=True,
         )
     for model in models:

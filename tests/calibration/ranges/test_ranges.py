@@ -17,7 +17,7 @@ from hvq_edge.calibration.ranges.amax import (
     BINS,
     METHODS,
     SMALLEST,
-    Magnitudes,
+    HistogramCollector,
     reach,
     squared_error,
 )
@@ -34,8 +34,8 @@ from hvq_edge.errors import InputError
 SEED = st.integers(0, 2**16)
 
 
-def seen(*batches: np.ndarray) -> Magnitudes:
-    magnitudes = Magnitudes()
+def seen(*batches: np.ndarray) -> HistogramCollector:
+    magnitudes = HistogramCollector()
     for batch in batches:
         magnitudes.add(np.asarray(batch, np.float32))
     return magnitudes

@@ -14,19 +14,19 @@ from hvq_edge.calibration.search.evidence import (
     DEFECTS,
     Effect,
     Evidence,
-    Judged,
+    GraphResults,
     effect_of,
     gather_evidence,
 )
 from hvq_edge.calibration.search.plan import (
     Budget,
     Plan,
+    default_plan,
     plan_text,
     read_plan,
-    usual_plan,
     write_plan,
 )
-from hvq_edge.calibration.search.plan_search import Step, search
+from hvq_edge.calibration.search.plan_search import TradeOffPoint, search
 from hvq_edge.calibration.search.trade_off_plot import trade_off_plot
 from hvq_edge.errors import InputError
 
@@ -83,7 +83,7 @@ def test_the_usual_plan_says_why():
         "backbone.blocks.9.squeeze.reduce/Conv",
         "encoder.0.feedforward.linear1/MatMul",
     ]
-    plan = usual_plan(layers)
+    plan = default_plan(layers)
     assert plan.int8_layers(layers) == tuple(layers[2:])
     assert "early" in plan.float_layers[layers[0]]
     assert "depthwise" in plan.float_layers[layers[1]]
@@ -173,11 +173,11 @@ def test_a_torn_store_is_measured_again(tmp_path):
     assert asked
 
 
-def judged(scores, codes=None) -> Judged:
+def judged(scores, codes=None) -> GraphResults:
     n = len(scores)
     maps = np.arange(4 * n, dtype=np.float32).reshape(n, 2, 2)
     codes = np.zeros((n, 2, 4), np.int32) if codes is None else codes
-    return Judged(codes, maps, np.asarray(scores, np.float32))
+    return GraphResults(codes, maps, np.asarray(scores, np.float32))
 
 
 def test_the_effect_is_of_codes_maps_and_auroc():
@@ -213,7 +213,9 @@ def test_evidence_is_the_same_every_time_and_damaged(plain_folder):
 
 
 def test_the_plot_is_an_image_that_needs_nothing_else():
-    steps = [Step(k, Effect(codes=0.7 + 0.03 * k, maps=1, scores=1, drop=0)) for k in range(11)]
+    steps = [
+        TradeOffPoint(k, Effect(codes=0.7 + 0.03 * k, maps=1, scores=1, drop=0)) for k in range(11)
+    ]
     effect = Effect(codes=0.98, maps=1, scores=1, drop=0)
     plan = Plan(made_by="search", budget=Budget(), effect=effect, float_layers={"a & b": "x"})
     text = trade_off_plot(steps, plan, 10)

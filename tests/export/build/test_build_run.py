@@ -44,9 +44,9 @@ def build(bundle, library=None, *, device=lambda: ORIN, **more):
 
 def test_an_engine_and_its_record(bundle):
     result = build(bundle, precision="int8")
-    assert result.plan == bundle / "engines" / "tensorrt-10.3.0-sm87-int8.plan"
-    assert result.plan.read_bytes() == b"plan"
-    record = read_record(result.plan)
+    assert result.engine_file == bundle / "engines" / "tensorrt-10.3.0-sm87-int8.plan"
+    assert result.engine_file.read_bytes() == b"plan"
+    record = read_record(result.engine_file)
     assert record == result.record
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert record.onnx_sha256 == manifest["files"]["model.int8.onnx"]["sha256"]
@@ -91,9 +91,9 @@ def test_another_graph_under_the_same_name(bundle, tmp_path):
 @pytest.mark.parametrize("ending", [".plan", ".json"])
 def test_a_spoilt_engine_is_built_again(bundle, ending):
     first = build(bundle, precision="fp32")
-    first.plan.with_suffix(ending).write_bytes(b"half of it")
-    assert first.plan.stem in build(bundle, precision="fp32").reason
-    assert read_record(first.plan).bytes == 4
+    first.engine_file.with_suffix(ending).write_bytes(b"half of it")
+    assert first.engine_file.stem in build(bundle, precision="fp32").reason
+    assert read_record(first.engine_file).bytes == 4
 
 
 def test_a_changed_graph_is_refused(bundle):
@@ -115,9 +115,9 @@ def test_rtx_needs_no_gpu(bundle):
     result = build(
         bundle, library, device=no_gpu, precision="fp32", capabilities=("8.6", "8.9", "12.0")
     )
-    assert result.plan.name == "tensorrt-rtx-1.7.1.116-sm86-sm89-sm120-fp32.plan"
+    assert result.engine_file.name == "tensorrt-rtx-1.7.1.116-sm86-sm89-sm120-fp32.plan"
     assert (result.record.gpu_name, result.record.driver) == (None, None)
-    assert not list(result.plan.parent.glob("*.timing"))
+    assert not list(result.engine_file.parent.glob("*.timing"))
 
 
 def test_rtx_for_the_gpu_that_is_there(bundle):

@@ -51,7 +51,7 @@ def test_a_plain_build(version, graph):
     module = tensorrt(version)
     heard = []
     built = build(module, graph, more={"on_progress": lambda *said: heard.append(said)})
-    assert built.plan == b"plan"
+    assert built.engine == b"plan"
     config = config_of(module)
     assert config._set == set(), "TF32 would round the factors of distances to 10 bits"
     assert config._pools == {"WORKSPACE": built.workspace}

@@ -15,9 +15,9 @@ from helpers.small_graphs import save_float, save_int8
 from benchmarks.gpu.compiled_layers import check_layers, parse_layers
 from benchmarks.gpu.typed_nodes import factor_types, type_changes
 from hvq_edge.export.build.engine import build_engine
-from hvq_edge.export.build.memory import free_host_memory, plan_memory
+from hvq_edge.export.build.memory import free_host_memory, memory_budget
 from hvq_edge.export.build.versions import version_of
-from hvq_edge.export.fp16.convert import to_half
+from hvq_edge.export.fp16.convert import to_fp16
 from hvq_edge.export.graph.view import module_of
 from hvq_edge.export.lint.precision import FLOAT_MODULES
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
@@ -59,7 +59,7 @@ def in_int8(layers, factors) -> set[str]:
 def test_every_graph_builds(built):
     assert set(built) == {(mode, p) for mode in ("auto", "input", "one") for p in ("fp32", "int8")}
     for engine in built.values():
-        assert len(engine.plan) > 100_000, "weights are in it"
+        assert len(engine.engine) > 100_000, "weights are in it"
         assert engine.seconds < 60
 
 
@@ -120,7 +120,7 @@ def paper_like(tmp_path_factory) -> dict[str, Path]:
     files["int8"] = save_int8(files["fp32"])
     for source, made in (("fp32", "fp16"), ("int8", "int8-fp16")):
         files[made] = files[source].with_name(f"{made}.onnx")
-        onnx.save(to_half(onnx.load(files[source])), files[made])
+        onnx.save(to_fp16(onnx.load(files[source])), files[made])
     return files
 
 
@@ -172,7 +172,7 @@ print(built.peak_memory - before)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    planned = plan_memory("tensorrt-rtx", graph.stat().st_size, 1 << 20, free_host_memory()).host
+    planned = memory_budget("tensorrt-rtx", graph.stat().st_size, 1 << 20, free_host_memory()).host
     assert planned / 4 < int(done.stdout) < planned
 
 

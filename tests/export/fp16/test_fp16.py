@@ -8,10 +8,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.accuracy.fp16_emulation import emulate_half
-from hvq_edge.calibration.quantise import activations_of, layers_of, quantise_graph
-from hvq_edge.export.fp16.convert import HALF_OPSET, half_nodes, to_half
-from hvq_edge.export.fp16.islands import HEADROOM, half_range
+from benchmarks.accuracy.fp16_emulation import emulate_fp16
+from hvq_edge.calibration.quantise import activations_of, default_nodes, quantise_graph
+from hvq_edge.export.fp16.convert import FP16_PAIR_OPSET, fp16_nodes, to_fp16
+from hvq_edge.export.fp16.islands import HEADROOM, find_islands
 from hvq_edge.export.graph.view import GraphView, module_of
 from hvq_edge.export.lint.check import lint
 from hvq_edge.export.lint.precision import FLOAT_MODULES
@@ -30,7 +30,7 @@ def run(model: onnx.ModelProto, **feed: np.ndarray) -> dict[str, np.ndarray]:
 def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision, tmp_path):
     graph = onnx.load(small_graphs[mode, precision])
     before = graph.SerializeToString()
-    half = to_half(graph)
+    half = to_fp16(graph)
     assert graph.SerializeToString() == before
     onnx.checker.check_model(half, full_check=True)
     path = tmp_path / "half.onnx"
@@ -38,7 +38,7 @@ def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision,
     assert not [finding for finding in lint.check(path) if finding.severity == "error"]
     assert path.stat().st_size < small_graphs[mode, precision].stat().st_size
     opset = next(entry.version for entry in half.opset_import if not entry.domain)
-    assert opset == (HALF_OPSET if precision == "int8" else graph.opset_import[0].version)
+    assert opset == (FP16_PAIR_OPSET if precision == "int8" else graph.opset_import[0].version)
     assert [(v.name, v.type.tensor_type.elem_type) for v in half.graph.output] == [
         (v.name, v.type.tensor_type.elem_type) for v in graph.graph.output
     ]
@@ -50,7 +50,7 @@ def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision,
     if mode == "input":
         feed["category"] = np.array([0, 1, 1], np.int32)
     exact = run(graph, **feed)
-    for found in (run(half, **feed), run(emulate_half(half), **feed)):
+    for found in (run(half, **feed), run(emulate_fp16(half), **feed)):
         same = (exact["codes"] == found["codes"]).all((1, 2))
         error = np.abs(exact["map"] - found["map"]).max() / np.abs(exact["map"]).max()
         assert 0 < error < (0.05 if same.all() else 1.0)
@@ -58,7 +58,7 @@ def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision,
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_what_decides_stays_in_float32_and_weights_do_not(small_graphs, precision):
-    half = to_half(onnx.load(small_graphs["auto", precision]))
+    half = to_fp16(onnx.load(small_graphs["auto", precision]))
     view = GraphView(half)
     types = view.types
     for node in view.nodes:
@@ -76,10 +76,10 @@ def test_what_decides_stays_in_float32_and_weights_do_not(small_graphs, precisio
 
 def test_a_pair_keeps_its_steps(small_graphs):
     graph = onnx.load(small_graphs["auto", "fp32"])
-    layers = layers_of(graph)
+    layers = default_nodes(graph)
     ranges = dict.fromkeys(activations_of(graph, layers), 3.3)
     quantised = quantise_graph(graph, ranges, layers)
-    half = to_half(quantised)
+    half = to_fp16(quantised)
     scales = {t.name: numpy_helper.to_array(t) for t in half.graph.initializer}
     for tensor in quantised.graph.initializer:
         if tensor.name.endswith("_scale") and f"{tensor.name}_half" in scales:
@@ -108,22 +108,22 @@ def chain(weight: float) -> onnx.ModelProto:
 
 def test_values_are_rounded_as_float16_and_islands_are_not():
     graph = chain(300.0)
-    assert half_nodes(graph) == (
+    assert fp16_nodes(graph) == (
         "encoder.0.first/MatMul",
         "encoder.0.first/Relu",
         "encoder.0.second/MatMul",
     )
     x = np.array([[1.0003], [1000.0]], np.float32)
-    y = run(emulate_half(to_half(graph)), x=x)["y"]
+    y = run(emulate_fp16(to_fp16(graph)), x=x)["y"]
     assert y[0] == 1, "the next float16 after 1 is 1.001"
     assert not np.isfinite(y[1]), "300 000 is beyond float16: this is what islands are for"
-    y = run(to_half(graph, half_nodes(graph)), x=x)["y"]
+    y = run(to_fp16(graph, fp16_nodes(graph)), x=x)["y"]
     np.testing.assert_allclose(y, x, rtol=1e-6)
 
 
 def test_a_constant_beyond_float16_keeps_its_node_in_float32():
-    assert "encoder.0.first/MatMul" in half_nodes(chain(6e4))
-    assert "encoder.0.first/MatMul" not in half_nodes(chain(7e4))
+    assert "encoder.0.first/MatMul" in fp16_nodes(chain(6e4))
+    assert "encoder.0.first/MatMul" not in fp16_nodes(chain(7e4))
 
 
 def test_nodes_near_the_limit_become_islands(small_graphs, tmp_path):
@@ -137,9 +137,9 @@ def test_nodes_near_the_limit_become_islands(small_graphs, tmp_path):
         noise = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
         images.append(tmp_path / f"{i}.png")
         cv2.imwrite(str(images[-1]), noise)
-    usual = half_range(path, images, side)
+    usual = find_islands(path, images, side)
     assert usual.islands == ()
-    assert usual.nodes == len(half_nodes(graph))
+    assert usual.nodes == len(fp16_nodes(graph))
     assert usual.headroom > HEADROOM
     assert usual.largest > 0
     # The same net with one layer's weights as large as float16 holds.
@@ -151,13 +151,13 @@ def test_nodes_near_the_limit_become_islands(small_graphs, tmp_path):
     entry.CopyFrom(numpy_helper.from_array(largest, entry.name))
     loud = tmp_path / "loud.onnx"
     onnx.save(graph, loud)
-    found = half_range(loud, images, side)
+    found = find_islands(loud, images, side)
     assert layer.name in found.islands
     assert found.headroom > HEADROOM
     frames = np.stack([cv2.imread(str(p))[..., ::-1] for p in images])
     exact = run(graph, frames=frames)["codes"]
     kept, all_half = (
-        (run(emulate_half(to_half(graph, islands)), frames=frames)["codes"] == exact).mean()
+        (run(emulate_fp16(to_fp16(graph, islands)), frames=frames)["codes"] == exact).mean()
         for islands in (found.islands, ())
     )
     assert kept > 0.9
