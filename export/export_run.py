@@ -16,11 +16,10 @@ from hvq_edge.bundle.manifest import (
     record_of,
     write_manifest,
 )
-from hvq_edge.calibration.images.training_set import pooled_features
 from hvq_edge.calibration.images.own_set import RULE as OWN_RULE
 from hvq_edge.calibration.images.own_set import CalibrationImage, own_calibration, suspicious_images
 from hvq_edge.calibration.images.training_set import RULE as CALIBRATION_RULE
-from hvq_edge.calibration.images.training_set import choose_calibration
+from hvq_edge.calibration.images.training_set import choose_calibration, pooled_features
 from hvq_edge.calibration.int8 import DEFAULT_METHOD
 from hvq_edge.calibration.ranges.amax import METHODS, RangeMethod
 from hvq_edge.calibration.search.plan import Budget, read_plan
@@ -28,9 +27,8 @@ from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, OutputError, SettingsError
-from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB
-from hvq_edge.export.graph.graph_numbers import compare_with_plain
-from hvq_edge.export.graph.onnx_graph import export_graph
+from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
+from hvq_edge.export.graph.onnx_graph import compare_with_plain, export_graph
 from hvq_edge.export.lint.check import check
 from hvq_edge.export.precision_files import (
     FILE_NAMES,

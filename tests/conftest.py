@@ -98,7 +98,7 @@ def plain_graphs_counted_once() -> Iterator[None]:
     count.
     """
     from hvq_edge.export import export_run as exporter
-    from hvq_edge.export.graph.graph_numbers import graph_numbers
+    from hvq_edge.export.graph.size import graph_numbers
 
     compare, counted = exporter.compare_with_plain, {}
 

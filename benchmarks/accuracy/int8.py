@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.equalisation import equalise
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.calibration.images.training_set import pooled_features
-from hvq_edge.calibration.images.training_set import choose_calibration
+from hvq_edge.calibration.images.training_set import choose_calibration, pooled_features
 from hvq_edge.calibration.int8 import measure as measure_int8
 from hvq_edge.calibration.int8 import rounded
 from hvq_edge.calibration.quantise import (

@@ -29,8 +29,8 @@ from torch.nn import functional as F
 from benchmarks.accuracy.authors_form import AuthorsForm, to_sequence
 from benchmarks.markdown_table import markdown_table
 from benchmarks.speed.padim import Padim
-from hvq_edge.export.graph.graph_numbers import graph_numbers
 from hvq_edge.export.graph.onnx_graph import export_graph
+from hvq_edge.export.graph.size import graph_numbers
 from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.run.settings import load_settings
 from hvq_edge.runtime.cpu.processor import processor_name

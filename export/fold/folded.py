@@ -25,8 +25,15 @@ from hvq_edge.export.fold.category_tables import (
     PrototypeTable,
     TransportTable,
 )
-from hvq_edge.export.fold.code_tables import Codes, NearestCode, own_part, table_row
-from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB, Fold, choose_folds
+from hvq_edge.export.fold.code_tables import (
+    MAX_TABLE_MB,
+    Codes,
+    Fold,
+    NearestCode,
+    choose_folds,
+    own_part,
+    table_row,
+)
 from hvq_edge.export.fold.reductions import kth_smallest, row_squares
 from hvq_edge.export.fold.transformer import FoldedDecoderLayer, FoldedEncoderLayer
 from hvq_edge.model.backbone import Backbone, SamePadConv

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from math import prod
+from pathlib import Path
 
 import onnx
 from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict
 
+from hvq_edge.bundle.manifest import GraphNumbers
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.export.graph.view import GraphView, attributes, module_of
 
@@ -44,7 +46,7 @@ class GraphSize(BaseModel):
 
     nodes: int
     operators: dict[str, int]
-    """How many nodes of each operator, the most frequent first."""
+    """Number of nodes of each operator, the most frequent first."""
     weights: int
     """Numbers that are multiplied with or added to what comes from the image.
 
@@ -56,9 +58,9 @@ class GraphSize(BaseModel):
     code_table_bytes: int
     category_table_bytes: int
     constant_bytes: int
-    """Of all constants, scales and shapes included."""
+    """Size of all constants, scales and shapes included."""
     multiply_adds: int
-    """For one image; see the module."""
+    """What one image takes; the module says what is counted."""
     multiply_adds_of: dict[str, int]
     """The same for each part of the model (``backbone``, ``encoder``, ...), the largest first.
 
@@ -71,7 +73,7 @@ class GraphSize(BaseModel):
 
 
 def graph_size(model: onnx.ModelProto) -> GraphSize:
-    """Count.
+    """Count what a graph holds and computes.
 
     Args:
         model: a graph whose only varying dimension is ``batch``; external data need not be there.
@@ -108,11 +110,23 @@ def graph_size(model: onnx.ModelProto) -> GraphSize:
     )
 
 
+def graph_numbers(path: Path) -> GraphNumbers:
+    """Count what is in a graph's file."""
+    size = graph_size(onnx.load(path))
+    return GraphNumbers(
+        nodes=size.nodes,
+        weights=size.weights,
+        tables=size.code_tables + size.category_tables,
+        bytes=path.stat().st_size,
+        multiply_adds=size.multiply_adds,
+    )
+
+
 def multiply_adds(node: onnx.NodeProto, graph: GraphView) -> int:
     """Count one node's multiply-adds for one image.
 
     Raises:
-        HvqEdgeError: as :func:`graph_size`.
+        HvqEdgeError: a shape is not known, or the operator cannot be counted.
     """
     if not any(name in graph.depends_on_input for name in node.input):
         return 0
@@ -146,7 +160,7 @@ def _shape(name: str, graph: GraphView) -> tuple[int, ...]:
 
 
 def _kinds(graph: GraphView) -> dict[str, str]:
-    """Constants that are not weights: ``code``, ``category`` or ``scale``.
+    """Say which constants are no weights but a ``code`` or ``category`` table or a ``scale``.
 
     A table is what a Gather reads at places that come from the image: one place an image is its
     category, more are codes.

@@ -120,7 +120,7 @@ class GraphView:
 
     @cached_property
     def types(self) -> dict[str, int]:
-        """The element type of each value; where they contradict each other, as the file has them."""
+        """The element type of each value; what the file says, where types contradict each other."""
         try:
             return {name: value.element_type for name, value in self.values().items()}
         except onnx.shape_inference.InferenceError:

@@ -49,27 +49,27 @@ class CalibrationRecord(_Strict):
     rule: str
     images: tuple[str, ...]
     """SHA-256 of each calibration image."""
-    converged: bool | None = None
-    """Whether more images would hardly have moved the ranges; ``None``: not recorded."""
-    int8_layers: int | None = None
-    """Convolutions and linears in int8; ``None``: not recorded, as the next two."""
-    float_layers: int | None = None
-    """Those that could be and are not: ``int8-plan.toml`` in the bundle names them and says why."""
-    plan_by: Literal["rule", "search", "hand"] | None = None
-    """Who chose them."""
+    converged: bool
+    """Whether more images would hardly have moved the ranges."""
+    int8_layers: int
+    """Convolutions and linears in int8."""
+    float_layers: int
+    """Those that could be in int8 and are not: ``int8-plan.toml`` in the bundle says why."""
+    plan_by: Literal["rule", "search", "hand"]
+    """How they were chosen."""
 
 
 class Fp16Record(_Strict):
     """What is float16 in the files with float16."""
 
     nodes: int
-    """Nodes of the graph in float16, Q/DQ pairs not counted."""
+    """How many nodes of the float32 graph are in float16 there."""
     islands: tuple[str, ...]
     """Nodes kept in float32 because their values come near 65504, float16's largest."""
-    largest: float
-    """Largest magnitude in float16 on the calibration images."""
+    amax: float
+    """Largest absolute value of any float16 tensor on the calibration images."""
     tensor: str
-    """That has it."""
+    """The tensor with that value."""
 
 
 class GraphNumbers(_Strict):
@@ -112,7 +112,7 @@ class BundleManifest(_Strict):
     models: dict[Precision, str]
     """File name of the ONNX graph of each precision."""
     files: dict[str, FileRecord]
-    graph: GraphRecord | None = None
+    graph: GraphRecord
     thresholds: dict[Precision, dict[str, Threshold]] = {}
     threshold_images: tuple[str, ...] = ()
     """SHA-256 of each image the thresholds were learnt from."""

@@ -22,7 +22,7 @@ from hvq_edge.calibration.int8 import quantise
 from hvq_edge.calibration.quantise import default_nodes
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
-from hvq_edge.export.fold.fold_plan import choose_folds
+from hvq_edge.export.fold.code_tables import choose_folds
 from hvq_edge.export.fold.folded import FoldedHVQTrans
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model import HVQTrans, load_run
