@@ -16,10 +16,9 @@ from hvq_edge.bundle.manifest import (
     record_of,
     write_manifest,
 )
-from hvq_edge.calibration.images.own_set import RULE as OWN_RULE
-from hvq_edge.calibration.images.own_set import CalibrationImage, own_calibration, suspicious_images
-from hvq_edge.calibration.images.training_set import RULE as CALIBRATION_RULE
-from hvq_edge.calibration.images.training_set import choose_calibration, pooled_features
+from hvq_edge.calibration.images.calibration_image import CalibrationImage
+from hvq_edge.calibration.images.own_set import OWN_SET_RULE, own_calibration, suspicious_images
+from hvq_edge.calibration.images.training_set import TRAINING_SET_RULE, training_set
 from hvq_edge.calibration.int8 import DEFAULT_METHOD
 from hvq_edge.calibration.ranges.amax import METHODS, RangeMethod
 from hvq_edge.calibration.search.plan import Budget, read_plan
@@ -29,7 +28,7 @@ from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, OutputError, SettingsError
 from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
 from hvq_edge.export.graph.onnx_graph import compare_with_plain, export_graph
-from hvq_edge.export.lint.check import check
+from hvq_edge.export.lint.check import check_graph_file
 from hvq_edge.export.precision_files import (
     FILE_NAMES,
     Material,
@@ -38,7 +37,6 @@ from hvq_edge.export.precision_files import (
     write_precision_files,
 )
 from hvq_edge.model.checkpoint import load_run
-from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord, RunRecord
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.gathering import HELD_OUT, gather_images
@@ -82,8 +80,8 @@ def export_run(
         DatasetError, ImageError: recorded images are missing or changed.
         OutputError: ``out`` is some other folder, or cannot be written.
     """
-    asked = PrecisionOptions(int8, fp16, _known_method(ranges), plan, budget)
-    _check_plan(asked)
+    options = PrecisionOptions(int8, fp16, _known_method(ranges), plan, budget)
+    _check_plan(options)
     model, record = load_run(run)
     mode, index = _category_mode(category, record)
     if out.exists() and not (out / MANIFEST_NAME).is_file() and any(out.iterdir()):
@@ -101,7 +99,12 @@ def export_run(
         digests = {image.sha256 for image in held_out}
         images = own_calibration(calibration, categories, digests)
     elif int8 or (fp16 and data is not None):
-        images = _training_images(run, model, record, data, categories, on_progress)
+        if data is None:
+            raise InputError(
+                "INT8 ranges need good images, and this run has none on record.",
+                next_step="give a folder of good images with --calib DIR",
+            )
+        images = training_set(run, model, record, data, categories, on_progress)
     with atomic_folder(out) as folder:
         on_progress("graph", 0, 2)
         source = folder / FILE_NAMES["fp32"]
@@ -118,13 +121,13 @@ def export_run(
                 mode=mode,
                 categories=categories,
                 images=images,
-                rule=CALIBRATION_RULE if calibration is None else OWN_RULE,
+                rule=TRAINING_SET_RULE if calibration is None else OWN_SET_RULE,
                 held_out=[(Path(str(data)) / p.path, p.category) for p in held_out],
             )
-            written = write_precision_files(material, asked, on_progress)
+            written = write_precision_files(material, options, on_progress)
         models: dict[Precision, str] = {"fp32": FILE_NAMES["fp32"], **written.models}
         for name in models.values():
-            check(folder / name)
+            check_graph_file(folder / name)
         manifest = BundleManifest(
             hvq_edge_version=version("hvq-edge"),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -174,20 +177,20 @@ def _serves(image: ImageRecord, mode: CategoryMode, category: str) -> bool:
     return mode != "one" or image.category == category
 
 
-def _check_plan(asked: PrecisionOptions) -> None:
-    """Find what is wrong with a plan before minutes of work."""
-    if asked.plan is not None and asked.budget is not None:
+def _check_plan(options: PrecisionOptions) -> None:
+    """Refuse what is wrong with a plan before minutes of work."""
+    if options.plan is not None and options.budget is not None:
         raise SettingsError(
             "an INT8 plan to keep to and a budget to search under were both given.",
             next_step="leave out --plan, or --max-drop and --min-code-agreement",
         )
-    if (asked.plan is not None or asked.budget is not None) and not asked.int8:
+    if (options.plan is not None or options.budget is not None) and not options.int8:
         raise SettingsError(
             "a plan or a budget is about INT8, which was not asked for.",
             next_step="add --int8",
         )
-    if asked.plan is not None:
-        read_plan(asked.plan)
+    if options.plan is not None:
+        read_plan(options.plan)
 
 
 def _known_method(name: str) -> RangeMethod:
@@ -198,29 +201,6 @@ def _known_method(name: str) -> RangeMethod:
         f"INT8 ranges {name!r} are none of {', '.join(METHODS)}.",
         next_step="use one of these names with --ranges",
     )
-
-
-def _training_images(
-    run: Path,
-    model: HVQTrans,
-    record: RunRecord,
-    data: Path | None,
-    categories: Sequence[str],
-    on_progress: ProgressCallback,
-) -> list[CalibrationImage]:
-    """Calibration images of the run's own, the most different first."""
-    if data is None:
-        raise InputError(
-            "INT8 ranges need good images, and this run has none on record.",
-            next_step="give a folder of good images with --calib DIR",
-        )
-    features = pooled_features(run, model, record, data, on_progress)
-    fit = [image for image in record.images if image.use == "fit"]
-    served = [image.category in categories for image in fit]
-    own = [image for image, is_in in zip(fit, served, strict=True) if is_in]
-    chosen = choose_calibration(own, features[served])
-    check_unchanged(chosen, data)
-    return [CalibrationImage(data / p.path, p.category, p.sha256) for p in chosen]
 
 
 def _with_thresholds(

@@ -9,15 +9,13 @@ from pathlib import Path
 import onnx
 
 from hvq_edge.bundle.manifest import CalibrationRecord, CategoryMode, Fp16Record, Precision
-from hvq_edge.calibration.images.own_set import CalibrationImage
-from hvq_edge.calibration.int8 import DEFAULT_METHOD, measure, rounded
+from hvq_edge.calibration.images.calibration_image import CalibrationImage
+from hvq_edge.calibration.int8 import DEFAULT_METHOD, calibrate_graph, to_int8
 from hvq_edge.calibration.quantise import quantisable_nodes
 from hvq_edge.calibration.ranges.amax import RangeMethod
-from hvq_edge.calibration.ranges.measure import MeasuredRanges
-from hvq_edge.calibration.ranges.range_cache import CACHE_FOLDER
-from hvq_edge.calibration.search.effect_store import STORE_FOLDER
+from hvq_edge.calibration.ranges.measure import CACHE_FOLDER, MeasuredRanges
 from hvq_edge.calibration.search.evidence import gather_evidence
-from hvq_edge.calibration.search.find_plan import find_plan
+from hvq_edge.calibration.search.find_plan import STORE_FOLDER, find_plan
 from hvq_edge.calibration.search.plan import (
     PLAN_NAME,
     Budget,
@@ -42,51 +40,51 @@ FILE_NAMES: dict[Precision, str] = {
 
 @dataclass(frozen=True)
 class PrecisionOptions:
-    """What reduced precision a user asks for."""
+    """Which reduced precisions a user asks for, and how they are made."""
 
     int8: bool = False
     fp16: bool = False
-    """With ``int8`` too there is a file with float16 around the int8 layers as well."""
+    """With ``int8`` there is also a file with float16 around the int8 layers."""
     ranges: RangeMethod = DEFAULT_METHOD
     plan: Path | None = None
-    """A plan to keep to; ``None``: search under ``budget``, or go by the rule."""
+    """An INT8 plan to keep to; ``None``: search under ``budget``, or take the default plan."""
     budget: Budget | None = None
 
 
 @dataclass(frozen=True)
 class Material:
-    """What the files are made with."""
+    """What the files are made from."""
 
     run: Path
-    """Folder of the run: measurements are kept there."""
+    """The run's folder: measurements are kept there."""
     source: Path
     """The float32 graph, in the bundle's folder."""
     side: int
     mode: CategoryMode
     categories: tuple[str, ...]
     images: Sequence[CalibrationImage]
-    """Calibration images, the most different first; empty: there are none."""
+    """Calibration images, the most different first; may be empty."""
     rule: str
-    """How they were chosen."""
+    """How they were chosen, for the record."""
     held_out: Sequence[tuple[Path, str]]
-    """Held-out good images and their categories, which plans are judged on."""
+    """Held-out good images and their categories: INT8 plans are judged on them."""
 
     @property
     def given(self) -> list[int] | None:
-        """Category of each image, where the graph asks for it."""
+        """Category index of each calibration image; ``None`` where the graph has no such input."""
         if self.mode != "input":
             return None
         return [self.categories.index(image.category) for image in self.images]
 
     @property
     def paths(self) -> list[Path]:
-        """Of the calibration images."""
+        """The calibration images' files."""
         return [image.path for image in self.images]
 
 
 @dataclass
 class WrittenFiles:
-    """What was written, all in the bundle's folder."""
+    """The files that were written, all in the bundle's folder, and what they hold."""
 
     models: dict[Precision, str] = field(default_factory=dict)
     other_files: list[str] = field(default_factory=list)
@@ -95,7 +93,7 @@ class WrittenFiles:
 
 
 def write_precision_files(
-    material: Material, asked: PrecisionOptions, on_progress: ProgressCallback = silent
+    material: Material, options: PrecisionOptions, on_progress: ProgressCallback = silent
 ) -> WrittenFiles:
     """Write the files that are asked for beside the float32 graph.
 
@@ -107,23 +105,23 @@ def write_precision_files(
     written = WrittenFiles()
     graph = onnx.load(material.source)
     graphs: dict[Precision, onnx.ModelProto] = {}
-    if asked.int8:
-        measured = measure(
+    if options.int8:
+        measured = calibrate_graph(
             material.source,
             material.paths,
             material.side,
             material.given,
             on_progress,
-            method=asked.ranges,
+            method=options.ranges,
             cache=material.run / CACHE_FOLDER,
         )
-        plan = _plan(material, asked, graph, measured, written, on_progress)
+        plan = _int8_plan(material, options, graph, measured, written, on_progress)
         candidates = quantisable_nodes(graph)
         layers = plan.int8_layers(candidates)
-        graphs["int8"] = rounded(graph, measured, layers)
+        graphs["int8"] = to_int8(graph, measured, layers)
         written.calibration = CalibrationRecord(
             method="symmetric int8, weights per output channel, biases corrected, "
-            f"ranges: {asked.ranges}",
+            f"ranges: {options.ranges}",
             rule=material.rule,
             images=tuple(one.sha256 for one in material.images[: measured.images]),
             converged=measured.converged,
@@ -131,7 +129,7 @@ def write_precision_files(
             float_layers=len(candidates) - len(layers),
             plan_by=plan.made_by,
         )
-    if asked.fp16:
+    if options.fp16:
         islands: tuple[str, ...] = ()
         if material.images:
             found = find_islands(
@@ -141,11 +139,11 @@ def write_precision_files(
             written.fp16 = Fp16Record(
                 nodes=found.nodes,
                 islands=islands,
-                largest=found.largest,
+                amax=found.amax,
                 tensor=found.tensor,
             )
         graphs["fp16"] = to_fp16(graph, islands)
-        if asked.int8:
+        if options.int8:
             graphs["int8-fp16"] = to_fp16(graphs["int8"], islands)
     for precision, made in graphs.items():
         written.models[precision] = FILE_NAMES[precision]
@@ -153,9 +151,9 @@ def write_precision_files(
     return written
 
 
-def _plan(
+def _int8_plan(
     material: Material,
-    asked: PrecisionOptions,
+    options: PrecisionOptions,
     graph: onnx.ModelProto,
     measured: MeasuredRanges,
     written: WrittenFiles,
@@ -163,10 +161,10 @@ def _plan(
 ) -> Plan:
     folder = material.source.parent
     candidates = quantisable_nodes(graph)
-    if asked.plan is not None:
-        plan = read_plan(asked.plan)
+    if options.plan is not None:
+        plan = read_plan(options.plan)
         plan.int8_layers(candidates)  # a plan of another model is an error before it is copied
-    elif asked.budget is not None:
+    elif options.budget is not None:
         names = [name for _, name in material.held_out]
         evidence = gather_evidence(
             [path for path, _ in material.held_out],
@@ -178,14 +176,14 @@ def _plan(
             material.source,
             measured,
             evidence,
-            asked.budget,
+            options.budget,
             material.run / STORE_FOLDER,
             categories=material.categories,
             mode=material.mode,
             on_progress=on_progress,
         )
         plan = found.plan
-        plot = trade_off_plot(found.steps, plan, len(candidates))
+        plot = trade_off_plot(found.trade_off, plan, len(candidates))
         write_text(folder / PLOT_NAME, plot)
         written.other_files.append(PLOT_NAME)
     else:

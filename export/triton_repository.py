@@ -23,9 +23,9 @@ from hvq_edge.runtime.triton.engine import GRAPH_PARAMETER, model_name
 
 CONFIG_NAME = "config.pbtxt"
 MAX_BATCH = 8
-"""Of ONNX models; an engine's is what it was built for."""
+"""Largest batch of ONNX models; an engine's is what it was built for."""
 QUEUE_MICROSECONDS = 1000
-"""A frame waits so long for others to share its batch."""
+"""How long a frame waits for others to share its batch."""
 
 
 def write_triton_repository(
@@ -52,13 +52,13 @@ def write_triton_repository(
     written = []
     for precision in wanted:
         graph = bundle.model_file(precision)
-        plans = engine_files(bundle, "tensorrt", precision)
+        engines = engine_files(bundle, "tensorrt", precision)
         target = folder / model_name(precision)
         _check_ours(target)
         digest = bundle.manifest.files[graph.name].sha256
         source, batch = graph, MAX_BATCH
-        if plans:
-            source, record = plans[0], read_record(plans[0])
+        if engines:
+            source, record = engines[0], read_record(engines[0])
             batch = record.options.max_batch
             if record.onnx_sha256 != digest:
                 raise BundleError(
@@ -72,7 +72,7 @@ def write_triton_repository(
                 bundle,
                 precision,
                 digest,
-                platform="tensorrt_plan" if plans else "onnxruntime_onnx",
+                platform="tensorrt_plan" if engines else "onnxruntime_onnx",
                 max_batch=batch,
             )
             (made / CONFIG_NAME).write_text(text, encoding="utf-8")
@@ -111,7 +111,7 @@ def config_text(
 
 
 def _shapes(side: int, levels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return type and shape of one frame's part of each tensor (DESIGN section 4)."""
+    """Return the type and shape of one frame's part of each tensor (docs/architecture.md)."""
     grid = side // GRID_STRIDE
     return {
         FRAMES: ("UINT8", (side, side, 3)),

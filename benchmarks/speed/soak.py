@@ -69,7 +69,7 @@ def save_small_bundle(folder: Path) -> None:
     """Export a small net that was never trained: real layers, and scores that mean nothing."""
     import torch
 
-    from hvq_edge.export.graph.onnx_graph import export_graph
+    from hvq_edge.export.graph.onnx_graph import compare_with_plain, export_graph
     from hvq_edge.model.hvq_trans import HVQTrans
     from hvq_edge.run.settings import ModelSettings
 
@@ -90,6 +90,7 @@ def save_small_bundle(folder: Path) -> None:
         category_mode="one",
         models={"fp32": name},
         files={name: record_of(folder / name)},
+        graph=compare_with_plain(net, folder / name, "one", 0),
     )
     write_manifest(folder, manifest)
 

@@ -30,9 +30,10 @@ _BYTES_AT_MOST = 4  # of an element of an activation: float32 or int32
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """What a build gave."""
+    """An engine as it was built."""
 
-    plan: bytes
+    engine: bytes
+    """The serialised engine, which TensorRT calls its plan."""
     timing_cache: bytes
     """Empty where the library has none."""
     workspace: int
@@ -106,13 +107,13 @@ def build_engine(
                 config.set_timing_cache(config.create_timing_cache(timing_cache), False)
             monitor = build_monitor(module, stage, on_progress, cancelled)
             config.progress_monitor = monitor
-            plan = builder.build_serialized_network(network, config)
+            serialised = builder.build_serialized_network(network, config)
             if monitor.failures:
                 raise monitor.failures[0]
-            if plan is None:
+            if serialised is None:
                 raise _build_error(version, onnx_file, log.errors)
             return BuiltEngine(
-                plan=bytes(plan),
+                engine=bytes(serialised),
                 timing_cache=bytes(config.get_timing_cache().serialize())
                 if version.timing_cache
                 else b"",

@@ -15,7 +15,7 @@ from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
 MIB = 1 << 20
 
 MOST_WORKSPACE = 2048 * MIB
-"""More than any graph of ours was seen to use, and little enough to leave a GPU to others."""
+"""More than any graph of ours used, and little enough to leave a GPU to others."""
 
 _LIBRARY: dict[EngineBackend, int] = {
     # Measured (docs/engines.md): 302 MB, extrapolated from graphs of 8, 11 and 54 MB.
@@ -25,7 +25,7 @@ _LIBRARY: dict[EngineBackend, int] = {
     "tensorrt": 1536 * MIB,
 }
 _COPIES = 4
-"""Of the ONNX file in memory at once: measured 3.0 with TensorRT-RTX."""
+"""Copies of the ONNX file in memory at once: measured 3.0 with TensorRT-RTX."""
 _ACTIVATIONS = 3
 """Scratch memory in sizes of the largest activation: measured 2.0 to 2.6 at batch 8, and"""
 _SMALL_SCRATCH = 64 * MIB

@@ -46,10 +46,11 @@ BACKENDS: tuple[EngineBackend, ...] = get_args(EngineBackend)
 class BuildResult:
     """An engine in a bundle."""
 
-    plan: Path
+    engine_file: Path
+    """TensorRT's serialised engine, ``*.plan``."""
     record: EngineRecord
     reason: str
-    """Why it was built, in words; empty where the one that was there serves."""
+    """Why it was built, in words; empty where the engine that was there serves."""
     layers: str = ""
     """See :class:`hvq_edge.export.build.engine.BuiltEngine`."""
 
@@ -107,13 +108,13 @@ def build_run(
         _check_gpu(version, gpu, capabilities)
     onnx_file = opened.model_file(chosen)
     stem = engine_stem(library, version.text, targets, chosen)
-    plan = bundle / ENGINES_FOLDER / f"{stem}.plan"
+    engine_file = bundle / ENGINES_FOLDER / f"{stem}.plan"
     digest = opened.manifest.files[onnx_file.name].sha256
-    with _only_one(plan, on_progress):
-        record, reason = _why_build(plan, digest, options, gpu, force)
+    with _only_one(engine_file, on_progress):
+        record, reason = _why_build(engine_file, digest, options, gpu, force)
         if record is not None and not reason:
-            return BuildResult(plan, record, "")
-        cache = plan.with_name(f"{stem.removesuffix(f'-{chosen}')}.timing")
+            return BuildResult(engine_file, record, "")
+        cache = engine_file.with_name(f"{stem.removesuffix(f'-{chosen}')}.timing")
         built = build_engine(
             module,
             version,
@@ -130,9 +131,9 @@ def build_run(
         record = _record(version, chosen, targets, gpu, options, digest, built)
         if built.timing_cache:
             _write(cache, built.timing_cache)
-        _write(plan, built.engine)
-        write_text(plan.with_suffix(".json"), record.model_dump_json(indent=2) + "\n")
-    return BuildResult(plan, record, reason, built.layers)
+        _write(engine_file, built.engine)
+        write_text(engine_file.with_suffix(".json"), record.model_dump_json(indent=2) + "\n")
+    return BuildResult(engine_file, record, reason, built.layers)
 
 
 def _chosen_backend(name: str, find: Callable[[str], object]) -> EngineBackend:
@@ -207,13 +208,13 @@ def _free_memory(version: Version, gpu: CudaDevice | None) -> FreeMemory:
 
 
 def _why_build(
-    plan: Path, digest: str, options: BuildOptions, gpu: CudaDevice | None, force: bool
+    engine_file: Path, digest: str, options: BuildOptions, gpu: CudaDevice | None, force: bool
 ) -> tuple[EngineRecord | None, str]:
     """Return the record of the engine that is there, if any, and why it does not serve."""
-    if not plan.exists():
+    if not engine_file.exists():
         return None, "there was none"
     try:
-        record = read_record(plan)
+        record = read_record(engine_file)
     except BundleError as error:
         return None, error.cause.rstrip(".")
     faults = [
@@ -267,8 +268,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _only_one(plan: Path, on_progress: ProgressCallback) -> Iterator[None]:
-    """Hold the lock of a plan; it stands in the cache, so bundles have no lock files.
+def _only_one(engine_file: Path, on_progress: ProgressCallback) -> Iterator[None]:
+    """Hold the lock of an engine file; it stands in the cache, so bundles have no lock files.
 
     Raises:
         OutputError: no lock can be made.
@@ -277,7 +278,7 @@ def _only_one(plan: Path, on_progress: ProgressCallback) -> Iterator[None]:
         folder = default_cache() / "locks"
     except RuntimeError:  # the user has no home, as in some containers
         folder = Path(tempfile.gettempdir())
-    name = hashlib.sha256(str(plan.resolve()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(str(engine_file.resolve()).encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"hvq-edge-build-{name}.lock")
@@ -289,7 +290,7 @@ def _only_one(plan: Path, on_progress: ProgressCallback) -> Iterator[None]:
             on_progress("waiting for another build", 1, 1)
     except OSError as error:
         raise OutputError(
-            f"cannot lock {plan.name} in {folder}: {error.strerror}.",
+            f"cannot lock {engine_file.name} in {folder}: {error.strerror}.",
             next_step="set XDG_CACHE_HOME to a folder that can be written to",
         ) from error
     try:

@@ -1,4 +1,4 @@
-"""What else belongs to a category: matrices, prototypes, the transport score."""
+"""What belongs to a category and is no map of codes: matrices, prototypes, the transport score."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class PrototypeTable(nn.Module):
     """Distance to the nearest feature prototype (:mod:`hvq_edge.model.prototypes`).
 
     Args:
-        prototypes: of all categories.
+        prototypes: the prototypes of all categories.
         kept: as for :class:`hvq_edge.export.fold.code_tables.NearestCode`.
     """
 
@@ -104,7 +104,7 @@ class TransportTable(nn.Module):
     up where its codebooks are given.
 
     Args:
-        books: of level 0.
+        books: the codebooks of level 0.
         kept: as for :class:`hvq_edge.export.fold.code_tables.NearestCode`.
         temperature: divisor of the dot products.
         top: the top level's codebooks, to look its share up.
@@ -140,7 +140,7 @@ class TransportTable(nn.Module):
     def forward(
         self, tokens: Tensor, category: Tensor | None, top_row: Tensor | None = None
     ) -> Tensor:
-        """Arguments as of :meth:`NearestCode.forward` -> ``[b, l]``."""
+        """Take what :meth:`NearestCode.forward` takes -> ``[b, l]``."""
         scaled = tokens @ own_part(self.dots, category)
         squares = row_squares(tokens)
         if self.looks_up_share:

@@ -132,7 +132,7 @@ class FoldedHVQTrans(nn.Module):
         if self.transport is not None:
             compared_whole = compared_whole or not self.transport.looks_up_share
         self.top_codes = Codes(top, kept) if compared_whole else None
-        # Of the highest lower level, the first queries, and of memories that are not tables.
+        # For the first queries, from the highest lower level, and for memories that are no tables.
         self.lower_codes = nn.ModuleList(
             Codes(books, kept) if i == 0 or not layer.cross_attention.looks_up else nn.Identity()
             for i, (layer, books) in enumerate(zip(decoder, reversed(lower), strict=True))
@@ -209,7 +209,7 @@ class FoldedHVQTrans(nn.Module):
     def _reconstruct(
         self, features: Tensor, category: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Rebuilt features ``[b, l, c]``, transport score ``[b, l]``, codes int32."""
+        """Return rebuilt features ``[b, l, c]``, transport score ``[b, l]`` and int32 codes."""
         outputs: list[Tensor] = [self.input_projection(features)]
         for layer in self.encoder:
             outputs.append(layer(outputs[-1]))
@@ -243,7 +243,7 @@ class FoldedHVQTrans(nn.Module):
 
 
 def bilinear_matrices(grid: int) -> nn.ParameterList:
-    """Matrices that bring an axis of each tap to the grid as :func:`resize_tap` does.
+    """Return matrices that bring an axis of each tap to the grid as :func:`resize_tap` does.
 
     Returns:
         ``[grid, side]`` for the taps of strides 2, 4, 8, 16: ``R @ tap @ R.T`` is the resized tap.
@@ -279,7 +279,7 @@ class FoldedBackbone(nn.Module):
         self.register_buffer("pixel_mean", folded.pixel_mean)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        """As :meth:`Backbone.forward`."""
+        """Take and return what :meth:`Backbone.forward` does."""
         # Cast before the transpose: TensorRT has no uint8 transpose.
         x = self.stem(self.pixel_mean - frames.to(self.pixel_mean.dtype).permute(0, 3, 1, 2))
         taps = []

@@ -1,9 +1,9 @@
 """float16 files: convolutions, linears and attention in float16, what decides in float32.
 
 Strongly typed engines compute as the file says, so the file says it: a Cast stands wherever
-float16 and float32 meet. In float32 stay (DESIGN, "precision"): distances, classifier, whitening,
-transport score and map, LayerNormalization with the residual sums that feed it, Softmax, and every
-node named as an island because its values come near float16's largest (:mod:`find_islands`).
+float16 and float32 meet. In float32 stay distances, classifier, whitening, transport score and map,
+LayerNormalization with the residual sums that feed it, Softmax, and every node named as an island
+because its values come near float16's largest (:mod:`hvq_edge.export.fp16.islands`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from hvq_edge.export.graph.view import GraphView, drop_unread, module_of
+from hvq_edge.export.lint.contract import FP16_PAIR_OPSET
 from hvq_edge.export.lint.precision import DEQUANTISE, FLOAT_MODULES, FP16_MAX, QUANTISE
 
-FP16_PAIR_OPSET = 19
-"""The first whose QuantizeLinear and DequantizeLinear take float16."""
 _COMPUTE = frozenset({"Conv", "MatMul", "Add", "Mul", "Relu", "Clip", "Sigmoid", "HardSwish"})
 # They move values and compute nothing: in float16 where what they move is.
 _FOLLOW = frozenset({"Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Slice", "Identity"})
@@ -32,32 +31,32 @@ def fp16_nodes(graph: ModelProto, islands: Collection[str] = ()) -> tuple[str, .
     """Name the nodes that compute in float16, in the graph's order.
 
     Args:
-        graph: of float32, with or without Q/DQ pairs.
+        graph: a float32 graph, with or without Q/DQ pairs.
         islands: names of nodes that stay in float32 whatever they are.
     """
     view = GraphView(graph)
-    half: set[str] = set()
+    chosen: set[str] = set()
     for node in view.nodes:
         if node.name in islands or any(name in view.outputs for name in node.output):
             continue
         if node.op_type in _FOLLOW:
             writer = view.writers.get(node.input[0])
-            chosen = writer is not None and writer.name in half
+            follows = writer is not None and writer.name in chosen
         else:
-            chosen = _computes_in_fp16(view, node)
-        if chosen:
-            half.add(node.name)
-    # Of a pair, each half takes the type of its float side.
+            follows = _computes_in_fp16(view, node)
+        if follows:
+            chosen.add(node.name)
+    # Each node of a Q/DQ pair takes the type of its float side.
     for node in view.nodes:
         if node.op_type == DEQUANTISE:
             readers = view.readers[node.output[0]]
-            if readers and all(reader.name in half for reader in readers):
-                half.add(node.name)
+            if readers and all(reader.name in chosen for reader in readers):
+                chosen.add(node.name)
         elif node.op_type == QUANTISE:
             writer = view.writers.get(node.input[0])
-            if writer is not None and writer.name in half:
-                half.add(node.name)
-    return tuple(node.name for node in view.nodes if node.name in half)
+            if writer is not None and writer.name in chosen:
+                chosen.add(node.name)
+    return tuple(node.name for node in view.nodes if node.name in chosen)
 
 
 def to_fp16(graph: ModelProto, islands: Collection[str] = ()) -> ModelProto:
@@ -66,10 +65,10 @@ def to_fp16(graph: ModelProto, islands: Collection[str] = ()) -> ModelProto:
     Inputs and outputs keep their types.
 
     Args:
-        graph: of float32, with or without Q/DQ pairs.
+        graph: a float32 graph, with or without Q/DQ pairs.
         islands: see :func:`fp16_nodes`.
     """
-    half = frozenset(fp16_nodes(graph, islands))
+    chosen = frozenset(fp16_nodes(graph, islands))
     view = GraphView(graph)
     types = view.types
     made = ModelProto()
@@ -79,22 +78,22 @@ def to_fp16(graph: ModelProto, islands: Collection[str] = ()) -> ModelProto:
     del body.node[:]
     del body.value_info[:]  # the types in it hold no longer
     casts = _Casts(body, nodes)
-    in_half: set[str] = set()
+    is_fp16: set[str] = set()  # float values that are float16 now
     for node in nodes:
-        wants_half = node.name in half
+        wants_fp16 = node.name in chosen
         for place, name in enumerate(node.input):
             if types.get(name) != TensorProto.FLOAT:
                 continue
             if name in view.initialisers:
-                if wants_half:
+                if wants_fp16:
                     node.input[place] = casts.constant(name)
-            elif (name in in_half) != wants_half:
-                node.input[place] = casts.cast(name, node, half=wants_half)
+            elif (name in is_fp16) != wants_fp16:
+                node.input[place] = casts.cast(name, node, fp16=wants_fp16)
         body.node.append(node)
-        if wants_half:
-            in_half.update(name for name in node.output if types.get(name) == TensorProto.FLOAT)
+        if wants_fp16:
+            is_fp16.update(name for name in node.output if types.get(name) == TensorProto.FLOAT)
     drop_unread(body)
-    if any(node.name in half and node.op_type in (QUANTISE, DEQUANTISE) for node in nodes):
+    if any(node.name in chosen and node.op_type in (QUANTISE, DEQUANTISE) for node in nodes):
         for entry in made.opset_import:
             if entry.domain == "":
                 entry.version = max(entry.version, FP16_PAIR_OPSET)
@@ -134,8 +133,8 @@ class _Casts:
         self.seen = Counter(f"{module_of(node)}/Cast" for node in nodes if "/Cast" in node.name)
 
     def constant(self, name: str) -> str:
-        """Store a constant in float16 as well; returns that one's name."""
-        stored = f"{name}_half"
+        """Store a constant in float16 as well; returns the copy's name."""
+        stored = f"{name}_fp16"
         if stored not in self.constants:
             value = numpy_helper.to_array(self.constants[name])
             value = np.clip(value, -FP16_MAX, FP16_MAX).astype(np.float16)
@@ -143,10 +142,10 @@ class _Casts:
             self.body.initializer.append(self.constants[stored])
         return stored
 
-    def cast(self, name: str, reader: NodeProto, *, half: bool) -> str:
-        """Cast a value for a reader and all that come after; returns the cast one's name."""
-        kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
-        made = f"{name}_{'half' if half else 'float'}"
+    def cast(self, name: str, reader: NodeProto, *, fp16: bool) -> str:
+        """Cast a value for a reader and all that come after; returns the new value's name."""
+        kind = TensorProto.FLOAT16 if fp16 else TensorProto.FLOAT
+        made = f"{name}_{'fp16' if fp16 else 'fp32'}"
         if made not in self.known:
             label = f"{module_of(reader)}/Cast"
             self.seen[label] += 1

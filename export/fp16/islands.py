@@ -1,4 +1,4 @@
-"""How near a graph's values come to float16's largest, and which nodes must not be in float16."""
+"""Islands: the nodes that must stay in float32, because their values come near 65504."""
 
 from __future__ import annotations
 
@@ -17,25 +17,21 @@ from hvq_edge.export.graph.view import GraphView
 from hvq_edge.export.lint.precision import FP16_MAX
 
 HEADROOM = 8.0
-"""How many times larger than on the calibration images a value may become: a defect, a lamp."""
-IMAGES = 32
+"""A value may become this many times larger than on the calibration images: a defect, a lamp."""
+MOST_IMAGES = 32
 
 
 class Fp16Range(NamedTuple):
-    """The largest values of a float16 file."""
+    """Which nodes can be in float16, and the largest value among them."""
 
     tensor: str
-    """That with the largest value; ``""``: no node is in float16."""
-    largest: float
+    """The float16 tensor with the largest absolute value; ``""``: no node is in float16."""
+    amax: float
+    """That value."""
     nodes: int
-    """In float16."""
+    """How many nodes are in float16."""
     islands: tuple[str, ...]
-    """Nodes that stay in float32 for their values."""
-
-    @property
-    def headroom(self) -> float:
-        """How many times 65504 exceeds the largest value; infinite if there is none."""
-        return FP16_MAX / self.largest if self.largest else float("inf")
+    """Nodes that stay in float32 because of their values."""
 
 
 def find_islands(
@@ -51,8 +47,8 @@ def find_islands(
 
     Args:
         graph: the float32 file.
-        frames: images, the most different first; :data:`IMAGES` are read.
-        side: of the graph's input in pixels.
+        frames: images, the most different first; :data:`MOST_IMAGES` are read.
+        side: side of the graph's input in pixels.
         categories: category index of each image, for a graph with a ``category`` input.
         on_progress: called after each batch.
 
@@ -71,20 +67,20 @@ def find_islands(
             if tensor in view.writers and view.types.get(tensor) == TensorProto.FLOAT
         )
     )
-    largest = dict.fromkeys(tensors, 0.0)
-    frames = frames[:IMAGES]
+    amax = dict.fromkeys(tensors, 0.0)
+    frames = frames[:MOST_IMAGES]
     done = 0
     for paths, values in values_on(graph, tensors, frames, side, categories):
         for name, value in zip(tensors, values, strict=True):
             # Not finite in float32: surely not in float16.
             found = np.abs(value).max(initial=0.0) if np.isfinite(value).all() else np.inf
-            largest[name] = max(largest[name], float(found))
+            amax[name] = max(amax[name], float(found))
         done += len(paths)
         on_progress("float16 range", done, len(frames))
-    beyond = {name for name, value in largest.items() if value * HEADROOM > FP16_MAX}
+    beyond = {name for name, value in amax.items() if value * HEADROOM > FP16_MAX}
     islands = tuple(
         name for name in nodes if beyond.intersection((*by_name[name].input, *by_name[name].output))
     )
-    inside = {name: value for name, value in largest.items() if name not in beyond}
+    inside = {name: value for name, value in amax.items() if name not in beyond}
     top = max(inside, key=inside.__getitem__, default="")
     return Fp16Range(top, inside.get(top, 0.0), len(nodes) - len(islands), islands)

@@ -1,6 +1,7 @@
-"""Whether a graph is one that every engine builds and runs alike: DESIGN section 4 as code.
+"""Whether a graph is one that every engine builds and runs alike: the graph's contract as code.
 
-Each rule has its reason and a test that breaks it (``tests/export/lint/test_lint.py``).
+docs/architecture.md describes the contract. Each rule has its reason and a test that breaks it
+(``tests/export/lint/test_lint.py``).
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from hvq_edge.export.graph.view import GraphView
 from hvq_edge.export.lint import contract, engines, form, precision
 from hvq_edge.export.lint.rule import Rule, Violation
 
-__all__ = ["RULES", "Rule", "Violation", "check", "lint", "require_clean"]
-
 RULES: tuple[Rule, ...] = (
     *contract.RULES,
     *engines.RULES,
@@ -30,16 +29,16 @@ def lint(model: onnx.ModelProto) -> list[Violation]:
     """Hold a graph against every rule.
 
     Args:
-        model: is not changed.
+        model: the graph; it is not changed.
 
     Returns:
         What breaks a rule, rule by rule in the order of :data:`RULES`; empty: clean.
     """
     graph = GraphView(model)
-    return [finding for rule in RULES for finding in rule.find(graph)]
+    return [violation for rule in RULES for violation in rule.violations(graph)]
 
 
-def check(path: Path) -> list[Violation]:
+def check_graph_file(path: Path) -> list[Violation]:
     """Hold a file against every rule.
 
     Returns:
@@ -47,10 +46,10 @@ def check(path: Path) -> list[Violation]:
 
     Raises:
         BundleError: the file is missing or is no ONNX file.
-        GateFailed: it breaks rules; the message lists every finding, warnings too.
+        GateFailed: it breaks rules; the message lists every violation, warnings too.
     """
     try:
-        # Weights kept elsewhere are a finding; they need not be there.
+        # Weights kept elsewhere are a violation; they need not be there.
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as fault:
         raise BundleError(
@@ -60,18 +59,18 @@ def check(path: Path) -> list[Violation]:
     return require_clean(path.name, lint(model))
 
 
-def require_clean(name: str, findings: Sequence[Violation]) -> list[Violation]:
-    """Raise where there are errors among the findings of a file; return the warnings.
+def require_clean(name: str, violations: Sequence[Violation]) -> list[Violation]:
+    """Raise where there are errors among the violations of a file; return the warnings.
 
     Raises:
-        GateFailed: the message lists every finding, warnings too.
+        GateFailed: the message lists every violation, warnings too.
     """
-    errors = [finding for finding in findings if finding.severity == "error"]
+    errors = [violation for violation in violations if violation.severity == "error"]
     if errors:
-        lines = "\n".join(f"  {finding.severity}: {finding}" for finding in findings)
+        lines = "\n".join(f"  {violation.severity}: {violation}" for violation in violations)
         raise GateFailed(
-            f"{name} breaks {len({finding.rule for finding in errors})} of the rules for exported "
+            f"{name} breaks {len({error.rule for error in errors})} of the rules for exported "
             f"graphs:\n{lines}",
             next_step="export it again with hvq-edge export; if it stays, report it as a fault",
         )
-    return [*findings]
+    return [*violations]

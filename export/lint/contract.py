@@ -1,4 +1,4 @@
-"""Lint rules: what a graph promises to whoever runs it. DESIGN section "the graph" as code."""
+"""Lint rules: what a graph promises to engines (docs/architecture.md, "The graph's contract")."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ ONNX_DOMAINS = ("", "ai.onnx")
 
 
 class TensorSpec(NamedTuple):
-    """One input or output that graphs may have."""
+    """What an input or output must be."""
 
     element_type: int
     shape: Callable[[int], tuple[int | str | None, ...]]
-    """Of the input's side in pixels, 0 where that is not known. ``None``: any fixed number."""
+    """Gives the shape for the input's side in pixels, 0 where that is not known. In a shape
+    ``None`` stands for any fixed number."""
     needed: bool
+    """Whether every graph has it."""
 
 
 INPUTS = {
@@ -73,7 +75,7 @@ def valid_onnx(graph: GraphView) -> Hits:
 )
 def inputs(graph: GraphView) -> Hits:
     """Inputs are ``frames`` uint8 NHWC RGB and, in some graphs, ``category`` int32."""
-    yield from _promised(graph.inputs, INPUTS, graph, "input")
+    yield from _check_specs(graph.inputs, INPUTS, graph, "input")
     side = _side(graph)
     if side is not None and side % MAP_CELL:
         yield "frames", f"a side of {side} is no multiple of {MAP_CELL}"
@@ -85,7 +87,7 @@ def inputs(graph: GraphView) -> Hits:
 )
 def outputs(graph: GraphView) -> Hits:
     """Outputs are ``score``, ``map``, ``codes``; where it chooses, ``category`` and ``margin``."""
-    yield from _promised(graph.outputs, OUTPUTS, graph, "output")
+    yield from _check_specs(graph.outputs, OUTPUTS, graph, "output")
     if "category" in graph.outputs and "category" in graph.inputs:
         yield "category", "is an input, so the graph must not choose it"
     if ("category" in graph.outputs) != ("margin" in graph.outputs):
@@ -196,29 +198,29 @@ def _side(graph: GraphView) -> int | None:
     return dimensions[1].dim_value or None if len(dimensions) == 4 else None
 
 
-def _promised(
+def _check_specs(
     found: dict[str, onnx.ValueInfoProto],
-    promises: dict[str, TensorSpec],
+    specs: dict[str, TensorSpec],
     graph: GraphView,
     kind: str,
 ) -> Iterator[tuple[str, str]]:
-    for name in promises:
-        if promises[name].needed and name not in found:
+    for name in specs:
+        if specs[name].needed and name not in found:
             yield name, f"there is no {kind} {name}"
     side = _side(graph)
     for name, value in found.items():
-        if name not in promises:
-            yield name, f"is an {kind} that nobody knows; known are {', '.join(promises)}"
+        if name not in specs:
+            yield name, f"is an {kind} that nobody knows; known are {', '.join(specs)}"
             continue
         tensor = value.type.tensor_type
-        promise = promises[name]
-        if tensor.elem_type != promise.element_type:
-            given, due = type_name(tensor.elem_type), type_name(promise.element_type)
+        spec = specs[name]
+        if tensor.elem_type != spec.element_type:
+            given, due = type_name(tensor.elem_type), type_name(spec.element_type)
             yield name, f"is {given} and should be {due}"
         shape = tuple(d.dim_param or d.dim_value or "?" for d in tensor.shape.dim)
         if side is None and name != "frames":
             continue
-        due_shape = promise.shape(side or 0)
+        due_shape = spec.shape(side or 0)
         fits = len(shape) == len(due_shape) and all(
             isinstance(given, int) if due is None else given == due
             for given, due in zip(shape, due_shape, strict=True)

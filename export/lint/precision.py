@@ -1,4 +1,4 @@
-"""Lint rules: int8, float16 and float32, each where it belongs (DESIGN, "precision")."""
+"""Lint rules: int8, float16 and float32, each where it belongs (docs/precision.md)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ FLOAT_MODULES = ("classifier", "codebooks", "prototypes", "transport", "whitenin
 """Where a rounding error changes a decision: which code or category is nearest, and how far."""
 FLOAT_OPERATORS = ("LayerNormalization", "Softmax")
 _MAY_BE_INT8 = "prototypes/MatMul"
-"""Of the float modules: how far the nearest prototype is, not which, goes into the map."""
+"""The exception among the float modules: the map needs the distance to the nearest prototype, not
+which one it is."""
 
 _KNOWN_TYPES = frozenset(
     {

@@ -1,4 +1,4 @@
-"""What a lint rule is."""
+"""A lint rule and its violations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Violation:
     rule: str
     """Name of the rule."""
     node: str
-    """Name of the node; of the value where no node is at fault; ``""``: the file as a whole."""
+    """The node's name; the value's where no node is at fault; ``""``: the file as a whole."""
     message: str
     severity: Severity = "error"
 
@@ -36,18 +36,18 @@ class Violation:
 
 @dataclass(frozen=True)
 class Rule:
-    """What every exported graph keeps to."""
+    """A rule that every exported graph keeps."""
 
     name: str
     summary: str
-    """What is asked."""
+    """What the rule asks."""
     reason: str
     """Who refuses the graph otherwise, or what goes wrong."""
     severity: Severity
     hits: Callable[[GraphView], Hits]
 
-    def find(self, graph: GraphView) -> list[Violation]:
-        """Look for places that break the rule."""
+    def violations(self, graph: GraphView) -> list[Violation]:
+        """Find the places that break the rule."""
         return [Violation(self.name, *hit, self.severity) for hit in self.hits(graph)]
 
 

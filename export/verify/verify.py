@@ -37,8 +37,7 @@ from hvq_edge.export.verify.polygraphy_files import (
     polygraphy_command,
     write_polygraphy_files,
 )
-from hvq_edge.export.verify.runners import EngineRunner
-from hvq_edge.export.verify.verify_runners import runners_of
+from hvq_edge.export.verify.runners import EngineRunner, runners_of
 from hvq_edge.run.record import read_run
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 from hvq_edge.runtime.open_engine import VERIFY_NAME

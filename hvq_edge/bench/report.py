@@ -12,7 +12,7 @@ from hvq_edge.bench.rounds import Seconds, ratios
 from hvq_edge.errors import InputError
 
 BENCH_NAME = "bench.json"
-"""In the bundle's folder."""
+"""The report's file in the bundle's folder."""
 
 
 class _Strict(BaseModel):
@@ -36,7 +36,7 @@ class Timing(_Strict):
     batch: int
     runs: int
     p50: float
-    """Milliseconds of a batch, as the next three."""
+    """Milliseconds of a batch: percentiles over the runs, as the next three."""
     p90: float
     p95: float
     p99: float
@@ -45,19 +45,19 @@ class Timing(_Strict):
 
 
 class Resources(_Strict):
-    """What one entrant takes."""
+    """What one entrant takes beside time."""
 
     device: str
     peak_memory_mb: float | None = None
-    """10^6 bytes of its process, Python and libraries in it; ``None``: not measured."""
+    """10^6 bytes of its process, Python and libraries included; ``None``: not measured."""
     watts: float | None = None
-    """Mean of the whole board while it works; ``None``: no Jetson."""
+    """Mean power of the whole board while it works; ``None``: no Jetson."""
     joules_a_image: float | None = None
-    """At batch 1."""
+    """Energy of an image at batch 1."""
 
 
 class BenchReport(_Strict):
-    """All of it."""
+    """A benchmark of one bundle on one machine."""
 
     format: Literal["hvq-edge-bench/1"] = "hvq-edge-bench/1"
     hvq_edge_version: str
@@ -74,7 +74,7 @@ class BenchReport(_Strict):
     timings: tuple[Timing, ...]
     """By batch, then in the order of the entrants."""
     resources: dict[str, Resources]
-    """By entrant."""
+    """What each entrant takes, by its name."""
     idle_watts: float | None = None
     failures: dict[str, str] = {}
     """Why an entrant, or one of its batches, has no times."""
@@ -111,10 +111,10 @@ def timing_of(name: str, batch: int, seconds: Seconds, reference: Seconds) -> Ti
     """Sum up the times of one entrant at one batch size.
 
     Args:
-        name: of the entrant.
-        batch: images of a call.
-        seconds: of its calls.
-        reference: of the reference's in the same rounds.
+        name: the entrant's name.
+        batch: images in a call.
+        seconds: seconds of its calls.
+        reference: seconds of the reference's calls, in the same rounds.
     """
     p50, p90, p95, p99 = (1e3 * float(v) for v in np.percentile(seconds, [50, 90, 95, 99]))
     low, middle, high = ratios(reference, seconds)

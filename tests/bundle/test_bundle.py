@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.graphs import GRAPH_RECORD
 from helpers.thresholds import threshold_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,6 +38,7 @@ def manifest(**changes) -> BundleManifest:
         "category_mode": "auto",
         "models": {"fp32": "model.fp32.onnx"},
         "files": {},
+        "graph": GRAPH_RECORD,
         "thresholds": {"fp32": {"bolt": threshold_at(1.5, images=3, rule="largest score")}},
         "image_limits": ImageLimits(
             brightness_low=10.0, brightness_high=200.0, contrast_low=3.0, sharpness_low=5.0

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers.small_graphs import save_float
+from helpers.small_graphs import default_nodes, save_float
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -15,7 +15,6 @@ from hvq_edge.calibration.quantise import (
     QMAX,
     activations_of,
     default_exclusions,
-    default_nodes,
     fp16_scale,
     quantisable_nodes,
     quantise_graph,
@@ -79,8 +78,8 @@ def test_a_layer_computes_with_rounded_weights_and_inputs(seed, sizes, magnitude
     y, kept = run(made, x=x)
     np.testing.assert_allclose(kept, np.maximum(hidden, 0), rtol=1e-5, atol=1e-6)  # not rounded
     largest = np.abs(second).max(0)
-    steps = fp16_scale(np.where(largest > 0, largest / QMAX, 1).astype(np.float32))
-    weight = rounded(second, steps)
+    scales = fp16_scale(np.where(largest > 0, largest / QMAX, 1).astype(np.float32))
+    weight = rounded(second, scales)
     scale = fp16_scale(np.float32(ranges["h"] / QMAX))
     expected = rounded(hidden, scale) @ weight
     # A value halfway between two steps may go either way.
@@ -174,13 +173,13 @@ def test_both_factors_of_a_product_are_rounded():
     np.testing.assert_allclose(run(made, q=q, k=k)[0], expected, atol=0.02)
 
 
-def test_weights_take_the_steps_that_are_given():
+def test_weights_take_the_int8_values_that_are_given():
     eye = np.eye(3, dtype=np.float32)
     graph = two_linears(eye, 127 * eye)
-    steps = np.arange(9, dtype=np.int8).reshape(3, 3)
-    made = quantise_graph(graph, {"h": 127.0}, ["b.linear/MatMul"], {"b.linear/MatMul": steps})
+    given = np.arange(9, dtype=np.int8).reshape(3, 3)
+    made = quantise_graph(graph, {"h": 127.0}, ["b.linear/MatMul"], {"b.linear/MatMul": given})
     y, _ = run(made, x=eye)
-    np.testing.assert_allclose(y, steps, atol=1e-6)
+    np.testing.assert_allclose(y, given, atol=1e-6)
 
 
 def test_unknown_layers_and_missing_ranges_are_all_named(graph):

@@ -13,13 +13,12 @@ import onnx
 import pytest
 import torch
 from helpers.paths import ROOT
+from helpers.small_graphs import default_nodes, write_int8
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from torch.nn import functional as F
 
-from hvq_edge.calibration.int8 import quantise
-from hvq_edge.calibration.quantise import default_nodes
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.export.fold.code_tables import choose_folds
@@ -154,7 +153,7 @@ def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images
             paths.append(Path(folder) / f"{i}.png")
             cv2.imwrite(str(paths[-1]), frame[:, :, ::-1])
         given_ = category[::4] if mode == "input" else None
-        assert quantise(graphs[mode], int8, paths, 224, given_)
+        assert write_int8(graphs[mode], int8, paths, 224, given_)
     expected = run_torch(model, frames, category_for(mode, category))
     for engine in ENGINES.values():
         opened = engine(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers.small_graphs import write_int8
 from onnx import numpy_helper
 
 from benchmarks.accuracy import precision as precision_benchmark
@@ -115,7 +116,7 @@ def test_every_way_to_choose_ranges_agrees(
     calibration = [Path(record.data) / p.path for p in record.images if p.use == "fit"][:16]
     target = tmp_path / "int8.onnx"
     side = four_files.manifest.input_side
-    int8.quantise(four_files.model_file("fp32"), target, calibration, side, method=method)
+    write_int8(four_files.model_file("fp32"), target, calibration, side, method=method)
     found = judged(target, four_files.manifest, held_out)
     effect = effect_of(float_judged, found, held_out)
     assert effect.codes > 0.9
@@ -162,16 +163,16 @@ def test_ranges_are_measured_once_for_a_graph(four_files, run, tmp_path, monkeyp
     frames = [Path(record.data) / p.path for p in record.images if p.use == "fit"][:8]
     source, side = four_files.model_file("fp32"), four_files.manifest.input_side
     kept = {"cache": tmp_path / "ranges"}
-    first = int8.measure(source, frames, side, **kept)
-    assert int8.measure(source, frames, side, **kept) == first
+    first = int8.calibrate_graph(source, frames, side, **kept)
+    assert int8.calibrate_graph(source, frames, side, **kept) == first
     assert len(measured) == 1
-    int8.measure(source, frames, side, method="minmax", **kept)
-    int8.measure(source, frames[1:], side, **kept)
+    int8.calibrate_graph(source, frames, side, method="minmax", **kept)
+    int8.calibrate_graph(source, frames[1:], side, **kept)
     graph = onnx.load(source)
     weight = next(one for one in graph.graph.initializer if len(one.dims) == 4)
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) / 2, weight.name))
     onnx.save(graph, tmp_path / "other.onnx")
-    assert int8.measure(tmp_path / "other.onnx", frames, side, **kept) != first
+    assert int8.calibrate_graph(tmp_path / "other.onnx", frames, side, **kept) != first
     assert len(measured) == 4, "a method, a set of images and a graph have ranges of their own"
 
 
@@ -183,7 +184,7 @@ def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
 
     for module in (find_plan, int8, precision_files):
         monkeypatch.setattr(module, "quantisable_nodes", some)
-    monkeypatch.setattr(evidence, "MOST", 5)
+    monkeypatch.setattr(evidence, "MOST_IMAGES", 5)
     budget = Budget(max_drop=5.0, min_code_agreement=0.98)
     found = export_run(run, tmp_path / "found", int8=True, budget=budget)
     plan = read_plan(found.file(PLAN_NAME))

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.calibration.search.effect_store import EffectStore, key_of
 from hvq_edge.calibration.search.evidence import (
     DEFECTS,
     Effect,
@@ -18,6 +17,7 @@ from hvq_edge.calibration.search.evidence import (
     effect_of,
     gather_evidence,
 )
+from hvq_edge.calibration.search.find_plan import EffectStore
 from hvq_edge.calibration.search.plan import (
     Budget,
     Plan,
@@ -121,7 +121,7 @@ def test_a_search_keeps_its_budget_and_no_single_layer_could_go_back(worst, leas
         assert found.plan.effect.codes == 1
     for name in found.plan.float_layers:
         assert not budget.holds(effect_of_layers([*rounded, name]))
-    sizes = [step.kept for step in found.steps]
+    sizes = [point.kept for point in found.trade_off]
     assert sizes == sorted(set(sizes))
     assert {0, len(names)} <= set(sizes)
     assert len(asked) <= 3 * len(names) + 10
@@ -162,7 +162,7 @@ def test_a_search_that_was_stopped_asks_nothing_twice(tmp_path):
     again = len(asked)
     assert search(names, EffectStore(tmp_path, "key", effect_of_layers), budget) == found
     assert len(asked) == again
-    search(names, EffectStore(tmp_path, key_of("another graph"), effect_of_layers), budget)
+    search(names, EffectStore(tmp_path, "another key", effect_of_layers), budget)
     assert len(asked) > again
 
 

@@ -30,8 +30,8 @@ from hvq_edge.errors import BundleError, DatasetError, GateFailed
 from hvq_edge.export.verify.agreement import LIMITS, ImageVerdicts, SideVerdict, compare
 from hvq_edge.export.verify.bisect import bisect_graph
 from hvq_edge.export.verify.module_outputs import bisect_modules, module_outputs
+from hvq_edge.export.verify.runners import runners_of
 from hvq_edge.export.verify.verify import choose_images, verify_bundle
-from hvq_edge.export.verify.verify_runners import runners_of
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.runtime.open_engine import choose
 
