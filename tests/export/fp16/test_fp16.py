@@ -14,7 +14,7 @@ from hvq_edge.calibration.quantise import activations_of, quantise_graph
 from hvq_edge.export.fp16.convert import FP16_PAIR_OPSET, fp16_nodes, to_fp16
 from hvq_edge.export.fp16.islands import HEADROOM, find_islands
 from hvq_edge.export.graph.view import GraphView, module_of
-from hvq_edge.export.lint.check import lint
+from hvq_edge.export.lint.check import check_graph_file, lint
 from hvq_edge.export.lint.precision import FLOAT_MODULES, FP16_MAX
 
 
@@ -31,19 +31,19 @@ def run(model: onnx.ModelProto, **feed: np.ndarray) -> dict[str, np.ndarray]:
 def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision, tmp_path):
     graph = onnx.load(small_graphs[mode, precision])
     before = graph.SerializeToString()
-    half = to_fp16(graph)
+    fp16 = to_fp16(graph)
     assert graph.SerializeToString() == before
-    onnx.checker.check_model(half, full_check=True)
-    path = tmp_path / "half.onnx"
-    onnx.save(half, path)
-    assert not [finding for finding in lint.check(path) if finding.severity == "error"]
+    onnx.checker.check_model(fp16, full_check=True)
+    path = tmp_path / "fp16.onnx"
+    onnx.save(fp16, path)
+    assert not [finding for finding in check_graph_file(path) if finding.severity == "error"]
     assert path.stat().st_size < small_graphs[mode, precision].stat().st_size
-    opset = next(entry.version for entry in half.opset_import if not entry.domain)
+    opset = next(entry.version for entry in fp16.opset_import if not entry.domain)
     assert opset == (FP16_PAIR_OPSET if precision == "int8" else graph.opset_import[0].version)
-    assert [(v.name, v.type.tensor_type.elem_type) for v in half.graph.output] == [
+    assert [(v.name, v.type.tensor_type.elem_type) for v in fp16.graph.output] == [
         (v.name, v.type.tensor_type.elem_type) for v in graph.graph.output
     ]
-    names = [node.name for node in half.graph.node]
+    names = [node.name for node in fp16.graph.node]
     assert len(set(names)) == len(names)
     side = graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     frames = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
@@ -51,7 +51,7 @@ def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision,
     if mode == "input":
         feed["category"] = np.array([0, 1, 1], np.int32)
     exact = run(graph, **feed)
-    for found in (run(half, **feed), run(emulate_fp16(half), **feed)):
+    for found in (run(fp16, **feed), run(emulate_fp16(fp16), **feed)):
         same = (exact["codes"] == found["codes"]).all((1, 2))
         error = np.abs(exact["map"] - found["map"]).max() / np.abs(exact["map"]).max()
         assert 0 < error < (0.05 if same.all() else 1.0)
@@ -59,8 +59,8 @@ def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision,
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_what_decides_stays_in_float32_and_weights_do_not(small_graphs, precision):
-    half = to_fp16(onnx.load(small_graphs["auto", precision]))
-    view = GraphView(half)
+    fp16 = to_fp16(onnx.load(small_graphs["auto", precision]))
+    view = GraphView(fp16)
     types = view.types
     for node in view.nodes:
         decides = module_of(node).partition(".")[0] in FLOAT_MODULES
@@ -80,8 +80,8 @@ def test_a_pair_keeps_its_steps(small_graphs):
     layers = default_nodes(graph)
     ranges = dict.fromkeys(activations_of(graph, layers), 3.3)
     quantised = quantise_graph(graph, ranges, layers)
-    half = to_fp16(quantised)
-    scales = {t.name: numpy_helper.to_array(t) for t in half.graph.initializer}
+    fp16 = to_fp16(quantised)
+    scales = {t.name: numpy_helper.to_array(t) for t in fp16.graph.initializer}
     for tensor in quantised.graph.initializer:
         if tensor.name.endswith("_scale") and f"{tensor.name}_fp16" in scales:
             stored = numpy_helper.to_array(tensor)
