@@ -18,8 +18,6 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 from hvq_edge.export.graph.view import GraphView, drop_unread
 
-Constants = Mapping[str, NDArray[np.float32]]
-
 
 def correct_biases(
     graph: ModelProto,

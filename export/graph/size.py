@@ -8,17 +8,16 @@ depends on constants alone, which is computed once, when an engine loads the gra
 
 from __future__ import annotations
 
-from collections import Counter
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 from onnx import TensorProto
-from pydantic import BaseModel, ConfigDict
 
 from hvq_edge.bundle.manifest import GraphNumbers
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.export.graph.view import GraphView, attributes, module_of
+from hvq_edge.export.graph.view import GraphView, attributes
 
 _NUMBERS = (
     TensorProto.FLOAT,
@@ -39,37 +38,19 @@ _NOT_COUNTABLE = frozenset(
 )
 
 
-class GraphSize(BaseModel):
+class GraphSize(NamedTuple):
     """What a graph holds and computes."""
 
-    model_config = ConfigDict(frozen=True)
-
     nodes: int
-    operators: dict[str, int]
-    """Number of nodes of each operator, the most frequent first."""
     weights: int
     """Numbers that are multiplied with or added to what comes from the image.
 
     Scales and zero points of int8, and integers that say shapes and axes, are no weights."""
-    code_tables: int
-    """Numbers in tables that a Gather reads row by row, several rows an image: a code a token."""
-    category_tables: int
-    """Numbers in tables of which a Gather reads one part an image, that of its category."""
-    code_table_bytes: int
-    category_table_bytes: int
-    constant_bytes: int
-    """Size of all constants, scales and shapes included."""
+    tables: int
+    """Numbers in tables that a Gather reads at places that come from the image: for each token its
+    code, or the part of the image's category."""
     multiply_adds: int
     """What one image takes; the module says what is counted."""
-    multiply_adds_of: dict[str, int]
-    """The same for each part of the model (``backbone``, ``encoder``, ...), the largest first.
-
-    ``top`` is what belongs to no part."""
-
-    @property
-    def parameters(self) -> int:
-        """Weights and tables."""
-        return self.weights + self.code_tables + self.category_tables
 
 
 def graph_size(model: onnx.ModelProto) -> GraphSize:
@@ -82,31 +63,18 @@ def graph_size(model: onnx.ModelProto) -> GraphSize:
         HvqEdgeError: a shape is not known, or an operator multiplies in a way that is not counted.
     """
     graph = GraphView(model)
-    sums: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    kinds = _kinds(graph)
-    for name, tensor in graph.initialisers.items():
-        elements = prod(tensor.dims)
-        size = elements * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        sizes["all"] += size
-        sizes[kinds.get(name, "weight")] += size
-        if tensor.data_type in _NUMBERS:
-            sums[kinds.get(name, "weight")] += elements
-
-    work: Counter[str] = Counter()
-    for node in graph.nodes:
-        work[module_of(node).partition(".")[0]] += multiply_adds(node, graph)
+    tables, scales = _tables(graph), _scales(graph)
+    numbers = {
+        name: prod(tensor.dims)
+        for name, tensor in graph.initialisers.items()
+        if tensor.data_type in _NUMBERS and name not in scales
+    }
+    in_tables = sum(count for name, count in numbers.items() if name in tables)
     return GraphSize(
         nodes=len(graph.nodes),
-        operators=dict(Counter(node.op_type for node in graph.nodes).most_common()),
-        weights=sums["weight"],
-        code_tables=sums["code"],
-        category_tables=sums["category"],
-        code_table_bytes=sizes["code"],
-        category_table_bytes=sizes["category"],
-        constant_bytes=sizes["all"],
-        multiply_adds=work.total(),
-        multiply_adds_of={part: count for part, count in work.most_common() if count},
+        weights=sum(numbers.values()) - in_tables,
+        tables=in_tables,
+        multiply_adds=sum(multiply_adds(node, graph) for node in graph.nodes),
     )
 
 
@@ -116,7 +84,7 @@ def graph_numbers(path: Path) -> GraphNumbers:
     return GraphNumbers(
         nodes=size.nodes,
         weights=size.weights,
-        tables=size.code_tables + size.category_tables,
+        tables=size.tables,
         bytes=path.stat().st_size,
         multiply_adds=size.multiply_adds,
     )
@@ -159,20 +127,19 @@ def _shape(name: str, graph: GraphView) -> tuple[int, ...]:
     return tuple(size or 0 for size in value.shape)
 
 
-def _kinds(graph: GraphView) -> dict[str, str]:
-    """Say which constants are no weights but a ``code`` or ``category`` table or a ``scale``.
+def _tables(graph: GraphView) -> set[str]:
+    """Return the constants that a Gather reads at places that come from the image."""
+    return {
+        _unrounded(node.input[0], graph)
+        for node in graph.nodes
+        if node.op_type == "Gather" and node.input[1] in graph.depends_on_input
+    }
 
-    A table is what a Gather reads at places that come from the image: one place an image is its
-    category, more are codes.
-    """
-    kinds: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.op_type in _QUANTISERS:
-            kinds.update((name, "scale") for name in node.input[1:])
-        elif node.op_type == "Gather" and node.input[1] in graph.depends_on_input:
-            places = prod(_shape(node.input[1], graph))
-            kinds[_unrounded(node.input[0], graph)] = "code" if places > 1 else "category"
-    return kinds
+
+def _scales(graph: GraphView) -> set[str]:
+    """Return the scales and zero points of int8."""
+    quantisers = (node for node in graph.nodes if node.op_type in _QUANTISERS)
+    return {name for node in quantisers for name in node.input[1:]}
 
 
 def _unrounded(name: str, graph: GraphView) -> str:

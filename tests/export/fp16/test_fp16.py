@@ -14,7 +14,7 @@ from hvq_edge.calibration.quantise import activations_of, quantise_graph
 from hvq_edge.export.fp16.convert import FP16_PAIR_OPSET, fp16_nodes, to_fp16
 from hvq_edge.export.fp16.islands import HEADROOM, find_islands
 from hvq_edge.export.graph.view import GraphView, module_of
-from hvq_edge.export.lint.check import check_graph_file, lint
+from hvq_edge.export.lint.check import check_graph_file
 from hvq_edge.export.lint.precision import FLOAT_MODULES, FP16_MAX
 
 
