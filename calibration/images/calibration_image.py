@@ -1,4 +1,4 @@
-"""An image that helps to set INT8 ranges, whoever chose it."""
+"""A calibration image: one of those that INT8 ranges are measured on."""
 
 from __future__ import annotations
 

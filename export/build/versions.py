@@ -23,7 +23,7 @@ class Version:
 
     backend: EngineBackend
     text: str
-    """As the library gives it, such as ``10.3.0``."""
+    """The version as the library gives it, such as ``10.3.0``."""
     hardware: Mapping[HardwareCompatibility, str]
     """Enumerator of ``HardwareCompatibilityLevel`` for each level besides ``none``."""
     version_compatible: bool

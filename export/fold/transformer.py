@@ -151,7 +151,7 @@ class FoldedCrossAttention(_FoldedAttention):
 
 
 class FoldedEncoderLayer(nn.Module):
-    """As :class:`EncoderLayer`, with the position folded in."""
+    """:class:`EncoderLayer` with the position folded in."""
 
     def __init__(self, layer: EncoderLayer, position: Tensor) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class FoldedEncoderLayer(nn.Module):
 
 
 class FoldedDecoderLayer(nn.Module):
-    """As :class:`DecoderLayer`, with the position folded in.
+    """:class:`DecoderLayer` with the position folded in.
 
     Args:
         layer: the original.

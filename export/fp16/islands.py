@@ -27,7 +27,7 @@ class Fp16Range(NamedTuple):
     tensor: str
     """The float16 tensor with the largest absolute value; ``""``: no node is in float16."""
     amax: float
-    """That value."""
+    """The absolute value itself."""
     nodes: int
     """How many nodes are in float16."""
     islands: tuple[str, ...]

@@ -78,7 +78,7 @@ def unused_constants(graph: GraphView) -> Hits:
 
 @rule("Dead nodes hide what the graph does; not every engine removes them.", "warning")
 def unread_nodes(graph: GraphView) -> Hits:
-    """Of every node at least one output is read."""
+    """Every node has an output that is read."""
     for node in graph.nodes:
         if not any(name in graph.readers or name in graph.outputs for name in node.output):
             yield node.name, f"{node.op_type} is read by no node"
@@ -120,7 +120,7 @@ def finite_constants(graph: GraphView) -> Hits:
 
 
 @rule(
-    "Files go to customers: paths and names of whoever made them are nobody's business, and make "
+    "Files go to customers: paths and names of their makers are nobody's business, and make "
     "the same weights export to different bytes."
 )
 def no_traces(graph: GraphView) -> Hits:

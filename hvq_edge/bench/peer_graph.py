@@ -29,12 +29,12 @@ class PeerGraph(Closeable):
     """An opened graph.
 
     Args:
-        infer: runs it on one array.
-        shape: of its input; ``None`` where it is open.
-        dtype: of its input.
-        side: pixels a side, where the shape leaves that open.
-        path: for messages.
-        device: for reports.
+        infer: runs the graph on one array.
+        shape: shape of its input; ``None`` where a dimension is open.
+        dtype: dtype of its input.
+        side: side of its image in pixels, where the shape leaves that open.
+        path: the file, for messages.
+        device: name of the device, for reports.
 
     Raises:
         InputError: the input is no image.
