@@ -153,10 +153,10 @@ def export(
         )
         _say_what_is_fastest(bundle)
     if manifest.fp16 is not None:
-        reduced = manifest.fp16
+        cast = manifest.fp16
         results.print(
-            f"float16: {reduced.nodes} nodes; the largest value, {reduced.amax:.4g}, stays below the "
-            f"limit of 65504; {len(reduced.islands)} nodes stay in float32 for theirs",
+            f"float16: {cast.nodes} nodes; the largest value, {reduced.amax:.4g}, stays below the "
+            f"limit of 65504; {len(cast.islands)} nodes stay in float32 for theirs",
             soft_wrap=True,
         )
     for model in models:
