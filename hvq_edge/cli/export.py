@@ -155,7 +155,7 @@ def export(
     if manifest.fp16 is not None:
         cast = manifest.fp16
         results.print(
-            f"float16: {cast.nodes} nodes; the largest value, {reduced.amax:.4g}, stays below the "
+            f"float16: {cast.nodes} nodes; the largest value, {cast.amax:.4g}, stays below the "
             f"limit of 65504; {len(cast.islands)} nodes stay in float32 for theirs",
             soft_wrap=True,
         )
