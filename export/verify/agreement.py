@@ -23,10 +23,10 @@ class Limits(BaseModel):
     map_error: float
     """Largest difference of a map's cell, relative to the largest absolute value of all maps.
 
-    Over the images whose codes are all equal, where there are any: a token that lies between two
+    It counts over the images whose codes are all equal, where there are any: a token that lies between two
     prototypes may take either, which moves its map a little, and counts as a differing code."""
     map_correlation: float
-    """Of all cells of the same images."""
+    """Correlation of the maps, over all cells of the same images."""
     code_agreement: float
     """Share of equal codes, on the worst level."""
     decisions_changed: float
@@ -52,10 +52,10 @@ class SideVerdict(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     category: str
-    """Judged as."""
+    """The category it was judged as."""
     score: float
     threshold: float | None
-    """Of that side's precision; ``None``: the category has none, so there is no decision."""
+    """That side's threshold; ``None``: the category has none, so there is no decision."""
     verdict: Verdict
     reason: str
 

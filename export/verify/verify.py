@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ from hvq_edge.export.verify.agreement import (
     SideVerdict,
     compare,
 )
-from hvq_edge.export.verify.bisect import bisect_graph
+from hvq_edge.export.verify.bisect import bisect_precision
 from hvq_edge.export.verify.polygraphy_files import (
     FOLDER,
     polygraphy_command,
@@ -68,7 +67,7 @@ def verify_bundle(
         bundle_path: the bundle's folder.
         run: folder of the run it was exported from.
         data: folder of images; its test images are used, good and defective.
-        most_images: at most so many, balanced over categories and over good and defective.
+        most_images: at most this many, balanced over categories and over good and defective.
         max_changed: share of the images whose decision may change; ``None``: the precision's.
         bisect: name the first tensor that differs of each precision that fails; of all where none
             fails.
@@ -140,7 +139,7 @@ def verify_bundle(
         failed = [name for name, verdict in precisions.items() if not verdict.passed]
         for done, precision in enumerate(failed or list(precisions), start=1):
             worst = _worst_image(precision, comparisons, outputs)
-            bisections += _bisect(bundle, run, precision, feeds[worst], names[worst])
+            bisections += bisect_precision(bundle, run, precision, feeds[worst], names[worst])
             on_progress("bisecting", done, len(failed or precisions))
     # The check image is one that the line decides on, where there is one.
     check = next(
@@ -265,43 +264,6 @@ def _worst_image(
         for ours, theirs in zip(outputs[PYTORCH], outputs[f"{precision} {runner}"], strict=True)
     ]
     return int(np.argmax(errors))
-
-
-def _bisect(
-    bundle: Bundle, run: Path, precision: Precision, feed: Mapping[str, NDArray[Any]], image: str
-) -> Iterator[Bisection]:
-    """Hold a reduced graph against the float32 one, and that against PyTorch and a new export."""
-    other = bundle.model_file(precision)
-    if precision != "fp32":
-        yield bisect_graph(
-            bundle.model_file("fp32"),
-            other,
-            feed,
-            precision=precision,
-            against="the float32 graph",
-            image=image,
-        )
-        return
-    from hvq_edge.export.graph.onnx_graph import export_graph
-    from hvq_edge.export.verify.module_outputs import bisect_modules
-    from hvq_edge.model.checkpoint import load_run
-
-    model, record = load_run(run)
-    # First what no fault of the export can hide in, then tensor by tensor.
-    yield bisect_modules(model, other, feed, image=image)
-    mode = bundle.manifest.category_mode
-    index = record.categories.index(bundle.manifest.categories[0]) if mode == "one" else None
-    with tempfile.TemporaryDirectory() as folder:
-        fresh = Path(folder) / "fresh.onnx"
-        export_graph(model, fresh, mode, index)
-        yield bisect_graph(
-            fresh,
-            other,
-            feed,
-            precision=precision,
-            against="the run's model, exported anew",
-            image=image,
-        )
 
 
 def _known_answer(
