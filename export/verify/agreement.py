@@ -23,7 +23,7 @@ class Limits(BaseModel):
     map_error: float
     """Largest difference of a map's cell, relative to the largest absolute value of all maps.
 
-    It counts over the images whose codes are all equal, where there are any: a token that lies between two
+    Images whose codes are all equal are compared, where there are any: a token between two
     prototypes may take either, which moves its map a little, and counts as a differing code."""
     map_correlation: float
     """Correlation of the maps, over all cells of the same images."""
