@@ -37,10 +37,10 @@ from benchmarks.accuracy.evidence import (
     images_to_judge,
     map_of,
 )
+from benchmarks.accuracy.image_sources import Streamed, pseudo_sources, sources_of, training_sources
 from benchmarks.accuracy.map_forms import LEVELLED, MapForms, with_and_without_level
 from benchmarks.accuracy.nearest_neighbour import MEMORY, fit_memory
 from benchmarks.markdown_table import markdown_table
-from benchmarks.speed.image_sources import Streamed, pseudo_sources, sources_of, training_sources
 from hvq_edge.cli.console import print_json, progress_bars
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent

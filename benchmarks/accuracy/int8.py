@@ -6,9 +6,8 @@
 Every graph judges the run's held-out good images and is compared with the float32 graph: equal
 codes of the worst level, correlation of the maps and of the scores. Times are of batch 1, all
 graphs in turn in one run, as ratios to float32. What was tried and is not in ``hvq-edge export`` is
-measured as well: channels brought to one range (benchmarks/accuracy/equalisation.py), also on
-pseudo-defects
-of the held-out images, and all that is float computed in bfloat16; and what is exported without
+measured as well: channels brought to one range (``equalisation.py``), also on pseudo-defects of the
+held-out images, and all that is float computed in bfloat16; and what is exported without
 each of its steps: weights rounded together, clips centred, biases corrected.
 """
 

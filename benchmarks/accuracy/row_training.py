@@ -30,7 +30,7 @@ from benchmarks.accuracy.ablation_variants import (
     with_flips,
 )
 from benchmarks.accuracy.evidence import OURS, Evidence, ToJudge, gather, map_of
-from benchmarks.speed.image_sources import (
+from benchmarks.accuracy.image_sources import (
     FLIPS,
     FeatureStore,
     Source,

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu.rtx_engines runs/demo/bundle
 
-For a net of the `paper` preset's size, without training one: `benchmarks/speed/paper_graphs.py`.
+For a net of the `paper` preset's size, without training one: `benchmarks/gpu/paper_graphs.py`.
 
 Each graph is built for each compute capability, in a process of its own so that its peak memory is
 its own. Printed as a Markdown table: seconds of the build, MB of the plan, most MB of main memory,
@@ -81,7 +81,8 @@ def measure(graph: Path, precision: str, chip: str) -> Measured:
 
 def in_its_own_process(graph: Path, precision: str, chip: str) -> Measured:
     """Build one engine in a new process."""
-    command = [sys.executable, __file__, str(graph.parent), "--only", graph.name, precision, chip]
+    command = [sys.executable, "-m", "benchmarks.gpu.rtx_engines", str(graph.parent)]
+    command += ["--only", graph.name, precision, chip]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{graph.name} for {chip} failed:\n{done.stderr}")

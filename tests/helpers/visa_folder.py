@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from conftest import make_texture, scratch, write_png
+from helpers.images import make_texture, scratch, write_png
 
 HEADER = ["object", "split", "label", "image", "mask"]
 OBJECTS = {"candle": {"grain": 1.2, "mean": 150.0}, "pcb1": {"grain": 3.0, "mean": 90.0}}

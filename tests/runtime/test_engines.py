@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
 import pytest
+from helpers.patience import PATIENCE_SECONDS, until
 
 pytest.importorskip("onnx")
 from helpers.graphs import CATEGORIES, GRID, LEVELS, SIDE, expected, frames, save_bundle, save_graph
@@ -166,11 +166,9 @@ def test_closing_while_threads_run_gives_results_or_the_closed_error(backend, gr
     started: list[int] = []
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(run_until_closed) for _ in range(3)]
-        deadline = time.monotonic() + 10
-        while len(started) < 20 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: len(started) >= 20)
         engine.close()
-        done = [future.result(timeout=20) for future in running]
+        done = [future.result(timeout=PATIENCE_SECONDS) for future in running]
     assert min(done) >= 0
     assert sum(done) >= 20
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.patience import PATIENCE_SECONDS
 
 from hvq_edge.cli.app import main
 from hvq_edge.data.images import read_frame
@@ -119,7 +120,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_weights(mvtec_folder, tmp_p
     for _ in range(3):
         process = subprocess.Popen([*program, *arguments], env=environment)
         mark = state.stat().st_mtime_ns if state.exists() else 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             if state.exists() and state.stat().st_mtime_ns != mark:
                 time.sleep(0.05)  # into some later epoch

@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from conftest import write_png
-from helpers.bright_parts import BrightnessEngine, ListSource
+from helpers.bright_parts import BrightnessEngine
 from helpers.graphs import CATEGORIES, SIDE, save_bundle
+from helpers.images import write_png
+from helpers.sources import ListSource
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.manifest import CalibrationRecord, open_bundle, write_manifest

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("sklearn")
-from conftest import write_png
 from helpers.graphs import CATEGORIES, GRID, SIDE, save_bundle
+from helpers.images import write_png
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.integrity import self_test

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from conftest import make_texture, scratch
+from helpers.images import make_texture, scratch
 
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.training.category_limits import learn_category_limits

@@ -10,8 +10,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from helpers.engine_builds import ORIN, build
 from helpers.graphs import save_bundle
-from helpers.paths import TESTS
+from helpers.paths import with_helpers
+from helpers.patience import PATIENCE_SECONDS
 from helpers.tensorrt_stand_in import RTX, tensorrt
 
 from hvq_edge.cli.app import main
@@ -22,8 +24,6 @@ from hvq_edge.runtime.cuda.device import CudaDevice
 from hvq_edge.runtime.tensorrt import library as tensorrt_library
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions, read_record
 
-ORIN = CudaDevice("Orin", "8.7", "12.6", total=8 << 30, free=6 << 30, shared=False)
-
 
 def no_gpu():
     raise MissingCapability("this machine has no NVIDIA driver: none.", next_step="install it")
@@ -33,13 +33,6 @@ def no_gpu():
 def bundle(tmp_path):
     """A bundle with all four precisions."""
     return save_bundle(tmp_path / "Bündel", precisions=("fp32", "fp16", "int8", "int8-fp16")).path
-
-
-def build(bundle, library=None, *, device=lambda: ORIN, **more):
-    library = library or tensorrt("10.3.0")
-    if "backend" not in more:
-        more["backend"] = "tensorrt-rtx" if library.__version__ == RTX else "tensorrt"
-    return build_run(bundle, load=lambda _: library, device=device, **more)
 
 
 def test_an_engine_and_its_record(bundle):
@@ -243,13 +236,13 @@ def test_a_build_that_ends_early_leaves_nothing(bundle, how):
 
 def test_a_killed_build_leaves_nothing_and_blocks_nobody(bundle):
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\n"
-        f"sys.path.insert(0, {str(TESTS)!r})\n"
-        "from test_build_run import build\n"
+        "import os, signal\nfrom pathlib import Path\n"
+        "from helpers.engine_builds import build\n"
         "def kill(*said): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"build(Path({str(bundle)!r}), precision='fp32', on_progress=kill)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=with_helpers())
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert left_in(bundle) == []
     assert build(bundle, precision="fp32").reason == "there was none"
@@ -262,7 +255,7 @@ def test_two_at_once_build_once(bundle):
 
     def first(stage, done, total, note=""):
         began.set()
-        assert going_on.wait(30)
+        assert going_on.wait(PATIENCE_SECONDS)
 
     def second(stage, done, total, note=""):
         waiting.append(stage)
@@ -273,10 +266,10 @@ def test_two_at_once_build_once(bundle):
 
     threads = [threading.Thread(target=run, args=(one,)) for one in (first, second)]
     threads[0].start()
-    assert began.wait(30)
+    assert began.wait(PATIENCE_SECONDS)
     threads[1].start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE_SECONDS)
     assert len(library.builds) == 1
     assert waiting[0] == "waiting for another build"
     assert sorted(result.reason for result in results) == ["", "there was none"]

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from helpers.graphs import GRID, SIDE, save_graph
+from helpers.patience import PATIENCE_SECONDS
 from helpers.tensorrt_stand_in import API, FILES, RTX, VERSIONS, Strict, strict, tensorrt
 
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
@@ -258,7 +259,7 @@ def test_ctrl_c_pressed_again_and_again_never_leaves_the_build_alone():
     def work(cancelled):
         for _ in range(200):  # some while the main thread is still busy with the one before
             os.kill(os.getpid(), signal.SIGINT)
-        assert cancelled.wait(30)
+        assert cancelled.wait(PATIENCE_SECONDS)
         ended.append(True)
 
     before = signal.getsignal(signal.SIGINT)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from helpers.patience import Stopwatch
 from helpers.small_graphs import save_float, save_int8
 
 from benchmarks.gpu.compiled_layers import check_layers, parse_layers
@@ -44,10 +45,13 @@ def build(graph: Path, precision: str, *, capabilities=CHIPS, options=None, **mo
 @pytest.fixture(scope="module")
 def built(small_graphs):
     """The engine of each graph, by category mode and precision."""
-    return {
-        (mode, precision): build(graph, precision, log_layers=True)
-        for (mode, precision), graph in small_graphs.items()
-    }
+    with Stopwatch() as stopwatch:
+        engines = {
+            (mode, precision): build(graph, precision, log_layers=True)
+            for (mode, precision), graph in small_graphs.items()
+        }
+    assert max(engine.seconds for engine in engines.values()) / stopwatch.slowness < 60
+    return engines
 
 
 def in_int8(layers, factors) -> set[str]:
@@ -60,7 +64,6 @@ def test_every_graph_builds(built):
     assert set(built) == {(mode, p) for mode in ("auto", "input", "one") for p in ("fp32", "int8")}
     for engine in built.values():
         assert len(engine.engine) > 100_000, "weights are in it"
-        assert engine.seconds < 60
 
 
 def test_every_product_is_computed_in_the_type_of_the_graph(small_graphs, built):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.paths import HELPERS, TESTS
+from helpers.decisions import AT_ONCE, made, written
+from helpers.paths import with_helpers
+from helpers.small_disk import in_private_mount
 
 from hvq_edge.errors import InputError, OutputError
 from hvq_edge.stream.log.chain import GENESIS, chained, decision_row, event_row, fields_of
@@ -24,22 +24,9 @@ from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.verdict.decision import Decision, PartVerdict
 from hvq_edge.verdict.regions import Region
-from tests.common.test_atomic import in_private_mount
-from tests.stream.sinks.test_sinks import made
-
-AT_ONCE = LogOptions(commit_seconds=0.0, head_seconds=0.0, reserve_bytes=0)
-
 
 KILLS = 10
 """Rounds of the kill test; docs/inspector.md has the numbers of longer ones."""
-
-
-def written(path: Path, count: int, options: LogOptions = AT_ONCE, **details) -> DecisionLog:
-    log = DecisionLog(path, Session(details), options)
-    for index in range(count):
-        log.write(*made(index, ("pass", "reject", "no_decision")[index % 3]))
-        log.tick()
-    return log
 
 
 def test_a_log_of_two_sessions_is_one_chain(tmp_path):
@@ -128,12 +115,12 @@ def test_text_that_is_none_and_odd_numbers_come_back_the_same(tmp_path):
 
 
 def test_commits_come_in_groups(tmp_path):
-    log = DecisionLog(tmp_path / "a.sqlite", Session(), LogOptions(0.05, reserve_bytes=0))
+    log = DecisionLog(tmp_path / "a.sqlite", Session(), LogOptions(0.3, reserve_bytes=0))
     commits = []
     log.on_commit = commits.append
     log.write(*made(0))
     wait = log.tick()
-    assert 0 < wait <= 0.05
+    assert 0 < wait <= 0.3
     log.write(*made(1))
     assert (log.pending, commits) == (2, [])
     time.sleep(wait)
@@ -220,12 +207,8 @@ def test_rows_after_a_cursor_over_files(tmp_path):
 
 
 def test_a_kill_loses_nothing_that_was_committed(tmp_path):
-    done = subprocess.run(
-        [sys.executable, HELPERS / "killed_writer.py", tmp_path, str(KILLS)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"},
-    )
+    command = [sys.executable, "-m", "helpers.killed_writer", tmp_path, str(KILLS)]
+    done = subprocess.run(command, capture_output=True, text=True, env=with_helpers())
     assert done.returncode == 0, done.stderr
     rounds, lost_sessions, decisions, _files = map(int, done.stdout.split())
     assert rounds == KILLS
@@ -238,7 +221,7 @@ def test_a_kill_loses_nothing_that_was_committed(tmp_path):
 FILL = """
 import sys, time
 from pathlib import Path
-from tests.stream.sinks.test_sinks import made
+from helpers.decisions import made
 from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 threads.RETRY_SECONDS = 0.02
@@ -285,8 +268,7 @@ print(verify_log(folder).whole, rows[-1].kind)
 @pytest.mark.parametrize("reserve", [0, 200_000])
 def test_a_full_disk_stops_the_recording_until_there_is_room(tmp_path, reserve):
     """Without a reserve SQLite itself meets the full disk."""
-    code = f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
-    printed = in_private_mount("size=1m", code + FILL.format(reserve=reserve), tmp_path)
+    printed = in_private_mount("size=1m", FILL.format(reserve=reserve), tmp_path)
     counts, rows, whole = printed.splitlines()
     dropped, kept, said = counts.split(" ", 2)
     assert rows == f"{dropped} {kept}", "the log itself says how many are not in it"

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.decisions import written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from hvq_edge.stream.log.decision_log import LogOptions
 from hvq_edge.stream.log.files import head_path
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.verification import verify_log
-from tests.stream.log.test_log import written
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from helpers.decisions import DRAW, made, of_camera
+from helpers.images import read_video
+from helpers.patience import Stopwatch, until
+from helpers.receivers import HttpReceiver, free_port
 
 from hvq_edge.errors import MissingCapability, SettingsError
 from hvq_edge.stream.controls import Controls
@@ -18,9 +21,6 @@ from hvq_edge.stream.sinks.open_sinks import SourceInfo, needed, open_sinks
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
-from tests.stream.sinks.network.test_mqtt import free_port
-from tests.stream.sinks.network.test_network import HttpReceiver, until
-from tests.stream.sinks.test_sinks import DRAW, made, of_camera, read_video
 
 SOURCES = [SourceInfo("", 10.0)]
 
@@ -126,15 +126,15 @@ def test_all_receivers_dead_and_the_end_is_still_in_time(tmp_path):
         report=lambda *said: told.append(said),
     )
     readers = {thread for thread in {*threading.enumerate()} - before if "sink" in thread.name}
-    start = time.monotonic()
-    for index in range(30):
-        opened.write(*made(index))
-    assert time.monotonic() - start < 1.0, "nobody waits for them"
+    with Stopwatch() as stopwatch:
+        for index in range(30):
+            opened.write(*made(index))
+    assert stopwatch.seconds < 1.0, "nobody waits for them"
     faulty = {"mqtt", "modbus", "opcua"}
     until(lambda: {name for name, _ in told} == faulty)
-    start = time.monotonic()
-    opened.close()
-    assert time.monotonic() - start < 2.0
+    with Stopwatch() as stopwatch:
+        opened.close()
+    assert stopwatch.seconds < 2.0, stopwatch
     statistics = {stats.name: stats for stats in opened.statistics()}
     for stats in statistics.values():
         assert stats.written + stats.dropped + stats.waiting == 30, stats

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.decisions import DRAW, made, of_camera
+from helpers.images import read_video
 
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import Deliveries, Progress, remove_old_log_files
@@ -26,7 +28,6 @@ from hvq_edge.stream.sinks.files.retention import (
 from hvq_edge.stream.sinks.files.video import VideoSegments
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
-from tests.stream.sinks.test_sinks import DRAW, made, of_camera, read_video
 
 # Images.
 

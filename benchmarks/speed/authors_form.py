@@ -20,7 +20,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.accuracy.authors_backbone import WholeBackbone
+from benchmarks.speed.authors_backbone import WholeBackbone
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.transformer import Attention, DecoderLayer, EncoderLayer

@@ -1,6 +1,6 @@
 """The four files of a net of the `paper` preset's size, without training it.
 
-    python -m benchmarks.speed.paper_graphs DATA FOLDER
+    python -m benchmarks.gpu.paper_graphs DATA FOLDER
 
 Its weights are random, so what it says of an image means nothing; its layers, their shapes and
 types are those that a trained one has, which is what `benchmarks/gpu/rtx_engines.py FOLDER` builds.
