@@ -7,11 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from hvq_edge.calibration.ranges.range_methods import Method
 from hvq_edge.calibration.ranges.ranges import MeasuredRanges
 from hvq_edge.common.atomic import sha256_of, write_text
+from hvq_edge.common.records import kept_record
 
 CACHE_FOLDER = "int8-ranges"
 """Below a run's folder."""
@@ -58,10 +57,9 @@ def cached_ranges(
     if folder is None:
         return measure()
     path = folder / f"{key}.json"
-    try:
-        return MeasuredRanges.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
-        found = measure()
+    if (kept := kept_record(path, MeasuredRanges)) is not None:
+        return kept
+    found = measure()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, found.model_dump_json() + "\n")
     return found

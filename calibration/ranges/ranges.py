@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict, Field
 
 from hvq_edge.calibration.ranges.range_methods import Magnitudes, Method, reach
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.records import Measured
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import InputError
 
@@ -25,25 +26,19 @@ LEAST = 32
 _AT_ONCE = 4
 
 
-class MeasuredRanges(BaseModel):
+class MeasuredRanges(Measured):
     """Ranges of tensors, and on what they rest."""
 
-    # JSON has no infinity, and pydantic would write null, which it does not read back.
-    model_config = ConfigDict(
-        frozen=True,
-        ser_json_inf_nan="strings",
-        ser_json_bytes="base64",
-        val_json_bytes="base64",
-    )
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
     method: Method
     ranges: dict[str, float]
     """Largest magnitude that int8 shall represent, by tensor."""
     images: int
     """That were read."""
-    means: dict[str, tuple[float, ...]] = {}
+    means: dict[str, tuple[float, ...]] = Field(default={})
     """Mean of each channel, by tensor: axis 1 of ``[b, c, h, w]``, else the last one."""
-    steps: dict[str, bytes] = {}
+    steps: dict[str, bytes] = Field(default={})
     """Weights in int8 steps, by layer, in the weight's order of axes
     (:mod:`hvq_edge.calibration.weights.gptq`)."""
     moved: float

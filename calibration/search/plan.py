@@ -8,11 +8,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from hvq_edge.calibration.quantise import usual_float
 from hvq_edge.calibration.search.evidence import Effect
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.records import Strict, faults_of
 from hvq_edge.errors import InputError
 
 if sys.version_info >= (3, 11):
@@ -24,10 +25,8 @@ PLAN_NAME = "int8-plan.toml"
 """In a bundle."""
 
 
-class Budget(BaseModel):
+class Budget(Strict):
     """What INT8 may change, on held-out good images and the same with pseudo-defects."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_drop: float = Field(0.1, ge=0.0, le=100.0)
     """Points of image AUROC, mean over the categories."""
@@ -39,10 +38,8 @@ class Budget(BaseModel):
         return effect.drop <= self.max_drop and effect.codes >= self.min_code_agreement
 
 
-class Plan(BaseModel):
+class Plan(Strict):
     """Which layers stay in float."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["hvq-edge-int8-plan/1"] = "hvq-edge-int8-plan/1"
     made_by: Literal["rule", "search", "hand"]
@@ -94,10 +91,7 @@ def read_plan(path: Path) -> Plan:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"the INT8 plan {path} is not TOML: {error}.") from error
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"
-            for fault in error.errors()
-        )
+        faults = "; ".join(faults_of(error, Plan))
         raise InputError(
             f"{path} is not an INT8 plan: {faults}.",
             next_step=f"compare it with the {PLAN_NAME} that hvq-edge export --int8 writes",

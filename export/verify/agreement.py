@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from hvq_edge.bundle.manifest import Precision
+from hvq_edge.common.records import Measured
 
 Outputs = Mapping[str, NDArray[Any]]
 
 
-class Limits(BaseModel):
+class Limits(Measured):
     """What a precision may differ by."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     map_error: float
     """Largest difference of a map's cell, relative to the largest absolute value of all maps.
@@ -45,10 +43,8 @@ LIMITS: dict[Precision, Limits] = {
 }
 
 
-class Judgement(BaseModel):
+class Judgement(Measured):
     """What one side said of an image."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     category: str
     """Judged as."""
@@ -62,10 +58,8 @@ class Judgement(BaseModel):
         return self.threshold is not None and self.score > self.threshold
 
 
-class Decision(BaseModel):
+class Decision(Measured):
     """One image, judged by the PyTorch model and by another runner."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     image: str
     """Relative to the dataset, with forward slashes."""
@@ -81,20 +75,16 @@ class Decision(BaseModel):
         return self.reference.rejected != self.other.rejected
 
 
-class CategoryDecisions(BaseModel):
+class CategoryDecisions(Measured):
     """The decisions on one category's images."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     category: str
     images: int
     changed: tuple[Decision, ...]
 
 
-class Agreement(BaseModel):
+class Agreement(Measured):
     """One runner against PyTorch, over all images."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     precision: Precision
     runner: str

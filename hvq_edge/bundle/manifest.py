@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from hvq_edge.common.atomic import sha256_of, write_text
+from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import BundleError
 from hvq_edge.verdict.calibration_scores import GoodScores
 from hvq_edge.verdict.tolerance_bound import Promise
@@ -29,19 +30,14 @@ _FLAGS: dict[Precision, str] = {
 """Of ``hvq-edge export``."""
 
 
-class _Strict(BaseModel):
-    # No score is above a threshold of NaN: such a bundle would pass every part.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileRecord(_Strict):
+class FileRecord(Strict):
     """A file of the bundle."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
 
 
-class Threshold(_Strict):
+class Threshold(Strict):
     """Scores above ``value`` are rejected."""
 
     value: float
@@ -70,7 +66,7 @@ class Threshold(_Strict):
         return self.value - self.median > 2 * (self.next_highest - self.median)
 
 
-class ImageLimits(_Strict):
+class ImageLimits(Strict):
     """What a usable frame looks like, learnt from training images (8-bit grey levels).
 
     Outside these limits there is no decision: the camera, not the part, is at fault.
@@ -85,7 +81,7 @@ class ImageLimits(_Strict):
     """Variance of the Laplacian of the grey level."""
 
 
-class Placement(_Strict):
+class Placement(Strict):
     """Where a category's parts lie in the image (:mod:`hvq_edge.verdict.placement`)."""
 
     reference: str = Field(pattern=r"^[0-9A-Za-z+/]{4180}[0-9A-Za-z+/=]{4}$")
@@ -96,7 +92,7 @@ class Placement(_Strict):
     """And that matches there at least so well: else it is something else that is wrong."""
 
 
-class CategoryLimits(_Strict):
+class CategoryLimits(Strict):
     """What a usable frame of one category looks like."""
 
     image: ImageLimits
@@ -104,7 +100,7 @@ class CategoryLimits(_Strict):
     """``None``: training images do not lie alike, so a camera that moved cannot be told."""
 
 
-class CalibrationRecord(_Strict):
+class CalibrationRecord(Strict):
     """Which images set the INT8 ranges, and how."""
 
     method: str
@@ -121,7 +117,7 @@ class CalibrationRecord(_Strict):
     """Who chose them."""
 
 
-class HalfRecord(_Strict):
+class HalfRecord(Strict):
     """What is float16 in the files with float16."""
 
     nodes: int
@@ -134,7 +130,7 @@ class HalfRecord(_Strict):
     """That has it."""
 
 
-class GraphNumbers(_Strict):
+class GraphNumbers(Strict):
     """How large a float32 graph is."""
 
     nodes: int
@@ -148,14 +144,14 @@ class GraphNumbers(_Strict):
     """Of convolutions and matrix products, for one image."""
 
 
-class GraphRecord(_Strict):
+class GraphRecord(Strict):
     """The exported graph, and what it would be with nothing folded."""
 
     exported: GraphNumbers
     plain: GraphNumbers
 
 
-class BundleManifest(_Strict):
+class BundleManifest(Strict):
     """The content of ``bundle.json``."""
 
     format: Literal["hvq-edge-bundle/1"] = "hvq-edge-bundle/1"
@@ -175,12 +171,12 @@ class BundleManifest(_Strict):
     """File name of the ONNX graph of each precision."""
     files: dict[str, FileRecord]
     graph: GraphRecord | None = None
-    thresholds: dict[Precision, dict[str, Threshold]] = {}
+    thresholds: dict[Precision, dict[str, Threshold]] = Field(default={})
     threshold_images: tuple[str, ...] = ()
     """SHA-256 of each image the thresholds were learnt from."""
     image_limits: ImageLimits | None = None
     """Of all categories together: for the check before it is known what a frame shows."""
-    category_limits: dict[str, CategoryLimits] = {}
+    category_limits: dict[str, CategoryLimits] = Field(default={})
     """For the check after; empty in a bundle of an earlier version."""
     calibration: CalibrationRecord | None = None
     half: HalfRecord | None = None
@@ -258,24 +254,16 @@ def open_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: no bundle there, or a manifest of another format or with faults.
     """
-    manifest_path = path / MANIFEST_NAME
-    try:
-        text = manifest_path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BundleError(
-            f"no bundle at {path}: {_why_not(path, error)}.",
-            next_step="run hvq-edge export, or name another bundle folder",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise _faulty(manifest_path, "it is not UTF-8 text") from error
-    try:
-        return Bundle(path, BundleManifest.model_validate_json(text))
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise _faulty(manifest_path, faults) from error
+    manifest = read_record(
+        path / MANIFEST_NAME,
+        BundleManifest,
+        BundleError,
+        kind="a bundle manifest",
+        unread=lambda error: f"no bundle at {path}: {_why_not(path, error)}",
+        next_step="run hvq-edge export, or name another bundle folder",
+        again="run hvq-edge export again with this version",
+    )
+    return Bundle(path, manifest)
 
 
 def record_of(path: Path) -> FileRecord:
@@ -298,10 +286,3 @@ def _why_not(folder: Path, error: OSError) -> str:
     if not isinstance(error, FileNotFoundError):
         return f"{folder / MANIFEST_NAME} cannot be read ({error.strerror})"
     return f"there is no {MANIFEST_NAME} in it" if folder.is_dir() else "there is no such folder"
-
-
-def _faulty(path: Path, faults: str) -> BundleError:
-    return BundleError(
-        f"{path} is not a bundle manifest that this version reads: {faults}.",
-        next_step="run hvq-edge export again with this version",
-    )

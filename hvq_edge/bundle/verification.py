@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from hvq_edge.bundle.manifest import Precision
+from hvq_edge.common.records import Measured, read_record
 from hvq_edge.errors import InputError
 from hvq_edge.export.verify.agreement import Agreement
 
 RunnerName = Literal["ONNX Runtime", "OpenVINO", "TensorRT", "TensorRT-RTX"]
 
 
-class NotRun(BaseModel):
+class NotRun(Measured):
     """A library that a bundle was not compared on, and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     runner: RunnerName
     precision: Precision | None
@@ -25,10 +24,8 @@ class NotRun(BaseModel):
     reason: str
 
 
-class TensorError(BaseModel):
+class TensorError(Measured):
     """How far one tensor of a graph is from the same tensor of the reference."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     tensor: str
     module: str
@@ -39,10 +36,8 @@ class TensorError(BaseModel):
     codes, the share that differs."""
 
 
-class Bisection(BaseModel):
+class Bisection(Measured):
     """The first tensor of a graph that is outside the tolerance."""
-
-    model_config = ConfigDict(frozen=True)
 
     precision: Precision
     against: str
@@ -57,19 +52,15 @@ class Bisection(BaseModel):
     """The tensors that come just before it, or, where none is outside, the worst."""
 
 
-class PrecisionVerdict(BaseModel):
+class PrecisionVerdict(Measured):
     """Whether a precision may be used: every runner of it passed."""
-
-    model_config = ConfigDict(frozen=True)
 
     passed: bool
     faults: tuple[str, ...]
 
 
-class Verification(BaseModel):
+class Verification(Measured):
     """The content of ``verify.json``."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     passed: bool
     checkpoint_sha256: str
@@ -91,13 +82,11 @@ def read_verification(path: Path) -> Verification:
     Raises:
         InputError: it cannot be read, or is of another version.
     """
-    try:
-        return Verification.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", next_step="run hvq-edge verify"
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not of this version.", next_step="run hvq-edge verify again"
-        ) from error
+    return read_record(
+        path,
+        Verification,
+        InputError,
+        kind="a verification",
+        next_step="run hvq-edge verify",
+        again="run hvq-edge verify again",
+    )

@@ -20,13 +20,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
+from hvq_edge.common.records import StrictTypes, faults_of
 from hvq_edge.common.toml_file import all_wrong, read_toml
 from hvq_edge.stream.capture.frame_queue import Policy
 from hvq_edge.stream.capture.prepared import Points, Rectangle, Rotation
 from hvq_edge.stream.live_page.settings import DashboardSettings
-from hvq_edge.stream.setting_faults import faults_of
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.open_source import shown_address
 from hvq_edge.verdict.decision_settings import DecisionSettings
@@ -34,11 +34,7 @@ from hvq_edge.verdict.decision_settings import DecisionSettings
 DEFAULT_BUNDLE = Path("runs/latest/bundle")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class CameraSettings(_Strict):
+class CameraSettings(StrictTypes):
     """A table ``[[cameras]]``."""
 
     camera: str | int
@@ -102,7 +98,7 @@ SMALLEST_ROI = 16
 """Pixels: less than one cell of the map."""
 
 
-class StreamSettings(_Strict):
+class StreamSettings(StrictTypes):
     """All settings of a stream."""
 
     bundle: Path = DEFAULT_BUNDLE

@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hvq_edge.common.records import Strict
 from hvq_edge.errors import SettingsError
 from hvq_edge.verdict.tolerance import largest_rank, least_images, promised_rate
 
@@ -23,10 +24,8 @@ Scores = NDArray[np.float64]
 """Finite scores of good parts, ascending, at least one."""
 
 
-class Promise(BaseModel):
+class Promise(Strict):
     """Of good parts like those it was learnt from, at most ``rate`` are rejected."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     method: Method
     """``order-statistics`` holds for every distribution of scores; ``extreme-value`` rests on a

@@ -16,22 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from hvq_edge.bundle.integrity.content import SIGNATURE_NAME, Content, look, seal
 from hvq_edge.bundle.integrity.keys import key_id, read_private_key, read_public_keys
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.records import Strict
 from hvq_edge.errors import BundleError, GateFailed
 
 MOST_SIGNATURE_BYTES = 64 << 10
 _SIGN_AGAIN = "ask who signs bundles for a signed copy, or run hvq-edge sign again"
 
 
-class Signature(BaseModel):
+class Signature(Strict):
     """The content of ``bundle.sig``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["hvq-edge-signature/1"] = "hvq-edge-signature/1"
     algorithm: Literal["ed25519"] = "ed25519"

@@ -271,11 +271,11 @@ def _gather_verification(found: Acceptance) -> None:
 def _gather_bench(found: Acceptance) -> None:
     command = f"run hvq-edge bench {found.bundle.path} on the machine of the line"
     path = found.bundle.path / BENCH_NAME
-    try:
-        found.bench = read_bench(path)
-    except FileNotFoundError:
+    if not path.is_file():
         found.open_points.append(OpenPoint("How fast it is was not measured.", command))
         return
+    try:
+        found.bench = read_bench(path)
     except HvqEdgeError as error:
         found.open_points.append(OpenPoint(error.cause, command))
         return

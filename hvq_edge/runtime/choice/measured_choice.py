@@ -22,10 +22,11 @@ from time import perf_counter
 from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.records import Strict, kept_record
 from hvq_edge.data.solar_cells import default_cache
 from hvq_edge.errors import HvqEdgeError, OutputError
 from hvq_edge.runtime.cpu.processor import processor_name
@@ -60,10 +61,8 @@ class Candidate(NamedTuple):
         return f"{self.precision} on {self.backend}"
 
 
-class MeasurementKey(BaseModel):
+class MeasurementKey(Strict):
     """What times depend on: with another key, they are measured again."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     models: dict[Precision, str]
     """SHA-256 of the graph of each precision that is a candidate."""
@@ -74,7 +73,7 @@ class MeasurementKey(BaseModel):
     """That this process may use."""
     threads: int | None
     """Of one call; ``None``: left to the library."""
-    engines: dict[EngineBackend, dict[Precision, str]] = {}
+    engines: dict[EngineBackend, dict[Precision, str]] = Field(default={})
     """SHA-256 of the plan of each engine for GPUs that is a candidate."""
     gpu: str | None = None
     """Name and driver of the GPU, where such engines are candidates."""
@@ -176,11 +175,8 @@ def measure(
 def remembered(key: MeasurementKey) -> Measurement | None:
     """Return the times kept under a key; ``None`` where there are none that can be read."""
     path = _place(key)
-    if path is None:
-        return None
-    try:
-        kept = _Kept.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not UTF-8, not JSON, not of this format
+    kept = kept_record(path, _Kept) if path is not None else None
+    if kept is None:
         return None
     candidates = [
         Candidate(backend, precision)
@@ -214,17 +210,15 @@ def remember(key: MeasurementKey, measurement: Measurement, load: float = 0.0) -
         return  # measured again next time
 
 
-class _Kept(BaseModel):
+class _Kept(Strict):
     """The content of a file in the cache."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["hvq-edge-engine-times/1"] = "hvq-edge-engine-times/1"
     measured: str
     """ISO 8601, UTC."""
     milliseconds: dict[
         GraphBackend | EngineBackend,
-        dict[Precision, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+        dict[Precision, Annotated[float, Field(ge=0)]],
     ]
     """Median for one image."""
     key: MeasurementKey

@@ -6,17 +6,16 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from hvq_edge.common.records import Strict, faults_of
 from hvq_edge.errors import SettingsError
 
 DEFAULT_PORT = 8642
 
 
-class DashboardSettings(BaseModel):
+class DashboardSettings(Strict):
     """Settings of the live page; :meth:`of` reports faults as one message."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = "127.0.0.1"
     """Address to listen on. Any other than this machine's own loopback needs a token file."""
@@ -41,12 +40,8 @@ class DashboardSettings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'host'}: {fault['msg']}"
-                for fault in error.errors()
-            )
             raise SettingsError(
-                f"the live page cannot be set up so: {faults.replace('Value error, ', '')}.",
+                f"the live page cannot be set up so: {'; '.join(faults_of(error, cls))}.",
                 next_step="docs/live-page.md lists its settings",
             ) from error
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.records import StrictTypes
 from hvq_edge.errors import InputError
 from hvq_edge.stream.log.hash_chain import LogRow
 from hvq_edge.stream.log.log_file import base_of
 
 
-class LogHead(BaseModel):
+class LogHead(StrictTypes):
     """A row that was the last one at some moment."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     format: int = 1
     id: int
