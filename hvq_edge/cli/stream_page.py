@@ -37,12 +37,12 @@ def serve_page(
     if settings.page is None or page is None:
         return nullcontext()
     from hvq_edge.bundle.threshold_by_hand import save_threshold
+    from hvq_edge.common.extras import needed
     from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
     from hvq_edge.stream.live_page.serve import serve
     from hvq_edge.stream.live_page.watched import CategoryChoice, Watched
-    from hvq_edge.stream.sinks.open_sinks import needed
 
-    with needed("page"):
+    with needed("the live page"):
         from hvq_edge.stream.live_page.prometheus_metrics import render
     info = engine.info
     save = partial(save_threshold, bundle.path, info.precision)

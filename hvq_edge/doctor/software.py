@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from hvq_edge.common.child_process import NoAnswer, ask
+from hvq_edge.common.extras import pip_install
 from hvq_edge.doctor.finding import Finding
 
 OLDEST, NEWEST = (3, 10), (3, 13)
@@ -135,7 +136,7 @@ def _optional(name: str, packages: Mapping[str, str | None], purpose: str, extra
         name,
         "note",
         f"not installed: {', '.join(absent)}",
-        f"only {purpose}: pip install 'hvq-edge[{extra}]'",
+        f"only {purpose}: {pip_install(extra)}",
     )
 
 

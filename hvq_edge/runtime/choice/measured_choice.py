@@ -26,8 +26,8 @@ from pydantic import Field
 
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.common.records import Strict, kept_record
-from hvq_edge.data.solar_cells import default_cache
 from hvq_edge.errors import HvqEdgeError, OutputError
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import Engine

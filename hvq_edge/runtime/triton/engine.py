@@ -7,7 +7,6 @@ https://github.com/triton-inference-server/client
 
 from __future__ import annotations
 
-import importlib
 import threading
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.common.closing import Closing
+from hvq_edge.common.extras import require
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
 from hvq_edge.runtime.choice.precision_rules import read_verdicts
 from hvq_edge.runtime.contract import (
@@ -207,15 +207,7 @@ def open_triton_engine(
 
 def _client_library() -> tuple[Any, Any]:
     """Return tritonclient's gRPC module, and what its calls raise."""
-    try:
-        client = importlib.import_module("tritonclient.grpc")
-        utilities = importlib.import_module("tritonclient.utils")
-    except ImportError as error:
-        raise MissingCapability(
-            f"tritonclient cannot be imported: {error}.",
-            next_step="run pip install 'hvq-edge[server]'",
-        ) from error
-    return client, utilities.InferenceServerException
+    return require("tritonclient.grpc"), require("tritonclient.utils").InferenceServerException
 
 
 def _address(url: str) -> tuple[str, bool]:
