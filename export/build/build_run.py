@@ -11,11 +11,13 @@ from datetime import datetime, timezone
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.precision import FOR_GPUS
+from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.common.progress import ProgressCallback, silent
@@ -23,9 +25,10 @@ from hvq_edge.errors import BundleError, MissingCapability, OutputError, Setting
 from hvq_edge.export.build.build_memory import FreeMemory, free_host_memory
 from hvq_edge.export.build.engine import BuiltEngine, build_engine, check_options
 from hvq_edge.export.build.tensorrt_versions import Version, version_of
-from hvq_edge.runtime.choice.precision_rules import read_verdicts
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
+from hvq_edge.runtime.engine_names import AUTO
 from hvq_edge.runtime.tensorrt.engine_file import (
+    ENGINE_BACKENDS,
     ENGINES_FOLDER,
     BuildOptions,
     EngineBackend,
@@ -35,11 +38,7 @@ from hvq_edge.runtime.tensorrt.engine_file import (
     read_record,
     this_platform,
 )
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS
 from hvq_edge.runtime.tensorrt.library import INSTALL, MODULES, load_backend
-
-AUTO = "auto"
-BACKENDS: tuple[EngineBackend, ...] = get_args(EngineBackend)
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def build_run(
 
 def _chosen_backend(name: str, find: Callable[[str], object]) -> EngineBackend:
     if name == AUTO:
-        for backend in BACKENDS:
+        for backend in ENGINE_BACKENDS:
             if find(MODULES[backend]):
                 return backend
         raise MissingCapability(
@@ -149,14 +148,14 @@ def _chosen_backend(name: str, find: Callable[[str], object]) -> EngineBackend:
         return known
     raise SettingsError(
         f"backend: {name!r} builds no engines.",
-        next_step=f"use one of auto, {', '.join(BACKENDS)}",
+        next_step=f"use one of auto, {', '.join(ENGINE_BACKENDS)}",
     )
 
 
 def _chosen_precision(bundle: Bundle, name: str) -> Precision:
     models = bundle.manifest.models
     if name == AUTO:
-        verdicts = read_verdicts(bundle.path / "verify.json")
+        verdicts = read_verdicts(bundle.path)
         for precision in FOR_GPUS:
             if precision in models and (precision == "fp32" or verdicts.get(precision, True)):
                 return precision

@@ -8,27 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Precision
-from hvq_edge.common.records import Measured
+from hvq_edge.bundle.precision import Precision
+from hvq_edge.bundle.verification import Agreement, CategoryDecisions, Decision, Limits
 
 Outputs = Mapping[str, NDArray[Any]]
-
-
-class Limits(Measured):
-    """What a precision may differ by."""
-
-    map_error: float
-    """Largest difference of a map's cell, relative to the largest absolute value of all maps.
-
-    Over the images whose codes are all equal, where there are any: a token that lies between two
-    prototypes may take either, which moves its map a little, and counts as a differing code."""
-    map_correlation: float
-    """Of all cells of the same images."""
-    code_agreement: float
-    """Share of equal codes, on the worst level."""
-    decisions_changed: float
-    """Share of the images, of all together and of each of several categories; of a category one
-    image is allowed even if it is more, unless this is 0."""
 
 
 FLOAT = Limits(map_error=1e-3, map_correlation=0.99999, code_agreement=0.999, decisions_changed=0.0)
@@ -41,77 +24,6 @@ LIMITS: dict[Precision, Limits] = {
     "int8": REDUCED,
     "int8-fp16": REDUCED,
 }
-
-
-class Judgement(Measured):
-    """What one side said of an image."""
-
-    category: str
-    """Judged as."""
-    score: float
-    threshold: float | None
-    """Of that side's precision; ``None``: the category has none, and nothing is rejected."""
-
-    @property
-    def rejected(self) -> bool:
-        """Whether the image would be rejected on the line."""
-        return self.threshold is not None and self.score > self.threshold
-
-
-class Decision(Measured):
-    """One image, judged by the PyTorch model and by another runner."""
-
-    image: str
-    """Relative to the dataset, with forward slashes."""
-    category: str
-    """The one it shows."""
-    good: bool
-    reference: Judgement
-    other: Judgement
-
-    @property
-    def changed(self) -> bool:
-        """Whether the decision differs."""
-        return self.reference.rejected != self.other.rejected
-
-
-class CategoryDecisions(Measured):
-    """The decisions on one category's images."""
-
-    category: str
-    images: int
-    changed: tuple[Decision, ...]
-
-
-class Agreement(Measured):
-    """One runner against PyTorch, over all images."""
-
-    precision: Precision
-    runner: str
-    images: int
-    map_error: float
-    map_correlation: float
-    score_error_median: float
-    """Absolute, in units of the score, as the next two."""
-    score_error_p95: float
-    score_error_max: float
-    margin_error_max: float | None
-    """Absolute; ``None`` where the category is known and there is no margin."""
-    code_agreement: tuple[float, ...]
-    """Share of equal codes, level by level; the top level last."""
-    category_agreement: float
-    decisions_changed: tuple[str, ...]
-    """Images whose verdict differs, each under its own precision's threshold."""
-    decisions: tuple[CategoryDecisions, ...]
-    """The same, category by category."""
-    limits: Limits
-    faults: tuple[str, ...]
-    """Which limits were broken, in words; empty: passed."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every number is within its limit."""
-        return not self.faults
 
 
 def compare(

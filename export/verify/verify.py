@@ -15,21 +15,22 @@ from polygraphy.logger import G_LOGGER
 
 from hvq_edge.bundle.integrity.self_test import CHECK_NAME, KnownAnswer, write_known_answer
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
-from hvq_edge.bundle.verification import Bisection, PrecisionVerdict, Verification
+from hvq_edge.bundle.verification import (
+    VERIFY_NAME,
+    Agreement,
+    Bisection,
+    Decision,
+    Judgement,
+    PrecisionVerdict,
+    Verification,
+)
 from hvq_edge.common.atomic import atomic_folder, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.folders import Image
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import BundleError, DatasetError
-from hvq_edge.export.verify.agreement import (
-    LIMITS,
-    Agreement,
-    Decision,
-    Judgement,
-    Outputs,
-    compare,
-)
+from hvq_edge.export.verify.agreement import LIMITS, Outputs, compare
 from hvq_edge.export.verify.bisect import bisect_graph
 from hvq_edge.export.verify.polygraphy_files import (
     FOLDER,
@@ -40,7 +41,6 @@ from hvq_edge.export.verify.runners import EngineRunner
 from hvq_edge.export.verify.verify_runners import runners_of
 from hvq_edge.run.record import read_run
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
-from hvq_edge.runtime.open_engine import VERIFY_NAME
 
 PYTORCH = "PyTorch"
 DEFAULT_IMAGES = 96

@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from hvq_edge.bundle.precision import EXPORT_FLAGS
+from hvq_edge.bundle.precision import Precision as Precision
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import BundleError
@@ -19,15 +21,7 @@ from hvq_edge.verdict.calibration_scores import GoodScores
 from hvq_edge.verdict.tolerance_bound import Promise
 
 MANIFEST_NAME = "bundle.json"
-Precision = Literal["fp32", "fp16", "int8", "int8-fp16"]
 CategoryMode = Literal["auto", "input", "one"]
-_FLAGS: dict[Precision, str] = {
-    "fp32": "",
-    "fp16": "--fp16",
-    "int8": "--int8",
-    "int8-fp16": "--int8 --fp16",
-}
-"""Of ``hvq-edge export``."""
 
 
 class FileRecord(Strict):
@@ -228,7 +222,7 @@ class Bundle:
             raise BundleError(
                 f"the bundle {self.path} has no {precision} model; it has "
                 f"{', '.join(self.manifest.models)}.",
-                next_step=f"run hvq-edge export {_FLAGS[precision]}".rstrip(),
+                next_step=f"run hvq-edge export {EXPORT_FLAGS[precision]}".rstrip(),
             ) from None
         return self.file(name)
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle, Precision, Threshold, open_bundle, write_manifest
 from hvq_edge.verdict.calibration_scores import table_of
-from hvq_edge.verdict.tolerance_bound import CONFIDENCE, Rule, Scores, order_statistic
+from hvq_edge.verdict.defaults import CONFIDENCE
+from hvq_edge.verdict.tolerance_bound import Rule, Scores, order_statistic
 
 Thresholds = Mapping[Precision, Mapping[str, Threshold]]
 """By precision and category."""

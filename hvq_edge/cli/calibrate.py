@@ -10,6 +10,7 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
 from hvq_edge.cli.options import DEFAULT_RUN, BackendOption, JsonOption
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,10 +62,10 @@ def calibrate(
     false_reject: Annotated[
         float,
         typer.Option("--false-reject", help="Share of good parts that may be rejected at most."),
-    ] = 0.01,
+    ] = FALSE_REJECT,
     confidence: Annotated[
         float, typer.Option("--confidence", help="With which that is promised.")
-    ] = 0.95,
+    ] = CONFIDENCE,
     method: Annotated[
         str,
         typer.Option(

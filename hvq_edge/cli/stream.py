@@ -9,9 +9,9 @@ import typer
 
 from hvq_edge.cli.console import results
 from hvq_edge.cli.options import JsonOption
+from hvq_edge.verdict.defaults import FALSE_REJECT
 
 INTERRUPTED = 130
-FALSE_REJECT = 0.01
 """Share of good parts that calibrated thresholds reject at most, unless another is given."""
 
 _CAMERAS = "Cameras"

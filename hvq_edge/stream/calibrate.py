@@ -20,9 +20,8 @@ from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.sources.source import Frame, Source
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import (
-    CONFIDENCE,
-    FALSE_REJECT,
     Rule,
     check_asked,
     order_statistic,

@@ -12,13 +12,10 @@ from pydantic import Field
 
 from hvq_edge.common.records import Strict
 from hvq_edge.errors import SettingsError
+from hvq_edge.verdict.defaults import CONFIDENCE
 from hvq_edge.verdict.tolerance import largest_rank, least_images, promised_rate
 
 Method = Literal["order-statistics", "extreme-value"]
-CONFIDENCE = 0.95
-"""With which a rate is promised unless the user says otherwise."""
-FALSE_REJECT = 0.01
-"""Rate that is asked for unless the user says otherwise."""
 
 Scores = NDArray[np.float64]
 """Finite scores of good parts, ascending, at least one."""

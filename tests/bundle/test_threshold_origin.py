@@ -7,10 +7,9 @@ from helpers.graphs import save_bundle
 
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import GoodPart, learn_threshold
-from hvq_edge.bundle.verification import PrecisionVerdict, Verification
+from hvq_edge.bundle.verification import VERIFY_NAME, PrecisionVerdict, Verification
 from hvq_edge.cli.verify import failure
 from hvq_edge.evaluation.acceptance.acceptance import collect
-from hvq_edge.runtime.open_engine import VERIFY_NAME
 from tests.export.verify.test_verify import compare_one, outputs
 
 

@@ -17,18 +17,15 @@ from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
 from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, FileRecord, Precision, open_bundle
 from hvq_edge.bundle.threshold_origin import changed_by_thresholds
-from hvq_edge.bundle.verification import Verification, read_verification
+from hvq_edge.bundle.verification import VERIFY_NAME, Verification, read_verification
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
 from hvq_edge.evaluation.acceptance.measured import Measured, measured_of
 from hvq_edge.evaluation.acceptance.threshold_bound import ThresholdPromise, doubts_of, promise_of
-from hvq_edge.evaluation.metrics.metrics_file import read_metrics
+from hvq_edge.evaluation.metrics.metrics_file import METRICS_NAME, read_metrics
 from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME, RunRecord, read_run
-from hvq_edge.runtime.open_engine import VERIFY_NAME
-
-METRICS_NAME = "metrics.json"
 
 
 @dataclass(frozen=True)

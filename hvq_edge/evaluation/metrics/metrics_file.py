@@ -20,6 +20,9 @@ from hvq_edge.errors import InputError
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation, Metrics
 from hvq_edge.runtime.engine import EngineInfo
 
+METRICS_NAME = "metrics.json"
+"""In a run's folder, or one beside a bundle's graphs."""
+
 
 class ImageRow(Extensible):
     """One judged test image."""

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.choice import open_candidate
@@ -22,7 +23,7 @@ from hvq_edge.runtime.choice.measured_choice import (
     remember,
     remembered,
 )
-from hvq_edge.runtime.choice.precision_rules import read_verdicts, usable_precisions, why_chosen
+from hvq_edge.runtime.choice.precision_rules import usable_precisions, why_chosen
 from hvq_edge.runtime.contract import check_threads
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.engine_names import AUTO, known_precision, unknown_backend
@@ -30,8 +31,6 @@ from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, EngineBackend,
 
 if TYPE_CHECKING:
     from hvq_edge.runtime.choice.gpu_candidates import GpuCandidates
-
-VERIFY_NAME = "verify.json"
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def choose_graph(
     """
     check_threads(threads)
     backends = _known_backends(backend)
-    verdicts = read_verdicts(bundle.path / VERIFY_NAME)
+    verdicts = read_verdicts(bundle.path)
     if precision == AUTO:
         precisions = usable_precisions(bundle.manifest.models, verdicts)
     else:

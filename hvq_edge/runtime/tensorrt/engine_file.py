@@ -11,7 +11,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ ENGINES_FOLDER = "engines"
 """In the bundle's folder."""
 
 EngineBackend = Literal["tensorrt", "tensorrt-rtx"]
+ENGINE_BACKENDS: tuple[EngineBackend, ...] = get_args(EngineBackend)
 HardwareCompatibility = Literal["none", "ampere+", "same-compute-capability"]
 
 

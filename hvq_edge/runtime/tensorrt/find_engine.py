@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
 from hvq_edge.runtime.cuda.memory import CudaMemory, open_cuda_memory
@@ -22,9 +23,6 @@ from hvq_edge.runtime.tensorrt.engine_file import (
     this_platform,
 )
 from hvq_edge.runtime.tensorrt.library import load_backend
-
-FOR_GPUS: tuple[Precision, ...] = ("int8-fp16", "fp16", "int8", "fp32")
-"""What ``auto`` takes on a GPU, the preferred one first."""
 
 
 def open_tensorrt(
@@ -42,8 +40,7 @@ def open_tensorrt(
     Args:
         bundle: the bundle.
         backend: the library.
-        precision: of the graph; ``auto``: the first of :data:`FOR_GPUS` with an engine that runs
-            here.
+        precision: of the graph; ``auto``: the first of ``FOR_GPUS`` with an engine that runs here.
         load: gives the backend's module.
         device: gives this machine's GPU.
         memory: gives its memory.

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.precision import FOR_GPUS
+from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.closing import Closing
 from hvq_edge.common.extras import require
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.runtime.choice.precision_rules import read_verdicts
 from hvq_edge.runtime.contract import (
     FRAMES,
     closed_error,
@@ -27,7 +28,6 @@ from hvq_edge.runtime.contract import (
     graph_result,
 )
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS
 from hvq_edge.runtime.triton.names import GRAPH_PARAMETER, model_name
 
 TIMEOUT_S = 10.0
@@ -187,7 +187,7 @@ def open_triton_engine(
             f"precision {precision!r} is none of auto, {', '.join(FOR_GPUS)}.",
             next_step="use one of these names",
         )
-    verdicts = read_verdicts(bundle.path / "verify.json")
+    verdicts = read_verdicts(bundle.path)
     reasons = []
     for one in known:
         if one not in bundle.manifest.models:

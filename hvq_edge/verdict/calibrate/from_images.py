@@ -14,9 +14,8 @@ from hvq_edge.errors import InputError
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.good_images import find_good_images
 from hvq_edge.verdict.calibrate.good_scores import Judged, judge_good
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import (
-    CONFIDENCE,
-    FALSE_REJECT,
     Rule,
     check_asked,
     order_statistic,

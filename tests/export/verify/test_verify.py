@@ -22,12 +22,12 @@ from rich.console import Console
 from hvq_edge.bundle.integrity.content import seal
 from hvq_edge.bundle.integrity.self_test import read_known_answer, self_test
 from hvq_edge.bundle.manifest import Bundle, open_bundle, record_of, write_manifest
-from hvq_edge.bundle.verification import Verification
+from hvq_edge.bundle.verification import Decision, Judgement, Verification
 from hvq_edge.cli.app import main
 from hvq_edge.cli.verify import bisection_table
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, DatasetError, GateFailed
-from hvq_edge.export.verify.agreement import LIMITS, Decision, Judgement, compare
+from hvq_edge.export.verify.agreement import LIMITS, compare
 from hvq_edge.export.verify.bisect import bisect_graph
 from hvq_edge.export.verify.module_outputs import bisect_modules, module_outputs
 from hvq_edge.export.verify.verify import choose_images, verify_bundle
