@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
+import tomli_w
 from pydantic import Field, ValidationError
 
 from hvq_edge.calibration.quantise import usual_float
 from hvq_edge.calibration.search.evidence import Effect
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.records import Strict, faults_of
+from hvq_edge.common.toml_file import read_toml
 from hvq_edge.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # Python 3.10, JetPack 6
-    import tomli as tomllib
 
 PLAN_NAME = "int8-plan.toml"
 """In a bundle."""
@@ -81,15 +76,9 @@ def read_plan(path: Path) -> Plan:
     Raises:
         InputError: no file there, or not a plan; names every fault.
     """
+    given = read_toml(path, "--plan", "INT8 plan")
     try:
-        return Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(
-            f"the INT8 plan {path} cannot be read: {error.strerror}.",
-            next_step=f"give the {PLAN_NAME} of a bundle with --plan",
-        ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"the INT8 plan {path} is not TOML: {error}.") from error
+        return Plan.model_validate(given)
     except ValidationError as error:
         faults = "; ".join(faults_of(error, Plan))
         raise InputError(
@@ -109,21 +98,8 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 def plan_text(plan: Plan) -> str:
     """Return a plan as TOML."""
-    lines = [
-        "# Which layers INT8 leaves in float, and why; other convolutions and linears are int8.",
-        "# Edit it and use it again: hvq-edge export --int8 --plan THIS_FILE",
-        f"format = {_string(plan.format)}",
-        f"made_by = {_string(plan.made_by)}",
-    ]
-    for name, table in (("budget", plan.budget), ("effect", plan.effect)):
-        if table is not None:
-            lines += ["", f"[{name}]"]
-            lines += [f"{key} = {value!r}" for key, value in table.model_dump().items()]
-    lines += ["", "[float_layers]"]
-    lines += [f"{_string(name)} = {_string(why)}" for name, why in plan.float_layers.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _string(text: str) -> str:
-    """Quote a string as TOML does, which for these is as JSON does."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return (
+        "# Which layers INT8 leaves in float, and why; other convolutions and linears are int8.\n"
+        "# Edit it and use it again: hvq-edge export --int8 --plan THIS_FILE\n"
+        + tomli_w.dumps(plan.model_dump(exclude_none=True))
+    )

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from hvq_edge.common.records import StrictTypes, faults_of
@@ -159,7 +160,7 @@ class StreamSettings(StrictTypes):
         table = json.loads(self.model_dump_json(exclude_none=True))
         for camera in table["cameras"]:
             camera["camera"] = shown_address(camera["camera"])
-        return to_toml(table)
+        return tomli_w.dumps(table)
 
 
 def load_stream_settings(
@@ -223,22 +224,6 @@ def load_stream_settings(
             "correct them; hvq-edge stream --help and docs/inspector.md name them all",
         )
     return settings
-
-
-def to_toml(table: Mapping[str, Any], name: str = "") -> str:
-    """Write a table as TOML: plain values first, then tables, then arrays of tables."""
-    lines = []
-    tables = []
-    for key, value in table.items():
-        path = f"{name}.{key}" if name else key
-        if isinstance(value, Mapping):
-            tables.append(f"[{path}]\n{to_toml(value, path)}")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            tables += [f"[[{path}]]\n{to_toml(one, path)}" for one in value]
-        else:
-            # JSON's strings, numbers, booleans and arrays of these are TOML's too.
-            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
-    return "\n".join(part for part in ("".join(lines), *tables) if part)
 
 
 def _given(flags: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_any_plan_is_read_as_it_was_written(tmp_path_factory, plan):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("format = ", "is not TOML"),
+        ("format = ", "is not valid TOML"),
         ('made_by = "hand"\n', "float_layers: is missing"),
         ('made_by = "you"\nlayers = 3\n[float_layers]\n', "made_by: .*layers: unknown key"),
     ],
