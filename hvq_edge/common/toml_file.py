@@ -30,7 +30,7 @@ def read_toml(file: Path, flag: str, kind: str = "settings file") -> dict[str, A
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
-            f"the {kind} {file} cannot be read: {error.strerror}.",
+            f"cannot read the {kind} {file}: {error.strerror}.",
             next_step=f"check the path given with {flag}",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
