@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ from hvq_edge.runtime.tensorrt.engine_file import (
     this_platform,
 )
 from hvq_edge.runtime.tensorrt.library import INSTALL, MODULES, load_backend
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def build_run(
         record, reason = _why_build(plan, digest, options, gpu, force)
         if record is not None and not reason:
             return BuildResult(plan, record, "")
+        logger.info("building %s, because %s", plan, reason)
         cache = plan.with_name(f"{stem.removesuffix(f'-{chosen}')}.timing")
         built = build_engine(
             module,

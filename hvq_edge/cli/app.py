@@ -32,6 +32,7 @@ from hvq_edge.cli import (
 )
 from hvq_edge.cli.console import messages
 from hvq_edge.cli.interruption import interruption_said
+from hvq_edge.cli.logs import install_handler
 from hvq_edge.cli.sections import SectionedCommand
 from hvq_edge.common.extras import EXTRA_OF, pip_install
 from hvq_edge.errors import HvqEdgeError, MissingCapability
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0 done; 1 a gate failed; 2 bad input or usage; 3 something the machine lacks; 130 interrupted.
     """
     try:
+        install_handler()
         app(args=arguments)
     except HvqEdgeError as error:
         messages.print(f"Error: {error.cause}", markup=False, soft_wrap=True)

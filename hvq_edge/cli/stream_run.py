@@ -159,9 +159,6 @@ def _open_sinks(
     from hvq_edge.common.atomic import sha256_of
     from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 
-    def report(name: str, cause: str) -> None:
-        messages.print(f"Warning: {name}: {cause}", markup=False, soft_wrap=True)
-
     names = [camera.name for camera in inspector.statistics().cameras]
     rates = [source.frames_per_second or FOLDER_FRAMES_PER_SECOND for source in sources]
     return open_sinks(
@@ -178,7 +175,6 @@ def _open_sinks(
             "cameras": names,
         },
         controls=inspector.controls,
-        report=report,
     )
 
 

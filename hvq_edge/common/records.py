@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,8 @@ from hvq_edge.errors import HvqEdgeError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -94,7 +97,10 @@ def kept_record(path: Path, model: type[Model]) -> Model | None:
     """Read a JSON file that can be made again; ``None``: not there, or not to be read."""
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        logger.warning("%s cannot be read and is passed over: %s", path, type(error).__name__)
         return None
 
 

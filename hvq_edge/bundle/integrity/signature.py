@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,8 @@ from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.records import Strict
 from hvq_edge.errors import BundleError, GateFailed
+
+logger = logging.getLogger(__name__)
 
 MOST_SIGNATURE_BYTES = 64 << 10
 _SIGN_AGAIN = "ask who signs bundles for a signed copy, or run hvq-edge sign again"
@@ -168,6 +171,7 @@ def require_signature(
             f"the bundle {folder} is not what was signed: {'; '.join(faults)}.",
             next_step=_SIGN_AGAIN,
         )
+    logger.info("%s is signed by the trusted key %s", folder, signature.key_id)
     return SignedBundle(signed, signature.key_id, found.engines)
 
 

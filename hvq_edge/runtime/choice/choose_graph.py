@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, EngineBackend,
 
 if TYPE_CHECKING:
     from hvq_edge.runtime.choice.gpu_candidates import GpuCandidates
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,9 @@ def choose_graph(
     if precision == AUTO:
         why = why_chosen(chosen.precision, bundle.manifest.models, verdicts, measured)
     left_out = "".join(f"; without {reason}" for reason in (on_gpu.left_out if on_gpu else ()))
-    return chosen, f"{chosen.precision}: {why}{times}{left_out}"
+    reason = f"{chosen.precision}: {why}{times}{left_out}"
+    logger.info("%s runs %s, %s", chosen.backend, bundle.path, reason)
+    return chosen, reason
 
 
 def _known_backends(backend: str) -> tuple[GraphBackend, ...]:

@@ -9,6 +9,7 @@ user's cache folder, one readable JSON file for each combination of all that the
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -32,6 +33,8 @@ from hvq_edge.errors import HvqEdgeError, OutputError
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
+
+logger = logging.getLogger(__name__)
 
 GraphBackend = Literal["openvino", "onnxruntime"]
 """Libraries that run a bundle's graph."""
@@ -164,6 +167,7 @@ def measure(
                     run()
             except Exception as error:  # of any library: another candidate may do
                 failures[candidate] = error
+                logger.info("%s does not run here: %s", candidate, _cause(error))
             else:
                 runs[candidate] = run
         if not runs:
@@ -206,8 +210,8 @@ def remember(key: MeasurementKey, measurement: Measurement, load: float = 0.0) -
     kept = _Kept(key=key, measured=now, milliseconds=times)
     try:
         write_text(path, kept.model_dump_json(indent=2) + "\n")
-    except (OutputError, OSError):
-        return  # measured again next time
+    except (OutputError, OSError) as error:
+        logger.info("times of engines are not kept, and measured again next time: %s", error)
 
 
 class _Kept(Strict):

@@ -90,7 +90,7 @@ def open_sinks(
         video: whether ``out`` gets annotated video.
         session: what the log says of this run: version, bundle's hash, thresholds; JSON values.
         controls: whose changes of thresholds, and pauses, go into the log.
-        report: told once of each fault, on the sinks' threads.
+        report: told once of each fault, on the sinks' threads; default: they are logged.
 
     Raises:
         SettingsError: a receiver that reads from the log, and no ``out``; a secret is not there.
