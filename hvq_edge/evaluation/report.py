@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.extras import require
+from hvq_edge.common.svg import Place
 from hvq_edge.evaluation import charts
-from hvq_edge.evaluation.charts import Histogram, Point, roc_mark, roc_points, score_histogram
+from hvq_edge.evaluation.charts import Histogram, roc_mark, roc_points, score_histogram
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation
 from hvq_edge.evaluation.operating_point import OperatingPoint, operating_point
@@ -38,7 +39,7 @@ class CategorySection:
     metrics: CategoryMetrics
     histogram: Histogram
     roc: str | None
-    mark: Point | None
+    mark: Place | None
     """The threshold's place on the ROC curve."""
     line: OperatingPoint | None
     """The threshold that is drawn."""
