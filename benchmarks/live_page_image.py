@@ -22,14 +22,14 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from hvq_edge.bundle.manifest import open_bundle
-from hvq_edge.bundle.threshold_by_hand import save_threshold
+from hvq_edge.bundle.thresholds import save_threshold, thresholds_of
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspection import open_stream_engine
-from hvq_edge.stream.inspector import Inspector, thresholds_of
-from hvq_edge.stream.live_page.recent import LivePage
+from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.serve import serve
-from hvq_edge.stream.live_page.settings import DashboardSettings
-from hvq_edge.stream.live_page.watched import Watched
+from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.sources.source import Frame, arrived
 
 CHROMIUM = "/usr/bin/chromium"
@@ -92,18 +92,18 @@ def main() -> None:
     with open_stream_engine(bundle) as engine:
         info = engine.info
         controls = Controls(thresholds_of(bundle, info.precision))
-        page = LivePage(controls)
+        history = History(controls)
         inspector = Inspector(
-            engine, bundle, Belt(arguments.folder), controls=controls, sinks=[page]
+            engine, bundle, Belt(arguments.folder), controls=controls, sinks=[history]
         )
-        watched = Watched(
-            page,
+        view = PageView(
+            history,
             controls,
             inspector.statistics,
             title=f"{', '.join(info.categories)}, {info.precision} on {info.backend}",
             save_threshold=partial(save_threshold, bundle.path, info.precision),
         )
-        with serve(DashboardSettings(port=0), watched) as serving, inspector:
+        with serve(LivePageSettings(port=0), view) as serving, inspector:
             thread = threading.Thread(target=lambda: list(inspector), daemon=True)
             thread.start()
             photograph(serving.token_url, arguments.image, arguments.seconds, every=arguments.all)

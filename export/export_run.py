@@ -43,7 +43,7 @@ from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord, RunRecord
 from hvq_edge.runtime.open_engine import open_engine
-from hvq_edge.verdict.calibrate.good_scores import learn_thresholds
+from hvq_edge.verdict.calibrate.gathering import HELD_OUT, gather_images
 
 
 def export_run(
@@ -238,7 +238,8 @@ def _with_thresholds(
         # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
         backend = "onnxruntime" if "fp16" in precision else "auto"
         with open_engine(bundle, precision=precision, backend=backend) as engine:
-            thresholds[precision] = learn_thresholds(engine, data, paths, names, on_progress)
+            found = gather_images(engine, bundle.checks, data, paths, names, on_progress)
+            thresholds[precision] = found.thresholds(source=HELD_OUT)
     digests = tuple(image.sha256 for image in held_out)
     update = {"thresholds": thresholds, "threshold_images": digests}
     return bundle.manifest.model_copy(update=update)
@@ -248,7 +249,7 @@ def _with_notes(bundle: Bundle, images: Sequence[OwnImage]) -> BundleManifest:
     """Name images of the user's own set that do not look good to the float32 graph."""
     manifest = bundle.manifest
     with open_engine(bundle, precision="fp32") as engine:
-        found = suspicious_images(engine, images, manifest.thresholds.get("fp32", {}))
+        found = suspicious_images(engine, bundle, images)
     notes = tuple(
         f"calibration image {one.path.name} {one.reason}: if that part is not good, take it out "
         "and export again"

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 from helpers.paths import ROOT
+from helpers.thresholds import threshold_at
 
 pytest.importorskip("onnx")
 from helpers.graphs import SIDE, save_bundle
 
-from hvq_edge.bundle.manifest import Threshold, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
 from hvq_edge.data.dataset import find_dataset
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -37,7 +38,7 @@ def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def bundle(tmp_path) -> Path:
     """A bundle whose score is the brightest block of the frame, 0 to 1, with a threshold of 0.6."""
     opened = save_bundle(tmp_path / "a bundle")
-    limit = Threshold(value=0.6, images=5, rule="chosen for this test")
+    limit = threshold_at(0.6, images=5, rule="chosen for this test")
     thresholds = {"fp32": {opened.manifest.categories[0]: limit}}
     write_manifest(opened.path, opened.manifest.model_copy(update={"thresholds": thresholds}))
     return opened.path

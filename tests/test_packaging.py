@@ -193,5 +193,7 @@ def test_a_jetson_gets_the_base_dependencies_without_opencv(page):
     expected = {f"{item},<2" if item.startswith("numpy") else item for item in expected}
     if page == "Dockerfile.jetson":  # whose health check asks the live page
         served_by = PROJECT["project"]["optional-dependencies"]["factory"]
-        expected |= {item for item in served_by if item.startswith(("starlette", "uvicorn"))}
+        expected |= {
+            item for item in served_by if item.startswith(("fastapi", "starlette", "uvicorn"))
+        }
     assert set(re.findall(r"""["']([a-z]+>=[\d.]+(?:,<\d+)?)["']""", text)) == expected

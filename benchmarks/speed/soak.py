@@ -28,30 +28,24 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 
-from hvq_edge.bundle.manifest import (
-    Bundle,
-    BundleManifest,
-    Threshold,
-    open_bundle,
-    record_of,
-    write_manifest,
-)
+from hvq_edge.bundle.manifest import Bundle, BundleManifest, open_bundle, record_of, write_manifest
 from hvq_edge.data.images import fit_image
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.drawing.overlay import Overlay
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.prometheus_metrics import render
-from hvq_edge.stream.live_page.recent import LivePage
 from hvq_edge.stream.live_page.serve import serve
-from hvq_edge.stream.live_page.settings import DashboardSettings
-from hvq_edge.stream.live_page.watched import Watched
+from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.log.log_verification import verify_log
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import RejectSettings, SinkSettings, WebhookSettings
 from hvq_edge.stream.sinks.sink_thread import SinkThread
 from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
+from hvq_edge.verdict.threshold import Threshold
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 24, "layers": 2, "codes": 20}
 POOL = 100
@@ -240,11 +234,11 @@ def soak(arguments: argparse.Namespace, folder: Path, closing: ExitStack) -> Non
         controls=controls,
     )
     closing.callback(sinks.close)
-    page = LivePage(controls)
-    sinks.threads.append(SinkThread(page, "page", "drop", PAGE_WAITING))
+    history = History(controls)
+    sinks.threads.append(SinkThread(history, "page", "drop", PAGE_WAITING))
     inspector = Inspector(engine, bundle, source, sinks=[sinks], controls=controls)
-    watched = Watched(page, controls, inspector.statistics, title="soak", metrics=render)
-    serving = closing.enter_context(serve(DashboardSettings(port=0), watched))
+    view = PageView(history, controls, inspector.statistics, title="soak", metrics=render)
+    serving = closing.enter_context(serve(LivePageSettings(port=0), view))
     ended = threading.Event()
     closing.callback(ended.set)
     threading.Thread(target=look, args=(serving.url, ended), daemon=True).start()

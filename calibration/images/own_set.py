@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hvq_edge.bundle.manifest import Threshold
+from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
+from hvq_edge.verdict.judgement import judgements, refusal, rule
 
 RULE = "all good images of the folder given with --calib, the categories in turn"
 LEAST = 8
@@ -91,30 +93,32 @@ def own_calibration(
 
 
 def suspicious_images(
-    engine: Engine, images: Sequence[OwnImage], thresholds: Mapping[str, Threshold]
+    engine: Engine, bundle: Bundle, images: Sequence[OwnImage]
 ) -> list[Suspicious]:
-    """Find images that the float32 graph itself would not pass.
+    """Find images that the float32 graph itself would not pass on the line.
 
     Args:
         engine: runs the float32 graph.
+        bundle: its thresholds, and its checks of images.
         images: of the set.
-        thresholds: of that graph, by category.
     """
     info = engine.info
+    thresholds = thresholds_of(bundle, info.precision)
     found = []
     for image in images:
         given = None
         if info.category_mode == "input":
             given = np.array([info.categories.index(image.category)], np.int32)
-        output = engine.run(read_frame(image.path, info.input_side)[None], given)
-        category = info.categories[int(output["category"][0])]
-        score = float(output["score"][0])
-        threshold = thresholds.get(category)
-        if category != image.category:
-            found.append(Suspicious(image.path, f"looks like {category}"))
-        elif threshold is not None and score > threshold.value:
-            reason = f"scores {score:.2f}, above the threshold of {threshold.value:.2f}"
-            found.append(Suspicious(image.path, reason))
+        frame = read_frame(image.path, info.input_side)
+        (judgement,) = judgements(engine.run(frame[None], given), info.categories)
+        refused = refusal(judgement, bundle.checks.fault(frame, judgement))
+        ruling = rule(refused, judgement.category, judgement.score, thresholds, info.precision)
+        if refused is not None:
+            found.append(Suspicious(image.path, f"leads to no decision ({refused})"))
+        elif judgement.category != image.category:
+            found.append(Suspicious(image.path, f"looks like {judgement.category}"))
+        elif ruling.verdict == "reject":
+            found.append(Suspicious(image.path, f"is rejected ({ruling.reason})"))
     return found
 
 

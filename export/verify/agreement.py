@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.precision import Precision
-from hvq_edge.bundle.verification import Agreement, CategoryDecisions, Decision, Limits
+from hvq_edge.bundle.verification import Agreement, CategoryDecisions, ImageVerdicts, Limits
+from hvq_edge.verdict.judgement import count_verdicts
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -29,7 +30,7 @@ LIMITS: dict[Precision, Limits] = {
 def compare(
     reference: Sequence[Outputs],
     other: Sequence[Outputs],
-    decisions: Sequence[Decision],
+    decisions: Sequence[ImageVerdicts],
     precision: Precision,
     runner: str,
     limits: Limits | None = None,
@@ -96,11 +97,16 @@ def compare(
     )
 
 
-def _by_category(decisions: Sequence[Decision]) -> Iterator[CategoryDecisions]:
+def _by_category(decisions: Sequence[ImageVerdicts]) -> Iterator[CategoryDecisions]:
     for name in dict.fromkeys(one.category for one in decisions):
         own = [one for one in decisions if one.category == name]
-        changed = tuple(one for one in own if one.changed)
-        yield CategoryDecisions(category=name, images=len(own), changed=changed)
+        yield CategoryDecisions(
+            category=name,
+            images=len(own),
+            changed=tuple(one for one in own if one.changed),
+            good_verdicts=count_verdicts(one.other.verdict for one in own if one.good),
+            defective_verdicts=count_verdicts(one.other.verdict for one in own if not one.good),
+        )
 
 
 def _decision_faults(found: Sequence[CategoryDecisions], limit: float) -> list[str]:

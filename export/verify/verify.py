@@ -15,13 +15,14 @@ from polygraphy.logger import G_LOGGER
 
 from hvq_edge.bundle.integrity.self_test import CHECK_NAME, KnownAnswer, write_known_answer
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.bundle.verification import (
     VERIFY_NAME,
     Agreement,
     Bisection,
-    Decision,
-    Judgement,
+    ImageVerdicts,
     PrecisionVerdict,
+    SideVerdict,
     Verification,
 )
 from hvq_edge.common.atomic import atomic_folder, write_text
@@ -41,6 +42,7 @@ from hvq_edge.export.verify.runners import EngineRunner
 from hvq_edge.export.verify.verify_runners import runners_of
 from hvq_edge.run.record import read_run
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
+from hvq_edge.verdict.judgement import judgements, refusal, rule
 
 PYTORCH = "PyTorch"
 DEFAULT_IMAGES = 96
@@ -125,7 +127,7 @@ def verify_bundle(
         if max_changed is not None:
             limits = limits.model_copy(update={"decisions_changed": max_changed})
         decisions = list(
-            _decisions(bundle, one.precision, images, names, reference, outputs[one.name])
+            _verdicts(bundle, one.precision, images, names, feeds, reference, outputs[one.name])
         )
         comparisons.append(
             compare(reference, outputs[one.name], decisions, one.precision, one.library, limits)
@@ -141,6 +143,15 @@ def verify_bundle(
             worst = _worst_image(precision, comparisons, outputs)
             bisections += _bisect(bundle, run, precision, feeds[worst], names[worst])
             on_progress("bisecting", done, len(failed or precisions))
+    # The check image is one that the line decides on, where there is one.
+    check = next(
+        (
+            number
+            for number, (feed, output) in enumerate(zip(feeds, reference, strict=True))
+            if _verdict(bundle, "fp32", feed, output).verdict != "no_decision"
+        ),
+        0,
+    )
     scale = max(float(np.abs(output["map"]).max()) for output in reference)
     verification = Verification(
         passed=all(comparison.passed for comparison in comparisons),
@@ -164,7 +175,7 @@ def verify_bundle(
         write_polygraphy_files(folder, bundle, feeds, outputs)
         write_known_answer(
             folder / Path(CHECK_NAME).name,
-            _known_answer(feeds[0], reference[0], precisions, comparisons),
+            _known_answer(feeds[check], reference[check], precisions, comparisons),
         )
     write_text(bundle_path / VERIFY_NAME, verification.model_dump_json(indent=2) + "\n")
     return verification
@@ -203,32 +214,41 @@ def _complete(outputs: Any, feed: dict[str, NDArray[Any]], mode: str) -> dict[st
     return complete
 
 
-def _decisions(
+def _verdicts(
     bundle: Bundle,
     precision: Precision,
     images: Sequence[Image],
     names: Sequence[str],
+    feeds: Sequence[Mapping[str, NDArray[Any]]],
     reference: Sequence[Outputs],
     other: Sequence[Outputs],
-) -> Iterator[Decision]:
+) -> Iterator[ImageVerdicts]:
     """Each side under its own thresholds: that is what is deployed."""
-    for image, name, ours, theirs in zip(images, names, reference, other, strict=True):
-        yield Decision(
+    sides = zip(images, names, feeds, reference, other, strict=True)
+    for image, name, feed, ours, theirs in sides:
+        yield ImageVerdicts(
             image=name,
             category=image.category,
             good=image.good,
-            reference=_judgement(bundle, "fp32", ours),
-            other=_judgement(bundle, precision, theirs),
+            reference=_verdict(bundle, "fp32", feed, ours),
+            other=_verdict(bundle, precision, feed, theirs),
         )
 
 
-def _judgement(bundle: Bundle, precision: Precision, outputs: Outputs) -> Judgement:
-    category = bundle.manifest.categories[int(outputs["category"][0])]
-    threshold = bundle.manifest.thresholds.get(precision, {}).get(category)
-    return Judgement(
-        category=category,
-        score=float(outputs["score"][0]),
-        threshold=None if threshold is None else threshold.value,
+def _verdict(
+    bundle: Bundle, precision: Precision, feed: Mapping[str, NDArray[Any]], outputs: Outputs
+) -> SideVerdict:
+    """Return what the line would say with these outputs."""
+    (judgement,) = judgements(outputs, bundle.manifest.categories)
+    refused = refusal(judgement, bundle.checks.fault(feed["frames"][0], judgement))
+    thresholds = thresholds_of(bundle, precision)
+    ruling = rule(refused, judgement.category, judgement.score, thresholds, precision)
+    return SideVerdict(
+        category=judgement.category,
+        score=judgement.score,
+        threshold=thresholds.get(judgement.category),
+        verdict=ruling.verdict,
+        reason=ruling.reason,
     )
 
 

@@ -17,8 +17,9 @@ from hvq_edge.bundle.precision import Precision as Precision
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import BundleError
-from hvq_edge.verdict.calibration_scores import GoodScores
-from hvq_edge.verdict.tolerance_bound import Promise
+from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
+from hvq_edge.verdict.threshold import Threshold
+from hvq_edge.verdict.usable import ImageChecks
 
 MANIFEST_NAME = "bundle.json"
 CategoryMode = Literal["auto", "input", "one"]
@@ -29,69 +30,6 @@ class FileRecord(Strict):
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
-
-
-class Threshold(Strict):
-    """Scores above ``value`` are rejected."""
-
-    value: float
-    images: int = Field(ge=1)
-    """Held-out good images it was learnt from."""
-    rule: str
-    """How, in words: a quality manager reads this."""
-    highest_image: str | None = None
-    """The image that set it; relative to the training data."""
-    next_highest: float | None = None
-    """Score of the next one below."""
-    median: float | None = None
-    promise: Promise | None = None
-    """What is known of its false rejects; ``None``: written before promises were recorded."""
-    good_scores: GoodScores | None = None
-    """Turns a score into a p-value; ``None`` as above."""
-
-    @property
-    def set_by_one_image(self) -> bool:
-        """Whether one image alone sets it: twice as far from the median as any other.
-
-        Such an image is often a defective part among the good ones.
-        """
-        if self.next_highest is None or self.median is None:
-            return False
-        return self.value - self.median > 2 * (self.next_highest - self.median)
-
-
-class ImageLimits(Strict):
-    """What a usable frame looks like, learnt from training images (8-bit grey levels).
-
-    Outside these limits there is no decision: the camera, not the part, is at fault.
-    """
-
-    brightness_low: float
-    brightness_high: float
-    """Mean grey level of the resized frame."""
-    contrast_low: float
-    """Standard deviation of the grey level."""
-    sharpness_low: float
-    """Variance of the Laplacian of the grey level."""
-
-
-class Placement(Strict):
-    """Where a category's parts lie in the image (:mod:`hvq_edge.verdict.placement`)."""
-
-    reference: str = Field(pattern=r"^[0-9A-Za-z+/]{4180}[0-9A-Za-z+/=]{4}$")
-    """Mean of the training images: 56x56 grey levels of 8 bits, row by row, in Base64."""
-    gain_high: float
-    """A frame that matches the reference better than this elsewhere than in its place has moved."""
-    similarity_low: float
-    """And that matches there at least so well: else it is something else that is wrong."""
-
-
-class CategoryLimits(Strict):
-    """What a usable frame of one category looks like."""
-
-    image: ImageLimits
-    placement: Placement | None = None
-    """``None``: training images do not lie alike, so a camera that moved cannot be told."""
 
 
 class CalibrationRecord(Strict):
@@ -183,6 +121,11 @@ class Bundle:
 
     path: Path
     manifest: BundleManifest
+
+    @property
+    def checks(self) -> ImageChecks:
+        """Which images lead to no decision."""
+        return ImageChecks(self.manifest.image_limits, self.manifest.category_limits)
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the bundle after checking that it is unchanged.

@@ -1,110 +1,56 @@
-"""From the scores of good parts to a threshold, and into the bundle."""
+"""The thresholds of a bundle: read here, written here, compared here.
+
+Nobody else takes them out of the manifest by hand. What a threshold is stands in
+:mod:`hvq_edge.verdict.threshold`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from hvq_edge.bundle.manifest import (
+    Bundle,
+    BundleManifest,
+    Precision,
+    open_bundle,
+    write_manifest,
+)
+from hvq_edge.errors import BundleError, SettingsError
+from hvq_edge.verdict.calibration_scores import CalibrationScores
+from hvq_edge.verdict.threshold import Threshold
 
-from hvq_edge.bundle.manifest import Bundle, Precision, Threshold, open_bundle, write_manifest
-from hvq_edge.verdict.calibration_scores import table_of
-from hvq_edge.verdict.defaults import CONFIDENCE
-from hvq_edge.verdict.tolerance_bound import Rule, Scores, order_statistic
+if TYPE_CHECKING:
+    from hvq_edge.bundle.verification import Verification
 
 Thresholds = Mapping[Precision, Mapping[str, Threshold]]
 """By precision and category."""
 
-_ALIKE = 0.3
-"""Correlation of neighbours from which on they are spoken of."""
-_ENOUGH = 20
-"""Scores from which on it is measured."""
+BY_HAND = "set by hand on the live page"
+_LEARNT = "; learnt: "
 
 
-class GoodPart(NamedTuple):
-    """A good part's score."""
-
-    score: float
-    """Finite."""
-    name: str
-    """Of its image or frame."""
+def threshold_records(manifest: BundleManifest, precision: str) -> Mapping[str, Threshold]:
+    """Return the thresholds of a precision by category; empty where the bundle has none."""
+    return next((found for name, found in manifest.thresholds.items() if name == precision), {})
 
 
-def learn_threshold(
-    parts: Sequence[GoodPart],
-    *,
-    asked: float | None = None,
-    confidence: float = CONFIDENCE,
-    rule: Rule = order_statistic,
-    source: str = "",
-    machine: str = "",
-) -> Threshold:
-    """Learn the threshold of one category and precision.
+def thresholds_of(bundle: Bundle, precision: str) -> dict[str, float]:
+    """Return what scores of a precision are held against, by category."""
+    records = threshold_records(bundle.manifest, precision)
+    return {category: threshold.value for category, threshold in records.items()}
 
-    Args:
-        parts: good parts in the order in which they were seen, at least one.
-        asked: false-reject rate; ``None``: the best that can be promised.
-        confidence: with which the rate is promised.
-        rule: how.
-        source: where the parts were seen, for the record.
-        machine: what judged them, for the record.
 
-    Raises:
-        InputError: the rule cannot work with these scores.
+def calibration_scores_of(bundle: Bundle, precision: str) -> dict[str, CalibrationScores]:
+    """Return what good parts score in a precision, by category.
+
+    A threshold that is changed while the inspector runs changes nothing of it.
     """
-    scores: Scores = np.sort(np.array([part.score for part in parts], np.float64))
-    bound = rule(scores, asked, confidence)
-    alike = alikeness([part.score for part in parts])
-    promise = bound.promise.model_copy(
-        update={
-            "source": source,
-            "machine": machine,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "warnings": (*bound.promise.warnings, *([alike] if alike else [])),
-        }
-    )
-    setting, below = None, None
-    if promise.rank is not None:
-        descending = sorted(parts, reverse=True)
-        setting = descending[promise.rank - 1].name
-        below = descending[promise.rank].score if promise.rank < len(parts) else None
-    return Threshold(
-        value=bound.value,
-        images=len(parts),
-        rule=str(promise),
-        highest_image=setting,
-        next_highest=below,
-        median=float(np.median(scores)),
-        promise=promise,
-        good_scores=table_of(scores.tolist()),
-    )
-
-
-def alikeness(scores: Sequence[float]) -> str:
-    """Say how alike scores of neighbours are; empty where they could be independent.
-
-    Frames of a video that show the same part are not new evidence, and the promise counts each of
-    them as such. With a correlation r of neighbours, n scores tell as much of their mean as
-    n (1 - r) / (1 + r) independent ones (Bayley and Hammersley, "The effective number of
-    independent observations in an autocorrelated time series", 1946).
-
-    Args:
-        scores: in the order in which they were seen.
-    """
-    values = np.asarray(scores, np.float64)
-    if len(values) < _ENOUGH or not values.std():
-        return ""
-    centred = values - values.mean()
-    r = float((centred[1:] * centred[:-1]).sum() / np.square(centred).sum())
-    if r < max(_ALIKE, 3 / math.sqrt(len(values))):
-        return ""
-    worth = max(1, int(len(values) * (1 - r) / (1 + r)))
-    return (
-        f"neighbouring images score alike (correlation {r:.2f}), as frames of the same part do: "
-        f"these {len(values)} may be worth only about {worth} independent ones"
-    )
+    records = threshold_records(bundle.manifest, precision)
+    return {category: threshold.calibration_scores for category, threshold in records.items()}
 
 
 def put_thresholds(bundle: Bundle, learnt: Thresholds, images: Iterable[str] = ()) -> Bundle:
@@ -139,3 +85,114 @@ def put_thresholds(bundle: Bundle, learnt: Thresholds, images: Iterable[str] = (
     changed = manifest.model_copy(update=update)
     write_manifest(bundle.path, changed)
     return Bundle(bundle.path, changed)
+
+
+def save_threshold(folder: Path, precision: str, category: str, value: float) -> Threshold:
+    """Write a threshold into ``bundle.json``, which keeps when, and what it was before.
+
+    The whole manifest is read anew and replaced atomically, so that a kill leaves the former one.
+
+    Args:
+        folder: of the bundle.
+        precision: whose scores it is for: those of ``int8`` and ``fp32`` differ.
+        category: which must have a threshold already.
+        value: scores above are rejected.
+
+    Returns:
+        The threshold written.
+
+    Raises:
+        BundleError: no bundle there, or it has no threshold of this precision and category.
+        SettingsError: not a finite number.
+        OutputError: it cannot be written.
+    """
+    if not math.isfinite(value):
+        raise SettingsError(
+            f"a threshold must be a finite number, not {value}.",
+            next_step="give a number on the scale of the scores",
+        )
+    manifest = open_bundle(folder).manifest
+    thresholds = {name: dict(limits) for name, limits in manifest.thresholds.items()}
+    limits = next((found for name, found in thresholds.items() if name == precision), {})
+    former = limits.get(category)
+    if former is None:
+        raise BundleError(
+            f"the bundle {folder} has no {precision} threshold of {category!r} to replace.",
+            next_step="run hvq-edge export again on a run trained with held-out good images",
+        )
+    saved = Threshold(
+        value=value,
+        images=former.images,
+        rule=_rule_by_hand(former),
+        median=former.median,  # no image set this one, so none is named
+        bound=None,
+        # p-values do not depend on where the threshold lies
+        calibration_scores=former.calibration_scores,
+    )
+    limits[category] = saved
+    write_manifest(folder, manifest.model_copy(update={"thresholds": thresholds}))
+    return saved
+
+
+def _rule_by_hand(former: Threshold) -> str:
+    """Return the new rule: the last value, and the rule of the one that was learnt."""
+    learnt = former.rule
+    if learnt.startswith(BY_HAND):
+        learnt = learnt.partition(_LEARNT)[2]
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return f"{BY_HAND} at {now}; before: {former.value:.9g}{_LEARNT}{learnt}"
+
+
+def unlike_thresholds(manifest: BundleManifest) -> dict[Precision, tuple[str, ...]]:
+    """Name the categories whose threshold has another origin than that of float32.
+
+    ``stream --calibrate`` sets those of the precision that runs, and no other: then decisions of
+    two precisions differ although the graphs agree.
+
+    Returns:
+        By precision, those with at least one such category. A threshold that only one of the two
+        has is one of another origin too.
+    """
+    reference = threshold_records(manifest, "fp32")
+    found: dict[Precision, tuple[str, ...]] = {}
+    for precision in manifest.models:
+        own = threshold_records(manifest, precision)
+        unlike = tuple(
+            name
+            for name in manifest.categories
+            if _origin(own.get(name)) != _origin(reference.get(name))
+        )
+        if unlike:
+            found[precision] = unlike
+    return found
+
+
+def changed_by_thresholds(
+    verification: Verification, manifest: BundleManifest
+) -> dict[Precision, tuple[str, ...]]:
+    """Name what :func:`unlike_thresholds` finds where decisions of ``hvq-edge verify`` changed.
+
+    There thresholds alone change decisions, and no layer need be at fault.
+
+    Args:
+        verification: of the manifest's bundle.
+        manifest: as it is now.
+    """
+    changed = {
+        row.precision
+        for row in verification.comparisons
+        if not row.passed and row.decisions_changed
+    }
+    unlike = unlike_thresholds(manifest)
+    return {precision: names for precision, names in unlike.items() if precision in changed}
+
+
+def _origin(threshold: Threshold | None) -> tuple[object, ...]:
+    """Return what is equal where one calibration set several precisions."""
+    if threshold is None:
+        return ()
+    bound = threshold.bound
+    if bound is None:
+        return (threshold.rule,)
+    day = bound.created.partition("T")[0]  # seconds differ from one precision to the next
+    return (bound.method, bound.asked, bound.confidence, bound.source, day)

@@ -11,6 +11,7 @@ from pydantic import Field
 from hvq_edge.bundle.precision import PRECISIONS, Precision
 from hvq_edge.common.records import Extensible, Measured, kept_record, read_record
 from hvq_edge.errors import InputError
+from hvq_edge.verdict.judgement import Verdict, VerdictCounts
 
 VERIFY_NAME = "verify.json"
 """In the bundle's folder."""
@@ -37,22 +38,19 @@ class Limits(Measured):
     image is allowed even if it is more, unless this is 0."""
 
 
-class Judgement(Measured):
-    """What one side said of an image."""
+class SideVerdict(Measured):
+    """What the line would say of an image with one side's outputs and thresholds."""
 
     category: str
     """Judged as."""
     score: float
     threshold: float | None
-    """Of that side's precision; ``None``: the category has none, and nothing is rejected."""
-
-    @property
-    def rejected(self) -> bool:
-        """Whether the image would be rejected on the line."""
-        return self.threshold is not None and self.score > self.threshold
+    """Of that side's precision; ``None``: the category has none, so there is no decision."""
+    verdict: Verdict
+    reason: str
 
 
-class Decision(Measured):
+class ImageVerdicts(Measured):
     """One image, judged by the PyTorch model and by another runner."""
 
     image: str
@@ -60,13 +58,13 @@ class Decision(Measured):
     category: str
     """The one it shows."""
     good: bool
-    reference: Judgement
-    other: Judgement
+    reference: SideVerdict
+    other: SideVerdict
 
     @property
     def changed(self) -> bool:
-        """Whether the decision differs."""
-        return self.reference.rejected != self.other.rejected
+        """Whether the verdict differs."""
+        return self.reference.verdict != self.other.verdict
 
 
 class CategoryDecisions(Measured):
@@ -74,7 +72,11 @@ class CategoryDecisions(Measured):
 
     category: str
     images: int
-    changed: tuple[Decision, ...]
+    changed: tuple[ImageVerdicts, ...]
+    """Images whose verdict differs."""
+    good_verdicts: VerdictCounts
+    """The other runner's verdicts on good images."""
+    defective_verdicts: VerdictCounts
 
 
 class Agreement(Measured):

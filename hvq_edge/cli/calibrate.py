@@ -15,10 +15,11 @@ from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle.manifest import Precision, Threshold
+    from hvq_edge.bundle.manifest import Precision
     from hvq_edge.stream.calibrate import StreamCalibration
     from hvq_edge.verdict.calibrate.from_images import Calibrated
-    from hvq_edge.verdict.tolerance_bound import Rule
+    from hvq_edge.verdict.threshold import Threshold
+    from hvq_edge.verdict.tolerance_bound import ThresholdRule
 
 _NAMED = 5
 """Rejected good images that are named."""
@@ -161,7 +162,7 @@ def show(
     if as_json:
         named = {
             precision: {
-                name: threshold.model_dump(mode="json", exclude={"good_scores"})
+                name: threshold.model_dump(mode="json", exclude={"calibration_scores"})
                 for name, threshold in learnt.items()
             }
             for precision, learnt in thresholds.items()
@@ -203,7 +204,7 @@ def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], ti
     table.add_column("", no_wrap=True)
     for precision, learnt in thresholds.items():
         for name, threshold in learnt.items():
-            promise = threshold.promise
+            promise = threshold.bound
             if promise is None:
                 table.add_row(name, precision, f"{threshold.value:.4g}", "", "", "", "", "")
                 continue
@@ -216,7 +217,7 @@ def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], ti
                 str(promise.rank) if promise.rank else "model",
                 percent(promise.rate),
                 f"{100 * promise.confidence:.4g} %",
-                "" if promise.kept else short,
+                "" if promise.met else short,
             )
     return table
 
@@ -241,7 +242,7 @@ def _remarks(
             notes.append(f"{done.copies} frames were copies of others: each counts once")
     for precision, learnt in thresholds.items():
         for name, threshold in learnt.items():
-            promise = threshold.promise
+            promise = threshold.bound
             for warning in promise.warnings if promise else ():
                 notes.append(f"{name} at {precision}: {warning}")
     served = done.bundle.manifest.categories
@@ -257,7 +258,7 @@ def _remarks(
     return notes, {name: images for name, images in rejected.items() if images}
 
 
-def _rule(method: str) -> Rule:
+def _rule(method: str) -> ThresholdRule:
     """Return the way from scores to a threshold that a name means."""
     from hvq_edge.errors import SettingsError
     from hvq_edge.verdict.tolerance_bound import order_statistic

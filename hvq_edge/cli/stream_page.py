@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hvq_edge.bundle.manifest import Bundle
     from hvq_edge.runtime.engine import Engine
     from hvq_edge.stream.inspector import Inspector
-    from hvq_edge.stream.live_page.recent import LivePage
+    from hvq_edge.stream.live_page.history import History
     from hvq_edge.stream.live_page.serve import Serving
     from hvq_edge.stream.settings import StreamSettings
 
@@ -23,7 +23,7 @@ def serve_page(
     bundle: Bundle,
     engine: Engine,
     inspector: Inspector,
-    page: LivePage | None,
+    history: History | None,
 ) -> AbstractContextManager[Serving | None]:
     """Serve the live page that the settings ask for, if they do.
 
@@ -34,13 +34,13 @@ def serve_page(
         SettingsError: the address or the port cannot be used, or the token file is no good.
         MissingCapability: a package of the extra ``factory`` is not installed.
     """
-    if settings.page is None or page is None:
+    if settings.page is None or history is None:
         return nullcontext()
-    from hvq_edge.bundle.threshold_by_hand import save_threshold
+    from hvq_edge.bundle.thresholds import save_threshold
     from hvq_edge.common.extras import needed
     from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
+    from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
     from hvq_edge.stream.live_page.serve import serve
-    from hvq_edge.stream.live_page.watched import CategoryChoice, Watched
 
     with needed("the live page"):
         from hvq_edge.stream.live_page.prometheus_metrics import render
@@ -49,8 +49,8 @@ def serve_page(
     category = None
     if isinstance(engine, ChosenCategoryEngine):
         category = CategoryChoice(info.categories, lambda: engine.chosen, engine.choose)
-    watched = Watched(
-        page,
+    view = PageView(
+        history,
         inspector.controls,
         inspector.statistics,
         title=f"{bundle.path} with {info.precision} on {info.backend}",
@@ -58,4 +58,4 @@ def serve_page(
         save_threshold=save if settings.require_signature is None else None,
         category=category,
     )
-    return serve(settings.page, watched)
+    return serve(settings.page, view)

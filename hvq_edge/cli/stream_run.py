@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hvq_edge.runtime.engine import EngineInfo
     from hvq_edge.stream.controls import Controls
     from hvq_edge.stream.inspector import Inspector
-    from hvq_edge.stream.live_page.recent import LivePage
+    from hvq_edge.stream.live_page.history import History
     from hvq_edge.stream.settings import StreamSettings
     from hvq_edge.stream.sinks.opened_sinks import OpenSinks
     from hvq_edge.stream.sinks.sink import Draw
@@ -41,6 +41,7 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     Raises:
         HvqEdgeError: something cannot be opened, or the engine failed.
     """
+    from hvq_edge.bundle.thresholds import thresholds_of
     from hvq_edge.cli.stop_signals import StopSignals
     from hvq_edge.cli.stream_engine import open_engine_of, signed_bundle
     from hvq_edge.cli.stream_page import serve_page
@@ -49,7 +50,7 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
     from hvq_edge.stream.controls import Controls
     from hvq_edge.stream.drawing.overlay import Overlay
     from hvq_edge.stream.drawing.window import Window, has_screen
-    from hvq_edge.stream.inspector import Inspector, thresholds_of
+    from hvq_edge.stream.inspector import Inspector
     from hvq_edge.stream.sinks.files.json_lines import JsonLines
     from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS
     from hvq_edge.stream.sinks.sink import Sink
@@ -87,13 +88,13 @@ def run_stream(settings: StreamSettings, *, as_json: bool) -> bool:
         opened = _open_sinks(settings, bundle, inspector, cameras.sources, draw)
         closing.callback(opened.close)
         sinks.append(opened)
-        page = _open_page(settings, controls, opened)
+        history = _open_page(settings, controls, opened)
         if has_screen(os.environ) if settings.display is None else settings.display:
             window = Window(draw, quit_asked=inspector.stop)
             closing.callback(window.close)
             sinks.append(window)
 
-        serving = closing.enter_context(serve_page(settings, bundle, engine, inspector, page))
+        serving = closing.enter_context(serve_page(settings, bundle, engine, inspector, history))
         if serving is not None:
             messages.print(f"Live page: {serving.token_url}", markup=False, soft_wrap=True)
         signals = closing.enter_context(StopSignals(inspector.stop))
@@ -124,17 +125,17 @@ def _inspect(inspector: Inspector) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _open_page(settings: StreamSettings, controls: Controls, opened: OpenSinks) -> LivePage | None:
+def _open_page(settings: StreamSettings, controls: Controls, opened: OpenSinks) -> History | None:
     """Make what the live page shows a sink among the others, on a thread of its own."""
     if settings.page is None:
         return None
     from hvq_edge.cli.stream_page import WAITING
-    from hvq_edge.stream.live_page.recent import LivePage
+    from hvq_edge.stream.live_page.history import History
     from hvq_edge.stream.sinks.sink_thread import SinkThread
 
-    page = LivePage(controls)
-    opened.threads.append(SinkThread(page, "page", "drop", WAITING))
-    return page
+    history = History(controls)
+    opened.threads.append(SinkThread(history, "page", "drop", WAITING))
+    return history
 
 
 def _video_wanted(settings: StreamSettings, sources: tuple[Source, ...]) -> bool:
@@ -190,7 +191,7 @@ def _announce(sources: tuple[Source, ...], info: EngineInfo, reasons: Sequence[s
 
 
 def _warn_of_missing_thresholds(bundle: Bundle, info: EngineInfo) -> None:
-    from hvq_edge.stream.inspector import thresholds_of
+    from hvq_edge.bundle.thresholds import thresholds_of
 
     thresholds = thresholds_of(bundle, info.precision)
     missing = [name for name in info.categories if name not in thresholds]

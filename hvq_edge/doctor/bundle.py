@@ -68,10 +68,10 @@ def _thresholds(opened: Bundle) -> Finding:
             f"hvq-edge calibrate {opened.path} --good DIR",
         )
     promises = [
-        threshold.promise
+        threshold.bound
         for learnt in manifest.thresholds.values()
         for threshold in learnt.values()
-        if threshold.promise is not None
+        if threshold.bound is not None
     ]
     if not promises:
         return Finding("thresholds", "ok", "there, without a recorded promise")
@@ -79,10 +79,10 @@ def _thresholds(opened: Bundle) -> Finding:
     asked_for = any(promise.asked is not None for promise in promises)
     return Finding(
         "thresholds",
-        "ok" if worst.kept and asked_for else "note",
+        "ok" if worst.met and asked_for else "note",
         f"the weakest: {worst}",
         ""
-        if worst.kept and asked_for
+        if worst.met and asked_for
         else f"for a stated rate: hvq-edge calibrate {opened.path} --good DIR --false-reject 0.01",
     )
 

@@ -123,7 +123,7 @@ def training() -> list[Finding]:
 
 def factory() -> list[Finding]:
     """Say whether the live page and the plant's protocols are installed."""
-    names = ("starlette", "uvicorn", "paho-mqtt", "pymodbus", "asyncua")
+    names = ("fastapi", "uvicorn", "paho-mqtt", "pymodbus", "asyncua")
     packages = {name: _version(name) for name in names}
     return [_optional("factory", packages, "for the live page, MQTT, OPC UA and Modbus", "factory")]
 

@@ -12,7 +12,7 @@ from hvq_edge.common.heat_map import upsample_map
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, Image
 from hvq_edge.data.images import read_frame, read_mask
-from hvq_edge.errors import DatasetError, ImageError, InputError
+from hvq_edge.errors import DatasetError, ImageError
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
 from hvq_edge.evaluation.metrics.results import (
@@ -22,8 +22,10 @@ from hvq_edge.evaluation.metrics.results import (
     category_metrics,
     mean_metrics,
 )
-from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
+from hvq_edge.runtime.engine import Engine, EngineInfo, Frames
 from hvq_edge.runtime.run_ahead import run_ahead
+from hvq_edge.verdict.judgement import Judgement, judgements, refusal
+from hvq_edge.verdict.usable import ImageChecks
 
 
 def evaluate(
@@ -32,6 +34,7 @@ def evaluate(
     *,
     known_category: bool,
     thresholds: Mapping[str, float] | None = None,
+    checks: ImageChecks | None = None,
     batch_size: int = 8,
     on_progress: ProgressCallback = silent,
 ) -> Evaluation:
@@ -51,7 +54,8 @@ def evaluate(
         dataset: its categories must be categories of the model.
         known_category: give the engine each image's category; else it chooses. See
             :func:`ways_of`.
-        thresholds: by category; to count false rejects and missed defects.
+        thresholds: by category; to count verdicts.
+        checks: which images lead to no decision on the line; ``None``: nothing is known of that.
         batch_size: images judged at once.
         on_progress: told after each batch.
 
@@ -61,7 +65,7 @@ def evaluate(
 
     Raises:
         DatasetError: no test images, none that can be read, or a category unknown to the model.
-        InputError: the engine cannot work in this way, or gives a score that is not finite.
+        InputError: the engine cannot work in this way.
         MissingCapability: scikit-learn is not installed.
     """
     names = _categories_of(dataset, engine.info)
@@ -77,7 +81,9 @@ def evaluate(
         judged: list[ImageResult] = []
         without_mask = 0
         faults: list[Unreadable] = []
-        for batch in _judge(engine, images, known_category, batch_size, faults):
+        for batch in _judge(
+            engine, images, known_category, batch_size, checks or ImageChecks(None, {}), faults
+        ):
             judged += batch
             if pixels is not None:
                 counted = _count_pixels(pixels, batch, engine.info.input_side)
@@ -159,6 +165,7 @@ def _judge(
     images: Sequence[Image],
     known_category: bool,
     batch_size: int,
+    checks: ImageChecks,
     faults: list[Unreadable],
 ) -> Iterator[list[ImageResult]]:
     """Read and judge one category's images, a batch at a time.
@@ -170,12 +177,15 @@ def _judge(
         images: of one category.
         known_category: whether the engine is told it.
         batch_size: images judged at once.
+        checks: which of them lead to no decision on the line.
         faults: those that cannot be read are added to it.
     """
     info = engine.info
     told = known_category and info.category_mode != "one"
     index = info.categories.index(images[0].category) if told else None
-    given: deque[list[Image]] = deque()  # batches whose result is still to come
+    given: deque[tuple[list[Image], list[Frames]]] = (
+        deque()
+    )  # batches whose result is still to come
 
     def batches() -> Iterator[Frames]:
         frames: list[Frames] = []
@@ -187,28 +197,29 @@ def _judge(
             except ImageError as error:
                 faults.append(Unreadable(image.path, error.cause))
             if len(frames) == batch_size or (frames and image is images[-1]):
-                given.append(readable)
+                given.append((readable, frames))
                 yield np.stack(frames)
                 frames, readable = [], []
 
     for output in run_ahead(engine, batches(), index):
-        yield list(_results(given.popleft(), output, info))
+        yield list(_results(*given.popleft(), judgements(output, info.categories), checks))
 
 
 def _results(
-    images: Sequence[Image], output: EngineOutput, info: EngineInfo
+    images: Sequence[Image],
+    frames: Sequence[Frames],
+    judged: Sequence[Judgement],
+    checks: ImageChecks,
 ) -> Iterator[ImageResult]:
-    for position, image in enumerate(images):
-        score, anomaly_map = float(output["score"][position]), output["map"][position]
-        if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
-            raise InputError(
-                f"the {info.precision} model gives {image.path} a score or map that is not "
-                f"finite (score {score}).",
-                next_step="run hvq-edge verify to see where it differs from the trained model",
-            )
-        chosen = info.categories[int(output["category"][position])]
-        margin = float(output["margin"][position])
-        yield ImageResult(image, chosen, score, anomaly_map, margin)
+    for image, frame, judgement in zip(images, frames, judged, strict=True):
+        yield ImageResult(
+            image=image,
+            chosen=judgement.category,
+            score=judgement.score,
+            map=judgement.map,
+            margin=judgement.margin,
+            refused=refusal(judgement, checks.fault(frame, judgement)),
+        )
 
 
 @dataclass(frozen=True)
@@ -222,6 +233,8 @@ def _count_pixels(pixels: PixelTally, results: Sequence[ImageResult], side: int)
     faults: list[Unreadable] = []
     without_mask = 0
     for result in results:
+        if not result.finite:
+            continue
         mask = np.zeros((side, side), dtype=np.bool_)
         if not result.image.good:
             if result.image.mask is None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import output_error
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, find_dataset
@@ -25,6 +27,7 @@ from hvq_edge.evaluation.report import write_report
 from hvq_edge.run.record import RECORD_NAME, REPORT_NAME, RunRecord, read_run, recorded_data
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine
+from hvq_edge.verdict.usable import ImageChecks
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def evaluate_target(
         data = data or recorded_data(target)
         facts = _run_facts(target, record)
         thresholds: Mapping[str, float] = {}
+        checks = ImageChecks(record.image_limits, record.category_limits)
         reason = "fp32: a training run is evaluated with PyTorch"
         folder = out or target
         title = f"Evaluation of run {_short_name(target)}"
@@ -89,8 +93,8 @@ def evaluate_target(
         choice = choose(bundle, precision, backend)
         precision, backend, reason = choice.precision, choice.backend, choice.reason
         facts = _bundle_facts(bundle, reason)
-        in_use = bundle.manifest.thresholds.get(choice.precision, {})
-        thresholds = {name: threshold.value for name, threshold in in_use.items()}
+        thresholds = thresholds_of(bundle, choice.precision)
+        checks = bundle.checks
         folder = out or target / f"eval-{precision}"
         title = f"Evaluation of bundle {_short_name(target)}, {precision}"
     _check_writable(folder)
@@ -103,6 +107,7 @@ def evaluate_target(
                 dataset,
                 known_category=known,
                 thresholds=thresholds,
+                checks=checks,
                 on_progress=on_progress,
             )
             for known in ways_of(info)
@@ -113,7 +118,7 @@ def evaluate_target(
         reason=reason,
         evaluations=evaluations,
         content=content,
-        notes=(*dataset.notes, *_unseen_notes(evaluations[-1])),
+        notes=(*dataset.notes, *_verdict_notes(evaluations[-1]), *_unseen_notes(evaluations[-1])),
         metrics=folder / METRICS_NAME,
         report=folder / REPORT_NAME,
     )
@@ -131,6 +136,24 @@ def evaluate_target(
     )
     write_metrics(found.metrics, content)
     return found
+
+
+def _verdict_notes(evaluation: Evaluation) -> Iterator[str]:
+    """Say why the line decides nothing on test images, by category."""
+    for one in evaluation.categories:
+        own = [result for result in evaluation.images if result.image.category == one.category]
+        why = Counter(result.refused.partition(":")[0] for result in own if result.refused)
+        if why:
+            listed = ", ".join(f"{count} {reason}" for reason, count in why.most_common())
+            yield (
+                f"{one.category}: {why.total()} of {len(own)} test images lead to no decision on "
+                f"the line, and are neither found nor missed: {listed}"
+            )
+        if one.not_finite:
+            yield (
+                f"{one.category}: {one.not_finite} test images have no finite score, and no metric "
+                "ranks them: run hvq-edge verify to see where the graph differs from the model"
+            )
 
 
 def _unseen_notes(evaluation: Evaluation) -> tuple[str, ...]:

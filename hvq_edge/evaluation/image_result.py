@@ -24,3 +24,10 @@ class ImageResult:
     margin: float = math.inf
     """1 at the chosen category's centre, 0 as far off as an image of it may be; infinite where the
     category was given."""
+    refused: str | None = None
+    """Why the line decides nothing on it whatever the threshold; ``None`` where it decides."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether it can be ranked: its score and its map are numbers."""
+        return math.isfinite(self.score) and bool(np.isfinite(self.map).all())

@@ -1,4 +1,4 @@
-"""What a threshold does to test images: who is rejected, and where that lies on the ROC curve."""
+"""What a threshold does to test images: which verdicts they get, and where on the ROC curve."""
 
 from __future__ import annotations
 
@@ -6,51 +6,50 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hvq_edge.evaluation.image_result import ImageResult
+from hvq_edge.verdict.judgement import Verdict, VerdictCounts, count_verdicts, rule
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """Images of one category, sorted into rejected and passed."""
+    """The verdicts on the images of one category."""
 
-    rejected: frozenset[ImageResult]
-    good: int
-    defective: int
-    false_rejects: int
-    """Good images among the rejected."""
-    missed: int
-    """Defective images not among them."""
+    verdicts: Mapping[ImageResult, Verdict]
+    good: VerdictCounts
+    """Verdicts on good images: the rejected are false rejects."""
+    defective: VerdictCounts
+    """Verdicts on defective images: the passed are missed."""
 
     @property
     def false_reject_rate(self) -> float | None:
         """Share of the good images that are rejected; ``None`` without good images."""
-        return self.false_rejects / self.good if self.good else None
+        return self.good.rejected / self.good.total if self.good.total else None
 
     @property
     def detection_rate(self) -> float | None:
         """Share of the defective images that are rejected; ``None`` without any."""
-        return 1.0 - self.missed / self.defective if self.defective else None
+        return self.defective.rejected / self.defective.total if self.defective.total else None
 
     def wrong(self, result: ImageResult) -> bool:
         """Whether an image is a false reject or a missed defect."""
-        return (result in self.rejected) == result.image.good
+        return self.verdicts[result] == ("reject" if result.image.good else "pass")
 
 
 def decisions_at(
     results: Sequence[ImageResult], thresholds: Mapping[str, float]
 ) -> Decisions | None:
-    """Decide as on the line: rejected where the score is above its category's threshold.
+    """Decide as on the line.
 
     Args:
         results: images of one category.
         thresholds: by category; an image is held against that of the category it was judged as.
 
     Returns:
-        The decisions, or ``None`` where a threshold is missing.
+        The decisions, or ``None`` where no threshold is known at all.
     """
-    if not all(result.chosen in thresholds for result in results):
+    if not thresholds:
         return None
-    return _sorted_out(
-        results, {result for result in results if result.score > thresholds[result.chosen]}
+    return _decisions(
+        {one: rule(one.refused, one.chosen, one.score, thresholds).verdict for one in results}
     )
 
 
@@ -61,18 +60,16 @@ def decisions_from(results: Sequence[ImageResult], lowest: float) -> Decisions:
         results: images of one category.
         lowest: score, one for all of them.
     """
-    return _sorted_out(results, {result for result in results if result.score >= lowest})
+    return _decisions({one: "reject" if one.score >= lowest else "pass" for one in results})
 
 
-def _sorted_out(results: Sequence[ImageResult], rejected: set[ImageResult]) -> Decisions:
-    good = [result for result in results if result.image.good]
-    defective = [result for result in results if not result.image.good]
+def _decisions(verdicts: Mapping[ImageResult, Verdict]) -> Decisions:
     return Decisions(
-        rejected=frozenset(rejected),
-        good=len(good),
-        defective=len(defective),
-        false_rejects=sum(result in rejected for result in good),
-        missed=sum(result not in rejected for result in defective),
+        verdicts=verdicts,
+        good=count_verdicts(verdict for one, verdict in verdicts.items() if one.image.good),
+        defective=count_verdicts(
+            verdict for one, verdict in verdicts.items() if not one.image.good
+        ),
     )
 
 
@@ -84,7 +81,7 @@ class OperatingPoint:
     in_use: bool
     """Whether it is the one in use; else it is that of F1-max on these very images."""
     decisions: Decisions | None
-    """``None`` where an image was judged as a category without a threshold."""
+    """``None`` where no threshold is known."""
 
 
 def operating_point(

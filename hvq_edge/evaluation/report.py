@@ -127,7 +127,9 @@ def write_report(
 def _sections(evaluation: Evaluation) -> list[CategorySection]:
     by_category = {
         metrics.category: [
-            result for result in evaluation.images if result.image.category == metrics.category
+            result
+            for result in evaluation.images
+            if result.image.category == metrics.category and result.finite
         ]
         for metrics in evaluation.categories
     }
@@ -144,6 +146,7 @@ def _sections(evaluation: Evaluation) -> list[CategorySection]:
     return [
         _section(evaluation, metrics, by_category[metrics.category], groups, images)
         for metrics, groups in zip(evaluation.categories, chosen.values(), strict=True)
+        if by_category[metrics.category]
     ]
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation
+from hvq_edge.verdict.judgement import VerdictCounts
 
 COLUMNS: dict[str, str] = {
     "image_auroc": "image AUROC",
@@ -72,6 +73,12 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
         _Column("false rejects", lambda one: _count(one.false_rejects)),
         _Column("missed", lambda one: _count(one.missed)),
     ]
+    for heading, undecided in (
+        ("good undecided", lambda one: one.good_verdicts),
+        ("defects undecided", lambda one: one.defective_verdicts),
+    ):
+        if any(found.no_decision for found in map(undecided, evaluation.categories) if found):
+            decisions.append(_undecided(heading, undecided))
     if all(one.false_rejects is None for one in evaluation.categories):
         decisions = []
 
@@ -95,6 +102,11 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
         about_pixels = _metrics(evaluation, of_pixels)
         tables.insert(1, _table("Pixels, where there are masks (%)", masked, about_pixels, 0))
     return tuple(tables)
+
+
+def _undecided(heading: str, of: Callable[[CategoryMetrics], VerdictCounts | None]) -> _Column:
+    """Return the column of images that the line decides nothing on."""
+    return _Column(heading, lambda one: str(counts.no_decision) if (counts := of(one)) else "–")
 
 
 def _fits(table: Table, width: int) -> bool:

@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from hvq_edge.bundle.manifest import CategoryLimits, ImageLimits
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.run.settings import Settings
+from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 
 RECORD_NAME = "run.json"
 CHECKPOINT_NAME = "checkpoint.pt"

@@ -6,27 +6,24 @@ of good parts are not either. Needs no PyTorch.
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
-
-from hvq_edge.bundle.manifest import Bundle, Precision, Threshold
-from hvq_edge.bundle.thresholds import GoodPart, learn_threshold, put_thresholds
+from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.sources.source import Frame, Source
+from hvq_edge.verdict.calibrate.gathering import Gathering
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
+from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
-    Rule,
+    ThresholdRule,
     check_asked,
     order_statistic,
 )
-from hvq_edge.verdict.usable import CategoryChecks, CheckedFrame, FrameChecks
+from hvq_edge.verdict.usable import FrameChecks
 
 FRAMES = 500
 MOST_UNUSABLE = 0.5
@@ -61,7 +58,7 @@ def calibrate_from_stream(
     *,
     false_reject: float = FALSE_REJECT,
     confidence: float = CONFIDENCE,
-    rule: Rule = order_statistic,
+    rule: ThresholdRule = order_statistic,
     every: int = 1,
     on_progress: ProgressCallback = silent,
 ) -> StreamCalibration:
@@ -87,37 +84,32 @@ def calibrate_from_stream(
         OutputError: ``bundle.json`` cannot be written.
     """
     check_asked(false_reject, confidence)
-    gathering = _Gathering(engine, bundle, live=source.live)
+    gathering = Gathering(engine, bundle.checks)
+    checks = FrameChecks(bundle.checks, live=source.live)
     try:
         for number, frame in enumerate(source):
             if number % every:
                 continue
-            gathering.take(frame)
+            _take(gathering, checks, frame, engine.info.input_side)
             _check_camera(gathering, source.name)
-            on_progress(STAGE, gathering.used, frames, gathering.note)
+            missed = gathering.unusable.total()
+            on_progress(
+                STAGE, gathering.used, frames, f"{missed} without a decision" if missed else ""
+            )
             if gathering.used >= frames:
                 break
     finally:
         source.close()
     if not gathering.used:
         raise InputError(
-            f"{source.name} gave no frame that can be judged{gathering.reasons}.",
+            f"{source.name} gave no frame that can be judged{_reasons(gathering)}.",
             next_step="see that the camera shows good parts, sharp and lit as on the line",
         )
     _check_camera(gathering, source.name, at_end=True)
     precision = precision_of(bundle, engine)
-    thresholds = {
-        name: learn_threshold(
-            parts,
-            asked=false_reject,
-            confidence=confidence,
-            rule=rule,
-            source=source.name,
-            machine=f"{precision} on {engine.info.device}",
-        )
-        for name, parts in gathering.parts.items()
-        if parts
-    }
+    thresholds = gathering.thresholds(
+        asked=false_reject, confidence=confidence, rule=rule, source=source.name
+    )
     return StreamCalibration(
         bundle=put_thresholds(bundle, {precision: thresholds}),
         precision=precision,
@@ -140,79 +132,29 @@ def precision_of(bundle: Bundle, engine: Engine) -> Precision:
     raise InputError(f"the bundle {bundle.path} has no {engine.info.precision} model.")
 
 
-class _Gathering:
-    """Scores of the frames taken so far."""
-
-    def __init__(self, engine: Engine, bundle: Bundle, *, live: bool) -> None:
-        self._engine = engine
-        self._checks = FrameChecks(bundle.manifest.image_limits, live=live)
-        self._of_category = CategoryChecks(bundle.manifest.category_limits)
-        self._seen: set[bytes] = set()
-        self.parts: dict[str, list[GoodPart]] = {name: [] for name in engine.info.categories}
-        self.unusable: Counter[str] = Counter()
-        self.copies = 0
-
-    @property
-    def used(self) -> int:
-        return sum(len(parts) for parts in self.parts.values())
-
-    @property
-    def note(self) -> str:
-        """For beside the progress bar."""
-        missed = sum(self.unusable.values())
-        return f"{missed} without a decision" if missed else ""
-
-    @property
-    def reasons(self) -> str:
-        """Why frames gave no score; empty where each did."""
-        said = ", ".join(f"{count} {why}" for why, count in self.unusable.most_common(3))
-        return f" ({said})" if said else ""
-
-    def take(self, frame: Frame) -> None:
-        """Judge a frame, or count why it cannot be."""
-        reason = self._score(frame)
-        if reason:
-            self.unusable[reason.partition(":")[0]] += 1
-
-    def _score(self, frame: Frame) -> str:
-        """Keep the frame's score; return why there is none, or nothing."""
-        if frame.image is None:
-            return "lost"
-        try:
-            fitted = fit_image(frame.image, self._engine.info.input_side)
-        except ImageError as error:
-            return error.cause
-        fault, quality = self._checks.check(fitted)
-        if fault is not None:
-            return fault
-        digest = hashlib.sha256(fitted.tobytes()).digest()
-        if digest in self._seen:
-            self.copies += 1
-            return ""
-        self._seen.add(digest)
-        output = self._engine.run(fitted[np.newaxis])
-        score, index = float(output["score"][0]), int(output["category"][0])
-        categories = self._engine.info.categories
-        if not (output["margin"][0] >= 0 and 0 <= index < len(categories)):
-            return "unknown part"
-        checked = CheckedFrame(frame, fitted, None, 0.0, quality)
-        fault = self._of_category.fault(checked, categories[index])
-        if fault is not None:
-            return fault
-        if not math.isfinite(score):
-            return "score is not a finite number"
-        name = frame.name or f"frame {frame.index}"
-        self.parts[categories[index]].append(GoodPart(score, name))
-        return ""
+def _take(gathering: Gathering, checks: FrameChecks, frame: Frame, side: int) -> None:
+    """Judge a frame, or count why it cannot be."""
+    if frame.image is None:
+        return gathering.refuse("lost")
+    try:
+        fitted = fit_image(frame.image, side)
+    except ImageError as error:
+        return gathering.refuse(error.cause)
+    name = frame.name or f"frame {frame.index}"
+    return gathering.take(fitted, name, before=checks.check(fitted))
 
 
-def _check_camera(gathering: _Gathering, source: str, *, at_end: bool = False) -> None:
-    missed = sum(gathering.unusable.values())
+def _check_camera(gathering: Gathering, source: str, *, at_end: bool = False) -> None:
+    missed = gathering.unusable.total()
     looked = missed + gathering.used
     if (looked >= FIRST_LOOK or at_end) and missed > MOST_UNUSABLE * looked:
         raise InputError(
-            f"{missed} of {looked} frames of {source} lead to no decision{gathering.reasons}: "
+            f"{missed} of {looked} frames of {source} lead to no decision{_reasons(gathering)}: "
             "thresholds learnt now would mean nothing, and nothing was written.",
             next_step="set up light, focus and the part's place as in the training images, then "
             "calibrate again",
         )
+
+
+def _reasons(gathering: Gathering) -> str:
+    return f" ({gathering.reasons})" if gathering.unusable else ""

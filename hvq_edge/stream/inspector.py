@@ -10,27 +10,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.thresholds import calibration_scores_of, thresholds_of
 from hvq_edge.common.closing import Closing
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.stream.capture.camera_lane import CameraLane
+from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame
 from hvq_edge.stream.capture.frame_queue import Policy, known_policy
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.statistics import Counts, SinkStatistics, Statistics
-from hvq_edge.verdict.calibration_scores import GoodScores
-from hvq_edge.verdict.decision import Decision, Judgement, decide
+from hvq_edge.verdict.calibration_scores import p_value
+from hvq_edge.verdict.decision import Decision, decide
 from hvq_edge.verdict.decision_rule import DecisionRule
 from hvq_edge.verdict.decision_settings import DecisionSettings
-from hvq_edge.verdict.usable import CategoryChecks, CheckedFrame, FrameChecks
+from hvq_edge.verdict.judgement import Judgement, judgements
+from hvq_edge.verdict.usable import FrameChecks
 
 STOP_SECONDS = 1.5
 """How long a stop waits for cameras that hang in a read; the whole stop is to take 2 s at most."""
@@ -79,15 +81,14 @@ class Inspector(Closing):
         self._precision = engine.info.precision
         self.controls = controls or Controls(thresholds_of(bundle, self._precision))
         """What may be changed while it runs."""
-        self._good_scores = good_scores_of(bundle, self._precision)
+        self._good_scores = calibration_scores_of(bundle, self._precision)
         self._changed = threading.Condition()
         rule = rule or DecisionSettings()
-        self._category_checks = CategoryChecks(bundle.manifest.category_limits)
-        limits = bundle.manifest.image_limits
+        self._checks = bundle.checks
         self._lanes: list[CameraLane] = []
         several = list(sources) if isinstance(sources, Sequence) else [sources]
         for source, name in zip(several, unique_names([s.name for s in several]), strict=True):
-            checks = FrameChecks(limits, live=source.live)
+            checks = FrameChecks(self._checks, live=source.live)
             lane_policy = known_policy(policy or ("latest" if source.live else "all"))
             _check_rule(rule, lane_policy)
             side = engine.info.input_side
@@ -194,14 +195,14 @@ class Inspector(Closing):
         taken = time.monotonic()
         paused = self.controls.paused
         fit = [checked for _, checked in turn if checked.fit and not paused]
-        judgements = dict(zip(map(id, fit), self._judge(fit), strict=True))
+        judged_as = dict(zip(map(id, fit), self._judge(fit), strict=True))
         judged = time.monotonic()
         thresholds = self.controls.thresholds
         for lane, checked in turn:
-            judgement = judgements.get(id(checked))
+            judgement = judged_as.get(id(checked))
             fault = PAUSED if paused and checked.fitted is not None else checked.fault
-            if judgement is not None:
-                fault = self._category_checks.fault(checked, judgement.category)
+            if judgement is not None and checked.fitted is not None:
+                fault = self._checks.after(checked.fitted, checked.quality, judgement.category)
             decision = decide(
                 checked.frame,
                 fault,
@@ -216,7 +217,7 @@ class Inspector(Closing):
             decision = replace(
                 decision,
                 latency_ms=(now - checked.frame.arrived) * 1e3,
-                p_value=p_value_of(decision, self._good_scores),
+                p_value=p_value(self._good_scores, decision.category, decision.score),
             )
             waiting = (taken - checked.frame.arrived) * 1e3 - checked.checks_ms
             self._stages.add("waiting", waiting)
@@ -237,54 +238,13 @@ class Inspector(Closing):
         if not frames:
             return []
         output = self._engine.run(frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames))
-        names = self._engine.info.categories
-        judgements = []
-        for i, index in enumerate(int(number) for number in output["category"]):
-            known = 0 <= index < len(names)
-            judgements.append(
-                Judgement(  # an unknown category has no threshold, so it leads to no decision
-                    category=names[index] if known else f"unknown category {index}",
-                    score=float(output["score"][i]),
-                    margin=float(output["margin"][i]),
-                    map=output["map"][i].copy(),  # an engine may use its output buffers again
-                )
-            )
-        return judgements
+        return judgements(output, self._engine.info.categories)
 
     def _warm_up(self) -> None:
         """Run a batch of several once: some engines compile a graph for it, which takes seconds."""
         if len(self._lanes) > 1:
             side = self._engine.info.input_side
             self._engine.run(np.zeros((len(self._lanes), side, side, 3), np.uint8))
-
-
-def thresholds_of(bundle: Bundle, precision: str) -> dict[str, float]:
-    """Return the bundle's thresholds of a precision by category; empty where it has none."""
-    for named, thresholds in bundle.manifest.thresholds.items():
-        if named == precision:
-            return {category: threshold.value for category, threshold in thresholds.items()}
-    return {}
-
-
-def good_scores_of(bundle: Bundle, precision: str) -> dict[str, GoodScores]:
-    """Return what good parts score in a precision by category; those without a record are absent.
-
-    A threshold that is changed while the inspector runs changes nothing of it.
-    """
-    for named, thresholds in bundle.manifest.thresholds.items():
-        if named == precision:
-            return {
-                category: threshold.good_scores
-                for category, threshold in thresholds.items()
-                if threshold.good_scores is not None
-            }
-    return {}
-
-
-def p_value_of(decision: Decision, good_scores: Mapping[str, GoodScores]) -> float | None:
-    """Return the p-value of a decision's score; ``None`` without a score, or a record of it."""
-    known = good_scores.get(decision.category or "")
-    return None if known is None or decision.score is None else known.p_value(decision.score)
 
 
 def _check_rule(rule: DecisionSettings, policy: Policy) -> None:

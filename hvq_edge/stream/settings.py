@@ -27,7 +27,7 @@ from hvq_edge.common.records import StrictTypes, faults_of
 from hvq_edge.common.toml_file import all_wrong, read_toml
 from hvq_edge.stream.capture.frame_queue import Policy
 from hvq_edge.stream.capture.prepared import Points, Rectangle, Rotation
-from hvq_edge.stream.live_page.settings import DashboardSettings
+from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.open_source import shown_address
 from hvq_edge.verdict.decision_settings import DecisionSettings
@@ -124,7 +124,7 @@ class StreamSettings(StrictTypes):
     cameras: tuple[CameraSettings, ...] = Field(min_length=1)
     decision: DecisionSettings = DecisionSettings()
     sinks: SinkSettings = SinkSettings()
-    page: DashboardSettings | None = None
+    page: LivePageSettings | None = None
     """The live page; ``None``: none is served."""
 
     @model_validator(mode="after")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hvq_edge.bundle.manifest import CategoryLimits
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
+from hvq_edge.verdict.limits import CategoryLimits
 from hvq_edge.verdict.placement import learn_placement, small_grey
 
 PLACEMENT_IMAGES = 200

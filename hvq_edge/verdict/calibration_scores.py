@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from pydantic import Field, model_validator
@@ -24,7 +24,7 @@ THINNED = 64
 """Of those below, so many at equal steps of rank."""
 
 
-class GoodScores(Strict):
+class CalibrationScores(Strict):
     """A compact table of good scores. p-values from it are exact in the tail, else rounded up."""
 
     count: int = Field(ge=1)
@@ -35,7 +35,7 @@ class GoodScores(Strict):
     """How many of the ``count`` are larger than each."""
 
     @model_validator(mode="after")
-    def _fits(self) -> GoodScores:
+    def _fits(self) -> CalibrationScores:
         if len(self.scores) != len(self.above):
             raise ValueError("scores and above differ in length")
         if any(a >= b for a, b in pairwise(self.scores)):
@@ -63,7 +63,21 @@ class GoodScores(Strict):
         return (1 + reaching) / (self.count + 1)
 
 
-def table_of(scores: Sequence[float]) -> GoodScores:
+def p_value(
+    known: Mapping[str, CalibrationScores], category: str | None, score: float | None
+) -> float | None:
+    """Return the p-value of a score; ``None`` without a score, or a record of its category.
+
+    Args:
+        known: what good parts score, by category.
+        category: that the score is of.
+        score: not NaN.
+    """
+    scores = known.get(category or "")
+    return None if scores is None or score is None else scores.p_value(score)
+
+
+def table_of(scores: Sequence[float]) -> CalibrationScores:
     """Keep a compact table of good scores.
 
     Args:
@@ -79,7 +93,7 @@ def table_of(scores: Sequence[float]) -> GoodScores:
     step = max(math.ceil(thinned / THINNED), 1)
     places = [*range(0, thinned, step), *range(thinned, len(ordered))]
     kept = sorted({ordered[place] for place in places})
-    return GoodScores(
+    return CalibrationScores(
         count=len(ordered),
         scores=tuple(kept),
         above=tuple(len(ordered) - bisect_right(ordered, score) for score in kept),

@@ -6,28 +6,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.stream.sources.source import Frame
+from hvq_edge.verdict.judgement import Judgement, Verdict, refusal, rule
 from hvq_edge.verdict.regions import Region
 
-Verdict = Literal["pass", "reject", "no_decision"]
-
-
-@dataclass(frozen=True, eq=False)
-class Judgement:
-    """What the engine said of one frame."""
-
-    category: str
-    score: float
-    """Larger is more anomalous."""
-    map: NDArray[np.float32]
-    """``[side / 16, side / 16]``."""
-    margin: float = math.inf
-    """Below 0 the frame shows no part that the model knows."""
+if TYPE_CHECKING:
+    from hvq_edge.stream.sources.source import Frame
 
 
 @dataclass(frozen=True)
@@ -46,7 +34,7 @@ class PartVerdict:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The decision on one frame (DESIGN section 8)."""
+    """The decision on one frame."""
 
     frame: int
     """Index of the frame in its source."""
@@ -118,37 +106,18 @@ def decide(
         latency_ms: milliseconds since the frame arrived.
         camera: which camera it is of.
     """
-
-    def decision(verdict: Verdict, reason: str, score: float | None = None) -> Decision:
-        return Decision(
-            frame=frame.index,
-            time=frame.time,
-            category=judgement.category if judgement else None,
-            score=score,
-            verdict=verdict,
-            reason=reason,
-            latency_ms=latency_ms,
-            map=judgement.map if judgement else None,
-            camera=camera,
-        )
-
-    if frame.image is None:
-        return decision("no_decision", frame.fault)
-    if fault is not None:
-        return decision("no_decision", fault)
-    if judgement is None:
-        return decision("no_decision", "the engine was not asked")
-    score = judgement.score
-    if not math.isfinite(score):
-        return decision("no_decision", f"the score is not a finite number ({score})")
-    if not judgement.margin >= 0:  # so written, NaN is no part either
-        reason = f"unknown part: unlike every category (margin {judgement.margin:.3g})"
-        return decision("no_decision", reason)
-    threshold = thresholds.get(judgement.category)
-    if threshold is None or not math.isfinite(threshold):
-        return decision(
-            "no_decision", f"no threshold for {judgement.category} at {precision}", score
-        )
-    if score > threshold:
-        return decision("reject", f"score {score:.6g} above threshold {threshold:.6g}", score)
-    return decision("pass", f"score {score:.6g} within threshold {threshold:.6g}", score)
+    refused = frame.fault if frame.image is None else refusal(judgement, fault)
+    category = judgement.category if judgement else None
+    score = judgement.score if judgement and refused is None else None
+    ruling = rule(refused, category, math.nan if score is None else score, thresholds, precision)
+    return Decision(
+        frame=frame.index,
+        time=frame.time,
+        category=category,
+        score=score,
+        verdict=ruling.verdict,
+        reason=ruling.reason,
+        latency_ms=latency_ms,
+        map=judgement.map if judgement else None,
+        camera=camera,
+    )

@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision, PartVerdict
 from hvq_edge.verdict.decision_settings import DecisionSettings, KOfN
 from hvq_edge.verdict.regions import Region, find_regions
+
+if TYPE_CHECKING:
+    from hvq_edge.stream.sources.source import Frame
 
 
 class DecisionRule:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from hvq_edge.errors import InputError
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import (
-    Bound,
-    Promise,
+    BoundedThreshold,
+    FalseRejectBound,
     Scores,
     check_asked,
 )
@@ -50,7 +50,7 @@ def extreme_value(
     confidence: float = CONFIDENCE,
     *,
     seed: int = 0,
-) -> Bound:
+) -> BoundedThreshold:
     """Take a threshold from a model of the tail of good scores.
 
     Args:
@@ -95,7 +95,7 @@ def extreme_value(
         _resampled(scores, count, asked, confidence, generator),
         start + _pivotal(tail, value - start, count, asked * n / count, confidence, generator),
     )
-    promise = Promise(
+    found = FalseRejectBound(
         method="extreme-value",
         asked=asked,
         rate=asked,
@@ -103,7 +103,7 @@ def extreme_value(
         images=n,
         warnings=_doubts(excesses, tail, generator),
     )
-    return Bound(bound, promise)
+    return BoundedThreshold(bound, found)
 
 
 def fit_tail(excesses: NDArray[np.float64]) -> Tail:

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import ImageLimits
 from hvq_edge.errors import DatasetError
+from hvq_edge.verdict.limits import ImageLimits
 
 BLACK, WHITE = 0.0, 255.0
 NEAR_BLACK, NEAR_WHITE = 5.0, 250.0

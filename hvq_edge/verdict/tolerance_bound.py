@@ -1,4 +1,4 @@
-"""What a threshold promises: a false-reject rate, with how much confidence, and from what."""
+"""The tolerance bound of a threshold: a false-reject rate, with its confidence, and from what."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Scores = NDArray[np.float64]
 """Finite scores of good parts, ascending, at least one."""
 
 
-class Promise(Strict):
+class FalseRejectBound(Strict):
     """Of good parts like those it was learnt from, at most ``rate`` are rejected."""
 
     method: Method
@@ -48,7 +48,7 @@ class Promise(Strict):
     """Why it may not hold, a sentence each."""
 
     @property
-    def kept(self) -> bool:
+    def met(self) -> bool:
         """Whether it is as good as what was asked for."""
         return self.asked is None or self.rate <= self.asked
 
@@ -64,19 +64,21 @@ class Promise(Strict):
         return f"{_ordinal(self.rank)}largest of {self.images} good images: {said}"
 
 
-class Bound(NamedTuple):
+class BoundedThreshold(NamedTuple):
     """A threshold and what it promises."""
 
     value: float
-    promise: Promise
+    bound: FalseRejectBound
 
 
-Rule = Callable[[Scores, float | None, float], Bound]
+ThresholdRule = Callable[[Scores, float | None, float], BoundedThreshold]
 """From good scores, the asked rate (``None``: the best that can be promised) and the confidence to
 a threshold."""
 
 
-def order_statistic(scores: Scores, asked: float | None, confidence: float = CONFIDENCE) -> Bound:
+def order_statistic(
+    scores: Scores, asked: float | None, confidence: float = CONFIDENCE
+) -> BoundedThreshold:
     """Take a threshold from the largest good scores; holds for every distribution of scores.
 
     With too few scores it is the largest one, and promises what that can.
@@ -92,7 +94,7 @@ def order_statistic(scores: Scores, asked: float | None, confidence: float = CON
     check_asked(asked, confidence)
     n = len(scores)
     rank = 1 if asked is None else max(largest_rank(n, asked, confidence), 1)
-    promise = Promise(
+    found = FalseRejectBound(
         method="order-statistics",
         asked=asked,
         rate=promised_rate(n, rank, confidence),
@@ -101,7 +103,7 @@ def order_statistic(scores: Scores, asked: float | None, confidence: float = CON
         rank=rank,
         needed=None if asked is None else least_images(asked, confidence),
     )
-    return Bound(float(scores[n - rank]), promise)
+    return BoundedThreshold(float(scores[n - rank]), found)
 
 
 def check_asked(asked: float | None, confidence: float) -> None:

@@ -1,40 +1,67 @@
-"""Can this frame be judged? Lost, frozen, black, saturated, blurred or moved frames cannot."""
+"""Which images lead to no decision: lost, frozen, black, saturated, blurred or moved ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import CategoryLimits, ImageLimits
-from hvq_edge.runtime.engine import Frames
-from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.image_limits import FrameQuality, fault, measure
+from hvq_edge.verdict.judgement import Judgement
+from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.placement import moved, small_grey
 
 FROZEN_AFTER = 10
 """Identical frames in a row that mean a frozen camera: sensor noise alone makes frames differ."""
 
+Fitted = NDArray[np.uint8]
+"""uint8 ``[side, side, 3]``, RGB, as ``fit_image`` gives."""
 
-@dataclass(frozen=True, eq=False)
-class CheckedFrame:
-    """A frame made ready for the engine, or known to be unfit for it."""
 
-    frame: Frame
-    fitted: Frames | None
-    """uint8 ``[side, side, 3]``; ``None`` where there is no usable image."""
-    fault: str | None
-    """Why it cannot be judged."""
-    checks_ms: float
-    """What making it ready took."""
-    quality: FrameQuality | None = None
-    """``None`` where the bundle has no limits to hold it against."""
+class ImageChecks:
+    """What a bundle knows of usable images, before and after the engine.
 
-    @property
-    def fit(self) -> bool:
-        """Whether the engine can be asked."""
-        return self.fitted is not None and self.fault is None
+    The limits before the engine hold for all categories at once, so the one with the widest range
+    sets them; those after it are of the category that the image was judged as.
+
+    Args:
+        limits: of all categories together; ``None``: brightness and sharpness go unchecked.
+        by_category: of each category; one that is not in it is not checked.
+    """
+
+    def __init__(
+        self, limits: ImageLimits | None, by_category: Mapping[str, CategoryLimits]
+    ) -> None:
+        self._limits = limits
+        self._by_category = by_category
+
+    def before(self, fitted: Fitted) -> tuple[str | None, FrameQuality | None]:
+        """Check an image before the engine is asked.
+
+        Returns:
+            Why it cannot be judged, or ``None``; and its quality, ``None`` where the bundle has no
+            limits to hold it against.
+        """
+        if self._limits is None:
+            return None, measure(fitted) if self._by_category else None
+        quality = measure(fitted)
+        return fault(quality, self._limits), quality
+
+    def after(self, fitted: Fitted, quality: FrameQuality | None, category: str) -> str | None:
+        """Say why an image that was judged as a category cannot be judged, or ``None``."""
+        limits = self._by_category.get(category)
+        if limits is None or quality is None:
+            return None
+        found = fault(quality, limits.image)
+        if found is None and limits.placement is not None:
+            return moved(small_grey(fitted), limits.placement)
+        return found
+
+    def fault(self, fitted: Fitted, judgement: Judgement) -> str | None:
+        """Say why an image cannot be judged, the first reason of both checks, or ``None``."""
+        found, quality = self.before(fitted)
+        return found or self.after(fitted, quality, judgement.category)
 
 
 class FrozenWatch:
@@ -46,11 +73,11 @@ class FrozenWatch:
 
     def __init__(self, after: int = FROZEN_AFTER) -> None:
         self._after = after
-        self._former: Frames | None = None
+        self._former: Fitted | None = None
         self._repeats = 0
 
-    def frozen(self, fitted: Frames) -> bool:
-        """Take the next frame, uint8 ``[side, side, 3]``, and say whether the camera is frozen."""
+    def frozen(self, fitted: Fitted) -> bool:
+        """Take the next frame and say whether the camera is frozen."""
         same = self._former is not None and np.array_equal(self._former, fitted)
         self._repeats = self._repeats + 1 if same else 1
         self._former = fitted
@@ -63,54 +90,21 @@ class FrozenWatch:
 
 
 class FrameChecks:
-    """The checks before the engine.
+    """The checks before the engine of one source's frames, in order.
 
     Args:
-        limits: learnt from training images; ``None``: brightness and sharpness go unchecked.
+        checks: of single images.
         live: whether the source is a camera. A file may well hold the same image many times.
     """
 
-    def __init__(self, limits: ImageLimits | None, *, live: bool) -> None:
-        self._limits = limits
+    def __init__(self, checks: ImageChecks, *, live: bool) -> None:
+        self._checks = checks
         self._frozen = FrozenWatch() if live else None
 
-    def check(self, fitted: Frames) -> tuple[str | None, FrameQuality | None]:
-        """Take the next frame as the engine would see it and say why it cannot be judged.
-
-        Args:
-            fitted: uint8 ``[side, side, 3]``, RGB.
-
-        Returns:
-            The reason, or ``None`` for a frame that can be judged; and its quality, ``None`` where
-            there are no limits for it.
-        """
+    def check(self, fitted: Fitted) -> tuple[str | None, FrameQuality | None]:
+        """Take the next frame as the engine would see it; see :meth:`ImageChecks.before`."""
         frozen = self._frozen is not None and self._frozen.frozen(fitted)
-        quality = measure(fitted) if self._limits else None
-        quality_fault = fault(quality, self._limits) if quality and self._limits else None
-        if quality_fault is None and frozen and self._frozen is not None:
+        found, quality = self._checks.before(fitted)
+        if found is None and frozen and self._frozen is not None:
             return f"frozen: the same image {self._frozen.repeats} times in a row", quality
-        return quality_fault, quality
-
-
-class CategoryChecks:
-    """The checks after the engine, when it is known what the frame shows.
-
-    The limits before the engine hold for all categories at once, so the one with the widest range
-    sets them; these are those of the frame's own category.
-
-    Args:
-        limits: by category; one that is not in it is not checked.
-    """
-
-    def __init__(self, limits: Mapping[str, CategoryLimits]) -> None:
-        self._limits = limits
-
-    def fault(self, checked: CheckedFrame, category: str) -> str | None:
-        """Say why a frame that shows this category cannot be judged, or ``None``."""
-        limits = self._limits.get(category)
-        if limits is None or checked.quality is None or checked.fitted is None:
-            return None
-        found = fault(checked.quality, limits.image)
-        if found is None and limits.placement is not None:
-            return moved(small_grey(checked.fitted), limits.placement)
-        return found
+        return found, quality

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.thresholds import threshold_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -13,13 +14,12 @@ from hvq_edge.bundle.manifest import (
     Bundle,
     BundleManifest,
     FileRecord,
-    ImageLimits,
-    Threshold,
     open_bundle,
     record_of,
     write_manifest,
 )
 from hvq_edge.errors import BundleError
+from hvq_edge.verdict.limits import ImageLimits
 
 GRAPH = b"not a graph, but bytes to keep"
 
@@ -37,7 +37,7 @@ def manifest(**changes) -> BundleManifest:
         "category_mode": "auto",
         "models": {"fp32": "model.fp32.onnx"},
         "files": {},
-        "thresholds": {"fp32": {"bolt": Threshold(value=1.5, images=3, rule="largest score")}},
+        "thresholds": {"fp32": {"bolt": threshold_at(1.5, images=3, rule="largest score")}},
         "image_limits": ImageLimits(
             brightness_low=10.0, brightness_high=200.0, contrast_low=3.0, sharpness_low=5.0
         ),
@@ -199,7 +199,7 @@ def test_a_short_hash_is_refused(bundle):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_threshold_that_passes_everything_is_refused(bundle, value):
     with pytest.raises(ValidationError):
-        Threshold(value=value, images=1, rule="largest score")
+        threshold_at(value, images=1, rule="largest score")
     edit(bundle.path, lambda content: content["thresholds"]["fp32"]["bolt"].update(value=value))
     with pytest.raises(BundleError, match=r"thresholds\.fp32\.bolt\.value"):
         open_bundle(bundle.path)

@@ -6,10 +6,10 @@ import pytest
 from helpers.graphs import save_bundle
 
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
-from hvq_edge.bundle.thresholds import GoodPart, learn_threshold
 from hvq_edge.bundle.verification import VERIFY_NAME, PrecisionVerdict, Verification
 from hvq_edge.cli.verify import failure
 from hvq_edge.evaluation.acceptance.acceptance import collect
+from hvq_edge.verdict.threshold import GoodPart, learn_threshold
 from tests.export.verify.test_verify import compare_one, outputs
 
 

@@ -17,10 +17,11 @@ import pytest
 from conftest import write_png
 from helpers.graphs import save_bundle
 from helpers.paths import TESTS
+from helpers.thresholds import threshold_at
 from typer import Typer
 from typer.testing import CliRunner
 
-from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.cli.stream import stream
 from hvq_edge.errors import BundleError, InputError, MissingCapability, OutputError, SettingsError
 from tests.stream.sinks.test_sinks import read_video
@@ -46,7 +47,7 @@ def bundle(tmp_path_factory):
     """Category mode auto, int8 and fp32; thresholds for bolt and nut, not for washer plates."""
     saved = save_bundle(tmp_path_factory.mktemp("cli") / "ein Bündel", "auto", ("fp32", "int8"))
     thresholds = {
-        name: Threshold(value=10.0 * index + 0.5, images=3, rule="test")
+        name: threshold_at(10.0 * index + 0.5, images=3, rule="test")
         for index, name in enumerate(["bolt", "nut"])
     }
     manifest = saved.manifest.model_copy(

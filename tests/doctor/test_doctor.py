@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from helpers.graphs import save_bundle
+from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import Threshold, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
 from hvq_edge.cli.app import main
 from hvq_edge.common.child_process import NoAnswer, ask, tool
 from hvq_edge.doctor import board, gpu, software
@@ -284,7 +285,7 @@ def test_a_bundle(bundle):
     assert found["thresholds"].state == "missing"
     assert "bolt at fp32" in found["thresholds"].found
     assert f"hvq-edge calibrate {bundle.path}" in found["thresholds"].remedy
-    limit = Threshold(value=1, images=1, rule="")
+    limit = threshold_at(1, images=1, rule="")
     every = dict.fromkeys(bundle.manifest.categories, limit)
     thresholds = {"fp32": every, "int8": every}
     write_manifest(bundle.path, bundle.manifest.model_copy(update={"thresholds": thresholds}))

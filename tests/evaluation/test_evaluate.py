@@ -15,8 +15,9 @@ from helpers.graphs import CATEGORIES, GRID, SIDE, save_bundle
 from helpers.spotted_parts import data, draw, draw_mask, metrics_of, run_evaluation  # noqa: F401  # fixtures
 
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.errors import DatasetError, InputError
+from hvq_edge.errors import DatasetError
 from hvq_edge.evaluation.evaluate import evaluate, ways_of
+from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, metrics_file
 from hvq_edge.evaluation.metrics.results import Metrics, mean_metrics
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import FixedCategoryEngine, open_engine
@@ -203,9 +204,18 @@ class Broken:
         pass
 
 
-def test_a_score_that_is_no_number_names_the_image(data):
-    with pytest.raises(InputError, match=r"int8 model gives .*\.png"):
-        evaluate(Broken(), find_dataset(data), known_category=False)
+def test_a_score_that_is_no_number_gets_no_decision_and_no_rank(data):
+    found = evaluate(Broken(), find_dataset(data), known_category=False, thresholds={"bolt": 1.0})
+    for one in found.categories:
+        assert (
+            one.not_finite
+            == one.good + one.defective
+            == one.good_verdicts.no_decision + (one.defective_verdicts.no_decision)
+        )
+        assert one.image_auroc is None
+    (record,) = metrics_file(data, Broken().info, [found]).evaluations
+    assert {(row.score, row.verdict) for row in record.images} == {(None, "no_decision")}
+    assert EvaluationRecord.model_validate_json(record.model_dump_json()) == record
 
 
 @pytest.mark.parametrize(

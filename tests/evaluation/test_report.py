@@ -348,8 +348,8 @@ def test_the_mark_lies_where_the_decisions_are(tmp_path):
 def test_decisions_are_above_a_threshold_or_from_a_score_on(tmp_path):
     results = make_results(tmp_path, "bolt")  # good 0 to 4, defective 2.5 to 6.5
     above, from_it = decisions_at(results, {"bolt": 4.0}), decisions_from(results, 4.0)
-    assert (above.false_rejects, above.missed) == (0, 2)
-    assert (from_it.false_rejects, from_it.missed) == (1, 2)
+    assert (above.good.rejected, above.defective.passed) == (0, 2)
+    assert (from_it.good.rejected, from_it.defective.passed) == (1, 2)
     wrong = [result.score for result in results if from_it.wrong(result)]
     assert wrong == [4.0, 2.5, 3.5]
 
@@ -357,10 +357,12 @@ def test_decisions_are_above_a_threshold_or_from_a_score_on(tmp_path):
 def test_an_image_is_held_against_the_category_it_was_judged_as(tmp_path):
     first, *rest = make_results(tmp_path, "bolt")
     strayed = [ImageResult(first.image, "nut", first.score, first.map), *rest]
-    assert decisions_at(strayed, {"bolt": 9.0}) is None
-    assert decisions_at(strayed, {"bolt": 9.0, "nut": -1.0}).false_rejects == 1
+    assert decisions_at(strayed, {}) is None
+    assert decisions_at(strayed, {"bolt": 9.0}).good.no_decision == 1, "nut has no threshold"
+    assert decisions_at(strayed, {"bolt": 9.0, "nut": -1.0}).good.rejected == 1
     point = operating_point("bolt", strayed, {"bolt": 9.0}, 2.5)
-    assert (point.threshold, point.in_use, point.decisions) == (9.0, True, None)
+    assert (point.threshold, point.in_use) == (9.0, True)
+    assert point.decisions.good.no_decision == 1
     assert not operating_point("bolt", strayed, {"nut": 1.0}, 2.5).in_use
     assert operating_point("bolt", strayed, {}, None) is None
 

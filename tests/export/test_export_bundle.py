@@ -201,9 +201,9 @@ def test_images_learnt_from_are_left_out(small_bundle, solar_cells, tmp_path):
     former = open_bundle(small_bundle).manifest.thresholds
     assert manifest.thresholds["fp32"] == former["fp32"], "the other precision keeps its own"
     for name, threshold in manifest.thresholds["int8"].items():
-        assert threshold.promise.asked == 0.01
-        assert former["int8"][name].promise.asked is None
-        assert former["int8"][name].rule == str(former["int8"][name].promise)
+        assert threshold.bound.asked == 0.01
+        assert former["int8"][name].bound.asked is None
+        assert former["int8"][name].rule == str(former["int8"][name].bound)
 
 
 def test_the_pytorch_model_of_the_run_is_the_reference(small_bundle):

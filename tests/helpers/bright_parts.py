@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from helpers.graphs import SIDE, save_bundle
+from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 from tests.stream.sources.test_sources import flat
@@ -76,7 +77,7 @@ def forever():
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     saved = save_bundle(tmp_path_factory.mktemp("inspector") / "bundle")
-    half = Threshold(value=0.5, images=3, rule="largest of held-out good images")
+    half = threshold_at(0.5, images=3, rule="largest of held-out good images")
     manifest = saved.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": half}}})
     write_manifest(saved.path, manifest)
     return open_bundle(saved.path)

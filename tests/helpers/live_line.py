@@ -8,13 +8,15 @@ from starlette.testclient import TestClient
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.latency import LatencyHistogram
 from hvq_edge.stream.live_page.access import Access
+from hvq_edge.stream.live_page.api import Served
 from hvq_edge.stream.live_page.app import make_app
 from hvq_edge.stream.live_page.health import HealthCheck
-from hvq_edge.stream.live_page.recent import LivePage
-from hvq_edge.stream.live_page.watched import CategoryChoice, Watched
+from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
 from hvq_edge.stream.sources.source import arrived, lost
 from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
-from hvq_edge.verdict.decision import Decision, Judgement, decide
+from hvq_edge.verdict.decision import Decision, decide
+from hvq_edge.verdict.judgement import Judgement
 
 TOKEN = "a token of the tests, long enough".replace(" ", "-")
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -25,17 +27,17 @@ CAMERA = "Gerät <b>1</b>"
 class Line:
     """Two categories and one camera; every frame is a plain grey image."""
 
-    def __init__(self, **watched: object) -> None:
+    def __init__(self, **given: object) -> None:
         self.controls = Controls({"bolt": 0.5, "nut": 2.0})
-        self.page = LivePage(self.controls, rejects=3)
+        self.history = History(self.controls, rejects=3)
         self.verdicts = {"pass": 0, "reject": 0, "no_decision": 0}
         self.connected, self.fault = True, ""
         self.sinks: tuple[SinkStatistics, ...] = (SinkStatistics("log", 5, 0, 0),)
         self.saved: list[tuple[str, float]] = []
         self.chosen = "bolt"
         self.choice = CategoryChoice(("bolt", "nut"), lambda: self.chosen, self._choose)
-        given = {"title": "bolt and nut", "save_threshold": self._save, "category": self.choice}
-        self.watched = Watched(self.page, self.controls, self.statistics, **{**given, **watched})
+        usual = {"title": "bolt and nut", "save_threshold": self._save, "category": self.choice}
+        self.view = PageView(self.history, self.controls, self.statistics, **{**usual, **given})
 
     def _choose(self, name: str) -> None:
         self.chosen = name
@@ -64,7 +66,7 @@ class Line:
             camera=CAMERA,
         )
         self.verdicts[decision.verdict] += 1
-        self.page.write(decision, frame)
+        self.history.write(decision, frame)
         return decision
 
     def statistics(self) -> Statistics:
@@ -86,7 +88,7 @@ class Line:
     ) -> TestClient:
         """A browser's side, without a server."""
         access = Access(TOKEN, reading_is_open=reading_is_open, names=("factory.example",))
-        app = make_app(self.watched, access, health=HealthCheck(stall_seconds))
+        app = make_app(Served(self.view, access, health=HealthCheck(stall_seconds)))
         client = TestClient(app, base_url="http://127.0.0.1:8642", follow_redirects=False)
         client.headers.update(headers)
         return client

@@ -20,8 +20,9 @@ from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 from helpers.graphs import SIDE, save_bundle
+from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import Bundle, Threshold, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import Bundle, open_bundle, write_manifest
 from hvq_edge.stream.log.log_file import chain_files
 from hvq_edge.stream.log.log_verification import verify_log
 from tests.stream.sources.test_sources import write_video
@@ -41,7 +42,7 @@ def until(true: Callable[[], object], what: str, seconds: float = 30.0) -> None:
 def save_line_bundle(folder: Path) -> Bundle:
     """One category; brightness is the score, and what is brighter than 0.6 a reject."""
     bundle = save_bundle(folder)
-    threshold = {"bolt": Threshold(value=0.6, images=3, rule="test")}
+    threshold = {"bolt": threshold_at(0.6, images=3, rule="test")}
     write_manifest(
         bundle.path, bundle.manifest.model_copy(update={"thresholds": {"fp32": threshold}})
     )

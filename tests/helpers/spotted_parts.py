@@ -12,13 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.thresholds import threshold_at
 
 pytest.importorskip("onnx")
 pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
 from helpers.graphs import CATEGORIES, SIDE, save_bundle
 
-from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.evaluation.evaluate import evaluate, ways_of
 from hvq_edge.runtime.open_engine import open_engine
@@ -80,7 +81,7 @@ def metrics_of(evaluation, category):
 @pytest.fixture
 def bundle(tmp_path):
     made = save_bundle(tmp_path / "bundle", "auto", precisions=("fp32", "int8"))
-    limit = Threshold(value=0.31, images=3, rule="largest score of held-out good images")
+    limit = threshold_at(0.31, images=3, rule="largest score of held-out good images")
     thresholds = {"fp32": {"bolt": limit, "nut": limit.model_copy(update={"value": 10.33})}}
     write_manifest(made.path, made.manifest.model_copy(update={"thresholds": thresholds}))
     return open_bundle(made.path)

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.bundle.manifest import ImageLimits
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.run.record import (
     RECORD_NAME,
@@ -17,6 +16,7 @@ from hvq_edge.run.record import (
     write_run,
 )
 from hvq_edge.run.settings import load_settings
+from hvq_edge.verdict.limits import ImageLimits
 
 
 def record(**changes) -> RunRecord:

@@ -18,12 +18,12 @@ from helpers.bright_parts import (  # noqa: F401  # fixtures
 )
 from helpers.graphs import SIDE
 
-from hvq_edge.bundle.manifest import ImageLimits
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.sources.source import arrived
 from hvq_edge.verdict.calibration_scores import table_of
+from hvq_edge.verdict.limits import ImageLimits
 from hvq_edge.verdict.usable import FROZEN_AFTER
 from tests.stream.sources.test_sources import flat
 
@@ -46,7 +46,9 @@ def test_all_decides_every_frame_in_order_with_a_slow_engine(bundle):
 def test_scores_have_p_values_whatever_threshold_is_in_force(bundle):
     """Good parts scored 0.1, 0.2, 0.3: the first frame is above all of them, the last below."""
     good = table_of([0.1, 0.2, 0.3])
-    known = bundle.manifest.thresholds["fp32"]["bolt"].model_copy(update={"good_scores": good})
+    known = bundle.manifest.thresholds["fp32"]["bolt"].model_copy(
+        update={"calibration_scores": good}
+    )
     manifest = bundle.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": known}}})
     images = [flat(200, SIDE), None, flat(int(0.15 * 255), SIDE), flat(0, SIDE)]
     for threshold in (0.5, 0.9):
@@ -55,8 +57,6 @@ def test_scores_have_p_values_whatever_threshold_is_in_force(bundle):
         opened = type(bundle)(bundle.path, manifest)
         decisions = list(Inspector(BrightnessEngine(), opened, source, controls=controls))
         assert [decision.p_value for decision in decisions] == [0.25, None, 0.75, 1.0]
-    (first, *_) = Inspector(BrightnessEngine(), bundle, ListSource(images, live=False))
-    assert first.p_value is None, "a bundle that does not know what good parts score"
 
 
 def test_latest_drops_old_frames_and_counts_them(bundle):

@@ -10,22 +10,17 @@ import pytest
 from conftest import write_png
 from helpers.bright_parts import BrightnessEngine, ListSource
 from helpers.graphs import CATEGORIES, SIDE, save_bundle
+from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import (
-    CalibrationRecord,
-    CategoryLimits,
-    ImageLimits,
-    Threshold,
-    open_bundle,
-    write_manifest,
-)
-from hvq_edge.bundle.thresholds import GoodPart, alikeness, learn_threshold, put_thresholds
+from hvq_edge.bundle.manifest import CalibrationRecord, open_bundle, write_manifest
+from hvq_edge.bundle.thresholds import put_thresholds, thresholds_of
 from hvq_edge.cli.app import main
 from hvq_edge.data.content import hash_image
 from hvq_edge.errors import BundleError, InputError, SettingsError
 from hvq_edge.stream.calibrate import FIRST_LOOK, calibrate_from_stream
-from hvq_edge.stream.inspector import thresholds_of
 from hvq_edge.verdict.calibrate.from_images import calibrate_run
+from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
+from hvq_edge.verdict.threshold import GoodPart, autocorrelation_warning, learn_threshold
 
 
 def part(level: int, number: int = 0) -> np.ndarray:
@@ -55,12 +50,12 @@ def test_too_few_images_promise_what_they_can(bundle, tmp_path):
     threshold = open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"]
     assert threshold == done.thresholds["fp32"]["bolt"]
     assert threshold.value == pytest.approx(99 / 255, rel=1e-5)
-    promise = threshold.promise
+    promise = threshold.bound
     assert (promise.images, promise.rank, promise.needed) == (40, 1, 299)
     assert promise.rate == pytest.approx(1 - 0.05 ** (1 / 40))
-    assert not promise.kept
+    assert not promise.met
     assert threshold.highest_image.endswith("0039.png")
-    assert threshold.good_scores.p_value(threshold.value) == 2 / 41
+    assert threshold.calibration_scores.p_value(threshold.value) == 2 / 41
     assert len(done.bundle.manifest.threshold_images) == 40
 
 
@@ -69,8 +64,8 @@ def test_enough_images_reject_the_oddest(bundle, tmp_path):
     files = save_parts(tmp_path / "good", levels)
     done = calibrate_run(bundle.path, tmp_path / "good", false_reject=0.05)
     threshold = done.thresholds["fp32"]["bolt"]
-    assert threshold.promise.kept
-    assert threshold.promise.rank == 5
+    assert threshold.bound.met
+    assert threshold.bound.rank == 5
     assert threshold.value < 0.5
     assert next(iter(done.rejected["bolt"])) == files[-1].as_posix()
     assert len(done.rejected["bolt"]) <= 4
@@ -128,18 +123,18 @@ def test_folders_a_category(tmp_path):
 
 def test_frames_of_one_part_are_no_new_evidence():
     steps = np.repeat(np.random.default_rng(0).normal(size=20), 25)
-    warning = alikeness(steps.tolist())
+    warning = autocorrelation_warning(steps.tolist())
     assert "score alike" in warning
     assert int(warning.split("only about ")[1].split()[0]) < 60
-    assert alikeness(np.random.default_rng(1).normal(size=500).tolist()) == ""
-    assert alikeness([1.0] * 100) == ""
+    assert autocorrelation_warning(np.random.default_rng(1).normal(size=500).tolist()) == ""
+    assert autocorrelation_warning([1.0] * 100) == ""
     learnt = learn_threshold([GoodPart(score, "") for score in steps.tolist()], asked=0.05)
-    assert learnt.promise.warnings == (warning,)
+    assert learnt.bound.warnings == (warning,)
 
 
 def test_thresholds_that_stay_keep_their_images(bundle):
-    old = Threshold(value=1.0, images=1, rule="old")
-    new = Threshold(value=2.0, images=1, rule="new")
+    old = threshold_at(1.0, images=1, rule="old")
+    new = threshold_at(2.0, images=1, rule="new")
     bundle = changed(bundle, thresholds={"fp32": {"bolt": old}}, threshold_images=("a" * 64,))
     replaced = put_thresholds(bundle, {"fp32": {"bolt": new}}, ["b" * 64])
     assert replaced.manifest.threshold_images == ("b" * 64,)
@@ -173,8 +168,8 @@ def test_a_stream_of_good_parts_sets_the_thresholds_of_its_precision(bundle):
     assert source.closed.is_set()
     assert (done.used, done.unusable, done.copies) == (300, {"lost": 1}, 3)
     assert seen[-1] == ("good parts", 300, 300, "1 without a decision")
-    promise = done.thresholds["bolt"].promise
-    assert promise.kept
+    promise = done.thresholds["bolt"].bound
+    assert promise.met
     assert promise.images == 300
     assert (promise.source, promise.machine) == ("a list", "fp32 on test")
     opened = open_bundle(bundle.path)
@@ -198,7 +193,7 @@ def test_frames_that_the_line_would_not_decide_set_no_threshold(bundle):
     done = calibrate_from_stream(BrightnessEngine(), limited, source)
     assert sum(done.unusable.values()) == 20 - done.used
     assert 8 <= done.used <= 16
-    assert min(done.thresholds["bolt"].good_scores.scores) > 69 / 255
+    assert min(done.thresholds["bolt"].calibration_scores.scores) > 69 / 255
 
 
 def test_a_camera_that_needs_attention_sets_no_threshold(bundle):
@@ -247,8 +242,8 @@ def test_the_command_says_how_many_images_are_needed(bundle, tmp_path, capsys):
     assert code == 0
     printed = json.loads(out)
     threshold = printed["thresholds"]["fp32"]["bolt"]
-    assert threshold["promise"]["rate"] <= 0.2
-    assert len(printed["rejected"]["bolt"]) == threshold["promise"]["rank"] - 1
+    assert threshold["bound"]["rate"] <= 0.2
+    assert len(printed["rejected"]["bolt"]) == threshold["bound"]["rank"] - 1
 
 
 def test_the_command_on_a_video(bundle, tmp_path, capsys):

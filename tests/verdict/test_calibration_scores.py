@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
-from hvq_edge.verdict.calibration_scores import EXACT, THINNED, GoodScores, table_of
+from hvq_edge.verdict.calibration_scores import EXACT, THINNED, CalibrationScores, table_of
 
 SCORES = st.one_of(st.floats(-100, 100), st.integers(-3, 3).map(float))
 
@@ -38,7 +38,7 @@ def test_many_scores_are_exact_in_the_tail_and_never_too_small_elsewhere(seed, c
     ordered = np.sort(good)
     most_alike = np.unique(ordered, return_counts=True)[1].max() if ties else 0
     assert len(table.scores) <= EXACT + THINNED
-    assert table == GoodScores.model_validate_json(table.model_dump_json())
+    assert table == CalibrationScores.model_validate_json(table.model_dump_json())
     tail = ordered[-EXACT:]
     for score in (*generator.gamma(2, 3, 40), *good[:40], max(good) + 1):
         exact = (1 + count - int(np.searchsorted(ordered, score))) / (count + 1)
@@ -80,4 +80,4 @@ def test_ends():
 )
 def test_a_table_that_would_give_wrong_p_values_is_refused(broken):
     with pytest.raises(ValidationError):
-        GoodScores(count=2, **broken)
+        CalibrationScores(count=2, **broken)

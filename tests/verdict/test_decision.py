@@ -11,11 +11,12 @@ from conftest import make_texture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvq_edge.bundle.manifest import ImageLimits
 from hvq_edge.stream.latency import LatencyHistogram
 from hvq_edge.stream.sources.source import Frame
-from hvq_edge.verdict.decision import Decision, Judgement, decide
-from hvq_edge.verdict.usable import FROZEN_AFTER, FrameChecks
+from hvq_edge.verdict.decision import Decision, decide
+from hvq_edge.verdict.judgement import Judgement
+from hvq_edge.verdict.limits import ImageLimits
+from hvq_edge.verdict.usable import FROZEN_AFTER, FrameChecks, ImageChecks
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 MAP = np.zeros((4, 4), np.float32)
@@ -151,16 +152,19 @@ LIMITS = ImageLimits(brightness_low=50, brightness_high=200, contrast_low=5, sha
     ],
 )
 def test_images_outside_the_limits(image, word):
-    fault = FrameChecks(LIMITS, live=False).check(image)[0]
+    fault = FrameChecks(ImageChecks(LIMITS, {}), live=False).check(image)[0]
     assert (fault or "none").split(":")[0] == (word or "none")
 
 
 def test_without_limits_a_black_image_is_judged():
-    assert FrameChecks(None, live=False).check(np.zeros((64, 64, 3), np.uint8))[0] is None
+    assert (
+        FrameChecks(ImageChecks(None, {}), live=False).check(np.zeros((64, 64, 3), np.uint8))[0]
+        is None
+    )
 
 
 def test_a_camera_that_repeats_itself_is_frozen():
-    checks = FrameChecks(LIMITS, live=True)
+    checks = FrameChecks(ImageChecks(LIMITS, {}), live=True)
     image = make_texture(1, grain=0.7)
     faults = [checks.check(image.copy())[0] for _ in range(FROZEN_AFTER + 2)]
     assert faults[: FROZEN_AFTER - 1] == [None] * (FROZEN_AFTER - 1)
@@ -171,7 +175,7 @@ def test_a_camera_that_repeats_itself_is_frozen():
 
 
 def test_a_file_may_repeat_itself():
-    checks = FrameChecks(LIMITS, live=False)
+    checks = FrameChecks(ImageChecks(LIMITS, {}), live=False)
     image = make_texture(1, grain=0.7)
     assert [checks.check(image)[0] for _ in range(3 * FROZEN_AFTER)] == [None] * 3 * FROZEN_AFTER
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.stream.sources.source import arrived, lost
-from hvq_edge.verdict.decision import Decision, Judgement, decide
+from hvq_edge.verdict.decision import Decision, decide
 from hvq_edge.verdict.decision_rule import DecisionRule, part_verdict
 from hvq_edge.verdict.decision_settings import DecisionSettings, Grade, KOfN
+from hvq_edge.verdict.judgement import Judgement
 
 IMAGE = np.zeros((56, 112, 3), np.uint8)
 THRESHOLD = 2.0

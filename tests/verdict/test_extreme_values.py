@@ -29,9 +29,9 @@ def test_fewer_images_do_than_order_statistics_need(distribution):
         bound = extreme_value(scores, rate, 0.95)
         values.append(bound.value)
         held += bound.value >= truth
-        assert bound.promise.rank is None
-        assert "model" in str(bound.promise)
-        assert not order_statistic(scores, rate).promise.kept
+        assert bound.bound.rank is None
+        assert "model" in str(bound.bound)
+        assert not order_statistic(scores, rate).bound.met
     assert held >= 9, "the bootstrap's confidence is approximate, not absent"
     assert np.median(values) < distribution.isf(1e-5), "and it is no excuse to reject nothing"
 
@@ -46,15 +46,15 @@ def test_a_bad_fit_is_said():
     generator = np.random.default_rng(0)
     odd = np.concatenate([generator.normal(9, 0.05, 35), generator.normal(4, 0.05, 15)])
     scores = np.sort(np.concatenate([generator.uniform(0, 2, 250), odd]))
-    (warning, *_) = extreme_value(scores).promise.warnings
+    (warning, *_) = extreme_value(scores).bound.warnings
     assert "fits the largest scores badly" in warning
     good = np.sort(stats.expon.rvs(size=300, random_state=2))
-    assert extreme_value(good).promise.warnings == ()
+    assert extreme_value(good).bound.warnings == ()
 
 
 def test_a_very_heavy_tail_is_said():
     scores = np.sort(stats.pareto(1.1).rvs(2000, random_state=0))
-    assert any("very heavy" in one for one in extreme_value(scores).promise.warnings)
+    assert any("very heavy" in one for one in extreme_value(scores).bound.warnings)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from conftest import make_texture, scratch, write_png
 
-from hvq_edge.bundle.manifest import CategoryLimits, ImageLimits
 from hvq_edge.run.record import ImageRecord
-from hvq_edge.stream.sources.source import arrived
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.verdict.image_limits import measure
+from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.placement import SIDE, learn_placement, moved, small_grey
-from hvq_edge.verdict.usable import CategoryChecks, CheckedFrame
+from hvq_edge.verdict.usable import ImageChecks
 
 
 def part(seed: int, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
@@ -70,11 +69,10 @@ def test_where_parts_lie_anyhow_there_is_no_check():
 
 def test_it_is_asked_for_the_category_that_the_frame_shows(placement):
     image = ImageLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
-    checks = CategoryChecks({"plate": CategoryLimits(image=image, placement=placement)})
+    checks = ImageChecks(image, {"plate": CategoryLimits(image=image, placement=placement)})
     shifted = part(1, 0.12)
-    checked = CheckedFrame(arrived(0, shifted), shifted, None, 0.0, measure(shifted))
-    assert checks.fault(checked, "plate").startswith("moved")
-    assert checks.fault(checked, "other") is None
+    assert checks.after(shifted, measure(shifted), "plate").startswith("moved")
+    assert checks.after(shifted, measure(shifted), "other") is None
 
 
 def test_limits_of_each_category_from_its_images(tmp_path):

@@ -37,7 +37,7 @@ def rejected_shares(distribution, n: int, rate: float, confidence: float, seed: 
     """True false-reject rate of each of many thresholds; a score equal to one passes."""
     draws = distribution.rvs(size=(DRAWS, n), random_state=seed).astype(float)
     bounds = [order_statistic(np.sort(draw), rate, confidence) for draw in draws]
-    return distribution.sf(np.array([bound.value for bound in bounds])), bounds[0].promise
+    return distribution.sf(np.array([bound.value for bound in bounds])), bounds[0].bound
 
 
 @pytest.mark.parametrize("name", [*CONTINUOUS, *WITH_TIES])
@@ -46,7 +46,7 @@ def test_the_promise_holds_in_simulation(name, n, rate, confidence):
     """Whether it is kept is one coin toss a draw, so its share may miss by binomial error alone."""
     distribution = (CONTINUOUS | WITH_TIES)[name]
     shares, promise = rejected_shares(distribution, n, rate, confidence, seed=len(name))
-    assert promise.kept
+    assert promise.met
     kept = int((shares <= promise.rate).sum())
     assert stats.binom.cdf(kept, DRAWS, confidence) > 1e-4, f"{kept} of {DRAWS}"
 
@@ -56,7 +56,7 @@ def test_the_promise_is_no_looser_than_it_must_be(name):
     """Without ties the promised rate is missed as often as was said: it is exact, not just safe."""
     shares, promise = rejected_shares(CONTINUOUS[name], 65, 0.01, 0.95, seed=7)
     assert promise.rate == pytest.approx(0.045042, abs=1e-5)
-    assert not promise.kept
+    assert not promise.met
     missed = int((shares > promise.rate).sum())
     assert stats.binom.cdf(missed, DRAWS, 0.05) > 1e-4
     assert stats.binom.sf(missed - 1, DRAWS, 0.05) > 1e-4
@@ -107,7 +107,7 @@ def test_a_threshold_is_a_good_score_and_rejects_fewer_than_its_rank(scores, rat
     value, promise = order_statistic(ordered, rate, confidence)
     assert value in ordered
     assert (ordered > value).sum() < promise.rank
-    assert promise.kept == (len(scores) >= promise.needed)
+    assert promise.met == (len(scores) >= promise.needed)
     assert promise.rate <= rate or value == ordered[-1]
     assert order_statistic(ordered, None, confidence).value == ordered[-1]
 
@@ -130,10 +130,10 @@ def test_percentages_never_understate(rate):
 
 def test_a_promise_in_words():
     scores = np.arange(1000.0)
-    assert str(order_statistic(scores[:65], None).promise) == (
+    assert str(order_statistic(scores[:65], None).bound) == (
         "largest of 65 good images: at most 4.6 % false rejects at 95 % confidence"
     )
-    assert str(order_statistic(scores, 0.01).promise).startswith("5th largest of 1000 good")
-    words = {n: str(order_statistic(scores, k / 10).promise) for n, k in ((2, 1), (3, 3))}
+    assert str(order_statistic(scores, 0.01).bound).startswith("5th largest of 1000 good")
+    words = {n: str(order_statistic(scores, k / 10).bound) for n, k in ((2, 1), (3, 3))}
     assert "th largest" in words[2]
-    assert str(order_statistic(scores[:473], 0.01).promise).startswith("2nd largest of 473")
+    assert str(order_statistic(scores[:473], 0.01).bound).startswith("2nd largest of 473")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.errors import GateFailed, HvqEdgeError
 from hvq_edge.runtime.open_engine import choose, open_engine
+from hvq_edge.verdict.judgement import judgements, refusal
 
 CHECK_NAME = "verify/check.npz"
 _GREY = 128
@@ -98,19 +99,25 @@ def self_test(bundle: Bundle) -> str:
     except HvqEdgeError as error:
         raise GateFailed(f"the bundle does not run here: {error.cause}") from error
     how = f"{choice.precision} on {choice.backend}"
-    score = float(output["score"][0])
-    if not (np.isfinite(score) and np.isfinite(output["map"]).all()):
+    (judgement,) = judgements(output, manifest.categories)
+    score = judgement.score
+    if not judgement.finite:
         raise GateFailed(f"{how} gives a score or a map that is not finite.")
     if answer is None or choice.precision not in answer.tolerance:
         return f"{how}: a grey frame, score {score:.4g} (no known answer: run hvq-edge verify)"
     tolerance = answer.tolerance[choice.precision]
-    category = int(output["category"][0])
-    if abs(score - answer.score) > tolerance or category != answer.category:
+    refused = refusal(judgement, bundle.checks.fault(answer.frames[0], judgement))
+    if refused is not None:
+        raise GateFailed(
+            f"{how} decides nothing on the check image: {refused}.",
+            next_step="run hvq-edge verify on the host; if it passes, run hvq-edge doctor here",
+        )
+    right = manifest.categories[answer.category]
+    if abs(score - answer.score) > tolerance or judgement.category != right:
         raise GateFailed(
             f"{how} gives the check image the score {score:.4g} as "
-            f"{manifest.categories[category]}; right is {answer.score:.4g} within "
-            f"{tolerance:.2g} as "
-            f"{manifest.categories[answer.category]}.",
+            f"{judgement.category}; right is {answer.score:.4g} within "
+            f"{tolerance:.2g} as {right}.",
             next_step="run hvq-edge verify on the host; if it passes, run hvq-edge doctor here",
         )
     return f"{how}: the check image, score {score:.4g}, right is {answer.score:.4g}"

@@ -16,14 +16,18 @@ from pathlib import Path
 from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
 from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, FileRecord, Precision, open_bundle
-from hvq_edge.bundle.threshold_origin import changed_by_thresholds
+from hvq_edge.bundle.thresholds import changed_by_thresholds, threshold_records
 from hvq_edge.bundle.verification import VERIFY_NAME, Verification, read_verification
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
 from hvq_edge.evaluation.acceptance.measured import Measured, measured_of
-from hvq_edge.evaluation.acceptance.threshold_bound import ThresholdPromise, doubts_of, promise_of
+from hvq_edge.evaluation.acceptance.threshold_bound import (
+    ThresholdBound,
+    doubts_of,
+    threshold_bound,
+)
 from hvq_edge.evaluation.metrics.metrics_file import METRICS_NAME, read_metrics
 from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME, RunRecord, read_run
 
@@ -61,7 +65,7 @@ class Acceptance:
     """The one that is shown in detail first."""
     dataset: Dataset | None = None
     """Of that one, if it is still there."""
-    thresholds: list[ThresholdPromise] = field(default_factory=list)
+    thresholds: list[ThresholdBound] = field(default_factory=list)
     """Of every precision; those of the one that is shown in detail first."""
     verification: Verification | None = None
     bench: BenchReport | None = None
@@ -163,6 +167,16 @@ def _gather_measured(found: Acceptance, run_folder: Path) -> None:
                     f"run hvq-edge eval {bundle.path} --data DIR --precision {precision}",
                 )
             )
+    for one in found.shown.categories if found.shown else ():
+        if one.defective_undecided:
+            what = (
+                f"{one.category}: the line decides nothing on {one.defective_undecided} of "
+                f"{one.defective} defective test images: it neither rejects nor passes them."
+            )
+            remedy = (
+                "look at them below, and let the line stop or sort out parts without a decision"
+            )
+            found.open_points.append(OpenPoint(what, remedy))
     if found.shown is not None:
         try:
             found.dataset = find_dataset(found.shown.data)
@@ -222,14 +236,14 @@ def _gather_thresholds(found: Acceptance) -> None:
     command = f"run hvq-edge calibrate {found.bundle.path} --good DIR"
     points: list[OpenPoint] = []
     for precision in (first, *(name for name in manifest.models if name != first)):
-        learnt = manifest.thresholds.get(precision, {})
+        learnt = threshold_records(manifest, precision)
         for name in manifest.categories:
             threshold = learnt.get(name)
             if threshold is None:
-                what = f"{name} has no threshold in {precision}: its parts are never rejected."
+                what = f"{name} has no threshold in {precision}: its parts lead to no decision."
                 points.append(OpenPoint(what, command))
                 continue
-            found.thresholds.append(promise_of(precision, name, threshold))
+            found.thresholds.append(threshold_bound(precision, name, threshold))
             points += [OpenPoint(*doubt) for doubt in doubts_of(name, threshold, command)]
     # What holds for several precisions, as where one calibration set them, is said once.
     found.open_points += dict.fromkeys(points)

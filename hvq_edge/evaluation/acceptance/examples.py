@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, Image
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.evaluation.acceptance.measured import Measured
+from hvq_edge.evaluation.acceptance.measured import Measured, verdict_of
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.metrics_file import ImageRow
 from hvq_edge.evaluation.thumbnails import Thumbnail, heat_range, thumbnails
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.verdict.judgement import Verdict, judgements
 
 Examples = Mapping[str, Mapping[str, Sequence[Thumbnail]]]
 """By category, then by heading."""
@@ -26,6 +29,7 @@ _TYPICAL_GOOD = 8
 """Whose maps say where the heat colours begin."""
 _BYTES = 3_000_000
 MISSED = "Missed defects: passed, although defective"
+UNDECIDED = "Defects without a decision: neither rejected nor passed"
 FALSE_REJECTS = "False rejects: rejected, although good"
 BEST = "Clearest defects found"
 CALMEST = "Clearest good parts"
@@ -49,10 +53,7 @@ def examples(
         HvqEdgeError: the graph does not run here.
     """
     known = {image.path.relative_to(dataset.root).as_posix(): image for image in dataset.test()}
-    thresholds = {
-        name: one.value
-        for name, one in bundle.manifest.thresholds.get(measured.precision, {}).items()
-    }
+    thresholds = thresholds_of(bundle, measured.precision)
     chosen = {
         one.category: choose_examples(
             [row for row in measured.record.images if row.category == one.category], thresholds
@@ -93,21 +94,25 @@ def choose_examples(
     rows: Sequence[ImageRow], thresholds: Mapping[str, float]
 ) -> dict[str, list[ImageRow]]:
     """Choose images of one category: each at most once, headings in the order of their weight."""
-    ordered = sorted(rows, key=lambda row: row.score)
+    ordered = sorted(rows, key=lambda row: math.inf if row.score is None else row.score)
+    verdicts = {row.path: verdict_of(row, thresholds) for row in rows}
 
-    def rejected(row: ImageRow) -> bool:
-        return row.judged_as in thresholds and row.score > thresholds[row.judged_as]
+    def group(verdict: Verdict, *, good: bool, highest_first: bool) -> list[ImageRow]:
+        found = [row for row in ordered if row.good == good and verdicts[row.path] == verdict]
+        return (found[::-1] if highest_first else found)[:PER_GROUP]
 
     return {
-        MISSED: [row for row in ordered if not row.good and not rejected(row)][:PER_GROUP],
-        FALSE_REJECTS: [row for row in ordered[::-1] if row.good and rejected(row)][:PER_GROUP],
-        BEST: [row for row in ordered[::-1] if not row.good and rejected(row)][:PER_GROUP],
-        CALMEST: [row for row in ordered if row.good and not rejected(row)][:PER_GROUP],
+        MISSED: group("pass", good=False, highest_first=False),
+        UNDECIDED: group("no_decision", good=False, highest_first=True),
+        FALSE_REJECTS: group("reject", good=True, highest_first=True),
+        BEST: group("reject", good=False, highest_first=True),
+        CALMEST: group("pass", good=True, highest_first=False),
     }
 
 
 def _typical_good(rows: Sequence[ImageRow]) -> list[ImageRow]:
-    good = sorted((row for row in rows if row.good), key=lambda row: row.score)
+    good = [row for row in rows if row.good and row.score is not None]
+    good.sort(key=lambda row: row.score or 0.0)
     if not good:
         return []
     places = np.linspace(0, len(good) - 1, min(_TYPICAL_GOOD, len(good))).astype(int)
@@ -125,9 +130,7 @@ def _judge(engine: Engine, image: Image | None) -> ImageResult | None:
         output = engine.run(read_frame(image.path, info.input_side)[None], given)
     except HvqEdgeError:  # an image that is gone is no reason for no report
         return None
-    return ImageResult(
-        image=image,
-        chosen=info.categories[int(output["category"][0])],
-        score=float(output["score"][0]),
-        map=output["map"][0],
-    )
+    (judgement,) = judgements(output, info.categories)
+    if not judgement.finite:
+        return None  # there is no map to draw
+    return ImageResult(image, judgement.category, judgement.score, judgement.map)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.evaluation.metrics.intervals import (
     Interval,
     Share,
@@ -18,6 +20,7 @@ from hvq_edge.evaluation.metrics.intervals import (
     share,
 )
 from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, ImageRow, MetricsFile
+from hvq_edge.verdict.judgement import Verdict, count_verdicts, rule
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,13 @@ class CategoryNumbers:
     defective: int
     auroc: Interval | None
     false_rejects: Share | None
+    """Good images that are rejected; ``None`` without good images."""
     missed: Share | None
-    """Both ``None`` without images of the kind, or without a threshold."""
+    """Defective images that pass; ``None`` without defective images."""
+    good_undecided: int = 0
+    """Good images without a decision."""
+    defective_undecided: int = 0
+    """Defective images without a decision: neither found nor missed."""
     without_threshold: int = 0
     """Images judged as a category that has none."""
 
@@ -67,9 +75,7 @@ def measured_of(bundle: Bundle, content: MetricsFile, of_bundle: bool) -> Measur
     """
     record = content.evaluations[-1]  # how the model works on the line
     precision = next(name for name in bundle.manifest.models if name == content.precision)
-    thresholds = {
-        name: one.value for name, one in bundle.manifest.thresholds.get(precision, {}).items()
-    }
+    thresholds = thresholds_of(bundle, precision)
     names = list(dict.fromkeys(row.category for row in record.images))
     own = {name: [row for row in record.images if row.category == name] for name in names}
     return Measured(
@@ -85,24 +91,27 @@ def measured_of(bundle: Bundle, content: MetricsFile, of_bundle: bool) -> Measur
     )
 
 
+def verdict_of(row: ImageRow, thresholds: Mapping[str, float]) -> Verdict:
+    """Return what the line says of a test image at thresholds."""
+    score = math.nan if row.score is None else row.score
+    return rule(row.refused, row.judged_as, score, thresholds).verdict
+
+
 def _numbers(name: str, rows: Sequence[ImageRow], thresholds: dict[str, float]) -> CategoryNumbers:
     good = [row for row in rows if row.good]
     defective = [row for row in rows if not row.good]
-    judged = [row for row in rows if row.judged_as in thresholds]
-    complete = len(judged) == len(rows)
-    rejected = {id(row) for row in judged if row.score > thresholds[row.judged_as]}
+    on_good = count_verdicts(verdict_of(row, thresholds) for row in good)
+    on_defective = count_verdicts(verdict_of(row, thresholds) for row in defective)
     return CategoryNumbers(
         category=name,
         good=len(good),
         defective=len(defective),
         auroc=auroc_interval(_scores(good), _scores(defective)),
-        false_rejects=share(sum(id(row) in rejected for row in good), len(good))
-        if complete
-        else None,
-        missed=share(sum(id(row) not in rejected for row in defective), len(defective))
-        if complete
-        else None,
-        without_threshold=len(rows) - len(judged),
+        false_rejects=share(on_good.rejected, len(good)),
+        missed=share(on_defective.passed, len(defective)),
+        good_undecided=on_good.no_decision,
+        defective_undecided=on_defective.no_decision,
+        without_threshold=sum(row.judged_as not in thresholds for row in rows),
     )
 
 
@@ -116,4 +125,4 @@ def _mean_auroc(categories: Iterable[Sequence[ImageRow]]) -> Interval | None:
 
 
 def _scores(rows: Iterable[ImageRow]) -> NDArray[np.float64]:
-    return np.array([row.score for row in rows], dtype=np.float64)
+    return np.array([row.score for row in rows if row.score is not None], dtype=np.float64)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.folders import Image
@@ -78,7 +79,7 @@ def render_acceptance(found: Acceptance, shown: Examples) -> str:
         for one in found.thresholds
         if found.shown is not None and one.precision == found.shown.precision
     }
-    return page_template("acceptance.html").render(
+    return page_template("acceptance/acceptance.html").render(
         found=found,
         manifest=found.bundle.manifest,
         shown=found.shown,
@@ -92,8 +93,7 @@ def render_acceptance(found: Acceptance, shown: Examples) -> str:
 
 
 def _drawing(found: Acceptance, measured: Measured, category: str) -> Drawing:
-    threshold = found.bundle.manifest.thresholds.get(measured.precision, {}).get(category)
-    value = threshold.value if threshold else None
+    value = thresholds_of(found.bundle, measured.precision).get(category)
     empty = np.zeros((0, 0), np.float32)
     results = [
         ImageResult(
@@ -103,6 +103,6 @@ def _drawing(found: Acceptance, measured: Measured, category: str) -> Drawing:
             empty,
         )
         for row in measured.record.images
-        if row.category == category
+        if row.category == category and row.score is not None
     ]
     return Drawing(score_histogram(results, value), value)

@@ -18,7 +18,9 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.common.records import Extensible, read_record
 from hvq_edge.errors import InputError
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation, Metrics
+from hvq_edge.evaluation.operating_point import decisions_at
 from hvq_edge.runtime.engine import EngineInfo
+from hvq_edge.verdict.judgement import Verdict
 
 METRICS_NAME = "metrics.json"
 """In a run's folder, or one beside a bundle's graphs."""
@@ -33,7 +35,12 @@ class ImageRow(Extensible):
     judged_as: str
     """The category given or chosen."""
     good: bool
-    score: float
+    score: float | None
+    """``None`` where it is not finite."""
+    refused: str | None = None
+    """Why the line decides nothing on it whatever the threshold; ``None`` where it decides."""
+    verdict: Verdict | None = None
+    """Of the line at the thresholds in use; ``None`` where there are none, as of a run."""
     margin: float | None = None
     """1 at the centre of the category chosen, 0 as far off as an image of it may be; ``None``
     where the category was given."""
@@ -111,6 +118,8 @@ def _record(evaluation: Evaluation) -> EvaluationRecord:
         inside = path.is_relative_to(evaluation.data)
         return (path.relative_to(evaluation.data) if inside else path).as_posix()
 
+    decided = decisions_at(evaluation.images, evaluation.thresholds)
+    verdicts = decided.verdicts if decided else {}
     return EvaluationRecord(
         category="known" if evaluation.known_category else "chosen",
         mean=evaluation.mean,
@@ -121,7 +130,9 @@ def _record(evaluation: Evaluation) -> EvaluationRecord:
                 category=result.image.category,
                 judged_as=result.chosen,
                 good=result.image.good,
-                score=result.score,
+                score=result.score if result.finite else None,
+                refused=result.refused,
+                verdict=verdicts.get(result),
                 margin=result.margin if math.isfinite(result.margin) else None,
             )
             for result in evaluation.images

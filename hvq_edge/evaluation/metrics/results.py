@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydantic import computed_field
 
 from hvq_edge.common.records import Extensible
 from hvq_edge.evaluation.image_result import ImageResult
@@ -14,6 +15,7 @@ from hvq_edge.evaluation.metrics.image_metrics import auroc, average_precision, 
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
 from hvq_edge.evaluation.operating_point import decisions_at
 from hvq_edge.evaluation.unseen import UnseenGood, unseen_good
+from hvq_edge.verdict.judgement import VerdictCounts
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,13 @@ class CategoryMetrics(Metrics):
     image_f1_threshold: float | None
     threshold: float | None = None
     """The threshold in use for this category; decisions follow that of the judged category."""
-    false_rejects: int | None = None
-    """Good images above the threshold in use."""
-    missed: int | None = None
-    """Defective images not above it."""
+    good_verdicts: VerdictCounts | None = None
+    """What the line would have said of the good images; ``None`` without any threshold."""
+    defective_verdicts: VerdictCounts | None = None
+    """The same of the defective images. Those without a decision are neither found nor missed."""
+    not_finite: int = 0
+    """Images without a finite score or map: the line gives no decision, and no metric ranks
+    them."""
     regions: int | None = None
     """Defect regions that ``pixel_aupro`` averages over; ``None`` for a category without masks."""
     without_mask: int | None = None
@@ -65,6 +70,18 @@ class CategoryMetrics(Metrics):
     unseen_good: UnseenGood | None = None
     """Good images of a kind that no training image shows; ``None`` where the category was
     given, or by a version that did not count them."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def false_rejects(self) -> int | None:
+        """Good images that are rejected at the thresholds in use."""
+        return None if self.good_verdicts is None else self.good_verdicts.rejected
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def missed(self) -> int | None:
+        """Defective images that pass at the thresholds in use."""
+        return None if self.defective_verdicts is None else self.defective_verdicts.passed
 
     @property
     def unseen_kind(self) -> UnseenGood | None:
@@ -110,18 +127,18 @@ def category_metrics(
         without_mask: defective images that ``pixels`` leaves out.
 
     Raises:
-        InputError: a score is not finite.
         MissingCapability: scikit-learn is not installed.
     """
-    scores = np.array([result.score for result in results], dtype=np.float64)
-    defective = np.array([not result.image.good for result in results], dtype=np.bool_)
+    ranked = [result for result in results if result.finite]
+    scores = np.array([result.score for result in ranked], dtype=np.float64)
+    defective = np.array([not result.image.good for result in ranked], dtype=np.bool_)
     f1 = best_f1(scores, defective)
     right = [result.chosen == category for result in results]
     decisions = decisions_at(results, thresholds)
     return CategoryMetrics(
         category=category,
-        good=int((~defective).sum()),
-        defective=int(defective.sum()),
+        good=sum(result.image.good for result in results),
+        defective=sum(not result.image.good for result in results),
         image_auroc=auroc(scores, defective),
         image_ap=average_precision(scores, defective),
         image_f1=f1.f1 if f1 else None,
@@ -132,11 +149,12 @@ def category_metrics(
         pixel_aupro=pixels.aupro() if pixels else None,
         category_accuracy=None if known_category else sum(right) / len(right),
         threshold=thresholds.get(category),
-        false_rejects=decisions.false_rejects if decisions else None,
-        missed=decisions.missed if decisions else None,
+        good_verdicts=decisions.good if decisions else None,
+        defective_verdicts=decisions.defective if decisions else None,
+        not_finite=len(results) - len(ranked),
         regions=pixels.regions if pixels else None,
         without_mask=without_mask if pixels else None,
-        unseen_good=unseen_good(results),
+        unseen_good=unseen_good(ranked),
     )
 
 

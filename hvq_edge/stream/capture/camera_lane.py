@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from itertools import islice
 
 from hvq_edge.data.images import fit_image
@@ -13,12 +14,32 @@ from hvq_edge.stream.capture.frame_queue import FrameQueue, Policy
 from hvq_edge.stream.capture.gaps import GapWatch
 from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand
 from hvq_edge.stream.statistics import CameraStatistics, Counts
-from hvq_edge.verdict.decision import Verdict
 from hvq_edge.verdict.image_limits import FrameQuality
-from hvq_edge.verdict.usable import CheckedFrame, FrameChecks
+from hvq_edge.verdict.judgement import Verdict
+from hvq_edge.verdict.usable import FrameChecks
 
 SILENT_SECONDS = 5.0
 """A live camera that gives nothing for longer, not even a lost frame, is not connected."""
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedFrame:
+    """A frame made ready for the engine, or known to be unfit for it."""
+
+    frame: Frame
+    fitted: Frames | None
+    """uint8 ``[side, side, 3]``; ``None`` where there is no usable image."""
+    fault: str | None
+    """Why it cannot be judged."""
+    checks_ms: float
+    """What making it ready took."""
+    quality: FrameQuality | None = None
+    """``None`` where the bundle has no limits to hold it against."""
+
+    @property
+    def fit(self) -> bool:
+        """Whether the engine can be asked."""
+        return self.fitted is not None and self.fault is None
 
 
 class CameraLane:

@@ -22,7 +22,8 @@ from hvq_edge.stream.drawing.lettering import (
     wrap_to_width,
 )
 from hvq_edge.stream.sources.source import Frame, Image
-from hvq_edge.verdict.decision import Decision, Verdict
+from hvq_edge.verdict.decision import Decision
+from hvq_edge.verdict.judgement import Verdict
 
 SHORTEST_SIDE = 480
 """Pixels: smaller images are enlarged and padded to this, so that the lettering fits."""

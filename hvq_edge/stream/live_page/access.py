@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hvq_edge.errors import SettingsError
-from hvq_edge.stream.live_page.settings import DashboardSettings
+from hvq_edge.stream.live_page.settings import LivePageSettings
 
 SHORTEST_TOKEN = 16
 """Characters: what a person makes up below that can be guessed over a network."""
@@ -95,7 +95,7 @@ def is_same_origin(headers: Mapping[str, str]) -> bool:
     return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
-def open_access(settings: DashboardSettings) -> tuple[Access, str]:
+def open_access(settings: LivePageSettings) -> tuple[Access, str]:
     """Read the token, or make one.
 
     Returns:

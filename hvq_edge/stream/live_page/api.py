@@ -1,277 +1,293 @@
-"""The functions that answer the API; :mod:`.operations` says which is where."""
+"""The API: routes, checks of requests and the OpenAPI document follow from these signatures.
+
+The functions run on threads of the server, not in its event loop.
+"""
 
 from __future__ import annotations
 
 import json
-import math
-import secrets
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
 
 from hvq_edge.errors import HvqEdgeError, SettingsError
-from hvq_edge.stream.live_page import messages
 from hvq_edge.stream.live_page.access import Access
-from hvq_edge.stream.live_page.answers import decision_of, health_of, state_of
-from hvq_edge.stream.live_page.guard import refuse
-from hvq_edge.stream.live_page.health import HealthCheck
-from hvq_edge.stream.live_page.preview import preview
-from hvq_edge.stream.live_page.recent import Size
-from hvq_edge.stream.live_page.watched import Watched
+from hvq_edge.stream.live_page.health import Health, HealthCheck
+from hvq_edge.stream.live_page.history import Size
+from hvq_edge.stream.live_page.images import VIEW_SIDE
+from hvq_edge.stream.live_page.middleware import refuse
+from hvq_edge.stream.live_page.page_view import PageView, preview
+from hvq_edge.stream.live_page.prometheus_metrics import CONTENT_TYPE
+from hvq_edge.stream.live_page.schemas import (
+    CategoryRequest,
+    Decisions,
+    Done,
+    LoginRequest,
+    PauseRequest,
+    Preview,
+    Refusal,
+    Rejects,
+    State,
+    ThresholdRequest,
+)
 
-Answer = Callable[[Request], Awaitable[Response]]
-Asked = TypeVar("Asked", bound=BaseModel)
+LOGIN_SECONDS = 30 * 24 * 3600
 
 
-class Api:
-    """Answers of one run.
+@dataclass(frozen=True)
+class Served:
+    """What is served, and to whom."""
 
-    Args:
-        watched: the inspector.
-        access: for logging in.
-        cookie: name of the cookie of a login.
-        health: judges snapshots.
-        images_per_second: a browser is told to ask for no more.
-    """
+    view: PageView
+    access: Access
+    cookie: str = "hvq_edge"
+    """Name of the cookie of a login: cookies do not tell ports apart, names do."""
+    health: HealthCheck = field(default_factory=HealthCheck)
+    images_per_second: float = 10.0
+    """A browser is told to ask for no more."""
 
-    def __init__(
-        self,
-        watched: Watched,
-        access: Access,
-        cookie: str,
-        health: HealthCheck,
-        images_per_second: float,
-    ) -> None:
-        self._watched = watched
-        self._access = access
-        self._cookie = cookie
-        self._health = health
-        self._images_per_second = images_per_second
-        self._run = secrets.token_hex(8)
 
-    async def state(self, request: Request) -> Response:
-        """Everything but images."""
-        statistics = self._watched.statistics()
-        health = self._health(statistics)
-        known: bool = request.state.known
-        return _send(
-            state_of(
-                self._watched,
-                statistics,
-                health,
-                run=self._run,
-                may_change=known,
-                images_per_second=self._images_per_second,
-            )
+class Refused(Exception):
+    """The request is answered with a refusal."""
+
+    def __init__(self, status: int, cause: str, next_step: str) -> None:
+        super().__init__(cause)
+        self.answer = refuse(status, cause, next_step)
+
+
+class Jpeg(Response):
+    """An image."""
+
+    media_type = "image/jpeg"
+
+
+async def _served(request: Request) -> Served:
+    served: Served = request.app.state.served
+    return served
+
+
+Page = Annotated[Served, Depends(_served)]
+Heat = Annotated[bool, Query(description="With the heat map.")]
+_REFUSED: dict[str, Any] = {"description": "Refused", "model": Refusal}
+_NO_IMAGE: dict[int | str, Any] = {204: {"description": "There is no image"}}
+# Who may ask is decided by the middleware; these say so in the OpenAPI document.
+_READS: dict[str, Any] = {"security": [{"token": []}, {}]}
+_CHANGES = [Security(HTTPBearer(scheme_name="token", auto_error=False))]
+
+router = APIRouter(responses={"4XX": _REFUSED, "5XX": _REFUSED})
+
+
+@router.get("/api/state", openapi_extra=_READS)
+def state(request: Request, page: Page) -> State:
+    """Everything but images."""
+    statistics = page.view.statistics()
+    return page.view.state(
+        statistics,
+        page.health(statistics),
+        may_change=request.state.known,
+        image_interval_ms=1000.0 / page.images_per_second,
+    )
+
+
+@router.get("/api/decisions", openapi_extra=_READS)
+def decisions(
+    page: Page,
+    after: Annotated[int, Query(ge=0, description="Only decisions after this one.")] = 0,
+) -> Decisions:
+    """Recent decisions."""
+    history = page.view.history
+    records = history.records(after)
+    return Decisions(
+        run=history.run,
+        sequence=records[-1].sequence if records else history.sequence,
+        decisions=tuple(records),
+    )
+
+
+@router.get("/api/rejects", openapi_extra=_READS)
+def rejects(page: Page) -> Rejects:
+    """The last rejects."""
+    history = page.view.history
+    return Rejects(run=history.run, rejects=tuple(history.rejects()))
+
+
+@router.get(
+    "/api/rejects/{sequence}/image.jpg",
+    response_class=Jpeg,
+    responses=_NO_IMAGE,
+    openapi_extra=_READS,
+)
+def reject_image(
+    page: Page,
+    sequence: Annotated[int, Path(ge=0, description="Its decision's number.")],
+    size: Size = "view",
+    heat: Heat = True,
+) -> Response:
+    """A reject's image."""
+    image = page.view.history.reject_image(sequence, size, heat=heat)
+    if image is None:
+        return Response(status_code=204)  # newer ones took its place while it was asked for
+    return Jpeg(image, headers={"cache-control": "private, max-age=3600"})
+
+
+@router.get(
+    "/api/cameras/{index}/image.jpg",
+    response_class=Jpeg,
+    responses={**_NO_IMAGE, 304: {"description": "Still the one of If-None-Match"}},
+    openapi_extra=_READS,
+)
+def camera_image(
+    page: Page,
+    index: Annotated[int, Path(ge=0, description="Position of the camera in the state.")],
+    heat: Heat = True,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """A camera's newest image; its decision stands in the header X-Decision."""
+    cameras, history = page.view.statistics().cameras, page.view.history
+    if index >= len(cameras):
+        raise Refused(
+            404,
+            f"there is no camera {index}.",
+            f"cameras are numbered from 0, and there are {len(cameras)} (/api/state)",
         )
+    shot = history.newest(cameras[index].name)
+    if shot is None:
+        return Response(status_code=204)  # an error would stand in the browser's console
+    tag = f'"{history.run}-{shot.record.sequence}-{int(heat)}"'
+    if if_none_match == tag:
+        return Response(status_code=304)
+    image = shot.jpeg(VIEW_SIDE, heat=heat)
+    # The verdict beside the image is that of this image, however slow the network is.
+    headers = {"etag": tag, "x-decision": json.dumps(asdict(shot.record))}
+    headers["cache-control"] = "no-cache"
+    if image is None:
+        return Response(status_code=204, headers=headers)
+    return Jpeg(image, headers=headers)
 
-    async def decisions(self, request: Request) -> Response:
-        """Recent decisions."""
-        after = _whole_number(request.query_params.get("after", "0"))
-        page = self._watched.page
-        records = page.records(after)
-        return _send(
-            messages.DecisionsMessage(
-                run=self._run,
-                sequence=records[-1].sequence if records else page.sequence,
-                decisions=tuple(decision_of(record) for record in records),
-            )
+
+@router.get("/api/preview", name="preview", openapi_extra=_READS)
+def preview_threshold(
+    page: Page,
+    category: Annotated[str, Query(description="Whose frames count.")],
+    threshold: Annotated[float, Query(allow_inf_nan=False, description="To try.")],
+) -> Preview:
+    """What a threshold would have done to recent frames."""
+    in_force = _in_force(page, category)
+    return preview(page.view.history.records(), category, threshold, in_force)
+
+
+@router.post("/api/pause", dependencies=_CHANGES)
+def pause(asked: PauseRequest, page: Page) -> Done:
+    """Pause, or go on."""
+    page.view.controls.paused = asked.paused
+    return Done()
+
+
+@router.post("/api/threshold", dependencies=_CHANGES)
+def threshold(asked: ThresholdRequest, page: Page) -> Done:
+    """Put a threshold in force; save it first, so that a full disk changes nothing."""
+    _in_force(page, asked.category)
+    if asked.save:
+        if page.view.save_threshold is None:
+            raise Refused(409, "thresholds cannot be saved here.", "apply it without saving")
+        page.view.save_threshold(asked.category, asked.value)
+    page.view.controls.set_threshold(asked.category, asked.value)
+    return Done()
+
+
+@router.post("/api/category", dependencies=_CHANGES)
+def category(asked: CategoryRequest, page: Page) -> Done:
+    """Choose what every frame is judged as."""
+    choice = page.view.category
+    if choice is None:
+        raise Refused(
+            409,
+            "the model chooses the category itself.",
+            "nothing is to be chosen; to choose it here, use a bundle that hvq-edge export "
+            "--category input made",
         )
+    if asked.category not in choice.names:
+        known = ", ".join(choice.names)
+        raise Refused(404, f"there is no category {asked.category!r}.", f"name one of {known}")
+    choice.choose(asked.category)
+    return Done()
 
-    async def rejects(self, _request: Request) -> Response:
-        """The last rejects."""
-        records = self._watched.page.rejects()
-        return _send(
-            messages.RejectsMessage(
-                run=self._run, rejects=tuple(decision_of(record) for record in records)
-            )
+
+@router.post("/api/login")
+def login(asked: LoginRequest, request: Request, response: Response, page: Page) -> Done:
+    """Get a cookie for the token."""
+    if not page.access.is_token(asked.token.strip()):
+        raise Refused(
+            401,
+            "this is not the token.",
+            "take it from the token file, or from what the inspector printed when it started",
         )
+    response.set_cookie(
+        page.cookie,
+        page.access.session,
+        httponly=True,
+        samesite="strict",
+        secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
+        max_age=LOGIN_SECONDS,
+    )
+    return Done()
 
-    async def reject_image(self, request: Request) -> Response:
-        """A reject's image."""
-        sequence = _whole_number(request.path_params["sequence"])
-        size: Size = "thumbnail" if request.query_params.get("size") == "thumbnail" else "view"
-        heat = _heat(request)
-        image = await run_in_threadpool(self._watched.page.reject_image, sequence, size, heat=heat)
-        if image is None:
-            return Response(status_code=204)  # newer ones took its place while it was asked for
-        headers = {"cache-control": "private, max-age=3600"}
-        return Response(image, media_type="image/jpeg", headers=headers)
 
-    async def camera_image(self, request: Request) -> Response:
-        """A camera's newest image."""
-        index = _whole_number(request.path_params["index"])
-        cameras = self._watched.statistics().cameras
-        if index >= len(cameras):
-            return refuse(
-                404,
-                f"there is no camera {index}.",
-                f"cameras are numbered from 0, and there are {len(cameras)} (/api/state)",
-            )
-        name, heat = cameras[index].name, _heat(request)
-        newest = self._watched.page.newest(name)
-        if newest is None:
-            return Response(status_code=204)  # an error would stand in the browser's console
-        if request.headers.get("if-none-match") == self._tag(newest.record.sequence, heat):
-            return Response(status_code=304)
-        shown = await run_in_threadpool(self._watched.page.image, name, heat=heat)
-        assert shown is not None, "a camera that gave a frame keeps one"
-        record, image = shown
-        decision = json.dumps(decision_of(record).model_dump())
-        # The verdict beside the image is that of this image, however slow the network is.
-        headers = {"etag": self._tag(record.sequence, heat), "x-decision": decision}
-        headers["cache-control"] = "no-cache"
-        if image is None:
-            return Response(status_code=204, headers=headers)
-        return Response(image, media_type="image/jpeg", headers=headers)
+@router.post("/api/logout")
+def logout(response: Response, page: Page) -> Done:
+    """Forget the cookie."""
+    response.delete_cookie(page.cookie, httponly=True, samesite="strict")
+    return Done()
 
-    async def preview(self, request: Request) -> Response:
-        """What a threshold would have done to recent frames."""
-        category = request.query_params.get("category", "")
-        threshold = _number(request.query_params.get("threshold", ""))
-        in_force = self._watched.controls.thresholds.get(category)
-        if in_force is None:
-            return self._without_threshold(category)
-        found = preview(self._watched.page.records(), category, threshold, in_force)
-        return _send(
-            messages.PreviewMessage(
-                category=category,
-                threshold=threshold,
-                in_force=in_force,
-                frames=found.frames,
-                would_reject=found.would_reject,
-                rejects_now=found.rejects_now,
-                lowest=found.lowest,
-                highest=found.highest,
-            )
-        )
 
-    async def pause(self, request: Request) -> Response:
-        """Pause, or go on."""
-        asked = await _body(request, messages.PauseRequest)
-        self._watched.controls.paused = asked.paused
-        return _send(messages.Done())
+@router.get("/healthz", include_in_schema=False)
+def healthz(request: Request, response: Response, page: Page) -> Health:
+    """For a monitor: 200 while frames are judged, else 503; reasons for those who may read."""
+    health = page.health(page.view.statistics())
+    response.status_code = 200 if health.working else 503
+    return health if request.state.may_read else replace(health, failing=(), degraded=())
 
-    async def threshold(self, request: Request) -> Response:
-        """Put a threshold in force; save it first, so that a full disk changes nothing."""
-        asked = await _body(request, messages.ThresholdRequest)
-        if asked.category not in self._watched.controls.thresholds:
-            return self._without_threshold(asked.category)
-        if asked.save:
-            save = self._watched.save_threshold
-            if save is None:
-                return refuse(409, "thresholds cannot be saved here.", "apply it without saving")
-            await run_in_threadpool(save, asked.category, asked.value)
-        self._watched.controls.set_threshold(asked.category, asked.value)
-        return _send(messages.Done())
 
-    async def category(self, request: Request) -> Response:
-        """Choose what every frame is judged as."""
-        asked = await _body(request, messages.CategoryRequest)
-        choice = self._watched.category
-        if choice is None:
-            return refuse(
-                409,
-                "the model chooses the category itself.",
-                "nothing is to be chosen; to choose it here, use a bundle that hvq-edge export "
-                "--category input made",
-            )
-        if asked.category not in choice.names:
-            return refuse(
-                404,
-                f"there is no category {asked.category!r}.",
-                f"name one of {', '.join(choice.names)}",
-            )
-        await run_in_threadpool(choice.choose, asked.category)
-        return _send(messages.Done())
+@router.get("/metrics", include_in_schema=False)
+def metrics(page: Page) -> Response:
+    """For Prometheus."""
+    if page.view.metrics is None:
+        raise Refused(404, "no metrics are kept.", "serve the page with hvq-edge stream --page")
+    return Response(page.view.metrics(page.view.statistics()), media_type=CONTENT_TYPE)
 
-    async def login(self, request: Request) -> Response:
-        """Get a cookie for the token."""
-        asked = await _body(request, messages.LoginRequest)
-        if not self._access.is_token(asked.token.strip()):
-            return refuse(401, "this is not the token.", "take it from the token file, or from "
-                          "what the inspector printed when it started")  # fmt: skip
-        answer = _send(messages.Done())
-        answer.set_cookie(
-            self._cookie,
-            self._access.session,
-            httponly=True,
-            samesite="strict",
-            secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
-            max_age=30 * 24 * 3600,
-        )
-        return answer
 
-    async def logout(self, _request: Request) -> Response:
-        """Forget the cookie."""
-        answer = _send(messages.Done())
-        answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
-        return answer
-
-    async def healthz(self, request: Request) -> Response:
-        """For a monitor: 200 while frames are judged, else 503."""
-        health = self._health(self._watched.statistics())
-        content = health_of(health, reasons=request.state.may_read).model_dump()
-        return JSONResponse(content, 200 if health.working else 503)
-
-    async def metrics(self, _request: Request) -> Response:
-        """For Prometheus."""
-        if self._watched.metrics is None:
-            return refuse(404, "no metrics are kept.", "serve the page with hvq-edge stream --page")
-        text = await run_in_threadpool(self._watched.metrics, self._watched.statistics())
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    def _without_threshold(self, category: str) -> Response:
-        known = ", ".join(self._watched.controls.thresholds)
+def _in_force(page: Served, category: str) -> float:
+    thresholds = page.view.controls.thresholds
+    if category not in thresholds:
+        known = ", ".join(thresholds)
         remedy = f"name one of {known}" if known else "run hvq-edge calibrate on the bundle first"
-        return refuse(404, f"{category!r} has no threshold.", remedy)
-
-    def _tag(self, sequence: int, heat: bool) -> str:
-        return f'"{self._run}-{sequence}-{int(heat)}"'
+        raise Refused(404, f"{category!r} has no threshold.", remedy)
+    return thresholds[category]
 
 
-def refused(_request: Request, error: Exception) -> Response:
-    """Answer an error of ours: 422 for what was asked, 507 for what cannot be written."""
-    assert isinstance(error, HvqEdgeError)
-    return refuse(422 if isinstance(error, SettingsError) else 507, error.cause, error.next_step)
+REFUSALS = (Refused, HvqEdgeError, RequestValidationError, HTTPException)
 
 
-def _send(message: BaseModel) -> Response:
-    return Response(message.model_dump_json(), media_type="application/json")
-
-
-async def _body(request: Request, model: type[Asked]) -> Asked:
-    try:
-        return model.model_validate_json(await request.body())
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'body'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise SettingsError(
-            f"the request cannot be understood: {faults}.", next_step="see /openapi.json"
-        ) from error
-
-
-def _heat(request: Request) -> bool:
-    return request.query_params.get("heat", "1") != "0"
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal() or len(text) > 18:
-        raise SettingsError(f"{text[:40]!r} is not a whole number.", next_step="see /openapi.json")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise SettingsError(f"{text[:40]!r} is not a number.", next_step="see /openapi.json")
-    return value
+async def answer_refusal(_request: Request, error: Exception) -> Response:
+    """Answer one of :data:`REFUSALS`: 422 for what was asked, 507 for what cannot be written."""
+    match error:
+        case Refused():
+            return error.answer
+        case SettingsError():
+            return refuse(422, error.cause, error.next_step)
+        case HvqEdgeError():
+            return refuse(507, error.cause, error.next_step)
+        case RequestValidationError():
+            faults = "; ".join(
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+            )
+            return refuse(422, f"the request cannot be understood: {faults}.", "see /openapi.json")
+        case HTTPException():  # of the router: there is no such path, or not for this method
+            answer = refuse(error.status_code, f"{error.detail}.", "see /openapi.json")
+            answer.headers.update(error.headers or {})  # the methods that are allowed
+            return answer
+    raise error

@@ -2,71 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
-from hvq_edge.errors import HvqEdgeError
-from hvq_edge.stream.live_page.access import Access
-from hvq_edge.stream.live_page.api import Answer, Api, refused
-from hvq_edge.stream.live_page.guard import Guard
-from hvq_edge.stream.live_page.health import HealthCheck
-from hvq_edge.stream.live_page.operations import OPERATIONS, openapi
-from hvq_edge.stream.live_page.watched import Watched
+from hvq_edge.stream.live_page.api import REFUSALS, Served, answer_refusal, router
+from hvq_edge.stream.live_page.middleware import Guard
 
 FILES = Path(__file__).with_name("page")
+PAGES = {"/": "index.html", "/login": "login.html", "/favicon.ico": "icon.svg"}
 
 
-def make_app(
-    watched: Watched,
-    access: Access,
-    *,
-    cookie: str = "hvq_edge",
-    health: HealthCheck | None = None,
-    images_per_second: float = 10.0,
-) -> Starlette:
-    """Return the ASGI application.
-
-    Args:
-        watched: the inspector.
-        access: who may what.
-        cookie: name of the cookie of a login: cookies do not tell ports apart, names do.
-        health: judges snapshots.
-        images_per_second: a browser is told to ask for no more.
-    """
-    api = Api(watched, access, cookie, health or HealthCheck(), images_per_second)
-    document = openapi(version("hvq-edge"))
-
-    async def described(_request: Request) -> Response:
-        return JSONResponse(document)
-
-    def file(name: str) -> Answer:
-        async def send(_request: Request) -> Response:
-            return FileResponse(FILES / name, headers={"cache-control": "no-cache"})
-
-        return send
-
-    routes = [
-        Route(operation.path, getattr(api, operation.name), methods=[operation.method])
-        for operation in OPERATIONS
-    ]
-    return Starlette(
-        routes=[
-            *routes,
-            Route("/", file("index.html")),
-            Route("/login", file("login.html")),
-            Route("/favicon.ico", file("icon.svg")),
-            Route("/healthz", api.healthz),
-            Route("/metrics", api.metrics),
-            Route("/openapi.json", described),
-            Mount("/page", StaticFiles(directory=FILES)),
-        ],
-        middleware=[Middleware(Guard, access=access, cookie=cookie)],
-        exception_handlers={HvqEdgeError: refused},
+def make_app(served: Served) -> FastAPI:
+    """Return the ASGI application."""
+    app = FastAPI(
+        title="hvq-edge live page",
+        version=version("hvq-edge"),
+        description="Reading is open on a loopback address without a token file, and needs "
+        "the token elsewhere. Changes always need it.",
+        docs_url=None,  # FastAPI's own pages load scripts from other servers
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        middleware=[Middleware(Guard, access=served.access, cookie=served.cookie)],
+        exception_handlers=dict.fromkeys(REFUSALS, answer_refusal),
     )
+    app.state.served = served
+    app.include_router(router)
+    for path, name in PAGES.items():
+        app.add_api_route(path, partial(_file, name), include_in_schema=False)
+    app.mount("/page", StaticFiles(directory=FILES))
+    return app
+
+
+def _file(name: str) -> FileResponse:
+    return FileResponse(FILES / name, headers={"cache-control": "no-cache"})

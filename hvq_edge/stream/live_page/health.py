@@ -14,18 +14,14 @@ STALL_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Health:
-    """What is wrong, in words."""
+    """Whether frames are judged, and what is wrong in words."""
 
+    working: bool
     failing: tuple[str, ...]
     """Parts may pass uninspected: HTTP 503."""
     degraded: tuple[str, ...]
     """Decisions are made, but something beside them does not work: still 200, because starting the
     inspector again would not help."""
-
-    @property
-    def working(self) -> bool:
-        """Whether frames are judged."""
-        return not self.failing
 
 
 class HealthCheck:
@@ -58,4 +54,4 @@ class HealthCheck:
         if still > self._stall_seconds:
             failing.append(f"no frame was decided for {still:.0f} s")
         degraded = [f"{sink.name}: {sink.fault}" for sink in statistics.sinks if sink.fault]
-        return Health(tuple(failing), tuple(degraded))
+        return Health(not failing, tuple(failing), tuple(degraded))

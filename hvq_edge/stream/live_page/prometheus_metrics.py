@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -16,32 +16,26 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-class StatisticsCollector(Collector):
-    """Turns a snapshot into metrics whenever it is asked.
-
-    Args:
-        snapshot: called at each collection.
-    """
-
-    def __init__(self, snapshot: Callable[[], Statistics]) -> None:
-        self._snapshot = snapshot
-
-    def collect(self) -> Iterator[Metric]:
-        """Give all metrics of one snapshot, so that their sums fit."""
-        statistics = self._snapshot()
-        uptime = GaugeMetricFamily("hvq_uptime_seconds", "Seconds since the inspector started.")
-        uptime.add_metric([], statistics.seconds)
-        yield uptime
-        yield from _cameras(statistics.cameras)
-        yield from _sinks(statistics.sinks)
-        yield from _stages(statistics)
-
-
 def render(statistics: Statistics) -> bytes:
     """Return a snapshot in Prometheus's text format, :data:`CONTENT_TYPE`."""
     registry = CollectorRegistry()
-    registry.register(StatisticsCollector(lambda: statistics))
+    registry.register(_Snapshot(statistics))
     return generate_latest(registry)
+
+
+class _Snapshot(Collector):
+    """All metrics of one snapshot, so that their sums fit."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+
+    def collect(self) -> Iterator[Metric]:
+        uptime = GaugeMetricFamily("hvq_uptime_seconds", "Seconds since the inspector started.")
+        uptime.add_metric([], self._statistics.seconds)
+        yield uptime
+        yield from _cameras(self._statistics.cameras)
+        yield from _sinks(self._statistics.sinks)
+        yield from _stages(self._statistics)
 
 
 def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:

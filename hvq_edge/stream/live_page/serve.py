@@ -15,8 +15,8 @@ from hvq_edge.common.extras import needed
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.live_page.access import open_access
 from hvq_edge.stream.live_page.health import HealthCheck
-from hvq_edge.stream.live_page.settings import DashboardSettings
-from hvq_edge.stream.live_page.watched import Watched
+from hvq_edge.stream.live_page.page_view import PageView
+from hvq_edge.stream.live_page.settings import LivePageSettings
 
 START_SECONDS = 10.0
 STOP_SECONDS = 2.0
@@ -40,36 +40,32 @@ class Serving:
 
 @contextmanager
 def serve(
-    settings: DashboardSettings, watched: Watched, *, health: HealthCheck | None = None
+    settings: LivePageSettings, view: PageView, *, health: HealthCheck | None = None
 ) -> Iterator[Serving]:
     """Serve the live page as long as the ``with`` block runs.
 
     Args:
         settings: where, and who may see it.
-        watched: the inspector.
+        view: the inspector.
         health: judges snapshots for ``/healthz``.
 
     Raises:
         SettingsError: the address or the port cannot be used, or the token file is no good.
-        MissingCapability: Starlette or uvicorn is not installed.
+        MissingCapability: FastAPI or another package of the extra ``factory`` is not installed.
     """
     with needed("the live page"):
         import uvicorn
 
+        from hvq_edge.stream.live_page.api import Served
         from hvq_edge.stream.live_page.app import make_app
     access, made = open_access(settings)
     listening = _listen(settings)
     port = int(listening.getsockname()[1])
-    app = make_app(
-        watched,
-        access,
-        cookie=f"hvq_edge_{port}",
-        health=health,
-        images_per_second=settings.frames_per_second,
-    )
+    cookie = f"hvq_edge_{port}"
+    served = Served(view, access, cookie, health or HealthCheck(), settings.frames_per_second)
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            make_app(served),
             log_config=None,  # the terminal belongs to the inspector
             access_log=False,
             server_header=False,
@@ -90,7 +86,7 @@ def serve(
         listening.close()
 
 
-def _listen(settings: DashboardSettings) -> socket.socket:
+def _listen(settings: LivePageSettings) -> socket.socket:
     """Return a bound socket: a port in use is found before anything else is started."""
     try:
         found = socket.getaddrinfo(
@@ -110,7 +106,7 @@ def _listen(settings: DashboardSettings) -> socket.socket:
     return listening
 
 
-def _cannot_listen(settings: DashboardSettings, error: OSError) -> SettingsError:
+def _cannot_listen(settings: LivePageSettings, error: OSError) -> SettingsError:
     remedy = "choose another port with --page-port (port in [page])"
     if error.errno in (errno.EACCES, errno.EPERM):
         remedy = "choose a port from 1024 on with --page-port (port in [page])"

@@ -14,7 +14,7 @@ from hvq_edge.errors import SettingsError
 DEFAULT_PORT = 8642
 
 
-class DashboardSettings(Strict):
+class LivePageSettings(Strict):
     """Settings of the live page; :meth:`of` reports faults as one message."""
 
     host: str = "127.0.0.1"
@@ -31,7 +31,7 @@ class DashboardSettings(Strict):
     """At most so many images a second go to one browser."""
 
     @classmethod
-    def of(cls, **values: Any) -> DashboardSettings:  # noqa: ANN401 - pydantic checks them
+    def of(cls, **values: Any) -> LivePageSettings:  # noqa: ANN401 - pydantic checks them
         """Check and make settings.
 
         Raises:
@@ -51,7 +51,7 @@ class DashboardSettings(Strict):
         return is_loopback(self.host)
 
     @model_validator(mode="after")
-    def _others_need_a_token(self) -> DashboardSettings:
+    def _others_need_a_token(self) -> LivePageSettings:
         if not self.loopback and self.token_file is None:
             raise ValueError(
                 f"whoever reaches {self.host} could see the page: give a token file "

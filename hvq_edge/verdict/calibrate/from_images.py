@@ -7,16 +7,17 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hvq_edge.bundle.manifest import Bundle, Precision, Threshold, open_bundle
-from hvq_edge.bundle.thresholds import learn_threshold, put_thresholds
+from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import InputError
 from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.verdict.calibrate.gathering import Gathering, gather_images
 from hvq_edge.verdict.calibrate.good_images import find_good_images
-from hvq_edge.verdict.calibrate.good_scores import Judged, judge_good
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
+from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
-    Rule,
+    ThresholdRule,
     check_asked,
     order_statistic,
 )
@@ -42,7 +43,7 @@ def calibrate_run(
     *,
     false_reject: float = FALSE_REJECT,
     confidence: float = CONFIDENCE,
-    rule: Rule = order_statistic,
+    rule: ThresholdRule = order_statistic,
     precisions: Collection[Precision] = (),
     backend: str = "auto",
     run: Path | None = None,
@@ -83,33 +84,17 @@ def calibrate_run(
         # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
         runs_on = "onnxruntime" if backend == "auto" and "fp16" in precision else backend
         with open_engine(bundle, precision=precision, backend=runs_on) as engine:
-            judged = judge_good(
-                engine,
-                Path(),
-                paths,
-                names,
-                limits=bundle.manifest.image_limits,
-                known_parts_only=True,
-                on_progress=on_progress,
-            )
-            machine = f"{precision} on {engine.info.device}"
+            judged = gather_images(engine, bundle.checks, Path(), paths, names, on_progress)
         notes += _notes(judged, precision, len(paths))
-        thresholds[precision] = {
-            name: learn_threshold(
-                parts,
-                asked=false_reject,
-                confidence=confidence,
-                rule=rule,
-                source=f"images in {good.resolve().name}",
-                machine=machine,
-            )
-            for name, parts in judged.parts.items()
-            if parts
-        }
+        thresholds[precision] = judged.thresholds(
+            asked=false_reject,
+            confidence=confidence,
+            rule=rule,
+            source=f"images in {good.resolve().name}",
+        )
         if not thresholds[precision]:
             raise InputError(
-                f"none of the {len(paths)} images can be judged at {precision}: "
-                f"{_reasons(judged.unusable)}.",
+                f"none of the {len(paths)} images can be judged at {precision}: {judged.reasons}.",
                 next_step="give images of good parts, taken as on the line",
             )
         for name, learnt in thresholds[precision].items():
@@ -120,12 +105,12 @@ def calibrate_run(
     return Calibrated(written, thresholds, above_it, tuple(notes))
 
 
-def _notes(judged: Judged, precision: str, total: int) -> list[str]:
+def _notes(judged: Gathering, precision: str, total: int) -> list[str]:
     notes = []
     if judged.unusable:
         notes.append(
             f"{sum(judged.unusable.values())} of {total} images would lead to no decision at "
-            f"{precision}, and set no threshold: {_reasons(judged.unusable)}"
+            f"{precision}, and set no threshold: {judged.reasons}"
         )
     for name, count in judged.elsewhere.items():
         notes.append(
@@ -133,7 +118,3 @@ def _notes(judged: Judged, precision: str, total: int) -> list[str]:
             "for the category whose threshold they will meet"
         )
     return notes
-
-
-def _reasons(unusable: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in unusable.most_common())

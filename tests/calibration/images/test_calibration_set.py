@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.graphs import CATEGORIES, save_bundle
+from helpers.thresholds import threshold_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.bundle.manifest import Threshold
 from hvq_edge.calibration.images.choose_images import choose_calibration, farthest_first
 from hvq_edge.calibration.images.own_set import (
     LEAST,
@@ -128,6 +130,8 @@ class Fake:
         assert category is None
         return {
             "score": frames.mean((1, 2, 3)).astype(np.float32),
+            "map": np.zeros((len(frames), 2, 2), np.float32),
+            "margin": np.ones(len(frames), np.float32),
             "category": (frames[:, 0, 0, 0] > 200).astype(np.int32),
         }
 
@@ -145,10 +149,13 @@ def test_images_that_do_not_look_good_are_found(tmp_path):
         cv2.imwrite(str(tmp_path / f"{name}.png"), image)
         images.append(OwnImage(tmp_path / f"{name}.png", category, ""))
     thresholds = {
-        "bolt": Threshold(value=100, images=1, rule=""),
-        "nut": Threshold(value=200, images=1, rule=""),
+        "bolt": threshold_at(100, images=1, rule=""),
+        "nut": threshold_at(200, images=1, rule=""),
     }
-    found = {one.path.stem: one.reason for one in suspicious_images(Fake(), images, thresholds)}
+    bundle = save_bundle(tmp_path / "bundle", "auto")
+    limits = {"fp32": thresholds}
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"thresholds": limits}))
+    found = {one.path.stem: one.reason for one in suspicious_images(Fake(), bundle, images)}
     assert set(found) == {"broken", "stray"}
-    assert "above the threshold of 100.00" in found["broken"]
+    assert "above threshold 100" in found["broken"]
     assert found["stray"] == "looks like nut"

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.graphs import CATEGORIES, SIDE, save_bundle
+from helpers.thresholds import threshold_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from hvq_edge.bundle.manifest import Threshold, open_bundle, record_of, write_manifest
-from hvq_edge.bundle.thresholds import GoodPart, learn_threshold, put_thresholds
+from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
+from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.cli.app import main
 from hvq_edge.evaluation.acceptance.acceptance import collect
 from hvq_edge.evaluation.acceptance.examples import (
@@ -26,11 +27,12 @@ from hvq_edge.evaluation.acceptance.examples import (
     choose_examples,
 )
 from hvq_edge.evaluation.acceptance.page import write_acceptance
-from hvq_edge.evaluation.acceptance.threshold_bound import LARGEST_RULE, promise_in_words
+from hvq_edge.evaluation.acceptance.threshold_bound import threshold_bound
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 from hvq_edge.evaluation.metrics.intervals import auroc_interval, mean_auroc_interval, share
 from hvq_edge.evaluation.metrics.metrics_file import ImageRow
 from hvq_edge.verdict.calibration_scores import table_of
+from hvq_edge.verdict.threshold import GoodPart, learn_threshold
 from hvq_edge.verdict.tolerance import promised_rate
 
 # Intervals.
@@ -103,10 +105,10 @@ def bundle(tmp_path) -> Path:
     """Scores are brightness; thresholds 0.6 of 30 images, nuts' set by one image alone."""
     found = save_bundle(tmp_path / "bundle", "auto")
     thresholds = {
-        name: Threshold(
-            value=value,
+        name: threshold_at(
+            value,
             images=30,
-            rule=LARGEST_RULE,
+            rule="set by hand",
             highest_image=f"{name}/train/good/7.png",
             next_highest=value - (0.3 if name == "nut" else 0.01),
             median=value - 0.4,
@@ -234,13 +236,16 @@ def test_numbers_follow_the_thresholds_of_now(bundle, data):
     assert [one.false_rejects.count for one in found.shown.categories] == [0, 0]
 
 
-def test_images_judged_as_a_category_without_threshold_are_no_counts(bundle, data):
+def test_images_judged_as_a_category_without_threshold_lead_to_no_decision(bundle, data):
     manifest = open_bundle(bundle).manifest
     bolt = {"bolt": manifest.thresholds["fp32"]["bolt"]}
     write_manifest(bundle, manifest.model_copy(update={"thresholds": {"fp32": bolt}}))
     found = collect(evaluated(bundle, data))
-    assert [one.category for one in found.shown.categories if one.missed is None] == ["nut"]
-    assert found.shown.all.false_rejects is None
+    bolts, nuts = found.shown.categories
+    assert (nuts.good_undecided, nuts.defective_undecided) == (nuts.good, nuts.defective)
+    assert (nuts.missed.count, nuts.false_rejects.count) == (0, 0)
+    assert nuts.without_threshold == nuts.good + nuts.defective
+    assert found.shown.all.defective_undecided == nuts.defective + bolts.defective_undecided
 
 
 def test_images_that_are_gone(bundle, data):
@@ -283,10 +288,10 @@ def test_what_others_named_is_escaped(bundle):
 
 
 def test_every_rule_says_its_promise():
-    known = Threshold(value=1.0, images=59, rule=LARGEST_RULE)
-    assert "at most 5 % false rejects" in promise_in_words(known)
-    other = Threshold(value=1.0, images=59, rule="set by hand")
-    assert "no promise was recorded" in promise_in_words(other)
+    known = learn_threshold([GoodPart(score, "") for score in range(59)])
+    assert "at most 5 % false rejects" in threshold_bound("fp32", "bolt", known).promise
+    other = threshold_at(1.0, images=59)
+    assert threshold_bound("fp32", "bolt", other).promise == "nothing: it was set by hand"
 
 
 def test_examples_are_what_their_headings_say():
@@ -306,14 +311,14 @@ def test_promises_and_p_values_are_on_the_page(bundle, data):
     """Bolts: 40 good ones where 1 % was asked for, which takes 299. Nuts: set by hand."""
     parts = [GoodPart(0.4 + i / 100, f"part{i}.png") for i in range(40)]
     bolt = learn_threshold(parts, asked=0.01, source="good bolts", machine="line 3")
-    nut = Threshold(value=10.6, images=30, rule="set by hand", good_scores=table_of([10.1]))
+    nut = threshold_at(10.6, images=30, rule="set by hand", calibration_scores=table_of([10.1]))
     put_thresholds(open_bundle(bundle), {"fp32": {"bolt": bolt, "nut": nut}})
     _, path = write_acceptance(evaluated(bundle, data))
     text = text_of(path.read_text())
-    assert f"{bolt.promise} good bolts line 3 {bolt.promise.created} part39.png" in text
+    assert f"{bolt.bound} good bolts line 3 {bolt.bound.created} part39.png" in text
     needed = "bolt: 1 % of false rejects was asked for, 7.3 % is promised (299 good images"
     assert needed in text
-    assert f"bolt: {bolt.promise.warnings[0]}" in text, "each scores as its neighbours"
+    assert f"bolt: {bolt.bound.warnings[0]}" in text, "each scores as its neighbours"
     assert "The threshold of nut promises no rate: set by hand." in text
     assert "cannot be less than 0.024 for bolt, 0.5 for nut" in text
 
@@ -322,14 +327,14 @@ def test_thresholds_of_every_precision_are_on_the_page(tmp_path):
     """Other ones in int8: each has its row, and what is open of both is said once."""
     found = save_bundle(tmp_path / "bundle", "auto", precisions=("fp32", "int8"))
     for precision, value in (("fp32", 0.25), ("int8", 0.75)):
-        threshold = Threshold(value=value, images=30, rule=LARGEST_RULE)
-        by_hand = Threshold(value=value, images=30, rule="set by hand")
+        parts = [GoodPart(value - i / 100, f"{i}.png") for i in range(30)]
+        threshold = learn_threshold(parts)
+        by_hand = threshold_at(value, images=30, rule="set by hand")
         put_thresholds(found, {precision: {"bolt": threshold, "nut": by_hand}})
     report, path = write_acceptance(found.path)
     text = text_of(path.read_text())
     for precision, value in (("fp32", 0.25), ("int8", 0.75)):
         assert f"bolt {precision} {value} largest of 30 good images" in text
-    assert LARGEST_RULE not in text, "the promise says it already"
     points = [one.what for one in report.open_points]
     assert points.count("The threshold of nut promises no rate: set by hand.") == 1
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from hvq_edge.bundle.integrity.content import seal
 from hvq_edge.bundle.integrity.self_test import read_known_answer, self_test
 from hvq_edge.bundle.manifest import Bundle, open_bundle, record_of, write_manifest
-from hvq_edge.bundle.verification import Decision, Judgement, Verification
+from hvq_edge.bundle.verification import ImageVerdicts, SideVerdict, Verification
 from hvq_edge.cli.app import main
 from hvq_edge.cli.verify import bisection_table
 from hvq_edge.data.dataset import find_dataset
@@ -280,9 +280,20 @@ def outputs(seed: int, **changes) -> dict[str, np.ndarray]:
     }
 
 
-def decision(name: str, ours: bool, theirs: bool, category: str = "nut") -> Decision:
-    sides = [Judgement(category=category, score=float(s), threshold=0.5) for s in (ours, theirs)]
-    return Decision(image=name, category=category, good=True, reference=sides[0], other=sides[1])
+def decision(name: str, ours: bool, theirs: bool, category: str = "nut") -> ImageVerdicts:
+    sides = [
+        SideVerdict(
+            category=category,
+            score=float(rejected),
+            threshold=0.5,
+            verdict="reject" if rejected else "pass",
+            reason="",
+        )
+        for rejected in (ours, theirs)
+    ]
+    return ImageVerdicts(
+        image=name, category=category, good=True, reference=sides[0], other=sides[1]
+    )
 
 
 def compare_one(other: dict, verdicts=(("a", False, False),), precision="fp32", **options):
@@ -334,16 +345,13 @@ def test_the_decision_gate_goes_category_by_category():
     (nut, screw) = found.decisions
     assert (nut.images, nut.changed) == (90, ())
     assert [one.image for one in screw.changed] == ["screw0", "screw1", "screw2"]
-    assert screw.changed[0].other.rejected
-    assert not screw.changed[0].reference.rejected
+    assert screw.changed[0].other.verdict == "reject"
+    assert screw.changed[0].reference.verdict == "pass"
+    assert (screw.good_verdicts.rejected, screw.good_verdicts.passed) == (3, 7)
     one_flip = [*verdicts[:90], ("screw", False, True, "screw")]
     assert compare_one(outputs(0), one_flip, "int8").passed, "one of one says nothing yet"
     strict = LIMITS["int8"].model_copy(update={"decisions_changed": 0.0})
     assert len(compare_one(outputs(0), one_flip, "int8", limits=strict).faults) == 2
-
-
-def test_nothing_is_rejected_without_a_threshold():
-    assert not Judgement(category="nut", score=1e9, threshold=None).rejected
 
 
 def test_a_graph_without_margin_is_compared():

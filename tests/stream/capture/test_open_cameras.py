@@ -15,7 +15,6 @@ from helpers.bright_parts import (  # noqa: F401  # fixtures
 )
 from helpers.graphs import SIDE
 
-from hvq_edge.bundle.manifest import CategoryLimits, ImageLimits
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.capture import camera_lane
 from hvq_edge.stream.controls import Controls
@@ -23,6 +22,7 @@ from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.sources.source import arrived
 from hvq_edge.stream.statistics import SinkStatistics
 from hvq_edge.verdict.decision_settings import DecisionSettings, KOfN
+from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from tests.stream.sources.test_sources import flat
 
 

@@ -11,7 +11,7 @@ from helpers.live_line import BEARER, CAMERA, TOKEN, Line
 from jsonschema import Draft202012Validator
 
 from hvq_edge.errors import OutputError
-from hvq_edge.stream.live_page.operations import OPERATIONS
+from hvq_edge.stream.live_page.api import router
 from hvq_edge.stream.statistics import SinkStatistics
 
 CHANGES = [
@@ -224,7 +224,8 @@ def test_a_large_body_is_refused_before_it_is_read(line):
     assert answer.status_code == 413
 
 
-PATHS = [operation.path for operation in OPERATIONS if operation.method == "GET"]
+API = [route for route in router.routes if route.path.startswith("/api/")]
+PATHS = [route.path for route in API if "GET" in route.methods]
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/openapi.json", "/metrics"])
@@ -280,12 +281,7 @@ def document() -> dict:
 
 
 def test_every_route_of_the_api_is_described_and_the_other_way_round(document):
-    served = {
-        (route.path, method.lower())
-        for route in Line().client().app.routes
-        if route.path.startswith("/api/")
-        for method in route.methods - {"HEAD"}
-    }
+    served = {(route.path, method.lower()) for route in API for method in route.methods}
     described = {
         (path, method) for path, methods in document["paths"].items() for method in methods
     }
@@ -312,17 +308,18 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_answers_are_as_described(line, document, operation):
+@pytest.mark.parametrize("route", API, ids=lambda route: route.name)
+def test_answers_are_as_described(line, document, route):
     line.see(0.9)
     client = line.client(**BEARER)
-    described = document["paths"][operation.path][operation.method.lower()]
-    path = operation.path.replace("{index}", "0").replace("{sequence}", "2")
-    if operation.method == "GET":
-        answer = client.get(path + ASKED.get(operation.name, ""))
+    ((method, described),) = document["paths"][route.path].items()
+    assert described["operationId"] == route.name
+    path = route.path.replace("{index}", "0").replace("{sequence}", "2")
+    if method == "get":
+        answer = client.get(path + ASKED.get(route.name, ""))
     else:
-        content = ASKED[operation.name]
-        if operation.takes is not None:
+        content = ASKED[route.name]
+        if route.name != "logout":
             schema = described["requestBody"]["content"]["application/json"]["schema"]
             validate(document, schema, content)
         answer = client.post(path, json=content)
@@ -331,8 +328,23 @@ def test_answers_are_as_described(line, document, operation):
     assert answer.headers["content-type"] == media
     if media == "application/json":
         validate(document, told["schema"], answer.json())
-    if operation.changes:
+    if path in dict(CHANGES):
         assert described["security"] == [{"token": []}]
-        refused = line.client().post(path, json=ASKED[operation.name])
+        refused = line.client().post(path, json=content)
         schema = described["responses"]["4XX"]["content"]["application/json"]["schema"]
         validate(document, schema, refused.json())
+
+
+def test_what_is_not_served_is_refused_in_the_same_words(line):
+    client = line.client(**BEARER)
+    answer = client.get("/api/pause")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    for path in ("/nowhere", "/page/nothing.js", "/docs", "/redoc"):
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert answer.json() == {"cause": "Not Found.", "next_step": "see /openapi.json"}
+
+
+@pytest.mark.parametrize("path", ["/", "/api/state", "/openapi.json", "/page/main.js"])
+def test_the_head_of_an_answer_can_be_asked_for(line, path):
+    assert line.client().head(path).status_code == 200

@@ -14,17 +14,18 @@ import numpy as np
 import pytest
 from helpers.bright_parts import BrightnessEngine
 from helpers.graphs import save_bundle
+from helpers.thresholds import threshold_at
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.live_page_image import CHROMIUM, FLAGS
-from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
-from hvq_edge.bundle.threshold_by_hand import BY_HAND, save_threshold
+from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspector import Inspector
-from hvq_edge.stream.live_page.recent import LivePage
+from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.serve import serve
-from hvq_edge.stream.live_page.settings import DashboardSettings
-from hvq_edge.stream.live_page.watched import Watched
+from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 from hvq_edge.stream.sources.video_file import VideoFile
 
@@ -82,27 +83,25 @@ def video(tmp_path_factory) -> Path:
 @contextmanager
 def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
     saved = save_bundle(folder / "bundle")
-    half = Threshold(value=0.6, images=3, rule="largest of held-out good images")
+    half = threshold_at(0.6, images=3, rule="largest of held-out good images")
     manifest = saved.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": half}}})
     write_manifest(saved.path, manifest)
     bundle = open_bundle(saved.path)
     controls = Controls({"bolt": 0.6})
-    page = LivePage(controls, rejects=400)
+    history = History(controls, rejects=400)
     source = Loop(video)
-    inspector = Inspector(BrightnessEngine(), bundle, source, controls=controls, sinks=[page])
-    watched = Watched(
-        page,
+    inspector = Inspector(BrightnessEngine(), bundle, source, controls=controls, sinks=[history])
+    view = PageView(
+        history,
         controls,
         inspector.statistics,
         title="bolt",
         save_threshold=lambda category, value: save_threshold(bundle.path, "fp32", category, value),
     )
-    with serve(DashboardSettings(port=0), watched) as serving, inspector:
+    with serve(LivePageSettings(port=0), view) as serving, inspector:
         thread = threading.Thread(target=lambda: list(inspector))
         thread.start()
-        yield SimpleNamespace(
-            serving=serving, controls=controls, bundle=bundle.path, source=source, page=page
-        )
+        yield SimpleNamespace(serving=serving, controls=controls, bundle=bundle.path, source=source)
         inspector.stop()
         thread.join()
 

@@ -16,16 +16,18 @@ from conftest import write_png
 from helpers.graphs import save_bundle
 from helpers.live_line import CAMERA, Line
 from helpers.paths import ROOT
+from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import Threshold, open_bundle, write_manifest
-from hvq_edge.bundle.threshold_by_hand import BY_HAND, save_threshold
+from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.live_page.access import Access, is_same_origin, open_access
 from hvq_edge.stream.live_page.health import HealthCheck
-from hvq_edge.stream.live_page.preview import preview
-from hvq_edge.stream.live_page.recent import LivePage
-from hvq_edge.stream.live_page.settings import DashboardSettings
+from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.images import VIEW_SIDE
+from hvq_edge.stream.live_page.page_view import preview
+from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.sources.source import arrived
 from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
 from hvq_edge.verdict.calibration_scores import table_of
@@ -42,34 +44,34 @@ def test_it_remembers_decisions_with_the_threshold_that_made_them():
     line.controls.set_threshold("bolt", 0.1)
     line.see(0.2)
     line.see(None)
-    first, second, third = line.page.records()
+    first, second, third = line.history.records()
     assert (first.verdict, first.threshold) == ("pass", 0.5)
     assert (second.verdict, second.threshold) == ("reject", 0.1)
     assert (third.verdict, third.threshold, third.reason) == ("no_decision", None, "the cable")
-    assert [record.sequence for record in line.page.records()] == [1, 2, 3]
-    assert [record.sequence for record in line.page.records(after=2)] == [3]
-    assert line.page.records(after=3) == line.page.records(after=99) == []
+    assert [record.sequence for record in line.history.records()] == [1, 2, 3]
+    assert [record.sequence for record in line.history.records(after=2)] == [3]
+    assert line.history.records(after=3) == line.history.records(after=99) == []
 
 
 def test_it_forgets_the_oldest():
-    page = LivePage(Controls({}), history=4, rejects=2)
+    history = History(Controls({}), decisions=4, rejects=2)
     for i in range(10):
         decision = Decision(i, 0.0, "bolt", 1.0, "reject", "", 1.0, camera="a")
-        page.write(decision, arrived(i, np.zeros((8, 8, 3), np.uint8)))
-    assert [record.frame for record in page.records()] == [6, 7, 8, 9]
-    assert [record.frame for record in page.records(after=3)] == [6, 7, 8, 9]
-    assert [record.frame for record in page.rejects()] == [9, 8]
-    assert page.reject_image(10, "view", heat=True) is not None
-    assert page.reject_image(8, "view", heat=True) is None
+        history.write(decision, arrived(i, np.zeros((8, 8, 3), np.uint8)))
+    assert [record.frame for record in history.records()] == [6, 7, 8, 9]
+    assert [record.frame for record in history.records(after=3)] == [6, 7, 8, 9]
+    assert [record.frame for record in history.rejects()] == [9, 8]
+    assert history.reject_image(10, "view", heat=True) is not None
+    assert history.reject_image(8, "view", heat=True) is None
 
 
 def test_rejects_of_a_large_camera_take_bounded_memory():
-    page = LivePage(Controls({"bolt": 0.5}), rejects=4)
+    history = History(Controls({"bolt": 0.5}), rejects=4)
     tracemalloc.start()
     try:
         for i in range(12):
             decision = Decision(i, 0.0, "bolt", 1.0, "reject", "", 1.0, camera="a")
-            page.write(decision, arrived(i, np.zeros((2000, 3000, 3), np.uint8)))
+            history.write(decision, arrived(i, np.zeros((2000, 3000, 3), np.uint8)))
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
@@ -86,7 +88,9 @@ def test_an_image_is_encoded_once_for_all_who_look(monkeypatch):
     line.see(0.2)
     assert encoded == [], "nobody looks"
     threads = [
-        threading.Thread(target=line.page.image, args=(CAMERA,), kwargs={"heat": True})
+        threading.Thread(
+            target=line.history.newest(CAMERA).jpeg, args=(VIEW_SIDE,), kwargs={"heat": True}
+        )
         for _ in range(8)
     ]
     for thread in threads:
@@ -99,8 +103,8 @@ def test_an_image_is_encoded_once_for_all_who_look(monkeypatch):
 def test_heat_shows_and_can_be_left_out():
     line = Line()
     line.see(2.0, level=90)
-    _, plain = line.page.image(CAMERA, heat=False)
-    _, hot = line.page.image(CAMERA, heat=True)
+    plain = line.history.newest(CAMERA).jpeg(VIEW_SIDE, heat=False)
+    hot = line.history.newest(CAMERA).jpeg(VIEW_SIDE, heat=True)
     assert np.abs(pixels(plain).astype(int) - 90).max() < 4
     assert np.abs(pixels(hot).astype(int) - 90).max() > 60
 
@@ -108,25 +112,25 @@ def test_heat_shows_and_can_be_left_out():
 def test_images_are_no_larger_than_a_screen_needs():
     line = Line()
     line.see(0.9, side=2500)
-    _, view = line.page.image(CAMERA, heat=True)
+    view = line.history.newest(CAMERA).jpeg(VIEW_SIDE, heat=True)
     assert pixels(view).shape[:2] == (960, 960)
-    assert pixels(line.page.reject_image(1, "view", heat=True)).shape[:2] == (640, 640)
-    assert pixels(line.page.reject_image(1, "thumbnail", heat=True)).shape[:2] == (240, 240)
+    assert pixels(line.history.reject_image(1, "view", heat=True)).shape[:2] == (640, 640)
+    assert pixels(line.history.reject_image(1, "thumbnail", heat=True)).shape[:2] == (240, 240)
 
 
 def test_the_rate_falls_when_a_camera_stops(monkeypatch):
     line = Line()
     now = [100.0]
-    monkeypatch.setattr("hvq_edge.stream.live_page.recent.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("hvq_edge.stream.live_page.history.time.monotonic", lambda: now[0])
     for _ in range(21):
         line.see(0.1)
         now[0] += 0.1
     now[0] -= 0.1
-    assert line.page.rates()[CAMERA] == pytest.approx(10.0)
+    assert line.history.rates()[CAMERA] == pytest.approx(10.0)
     now[0] += 2.0
-    assert line.page.rates()[CAMERA] == pytest.approx(5.0)
+    assert line.history.rates()[CAMERA] == pytest.approx(5.0)
     now[0] += 10.0
-    assert line.page.rates()[CAMERA] == 0.0
+    assert line.history.rates()[CAMERA] == 0.0
 
 
 def test_the_preview_counts_scores_of_that_category_alone():
@@ -137,17 +141,18 @@ def test_the_preview_counts_scores_of_that_category_alone():
         line.see(9.0, category="nut")
         line.see(None)
         line.see(9.0, category="plate")  # no threshold: no decision
-    found = preview(line.page.records(), "bolt", 0.25, 0.5)
+    found = preview(line.history.records(), "bolt", 0.25, 0.5)
     assert (found.frames, found.would_reject, found.rejects_now) == (5, 3, 2)
     assert (found.lowest, found.highest) == (0.1, 0.7)
-    assert preview(line.page.records(), "plate", 1.0, 1.0).frames == 0
+    assert found.scores == (0.1, 0.2, 0.3, 0.6, 0.7)
+    assert preview(line.history.records(), "plate", 1.0, 1.0).frames == 0
 
 
 def test_the_preview_takes_the_last_five_hundred():
     line = Line()
     for i in range(600):
         line.see(0.9 if i < 100 else 0.1)
-    found = preview(line.page.records(), "bolt", 0.5, 0.05)
+    found = preview(line.history.records(), "bolt", 0.5, 0.05)
     assert (found.frames, found.would_reject, found.rejects_now) == (500, 0, 500)
 
 
@@ -189,13 +194,13 @@ def test_where_no_frame_is_due_none_is_missed():
 @pytest.fixture
 def bundle(tmp_path):
     saved = save_bundle(tmp_path / "bundle", precisions=("fp32", "int8"))
-    learnt = Threshold(
-        value=0.5,
+    learnt = threshold_at(
+        0.5,
         images=9,
         rule="largest of good",
         highest_image="a.png",
         median=0.2,
-        good_scores=table_of([0.1, 0.2, 0.5]),
+        calibration_scores=table_of([0.1, 0.2, 0.5]),
     )
     thresholds = {"fp32": {"bolt": learnt}, "int8": {"bolt": learnt}}
     write_manifest(saved.path, saved.manifest.model_copy(update={"thresholds": thresholds}))
@@ -211,7 +216,7 @@ def test_a_saved_threshold_says_that_a_hand_set_it_and_what_was_before(bundle):
     assert saved.rule.startswith(f"{BY_HAND} at 20")
     assert saved.rule.endswith("; before: 0.75; learnt: largest of good")
     assert saved.highest_image is None
-    assert saved.good_scores == table_of([0.1, 0.2, 0.5]), "p-values are as before"
+    assert saved.calibration_scores == table_of([0.1, 0.2, 0.5]), "p-values are as before"
     assert manifest.thresholds["fp32"] == bundle.manifest.thresholds["fp32"]
     update = {"thresholds": bundle.manifest.thresholds}
     assert manifest.model_copy(update=update) == bundle.manifest, "nothing else has changed"
@@ -249,22 +254,22 @@ def test_a_bundle_on_a_full_disk_keeps_its_threshold(bundle, monkeypatch):
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "camera.example", ""])
 def test_another_address_needs_a_token(host, tmp_path):
     with pytest.raises(SettingsError, match="give a token file"):
-        DashboardSettings.of(host=host)
-    assert not DashboardSettings.of(host=host, token_file=tmp_path / "token").loopback
+        LivePageSettings.of(host=host)
+    assert not LivePageSettings.of(host=host, token_file=tmp_path / "token").loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
 def test_this_machine_needs_none(host):
-    assert DashboardSettings.of(host=host).loopback
+    assert LivePageSettings.of(host=host).loopback
 
 
 def test_every_wrong_setting_is_named():
     with pytest.raises(SettingsError, match=r"port: .*; colour: "):
-        DashboardSettings.of(port=70000, colour="red")
+        LivePageSettings.of(port=70000, colour="red")
 
 
 def test_without_a_token_file_each_run_has_its_own_token():
-    (first, made), (second, other) = (open_access(DashboardSettings()) for _ in range(2))
+    (first, made), (second, other) = (open_access(LivePageSettings()) for _ in range(2))
     assert first.reading_is_open
     assert first.is_token(made)
     assert not second.is_token(made)
@@ -275,7 +280,7 @@ def test_without_a_token_file_each_run_has_its_own_token():
 def test_with_a_token_file_reading_needs_it_too(tmp_path):
     file = tmp_path / "token"
     file.write_text("0123456789abcdef\n")
-    access, made = open_access(DashboardSettings(token_file=file))
+    access, made = open_access(LivePageSettings(token_file=file))
     assert made == ""
     assert access.is_token("0123456789abcdef")
     assert not access.reading_is_open
@@ -286,13 +291,13 @@ def test_a_token_that_is_no_good_is_refused(tmp_path, text):
     file = tmp_path / "token"
     file.write_text(text)
     with pytest.raises(SettingsError, match="is not one line of at least 16") as caught:
-        open_access(DashboardSettings(token_file=file))
+        open_access(LivePageSettings(token_file=file))
     assert text.strip() == "" or text.strip() not in str(caught.value)
 
 
 def test_a_token_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"gone cannot be read: No such file"):
-        open_access(DashboardSettings(token_file=tmp_path / "gone"))
+        open_access(LivePageSettings(token_file=tmp_path / "gone"))
 
 
 @pytest.mark.parametrize(
@@ -336,7 +341,7 @@ def test_the_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with (
         pytest.raises(MissingCapability, match="uvicorn") as caught,
-        serve(DashboardSettings(port=0), Line().watched),
+        serve(LivePageSettings(port=0), Line().view),
     ):
         pass
     assert "hvq-edge[factory]" in caught.value.next_step
@@ -350,11 +355,11 @@ def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, 
     for written, here in {
         '"runs/latest/bundle"': repr(str(bundle.path)),
         'open_source("0")': f"open_source({str(tmp_path / 'images')!r})",
-        "DashboardSettings()": "DashboardSettings(port=0)",
+        "LivePageSettings()": "LivePageSettings(port=0)",
     }.items():
         assert written in code
         code = code.replace(written, here)
     names: dict[str, object] = {}
     exec(compile(code, str(page), "exec"), names)
     assert re.fullmatch(r"http://127.0.0.1:\d+/#token=\S+", capsys.readouterr().out.strip())
-    assert [record.verdict for record in names["page"].records()] == ["reject"]
+    assert [record.verdict for record in names["history"].records()] == ["reject"]

@@ -139,25 +139,30 @@ export class Threshold {
     set(at("preview"), `Of ${frames}, ${changed ? tried : ""}${now}.`);
   }
 
-  // Scores of recent frames above the slider, so that a gap between good and bad is seen.
+  // Scores of the frames of the preview above the slider, so that a gap between good and bad is seen.
   draw() {
     const { pen, width, height } = prepare(at("spread"));
+    const { found } = this;
+    if (!found || found.category !== this.category) return;
     const colour = colours();
     const [low, high] = [Number(at("slider").min), Number(at("slider").max)];
-    const bins = new Array(BINS).fill(0);
-    const judged = (record) => record.category === this.category && record.score !== null && record.verdict !== "no_decision";
-    for (const record of this.page.records.filter(judged).slice(-500)) {
-      const bin = Math.floor(((record.score - low) / (high - low)) * BINS);
-      if (bin >= 0 && bin < BINS) bins[bin] += 1;
-    }
-    const most = Math.max(...bins, 1);
+    const bins = Array.from({ length: BINS }, () => ({ passed: 0, rejected: 0 }));
+    found.scores.forEach((score, rank) => {
+      const bin = bins[Math.floor(((score - low) / (high - low)) * BINS)];
+      if (bin) bin[rank < found.frames - found.would_reject ? "passed" : "rejected"] += 1;
+    });
+    const most = Math.max(...bins.map((bin) => bin.passed + bin.rejected), 1);
     const step = (width - 2 * THUMB) / BINS;
-    bins.forEach((frames, bin) => {
+    bins.forEach(({ passed, rejected }, bin) => {
+      const frames = passed + rejected;
       if (!frames) return;
-      const middle = low + ((bin + 0.5) / BINS) * (high - low);
-      pen.fillStyle = middle > this.value ? colour.reject : colour.pass;
       const tall = Math.max(Math.sqrt(frames / most) * (height - 4), 3);
-      pen.fillRect(THUMB + bin * step + 0.5, height - tall, Math.max(step - 1, 1), tall);
+      const left = THUMB + bin * step + 0.5;
+      const wide = Math.max(step - 1, 1);
+      pen.fillStyle = colour.reject;
+      pen.fillRect(left, height - tall, wide, tall);
+      pen.fillStyle = colour.pass;
+      pen.fillRect(left, height - (tall * passed) / frames, wide, (tall * passed) / frames);
     });
   }
 }

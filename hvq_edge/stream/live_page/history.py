@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import deque
@@ -16,14 +17,14 @@ from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.live_page.images import (
     REJECT_SIDE,
     THUMBNAIL_SIDE,
-    VIEW_SIDE,
     jpeg,
     shrink,
 )
 from hvq_edge.stream.sources.source import Frame, Image
-from hvq_edge.verdict.decision import Decision, Verdict
+from hvq_edge.verdict.decision import Decision
+from hvq_edge.verdict.judgement import Verdict
 
-HISTORY = 2000
+DECISIONS = 2000
 """Decisions remembered."""
 REJECTS = 24
 """Rejects remembered, each at most 1.2 MB."""
@@ -46,11 +47,11 @@ class Record:
     category: str | None
     score: float | None
     threshold: float | None
-    """That was in force."""
+    """In force when it was made."""
     verdict: Verdict
     reason: str
     latency_ms: float
-    grade: str | None = None
+    grade: str | None
     """How bad a reject is, where grades are set."""
 
 
@@ -80,21 +81,23 @@ class Shot:
             return self._files[key]
 
 
-class LivePage:
+class History:
     """A sink. Takes microseconds for a frame that is no reject, whoever watches.
 
     Args:
         controls: for the threshold in force.
-        history: decisions to remember.
-        rejects: rejects to remember.
+        decisions: to remember.
+        rejects: to remember.
     """
 
     def __init__(
-        self, controls: Controls, *, history: int = HISTORY, rejects: int = REJECTS
+        self, controls: Controls, *, decisions: int = DECISIONS, rejects: int = REJECTS
     ) -> None:
+        self.run = secrets.token_hex(8)
+        """Tells this numbering of decisions from that of the run before."""
         self._controls = controls
         self._lock = threading.Lock()
-        self._records: deque[Record] = deque(maxlen=history)
+        self._records: deque[Record] = deque(maxlen=decisions)
         self._rejects: deque[Shot] = deque(maxlen=rejects)
         self._newest: dict[str, Shot] = {}
         self._moments: dict[str, deque[float]] = {}
@@ -163,11 +166,6 @@ class LivePage:
             found = [shot for shot in self._rejects if shot.record.sequence == sequence]
         longest = THUMBNAIL_SIDE if size == "thumbnail" else REJECT_SIDE
         return found[0].jpeg(longest, heat=heat) if found else None
-
-    def image(self, camera: str, *, heat: bool) -> tuple[Record, bytes | None] | None:
-        """Return a camera's newest decision and image; ``None`` before its first."""
-        shot = self.newest(camera)
-        return (shot.record, shot.jpeg(VIEW_SIDE, heat=heat)) if shot else None
 
     def rates(self) -> Mapping[str, float]:
         """Return decisions a second by camera, over the last seconds."""

@@ -1,0 +1,164 @@
+"""What the API takes and gives; FastAPI checks requests and writes OpenAPI by these models.
+
+Where the inspector has a dataclass that says it already, that is the schema: decisions
+(:class:`.history.Record`), counts, sinks and health.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from hvq_edge.stream.live_page.health import Health
+from hvq_edge.stream.live_page.history import Record
+from hvq_edge.stream.statistics import Counts, SinkStatistics
+
+
+class Schema(BaseModel):
+    """Base: nothing unknown, no NaN; docstrings of attributes are their descriptions."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
+    )
+
+
+class CameraState(Schema):
+    """A camera."""
+
+    name: str
+    connected: bool
+    fault: str
+    gaps: int
+    """How often it was lost."""
+    counts: Counts
+    frames_per_second: float
+    """Decided, over the last seconds."""
+    newest: Record | None
+
+
+class StageLatency(Schema):
+    """How long one step takes, in milliseconds."""
+
+    name: str
+    frames: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class ThresholdInForce(Schema):
+    """A threshold in force."""
+
+    category: str
+    value: float
+
+
+class CategoryState(Schema):
+    """The category that every frame is judged as."""
+
+    names: tuple[str, ...]
+    current: str
+
+
+class State(Schema):
+    """All that the page shows but images and decisions."""
+
+    run: str
+    """Another one after the inspector was started again."""
+    title: str
+    seconds: float
+    """Since it started."""
+    sequence: int
+    """Of the newest decision."""
+    paused: bool
+    image_interval_ms: float
+    """A browser asks for no images faster."""
+    may_change: bool
+    """Whether this request carried the token."""
+    can_save: bool
+    """Whether thresholds can be kept in the bundle."""
+    counts: Counts
+    cameras: tuple[CameraState, ...]
+    sinks: tuple[SinkStatistics, ...]
+    stages: tuple[StageLatency, ...]
+    thresholds: tuple[ThresholdInForce, ...]
+    category: CategoryState | None
+    """``null`` where the model chooses it."""
+    health: Health
+
+
+class Decisions(Schema):
+    """Recent decisions, oldest first."""
+
+    run: str
+    sequence: int
+    decisions: tuple[Record, ...]
+
+
+class Rejects(Schema):
+    """Rejects remembered, newest first."""
+
+    run: str
+    rejects: tuple[Record, ...]
+
+
+class Preview(Schema):
+    """What a threshold would have done to recent frames of its category."""
+
+    category: str
+    threshold: float
+    in_force: float
+    frames: int
+    would_reject: int
+    rejects_now: int
+    """With the threshold now in force, whenever it was set."""
+    lowest: float | None
+    """Score among them; ``null`` without frames."""
+    highest: float | None
+    scores: tuple[float, ...]
+    """Of these frames, lowest first: the last ``would_reject`` are those rejected."""
+
+
+class LoginRequest(Schema):
+    """Ask for a cookie."""
+
+    token: str
+
+
+class PauseRequest(Schema):
+    """Pause, or go on."""
+
+    paused: bool
+
+
+class ThresholdRequest(Schema):
+    """Put a threshold in force."""
+
+    category: str
+    value: float
+    save: bool = False
+    """Keep it in the bundle as well."""
+
+
+class CategoryRequest(Schema):
+    """Choose what every frame is judged as."""
+
+    category: str
+
+
+class Done(Schema):
+    """It is done."""
+
+    done: Literal[True] = True
+
+
+class Refusal(Schema):
+    """It is not done, and why."""
+
+    cause: str
+    next_step: str = ""

@@ -1,0 +1,153 @@
+"""Scores of good parts from which thresholds are learnt: of images that the line would decide on.
+
+Whoever learns thresholds gathers here, from files or from a camera: ``export``, ``calibrate`` and
+``stream --calibrate``. An image that would lead to no decision on the line sets no threshold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.images import read_frame
+from hvq_edge.runtime.engine import Engine
+from hvq_edge.verdict.defaults import CONFIDENCE
+from hvq_edge.verdict.image_limits import FrameQuality
+from hvq_edge.verdict.judgement import judgements, refusal
+from hvq_edge.verdict.threshold import GoodPart, Threshold, learn_threshold
+from hvq_edge.verdict.tolerance_bound import ThresholdRule, order_statistic
+from hvq_edge.verdict.usable import Fitted, ImageChecks
+
+HELD_OUT = "held-out good images of the training data"
+
+
+class Gathering:
+    """Scores of the good parts that an engine was shown so far.
+
+    Args:
+        engine: runs the model file whose thresholds will be learnt.
+        checks: which images lead to no decision.
+    """
+
+    def __init__(self, engine: Engine, checks: ImageChecks) -> None:
+        self._engine = engine
+        self._checks = checks
+        self._seen: set[bytes] = set()
+        self.parts: dict[str, list[GoodPart]] = {name: [] for name in engine.info.categories}
+        """By the category each was judged as: that is the threshold its score meets on the line."""
+        self.unusable: Counter[str] = Counter()
+        """Images that would lead to no decision, by the reason's first words."""
+        self.elsewhere: Counter[str] = Counter()
+        """Images that were judged as another category than theirs, by that of theirs."""
+        self.copies = 0
+        """Images with exactly the pixels of an earlier one, which count once."""
+
+    @property
+    def used(self) -> int:
+        """Images that gave a score."""
+        return sum(len(parts) for parts in self.parts.values())
+
+    @property
+    def reasons(self) -> str:
+        """Why images gave no score, the most frequent first; empty where each did."""
+        return ", ".join(f"{count} {why}" for why, count in self.unusable.most_common())
+
+    def refuse(self, reason: str) -> None:
+        """Count an image that cannot be judged."""
+        self.unusable[reason.partition(":")[0]] += 1
+
+    def take(
+        self,
+        fitted: Fitted,
+        name: str,
+        *,
+        category: str | None = None,
+        before: tuple[str | None, FrameQuality | None] | None = None,
+    ) -> None:
+        """Judge one image and keep its score, or count why there is none.
+
+        Args:
+            fitted: uint8 ``[side, side, 3]``, RGB, as ``fit_image`` gives.
+            name: of the image, for the record.
+            category: of the part; ``None``: whatever the graph chooses.
+            before: what the checks before the engine said, where they ran already.
+        """
+        fault, quality = before or self._checks.before(fitted)
+        if fault is not None:
+            return self.refuse(fault)
+        digest = hashlib.sha256(fitted.tobytes()).digest()
+        if digest in self._seen:
+            self.copies += 1
+            return None
+        self._seen.add(digest)
+        info = self._engine.info
+        given = None
+        if info.category_mode == "input" and category is not None:
+            given = np.array([info.categories.index(category)], np.int32)
+        # One at a time: an engine may round INT8 otherwise in a batch.
+        (judgement,) = judgements(self._engine.run(fitted[np.newaxis], given), info.categories)
+        refused = refusal(judgement, self._checks.after(fitted, quality, judgement.category))
+        if refused is not None or judgement.category not in self.parts:
+            return self.refuse(refused or judgement.category)
+        self.parts[judgement.category].append(GoodPart(judgement.score, name))
+        if category is not None and category != judgement.category:
+            self.elsewhere[category] += 1
+        return None
+
+    def thresholds(
+        self,
+        *,
+        asked: float | None = None,
+        confidence: float = CONFIDENCE,
+        rule: ThresholdRule = order_statistic,
+        source: str,
+    ) -> dict[str, Threshold]:
+        """Learn the threshold of every category that has scores; see :func:`learn_threshold`."""
+        info = self._engine.info
+        return {
+            name: learn_threshold(
+                parts,
+                asked=asked,
+                confidence=confidence,
+                rule=rule,
+                source=source,
+                machine=f"{info.precision} on {info.device}",
+            )
+            for name, parts in self.parts.items()
+            if parts
+        }
+
+
+def gather_images(
+    engine: Engine,
+    checks: ImageChecks,
+    data: Path,
+    images: Sequence[Path],
+    category: Sequence[str | None],
+    on_progress: ProgressCallback = silent,
+) -> Gathering:
+    """Judge files of good images one at a time, as on the line.
+
+    Args:
+        engine: runs the model file whose thresholds will be learnt.
+        checks: which images lead to no decision.
+        data: what the images' paths are relative to.
+        images: good images, relative to ``data``.
+        category: each image's category, by name; ``None``: whatever the graph chooses.
+        on_progress: called before each image.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    gathering = Gathering(engine, checks)
+    stage = f"thresholds {engine.info.precision}"
+    for done, (path, name) in enumerate(zip(images, category, strict=True), start=1):
+        on_progress(stage, done, len(images))
+        frame = read_frame(data / path, engine.info.input_side)
+        gathering.take(frame, path.as_posix(), category=name)
+    return gathering

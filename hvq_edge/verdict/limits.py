@@ -1,0 +1,41 @@
+"""What an image must be like to be judged, as learnt from the training images."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hvq_edge.common.records import Strict
+
+
+class ImageLimits(Strict):
+    """What a usable frame looks like, learnt from training images (8-bit grey levels).
+
+    Outside these limits there is no decision: the camera, not the part, is at fault.
+    """
+
+    brightness_low: float
+    brightness_high: float
+    """Mean grey level of the resized frame."""
+    contrast_low: float
+    """Standard deviation of the grey level."""
+    sharpness_low: float
+    """Variance of the Laplacian of the grey level."""
+
+
+class Placement(Strict):
+    """Where a category's parts lie in the image (:mod:`hvq_edge.verdict.placement`)."""
+
+    reference: str = Field(pattern=r"^[0-9A-Za-z+/]{4180}[0-9A-Za-z+/=]{4}$")
+    """Mean of the training images: 56x56 grey levels of 8 bits, row by row, in Base64."""
+    gain_high: float
+    """A frame that matches the reference better than this elsewhere than in its place has moved."""
+    similarity_low: float
+    """And that matches there at least so well: else it is something else that is wrong."""
+
+
+class CategoryLimits(Strict):
+    """What a usable frame of one category looks like."""
+
+    image: ImageLimits
+    placement: Placement | None = None
+    """``None``: training images do not lie alike, so a camera that moved cannot be told."""
