@@ -42,7 +42,7 @@ def sign(
             next_step="see hvq-edge sign --help",
         )
     if new_key is not None:
-        from hvq_edge.bundle.manifest.integrity import keys
+        from hvq_edge.bundle.integrity import keys
 
         public = keys.new_key(new_key)
         (name,) = keys.read_public_keys(public)

@@ -84,10 +84,10 @@ def read_record(
         cause = unread(caught) if unread else f"{path} cannot be read: {caught.strerror}"
         raise error(f"{cause}.", next_step=next_step) from caught
     except (UnicodeDecodeError, ValidationError) as caught:
-        not_text = isinstance(caught, UnicodeDecodeError)
-        why = (
-            f"it is not UTF-8 text ({caught})" if not_text else "; ".join(faults_of(caught, model))
-        )
+        if isinstance(caught, ValidationError):
+            why = "; ".join(faults_of(caught, model))
+        else:
+            why = f"it is not UTF-8 text ({caught})"
         raise error(
             f"{path} is not {kind} that this version reads: {why}.", next_step=again or next_step
         ) from caught

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.bundle.precision import FOR_GPUS
+from hvq_edge.bundle.verification import Verdicts
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.runtime.choice.measured_choice import Candidate
-from hvq_edge.runtime.choice.precision_rules import Verdicts
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
 from hvq_edge.runtime.tensorrt.find_engine import find_plan, plans_of
