@@ -19,7 +19,7 @@ TRAINING_STACK = ("torch", "onnx", "onnxscript", "onnx_graphsurgeon", "polygraph
 TRAINING_ROOMS = tuple(
     f"hvq_edge.{room}" for room in ("model", "training", "evaluation", "export", "calibration")
 )
-DEVICE_ROOMS = ("runtime", "stream", "data", "doctor", "bench", "integrity")
+DEVICE_ROOMS = ("common", "verdict", "bundle", "data", "runtime", "stream", "doctor", "bench")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def breaches(
 
 
 def device_files() -> list[Path]:
-    torch_engine = ROOT / "hvq_edge" / "runtime" / "torch_engine.py"
+    torch_engine = ROOT / "hvq_edge" / "runtime" / "cpu" / "torch_engine.py"
     files = root_files() + [path for room in DEVICE_ROOMS for path in files_of(room)]
     assert torch_engine in files
     return [path for path in files if path != torch_engine]
@@ -109,7 +109,7 @@ def test_a_device_needs_no_training_stack():
 def test_the_torch_engine_loads_torch_on_first_use_only():
     """It is the reference that other engines are held to, so it may use the network; but whoever
     lists the engines must not pay for torch."""
-    path = ROOT / "hvq_edge" / "runtime" / "torch_engine.py"
+    path = ROOT / "hvq_edge" / "runtime" / "cpu" / "torch_engine.py"
     assert breaches([path], TRAINING_STACK + TRAINING_ROOMS, even_lazily=False) == []
     allowed = ("torch", "hvq_edge.model")
     others = tuple(name for name in TRAINING_STACK + TRAINING_ROOMS if name not in allowed)
@@ -148,6 +148,7 @@ def test_commands_import_late():
         "hvq_edge.cli",
         "hvq_edge.errors",
         "hvq_edge.common.progress",
+        "hvq_edge.run.latest",
     )
     for path in files_of("cli"):
         here = (*allowed, "rich.console") if path.name == "console.py" else allowed
@@ -173,7 +174,7 @@ def test_the_package_itself_imports_nothing_early():
 def test_every_room_has_its_rule():
     """A new folder is a decision: give it a rule here and a line in the design."""
     rooms = {path.parent.name for path in (ROOT / "hvq_edge").glob("*/__init__.py")}
-    assert rooms == {*DEVICE_ROOMS, "cli", "evaluation", "model", "training"}
+    assert rooms == {*DEVICE_ROOMS, "cli", "evaluation", "model", "run", "training"}
 
 
 def test_device_rooms_load_no_training_stack_when_imported():
@@ -209,7 +210,7 @@ def test_device_rooms_load_no_training_stack_when_imported():
         ("try:\n    import torch\nexcept ImportError:\n    pass", [("torch", False)]),
         ("async def f():\n    from torch import nn as n", [("torch.nn", True)]),
         ("from .model import load_run", [("hvq_edge.model.load_run", False)]),
-        ("from . import bundle", [("hvq_edge.bundle.manifest", False)]),
+        ("from . import bundle", [("hvq_edge.bundle", False)]),
         ("from importlib import import_module as i", [("importlib.import_module", False)]),
         ("importlib.import_module('torch')", [("torch", False)]),
         ("f = lambda: __import__('torch')", [("torch", True)]),

@@ -31,9 +31,8 @@ from hvq_edge.cli import (
     verify,
 )
 from hvq_edge.cli.console import messages
-from hvq_edge.cli.interruption import interruption_said
+from hvq_edge.cli.interruption import INTERRUPTED, interruption_said
 from hvq_edge.cli.logs import install_handler
-from hvq_edge.cli.sections import SectionedCommand
 from hvq_edge.common.extras import EXTRA_OF, pip_install
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
@@ -57,7 +56,7 @@ app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("sign")(sign.sign)
 app.add_typer(bundle.group, name="bundle")
-app.command("stream", cls=SectionedCommand)(stream.stream)
+stream.add_stream(app)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.group, name="data")
 app.add_typer(log.group, name="log")
@@ -101,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as stop:  # how Typer ends, Ctrl-C (130) and usage errors (2) included
         if isinstance(stop.__context__, BrokenPipeError):
             sys.exit(0)  # the reader of our output went away; Typer's 1 would mean a failed gate
-        said = interruption_said(stop) if stop.code == stream.INTERRUPTED else None
+        said = interruption_said(stop) if stop.code == INTERRUPTED else None
         if said is not None:
             messages.print(said, markup=False, soft_wrap=True)
         raise

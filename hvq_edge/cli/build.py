@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+from hvq_edge.cli.options import BundleArgument, JsonOption
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 
 
 def build(
-    bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
-    ] = DEFAULT_RUN / "bundle",
+    bundle: BundleArgument = DEFAULT_BUNDLE,
     backend: Annotated[
         str,
         typer.Option(

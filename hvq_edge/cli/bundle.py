@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, results
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+from hvq_edge.cli.options import BundleArgument, JsonOption
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -20,9 +21,6 @@ SignedOption = Annotated[
         help="Insist that the holder of a key in this file (PEM, one or more) signed it.",
         show_default=False,
     ),
-]
-BundleArgument = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
 ]
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE.hvq", help="What hvq-edge bundle pack wrote.")
@@ -36,7 +34,7 @@ def _bundle() -> None:
 
 @group.command("check")
 def check(
-    bundle: BundleArgument = DEFAULT_RUN / "bundle",
+    bundle: BundleArgument = DEFAULT_BUNDLE,
     trusted: SignedOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,7 +101,7 @@ def check(
 
 @group.command("pack")
 def pack(
-    bundle: BundleArgument = DEFAULT_RUN / "bundle",
+    bundle: BundleArgument = DEFAULT_BUNDLE,
     out: Annotated[
         Path | None,
         typer.Option(

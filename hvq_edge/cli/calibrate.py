@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import DEFAULT_RUN, BackendOption, JsonOption
-from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
+from hvq_edge.cli.options import (
+    BackendOption,
+    BundleArgument,
+    ConfidenceOption,
+    FalseRejectOption,
+    JsonOption,
+    MethodOption,
+    RunOption,
+)
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,9 +34,7 @@ _NAMED = 5
 
 
 def calibrate(
-    bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
-    ] = DEFAULT_RUN / "bundle",
+    bundle: BundleArgument = DEFAULT_BUNDLE,
     good: Annotated[
         Path | None,
         typer.Option(
@@ -38,111 +44,69 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
-    camera: Annotated[
-        str | None,
-        typer.Option(
-            "--camera",
-            help="Instead of --good: a camera (0, csi://0, rtsp://...) or video that shows good "
-            "parts only.",
-            show_default=False,
-        ),
-    ] = None,
-    frames: Annotated[
-        int, typer.Option("--frames", min=1, help="With --camera: so many usable frames.")
-    ] = 500,
-    every: Annotated[
-        int,
-        typer.Option("--every", min=1, help="With --camera: use each N-th frame only."),
-    ] = 1,
-    category: Annotated[
-        str | None,
-        typer.Option(
-            "--category", help="With --camera: what it shows, for --category input graphs."
-        ),
-    ] = None,
-    false_reject: Annotated[
-        float,
-        typer.Option("--false-reject", help="Share of good parts that may be rejected at most."),
-    ] = FALSE_REJECT,
-    confidence: Annotated[
-        float, typer.Option("--confidence", help="With which that is promised.")
-    ] = CONFIDENCE,
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            help="order-statistics: holds for any scores. extreme-value: fewer images, but rests "
-            "on a model of the tail.",
-        ),
-    ] = "order-statistics",
+    false_reject: FalseRejectOption = None,
+    confidence: ConfidenceOption = None,
+    method: MethodOption = None,
     precision: Annotated[
         str,
         typer.Option(
-            "--precision",
-            help="fp32, fp16, int8, int8-fp16, or auto: all that the bundle has; with --camera "
-            "the one that stream would take.",
+            "--precision", help="fp32, fp16, int8, int8-fp16, or auto: all that the bundle has."
         ),
     ] = "auto",
     backend: BackendOption = "auto",
-    run: Annotated[
-        Path | None, typer.Option("--run", help="The run it came from. Default: BUNDLE's parent.")
-    ] = None,
+    run: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set thresholds from good parts alone, for a false-reject rate with a stated confidence.
+    """Set thresholds from images of good parts, for a false-reject rate with a stated confidence.
 
     With too few images for the rate, the threshold promises what they can: it says how many are
-    needed, and ends with 0.
+    needed, and ends with 0. From good parts at the camera: hvq-edge stream --calibrate.
     """
     from hvq_edge.errors import SettingsError
+    from hvq_edge.runtime.open_engine import known_precisions
+    from hvq_edge.verdict.calibrate.from_images import calibrate_run
 
-    rule = _rule(method)
-    if (good is None) == (camera is None):
+    if good is None:
         raise SettingsError(
-            "good parts come from a folder or from a camera: one of the two.",
-            next_step="give --good DIR or --camera 0",
+            "no folder with images of good parts is named.",
+            next_step="give --good DIR, or show good parts to the camera: "
+            "hvq-edge stream --camera 0 --calibrate 500",
         )
-    done: Calibrated | StreamCalibration
     with progress_bars() as bars:
-        if good is not None:
-            from hvq_edge.runtime.open_engine import known_precisions
-            from hvq_edge.verdict.calibrate.from_images import calibrate_run
+        done = calibrate_run(
+            bundle,
+            good,
+            precisions=known_precisions(precision),
+            backend=backend,
+            run=run,
+            on_progress=bars,
+            **asked(false_reject, confidence, method),
+        )
+    show(done, done.thresholds, as_json=as_json)
 
-            done = calibrate_run(
-                bundle,
-                good,
-                false_reject=false_reject,
-                confidence=confidence,
-                rule=rule,
-                precisions=known_precisions(precision),
-                backend=backend,
-                run=run,
-                on_progress=bars,
-            )
-            thresholds: Mapping[Precision, Mapping[str, Threshold]] = done.thresholds
-        else:
-            from hvq_edge.bundle.manifest import open_bundle
-            from hvq_edge.stream.calibrate import calibrate_from_stream
-            from hvq_edge.stream.inspection import open_stream_engine
-            from hvq_edge.stream.sources.open_source import open_source
 
-            opened = open_bundle(bundle)
-            with open_stream_engine(
-                opened, precision=precision, backend=backend, category=category
-            ) as engine:
-                done = calibrate_from_stream(
-                    engine,
-                    opened,
-                    open_source(str(camera)),
-                    frames,
-                    false_reject=false_reject,
-                    confidence=confidence,
-                    rule=rule,
-                    every=every,
-                    on_progress=bars,
-                )
-            thresholds = {done.precision: done.thresholds}
-    show(done, thresholds, as_json=as_json)
+class Asked(TypedDict, total=False):
+    """What thresholds are to promise, as far as a user says it."""
+
+    false_reject: float
+    confidence: float
+    rule: ThresholdRule
+
+
+def asked(false_reject: float | None, confidence: float | None, method: str | None) -> Asked:
+    """Return what was given with ``--false-reject``, ``--confidence`` and ``--method``.
+
+    Raises:
+        SettingsError: there is no such method.
+    """
+    given = Asked()
+    if false_reject is not None:
+        given["false_reject"] = false_reject
+    if confidence is not None:
+        given["confidence"] = confidence
+    if method is not None:
+        given["rule"] = _rule(method)
+    return given
 
 
 def show(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.interruption import advice_if_interrupted
+from hvq_edge.cli.interruption import INTERRUPTED, advice_if_interrupted
 from hvq_edge.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -54,10 +54,9 @@ def demo(
     not done again.
     """
     from hvq_edge.bundle.verification import VERIFY_NAME
-    from hvq_edge.cli.latest import point_latest
-    from hvq_edge.cli.stream import INTERRUPTED
     from hvq_edge.common.cache_folder import default_cache
     from hvq_edge.errors import GateFailed
+    from hvq_edge.run.latest import point_latest
     from hvq_edge.run.record import BUNDLE_FOLDER, REPORT_NAME
 
     stages = demo_stages(out, data or default_cache() / "solar-cells", epochs or 32)

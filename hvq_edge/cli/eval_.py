@@ -8,12 +8,8 @@ from typing import Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import (
-    DEFAULT_RUN,
-    BackendOption,
-    JsonOption,
-    PrecisionOption,
-)
+from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption
+from hvq_edge.run.latest import DEFAULT_RUN
 
 
 def evaluate(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption, RunArgument
+from hvq_edge.cli.options import JsonOption, RunArgument
+from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
     from rich.table import Table

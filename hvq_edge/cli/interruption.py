@@ -1,9 +1,15 @@
-"""What a command says when Ctrl-C ends it."""
+"""Ctrl-C and SIGTERM: what a command says when one ends it, and how a stream takes them."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType, TracebackType
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 @contextmanager
@@ -29,3 +35,61 @@ def interruption_said(stop: BaseException) -> str | None:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return None if error is None else f"Interrupted. {error}".rstrip()
+
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """Takes SIGINT and SIGTERM as long as the ``with`` block runs.
+
+    The first one is a request to end between two frames, so that no decision is in one sink and not
+    in the next; systemd and containers send SIGTERM. After it, Ctrl-C is what it is elsewhere.
+
+    Args:
+        stop: called at the first signal, from the signal handler: it must not wait for anything.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._former: dict[int, signal.Handlers | int | Callable[..., object] | None] = {}
+        self._asked = threading.Event()
+        self._interrupted = False
+
+    def __enter__(self) -> StopSignals:
+        """Take the signals."""
+        for number in _NUMBERS:
+            self._former[number] = signal.getsignal(number)
+            signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give them back."""
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    @property
+    def asked(self) -> bool:
+        """Whether one has come."""
+        return self._asked.is_set()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was Ctrl-C."""
+        return self._interrupted
+
+    def wait(self) -> None:
+        """Return when one has come."""
+        while not self._asked.wait(1.0):  # a wait without an end would not let handlers run
+            pass
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._interrupted = self._interrupted or number == signal.SIGINT
+        self._asked.set()
+        self._stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -28,7 +28,7 @@ def load(
     Such a run has no training images on record, so export it with --category NAME or input, and
     give --calib DIR for INT8.
     """
-    from hvq_edge.cli.latest import point_latest
+    from hvq_edge.run.latest import point_latest
     from hvq_edge.training.load_released import load_released
 
     names = tuple(name.strip() for name in categories.split(",")) if categories else None

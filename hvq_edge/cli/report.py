@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from hvq_edge.cli.console import print_json, progress_bars, results
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+from hvq_edge.cli.options import JsonOption
+from hvq_edge.run.latest import DEFAULT_RUN
 
 
 def report(

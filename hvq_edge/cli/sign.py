@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from hvq_edge.cli.console import print_json, results
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+from hvq_edge.cli.options import BundleArgument, JsonOption
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 
 def sign(
-    bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
-    ] = DEFAULT_RUN / "bundle",
+    bundle: BundleArgument = DEFAULT_BUNDLE,
     key: Annotated[
         Path | None,
         typer.Option("--key", help="Private key in PEM form (Ed25519).", show_default=False),

@@ -1,20 +1,32 @@
-"""What flags of ``hvq-edge stream`` say in text, as values."""
+"""The options of ``hvq-edge stream`` that stand for a setting, made from the settings.
+
+A sentence of help is written once: below the field that it explains.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from inspect import Parameter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
 
 from hvq_edge.errors import SettingsError
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
-def numbers(flag: str, text: str | None, separator: str, count: int) -> list[int] | None:
-    """Return whole numbers such as ``640x480`` or ``10,20,300,200``; ``None`` stays ``None``.
+    from hvq_edge.stream.settings import StreamSettings
+
+
+def numbers(flag: str, text: str, *, separator: str, count: int) -> list[int]:
+    """Return whole numbers such as ``640x480`` or ``10,20,300,200``.
 
     Raises:
         SettingsError: it is something else.
     """
-    if text is None:
-        return None
     try:
         values = [int(part) for part in text.lower().split(separator)]
     except ValueError:
@@ -28,39 +40,195 @@ def numbers(flag: str, text: str | None, separator: str, count: int) -> list[int
     return values
 
 
-def points(flag: str, text: str | None) -> list[list[int]] | None:
-    """Return corners such as ``10,10;200,10;100,150``; ``None`` stays ``None``.
+def points(flag: str, text: str) -> list[list[int]]:
+    """Return corners such as ``10,10;200,10;100,150``.
 
     Raises:
         SettingsError: it is something else.
     """
-    if text is None:
-        return None
-    corners = [numbers(flag, part, ",", 2) for part in text.split(";")]
-    return [corner for corner in corners if corner is not None]
+    return [numbers(flag, part, separator=",", count=2) for part in text.split(";")]
+
+
+class Flag(NamedTuple):
+    """An option that stands for a setting."""
+
+    option: str
+    field: str
+    """Its table and name in the settings; a camera's is set for every camera."""
+    kind: Any = str
+    """Type of what is given."""
+    form: str | None = None
+    """How the text is written, where that is not its type."""
+    read: Callable[[str, str], Any] | None = None
+    """From option and text to the setting."""
+    more: str = ""
+    """What the option can beside the setting."""
+
+    @property
+    def parameter(self) -> str:
+        """Its name in Python."""
+        return self.option.partition("/")[0].lstrip("-").replace("-", "_")
+
+
+RECORDED = "What is recorded and shown"
+PAGE = "Live page"
+PANELS = {
+    "Cameras": (
+        Flag("--camera", "cameras.camera", list[str], more="May be given several times."),
+        Flag("--play", "cameras.play", bool),
+        Flag("--max-frames", "max_frames", int),
+        Flag(
+            "--resolution",
+            "cameras.resolution",
+            form="WIDTHxHEIGHT",
+            read=partial(numbers, separator="x", count=2),
+        ),
+        Flag("--fps", "cameras.fps", int),
+        Flag("--every", "cameras.every", int),
+        Flag("--rotate", "cameras.rotate", int),
+        Flag(
+            "--roi",
+            "cameras.roi",
+            form="X,Y,WIDTH,HEIGHT",
+            read=partial(numbers, separator=",", count=4),
+        ),
+        Flag("--roi-polygon", "cameras.roi_polygon", form="X1,Y1;X2,Y2;...", read=points),
+    ),
+    "Triggers": (
+        Flag("--trigger-file", "cameras.trigger_file", Path),
+        Flag("--trigger-port", "cameras.trigger_port", int),
+        Flag("--trigger-frames", "cameras.trigger_frames", int),
+        Flag("--trigger-delay", "cameras.trigger_delay", float),
+    ),
+    "Model and engine": (
+        Flag("--bundle", "bundle", Path),
+        Flag("--require-signature", "require_signature", Path),
+        Flag("--precision", "precision"),
+        Flag("--backend", "backend"),
+        Flag("--server", "server"),
+        Flag("--category", "category"),
+    ),
+    "Decisions": (
+        Flag("--policy", "policy"),
+        Flag("--hysteresis", "decision.hysteresis", float),
+        Flag("--k-of-n", "decision.k_of_n"),
+        Flag("--mm-per-pixel", "decision.mm_per_pixel", float),
+    ),
+    RECORDED: (
+        Flag("--out", "out", Path),
+        Flag("--video/--no-video", "video", bool),
+        Flag("--display/--no-display", "display", bool),
+    ),
+    PAGE: (
+        Flag("--page", "page", bool),
+        Flag("--page-host", "page.host"),
+        Flag("--page-port", "page.port", int),
+        Flag("--page-token-file", "page.token_file", Path),
+    ),
+}
+"""By heading of the help."""
+
+
+def parameters() -> Iterator[Parameter]:
+    """Yield each flag as the parameter that Typer makes an option of."""
+    from hvq_edge.stream.live_page.settings import LivePageSettings
+    from hvq_edge.stream.settings import CameraSettings, StreamSettings
+    from hvq_edge.verdict.decision_settings import DecisionSettings
+
+    tables: dict[str, type[BaseModel]] = {
+        "": StreamSettings,
+        "cameras": CameraSettings,
+        "decision": DecisionSettings,
+        "page": LivePageSettings,
+    }
+    for panel, flags in PANELS.items():
+        for flag in flags:
+            table, _, name = flag.field.rpartition(".")
+            field = tables[table].model_fields[name]
+            sentence = " ".join((field.description or "").replace("``", "").split())
+            default = field.default if isinstance(field.default, (str, int, Path)) else None
+            said = (sentence, flag.more, f"Default: {default}." if default else "")
+            option = typer.Option(
+                flag.option,
+                help=" ".join(part for part in said if part),
+                metavar=flag.form,
+                show_default=False,
+                rich_help_panel=panel,
+            )
+            yield Parameter(
+                flag.parameter,
+                Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[flag.kind | None, option],
+            )
+
+
+def settings_from(
+    config: Path | None, given: Mapping[str, Any], *, inspects: bool
+) -> StreamSettings:
+    """Merge a settings file and flags, and check the whole.
+
+    Args:
+        config: the file; ``None``: none.
+        given: values of flags by parameter; ``None``: not given.
+        inspects: whether decisions will be made.
+
+    Raises:
+        SettingsError: lists every fault with its key.
+    """
+    from hvq_edge.stream.settings import load_stream_settings
+
+    tables: dict[str, dict[str, Any]] = {"": {}, "cameras": {}, "decision": {}, "page": {}}
+    for flag in (flag for flags in PANELS.values() for flag in flags):
+        value = given.get(flag.parameter)
+        if flag.read is not None and value is not None:
+            value = flag.read(flag.option, value)
+        table, _, name = flag.field.rpartition(".")
+        tables[table][name] = value
+    page_asked = [tables[""].pop("page"), *tables["page"].values()]
+    return load_stream_settings(
+        config,
+        cameras=tables["cameras"].pop("camera") or (),
+        each_camera=tables["cameras"],
+        decision=tables["decision"],
+        page=tables["page"] if any(value is not None for value in page_asked) else None,
+        flags=tables[""],
+        inspects=inspects,
+    )
 
 
 def check_calibration(
-    calibrate: int | None, false_reject: float | None, others: Mapping[str, object]
+    calibrate: int | None, learning: Mapping[str, object], given: Mapping[str, Any]
 ) -> None:
     """Refuse flags that would have no effect with, or without, ``--calibrate``.
 
     Args:
         calibrate: frames to learn from; ``None``: the run inspects.
-        false_reject: given with ``--false-reject``.
-        others: flags of an inspection and their values; ``None``: not given.
+        learning: flags for learning thresholds and their values; ``None``: not given.
+        given: values of all other flags by parameter, likewise.
 
     Raises:
         SettingsError: names every such flag.
     """
     if calibrate is None:
-        if false_reject is not None:
+        idle = [flag for flag, value in learning.items() if value is not None]
+        if idle:
+            names = ", ".join(idle)
             raise SettingsError(
-                "--false-reject is for learning thresholds, and --calibrate is not given.",
-                next_step="add --calibrate N, or leave out --false-reject",
+                f"{names} {'is' if len(idle) == 1 else 'are'} for learning thresholds, and "
+                "--calibrate is not given.",
+                next_step=f"add --calibrate N, or leave out {names}",
             )
         return
-    idle = [flag for flag, value in others.items() if value is not None]
+    idle = [
+        flag.option.partition("/")[0]
+        for panel, flags in PANELS.items()
+        for flag in flags
+        if (panel in (RECORDED, PAGE) or flag.field == "max_frames")
+        # What is not wanted (--no-video) does not come anyway.
+        and (value := given.get(flag.parameter)) is not None
+        and value is not False
+    ]
     if idle:
         names = ", ".join(idle)
         raise SettingsError(

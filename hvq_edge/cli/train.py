@@ -9,7 +9,8 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars
 from hvq_edge.cli.interruption import advice_if_interrupted
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+from hvq_edge.cli.options import JsonOption
+from hvq_edge.run.latest import DEFAULT_RUN
 
 
 def train(
@@ -60,9 +61,9 @@ def train(
     """
     from shlex import quote
 
-    from hvq_edge.cli.latest import new_run_folder, point_latest
     from hvq_edge.errors import SettingsError
     from hvq_edge.model.device import choose_device
+    from hvq_edge.run.latest import new_run_folder, point_latest
     from hvq_edge.run.record import RECORD_NAME
     from hvq_edge.run.settings import load_settings
     from hvq_edge.training import processes

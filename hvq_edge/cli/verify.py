@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import print_json, progress_bars, results
-from hvq_edge.cli.options import DEFAULT_RUN, JsonOption
+from hvq_edge.cli.options import BundleArgument, JsonOption, RunOption
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,16 +21,12 @@ if TYPE_CHECKING:
 
 
 def verify(
-    bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
-    ] = DEFAULT_RUN / "bundle",
+    bundle: BundleArgument = DEFAULT_BUNDLE,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Folder with test images. Default: the training data's."),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option("--run", help="The run it came from. Default: BUNDLE's parent.")
-    ] = None,
+    run: RunOption = None,
     images: Annotated[
         int, typer.Option("--images", min=1, help="Compare at most so many, balanced.")
     ] = 96,

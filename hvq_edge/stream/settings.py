@@ -18,48 +18,54 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
-from pydantic import Field, ValidationError, ValidationInfo, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from hvq_edge.common.records import StrictTypes, faults_of
 from hvq_edge.common.toml_file import all_wrong, read_toml
+from hvq_edge.run.latest import DEFAULT_BUNDLE
 from hvq_edge.stream.capture.frame_queue import Policy
-from hvq_edge.stream.capture.prepared import Points, Rectangle, Rotation
 from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
-from hvq_edge.stream.sources.open_source import shown_address
 from hvq_edge.verdict.decision_settings import DecisionSettings
 
-DEFAULT_BUNDLE = Path("runs/latest/bundle")
+Rotation = Literal[0, 90, 180, 270]
+Rectangle = tuple[int, int, int, int]
+"""Left, top, width, height in pixels."""
+Points = tuple[tuple[int, int], ...]
+"""x and y in pixels."""
 
 
 class CameraSettings(StrictTypes):
     """A table ``[[cameras]]``."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     camera: str | int
-    """Address of the source: what ``--camera`` takes."""
+    """Number of a USB camera (0), csi://0, rtsp://..., gst:PIPELINE, a video file, a folder of
+    images, watch:FOLDER, or img_%04d.png."""
     name: str | None = Field(None, min_length=1)
     """In decisions, statistics and on the page; default: the address without credentials."""
     resolution: tuple[int, int] | None = None
-    """Width and height that a V4L2 or CSI camera is asked for, in pixels."""
+    """Width and height to ask a USB or CSI camera for, in pixels."""
     fps: int | None = Field(None, ge=1, le=1000)
-    """Frames a second that it is asked for."""
+    """Frames a second to ask such a camera for."""
     play: bool = False
     """Show a file as a camera would: at its own rate, over and over."""
     every: int = Field(1, ge=1)
-    """Keep one frame of so many."""
+    """Look at one frame of N, to spare the processor."""
     rotate: Rotation = 0
-    """Degrees clockwise."""
+    """Turn frames clockwise: 90, 180 or 270."""
     roi: Rectangle | None = None
-    """Left, top, width and height of what is looked at, in pixels of the rotated image."""
+    """Look at this rectangle only: left, top, width and height in pixels of the rotated image."""
     roi_polygon: Points | None = Field(None, min_length=3)
-    """Corners of what is looked at; what is outside is filled with a constant."""
+    """Look at the polygon with these corners only; what is outside is filled with a constant."""
     trigger_file: Path | None = None
-    """A frame is taken when this file appears; it is removed."""
+    """Take a frame when this file appears; the file is removed."""
     trigger_port: int | None = Field(None, ge=0, le=65535)
-    """A frame is taken when ``POST /trigger`` comes on this port of 127.0.0.1."""
+    """Take a frame at ``POST /trigger`` on this port of 127.0.0.1."""
     trigger_frames: int = Field(1, ge=1, le=1000)
     """Frames for each trigger."""
     trigger_delay: float = Field(0.0, ge=0.0, le=60.0)
@@ -102,30 +108,38 @@ SMALLEST_ROI = 16
 class StreamSettings(StrictTypes):
     """All settings of a stream."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     bundle: Path = DEFAULT_BUNDLE
+    """Bundle folder that hvq-edge export wrote."""
     require_signature: Path | None = None
-    """Public keys (PEM): only a bundle signed with one of these is used."""
+    """File of public keys: use the bundle only if one of them signed it."""
     precision: str = "auto"
+    """auto, fp32, int8, or for GPUs fp16 or int8-fp16."""
     backend: str = "auto"
+    """auto, openvino, onnxruntime, or an engine that hvq-edge build made: tensorrt or
+    tensorrt-rtx."""
     server: str | None = None
-    """``host:port`` of a Triton server that runs the bundle's model instead of this machine."""
+    """HOST:PORT of a Triton server that runs the model (hvq-edge export --triton)."""
     category: str | None = None
     """Judge every frame as this category."""
     policy: Policy | None = None
-    """``latest`` or ``all``; default: ``latest`` for cameras and ``all`` for files and triggers."""
+    """latest: the newest frame wins, older ones are dropped and counted; all: every frame is
+    decided. Default: latest for cameras, all for files and triggers."""
     max_frames: int | None = Field(None, ge=1)
-    """End each camera after so many frames."""
+    """Stop each camera after N frames."""
     out: Path | None = None
-    """Folder for what is recorded; default: nothing is."""
+    """Folder for the decision log, rejects/ and annotated.mp4 (of several cameras:
+    annotated-0-NAME.mp4 and so on). Default: nothing is written."""
     video: bool | None = None
-    """Whether ``out`` gets an annotated video; default: for files, and cameras with an end."""
+    """Whether --out gets annotated video. Default: for files, and cameras with --max-frames."""
     display: bool | None = None
-    """Show a window; default: where there is a screen."""
+    """Show the frames in a window; q quits. Default: where there is a screen."""
     cameras: tuple[CameraSettings, ...] = Field(min_length=1)
     decision: DecisionSettings = DecisionSettings()
     sinks: SinkSettings = SinkSettings()
     page: LivePageSettings | None = None
-    """The live page; ``None``: none is served."""
+    """Serve the live page; its address is printed."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> StreamSettings:
@@ -157,6 +171,8 @@ class StreamSettings(StrictTypes):
 
     def to_toml(self) -> str:
         """Return the settings as a file, without the credentials of cameras."""
+        from hvq_edge.stream.sources.open_source import shown_address
+
         table = json.loads(self.model_dump_json(exclude_none=True))
         for camera in table["cameras"]:
             camera["camera"] = shown_address(camera["camera"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import ConfigDict, Field, model_serializer, model_validator
 
 from hvq_edge.common.records import StrictTypes
 
@@ -52,12 +52,14 @@ class Grade(StrictTypes):
 class DecisionSettings(StrictTypes):
     """The table ``[decision]``."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     hysteresis: float = Field(0.0, ge=0.0, lt=1.0)
-    """After a reject a category passes again only when the score has fallen below its threshold by
-    this share of the threshold's amount."""
+    """After a reject, pass again only this share below the threshold; for example 0.1."""
     k_of_n: KOfN | None = None
+    """N frames show one part, and K above the threshold reject it; for example 2/3."""
     mm_per_pixel: float | None = Field(None, gt=0)
-    """Millimetres that one pixel of the image covers."""
+    """Size of a pixel at the part: gives areas of defects in mm² as well."""
     grades: tuple[Grade, ...] = ()
     """From the mildest to the worst."""
 

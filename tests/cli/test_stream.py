@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -16,19 +15,18 @@ import numpy as np
 import pytest
 from conftest import write_png
 from helpers.graphs import save_bundle
-from helpers.paths import TESTS
 from helpers.thresholds import threshold_at
 from typer import Typer
 from typer.testing import CliRunner
 
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
-from hvq_edge.cli.stream import stream
+from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import BundleError, InputError, MissingCapability, OutputError, SettingsError
 from tests.stream.sinks.test_sinks import read_video
 from tests.stream.sources.test_sources import flat, write_video
 
 app = Typer()
-app.command()(stream)
+add_stream(app)
 
 LEVELS = {"bolt": (90, 30, 30), "nut": (30, 90, 30), "washer plate": (30, 30, 90)}
 DEFECT = 255
@@ -207,10 +205,11 @@ def test_display_without_a_screen(bundle, video, monkeypatch):
 
 def start(*options) -> subprocess.Popen[str]:
     """The command in a process of its own."""
-    program = "import sys; from test_stream_cli import app; app(sys.argv[1:])"
     return subprocess.Popen(
-        [sys.executable, "-c", program, "--json", "--backend", "onnxruntime", *map(str, options)],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        [
+            *(sys.executable, "-m", "hvq_edge", "stream", "--json", "--backend", "onnxruntime"),
+            *map(str, options),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

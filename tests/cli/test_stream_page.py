@@ -174,6 +174,24 @@ def test_thresholds_are_learnt_from_a_stream(bundle, tmp_path):
     assert "one camera at a time" in two
 
 
+def test_a_stream_s_thresholds_promise_what_was_asked_for(bundle, tmp_path):
+    learning = Path(shutil.copytree(bundle.path, tmp_path / "learning"))
+    (learning / "bundle.sig").write_text("{}")  # whatever it signed, it is other bytes now
+    good = [image for i, image in enumerate(parts(150)) if i % 10 != 3]
+    film = write_video(tmp_path / "good.avi", good)
+    arguments = ["--bundle", learning, "--camera", film, "--calibrate", 125]
+    told = json.loads(run(*arguments, "--confidence", 0.8, "--json"))
+    assert told["thresholds"]["fp32"]["bolt"]["bound"]["confidence"] == 0.8
+    (note,) = [note for note in told["notes"] if "signature" in note]
+    assert "its signature no longer holds" in note
+    assert f"hvq-edge sign {learning}" in note
+    tail = ["--method", "extreme-value", "--false-reject", 0.05]
+    told = json.loads(run(*arguments, *tail, "--json"))
+    assert told["thresholds"]["fp32"]["bolt"]["bound"]["method"] == "extreme-value"
+    assert "'guess' is neither" in run(*arguments, "--method", "guess", fails=SettingsError)
+    assert "between 0 and 1" in run(*arguments, "--confidence", 1, fails=SettingsError)
+
+
 def test_a_server_that_is_not_there(bundle, film):
     fixed = ["--bundle", str(bundle.path), "--camera", str(film), "--no-display"]
     result = CliRunner().invoke(app, [*fixed, "--server", "127.0.0.1:9"])

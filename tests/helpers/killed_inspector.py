@@ -44,11 +44,11 @@ context_frames = 1
 
 def load() -> None:
     """Import what the command imports as it runs, without opening an engine or a thread."""
-    import hvq_edge.cli.stream_run
     import hvq_edge.cli.stream_view
     import hvq_edge.runtime.cpu.onnxruntime_engine
     import hvq_edge.stream.capture.open_cameras
     import hvq_edge.stream.inspector
+    import hvq_edge.stream.service
     import hvq_edge.stream.sinks.network.delivery
     import hvq_edge.stream.sinks.network.open_receivers
     import hvq_edge.stream.sinks.network.webhook

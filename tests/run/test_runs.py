@@ -147,7 +147,7 @@ def test_a_broken_record_is_listed_and_stops_nothing(folder, capsys):
 
 @given(content=st.binary(max_size=40))
 def test_any_record_is_listed(tmp_path_factory, content):
-    from hvq_edge.cli.runs import list_runs
+    from hvq_edge.run.runs import list_runs
 
     folder = tmp_path_factory.getbasetemp() / "any bytes"
     (folder / "one").mkdir(parents=True, exist_ok=True)

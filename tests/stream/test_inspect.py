@@ -1,4 +1,4 @@
-"""``hvq_edge.stream.inspect``: the whole path in one call."""
+"""``hvq_edge.inspect``: the whole path in one call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from conftest import write_png
 from helpers.bright_parts import bundle  # noqa: F401  # fixtures
 from helpers.graphs import save_bundle
 
-import hvq_edge.stream
+import hvq_edge
 from hvq_edge.errors import BundleError, InputError, MissingCapability
 from tests.stream.sources.test_sources import flat
 
@@ -20,7 +20,7 @@ def images(tmp_path):
 
 
 def test_inspect_is_the_whole_path(bundle, images):
-    decisions = list(hvq_edge.stream.inspect(bundle.path, images, backend="onnxruntime"))
+    decisions = list(hvq_edge.inspect(bundle.path, images, backend="onnxruntime"))
     assert [decision.verdict for decision in decisions] == ["pass", "reject", "pass"]
     assert [decision.category for decision in decisions] == ["bolt"] * 3
     assert decisions[1].score == pytest.approx(230 / 255, abs=1e-3)
@@ -29,7 +29,7 @@ def test_inspect_is_the_whole_path(bundle, images):
 
 def test_inspect_takes_several_cameras(bundle, images, tmp_path):
     write_png(tmp_path / "b" / "1.png", flat(250))
-    decisions = list(hvq_edge.stream.inspect(bundle, [images, tmp_path / "b"]))
+    decisions = list(hvq_edge.inspect(bundle, [images, tmp_path / "b"]))
     found = {(decision.camera, decision.frame): decision.verdict for decision in decisions}
     assert len(found) == 4
     assert found[str(images), 1] == found[str(tmp_path / "b"), 0] == "reject"
@@ -37,18 +37,18 @@ def test_inspect_takes_several_cameras(bundle, images, tmp_path):
 
 def test_inspect_fails_at_once_and_not_at_the_first_frame(bundle, images, tmp_path):
     with pytest.raises(BundleError):
-        hvq_edge.stream.inspect(tmp_path / "none", images)
+        hvq_edge.inspect(tmp_path / "none", images)
     with pytest.raises(InputError):
-        hvq_edge.stream.inspect(bundle, tmp_path / "none.mp4")
+        hvq_edge.inspect(bundle, tmp_path / "none.mp4")
     with pytest.raises(MissingCapability):
-        hvq_edge.stream.inspect(bundle, 63)
+        hvq_edge.inspect(bundle, 63)
 
 
 def test_a_graph_that_must_be_told_the_category(tmp_path, images):
     bundle = save_bundle(tmp_path / "input", "input")
     with pytest.raises(InputError, match="must be told") as raised:
-        hvq_edge.stream.inspect(bundle, images)
+        hvq_edge.inspect(bundle, images)
     assert "washer plate" in raised.value.next_step
-    decisions = list(hvq_edge.stream.inspect(bundle, images, category="nut", backend="onnxruntime"))
+    decisions = list(hvq_edge.inspect(bundle, images, category="nut", backend="onnxruntime"))
     assert {decision.category for decision in decisions} == {"nut"}
     assert {decision.verdict for decision in decisions} == {"no_decision"}  # it has no threshold

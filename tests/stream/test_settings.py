@@ -9,7 +9,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from hvq_edge.cli.stream import stream
+from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.settings import load_stream_settings
 
@@ -181,7 +181,7 @@ def test_file_that_is_none(tmp_path):
 
 
 app = Typer()
-app.command()(stream)
+add_stream(app)
 
 
 def test_print_config():
@@ -199,6 +199,7 @@ def test_print_config():
     ("arguments", "named"),
     [
         (["--false-reject", "0.02"], ["--false-reject"]),
+        (["--confidence", "0.9", "--method", "x"], ["--confidence", "--method"]),
         (
             ["--calibrate", "40", "--out", "x", "--page", "--video"],
             ["--out", "--page", "--video"],

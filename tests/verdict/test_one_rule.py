@@ -218,8 +218,8 @@ def test_verify(scene):
 
 def test_the_preview_of_the_live_page(scene):
     decision = line(scene)
-    known = ("category", "score", "verdict", "reason", "camera", "frame", "time", "latency_ms")
-    said = {name: getattr(decision, name) for name in known}
+    names = "camera frame time category score verdict reason latency_ms grade"
+    said = {name: getattr(decision, name) for name in names.split()}
     record = Record(sequence=1, threshold=THRESHOLD, **said)
     shown = preview([record], "bolt", THRESHOLD, THRESHOLD)
     assert shown.would_reject == (scene.situation.verdict == "reject")

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.stream.settings import Points, Rectangle, Rotation
 from hvq_edge.stream.sources.source import Frame, Image, Source, comes_on_demand, lost
 
 FILL = (124, 116, 104)
 """RGB outside a polygon: the mean of ImageNet, which the backbone subtracts. What is left is about
 0, as beyond the image's own border, where convolutions pad with zeros: the model meets nothing
 there that it does not meet at every edge. Black or white would be a bright contour to it."""
-
-Rotation = Literal[0, 90, 180, 270]
-Rectangle = tuple[int, int, int, int]
-"""Left, top, width, height in pixels."""
-Points = tuple[tuple[int, int], ...]
-"""x and y in pixels."""
 
 _TURNS = {
     90: cv2.ROTATE_90_CLOCKWISE,

@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from hvq_edge.common.records import Strict, faults_of
 from hvq_edge.errors import SettingsError
@@ -17,13 +17,15 @@ DEFAULT_PORT = 8642
 class LivePageSettings(Strict):
     """Settings of the live page; :meth:`of` reports faults as one message."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     host: str = "127.0.0.1"
-    """Address to listen on. Any other than this machine's own loopback needs a token file."""
+    """Address to serve it on; any but 127.0.0.1 needs --page-token-file."""
     port: int = Field(DEFAULT_PORT, ge=0, le=65535)
-    """0: any free port."""
+    """Port; 0 takes any that is free."""
     token_file: Path | None = None
-    """Text file with the token. Without one reading is open to this machine, and a token that
-    lasts as long as the run is made for changes."""
+    """File with the token that the page asks for. Without one reading is open to this machine, and
+    a token that lasts as long as the run is made for changes."""
     names: tuple[str, ...] = ()
     """Host names under which a browser may reach the page, besides addresses and ``localhost``:
     those of a reverse proxy, for example."""

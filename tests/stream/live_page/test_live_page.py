@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -354,12 +355,14 @@ def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, 
     write_png(tmp_path / "images" / "a.png", texture(1))
     for written, here in {
         '"runs/latest/bundle"': repr(str(bundle.path)),
-        'open_source("0")': f"open_source({str(tmp_path / 'images')!r})",
-        "LivePageSettings()": "LivePageSettings(port=0)",
+        '"0"': repr(str(tmp_path / "images")),
+        "8642": "0",
     }.items():
         assert written in code
         code = code.replace(written, here)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(compile(code, str(page), "exec"), names)
     assert re.fullmatch(r"http://127.0.0.1:\d+/#token=\S+", capsys.readouterr().out.strip())
-    assert [record.verdict for record in names["history"].records()] == ["reject"]
+    assert names["decision"].verdict == "reject"
+    sinks = names["line"].inspector.statistics().sinks
+    assert [(one.name, one.written) for one in sinks] == [("page", 1)]

@@ -1,4 +1,7 @@
-"""``runs/latest``: a link to the newest run, so that the short commands work."""
+"""``runs/latest``: a link to the newest run, so that the short commands work.
+
+Imports the standard library only, because the command line reads the default run at its start.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from hvq_edge.cli.options import DEFAULT_RUN
+DEFAULT_RUN = Path("runs/latest")
+DEFAULT_BUNDLE = DEFAULT_RUN / "bundle"
 
 
 def new_run_folder(preset: str) -> Path:

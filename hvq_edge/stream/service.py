@@ -1,0 +1,328 @@
+"""An inspection line as its settings describe it: all that ``hvq-edge stream`` does, from Python.
+
+::
+
+    settings = load_stream_settings(Path("stream.toml"))
+    with open_line(settings) as line:
+        for decision in line:
+            ...
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+
+from hvq_edge.bundle.integrity.signature import require_signature
+from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.thresholds import save_threshold
+from hvq_edge.common.atomic import sha256_of
+from hvq_edge.common.extras import needed
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.errors import SettingsError
+from hvq_edge.runtime.engine import Engine, EngineInfo
+from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
+from hvq_edge.stream.calibrate import StreamCalibration, calibrate_from_stream
+from hvq_edge.stream.capture.open_cameras import Cameras, open_cameras
+from hvq_edge.stream.drawing.overlay import Overlay
+from hvq_edge.stream.drawing.window import Window, has_screen
+from hvq_edge.stream.inspection import open_stream_engine
+from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
+from hvq_edge.stream.live_page.serve import Serving, serve
+from hvq_edge.stream.settings import StreamSettings
+from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
+from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS, OpenSinks
+from hvq_edge.stream.sinks.sink import Sink
+from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
+from hvq_edge.stream.watchdog import Watchdog
+from hvq_edge.verdict.decision import Decision
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
+from hvq_edge.verdict.tolerance_bound import ThresholdRule, order_statistic
+
+FOLDER_FRAMES_PER_SECOND = 4.0
+"""At which the annotated video of a folder of images plays: slow enough to look at each."""
+PAGE_WAITING = 8
+"""Decisions with their images that may wait for the page: it shows the newest, not all."""
+
+
+class Line:
+    """An inspector with everything around it, open; :func:`open_line` makes it.
+
+    Iterate it once: each frame that is not dropped gives a decision, which the sinks have by then.
+    """
+
+    def __init__(
+        self,
+        info: EngineInfo,
+        inspector: Inspector,
+        sinks: OpenSinks,
+        *,
+        reasons: Sequence[str],
+    ) -> None:
+        self.info = info
+        """Of the engine that judges."""
+        self.reasons = tuple(reasons)
+        """Why it is this one; empty where the settings name the precision."""
+        self.inspector = inspector
+        self.page: Serving | None = None
+        """The live page; ``None``: none is served."""
+        self._sinks = sinks
+        self._closing = ExitStack()
+        self._stopped_at: float | None = None
+        self._finished = False
+
+    @property
+    def without_threshold(self) -> tuple[str, ...]:
+        """Categories that the engine knows and that lead to no decision."""
+        known = self.inspector.controls.thresholds
+        return tuple(name for name in self.info.categories if name not in known)
+
+    def __iter__(self) -> Iterator[Decision]:
+        """Inspect until every camera has ended or :meth:`stop`; systemd, if any, is told.
+
+        Raises:
+            Exception: whatever a camera, the engine or a sink raised.
+        """
+        self._closing.enter_context(Watchdog(self.inspector.statistics))
+        with self.inspector:
+            yield from self.inspector
+
+    def stop(self) -> None:
+        """End after the frames already captured; may be called from a signal handler."""
+        if self._stopped_at is None:
+            self._stopped_at = time.monotonic()
+        self.inspector.stop()
+
+    def finish(self) -> None:
+        """End at once, and write what the sinks still hold; a second call does nothing.
+
+        The log ends with the counts of the run. A live line that was stopped has little time for
+        it: what a hanging camera took is gone.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        self.inspector.close()
+        counts = asdict(self.inspector.statistics().counts)
+        seconds: float | None = None
+        if "latest" in self.inspector.policies:
+            since = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
+            seconds = max(CLOSE_SECONDS - since, LEAST_CLOSE_SECONDS)
+        self._sinks.close(seconds, counts)
+
+    def close(self) -> None:
+        """Tell systemd that the service stops."""
+        self._closing.close()
+
+
+@contextmanager
+def open_line(
+    settings: StreamSettings, *, sinks: Sequence[Sink] = (), report: Report | None = None
+) -> Iterator[Line]:
+    """Open the bundle, engine, cameras, sinks, window and live page that settings ask for.
+
+    Args:
+        settings: checked settings.
+        sinks: take every decision besides, before those of the settings.
+        report: told once of each fault of a sink, on the sinks' threads; default: it is logged.
+
+    Yields:
+        The line. All of it is closed at the end of the block; without an error, finished before.
+
+    Raises:
+        GateFailed: the signature that is required does not hold.
+        HvqEdgeError: something cannot be opened.
+    """
+    bundle = _signed_bundle(settings)
+    with ExitStack() as closing:
+        reasons: list[str] = []
+        chosen = reasons.append if settings.precision == "auto" else None
+        engine = _open_engine(settings, bundle, chosen)
+        closing.callback(engine.close)
+        cameras = open_cameras(settings.cameras)
+        closing.callback(cameras.close)
+        listening: list[Sink] = [*cameras.sinks, *sinks]
+        inspector = Inspector(
+            engine,
+            bundle,
+            cameras.sources,
+            policy=settings.policy,
+            sinks=listening,
+            rule=settings.decision,
+            max_frames=settings.max_frames,
+        )
+        draw = Overlay(inspector.controls)
+        opened = _open_sinks(settings, bundle, inspector, cameras, draw, report)
+        closing.callback(opened.close)
+        listening.append(opened)
+        line = Line(engine.info, inspector, opened, reasons=reasons)
+        history: History | None = None
+        if settings.page is not None:
+            history = History(inspector.controls)
+            opened.threads.append(SinkThread(history, "page", "drop", PAGE_WAITING))
+        if has_screen(os.environ) if settings.display is None else settings.display:
+            window = Window(draw, quit_asked=inspector.stop)
+            closing.callback(window.close)
+            listening.append(window)
+        if settings.page is not None and history is not None:
+            view = _page_view(settings, bundle, engine, inspector, history)
+            line.page = closing.enter_context(serve(settings.page, view))
+        closing.callback(line.close)
+        yield line
+        line.finish()
+
+
+def learn_thresholds(
+    settings: StreamSettings,
+    frames: int,
+    *,
+    false_reject: float = FALSE_REJECT,
+    confidence: float = CONFIDENCE,
+    rule: ThresholdRule = order_statistic,
+    on_camera: Callable[[str], None] | None = None,
+    on_progress: ProgressCallback = silent,
+) -> StreamCalibration:
+    """Learn thresholds from a camera that shows good parts only, and write them to the bundle.
+
+    Args:
+        settings: of the line: its region, rotation and trigger apply as they will when it inspects.
+        frames: usable frames to take.
+        false_reject: share of good parts that may be rejected at most.
+        confidence: with which that is promised.
+        rule: how a threshold follows from scores.
+        on_camera: told the camera's name when it is open: now good parts have to be shown.
+        on_progress: called after each usable frame.
+
+    Raises:
+        SettingsError: several cameras, or a signature is required.
+        HvqEdgeError: something cannot be opened; see also
+            :func:`hvq_edge.stream.calibrate.calibrate_from_stream`.
+    """
+    if len(settings.cameras) > 1:
+        raise SettingsError(
+            "thresholds are learnt from one camera at a time: they are the bundle's, not a "
+            "camera's.",
+            next_step="give one --camera with --calibrate",
+        )
+    if settings.require_signature is not None:
+        raise SettingsError(
+            "new thresholds would end the signature that is required.",
+            next_step="calibrate without --require-signature, then sign the bundle again",
+        )
+    bundle = open_bundle(settings.bundle)
+    with ExitStack() as closing:
+        engine = _open_engine(settings, bundle)
+        closing.callback(engine.close)
+        cameras = open_cameras(settings.cameras)
+        closing.callback(cameras.close)
+        (source,) = cameras.sources
+        if on_camera is not None:
+            on_camera(source.name)
+        return calibrate_from_stream(
+            engine,
+            bundle,
+            source,
+            frames,
+            false_reject=false_reject,
+            confidence=confidence,
+            rule=rule,
+            on_progress=on_progress,
+        )
+
+
+def _signed_bundle(settings: StreamSettings) -> Bundle:
+    """Open the bundle of the settings; where a signature is required, only if it holds."""
+    if settings.require_signature is None:
+        return open_bundle(settings.bundle)
+    # Before the engine is known: an engine of the folder must be signed wherever it may be taken.
+    may_run_engines = settings.server is None and settings.backend not in (
+        "openvino",
+        "onnxruntime",
+    )
+    return require_signature(
+        settings.bundle, settings.require_signature, engines=may_run_engines
+    ).bundle
+
+
+def _open_engine(
+    settings: StreamSettings, bundle: Bundle, on_choice: Callable[[str], None] | None = None
+) -> Engine:
+    return open_stream_engine(
+        bundle,
+        precision=settings.precision,
+        backend=settings.backend,
+        category=settings.category,
+        server=settings.server,
+        on_choice=on_choice,
+    )
+
+
+def _open_sinks(
+    settings: StreamSettings,
+    bundle: Bundle,
+    inspector: Inspector,
+    cameras: Cameras,
+    draw: Overlay,
+    report: Report | None,
+) -> OpenSinks:
+    names = [camera.name for camera in inspector.statistics().cameras]
+    rates = [source.frames_per_second or FOLDER_FRAMES_PER_SECOND for source in cameras.sources]
+    return open_sinks(
+        settings.sinks,
+        settings.out,
+        [SourceInfo(name, rate) for name, rate in zip(names, rates, strict=True)],
+        draw,
+        when_full="drop" if "latest" in inspector.policies else "wait",
+        video=_video_wanted(settings, cameras),
+        session={
+            "version": version("hvq-edge"),
+            "bundle_sha256": sha256_of(bundle.path / "bundle.json"),
+            "thresholds": inspector.controls.thresholds,
+            "cameras": names,
+        },
+        controls=inspector.controls,
+        report=report,
+    )
+
+
+def _video_wanted(settings: StreamSettings, cameras: Cameras) -> bool:
+    """Say whether to keep an annotated video: by default not one that grows without end."""
+    if settings.video is not None:
+        return settings.video
+    endless = any(source.live for source in cameras.sources) or any(
+        camera.triggered or str(camera.camera).startswith("watch:") for camera in settings.cameras
+    )
+    return settings.max_frames is not None or not endless
+
+
+def _page_view(
+    settings: StreamSettings, bundle: Bundle, engine: Engine, inspector: Inspector, history: History
+) -> PageView:
+    """Return what the live page shows, and what it may change.
+
+    Thresholds are saved to the bundle from the page, unless its signature is required: a saved
+    threshold would end that.
+    """
+    with needed("the live page"):
+        from hvq_edge.stream.live_page.prometheus_metrics import render
+    info = engine.info
+    save = partial(save_threshold, bundle.path, info.precision)
+    category = None
+    if isinstance(engine, ChosenCategoryEngine):
+        category = CategoryChoice(info.categories, lambda: engine.chosen, engine.choose)
+    return PageView(
+        history,
+        inspector.controls,
+        inspector.statistics,
+        title=f"{bundle.path} with {info.precision} on {info.backend}",
+        metrics=render,
+        save_threshold=save if settings.require_signature is None else None,
+        category=category,
+    )
