@@ -33,7 +33,6 @@ from hvq_edge.cli import (
 from hvq_edge.cli.console import messages
 from hvq_edge.cli.interruption import INTERRUPTED, interruption_said
 from hvq_edge.cli.logs import install_handler
-from hvq_edge.common.extras import EXTRA_OF, pip_install
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
 app = typer.Typer(
@@ -91,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             messages.print(f"Next:  {error.next_step}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
+        from hvq_edge.common.extras import EXTRA_OF, pip_install
+
         package = (error.name or "").partition(".")[0]
         if package not in EXTRA_OF:
             raise
