@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hvq_edge.bundle.manifest import Bundle, CategoryMode, Precision
+from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.errors import BundleError, OutputError
 from hvq_edge.run.settings import GRID_STRIDE
 from hvq_edge.runtime.contract import CATEGORY, FRAMES, graph_inputs, graph_outputs
 from hvq_edge.runtime.tensorrt.engine_file import read_record
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS, engine_files
+from hvq_edge.runtime.tensorrt.find_engine import engine_files
 from hvq_edge.runtime.triton.engine import GRAPH_PARAMETER, model_name
 
 CONFIG_NAME = "config.pbtxt"

@@ -30,6 +30,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.accuracy.fp16_emulation import emulate_fp16
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.precision import PRECISIONS
 from hvq_edge.common.atomic import write_text
 from hvq_edge.data.dataset import DatasetImage, find_dataset
 from hvq_edge.data.images import read_frame
@@ -40,7 +41,6 @@ from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import open_engine
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-fp16")
 WARM_UP = 3
 
 

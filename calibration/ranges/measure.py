@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, Field
 
 from hvq_edge.calibration.ranges.amax import HistogramCollector, RangeMethod, choose_amax
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.records import Measured, kept_record
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import InputError
 
@@ -32,25 +33,19 @@ _VERSION = 3
 """Raised whenever the same images and graph would give other ranges."""
 
 
-class MeasuredRanges(BaseModel):
+class MeasuredRanges(Measured):
     """The ranges of a graph's tensors, and the images that they rest on."""
 
-    # JSON has no infinity, and pydantic would write null, which it does not read back.
-    model_config = ConfigDict(
-        frozen=True,
-        ser_json_inf_nan="strings",
-        ser_json_bytes="base64",
-        val_json_bytes="base64",
-    )
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
     method: RangeMethod
     ranges: dict[str, float]
     """The amax of each tensor: the absolute value that int8 represents as 127."""
     images: int
     """How many images were read."""
-    means: dict[str, tuple[float, ...]] = {}
+    means: dict[str, tuple[float, ...]] = Field(default={})
     """Mean of each channel, by tensor: axis 1 of ``[b, c, h, w]``, else the last one."""
-    quantised_weights: dict[str, bytes] = {}
+    quantised_weights: dict[str, bytes] = Field(default={})
     """The int8 weights of each layer, in the weight's order of axes
     (:mod:`hvq_edge.calibration.weights.gptq`)."""
     moved: float
@@ -199,10 +194,9 @@ def cached_ranges(folder: Path, key: str, measure: Callable[[], MeasuredRanges])
         OutputError: they cannot be written.
     """
     path = folder / f"{key}.json"
-    try:
-        return MeasuredRanges.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
-        found = measure()
+    if (kept := kept_record(path, MeasuredRanges)) is not None:
+        return kept
+    found = measure()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, found.model_dump_json() + "\n")
     return found

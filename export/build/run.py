@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,21 +12,24 @@ from datetime import datetime, timezone
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.precision import FOR_GPUS
+from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.atomic import atomic_file, write_text
+from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.solar_cells import default_cache
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
 from hvq_edge.export.build.engine import BuiltEngine, build_engine, check_options
 from hvq_edge.export.build.memory import FreeMemory, free_host_memory
 from hvq_edge.export.build.versions import Version, version_of
-from hvq_edge.runtime.choice.precision_rules import read_verdicts
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
+from hvq_edge.runtime.engine_names import AUTO
 from hvq_edge.runtime.tensorrt.engine_file import (
+    ENGINE_BACKENDS,
     ENGINES_FOLDER,
     BuildOptions,
     EngineBackend,
@@ -35,11 +39,9 @@ from hvq_edge.runtime.tensorrt.engine_file import (
     read_record,
     this_platform,
 )
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS
 from hvq_edge.runtime.tensorrt.library import INSTALL, MODULES, load_backend
 
-AUTO = "auto"
-BACKENDS: tuple[EngineBackend, ...] = get_args(EngineBackend)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def build_run(
         record, reason = _why_build(engine_file, digest, options, gpu, force)
         if record is not None and not reason:
             return BuildResult(engine_file, record, "")
+        logger.info("building %s, because %s", engine_file, reason)
         cache = engine_file.with_name(f"{stem.removesuffix(f'-{chosen}')}.timing")
         built = build_engine(
             module,
@@ -138,7 +141,7 @@ def build_run(
 
 def _chosen_backend(name: str, find: Callable[[str], object]) -> EngineBackend:
     if name == AUTO:
-        for backend in BACKENDS:
+        for backend in ENGINE_BACKENDS:
             if find(MODULES[backend]):
                 return backend
         raise MissingCapability(
@@ -150,7 +153,7 @@ def _chosen_backend(name: str, find: Callable[[str], object]) -> EngineBackend:
         return known
     raise SettingsError(
         f"backend: {name!r} builds no engines.",
-        next_step=f"use one of auto, {', '.join(BACKENDS)}",
+        next_step=f"use one of auto, {', '.join(ENGINE_BACKENDS)}",
     )
 
 

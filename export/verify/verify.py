@@ -15,21 +15,22 @@ from polygraphy.logger import G_LOGGER
 from hvq_edge.bundle.integrity.self_test import CHECK_NAME, KnownAnswer, write_known_answer
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
-from hvq_edge.bundle.verification import Bisection, PrecisionVerdict, Verification
+from hvq_edge.bundle.verification import (
+    VERIFY_NAME,
+    Agreement,
+    Bisection,
+    ImageVerdicts,
+    PrecisionVerdict,
+    SideVerdict,
+    Verification,
+)
 from hvq_edge.common.atomic import atomic_folder, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.folders import DatasetImage
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import BundleError, DatasetError
-from hvq_edge.export.verify.agreement import (
-    LIMITS,
-    Agreement,
-    ImageVerdicts,
-    Outputs,
-    SideVerdict,
-    compare,
-)
+from hvq_edge.export.verify.agreement import LIMITS, Outputs, compare
 from hvq_edge.export.verify.bisect import bisect_precision
 from hvq_edge.export.verify.polygraphy_files import (
     FOLDER,
@@ -39,7 +40,6 @@ from hvq_edge.export.verify.polygraphy_files import (
 from hvq_edge.export.verify.runners import EngineRunner, runners_of
 from hvq_edge.run.record import read_run
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
-from hvq_edge.runtime.open_engine import VERIFY_NAME
 from hvq_edge.verdict.judgement import judgements, refusal, rule
 
 PYTORCH = "PyTorch"

@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
 from hvq_edge.bench.rounds import Seconds, ratios
+from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import InputError
 
 BENCH_NAME = "bench.json"
 """The report's file in the bundle's folder."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Ratio(_Strict):
+class Ratio(Strict):
     """How many times faster than the reference, within the same rounds."""
 
     low: float
@@ -29,7 +26,7 @@ class Ratio(_Strict):
     """90th percentile."""
 
 
-class Timing(_Strict):
+class Timing(Strict):
     """One entrant at one batch size."""
 
     name: str
@@ -44,7 +41,7 @@ class Timing(_Strict):
     ratio: Ratio
 
 
-class Resources(_Strict):
+class Resources(Strict):
     """What one entrant takes beside time."""
 
     device: str
@@ -56,7 +53,7 @@ class Resources(_Strict):
     """Energy of an image at batch 1."""
 
 
-class BenchReport(_Strict):
+class BenchReport(Strict):
     """A benchmark of one bundle on one machine."""
 
     format: Literal["hvq-edge-bench/1"] = "hvq-edge-bench/1"
@@ -76,7 +73,7 @@ class BenchReport(_Strict):
     resources: dict[str, Resources]
     """What each entrant takes, by its name."""
     idle_watts: float | None = None
-    failures: dict[str, str] = {}
+    failures: dict[str, str] = Field(default={})
     """Why an entrant, or one of its batches, has no times."""
     warnings: tuple[str, ...] = ()
 
@@ -90,21 +87,11 @@ def read_bench(path: Path) -> BenchReport:
     """Read ``bench.json`` of this version.
 
     Raises:
-        FileNotFoundError: there is none.
         InputError: it cannot be read, or is of another version.
     """
-    try:
-        return BenchReport.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", next_step="run hvq-edge bench again"
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not of this version.", next_step="run hvq-edge bench again"
-        ) from error
+    return read_record(
+        path, BenchReport, InputError, kind="a benchmark", next_step="run hvq-edge bench again"
+    )
 
 
 def timing_of(name: str, batch: int, seconds: Seconds, reference: Seconds) -> Timing:

@@ -99,6 +99,7 @@ def build(
     """
     from pydantic import ValidationError
 
+    from hvq_edge.common.records import faults_of
     from hvq_edge.errors import SettingsError
     from hvq_edge.export.build.run import build_run
     from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
@@ -121,9 +122,7 @@ def build(
             }
         )
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
+        faults = "; ".join(faults_of(error, BuildOptions))
         raise SettingsError(f"{faults}.", next_step="see hvq-edge build --help") from error
     with progress_bars() as bars:
         result = build_run(

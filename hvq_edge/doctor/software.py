@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from hvq_edge.common.child_process import NoAnswer, run_isolated
+from hvq_edge.common.extras import pip_install
 from hvq_edge.doctor.finding import CheckResult
 
 OLDEST, NEWEST = (3, 10), (3, 13)
@@ -141,7 +142,7 @@ def _optional(
         name,
         "note",
         f"not installed: {', '.join(absent)}",
-        f"only {purpose}: pip install 'hvq-edge[{extra}]'",
+        f"only {purpose}: {pip_install(extra)}",
     )
 
 

@@ -11,12 +11,10 @@ from hvq_edge.run.record import RECORD_NAME
 from hvq_edge.runtime.choice import open_candidate
 from hvq_edge.runtime.choice.choose_graph import EngineChoice, choose, choose_graph
 from hvq_edge.runtime.choice.measured_choice import TIME_LIMIT_S
-from hvq_edge.runtime.choice.precision_rules import VERIFY_NAME
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.engine_names import (
     AUTO,
     BACKENDS,
-    PRECISIONS,
     Backend,
     known_precision,
     known_precisions,
@@ -33,8 +31,6 @@ from hvq_edge.runtime.tensorrt.engine_file import engine_backend
 __all__ = [
     "AUTO",
     "BACKENDS",
-    "PRECISIONS",
-    "VERIFY_NAME",
     "Backend",
     "EngineChoice",
     "FixedCategoryEngine",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.extras import pip_install
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.statistics import Statistics
 
@@ -110,8 +111,8 @@ def _notifier(environment: Mapping[str, str]) -> Notifier | None:
     except ModuleNotFoundError as error:
         raise MissingCapability(
             "systemd waits for messages of this service, and the package sdnotify is missing.",
-            next_step="pip install 'hvq-edge[factory]', or take Type=notify and WatchdogSec out "
-            "of the unit",
+            next_step=f"{pip_install('factory')}, or take Type=notify and WatchdogSec out of the "
+            "unit",
         ) from error
     notifier: Notifier = SystemdNotifier()
     return notifier

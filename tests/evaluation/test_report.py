@@ -17,9 +17,10 @@ pytest.importorskip("jinja2")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hvq_edge.common.svg import round_steps
 from hvq_edge.data.dataset import DatasetImage
 from hvq_edge.errors import MissingCapability, OutputError
-from hvq_edge.evaluation.charts import roc_mark, roc_points, round_steps, score_histogram
+from hvq_edge.evaluation.charts import roc_mark, roc_points, score_histogram
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
 from hvq_edge.evaluation.metrics.results import (
@@ -338,7 +339,7 @@ def test_roc_runs_from_corner_to_corner(tmp_path):
 def test_the_mark_lies_where_the_decisions_are(tmp_path):
     results = make_results(tmp_path, "bolt")
     mark = roc_mark(decisions_at(results, {"bolt": 3.0}))  # above it: 1 of 5 good, 4 of 5 defects
-    assert (mark.x, mark.y) == (pytest.approx(36 + 150 / 5), pytest.approx(10 + 150 / 5))
+    assert mark == (pytest.approx(36 + 150 / 5), pytest.approx(10 + 150 / 5))
     only_good = [result for result in results if result.image.good]
     assert roc_mark(decisions_at(only_good, {"bolt": 3.0})) is None
     assert roc_mark(None) is None

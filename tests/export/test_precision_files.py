@@ -217,7 +217,7 @@ def test_a_plan_by_hand(four_files, run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"plan": "missing.toml", "int8": True}, InputError, "cannot be read"),
+        ({"plan": "missing.toml", "int8": True}, InputError, "cannot read the INT8 plan"),
         ({"budget": Budget()}, SettingsError, "not asked for"),
         ({"plan": "p", "budget": Budget(), "int8": True}, SettingsError, "both given"),
     ],

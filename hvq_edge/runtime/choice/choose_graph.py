@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.choice import open_candidate
@@ -21,7 +23,7 @@ from hvq_edge.runtime.choice.measured_choice import (
     remember,
     remembered,
 )
-from hvq_edge.runtime.choice.precision_rules import read_verdicts, usable_precisions, why_chosen
+from hvq_edge.runtime.choice.precision_rules import usable_precisions, why_chosen
 from hvq_edge.runtime.contract import check_threads
 from hvq_edge.runtime.cpu.processor import load_average
 from hvq_edge.runtime.engine import Engine
@@ -30,6 +32,8 @@ from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, EngineBackend,
 
 if TYPE_CHECKING:
     from hvq_edge.runtime.choice.gpu_candidates import GpuCandidates
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,9 @@ def choose_graph(
     if precision == AUTO:
         why = why_chosen(chosen.precision, bundle.manifest.models, verdicts, measured)
     left_out = "".join(f"; without {reason}" for reason in (on_gpu.left_out if on_gpu else ()))
-    return chosen, f"{chosen.precision}: {why}{times}{left_out}"
+    reason = f"{chosen.precision}: {why}{times}{left_out}"
+    logger.info("%s runs %s, %s", chosen.backend, bundle.path, reason)
+    return chosen, reason
 
 
 def _known_backends(backend: str) -> tuple[GraphBackend, ...]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.precision import FOR_GPUS
+from hvq_edge.bundle.verification import Verdicts
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.runtime.choice.measured_choice import Candidate
-from hvq_edge.runtime.choice.precision_rules import Verdicts
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS, engine_files, find_engine_file
+from hvq_edge.runtime.tensorrt.find_engine import engine_files, find_engine_file
 from hvq_edge.runtime.tensorrt.library import load_backend
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.closeable import Closeable
-from hvq_edge.errors import MissingCapability
+from hvq_edge.common.extras import require
 from hvq_edge.runtime.contract import (
     check_category,
     check_frames,
@@ -44,13 +44,9 @@ class TorchEngine(Closeable):
 
     def __init__(self, run: Path, *, device: str = "auto", threads: int | None = None) -> None:
         check_threads(threads)
-        try:
-            import torch
-        except ImportError as error:
-            raise MissingCapability(
-                f"PyTorch cannot be imported: {error}.",
-                next_step="run pip install 'hvq-edge[train]', or use an exported bundle",
-            ) from error
+        require("torch")
+        import torch
+
         from hvq_edge.model.checkpoint import load_run
         from hvq_edge.model.device import choose_device
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.errors import BundleError
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
 from hvq_edge.runtime.cuda.memory import CudaMemory, open_cuda_memory
@@ -24,9 +25,6 @@ from hvq_edge.runtime.tensorrt.engine_file import (
 )
 from hvq_edge.runtime.tensorrt.library import load_backend
 
-FOR_GPUS: tuple[Precision, ...] = ("int8-fp16", "fp16", "int8", "fp32")
-"""What ``auto`` takes on a GPU, the preferred one first."""
-
 
 def open_tensorrt(
     bundle: Bundle,
@@ -43,8 +41,7 @@ def open_tensorrt(
     Args:
         bundle: the bundle.
         backend: the library.
-        precision: of the graph; ``auto``: the first of :data:`FOR_GPUS` with an engine that runs
-            here.
+        precision: of the graph; ``auto``: the first of ``FOR_GPUS`` with an engine that runs here.
         load: gives the backend's module.
         device: gives this machine's GPU.
         memory: gives its memory.

@@ -7,7 +7,6 @@ https://github.com/triton-inference-server/client
 
 from __future__ import annotations
 
-import importlib
 import threading
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.precision import FOR_GPUS
+from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.extras import require
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.runtime.choice.precision_rules import read_verdicts
 from hvq_edge.runtime.contract import (
     FRAMES,
     closed_error,
@@ -28,7 +29,6 @@ from hvq_edge.runtime.contract import (
 )
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 from hvq_edge.runtime.engine_names import known_precisions
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS
 
 GRAPH_PARAMETER = "hvq_edge.onnx_sha256"
 """This parameter of a model's configuration holds the SHA-256 of the ONNX file behind it."""
@@ -209,15 +209,7 @@ def open_triton_engine(
 
 def _client_library() -> tuple[Any, Any]:
     """Return tritonclient's gRPC module, and what its calls raise."""
-    try:
-        client = importlib.import_module("tritonclient.grpc")
-        utilities = importlib.import_module("tritonclient.utils")
-    except ImportError as error:
-        raise MissingCapability(
-            f"tritonclient cannot be imported: {error}.",
-            next_step="run pip install 'hvq-edge[server]'",
-        ) from error
-    return client, utilities.InferenceServerException
+    return require("tritonclient.grpc"), require("tritonclient.utils").InferenceServerException
 
 
 def _address(url: str) -> tuple[str, bool]:

@@ -9,9 +9,10 @@ import json
 import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.records import StrictTypes
 from hvq_edge.errors import InputError
 from hvq_edge.stream.log.chain import LogRow
 
@@ -52,10 +53,8 @@ def following(path: Path) -> Path:
     return base.with_name(f"{base.stem}.{number_of(path) + 1:06}{base.suffix}")
 
 
-class LogHead(BaseModel):
+class LogHead(StrictTypes):
     """A row that was the last one at some moment."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     format: int = 1
     id: int

@@ -10,15 +10,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hvq_edge.errors import MissingCapability, SettingsError
+from hvq_edge.common.extras import needed
+from hvq_edge.errors import SettingsError
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
@@ -86,7 +87,7 @@ def open_sinks(
         video: whether ``out`` gets annotated video.
         session: what the log says of this run: version, bundle's hash, thresholds; JSON values.
         controls: whose changes of thresholds, and pauses, go into the log.
-        report: told once of each fault, on the sinks' threads.
+        report: told once of each fault, on the sinks' threads; default: they are logged.
 
     Raises:
         SettingsError: a receiver that reads from the log, and no ``out``; a secret is not there.
@@ -228,7 +229,7 @@ def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report |
             f"[sinks.{wanted[0]}] sends what is in the decision log, and there is none.",
             next_step="name a folder for it with --out",
         )
-    with needed(wanted[0]):
+    with needed(f"[sinks.{wanted[0]}]"):
         from hvq_edge.stream.sinks.network.delivery import Delivery
     from hvq_edge.stream.sinks.network import open_receivers
 
@@ -239,11 +240,11 @@ def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report |
         opened.deliveries.append(delivery)
 
     if settings.webhook is not None:
-        with needed("webhook"):
+        with needed("[sinks.webhook]"):
             receiver = open_receivers.open_webhook(settings.webhook)
         add("webhook", receiver, settings.webhook.verdicts, settings.webhook.batch)
     if settings.mqtt is not None:
-        with needed("mqtt"):
+        with needed("[sinks.mqtt]"):
             broker = open_receivers.open_mqtt(settings.mqtt)
         add("mqtt", broker, settings.mqtt.verdicts, open_receivers.MQTT_BATCH)
     deliveries = tuple(opened.deliveries)
@@ -271,28 +272,10 @@ def _open_outputs(opened: OpenSinks, settings: SinkSettings, report: Report | No
         gpio = settings.gpio
         openers["gpio"] = lambda: open_receivers.open_gpio(gpio)
     for name, opener in openers.items():
-        with needed(name):
+        with needed(f"[sinks.{name}]"):
             sink = opener()
         thread = SinkThread(sink, name, "newest", 1, report=report, images=False)
         opened.threads.append(thread)
-
-
-@contextmanager
-def needed(sink: str) -> Iterator[None]:
-    """Say what to install where a package of the extra ``factory`` is missing.
-
-    Raises:
-        MissingCapability: it is.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("hvq_edge"):
-            raise
-        raise MissingCapability(
-            f"[sinks.{sink}] needs {error.name}, which is not installed.",
-            next_step="pip install 'hvq-edge[factory]'",
-        ) from error
 
 
 def _kept(sink: Sink, folder: Path, retention: Retention) -> Sink:

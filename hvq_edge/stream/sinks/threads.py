@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -22,6 +23,8 @@ from hvq_edge.verdict.decision import Decision
 
 if TYPE_CHECKING:
     from hvq_edge.stream.sinks.network.delivery import Delivery
+
+logger = logging.getLogger(__name__)
 
 WhenFull = Literal["wait", "drop", "newest"]
 """``wait``: back-pressure, nothing is lost. ``drop``: the new decision is lost. ``newest``: those
@@ -54,7 +57,7 @@ class SinkThread:
         name: for statistics and messages.
         when_full: what happens to a decision that finds the queue full.
         capacity: decisions that may wait; 1 is enough for ``newest``.
-        report: called on the sink's thread.
+        report: told of faults, on the sink's thread; default: they are logged.
         check: called before each decision; raises ``OutputError`` where the sink must not write,
             as on a disk that is nearly full.
         ends_at_fault: whether the first error closes the sink.
@@ -81,7 +84,7 @@ class SinkThread:
         self._sink = sink
         self._when_full = when_full
         self._capacity = capacity
-        self._report = report
+        self._report = report or log_fault
         self._check = check
         self._ends_at_fault = ends_at_fault
         self._wanted = wanted
@@ -239,7 +242,7 @@ class SinkThread:
             self._tick_at = now + RETRY_SECONDS
         if self._ends_at_fault:
             self._end()
-        if new and self._report is not None:
+        if new:
             self._report(self.name, cause)
 
     def _end(self) -> None:
@@ -260,6 +263,11 @@ class SinkThread:
     @property
     def _seconds_to_tick(self) -> float | None:
         return None if self._tick_at is None else max(self._tick_at - time.monotonic(), 0.0)
+
+
+def log_fault(name: str, cause: str) -> None:
+    """Log a sink's fault: what is done where nobody else is told."""
+    logger.warning("%s: %s", name, cause)
 
 
 def _without_image(frame: Frame) -> Frame:

@@ -301,7 +301,7 @@ def test_the_command(bundle, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--hardware-compatibility", "turing"], "hardware: Input should be"),
+        (["--hardware-compatibility", "turing"], "hardware: must be"),
         (["--level", "6"], "--level"),
         (["--max-batch", "1"], "at least 2"),
     ],

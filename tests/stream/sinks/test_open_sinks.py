@@ -13,11 +13,12 @@ from helpers.images import read_video
 from helpers.patience import Stopwatch, until
 from helpers.receivers import HttpReceiver, free_port
 
+from hvq_edge.common.extras import needed
 from hvq_edge.errors import MissingCapability, SettingsError
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.verification import verify_log
-from hvq_edge.stream.sinks.open_sinks import SourceInfo, needed, open_sinks
+from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
@@ -163,10 +164,10 @@ def test_what_was_opened_is_closed_when_the_rest_cannot_be(tmp_path):
 
 def test_a_missing_package_is_named():
     lacking = pytest.raises(MissingCapability, match=r"\[sinks.mqtt\] needs paho")
-    with lacking as caught, needed("mqtt"):
+    with lacking as caught, needed("[sinks.mqtt]"):
         raise ModuleNotFoundError("No module named 'paho'", name="paho")
     assert caught.value.next_step == "pip install 'hvq-edge[factory]'"
-    with pytest.raises(ModuleNotFoundError), needed("mqtt"):
+    with pytest.raises(ModuleNotFoundError), needed("[sinks.mqtt]"):
         raise ModuleNotFoundError("No module named 'hvq_edge.x'", name="hvq_edge.x")
 
 

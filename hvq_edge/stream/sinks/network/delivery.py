@@ -21,7 +21,7 @@ from hvq_edge.errors import HvqEdgeError
 from hvq_edge.stream.log.chain import LogRow, fields_of
 from hvq_edge.stream.log.deliveries import Deliveries, Progress
 from hvq_edge.stream.log.reader import RowsAfter
-from hvq_edge.stream.sinks.threads import Report
+from hvq_edge.stream.sinks.threads import Report, log_fault
 from hvq_edge.stream.statistics import SinkStatistics
 
 LONGEST_WAIT_SECONDS = 30.0
@@ -90,7 +90,7 @@ class Delivery:
         self._receiver = receiver
         self._verdicts = frozenset(verdicts)
         self._batch = batch
-        self._report = report
+        self._report = report or log_fault
         self._longest_wait = longest_wait
         self._rows = RowsAfter(log, verdicts)
         self._deliveries = Deliveries(log)
@@ -235,7 +235,7 @@ class Delivery:
         with self._changed:
             new = not self._fault
             self._fault = cause
-        if new and self._report is not None:
+        if new:
             self._report(self.name, cause)
 
 
