@@ -18,7 +18,7 @@ TEXTS = sorted(
     for path in (ROOT / part).rglob(kind)
 ) + [ROOT / name for name in ("Makefile", "Dockerfile.jetson", "pyproject.toml", ".ci/run")]
 FOREIGN = {"docs/operators.md", "docs/Changelog.md"}
-"""Of onnx-tensorrt and of ONNX."""
+"""Of onnx-tensorrt."""
 
 
 def shown(path: Path) -> str:
