@@ -68,7 +68,6 @@ def test_the_drawing_shows_every_folder_of_the_product_and_no_other():
 def test_a_walk_follows_imports(heading):
     steps = walk(heading)
     assert 2 < len(steps) <= MOST_STEPS
-    assert len(set(steps)) == len(steps), "a walk goes through each file once"
     for step in steps:
         assert step.is_file(), f"{step.relative_to(ROOT)} is not there"
     for here, there in pairwise(steps):
