@@ -105,3 +105,10 @@ def test_headings_that_code_cites_exist():
         for page, heading in cited.findall(path.read_text(encoding="utf-8")):
             text = (ROOT / "docs" / page).read_text(encoding="utf-8")
             assert re.search(rf"^#+ {re.escape(heading)}$", text, re.M), (shown(path), heading)
+
+
+def test_nothing_cites_a_document_that_the_repository_lacks():
+    """Code once sent readers to the sections of a design that they could not have."""
+    word = "DESI" + "GN"
+    for path in (*TEXTS, *PAGES):
+        assert word not in path.read_text(encoding="utf-8"), shown(path)
