@@ -87,7 +87,7 @@ def test_the_wheel_imports_from_its_own_place(wheel, tmp_path):
     assert [Path(line) for line in done.stdout.splitlines()] == [
         folder / "export" / "__init__.py",
         folder / "calibration" / "__init__.py",
-        folder / "bundle.py",
+        folder / "bundle" / "manifest.py",
     ]
 
 

@@ -180,7 +180,7 @@ def test_a_path_that_is_not_there(arguments, tmp_path):
     assert not (tmp_path / "out").exists(), "nothing may be left half-written"
 
 
-# Exit codes of DESIGN section 6.
+# Exit codes: docs/architecture.md, "Exit codes".
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Small exported graphs with the inputs and outputs of the contract, for tests of engines."""
+"""Small exported graphs for tests of engines: docs/architecture.md, "The graph's contract"."""
 
 from __future__ import annotations
 
