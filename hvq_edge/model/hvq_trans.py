@@ -57,6 +57,7 @@ class HVQTrans(nn.Module):
     map_centre: Tensor  # [3, categories, tokens]: of the map's parts on good images
     map_spread: Tensor
     residual_whitening: Tensor  # [categories, channels, channels], where the settings whiten
+    level_share: Tensor  # [categories]: how much of an image's level the score leaves out
     score_window: Tensor  # [side - 15, grid]
 
     def __init__(
@@ -111,6 +112,8 @@ class HVQTrans(nn.Module):
             else None
         )
         self.classifier = CategoryClassifier(categories, channels)
+        if settings.image_level != "kept":
+            self.register_buffer("level_share", torch.ones(categories))
         window = score_window(settings.grid, GRID_STRIDE, POOLING_SIDE)
         self.register_buffer("score_window", window, persistent=False)
 
@@ -141,7 +144,7 @@ class HVQTrans(nn.Module):
         rebuilt = self.reconstruct(self.normalise(standardised), category)
         anomaly_map = self.anomaly_map(standardised, rebuilt, category)
         return {
-            "score": self.score(anomaly_map),
+            "score": self.score(anomaly_map, category),
             "map": anomaly_map,
             "codes": rebuilt.codes.to(torch.int32),
             "category": category.to(torch.int32),
@@ -273,18 +276,29 @@ class HVQTrans(nn.Module):
         prototype = settings.prototype_weight if settings.prototypes else 0.0
         return 1.0, settings.transport_weight, prototype
 
-    def score(self, anomaly_map: Tensor) -> Tensor:
+    def score(self, anomaly_map: Tensor, category: Tensor) -> Tensor:
+        """How far the highest window stands out, ``[batch]``.
+
+        The highest window, less the category's share of the image's own level
+        (:attr:`ModelSettings.image_level`).
+
+        Args:
+            anomaly_map: ``[batch, grid, grid]``.
+            category: int64 ``[batch]``.
+        """
+        highest = self.highest_window(anomaly_map)
+        if self.settings.image_level == "kept":
+            return highest
+        return highest - self.level_share[category] * image_level(anomaly_map.flatten(1))[:, 0]
+
+    def highest_window(self, anomaly_map: Tensor) -> Tensor:
         """Maximum of the upsampled map averaged over 16x16 windows, ``[batch]``.
 
         Upsampling and averaging are linear and separable: two small matrices instead of a
-        224x224 image. Where the settings say so, the image's own level is taken off: the
-        score is how far the highest window stands out of its own image.
+        224x224 image.
         """
         averaged: Tensor = self.score_window @ anomaly_map @ self.score_window.T
-        highest = averaged.amax((1, 2))
-        if self.settings.image_level == "kept":
-            return highest
-        return highest - image_level(anomaly_map.flatten(1))[:, 0]
+        return averaged.amax((1, 2))
 
 
 def resize_tap(tap: Tensor, grid: int, how: str) -> Tensor:

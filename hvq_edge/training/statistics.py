@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvq_edge.model.category_classifier import pool
-from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.hvq_trans import HVQTrans, image_level
 from hvq_edge.training.batches import standardised
 
+LEAST_FOR_SLOPE = 5
+"""Good images from which on a slope is fitted."""
 _BATCH = 16
 _SMALLEST_STD = 1e-3
 """Relative to the mean over channels: a dead channel is not blown up."""
@@ -160,6 +162,35 @@ def fit_map_scale(
         centre = (mean / spread + position_mean / position_spread) / 2 / scale
         model.map_centre[:, k] = centre.float()
         model.map_spread[:, k] = (1 / scale).float()
+
+
+@torch.no_grad()
+def fit_level_share(
+    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64]
+) -> None:
+    """Set how much of an image's own level each category's score leaves out.
+
+    It is the slope, between 0 and 1, of the highest window on the level over good images: what the
+    score of a good image owes to its level. A robust slope (Huber's), since a few odd images are
+    among the good ones. The images that the model learnt from score lower than new ones, all of
+    them alike: that moves the line, not its slope, and there are several times as many of them
+    (docs/accuracy.md).
+    """
+    from sklearn.linear_model import HuberRegressor
+
+    model.eval()
+    for k in range(model.categories):
+        levels, highest = [], []
+        for batch, label in _batches_of(model, features, category, k):
+            rebuilt = model.reconstruct(model.normalise(batch), label)
+            anomaly_map = model.anomaly_map(batch, rebuilt, label)
+            levels.append(image_level(anomaly_map.flatten(1)))
+            highest.append(model.highest_window(anomaly_map))
+        level = torch.cat(levels).double().cpu().numpy()
+        if len(level) < LEAST_FOR_SLOPE or level.std() < 1e-6:
+            continue  # nothing tells: all of it is left out
+        slope = HuberRegressor(max_iter=1000).fit(level, torch.cat(highest).double().cpu().numpy())
+        model.level_share[k] = float(np.clip(slope.coef_[0], 0.0, 1.0))
 
 
 def _batches_of(

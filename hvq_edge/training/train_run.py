@@ -31,6 +31,7 @@ from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
     fit_classifier,
     fit_feature_statistics,
+    fit_level_share,
     fit_map_scale,
     fit_residual_whitening,
 )
@@ -163,6 +164,8 @@ def _train(
             fit_residual_whitening(model, fit.features, fit.category)
         if settings.model.map_scale == "good_images":
             fit_map_scale(model, fit.features, fit.category)
+        if settings.model.image_level == "learnt":
+            fit_level_share(model, fit.features, fit.category)
         assert record.data is not None
         category_limits = learn_category_limits(
             Path(record.data),

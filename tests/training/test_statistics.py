@@ -17,6 +17,7 @@ from hvq_edge.training.statistics import (
     RIDGE,
     fit_classifier,
     fit_feature_statistics,
+    fit_level_share,
     fit_map_scale,
     fit_residual_whitening,
     inverse_root,
@@ -177,6 +178,23 @@ def test_a_part_that_never_varies_leaves_the_map_finite():
         joined = model.anomaly_map(batch, rebuilt, label)
     assert torch.isfinite(joined).all()
     assert joined.abs().max() < 100
+
+
+def test_the_share_of_the_level_is_the_slope_of_good_images():
+    """One category whose windows follow their level, and one where nothing follows it."""
+    model = small_model(image_level="learnt").eval()
+    generator = torch.Generator().manual_seed(0)
+    tokens, channels = 16, len(model.feature_mean)
+    features = torch.randn(80, tokens, channels, generator=generator)
+    features[:40] *= torch.linspace(0.5, 2.0, 40)[:, None, None]  # the whole image rises
+    features[40:, 0] *= torch.linspace(0.5, 6.0, 40)[:, None]  # one token rises
+    category = np.repeat([0, 1], 40)
+    fit_level_share(model, features.half().numpy(), category)
+    follows, apart = model.level_share.tolist()
+    assert 0.0 <= apart < follows <= 1.0
+    few = small_model(image_level="learnt").eval()
+    fit_level_share(few, features[:3].half().numpy(), category[:3])
+    assert few.level_share.tolist() == [1.0] * few.categories, "too few say nothing"
 
 
 def test_an_image_s_own_level_leaves_the_score_and_stays_in_the_map():
