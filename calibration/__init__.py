@@ -1,1 +1,1 @@
-"""Calibration images, INT8 ranges, thresholds."""
+"""INT8: calibration images, ranges of activations, int8 weights, and which layers stay in float."""

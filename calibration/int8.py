@@ -1,4 +1,4 @@
-"""The INT8 form of a graph: ranges and weight steps from calibration images, then Q/DQ pairs."""
+"""The INT8 form of a graph: ranges and int8 weights from calibration images, then Q/DQ pairs."""
 
 from __future__ import annotations
 
@@ -9,31 +9,35 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
-from hvq_edge.calibration.ranges.range_cache import cached_ranges, key_of
-from hvq_edge.calibration.ranges.range_methods import Method
-from hvq_edge.calibration.ranges.ranges import MeasuredRanges, measure_ranges
+from hvq_edge.calibration.quantise import activations_of, quantisable_nodes, quantise_graph
+from hvq_edge.calibration.ranges.amax import RangeMethod
+from hvq_edge.calibration.ranges.measure import (
+    MeasuredRanges,
+    cached_ranges,
+    measure_ranges,
+    ranges_key,
+)
 from hvq_edge.calibration.weights.bias_correction import correct_biases
-from hvq_edge.calibration.weights.gptq import round_weights
-from hvq_edge.calibration.weights.relu6_centring import centre_clips
+from hvq_edge.calibration.weights.gptq import gptq_weights
+from hvq_edge.calibration.weights.relu6_centring import centre_relu6
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent
 
-DEFAULT_METHOD: Method = "mse"
-"""That whose scores and maps agreed best with float32 (docs/precision.md)."""
+DEFAULT_METHOD: RangeMethod = "mse"
+"""Its scores and maps agreed best with float32 (docs/precision.md)."""
 
 
-def measure(
+def calibrate_graph(
     source: Path,
     frames: Sequence[Path],
     side: int,
     categories: Sequence[int] | None = None,
     on_progress: ProgressCallback = silent,
     *,
-    method: Method = DEFAULT_METHOD,
+    method: RangeMethod = DEFAULT_METHOD,
     cache: Path | None = None,
 ) -> MeasuredRanges:
-    """Measure the ranges of every tensor that some plan could round, and round every weight.
+    """Measure the range of every tensor that int8 could take, and quantise every weight.
 
     Args:
         source: float32 graph that :func:`hvq_edge.export.graph.onnx_graph.export_graph` wrote.
@@ -49,13 +53,13 @@ def measure(
         ImageError: a calibration image cannot be read.
     """
     graph = onnx.load(source)
-    candidates = candidates_of(graph)
+    candidates = quantisable_nodes(graph)
     tensors = activations_of(graph, candidates)
 
-    def anew() -> MeasuredRanges:
+    def measure() -> MeasuredRanges:
         with tempfile.TemporaryDirectory() as scratch:
             centred = Path(scratch) / source.name
-            onnx.save(centre_clips(graph), centred)
+            onnx.save(centre_relu6(graph), centred)
             found = measure_ranges(
                 centred,
                 tensors,
@@ -65,7 +69,7 @@ def measure(
                 method=method,
                 on_progress=on_progress,
             )
-            steps = round_weights(
+            weights = gptq_weights(
                 centred,
                 candidates,
                 frames[: found.images],
@@ -73,61 +77,36 @@ def measure(
                 categories=None if categories is None else categories[: found.images],
                 on_progress=on_progress,
             )
-        return found.model_copy(update={"steps": {name: s.tobytes() for name, s in steps.items()}})
+        stored = {name: weight.tobytes() for name, weight in weights.items()}
+        return found.model_copy(update={"quantised_weights": stored})
 
     if cache is None:
-        return anew()
+        return measure()
     digests = [sha256_of(path) for path in frames if path.is_file()]
-    return cached_ranges(cache, key_of(source, tensors, digests, categories, method), anew)
+    return cached_ranges(cache, ranges_key(source, tensors, digests, categories, method), measure)
 
 
-def rounded(
+def to_int8(
     graph: onnx.ModelProto, measured: MeasuredRanges, layers: Collection[str]
 ) -> onnx.ModelProto:
-    """Return a graph with ``layers`` in int8, their clips centred and their biases corrected.
+    """Return a graph with layers in int8, their ReLU6 centred and their biases corrected.
 
     Args:
-        graph: float32.
-        measured: of this very graph, from :func:`measure`.
+        graph: the float32 graph; it is not changed.
+        measured: what :func:`calibrate_graph` measured on this very graph.
         layers: names of the nodes to quantise.
 
     Raises:
         InputError: a layer is not in the graph, or a tensor it reads has no range.
     """
-    centred = centre_clips(graph, layers)
-    weights = {tensor.name: tensor for tensor in centred.graph.initializer}
-    shapes = {
-        node.name: tuple(weights[node.input[1]].dims)
+    centred = centre_relu6(graph, layers)
+    constants = {tensor.name: tensor for tensor in centred.graph.initializer}
+    stored = measured.quantised_weights
+    weights = {
+        node.name: np.frombuffer(stored[node.name], np.int8).reshape(constants[node.input[1]].dims)
         for node in centred.graph.node
-        if node.name in measured.steps
+        if node.name in stored
     }
-    steps = {
-        name: np.frombuffer(measured.steps[name], np.int8).reshape(shape)
-        for name, shape in shapes.items()
-    }
-    made = quantise_graph(centred, measured.ranges, layers, steps)
+    made = quantise_graph(centred, measured.ranges, layers, weights)
     correct_biases(centred, made, measured.means, layers)
     return made
-
-
-def quantise(
-    source: Path,
-    target: Path,
-    frames: Sequence[Path],
-    side: int,
-    categories: Sequence[int] | None = None,
-    on_progress: ProgressCallback = silent,
-    *,
-    method: Method = DEFAULT_METHOD,
-) -> MeasuredRanges:
-    """Write the INT8 form of a float32 graph, with the layers in int8 that usually bear it.
-
-    Takes and raises what :func:`measure` does; ``target`` is the file to write.
-
-    Returns:
-        The ranges, and how many images they took.
-    """
-    measured = measure(source, frames, side, categories, on_progress, method=method)
-    graph = onnx.load(source)
-    onnx.save(rounded(graph, measured, layers_of(graph)), target)
-    return measured

@@ -16,13 +16,14 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from hvq_edge.errors import InputError
+from hvq_edge.export.graph.view import drop_unread
 
-LARGEST = 127
-"""Of symmetric int8; only pixels less their mean reach -128."""
-_LARGEST_HALF = float(np.finfo(np.float16).max)
+QMAX = 127
+"""Symmetric int8 goes from -QMAX to QMAX; only pixels less their mean reach -128."""
+_FP16_MAX = float(np.finfo(np.float16).max)
 
 # That is where a rounding error changes a decision. Prototype distances bear it: not the nearest
 # prototype but how far it is goes into the map (docs/precision.md has the measurements).
@@ -36,27 +37,21 @@ _FIRST_BLOCKS = re.compile(r"^backbone\.blocks\.[01]\.")
 _EARLY = re.compile(r"^backbone\.(stem|blocks\.[0-3])(\.|/)")
 _SQUEEZE = re.compile(r"^backbone\..*\bsqueeze\b")
 _CHANNEL_AXIS = {"Conv": 0, "MatMul": 1}
-"""Axis of the output channels in a weight."""
+"""The axis of the output channels in a weight."""
 
 
-def layers_of(graph: ModelProto) -> tuple[str, ...]:
-    """Name the nodes that are quantised where no plan says otherwise, in the graph's order.
-
-    Of :func:`candidates_of` all but those of :func:`usual_float`.
-    """
-    candidates = candidates_of(graph)
-    kept = usual_float(candidates)
-    return tuple(name for name in candidates if name not in kept)
-
-
-def usual_float(candidates: Collection[str]) -> dict[str, str]:
+def default_exclusions(candidates: Collection[str]) -> dict[str, str]:
     """Say which layers stay in float where no plan says otherwise, and why.
 
-    The backbone's depthwise convolutions and first two blocks; where it has squeeze-and-excitation,
-    and so activations without a bound, its stem and first four blocks.
+    These are the backbone's depthwise convolutions and its first two blocks. A backbone with
+    squeeze-and-excitation has activations without a bound: there the stem and the first four
+    blocks stay in float.
 
     Args:
-        candidates: names, from :func:`candidates_of`.
+        candidates: names, from :func:`quantisable_nodes`.
+
+    Returns:
+        The reason for each layer, by name.
     """
     unbounded = any(_SQUEEZE.match(name) for name in candidates)
     early = _EARLY if unbounded else _FIRST_BLOCKS
@@ -69,12 +64,12 @@ def usual_float(candidates: Collection[str]) -> dict[str, str]:
     return kept
 
 
-def candidates_of(graph: ModelProto) -> tuple[str, ...]:
+def quantisable_nodes(graph: ModelProto) -> tuple[str, ...]:
     """Name the nodes that could be quantised, in the graph's order.
 
-    These are convolutions, linears, the products of attention, and those with a weight or with
-    prototypes that belong to the category and are looked up. Never: code distances, whitening, the
-    transport score, the category classifier, the score's windows.
+    These are convolutions, linears, the products of attention, and products with a weight or with
+    prototypes that are looked up for the category. Code distances, whitening, the transport score,
+    the category classifier and the score's windows are never quantised.
     """
     ranks = {tensor.name: len(tensor.dims) for tensor in graph.graph.initializer}
     return tuple(
@@ -112,17 +107,17 @@ def quantise_graph(
     graph: ModelProto,
     ranges: Mapping[str, float],
     layers: Collection[str],
-    steps: Mapping[str, NDArray[np.int8]] | None = None,
+    quantised_weights: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> ModelProto:
     """Put Q/DQ pairs around layers.
 
     Args:
         graph: float32, as :func:`hvq_edge.export.graph.onnx_graph.export_graph`
             wrote it; not changed.
-        ranges: largest magnitude that int8 shall represent, for each of :func:`activations_of`.
-        layers: names of the nodes to quantise, from :func:`layers_of`.
-        steps: weights in steps of :func:`weight_scale`, by layer; of other layers each weight takes
-            the nearest step.
+        ranges: amax of each tensor of :func:`activations_of`.
+        layers: names of the nodes to quantise, from :func:`quantisable_nodes`.
+        quantised_weights: int8 weights by layer, in units of :func:`weight_scale`; the weights of
+            layers that are not named are rounded to nearest.
 
     Returns:
         A new model.
@@ -137,64 +132,64 @@ def quantise_graph(
     body = quantised.graph
     constants = {tensor.name: tensor for tensor in body.initializer}
     pairs = _Pairs(body)
-    given = steps or {}
+    given = quantised_weights or {}
     nodes = list(body.node)
     del body.node[:]
     writers = {name: node.name for node in nodes for name in node.output}
-    rounded: dict[str, str] = {}  # float tensor -> what DequantizeLinear makes of it
+    dequantised: dict[str, str] = {}  # float tensor -> output of its DequantizeLinear
     for node in nodes:
         if node.name in layers:
             for place, source in enumerate(node.input[:2]):
-                if source not in rounded and source in constants:
+                if source not in dequantised and source in constants:
                     tensor = numpy_helper.to_array(constants[source])
                     scale = weight_scale(tensor, node.op_type)
                     own = given.get(node.name)
                     if own is None:
-                        own = nearest_steps(tensor, scale, node.op_type)
+                        own = round_to_nearest(tensor, scale, node.op_type)
                     axis = _CHANNEL_AXIS[node.op_type]
-                    rounded[source] = pairs.weight(source, own, scale, axis, node.name)
-                elif source not in rounded:
+                    dequantised[source] = pairs.weight(source, own, scale, axis, node.name)
+                elif source not in dequantised:
                     module = writers.get(source, node.name)
-                    scale = half_scale(np.float32(ranges[source] / LARGEST))
-                    rounded[source] = pairs.activation(source, scale, module)
-                node.input[place] = rounded[source]
+                    scale = fp16_scale(np.float32(ranges[source] / QMAX))
+                    dequantised[source] = pairs.activation(source, scale, module)
+                node.input[place] = dequantised[source]
         body.node.append(node)
     drop_unread(body)
     return quantised
 
 
 def weight_scale(weight: NDArray[np.float32], operator: str) -> NDArray[np.float32]:
-    """Return the size of a step for each output channel of a ``Conv`` or ``MatMul`` weight."""
-    largest = np.abs(weight).max(_others(weight, operator))
+    """Return the scale of each output channel of a ``Conv`` or ``MatMul`` weight, ``[out]``."""
+    amax = np.abs(weight).max(_others(weight, operator))
     # A channel of zeros: any scale will do.
-    return half_scale(np.where(largest > 0, largest / LARGEST, 1).astype(np.float32))
+    return fp16_scale(np.where(amax > 0, amax / QMAX, 1).astype(np.float32))
 
 
-def nearest_steps(
+def round_to_nearest(
     weight: NDArray[np.float32], scale: NDArray[np.float32], operator: str
 ) -> NDArray[np.int8]:
-    """Round each weight to the nearest step of its channel; same shape."""
-    steps = np.rint(weight / np.expand_dims(scale, _others(weight, operator)))
-    return np.clip(steps, -LARGEST, LARGEST).astype(np.int8)
+    """Round each weight to the nearest multiple of its channel's scale; same shape."""
+    quantised = np.rint(weight / np.expand_dims(scale, _others(weight, operator)))
+    return np.clip(quantised, -QMAX, QMAX).astype(np.int8)
 
 
 def _others(weight: NDArray[np.float32], operator: str) -> tuple[int, ...]:
-    """Axes of a weight that are not its output channels."""
+    """Return the axes of a weight that are not its output channels."""
     return tuple(i for i in range(weight.ndim) if i != _CHANNEL_AXIS[operator])
 
 
-def half_scale(scale: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
+def fp16_scale(scale: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
     """Round scales up to the next float16, as float32, of the same shape.
 
-    So the file with float16 around rounds to the very same steps as that with float32 around; up,
-    so that nothing more is clipped. A scale beyond float16 stays as it is.
+    The int8 file with float16 around then holds the very same int8 values as the one with float32
+    around; scales go up, so that nothing more is clipped. A scale beyond float16 stays as it is.
     """
     exact = np.asarray(scale, np.float32)
     with np.errstate(over="ignore"):
         near = exact.astype(np.float16)
         above = np.nextafter(near, np.float16(np.inf))
     up = np.where(near.astype(np.float32) < exact, above, near)
-    held: NDArray[np.float32] = np.where(exact > _LARGEST_HALF, exact, up.astype(np.float32))
+    held: NDArray[np.float32] = np.where(exact > _FP16_MAX, exact, up.astype(np.float32))
     return held
 
 
@@ -207,7 +202,7 @@ class _Pairs:
         self.zeros: dict[tuple[int, ...], str] = {}
 
     def activation(self, source: str, scale: NDArray[np.float32], writer: str) -> str:
-        """Round a tensor, ``[...]`` -> same; returns the rounded one's name."""
+        """Put a pair behind a tensor; returns the name of the dequantised one."""
         inputs = [self._scale(source, scale), self._zero(())]
         self._append("QuantizeLinear", writer, [source, *inputs], f"{source}_quantised")
         return self._append(
@@ -217,14 +212,14 @@ class _Pairs:
     def weight(
         self,
         name: str,
-        steps: NDArray[np.int8],
+        weight: NDArray[np.int8],
         scale: NDArray[np.float32],
         axis: int,
         reader: str,
     ) -> str:
-        """Store a weight as int8, a scale for each output channel; returns the read one's name."""
+        """Store a weight as int8 with a scale for each output channel; returns its float name."""
         self.body.initializer.append(
-            numpy_helper.from_array(np.ascontiguousarray(steps), f"{name}_quantised")
+            numpy_helper.from_array(np.ascontiguousarray(weight), f"{name}_quantised")
         )
         inputs = [f"{name}_quantised", self._scale(name, scale), self._zero(scale.shape)]
         return self._append("DequantizeLinear", reader, inputs, f"{name}_rounded", axis=axis)
@@ -234,7 +229,7 @@ class _Pairs:
         return f"{name}_scale"
 
     def _zero(self, shape: tuple[int, ...]) -> str:
-        """One zero point of each length for the whole graph."""
+        """Return the name of the zero points of this shape; the graph stores each shape once."""
         if shape not in self.zeros:
             self.zeros[shape] = "_".join(("zero_point", *map(str, shape)))
             zeros = numpy_helper.from_array(np.zeros(shape, np.int8), self.zeros[shape])
@@ -244,22 +239,13 @@ class _Pairs:
     def _append(
         self, operator: str, neighbour: str, inputs: list[str], output: str, **attributes: int
     ) -> str:
-        """Named as all nodes are: after the module that writes, or for a weight reads, it."""
+        """Append a node, named after the module that writes the tensor or reads the weight."""
         name = f"{neighbour.partition('/')[0]}/{operator}"
         self.seen[name] += 1
         if self.seen[name] > 1:
             name = f"{name}_{self.seen[name]}"
         self.body.node.append(helper.make_node(operator, inputs, [output], name, **attributes))
         return output
-
-
-def drop_unread(body: onnx.GraphProto) -> None:
-    """Remove constants that nothing reads any more, such as float weights that became int8."""
-    read = {name for node in body.node for name in node.input}
-    read |= {output.name for output in body.output}
-    kept: list[TensorProto] = [tensor for tensor in body.initializer if tensor.name in read]
-    del body.initializer[:]
-    body.initializer.extend(kept)
 
 
 def _check_known(graph: ModelProto, layers: Collection[str]) -> None:

@@ -16,31 +16,27 @@ from hvq_edge.bundle.manifest import (
     record_of,
     write_manifest,
 )
-from hvq_edge.calibration.images.choose_images import RULE as CALIBRATION_RULE
-from hvq_edge.calibration.images.choose_images import choose_calibration
-from hvq_edge.calibration.images.image_features import pooled_features
-from hvq_edge.calibration.images.own_set import RULE as OWN_RULE
-from hvq_edge.calibration.images.own_set import OwnImage, own_calibration, suspicious_images
+from hvq_edge.calibration.images.calibration_image import CalibrationImage
+from hvq_edge.calibration.images.own_set import OWN_SET_RULE, own_calibration, suspicious_images
+from hvq_edge.calibration.images.training_set import TRAINING_SET_RULE, training_set
 from hvq_edge.calibration.int8 import DEFAULT_METHOD
-from hvq_edge.calibration.ranges.range_methods import METHODS, Method
+from hvq_edge.calibration.ranges.amax import METHODS, RangeMethod
 from hvq_edge.calibration.search.plan import Budget, read_plan
 from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, OutputError, SettingsError
-from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB
-from hvq_edge.export.graph.graph_numbers import compare_with_plain
-from hvq_edge.export.graph.onnx_graph import export_graph
-from hvq_edge.export.lint.lint import check
+from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
+from hvq_edge.export.graph.onnx_graph import compare_with_plain, export_graph
+from hvq_edge.export.lint.check import check_graph_file
 from hvq_edge.export.precision_files import (
     FILE_NAMES,
-    Asked,
     Material,
-    Written,
+    PrecisionOptions,
+    WrittenFiles,
     write_precision_files,
 )
 from hvq_edge.model.checkpoint import load_run
-from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord, RunRecord
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.gathering import HELD_OUT, gather_images
@@ -70,22 +66,22 @@ def export_run(
         category: ``auto``, ``input`` or the name of a single category.
         calibration: the user's own good images for the INT8 ranges; default: chosen training
             images.
-        ranges: how INT8 ranges are chosen (:mod:`hvq_edge.calibration.ranges.range_methods`).
+        ranges: how INT8 ranges are chosen (:mod:`hvq_edge.calibration.ranges.amax`).
         plan: an INT8 plan to keep to (:mod:`hvq_edge.calibration.search.plan`).
         budget: search for the INT8 plan with the fewest layers in float under this.
         max_table_mb: what tables of codes may take in a graph of several categories, in 10^6 bytes.
         on_progress: called within every stage.
 
     Raises:
-        GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint.lint`).
+        GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint.check`).
         RunError, CheckpointError: the run cannot be used.
         SettingsError: no such way to choose ranges, or both a plan and a budget.
         InputError: an unknown category, no images for INT8, or a plan that does not fit.
         DatasetError, ImageError: recorded images are missing or changed.
         OutputError: ``out`` is some other folder, or cannot be written.
     """
-    asked = Asked(int8, fp16, _known_method(ranges), plan, budget)
-    _check_plan(asked)
+    options = PrecisionOptions(int8, fp16, _known_method(ranges), plan, budget)
+    _check_plan(options)
     model, record = load_run(run)
     mode, index = _category_mode(category, record)
     if out.exists() and not (out / MANIFEST_NAME).is_file() and any(out.iterdir()):
@@ -98,12 +94,17 @@ def export_run(
     if data is not None:
         check_unchanged(held_out, data)
     categories = record.categories if index is None else (record.categories[index],)
-    images: list[OwnImage] = []
+    images: list[CalibrationImage] = []
     if int8 and calibration is not None:
         digests = {image.sha256 for image in held_out}
         images = own_calibration(calibration, categories, digests)
     elif int8 or (fp16 and data is not None):
-        images = _training_images(run, model, record, data, categories, on_progress)
+        if data is None:
+            raise InputError(
+                "INT8 ranges need good images, and this run has none on record.",
+                next_step="give a folder of good images with --calib DIR",
+            )
+        images = training_set(run, model, record, data, categories, on_progress)
     with atomic_folder(out) as folder:
         on_progress("graph", 0, 2)
         source = folder / FILE_NAMES["fp32"]
@@ -111,7 +112,7 @@ def export_run(
         on_progress("graph", 1, 2)
         graph = compare_with_plain(model, source, mode, index)
         on_progress("graph", 2, 2)
-        written = Written()
+        written = WrittenFiles()
         if int8 or fp16:
             material = Material(
                 run=run,
@@ -120,13 +121,13 @@ def export_run(
                 mode=mode,
                 categories=categories,
                 images=images,
-                rule=CALIBRATION_RULE if calibration is None else OWN_RULE,
+                rule=TRAINING_SET_RULE if calibration is None else OWN_SET_RULE,
                 held_out=[(Path(str(data)) / p.path, p.category) for p in held_out],
             )
-            written = write_precision_files(material, asked, on_progress)
+            written = write_precision_files(material, options, on_progress)
         models: dict[Precision, str] = {"fp32": FILE_NAMES["fp32"], **written.models}
         for name in models.values():
-            check(folder / name)
+            check_graph_file(folder / name)
         manifest = BundleManifest(
             hvq_edge_version=version("hvq-edge"),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -149,7 +150,7 @@ def export_run(
                 if name in categories
             },
             calibration=written.calibration,
-            half=written.half,
+            fp16=written.fp16,
         )
         if held_out and data is not None:
             manifest = _with_thresholds(Bundle(folder, manifest), held_out, data, on_progress)
@@ -176,23 +177,23 @@ def _serves(image: ImageRecord, mode: CategoryMode, category: str) -> bool:
     return mode != "one" or image.category == category
 
 
-def _check_plan(asked: Asked) -> None:
-    """Find what is wrong with a plan before minutes of work."""
-    if asked.plan is not None and asked.budget is not None:
+def _check_plan(options: PrecisionOptions) -> None:
+    """Refuse what is wrong with a plan before minutes of work."""
+    if options.plan is not None and options.budget is not None:
         raise SettingsError(
             "an INT8 plan to keep to and a budget to search under were both given.",
             next_step="leave out --plan, or --max-drop and --min-code-agreement",
         )
-    if (asked.plan is not None or asked.budget is not None) and not asked.int8:
+    if (options.plan is not None or options.budget is not None) and not options.int8:
         raise SettingsError(
             "a plan or a budget is about INT8, which was not asked for.",
             next_step="add --int8",
         )
-    if asked.plan is not None:
-        read_plan(asked.plan)
+    if options.plan is not None:
+        read_plan(options.plan)
 
 
-def _known_method(name: str) -> Method:
+def _known_method(name: str) -> RangeMethod:
     for method in METHODS:
         if name == method:
             return method
@@ -200,29 +201,6 @@ def _known_method(name: str) -> Method:
         f"INT8 ranges {name!r} are none of {', '.join(METHODS)}.",
         next_step="use one of these names with --ranges",
     )
-
-
-def _training_images(
-    run: Path,
-    model: HVQTrans,
-    record: RunRecord,
-    data: Path | None,
-    categories: Sequence[str],
-    on_progress: ProgressCallback,
-) -> list[OwnImage]:
-    """Calibration images of the run's own, the most different first."""
-    if data is None:
-        raise InputError(
-            "INT8 ranges need good images, and this run has none on record.",
-            next_step="give a folder of good images with --calib DIR",
-        )
-    features = pooled_features(run, model, record, data, on_progress)
-    fit = [image for image in record.images if image.use == "fit"]
-    served = [image.category in categories for image in fit]
-    own = [image for image, is_in in zip(fit, served, strict=True) if is_in]
-    chosen = choose_calibration(own, features[served])
-    check_unchanged(chosen, data)
-    return [OwnImage(data / p.path, p.category, p.sha256) for p in chosen]
 
 
 def _with_thresholds(
@@ -245,7 +223,7 @@ def _with_thresholds(
     return bundle.manifest.model_copy(update=update)
 
 
-def _with_notes(bundle: Bundle, images: Sequence[OwnImage]) -> BundleManifest:
+def _with_notes(bundle: Bundle, images: Sequence[CalibrationImage]) -> BundleManifest:
     """Name images of the user's own set that do not look good to the float32 graph."""
     manifest = bundle.manifest
     with open_engine(bundle, precision="fp32") as engine:

@@ -13,19 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hvq_edge.bundle.manifest import Bundle, CategoryMode, Precision
+from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.errors import BundleError, OutputError
 from hvq_edge.run.settings import GRID_STRIDE
 from hvq_edge.runtime.contract import CATEGORY, FRAMES, graph_inputs, graph_outputs
 from hvq_edge.runtime.tensorrt.engine_file import read_record
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS, plans_of
-from hvq_edge.runtime.triton.names import GRAPH_PARAMETER, model_name
+from hvq_edge.runtime.tensorrt.find_engine import engine_files
+from hvq_edge.runtime.triton.engine import GRAPH_PARAMETER, model_name
 
 CONFIG_NAME = "config.pbtxt"
 MAX_BATCH = 8
-"""Of ONNX models; an engine's is what it was built for."""
+"""Largest batch of ONNX models; an engine's is what it was built for."""
 QUEUE_MICROSECONDS = 1000
-"""A frame waits so long for others to share its batch."""
+"""How long a frame waits for others to share its batch."""
 
 
 def write_triton_repository(
@@ -52,13 +53,13 @@ def write_triton_repository(
     written = []
     for precision in wanted:
         graph = bundle.model_file(precision)
-        plans = plans_of(bundle, "tensorrt", precision)
+        engines = engine_files(bundle, "tensorrt", precision)
         target = folder / model_name(precision)
         _check_ours(target)
         digest = bundle.manifest.files[graph.name].sha256
         source, batch = graph, MAX_BATCH
-        if plans:
-            source, record = plans[0], read_record(plans[0])
+        if engines:
+            source, record = engines[0], read_record(engines[0])
             batch = record.options.max_batch
             if record.onnx_sha256 != digest:
                 raise BundleError(
@@ -72,7 +73,7 @@ def write_triton_repository(
                 bundle,
                 precision,
                 digest,
-                platform="tensorrt_plan" if plans else "onnxruntime_onnx",
+                platform="tensorrt_plan" if engines else "onnxruntime_onnx",
                 max_batch=batch,
             )
             (made / CONFIG_NAME).write_text(text, encoding="utf-8")
@@ -111,7 +112,7 @@ def config_text(
 
 
 def _shapes(side: int, levels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return type and shape of one frame's part of each tensor (DESIGN section 4)."""
+    """Return the type and shape of one frame's part of each tensor (docs/architecture.md)."""
     grid = side // GRID_STRIDE
     return {
         FRAMES: ("UINT8", (side, side, 3)),

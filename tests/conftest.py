@@ -1,8 +1,4 @@
-"""Small synthetic datasets that several tests share.
-
-Images are noise smoothed to a texture, so that a blurred or painted one differs from the rest
-as it would on a real surface. Each is its own, given by its seed.
-"""
+"""Datasets, runs and bundles that several tests share, and what holds for every test."""
 
 import os
 import shutil
@@ -10,42 +6,21 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from filelock import FileLock
+from helpers.images import make_texture, scratch, write_png
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle, GraphRecord, open_bundle
 
-SIDE = 96
-
 Texture = Callable[..., NDArray[np.uint8]]
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
-
-def make_texture(
-    seed: int, *, height: int = SIDE, width: int = SIDE, grain: float = 1.5, mean: float = 128.0
-) -> NDArray[np.uint8]:
-    """uint8 [height, width, 3]: noise of a grain size in pixels around a mean grey level."""
-    noise = np.random.default_rng(seed).normal(size=(height, width, 3))
-    smooth = cv2.GaussianBlur(noise, (0, 0), grain)
-    levels = mean + 30.0 * smooth / smooth.std()
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
-def write_png(path: Path, image: NDArray[np.generic]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
-    return path
-
-
-def scratch(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A dark stroke over the image, and its mask (0/255)."""
-    side = image.shape[0]
-    mask = np.zeros(image.shape[:2], np.uint8)
-    cv2.line(mask, (side // 4, side // 4), (3 * side // 4, side // 2), 255, max(side // 16, 1))
-    return np.where(mask[..., None] > 0, np.uint8(10), image), mask
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +73,7 @@ def plain_graphs_counted_once() -> Iterator[None]:
     count.
     """
     from hvq_edge.export import export_run as exporter
-    from hvq_edge.export.graph.graph_numbers import graph_numbers
+    from hvq_edge.export.graph.size import graph_numbers
 
     compare, counted = exporter.compare_with_plain, {}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.patience import HANG_SECONDS
 from helpers.small_disk import mounted_tmpfs
 
 import hvq_edge
@@ -45,7 +46,7 @@ def test_short_forms_work_after_training(solar_run, solar_bundle, solar_cells, t
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANG_SECONDS,
             check=False,
             env={**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": ""},
         )

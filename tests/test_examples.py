@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.paths import ROOT
+from helpers.patience import HANG_SECONDS
 from helpers.thresholds import threshold_at
 
 pytest.importorskip("onnx")
@@ -30,7 +31,7 @@ def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=HANG_SECONDS,
     )
 
 

@@ -4,15 +4,13 @@ A device runs a bundle without PyTorch, so the rooms it uses must never pull in 
 not even inside a function; the command line answers `--help` at once, so it imports late.
 """
 
-import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from helpers.imports import imports_of, module_of
 from helpers.paths import ROOT
 
 TRAINING_STACK = ("torch", "onnx", "onnxscript", "onnx_graphsurgeon", "polygraphy", "sklearn")
@@ -20,56 +18,7 @@ TRAINING_ROOMS = tuple(
     f"hvq_edge.{room}" for room in ("model", "training", "evaluation", "export", "calibration")
 )
 DEVICE_ROOMS = ("common", "verdict", "bundle", "data", "runtime", "stream", "doctor", "bench")
-
-
-@dataclass(frozen=True)
-class Import:
-    """One imported name, `from a import b` as `a.b`."""
-
-    name: str
-    line: int
-    lazy: bool
-    """Inside a function: runs when the function is called, not when the file is imported."""
-
-    def is_of(self, packages: tuple[str, ...]) -> bool:
-        return any(self.name == name or self.name.startswith(f"{name}.") for name in packages)
-
-
-def imports_of(source: str, module: str = "hvq_edge.module") -> list[Import]:
-    """Every import that can run; those under `if TYPE_CHECKING` never do."""
-    return list(_walk(ast.parse(source), module, lazy=False))
-
-
-def _walk(node: ast.AST, module: str, *, lazy: bool) -> Iterator[Import]:
-    match node:
-        case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
-            children: list[ast.AST] = list(node.orelse)
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
-            lazy = True
-            children = list(ast.iter_child_nodes(node))
-        case _:
-            children = list(ast.iter_child_nodes(node))
-    match node:
-        case ast.Import():
-            yield from (Import(alias.name, node.lineno, lazy) for alias in node.names)
-        case ast.ImportFrom():
-            parts = module.split(".")[: -node.level] if node.level else []
-            base = ".".join([*parts, *([node.module] if node.module else [])])
-            yield from (Import(f"{base}.{alias.name}", node.lineno, lazy) for alias in node.names)
-        case ast.Call(
-            func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__"),
-            args=[ast.Constant(value=str(name)), *_],
-        ):
-            yield Import(name, node.lineno, lazy)
-    for child in children:
-        yield from _walk(child, module, lazy=lazy)
-
-
-def module_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    if parts[0] != "hvq_edge":  # export/ and calibration/ live inside the import package
-        parts = ("hvq_edge", *parts)
-    return ".".join(parts)
+TORCH_ENGINE = ROOT / "hvq_edge" / "runtime" / "cpu" / "torch_engine.py"
 
 
 def files_of(room: str) -> list[Path]:
@@ -95,10 +44,9 @@ def breaches(
 
 
 def device_files() -> list[Path]:
-    torch_engine = ROOT / "hvq_edge" / "runtime" / "cpu" / "torch_engine.py"
     files = root_files() + [path for room in DEVICE_ROOMS for path in files_of(room)]
-    assert torch_engine in files
-    return [path for path in files if path != torch_engine]
+    assert TORCH_ENGINE in files
+    return [path for path in files if path != TORCH_ENGINE]
 
 
 def test_a_device_needs_no_training_stack():
@@ -109,11 +57,10 @@ def test_a_device_needs_no_training_stack():
 def test_the_torch_engine_loads_torch_on_first_use_only():
     """It is the reference that other engines are held to, so it may use the network; but whoever
     lists the engines must not pay for torch."""
-    path = ROOT / "hvq_edge" / "runtime" / "cpu" / "torch_engine.py"
-    assert breaches([path], TRAINING_STACK + TRAINING_ROOMS, even_lazily=False) == []
+    assert breaches([TORCH_ENGINE], TRAINING_STACK + TRAINING_ROOMS, even_lazily=False) == []
     allowed = ("torch", "hvq_edge.model")
     others = tuple(name for name in TRAINING_STACK + TRAINING_ROOMS if name not in allowed)
-    assert breaches([path], others) == []
+    assert breaches([TORCH_ENGINE], others) == []
 
 
 def test_the_network_and_its_training_do_not_know_who_runs_them():
@@ -172,7 +119,7 @@ def test_the_package_itself_imports_nothing_early():
 
 
 def test_every_room_has_its_rule():
-    """A new folder is a decision: give it a rule here and a line in the design."""
+    """A new folder is a decision: give it a rule here, and architecture.md a line."""
     rooms = {path.parent.name for path in (ROOT / "hvq_edge").glob("*/__init__.py")}
     assert rooms == {*DEVICE_ROOMS, "cli", "evaluation", "model", "run", "training"}
 

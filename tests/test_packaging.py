@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.paths import ROOT
 
-from hvq_edge.cli.app import EXTRA_OF
+from hvq_edge.common.extras import EXTRA_OF
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -87,7 +87,7 @@ def test_the_wheel_imports_from_its_own_place(wheel, tmp_path):
     assert [Path(line) for line in done.stdout.splitlines()] == [
         folder / "export" / "__init__.py",
         folder / "calibration" / "__init__.py",
-        folder / "bundle.py",
+        folder / "bundle" / "manifest.py",
     ]
 
 
@@ -175,7 +175,9 @@ def test_each_optional_package_has_its_extra_named_when_it_is_missing():
         names = {normalised(name) for name in distributions[module]}
         assert names & {normalised(requirement) for requirement in extras[extra]}, module
     expected = {
-        normalised(item) for extra in ("train", "demo", "factory") for item in extras[extra]
+        normalised(item)
+        for extra in ("train", "demo", "factory", "server")
+        for item in extras[extra]
     }
     assert len(EXTRA_OF) == len(expected)
 
@@ -194,4 +196,4 @@ def test_a_jetson_gets_the_base_dependencies_without_opencv(page):
         expected |= {
             item for item in served_by if item.startswith(("fastapi", "starlette", "uvicorn"))
         }
-    assert set(re.findall(r"""["']([a-z]+>=[\d.]+(?:,<\d+)?)["']""", text)) == expected
+    assert set(re.findall(r"""["']((?:tomli-w|[a-z]+)>=[\d.]+(?:,<\d+)?)["']""", text)) == expected

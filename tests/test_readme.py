@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
+from helpers.patience import HANG_SECONDS
 
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_image
@@ -74,7 +75,7 @@ def test_commands(workplace):
             cwd=workplace,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANG_SECONDS,
             check=False,
         )
         # Four epochs do not make a model whose INT8 passes; that verify says so is its job.
@@ -87,7 +88,7 @@ def test_commands(workplace):
         cwd=workplace,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

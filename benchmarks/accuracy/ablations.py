@@ -26,9 +26,9 @@ from pydantic import BaseModel, ValidationError
 from benchmarks.accuracy.ablation_rows import BASE, ROWS, Row
 from benchmarks.accuracy.ablation_variants import allowed_flips
 from benchmarks.accuracy.evidence import Range, images_to_judge, leave_one_out, mean_of
+from benchmarks.accuracy.image_sources import locked
 from benchmarks.accuracy.row_training import Plan, RowResult, Workshop
 from benchmarks.markdown_table import markdown_table
-from benchmarks.speed.image_sources import locked
 from hvq_edge.cli.console import messages, progress_bars
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent

@@ -37,10 +37,10 @@ from benchmarks.accuracy.evidence import (
     images_to_judge,
     map_of,
 )
+from benchmarks.accuracy.image_sources import Streamed, pseudo_sources, sources_of, training_sources
 from benchmarks.accuracy.map_forms import LEVELLED, MapForms, with_and_without_level
 from benchmarks.accuracy.nearest_neighbour import MEMORY, fit_memory
 from benchmarks.markdown_table import markdown_table
-from benchmarks.speed.image_sources import Streamed, pseudo_sources, sources_of, training_sources
 from hvq_edge.cli.console import print_json, progress_bars
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
@@ -54,9 +54,9 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import RECORD_NAME, RunRecord, read_run
 from hvq_edge.run.settings import Settings, load_settings
 from hvq_edge.runtime.cpu.processor import processor_name
+from hvq_edge.training.batches import Images
 from hvq_edge.training.features import cache_features
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import Images
 
 MEMORIES = {"nearest neighbour": False, "nearest neighbour, pooled 3x3": True}
 """Baselines, and whether they average features over neighbours first, as PatchCore does."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hvq_edge.common.heat_map import upsample_map
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Dataset, Image
+from hvq_edge.data.dataset import Dataset, DatasetImage
 from hvq_edge.data.images import read_mask
 from hvq_edge.errors import DatasetError
 from hvq_edge.evaluation.image_result import ImageResult
@@ -63,7 +63,7 @@ class ToJudge(NamedTuple):
     categories: Sequence[str]
     """In the order of the category index."""
     test: RawFeatures
-    images: Sequence[Image]
+    images: Sequence[DatasetImage]
     """The test images; those of a category in the order of ``test``."""
     held_out: RawFeatures
     """Good images that were not learnt from."""
@@ -151,7 +151,7 @@ def map_of(model: HVQTrans) -> Judge:
 
 def image_metrics(
     category: str,
-    images: Sequence[Image],
+    images: Sequence[DatasetImage],
     masks: Sequence[NDArray[np.bool_] | None],
     maps: NDArray[np.float32],
     scores: NDArray[np.float64],
@@ -180,7 +180,7 @@ def image_metrics(
     )
 
 
-def mask_of(image: Image, side: int) -> NDArray[np.bool_] | None:
+def mask_of(image: DatasetImage, side: int) -> NDArray[np.bool_] | None:
     """Which pixels are defective, bool ``[side, side]``; ``None`` where nobody knows.
 
     Raises:
@@ -205,7 +205,7 @@ def leave_one_out(values: Mapping[str, float]) -> Range | None:
     return float(means.min()), float(means.max())
 
 
-def images_to_judge(dataset: Dataset, categories: Sequence[str]) -> tuple[Image, ...]:
+def images_to_judge(dataset: Dataset, categories: Sequence[str]) -> tuple[DatasetImage, ...]:
     """Return the test images of a dataset, all of known categories.
 
     Raises:

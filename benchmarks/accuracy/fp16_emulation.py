@@ -12,18 +12,18 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from hvq_edge.export.graph.graph_view import GraphView
+from hvq_edge.export.graph.view import GraphView
 
 _MOVES = frozenset({"Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Slice", "Identity"})
 """They compute nothing: what was rounded stays so."""
 _AXIS = "first_axis"
 
 
-def emulate_half(graph: ModelProto) -> ModelProto:
+def emulate_fp16(graph: ModelProto) -> ModelProto:
     """Return a float32 graph that rounds as a float16 graph does; ``graph`` is not changed.
 
     Args:
-        graph: that :func:`hvq_edge.export.fp16.fp16.to_half` wrote.
+        graph: that :func:`hvq_edge.export.fp16.convert.to_fp16` wrote.
     """
     types = GraphView(graph).types
     made = ModelProto()

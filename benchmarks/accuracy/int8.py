@@ -6,9 +6,8 @@
 Every graph judges the run's held-out good images and is compared with the float32 graph: equal
 codes of the worst level, correlation of the maps and of the scores. Times are of batch 1, all
 graphs in turn in one run, as ratios to float32. What was tried and is not in ``hvq-edge export`` is
-measured as well: channels brought to one range (benchmarks/accuracy/equalisation.py), also on
-pseudo-defects
-of the held-out images, and all that is float computed in bfloat16; and what is exported without
+measured as well: channels brought to one range (``equalisation.py``), also on pseudo-defects of the
+held-out images, and all that is float computed in bfloat16; and what is exported without
 each of its steps: weights rounded together, clips centred, biases corrected.
 """
 
@@ -28,31 +27,27 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.equalisation import equalise
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.calibration.images.choose_images import choose_calibration
-from hvq_edge.calibration.images.image_features import pooled_features
-from hvq_edge.calibration.int8 import measure as measure_int8
-from hvq_edge.calibration.int8 import rounded
-from hvq_edge.calibration.quantise import activations_of, candidates_of, layers_of, quantise_graph
-from hvq_edge.calibration.ranges.range_methods import METHODS
-from hvq_edge.calibration.ranges.ranges import MeasuredRanges, measure_ranges, values_on
-from hvq_edge.calibration.search.evidence import gather_evidence
+from hvq_edge.calibration.images.training_set import choose_calibration, pooled_features
+from hvq_edge.calibration.int8 import calibrate_graph, to_int8
+from hvq_edge.calibration.quantise import (
+    activations_of,
+    quantisable_nodes,
+    quantise_graph,
+)
+from hvq_edge.calibration.ranges.amax import METHODS
+from hvq_edge.calibration.ranges.measure import MeasuredRanges, measure_ranges, values_on
+from hvq_edge.calibration.search.evidence import GraphResults, gather_evidence
+from hvq_edge.calibration.search.plan import default_plan
 from hvq_edge.calibration.weights.bias_correction import correct_biases
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model.checkpoint import load_run
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.cpu.processor import processor_name
 
 METHOD = "mse"
-
-
-class Judged(NamedTuple):
-    """What a graph gives on the images."""
-
-    codes: NDArray[np.int32]
-    maps: NDArray[np.float32]
-    scores: NDArray[np.float32]
 
 
 class Row(NamedTuple):
@@ -83,7 +78,7 @@ def sets_of(candidates: Sequence[str], chosen: Sequence[str]) -> dict[str, list[
     return sets
 
 
-def compare(name: str, layers: int, reference: Judged, found: Judged) -> Row:
+def compare(name: str, layers: int, reference: GraphResults, found: GraphResults) -> Row:
     """Compare with float32."""
     equal = (reference.codes == found.codes).mean((0, 2)).min()
     maps = np.corrcoef(reference.maps.ravel(), found.maps.ravel())[0, 1]
@@ -91,34 +86,34 @@ def compare(name: str, layers: int, reference: Judged, found: Judged) -> Row:
     return Row(name, layers, float(equal), float(maps), float(scores))
 
 
-def channel_largest(
+def channel_amax(
     graph: Path, tensors: Sequence[str], images: Sequence[Path], side: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Largest magnitude of each channel of tensors on images, ``[channels]`` by tensor."""
+    """The amax of each channel of tensors on images, ``[channels]`` by tensor."""
     found: dict[str, NDArray[np.float64]] = {}
     for _, values in values_on(graph, tensors, images, side, None):
         for name, value in zip(tensors, values, strict=True):
             channel = 1 if value.ndim == 4 else value.ndim - 1
             others = tuple(axis for axis in range(value.ndim) if axis != channel)
-            largest = np.abs(value).max(others).astype(np.float64)
-            found[name] = np.maximum(found.get(name, 0.0), largest)
+            own = np.abs(value).max(others).astype(np.float64)
+            found[name] = np.maximum(found.get(name, 0.0), own)
     return found
 
 
 def equalised(
     graph: onnx.ModelProto,
     measured: MeasuredRanges,
-    largest: dict[str, NDArray[np.float64]],
+    amax: dict[str, NDArray[np.float64]],
     layers: Sequence[str],
     pairs: str,
     headroom: float,
 ) -> onnx.ModelProto:
     """Return the INT8 graph with channels brought to one range where ``pairs`` matches."""
     chosen = [layer for layer in layers if re.search(pairs, layer)]
-    made, factors = equalise(graph, largest, chosen, headroom)
+    made, factors = equalise(graph, amax, chosen, headroom)
     ranges, means = dict(measured.ranges), dict(measured.means)
     for name, factor in factors.items():
-        ranges[name] = float((largest[name] * factor).max())
+        ranges[name] = float((amax[name] * factor).max())
         means[name] = tuple(np.asarray(means[name]) * factor)
     quantised = quantise_graph(made, ranges, layers)
     correct_biases(made, quantised, means, layers)
@@ -145,11 +140,11 @@ def bfloat16_engine(path: Path, threads: int) -> Callable[[NDArray[np.uint8]], d
     return run
 
 
-def judge(run: Callable[[NDArray[np.uint8]], Any], frames: NDArray[np.uint8]) -> Judged:
+def judge(run: Callable[[NDArray[np.uint8]], Any], frames: NDArray[np.uint8]) -> GraphResults:
     """Judge images one at a time."""
     outputs = [run(frame[None]) for frame in frames]
     joined = (np.concatenate([o[name] for o in outputs]) for name in ("codes", "map", "score"))
-    return Judged(*joined)
+    return GraphResults(*joined)
 
 
 def time_in_turn(
@@ -194,20 +189,16 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         source = Path(scratch) / "fp32.onnx"
         export_graph(model, source, "auto")
         graph = onnx.load(source)
-        candidates, exported = candidates_of(graph), layers_of(graph)
+        candidates = quantisable_nodes(graph)
+        exported = default_plan(candidates).int8_layers(candidates)
         tensors = activations_of(graph, candidates)
-        ranges = {m: measure_int8(source, chosen, side, method=m) for m in METHODS}
+        ranges = {m: calibrate_graph(source, chosen, side, method=m) for m in METHODS}
         # Of the graph as it is, its clips not centred.
         plain_ranges = measure_ranges(source, tensors, chosen, side, method=METHOD)
 
         def opened(path: Path) -> OpenVinoEngine:
             return OpenVinoEngine(
-                path,
-                precision="fp32",
-                input_side=side,
-                categories=record.categories,
-                category_mode="auto",
-                threads=threads,
+                Graph(path, "fp32", side, record.categories, "auto"), threads=threads
             )
 
         def written(made: onnx.ModelProto) -> Path:
@@ -218,20 +209,20 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         def quantised(
             layers: Sequence[str], method: str = METHOD
         ) -> Callable[[NDArray[np.uint8]], Any]:
-            return opened(written(rounded(graph, ranges[method], layers))).run
+            return opened(written(to_int8(graph, ranges[method], layers))).run
 
         def without_steps() -> dict[str, onnx.ModelProto]:
             """As exported, one of its steps left out."""
             together = ranges[METHOD]
-            one_by_one = together.model_copy(update={"steps": {}})
+            one_by_one = together.model_copy(update={"quantised_weights": {}})
             no_means = together.model_copy(update={"means": {}})
             plain = quantise_graph(graph, plain_ranges.ranges, exported)
             corrected = quantise_graph(graph, plain_ranges.ranges, exported)
             correct_biases(graph, corrected, plain_ranges.means, exported)
             return {
-                "as exported": rounded(graph, together, exported),
-                "weights rounded one by one": rounded(graph, one_by_one, exported),
-                "biases not corrected": rounded(graph, no_means, exported),
+                "as exported": to_int8(graph, together, exported),
+                "weights rounded one by one": to_int8(graph, one_by_one, exported),
+                "biases not corrected": to_int8(graph, no_means, exported),
                 "weights one by one, clips not centred": corrected,
                 "none of the three": plain,
             }
@@ -240,7 +231,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         reference = judge(engines["float32"], frames)
         sets = sets_of(candidates, exported)
         engines |= {name: quantised(layers) for name, layers in sets.items()}
-        exported_path = written(rounded(graph, ranges[METHOD], exported))
+        exported_path = written(to_int8(graph, ranges[METHOD], exported))
         in_bfloat16 = {
             "float32 file in bfloat16": (0, bfloat16_engine(source, threads)),
             "as exported, the rest in bfloat16": (
@@ -271,9 +262,9 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
         names = [record.categories.index(p.category) for p in held_out]
         evidence = gather_evidence([data / p.path for p in held_out], names, side).frames
         float_judged = judge(engines["float32"], evidence)
-        largest = channel_largest(source, tensors, chosen[: plain_ranges.images], side)
+        amax = channel_amax(source, tensors, chosen[: plain_ranges.images], side)
 
-        def nearest(layers: Sequence[str]) -> Judged:
+        def nearest(layers: Sequence[str]) -> GraphResults:
             """Weights rounded one by one, as where channels are brought to one range."""
             made = quantise_graph(graph, plain_ranges.ranges, layers)
             correct_biases(graph, made, plain_ranges.means, layers)
@@ -288,7 +279,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
             "backbone too, headroom 2, all layers": (candidates, "", 2.0),
         }
         for name, (layers, pairs, headroom) in tried.items():
-            made = equalised(graph, plain_ranges, largest, layers, pairs, headroom)
+            made = equalised(graph, plain_ranges, amax, layers, pairs, headroom)
             judged = judge(opened(written(made)).run, evidence)
             one_range.append(compare(name, len(layers), float_judged, judged))
         one_range.append(compare("all layers", len(candidates), float_judged, nearest(candidates)))

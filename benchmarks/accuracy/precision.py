@@ -27,19 +27,20 @@ import onnx
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.accuracy.fp16_emulation import emulate_half
+from benchmarks.accuracy.fp16_emulation import emulate_fp16
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.precision import PRECISIONS
 from hvq_edge.common.atomic import write_text
-from hvq_edge.data.dataset import Image, find_dataset
+from hvq_edge.data.dataset import DatasetImage, find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError, InputError
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import open_engine
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-fp16")
 WARM_UP = 3
 
 
@@ -77,19 +78,15 @@ def open_judge(bundle: Bundle, precision: Precision, threads: int) -> Iterator[E
     manifest = bundle.manifest
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "emulated.onnx"
-        onnx.save(emulate_half(onnx.load(bundle.model_file(precision))), path)
-        with OnnxRuntimeEngine(
-            path,
-            precision=precision,
-            input_side=manifest.input_side,
-            categories=manifest.categories,
-            category_mode=manifest.category_mode,
-            threads=threads,
-        ) as engine:
+        onnx.save(emulate_fp16(onnx.load(bundle.model_file(precision))), path)
+        graph = Graph(
+            path, precision, manifest.input_side, manifest.categories, manifest.category_mode
+        )
+        with OnnxRuntimeEngine(graph, threads=threads) as engine:
             yield engine
 
 
-def aurocs(images: Sequence[Image], scores: NDArray[np.float32]) -> dict[str, float]:
+def aurocs(images: Sequence[DatasetImage], scores: NDArray[np.float32]) -> dict[str, float]:
     """Image AUROC by category, where it has both kinds of images."""
     found = {}
     for name in dict.fromkeys(image.category for image in images):

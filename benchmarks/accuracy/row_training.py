@@ -30,7 +30,7 @@ from benchmarks.accuracy.ablation_variants import (
     with_flips,
 )
 from benchmarks.accuracy.evidence import OURS, Evidence, ToJudge, gather, map_of
-from benchmarks.speed.image_sources import (
+from benchmarks.accuracy.image_sources import (
     FLIPS,
     FeatureStore,
     Source,
@@ -44,18 +44,19 @@ from benchmarks.speed.image_sources import (
 )
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Image
+from hvq_edge.data.dataset import DatasetImage
 from hvq_edge.model.hvq_trans import HVQTrans, score_window
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.run.settings import GRID_STRIDE, Settings
+from hvq_edge.training.batches import Images
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
     fit_feature_statistics,
     fit_map_scale,
     fit_residual_whitening,
 )
-from hvq_edge.training.trainer import Images, held_out_loss, train_epochs
+from hvq_edge.training.trainer import held_out_loss, train_epochs
 from hvq_edge.training.training_state import EpochResult
 
 _FITTED_AFTER = ("backbone.", "prototypes.", "classifier", "residual_whitening", "map_")
@@ -92,7 +93,7 @@ class Plan:
     categories: tuple[str, ...]
     records: tuple[ImageRecord, ...]
     """Good training images and their use."""
-    images: tuple[Image, ...]
+    images: tuple[DatasetImage, ...]
     """Test images."""
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu.rtx_engines runs/demo/bundle
 
-For a net of the `paper` preset's size, without training one: `benchmarks/speed/paper_graphs.py`.
+For a net of the `paper` preset's size, without training one: `benchmarks/gpu/paper_graphs.py`.
 
 Each graph is built for each compute capability, in a process of its own so that its peak memory is
 its own. Printed as a Markdown table: seconds of the build, MB of the plan, most MB of main memory,
@@ -46,9 +46,9 @@ def measure(graph: Path, precision: str, chip: str) -> Measured:
 
     from benchmarks.gpu.compiled_layers import check_layers, parse_layers
     from benchmarks.gpu.typed_nodes import factor_types, type_changes
-    from hvq_edge.export.build.build_memory import free_host_memory
     from hvq_edge.export.build.engine import build_engine
-    from hvq_edge.export.build.tensorrt_versions import version_of
+    from hvq_edge.export.build.memory import free_host_memory
+    from hvq_edge.export.build.versions import version_of
     from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
     from hvq_edge.runtime.tensorrt.library import load_backend
 
@@ -71,7 +71,7 @@ def measure(graph: Path, precision: str, chip: str) -> Measured:
         precision=precision,
         chip=chip,
         seconds=built.seconds,
-        plan_bytes=len(built.plan),
+        plan_bytes=len(built.engine),
         peak_bytes=built.peak_memory or 0,
         products=dict(kinds),
         quantised=list(factors.values()).count("Int8"),
@@ -81,7 +81,8 @@ def measure(graph: Path, precision: str, chip: str) -> Measured:
 
 def in_its_own_process(graph: Path, precision: str, chip: str) -> Measured:
     """Build one engine in a new process."""
-    command = [sys.executable, __file__, str(graph.parent), "--only", graph.name, precision, chip]
+    command = [sys.executable, "-m", "benchmarks.gpu.rtx_engines", str(graph.parent)]
+    command += ["--only", graph.name, precision, chip]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{graph.name} for {chip} failed:\n{done.stderr}")

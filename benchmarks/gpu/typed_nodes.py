@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto
 
-from hvq_edge.export.graph.graph_view import GraphView
+from hvq_edge.export.graph.view import GraphView
 
 _PRODUCTS = ("Conv", "MatMul", "Gemm")
 _CASTS = ("Cast", "QuantizeLinear", "DequantizeLinear")

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from hvq_edge.bench.entrants import entrants_of
-from hvq_edge.bench.measure import measure
+from hvq_edge.bench.measure import run_benchmark
 from hvq_edge.bundle.manifest import open_bundle
 
 
@@ -31,7 +31,7 @@ def main() -> None:
         precisions=list(bundle.manifest.models),
         threads=arguments.threads,
     )
-    report = measure(bundle, entrants, batches=[1], rounds=arguments.rounds, memory=False)
+    report = run_benchmark(bundle, entrants, batches=[1], rounds=arguments.rounds, memory=False)
     print(f"{report.resources[report.reference].device}, {arguments.threads} threads, batch 1")
     for warning in report.warnings:
         print(f"warning: {warning}")

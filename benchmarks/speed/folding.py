@@ -4,9 +4,8 @@
     python -m benchmarks.speed.folding --preset paper         # a preset's sizes with random weights
 
 First the graphs: nodes, weights, tables, megabytes, multiply-adds. Then milliseconds an image: the
-authors' form (a loop over images,
-benchmarks/accuracy/authors_form.py) of this model and of the ``paper``
-preset, which is what they released; our vectorised PyTorch model, and each graph in ONNX Runtime
+authors' form (a loop over images, ``authors_form.py``) of this model and of the ``paper`` preset,
+which is what they released; our vectorised PyTorch model, and each graph in ONNX Runtime
 and OpenVINO. In each round every form judges a few images, so that a busy moment of the machine
 meets all of them; ratios are medians over the rounds' own ratios, with the 10th and 90th
 percentile.
@@ -26,11 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.accuracy.authors_form import AuthorsForm, to_sequence
 from benchmarks.markdown_table import markdown_table
+from benchmarks.speed.authors_form import AuthorsForm, to_sequence
 from benchmarks.speed.padim import Padim
-from hvq_edge.export.graph.graph_numbers import graph_numbers
 from hvq_edge.export.graph.onnx_graph import export_graph
+from hvq_edge.export.graph.size import graph_numbers
 from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.run.settings import load_settings
 from hvq_edge.runtime.cpu.processor import processor_name

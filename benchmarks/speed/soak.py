@@ -40,10 +40,10 @@ from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.prometheus_metrics import render
 from hvq_edge.stream.live_page.serve import serve
 from hvq_edge.stream.live_page.settings import LivePageSettings
-from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import RejectSettings, SinkSettings, WebhookSettings
-from hvq_edge.stream.sinks.sink_thread import SinkThread
+from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
 from hvq_edge.verdict.threshold import Threshold
 
@@ -69,7 +69,7 @@ def save_small_bundle(folder: Path) -> None:
     """Export a small net that was never trained: real layers, and scores that mean nothing."""
     import torch
 
-    from hvq_edge.export.graph.onnx_graph import export_graph
+    from hvq_edge.export.graph.onnx_graph import compare_with_plain, export_graph
     from hvq_edge.model.hvq_trans import HVQTrans
     from hvq_edge.run.settings import ModelSettings
 
@@ -90,6 +90,7 @@ def save_small_bundle(folder: Path) -> None:
         category_mode="one",
         models={"fp32": name},
         files={name: record_of(folder / name)},
+        graph=compare_with_plain(net, folder / name, "one", 0),
     )
     write_manifest(folder, manifest)
 

@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.accuracy.authors_form import AuthorsForm
+from benchmarks.speed.authors_form import AuthorsForm
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError

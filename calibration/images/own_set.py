@@ -11,6 +11,7 @@ import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.bundle.thresholds import thresholds_of
+from hvq_edge.calibration.images.calibration_image import CalibrationImage
 from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
@@ -18,19 +19,12 @@ from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.verdict.judgement import judgements, refusal, rule
 
-RULE = "all good images of the folder given with --calib, the categories in turn"
+OWN_SET_RULE = "all good images of the folder given with --calib, the categories in turn"
+"""How these images were chosen, for the record."""
 LEAST = 8
-"""Good images a category: with fewer, the range of a tensor hangs on one image."""
+"""Good images that a category must have: with fewer, a tensor's range hangs on one image."""
 _NAMED = 5
 _SMALL = 32
-
-
-class OwnImage(NamedTuple):
-    """An image of the set."""
-
-    path: Path
-    category: str
-    sha256: str
 
 
 class Suspicious(NamedTuple):
@@ -42,12 +36,12 @@ class Suspicious(NamedTuple):
 
 def own_calibration(
     folder: Path, categories: Sequence[str], threshold_digests: Collection[str] = ()
-) -> list[OwnImage]:
+) -> list[CalibrationImage]:
     """Read a folder of good images.
 
     Args:
-        folder: of any layout that training reads.
-        categories: that the graph serves; images of others are left out.
+        folder: a data set in any layout that training reads.
+        categories: the graph's categories; images of others are left out.
         threshold_digests: SHA-256 of the images that thresholds are learnt from.
 
     Returns:
@@ -62,7 +56,7 @@ def own_calibration(
     unreadable: list[str] = []
     seen: Counter[str] = Counter()
     good = [p for p in find_dataset(folder).train_good() if p.category in categories]
-    turns: list[tuple[int, int, OwnImage]] = []
+    turns: list[tuple[int, int, CalibrationImage]] = []
     for image in good:
         try:
             read_frame(image.path, _SMALL)
@@ -71,7 +65,7 @@ def own_calibration(
             unreadable.append(image.path.name)
             continue
         place = (seen[image.category], categories.index(image.category))
-        turns.append((*place, OwnImage(image.path, image.category, digest)))
+        turns.append((*place, CalibrationImage(image.path, image.category, digest)))
         seen[image.category] += 1
     images = [image for _, _, image in sorted(turns)]
     for name in categories:
@@ -93,14 +87,14 @@ def own_calibration(
 
 
 def suspicious_images(
-    engine: Engine, bundle: Bundle, images: Sequence[OwnImage]
+    engine: Engine, bundle: Bundle, images: Sequence[CalibrationImage]
 ) -> list[Suspicious]:
     """Find images that the float32 graph itself would not pass on the line.
 
     Args:
         engine: runs the float32 graph.
         bundle: its thresholds, and its checks of images.
-        images: of the set.
+        images: the set.
     """
     info = engine.info
     thresholds = thresholds_of(bundle, info.precision)

@@ -20,14 +20,14 @@ from hvq_edge.data.pseudo_defects import KINDS, pseudo_defect
 from hvq_edge.errors import InputError
 from hvq_edge.runtime.engine import EngineOutput, Frames
 
-MOST = 64
-"""Good images, spread evenly over the held-out ones."""
+MOST_IMAGES = 64
+"""At most this many good images are used, spread evenly over the held-out ones."""
 DEFECTS = 2
-"""Pseudo-defects of each."""
+"""Pseudo-defects that are made of each good image."""
 
 
 class Evidence(NamedTuple):
-    """Images to judge."""
+    """Images to compare graphs on."""
 
     frames: Frames
     """uint8 ``[n, side, side, 3]``."""
@@ -38,13 +38,13 @@ class Evidence(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Names these very pixels."""
+        """The name of these very pixels, categories and labels: 64 hexadecimal digits."""
         parts = (self.frames, self.category, self.defective)
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
-class Judged(NamedTuple):
-    """What a graph gives on the evidence."""
+class GraphResults(NamedTuple):
+    """A graph's outputs on the evidence."""
 
     codes: NDArray[np.int32]
     """``[n, levels, tokens]``."""
@@ -55,12 +55,12 @@ class Judged(NamedTuple):
 
 
 class Effect(BaseModel):
-    """How far a graph's results are from the float32 graph's."""
+    """How far an INT8 graph's results are from the float32 graph's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     codes: float
-    """Share of equal codes on the level where fewest are."""
+    """Share of equal codes, on the level where it is smallest."""
     maps: float
     """Correlation of the maps, over all cells."""
     scores: float
@@ -84,7 +84,7 @@ def gather_evidence(
     Args:
         images: held-out good images.
         category: each image's category index.
-        side: of the graph's input in pixels.
+        side: side of the graph's input in pixels.
         on_progress: called after each image.
 
     Raises:
@@ -93,7 +93,7 @@ def gather_evidence(
     """
     if not images:
         raise InputError("INT8 plans are judged on held-out good images, and there are none.")
-    step = -(-len(images) // MOST)
+    step = -(-len(images) // MOST_IMAGES)
     chosen = list(zip(images, category, strict=True))[::step]
     good = []
     for done, (path, _) in enumerate(chosen, start=1):
@@ -112,8 +112,8 @@ def gather_evidence(
     return Evidence(np.stack(frames), np.array(categories, np.int32), defective)
 
 
-def judge(engine: _Runs, evidence: Evidence, *, takes_category: bool) -> Judged:
-    """Judge the evidence one image at a time, as on the line.
+def results_on(engine: _Runs, evidence: Evidence, *, takes_category: bool) -> GraphResults:
+    """Run a graph on the evidence, one image at a time, as on the line.
 
     Args:
         engine: runs the graph.
@@ -124,14 +124,14 @@ def judge(engine: _Runs, evidence: Evidence, *, takes_category: bool) -> Judged:
         engine.run(frame[None], evidence.category[i : i + 1] if takes_category else None)
         for i, frame in enumerate(evidence.frames)
     ]
-    return Judged(
+    return GraphResults(
         np.concatenate([output["codes"] for output in outputs]),
         np.concatenate([output["map"] for output in outputs]),
         np.concatenate([output["score"] for output in outputs]),
     )
 
 
-def effect_of(reference: Judged, found: Judged, evidence: Evidence) -> Effect:
+def effect_of(reference: GraphResults, found: GraphResults, evidence: Evidence) -> Effect:
     """Compare a graph's results with the float32 graph's.
 
     A graph with a value that is not finite agrees in nothing.

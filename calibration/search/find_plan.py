@@ -1,25 +1,37 @@
-"""A plan for a float32 graph: given, searched for under a budget, or by rule."""
+"""The search for an INT8 plan on real graphs: every set of layers is built, run and compared."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
+from pydantic import TypeAdapter, ValidationError
 
 from hvq_edge.bundle.manifest import CategoryMode
-from hvq_edge.calibration.int8 import rounded
-from hvq_edge.calibration.quantise import candidates_of
-from hvq_edge.calibration.ranges.ranges import MeasuredRanges
-from hvq_edge.calibration.search.effect_store import EffectStore, key_of
-from hvq_edge.calibration.search.evidence import Effect, Evidence, Judged, effect_of, judge
+from hvq_edge.calibration.int8 import to_int8
+from hvq_edge.calibration.quantise import quantisable_nodes
+from hvq_edge.calibration.ranges.measure import MeasuredRanges
+from hvq_edge.calibration.search.evidence import (
+    Effect,
+    Evidence,
+    GraphResults,
+    effect_of,
+    results_on,
+)
 from hvq_edge.calibration.search.plan import Budget
-from hvq_edge.calibration.search.plan_search import Found, search
-from hvq_edge.common.atomic import sha256_of
+from hvq_edge.calibration.search.plan_search import SearchResult, search
+from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.runtime.engine import Engine
+
+STORE_FOLDER = "int8-search"
+"""The folder below a run's folder in which its measured effects are kept."""
+_EFFECTS = TypeAdapter(dict[str, Effect])
 
 
 def find_plan(
@@ -32,48 +44,89 @@ def find_plan(
     categories: tuple[str, ...],
     mode: CategoryMode,
     on_progress: ProgressCallback = silent,
-) -> Found:
+) -> SearchResult:
     """Search for the fewest layers in float under a budget.
 
     Args:
-        source: the float32 graph.
+        source: file of the float32 graph.
         measured: its ranges.
         evidence: images that every set of layers is judged on.
         budget: what may change.
-        store: folder in which measurements are kept: a search that was stopped goes on with them.
-        categories: of the graph.
-        mode: of the graph.
+        store: folder in which measurements are kept.
+        categories: the graph's categories.
+        mode: the graph's category mode.
         on_progress: called after each measurement.
     """
     graph = onnx.load(source)
     side = evidence.frames.shape[1]
 
-    def judged(path: Path) -> Judged:
+    def results(path: Path) -> GraphResults:
         with _open(path, side, categories, mode) as engine:
-            return judge(engine, evidence, takes_category=mode == "input")
+            return results_on(engine, evidence, takes_category=mode == "input")
 
     with tempfile.TemporaryDirectory() as scratch:
-        reference = judged(source)
+        reference = results(source)
 
         def measure(layers: Collection[str]) -> Effect:
             path = Path(scratch) / "int8.onnx"
-            onnx.save(rounded(graph, measured, layers), path)
-            return effect_of(reference, judged(path), evidence)
+            onnx.save(to_int8(graph, measured, layers), path)
+            return effect_of(reference, results(path), evidence)
 
-        key = key_of(sha256_of(source), measured.model_dump_json(), evidence.digest, _backend())
-        return search(candidates_of(graph), EffectStore(store, key, measure), budget, on_progress)
+        key = store_key(source, measured, evidence)
+        return search(
+            quantisable_nodes(graph), EffectStore(store, key, measure), budget, on_progress
+        )
+
+
+class EffectStore:
+    """Keeps the effect of each set of layers on disk: a search that was stopped goes on there.
+
+    Args:
+        folder: folder of the file; made if missing.
+        key: names the graph, its ranges, the evidence and the engine.
+        measure: called for a set that is not known; it is never asked about the same set twice.
+    """
+
+    def __init__(
+        self, folder: Path, key: str, measure: Callable[[Collection[str]], Effect]
+    ) -> None:
+        self._path = folder / f"{key}.json"
+        self._measure = measure
+        self._known: dict[str, Effect] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._known = _EFFECTS.validate_json(self._path.read_bytes())
+        except (OSError, ValidationError):
+            self._known = {}  # not there, or torn by something else than us: measured again
+
+    def __call__(self, layers: Collection[str]) -> Effect:
+        """Return what these layers in int8 change.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        name = hashlib.sha256("\n".join(sorted(layers)).encode()).hexdigest()
+        if name not in self._known:
+            self._known[name] = self._measure(layers)
+            write_text(self._path, _EFFECTS.dump_json(self._known, indent=1).decode() + "\n")
+        return self._known[name]
+
+
+def store_key(source: Path, measured: MeasuredRanges, evidence: Evidence) -> str:
+    """Return the name of all that effects depend on: 64 hexadecimal digits."""
+    parts = (sha256_of(source), measured.model_dump_json(), evidence.digest, _backend())
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _backend() -> str:
-    """OpenVINO runs symmetric int8 fast; where it is not installed ONNX Runtime does it."""
+    """Name the library: OpenVINO runs symmetric int8 fast; else ONNX Runtime does it."""
     return "openvino" if find_spec("openvino") else "onnxruntime"
 
 
 def _open(path: Path, side: int, categories: tuple[str, ...], mode: CategoryMode) -> Engine:
+    from hvq_edge.runtime.contract import Graph
     from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
     from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 
     opener = OpenVinoEngine if _backend() == "openvino" else OnnxRuntimeEngine
-    return opener(
-        path, precision="int8", input_side=side, categories=categories, category_mode=mode
-    )
+    return opener(Graph(path, "int8", side, categories, mode))

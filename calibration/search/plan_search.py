@@ -15,25 +15,25 @@ from hvq_edge.calibration.search.plan import Budget, Plan
 from hvq_edge.common.progress import ProgressCallback, silent
 
 EffectOf = Callable[[Collection[str]], Effect]
-"""What it changes to round these layers."""
+"""Measures what these layers in int8 change."""
 
 
-class Step(NamedTuple):
-    """One set of layers in float, and what rounding the others changes."""
+class TradeOffPoint(NamedTuple):
+    """One set of layers in float, and what the others in int8 change."""
 
     kept: int
-    """Layers in float."""
+    """How many layers stay in float."""
     effect: Effect
 
 
-class Found(NamedTuple):
-    """What a search gives."""
+class SearchResult(NamedTuple):
+    """The plan that a search found, and what it measured on the way."""
 
     plan: Plan
     alone: dict[str, Effect]
-    """Effect of rounding each layer alone, the worst first."""
-    steps: tuple[Step, ...]
-    """The trade-off: the worst k layers in float, by k."""
+    """The effect of each layer alone in int8, the worst first."""
+    trade_off: tuple[TradeOffPoint, ...]
+    """The effect with the worst k layers in float, by k."""
 
 
 def search(
@@ -41,12 +41,12 @@ def search(
     effect_of: EffectOf,
     budget: Budget,
     on_progress: ProgressCallback = silent,
-) -> Found:
+) -> SearchResult:
     """Find a plan within a budget.
 
     Args:
         candidates: layers that could be int8, in the graph's order.
-        effect_of: measures a set of layers; slow. It is not asked about the empty set.
+        effect_of: measures a set of layers; slow. It is not called for the empty set.
         budget: what may change.
         on_progress: called after each measurement.
 
@@ -61,21 +61,21 @@ def search(
         on_progress("each layer in int8", done, total)
     worst_first = sorted(candidates, key=lambda name: (alone[name].maps, alone[name].codes))
     nothing = Effect(codes=1.0, maps=1.0, scores=1.0, drop=0.0)
-    steps: dict[int, Effect] = {total: nothing}
+    by_kept: dict[int, Effect] = {total: nothing}
 
     def with_float(kept: Collection[str]) -> Effect:
         rounded = [name for name in candidates if name not in kept]
         return effect_of(rounded) if rounded else nothing
 
     def keeping(k: int) -> Effect:
-        if k not in steps:
-            steps[k] = with_float(worst_first[:k])
-            on_progress("worst layers in float", k, total, f"{steps[k].codes:.1%} equal codes")
-        return steps[k]
+        if k not in by_kept:
+            by_kept[k] = with_float(worst_first[:k])
+            on_progress("worst layers in float", k, total, f"{by_kept[k].codes:.1%} equal codes")
+        return by_kept[k]
 
     for k in _curve(total):
         keeping(k)
-    outside, inside = _bracket(steps, budget)
+    outside, inside = _bracket(by_kept, budget)
     while inside - outside > 1:
         middle = (inside + outside) // 2
         if budget.holds(keeping(middle)):
@@ -83,7 +83,7 @@ def search(
         else:
             outside = middle
     kept = list(worst_first[:inside])
-    effect = steps[inside]
+    effect = by_kept[inside]
     for done, name in enumerate(worst_first[:inside][::-1], start=1):
         fewer = [other for other in kept if other != name]
         tried = with_float(fewer)
@@ -93,11 +93,11 @@ def search(
     reasons = {name: _reason(alone[name]) for name in candidates if name in kept}
     plan = Plan(made_by="search", budget=budget, effect=effect, float_layers=reasons)
     ordered = {name: alone[name] for name in worst_first}
-    return Found(plan, ordered, tuple(Step(k, steps[k]) for k in sorted(steps)))
+    return SearchResult(plan, ordered, tuple(TradeOffPoint(k, by_kept[k]) for k in sorted(by_kept)))
 
 
 def _curve(total: int) -> list[int]:
-    """Sizes at which the trade-off is measured in any case: 0, 1, 2, 4, ..."""
+    """Return the sizes at which the trade-off is measured in any case: 0, 1, 2, 4, ..."""
     sizes, k = [0], 1
     while k < total:
         sizes.append(k)
@@ -105,10 +105,10 @@ def _curve(total: int) -> list[int]:
     return [size for size in sizes if size < total]
 
 
-def _bracket(steps: dict[int, Effect], budget: Budget) -> tuple[int, int]:
+def _bracket(by_kept: dict[int, Effect], budget: Budget) -> tuple[int, int]:
     """Return the largest size known outside the budget, -1 if none is, and the next one."""
-    outside = max((k for k, effect in steps.items() if not budget.holds(effect)), default=-1)
-    return outside, min(k for k in steps if k > outside)
+    outside = max((k for k, effect in by_kept.items() if not budget.holds(effect)), default=-1)
+    return outside, min(k for k in by_kept if k > outside)
 
 
 def _reason(effect: Effect) -> str:

@@ -10,16 +10,13 @@ not raise agreement (docs/precision.md, benchmarks/accuracy/equalisation.py).
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from hvq_edge.calibration.quantise import drop_unread
-
-Constants = Mapping[str, NDArray[np.float32]]
+from hvq_edge.export.graph.view import GraphView, drop_unread
 
 
 def correct_biases(
@@ -32,9 +29,10 @@ def correct_biases(
 
     Args:
         graph: the float32 graph.
-        quantised: what :func:`hvq_edge.calibration.quantise.quantise_graph` made of it; changed.
+        quantised: what :func:`hvq_edge.calibration.quantise.quantise_graph` made of it; it is
+            changed.
         means: mean of each input channel of the tensors that ``layers`` read, from
-            :func:`hvq_edge.calibration.ranges.ranges.measure_ranges`.
+            :func:`hvq_edge.calibration.ranges.measure.measure_ranges`.
         layers: names of the quantised nodes.
 
     Returns:
@@ -45,10 +43,7 @@ def correct_biases(
     body = quantised.graph
     stored = {tensor.name: tensor for tensor in body.initializer}
     sources = {node.name: node for node in graph.graph.node}
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in body.node:
-        for name in node.input:
-            readers[name].append(node)
+    readers = GraphView(quantised).readers
     corrected = []
     for node in body.node:
         if node.name not in layers:
@@ -61,9 +56,9 @@ def correct_biases(
             continue
         adder, name = holder
         weight = numpy_helper.to_array(floats[source.input[1]]).astype(np.float64)
-        steps = numpy_helper.to_array(stored[f"{source.input[1]}_quantised"]).astype(np.float64)
+        quantised_weight = numpy_helper.to_array(stored[f"{source.input[1]}_quantised"])
         scale = numpy_helper.to_array(stored[f"{source.input[1]}_scale"]).astype(np.float64)
-        error = _error(node, weight, steps, scale, np.asarray(means[source.input[0]]))
+        error = _error(node, weight, quantised_weight, scale, np.asarray(means[source.input[0]]))
         bias = (numpy_helper.to_array(stored[name]) if name else 0.0) - error
         own = f"{node.name.partition('/')[0]}.corrected_bias"
         body.initializer.append(numpy_helper.from_array(bias.astype(np.float32), own))
@@ -79,7 +74,7 @@ def correct_biases(
 def _bias_holder(
     node: NodeProto, readers: Mapping[str, list[NodeProto]], stored: Collection[str]
 ) -> tuple[NodeProto, str] | None:
-    """Return who adds a layer's bias, and the bias's name; ``None``: nobody, or no constant.
+    """Return the node that adds a layer's bias, and the bias's name; ``None``: no constant bias.
 
     A convolution can add a bias even if it has none yet (no name then). TensorRT-RTX needs it:
     without, it leaves the scale of a convolution in INT8 to the next kernel, in float32.
@@ -97,17 +92,17 @@ def _bias_holder(
 def _error(
     node: NodeProto,
     weight: NDArray[np.float64],
-    steps: NDArray[np.float64],
+    quantised_weight: NDArray[np.int8],
     scale: NDArray[np.float64],
     mean: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Mean error of each output channel, ``[out]``.
+    """Return the mean error of each output channel, ``[out]``.
 
-    Convolutions: padding is left out of account, a border of zeros on few cells.
+    A convolution's padding is not considered: it is a border of zeros on few cells.
     """
     if node.op_type == "MatMul":
-        return np.asarray(mean @ (steps * scale - weight))
-    off = (steps * scale[:, None, None, None] - weight).sum((2, 3))  # [out, in / groups]
+        return np.asarray(mean @ (quantised_weight * scale - weight))
+    off = (quantised_weight * scale[:, None, None, None] - weight).sum((2, 3))  # [out, in / groups]
     groups = next((entry.i for entry in node.attribute if entry.name == "group"), 1)
     split = mean.reshape(groups, 1, -1)  # [groups, 1, in / groups]
     return np.asarray((off.reshape(groups, -1, off.shape[1]) * split).sum(2).ravel())

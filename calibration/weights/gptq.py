@@ -1,13 +1,14 @@
-"""Which of the two nearest int8 steps each weight takes, so that a layer's output changes least.
+"""GPTQ: int8 weights whose rounding errors change a layer's output least.
 
 Rounded one by one, the weights of a channel make errors that add up wherever its inputs are alike:
-the sum of an edge filter's weights is 0, and must stay so. Here a channel's weights are rounded one
-after the other, and each error is made good by those that are still to come, as far as the inputs
-of the layer move together on the calibration images: GPTQ (Frantar et al., "GPTQ: Accurate
-Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023, section 3), which is
-the surgeon of Hassibi and Stork (NeurIPS 1992) with a fixed order of weights.
+the sum of an edge filter's weights is 0, and must stay so. GPTQ rounds a channel's weights one by
+one and lets those that are still to come make each error good, as far as the inputs of the layer
+move together on the calibration images (Frantar et al., "GPTQ: Accurate Post-Training Quantization
+for Generative Pre-trained Transformers", ICLR 2023, section 3). It is the Optimal Brain Surgeon of
+Hassibi and Stork (NeurIPS 1992) with a fixed order of weights.
 
-The scales are those of :func:`hvq_edge.calibration.quantise.weight_scale`; only the steps differ.
+The scales are those of :func:`hvq_edge.calibration.quantise.weight_scale`; only the rounding
+differs.
 """
 
 from __future__ import annotations
@@ -18,19 +19,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, numpy_helper
 
-from hvq_edge.calibration.quantise import LARGEST, weight_scale
-from hvq_edge.calibration.ranges.ranges import values_on
+from hvq_edge.calibration.quantise import QMAX, weight_scale
+from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.export.graph.view import attributes
 
 DAMPING = 0.01
 """Added to the second moments' diagonal, as a share of its mean (the paper's section 3.3)."""
 _MOST_PLACES = 28
-"""Of a convolution with a window, a side: neighbours see nearly the same, and copies take time."""
+"""Of a convolution with a window at most this many rows and columns are read: neighbouring places
+see nearly the same, and copies take time."""
 
 
-def round_weights(
+def gptq_weights(
     graph: Path,
     layers: Collection[str],
     frames: Sequence[Path],
@@ -39,19 +42,19 @@ def round_weights(
     categories: Sequence[int] | None = None,
     on_progress: ProgressCallback = silent,
 ) -> dict[str, NDArray[np.int8]]:
-    """Round the weights of layers.
+    """Quantise the weights of layers.
 
     Args:
         graph: float32 file.
         layers: names of convolutions and linears in it.
         frames: calibration images.
-        side: of the graph's input in pixels.
+        side: side of the graph's input in pixels.
         categories: category index of each image, for a graph with a ``category`` input.
         on_progress: called after each batch of images and each layer.
 
     Returns:
-        By layer the steps, int8 of the weight's shape; layers without a constant weight are left
-        out.
+        The int8 weight of each layer, of the weight's shape; layers without a constant weight are
+        left out.
 
     Raises:
         InputError: the graph lacks a tensor.
@@ -71,26 +74,26 @@ def round_weights(
             moments[node.name] = moments.get(node.name, 0) + own
         done += len(paths)
         on_progress("INT8 weights", done, len(frames) + len(nodes))
-    steps = {}
+    quantised = {}
     for node in nodes:
-        steps[node.name] = _steps(node, weights[node.name], moments.pop(node.name))
+        quantised[node.name] = _quantise(node, weights[node.name], moments.pop(node.name))
         done += 1
         on_progress("INT8 weights", done, len(frames) + len(nodes))
-    return steps
+    return quantised
 
 
-def compensated_steps(
+def round_compensated(
     weight: NDArray[np.float64], scale: NDArray[np.float64], moments: NDArray[np.float64]
 ) -> NDArray[np.int8]:
-    """Round weights so that each error is made good by the weights after it.
+    """Round weights so that the weights after each one make its error good.
 
     Args:
         weight: ``[groups, out, in]``.
-        scale: size of a step, ``[groups, out]``.
+        scale: ``[groups, out]``.
         moments: sums of products of the inputs with one another, ``[groups, in, in]``.
 
     Returns:
-        ``[groups, out, in]``.
+        int8 ``[groups, out, in]``.
     """
     size = weight.shape[2]
     diagonal = np.einsum("gii->gi", moments)
@@ -103,35 +106,34 @@ def compensated_steps(
     damped = np.take_along_axis(damped, order[:, None, :], 2)
     upper = np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), 1, 2)
     left = np.take_along_axis(weight, np.broadcast_to(order[:, None], weight.shape), 2)
-    steps = np.empty(weight.shape, np.int8)
+    quantised = np.empty(weight.shape, np.int8)
     for i in range(size):
-        rounded = np.clip(np.rint(left[:, :, i] / scale), -LARGEST, LARGEST)
+        rounded = np.clip(np.rint(left[:, :, i] / scale), -QMAX, QMAX)
         error = (left[:, :, i] - rounded * scale) / upper[:, i, i, None]
         left[:, :, i + 1 :] -= error[:, :, None] * upper[:, i, None, i + 1 :]
-        steps[:, :, i] = rounded
+        quantised[:, :, i] = rounded
     made: NDArray[np.int8] = np.empty(weight.shape, np.int8)
-    np.put_along_axis(made, np.broadcast_to(order[:, None], weight.shape), steps, 2)
+    np.put_along_axis(made, np.broadcast_to(order[:, None], weight.shape), quantised, 2)
     return made
 
 
-def _steps(
+def _quantise(
     node: NodeProto, weight: NDArray[np.float32], moments: NDArray[np.float64]
 ) -> NDArray[np.int8]:
     scale = weight_scale(weight, node.op_type).astype(np.float64)
     groups = len(moments)
     if node.op_type == "MatMul":
         flat = weight.T[None].astype(np.float64)
-        transposed: NDArray[np.int8] = compensated_steps(flat, scale[None], moments)[0].T
+        transposed: NDArray[np.int8] = round_compensated(flat, scale[None], moments)[0].T
         return transposed
     flat = weight.reshape(groups, len(weight) // groups, -1).astype(np.float64)
-    steps = compensated_steps(flat, scale.reshape(groups, -1), moments)
-    return steps.reshape(weight.shape)
+    return round_compensated(flat, scale.reshape(groups, -1), moments).reshape(weight.shape)
 
 
 def _moments(
     node: NodeProto, shape: Sequence[int], value: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Sums of products of a layer's inputs on some images, ``[groups, in, in]``."""
+    """Return the sums of products of a layer's inputs on some images, ``[groups, in, in]``."""
     if node.op_type == "MatMul":
         flat = value.reshape(1, -1, value.shape[-1])
     elif shape[1:] == (value.shape[1], 1, 1):  # every channel of a place, and nothing else
@@ -140,7 +142,7 @@ def _moments(
         together: NDArray[np.float64] = alone.sum(0, keepdims=True)
         return together
     else:
-        given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        given = attributes(node)
         flat = _patches(value, shape[2:], given.get("strides", (1, 1)), given.get("pads", (0,) * 4))
         channels, seen, window = flat.shape
         groups = given.get("group", 1)
@@ -154,9 +156,9 @@ def _moments(
 def _patches(
     value: NDArray[np.float32], window: Sequence[int], strides: Sequence[int], pads: Sequence[int]
 ) -> NDArray[np.float32]:
-    """What places of a convolution see: ``[b, c, h, w]`` -> ``[c, b * places, window]``.
+    """Return what places of a convolution see: ``[b, c, h, w]`` -> ``[c, b * places, window]``.
 
-    All places up to :data:`_MOST_PLACES` a side, else every second, third, ...
+    Above :data:`_MOST_PLACES` rows or columns only every second, third, ... of them is read.
     """
     above, before, below, behind = pads
     padded = np.pad(value, ((0, 0), (0, 0), (above, below), (before, behind)))

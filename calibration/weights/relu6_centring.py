@@ -9,19 +9,18 @@ bias of its own.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
 
-from hvq_edge.calibration.quantise import drop_unread
+from hvq_edge.export.graph.view import GraphView, attributes, drop_unread
 
 
 class _Site(NamedTuple):
-    """A clip at 0 and a bound between two convolutions that nothing else reads."""
+    """A ReLU6 (Clip at 0 and a bound) between two convolutions, with no other reader."""
 
     first: NodeProto
     clip: NodeProto
@@ -29,8 +28,8 @@ class _Site(NamedTuple):
     bound: float
 
 
-def centre_clips(graph: ModelProto, layers: Collection[str] | None = None) -> ModelProto:
-    """Return a graph whose clips before unpadded convolutions are centred; ``graph`` is kept.
+def centre_relu6(graph: ModelProto, layers: Collection[str] | None = None) -> ModelProto:
+    """Return a graph whose ReLU6 before unpadded convolutions are centred; ``graph`` is kept.
 
     Args:
         graph: float32, without Q/DQ pairs.
@@ -50,7 +49,7 @@ def centre_clips(graph: ModelProto, layers: Collection[str] | None = None) -> Mo
             body.initializer.append(constants[name])
         return name
 
-    for site in list(_sites(made, constants)):
+    for site in list(_sites(GraphView(made))):
         if layers is not None and site.second.name not in layers:
             continue
         first, clip, second, bound = site
@@ -67,33 +66,26 @@ def centre_clips(graph: ModelProto, layers: Collection[str] | None = None) -> Mo
     return made
 
 
-def _sites(graph: ModelProto, constants: dict[str, TensorProto]) -> Iterator[_Site]:
-    body = graph.graph
-    writers = {name: node for node in body.node for name in node.output}
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in body.node:
-        for name in node.input:
-            readers[name].append(node)
-    for output in body.output:
-        readers[output.name].append(NodeProto(op_type="output"))
-    for clip in body.node:
+def _sites(graph: GraphView) -> Iterator[_Site]:
+    constants = graph.initialisers
+    for clip in graph.nodes:
         if clip.op_type != "Clip" or len(clip.input) != 3:
             continue
-        first, following = writers.get(clip.input[0]), readers[clip.output[0]]
-        alone = len(readers[clip.input[0]]) == 1 and len(following) == 1
+        first, following = graph.writers.get(clip.input[0]), graph.readers[clip.output[0]]
+        between = (clip.input[0], clip.output[0])
+        alone = all(len(graph.readers[name]) == 1 and name not in graph.outputs for name in between)
         if first is None or not alone or not all(name in constants for name in clip.input[1:]):
             continue
         low, high = (float(numpy_helper.to_array(constants[name])) for name in clip.input[1:])
         has_bias = first.op_type == "Conv" and len(first.input) > 2 and first.input[2] in constants
-        if has_bias and _takes(following[0], constants) and low == 0 and np.isfinite(high):
+        if has_bias and _can_take(following[0], constants) and low == 0 and np.isfinite(high):
             yield _Site(first, clip, following[0], high)
 
 
-def _takes(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
+def _can_take(node: NodeProto, constants: Collection[str]) -> bool:
     """Whether a node is a convolution without padding whose weight and bias are constants."""
     if node.op_type != "Conv" or not all(name in constants for name in node.input[1:]):
         return False
-    given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-    return given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") and not any(
-        given.get("pads", ())
-    )
+    given = attributes(node)
+    padded = given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    return not padded and not any(given.get("pads", ()))

@@ -2,7 +2,7 @@
 
 Networks are strongly typed: precision is what the ONNX file says, and no builder flag changes it.
 What differs between versions is in
-:mod:`hvq_edge.export.build.tensorrt_versions`. The library's module
+:mod:`hvq_edge.export.build.versions`. The library's module
 is an argument, so that nothing here imports it.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.export.build.build_memory import FreeMemory, peak_host_memory, plan_memory
-from hvq_edge.export.build.build_monitor import build_monitor, interruptible
-from hvq_edge.export.build.tensorrt_versions import Version
+from hvq_edge.export.build.memory import FreeMemory, memory_budget, peak_host_memory
+from hvq_edge.export.build.monitor import build_monitor, interruptible
+from hvq_edge.export.build.versions import Version
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 from hvq_edge.runtime.tensorrt.log import BuildLog, listening
 
@@ -30,9 +30,10 @@ _BYTES_AT_MOST = 4  # of an element of an activation: float32 or int32
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """What a build gave."""
+    """An engine as it was built."""
 
-    plan: bytes
+    engine: bytes
+    """The serialised engine, which TensorRT calls its plan."""
     timing_cache: bytes
     """Empty where the library has none."""
     workspace: int
@@ -64,7 +65,7 @@ def build_engine(
 
     Args:
         module: ``tensorrt`` or ``tensorrt_rtx``.
-        version: see :func:`hvq_edge.export.build.tensorrt_versions.version_of`.
+        version: see :func:`hvq_edge.export.build.versions.version_of`.
         onnx_file: the graph; its hash is checked already.
         precision: of the graph.
         options: what the builder is told.
@@ -90,7 +91,7 @@ def build_engine(
         with listening(module, keep="LayerType:" if log_layers else None) as log:
             builder = module.Builder(log.logger)
             network = _parse(module, version, builder, onnx_file, log)
-            memory = plan_memory(
+            memory = memory_budget(
                 version.backend,
                 onnx_file.stat().st_size,
                 largest_activation(network, options.max_batch),
@@ -106,13 +107,13 @@ def build_engine(
                 config.set_timing_cache(config.create_timing_cache(timing_cache), False)
             monitor = build_monitor(module, stage, on_progress, cancelled)
             config.progress_monitor = monitor
-            plan = builder.build_serialized_network(network, config)
+            serialised = builder.build_serialized_network(network, config)
             if monitor.failures:
                 raise monitor.failures[0]
-            if plan is None:
+            if serialised is None:
                 raise _build_error(version, onnx_file, log.errors)
             return BuiltEngine(
-                plan=bytes(plan),
+                engine=bytes(serialised),
                 timing_cache=bytes(config.get_timing_cache().serialize())
                 if version.timing_cache
                 else b"",

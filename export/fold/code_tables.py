@@ -16,11 +16,74 @@ subtracts a looked-up mean from a rounded layer's output.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hvq_edge.export.fold.reductions import first_maximum
 from hvq_edge.model.codebook import Codebooks
+from hvq_edge.model.hvq_trans import HVQTrans
+
+MAX_TABLE_MB = 64.0
+"""What tables may take in a graph of several categories: room for all of ``edge`` with ten.
+
+With five categories, tables of 31 MB made it 1.12 times as fast on a CPU (docs/folding.md)."""
+
+
+class Fold(NamedTuple):
+    """A map of codes that can be a table."""
+
+    name: str
+    """The module of :class:`FoldedHVQTrans` that it is part of."""
+    bytes: int
+    """Size of the table in float32."""
+    multiply_adds: int
+    """What an image saves with the table."""
+    chosen: bool
+    """Whether it is a table."""
+
+
+def choose_folds(model: HVQTrans, *, one_category: bool, max_table_mb: float) -> list[Fold]:
+    """Choose which maps of codes become tables.
+
+    A table has one row for each code of each category. A graph of one category has few rows, and
+    everything is folded; one of several categories trades megabytes for multiply-adds, and folds
+    what saves most for its size until ``max_table_mb`` is used up.
+
+    Args:
+        model: its sizes count, not its weights.
+        one_category: whether the graph serves a single category.
+        max_table_mb: what tables may take together in a graph of several, in 10^6 bytes.
+
+    Returns:
+        All candidates, those that save most for their size first.
+    """
+    settings = model.settings
+    tokens, codes, width = settings.grid**2, settings.codes, settings.width
+    rows = codes * (1 if one_category else model.categories)
+    # Columns of the table, and inputs to each column that need no longer be multiplied.
+    candidates = {f"codebooks.{level}": (codes, width) for level in range(settings.layers)}
+    if settings.transport_weight:
+        candidates["transport"] = (codes, width)
+    candidates["decoder.0.self_attention"] = (6 * width, 2 * width)
+    for layer in range(settings.layers):
+        candidates[f"decoder.{layer}.cross_attention"] = (4 * width, 2 * width)
+
+    folds = [
+        Fold(name, 4 * rows * columns, tokens * columns * inputs, one_category)
+        for name, (columns, inputs) in candidates.items()
+    ]
+    folds.sort(key=lambda fold: fold.multiply_adds / fold.bytes, reverse=True)
+    if one_category:
+        return folds
+    left = max_table_mb * 1e6
+    decided = []
+    for fold in folds:
+        chosen = fold.bytes <= left
+        left -= fold.bytes if chosen else 0
+        decided.append(fold._replace(chosen=chosen))
+    return decided
 
 
 def own_part(table: Tensor, category: Tensor | None) -> Tensor:
@@ -29,11 +92,11 @@ def own_part(table: Tensor, category: Tensor | None) -> Tensor:
 
 
 def table_row(index: Tensor, codes: int, category: Tensor | None) -> Tensor:
-    """Row of a code in tables that hold all categories one after the other.
+    """Return the row of a code in tables that hold all categories one after the other.
 
     Args:
-        index: int64 ``[b, l]``, of a code in its codebook.
-        codes: of one codebook.
+        index: int64 ``[b, l]``, index of a code in its codebook.
+        codes: number of codes in a codebook.
         category: int64 ``[b]``; ``None``: the only one.
 
     Returns:
@@ -43,7 +106,7 @@ def table_row(index: Tensor, codes: int, category: Tensor | None) -> Tensor:
 
 
 class NearestCode(nn.Module):
-    """Which code is nearest to a token.
+    """Finds the code that is nearest to a token.
 
     Args:
         books: one level's codebooks.
@@ -98,7 +161,7 @@ class NearestCode(nn.Module):
 
 
 class Codes(nn.Module):
-    """The codes themselves, looked up."""
+    """Looks up the codes themselves."""
 
     table: Tensor  # [categories * codes, width]
 
@@ -113,7 +176,7 @@ class Codes(nn.Module):
 
 
 class MappedCodes(nn.Module):
-    """A linear map of codes with a share of the position, looked up: ``W e + b_position``.
+    """Looks up a linear map of codes with the position's share: ``W e + b_position``.
 
     Args:
         books: the level's codebooks.

@@ -18,17 +18,24 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hvq_edge.bundle.manifest import CategoryMode
 from hvq_edge.errors import CheckpointError
-from hvq_edge.export.fold.code_tables import Codes, NearestCode, own_part, table_row
-from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB, Fold, plan_folds
-from hvq_edge.export.fold.folded_transformer import FoldedDecoderLayer, FoldedEncoderLayer
-from hvq_edge.export.fold.reductions import kth_smallest, row_squares
-from hvq_edge.export.fold.tables import (
+from hvq_edge.export.fold.category_tables import (
     CategoryLinear,
     CategoryMatrix,
     FoldedClassifier,
     PrototypeTable,
     TransportTable,
 )
+from hvq_edge.export.fold.code_tables import (
+    MAX_TABLE_MB,
+    Codes,
+    Fold,
+    NearestCode,
+    choose_folds,
+    own_part,
+    table_row,
+)
+from hvq_edge.export.fold.reductions import kth_smallest, row_squares
+from hvq_edge.export.fold.transformer import FoldedDecoderLayer, FoldedEncoderLayer
 from hvq_edge.model.backbone import Backbone, SamePadConv
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, quarter_of, resize_tap
@@ -58,7 +65,8 @@ class FoldedHVQTrans(nn.Module):
     feature_shift: Tensor
     map_scale: Tensor  # [categories, parts in use, tokens]; one category: no first axis
     map_shift: Tensor  # [categories, tokens]
-    level_share: Tensor  # [categories], or a scalar for one category
+    level_share: Tensor  # [categories], or a scalar for one category, as the limit
+    level_limit: Tensor
     score_window: Tensor
 
     def __init__(
@@ -83,7 +91,7 @@ class FoldedHVQTrans(nn.Module):
         self.subtracts_level = model.settings.image_level != "kept"
         self.codes = model.settings.codes
         kept = slice(None) if category is None else category
-        self.folds: list[Fold] = plan_folds(
+        self.folds: list[Fold] = choose_folds(
             model, one_category=mode == "one", max_table_mb=max_table_mb
         )
         folded = {fold.name for fold in self.folds if fold.chosen}
@@ -126,7 +134,7 @@ class FoldedHVQTrans(nn.Module):
         if self.transport is not None:
             compared_whole = compared_whole or not self.transport.looks_up_share
         self.top_codes = Codes(top, kept) if compared_whole else None
-        # Of the highest lower level, the first queries, and of memories that are not tables.
+        # For the first queries, from the highest lower level, and for memories that are no tables.
         self.lower_codes = nn.ModuleList(
             Codes(books, kept) if i == 0 or not layer.cross_attention.looks_up else nn.Identity()
             for i, (layer, books) in enumerate(zip(decoder, reversed(lower), strict=True))
@@ -148,6 +156,7 @@ class FoldedHVQTrans(nn.Module):
         self.register_buffer("score_window", model.score_window.clone())
         if self.subtracts_level:
             self.register_buffer("level_share", model.level_share[kept].clone())
+            self.register_buffer("level_limit", model.level_limit[kept].clone())
         if mode == "auto":
             self.classifier = FoldedClassifier(model.classifier)
         self.eval().requires_grad_(False)
@@ -197,6 +206,7 @@ class FoldedHVQTrans(nn.Module):
         score = (self.score_window @ anomaly_map @ self.score_window.T).amax((1, 2))
         if self.subtracts_level:
             level = kth_smallest(joined, quarter_of(joined.shape[1]))[:, 0]
+            level = torch.minimum(level, own_part(self.level_limit, category))
             score = score - own_part(self.level_share, category) * level
         if self.mode == "auto":
             assert category is not None
@@ -206,7 +216,7 @@ class FoldedHVQTrans(nn.Module):
     def _reconstruct(
         self, features: Tensor, category: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Rebuilt features ``[b, l, c]``, transport score ``[b, l]``, codes int32."""
+        """Return rebuilt features ``[b, l, c]``, transport score ``[b, l]`` and int32 codes."""
         outputs: list[Tensor] = [self.input_projection(features)]
         for layer in self.encoder:
             outputs.append(layer(outputs[-1]))
@@ -240,7 +250,7 @@ class FoldedHVQTrans(nn.Module):
 
 
 def bilinear_matrices(grid: int) -> nn.ParameterList:
-    """Matrices that bring an axis of each tap to the grid as :func:`resize_tap` does.
+    """Return matrices that bring an axis of each tap to the grid as :func:`resize_tap` does.
 
     Returns:
         ``[grid, side]`` for the taps of strides 2, 4, 8, 16: ``R @ tap @ R.T`` is the resized tap.
@@ -276,7 +286,7 @@ class FoldedBackbone(nn.Module):
         self.register_buffer("pixel_mean", folded.pixel_mean)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        """As :meth:`Backbone.forward`."""
+        """Take and return what :meth:`Backbone.forward` does."""
         # Cast before the transpose: TensorRT has no uint8 transpose.
         x = self.stem(self.pixel_mean - frames.to(self.pixel_mean.dtype).permute(0, 3, 1, 2))
         taps = []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def row_squares(x: Tensor) -> Tensor:
-    """Sum of squares over the last axis by a product with ones, ``[b, l, c]`` -> ``[b, l]``.
+    """Sum squares over the last axis by a product with ones, ``[b, l, c]`` -> ``[b, l]``.
 
     OpenVINO 2026.4 fuses what follows a ReduceSum into it and, with more than one image in the
     batch, reads constants of one row wrong (scores off by 1.7); a MatMul it fuses right.
@@ -21,10 +21,10 @@ def row_squares(x: Tensor) -> Tensor:
 
 
 def first_maximum(x: Tensor) -> Tensor:
-    """Index of the first largest value of the last axis, float ``[b, l, n]`` -> int64 ``[b, l]``.
+    """Find the first largest value of the last axis, float ``[b, l, n]`` -> int64 ``[b, l]``.
 
-    As ``x.argmax(2)``. Indices up to 2^24 are exact in float32. A row of NaN gives the last index:
-    what follows may look it up.
+    It is ``x.argmax(2)``. Indices up to 2^24 are exact in float32. A row of NaN gives the last
+    index: what follows may look it up.
     """
     last = x.shape[2] - 1
     index = torch.arange(last + 1, dtype=torch.float32, device=x.device)
@@ -33,9 +33,9 @@ def first_maximum(x: Tensor) -> Tensor:
 
 
 def kth_smallest(x: Tensor, k: int) -> Tensor:
-    """The k-th smallest value of each row, ``[b, n]`` -> ``[b, 1]``; k from 1.
+    """Return the k-th smallest value of each row, ``[b, n]`` -> ``[b, 1]``; k from 1.
 
-    The smallest value that at least k values do not exceed.
+    It is the smallest value that at least k values do not exceed.
     """
     not_above = (x[:, None, :] <= x[:, :, None]).to(x.dtype)  # [b, n, n]: whether j <= i
     count = (not_above @ x.new_ones(x.shape[1], 1)).squeeze(2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import io
 import logging
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -13,12 +15,13 @@ from pathlib import Path
 
 import onnx
 import torch
+from torch import Tensor, nn
 
-from hvq_edge.bundle.manifest import CategoryMode
+from hvq_edge.bundle.manifest import CategoryMode, GraphRecord
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB, Fold
+from hvq_edge.export.fold.code_tables import MAX_TABLE_MB, Fold
 from hvq_edge.export.fold.folded import FoldedHVQTrans
-from hvq_edge.export.fold.plain import PlainHVQTrans
+from hvq_edge.export.graph.size import graph_numbers
 from hvq_edge.model.hvq_trans import HVQTrans
 
 OPSET = 18
@@ -40,12 +43,12 @@ def export_graph(
         model: in eval mode, on the CPU; not changed.
         path: the ONNX file to write.
         mode: ``auto``, ``input`` or ``one``.
-        category: index of the category; with mode ``one``.
+        category: index of the single category; with mode ``one``.
         max_table_mb: see :class:`FoldedHVQTrans`.
-        plain: fold nothing, to compare with.
+        plain: fold nothing: a graph to compare with.
 
     Returns:
-        What could be a table, and whether it is one.
+        What could be a table, and whether it is one; empty where nothing is folded.
 
     Raises:
         CheckpointError: mode ``auto`` and the model has no classifier.
@@ -85,6 +88,53 @@ def export_graph(
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
     return folded.folds
+
+
+def compare_with_plain(
+    model: HVQTrans, exported: Path, mode: CategoryMode, category: int | None = None
+) -> GraphRecord:
+    """Count what is in an exported graph, and in one of the same model with nothing folded.
+
+    Args:
+        model: the model that was exported.
+        exported: its float32 graph.
+        mode: the graph's category mode.
+        category: index of the single category; with mode ``one``.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = Path(scratch) / "plain.onnx"
+        export_graph(model, plain, mode, category, plain=True)
+        return GraphRecord(exported=graph_numbers(exported), plain=graph_numbers(plain))
+
+
+class PlainHVQTrans(nn.Module):
+    """:class:`HVQTrans` with a graph's inputs and outputs, and nothing folded: to compare with.
+
+    Args:
+        model: in eval mode; not changed.
+        mode: ``one``, ``input`` or ``auto``, as for :class:`FoldedHVQTrans`.
+        category: index of the single category; with mode ``one`` only.
+    """
+
+    def __init__(self, model: HVQTrans, mode: CategoryMode, category: int | None = None) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        self.mode = mode
+        self.category = category
+        self.folds: list[Fold] = []
+
+    def forward(self, frames: Tensor, category: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Take and return what :meth:`FoldedHVQTrans.forward` does."""
+        standardised = self.model.standardise(self.model.raw_features(frames))
+        if self.category is not None:
+            own = torch.full((frames.shape[0],), self.category, dtype=torch.int64)
+        elif category is not None:
+            own = category.to(torch.int64)
+        else:
+            own, margin = self.model.classifier(standardised)
+        out = self.model.judge(standardised, own)
+        found = (out["score"], out["map"], out["codes"])
+        return (*found, out["category"], margin) if self.mode == "auto" else found
 
 
 def clean(proto: onnx.ModelProto) -> None:

@@ -7,31 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from hvq_edge.bundle.manifest import Precision
-from hvq_edge.verdict.judgement import Verdict, VerdictCounts, count_verdicts
+from hvq_edge.bundle.precision import Precision
+from hvq_edge.bundle.verification import Agreement, CategoryDecisions, ImageVerdicts, Limits
+from hvq_edge.verdict.judgement import count_verdicts
 
 Outputs = Mapping[str, NDArray[Any]]
-
-
-class Limits(BaseModel):
-    """What a precision may differ by."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    map_error: float
-    """Largest difference of a map's cell, relative to the largest absolute value of all maps.
-
-    Over the images whose codes are all equal, where there are any: a token that lies between two
-    prototypes may take either, which moves its map a little, and counts as a differing code."""
-    map_correlation: float
-    """Of all cells of the same images."""
-    code_agreement: float
-    """Share of equal codes, on the worst level."""
-    decisions_changed: float
-    """Share of the images, of all together and of each of several categories; of a category one
-    image is allowed even if it is more, unless this is 0."""
 
 
 FLOAT = Limits(map_error=1e-3, map_correlation=0.99999, code_agreement=0.999, decisions_changed=0.0)
@@ -44,86 +25,6 @@ LIMITS: dict[Precision, Limits] = {
     "int8": REDUCED,
     "int8-fp16": REDUCED,
 }
-
-
-class SideVerdict(BaseModel):
-    """What the line would say of an image with one side's outputs and thresholds."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    category: str
-    """Judged as."""
-    score: float
-    threshold: float | None
-    """Of that side's precision; ``None``: the category has none, so there is no decision."""
-    verdict: Verdict
-    reason: str
-
-
-class ImageVerdicts(BaseModel):
-    """One image, judged by the PyTorch model and by another runner."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    image: str
-    """Relative to the dataset, with forward slashes."""
-    category: str
-    """The one it shows."""
-    good: bool
-    reference: SideVerdict
-    other: SideVerdict
-
-    @property
-    def changed(self) -> bool:
-        """Whether the verdict differs."""
-        return self.reference.verdict != self.other.verdict
-
-
-class CategoryDecisions(BaseModel):
-    """The decisions on one category's images."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    category: str
-    images: int
-    changed: tuple[ImageVerdicts, ...]
-    """Images whose verdict differs."""
-    good_verdicts: VerdictCounts
-    """The other runner's verdicts on good images."""
-    defective_verdicts: VerdictCounts
-
-
-class Agreement(BaseModel):
-    """One runner against PyTorch, over all images."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    precision: Precision
-    runner: str
-    images: int
-    map_error: float
-    map_correlation: float
-    score_error_median: float
-    """Absolute, in units of the score, as the next two."""
-    score_error_p95: float
-    score_error_max: float
-    margin_error_max: float | None
-    """Absolute; ``None`` where the category is known and there is no margin."""
-    code_agreement: tuple[float, ...]
-    """Share of equal codes, level by level; the top level last."""
-    category_agreement: float
-    decisions_changed: tuple[str, ...]
-    """Images whose verdict differs, each under its own precision's threshold."""
-    decisions: tuple[CategoryDecisions, ...]
-    """The same, category by category."""
-    limits: Limits
-    faults: tuple[str, ...]
-    """Which limits were broken, in words; empty: passed."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every number is within its limit."""
-        return not self.faults
 
 
 def compare(

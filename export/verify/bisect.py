@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,59 @@ from polygraphy.backend.onnx import BytesFromOnnx, ModifyOutputs
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.logger import G_LOGGER
 
-from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.bundle.verification import Bisection, TensorError
-from hvq_edge.export.graph.graph_view import module_of
+from hvq_edge.export.graph.view import module_of
 
 TOLERANCE_FLOAT = 1e-3
 TOLERANCE_REDUCED = 0.25
 """Rounding to int8 leaves a few per cent on each tensor; a wrong range or weight leaves more."""
 _SHOWN = 8
+
+
+def bisect_precision(
+    bundle: Bundle, run: Path, precision: Precision, feed: Mapping[str, NDArray[Any]], image: str
+) -> Iterator[Bisection]:
+    """Compare a reduced graph with the float32 one, or that one with PyTorch and a new export.
+
+    Args:
+        bundle: the bundle.
+        run: the run it was exported from.
+        precision: precision of the graph that is looked at.
+        feed: inputs by name, of one image.
+        image: the image's name.
+    """
+    other = bundle.model_file(precision)
+    if precision != "fp32":
+        yield bisect_graph(
+            bundle.model_file("fp32"),
+            other,
+            feed,
+            precision=precision,
+            against="the float32 graph",
+            image=image,
+        )
+        return
+    from hvq_edge.export.graph.onnx_graph import export_graph
+    from hvq_edge.export.verify.module_outputs import bisect_modules
+    from hvq_edge.model.checkpoint import load_run
+
+    model, record = load_run(run)
+    # First what no fault of the export can hide in, then tensor by tensor.
+    yield bisect_modules(model, other, feed, image=image)
+    mode = bundle.manifest.category_mode
+    index = record.categories.index(bundle.manifest.categories[0]) if mode == "one" else None
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / "fresh.onnx"
+        export_graph(model, fresh, mode, index)
+        yield bisect_graph(
+            fresh,
+            other,
+            feed,
+            precision=precision,
+            against="the run's model, exported anew",
+            image=image,
+        )
 
 
 def bisect_graph(

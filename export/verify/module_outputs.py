@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hvq_edge.bundle.verification import Bisection, TensorError
-from hvq_edge.export.graph.graph_view import module_of
+from hvq_edge.export.graph.view import module_of
 from hvq_edge.export.verify.bisect import TOLERANCE_FLOAT, first_outside, relative_error, values_of
 from hvq_edge.model.backbone import SamePadConv
 from hvq_edge.model.hvq_trans import HVQTrans

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,32 +15,31 @@ from polygraphy.logger import G_LOGGER
 from hvq_edge.bundle.integrity.self_test import CHECK_NAME, KnownAnswer, write_known_answer
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
-from hvq_edge.bundle.verification import Bisection, PrecisionVerdict, Verification
+from hvq_edge.bundle.verification import (
+    VERIFY_NAME,
+    Agreement,
+    Bisection,
+    ImageVerdicts,
+    PrecisionVerdict,
+    SideVerdict,
+    Verification,
+)
 from hvq_edge.common.atomic import atomic_folder, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.folders import Image
+from hvq_edge.data.folders import DatasetImage
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import BundleError, DatasetError
-from hvq_edge.export.verify.agreement import (
-    LIMITS,
-    Agreement,
-    ImageVerdicts,
-    Outputs,
-    SideVerdict,
-    compare,
-)
-from hvq_edge.export.verify.bisect import bisect_graph
+from hvq_edge.export.verify.agreement import LIMITS, Outputs, compare
+from hvq_edge.export.verify.bisect import bisect_precision
 from hvq_edge.export.verify.polygraphy_files import (
     FOLDER,
     polygraphy_command,
     write_polygraphy_files,
 )
-from hvq_edge.export.verify.runners import EngineRunner
-from hvq_edge.export.verify.verify_runners import runners_of
+from hvq_edge.export.verify.runners import EngineRunner, runners_of
 from hvq_edge.run.record import read_run
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
-from hvq_edge.runtime.open_engine import VERIFY_NAME
 from hvq_edge.verdict.judgement import judgements, refusal, rule
 
 PYTORCH = "PyTorch"
@@ -69,7 +67,7 @@ def verify_bundle(
         bundle_path: the bundle's folder.
         run: folder of the run it was exported from.
         data: folder of images; its test images are used, good and defective.
-        most_images: at most so many, balanced over categories and over good and defective.
+        most_images: at most this many, balanced over categories and over good and defective.
         max_changed: share of the images whose decision may change; ``None``: the precision's.
         bisect: name the first tensor that differs of each precision that fails; of all where none
             fails.
@@ -141,7 +139,7 @@ def verify_bundle(
         failed = [name for name, verdict in precisions.items() if not verdict.passed]
         for done, precision in enumerate(failed or list(precisions), start=1):
             worst = _worst_image(precision, comparisons, outputs)
-            bisections += _bisect(bundle, run, precision, feeds[worst], names[worst])
+            bisections += bisect_precision(bundle, run, precision, feeds[worst], names[worst])
             on_progress("bisecting", done, len(failed or precisions))
     # The check image is one that the line decides on, where there is one.
     check = next(
@@ -181,12 +179,12 @@ def verify_bundle(
     return verification
 
 
-def choose_images(images: Sequence[Image], most: int) -> list[Image]:
+def choose_images(images: Sequence[DatasetImage], most: int) -> list[DatasetImage]:
     """Choose images in turn from every category's good and defective ones."""
-    groups: dict[tuple[str, bool], list[Image]] = {}
+    groups: dict[tuple[str, bool], list[DatasetImage]] = {}
     for image in images:
         groups.setdefault((image.category, image.good), []).append(image)
-    chosen: list[Image] = []
+    chosen: list[DatasetImage] = []
     turn = 0
     while len(chosen) < min(most, len(images)):
         for group in groups.values():
@@ -196,7 +194,7 @@ def choose_images(images: Sequence[Image], most: int) -> list[Image]:
     return chosen
 
 
-def _feed(bundle: Bundle, image: Image, all_categories: Sequence[str]) -> dict[str, Any]:
+def _feed(bundle: Bundle, image: DatasetImage, all_categories: Sequence[str]) -> dict[str, Any]:
     # Runners take the inputs they have; PyTorch takes the category in every mode but auto.
     feed: dict[str, NDArray[Any]] = {
         "frames": read_frame(image.path, bundle.manifest.input_side)[None]
@@ -217,7 +215,7 @@ def _complete(outputs: Any, feed: dict[str, NDArray[Any]], mode: str) -> dict[st
 def _verdicts(
     bundle: Bundle,
     precision: Precision,
-    images: Sequence[Image],
+    images: Sequence[DatasetImage],
     names: Sequence[str],
     feeds: Sequence[Mapping[str, NDArray[Any]]],
     reference: Sequence[Outputs],
@@ -266,43 +264,6 @@ def _worst_image(
         for ours, theirs in zip(outputs[PYTORCH], outputs[f"{precision} {runner}"], strict=True)
     ]
     return int(np.argmax(errors))
-
-
-def _bisect(
-    bundle: Bundle, run: Path, precision: Precision, feed: Mapping[str, NDArray[Any]], image: str
-) -> Iterator[Bisection]:
-    """Hold a reduced graph against the float32 one, and that against PyTorch and a new export."""
-    other = bundle.model_file(precision)
-    if precision != "fp32":
-        yield bisect_graph(
-            bundle.model_file("fp32"),
-            other,
-            feed,
-            precision=precision,
-            against="the float32 graph",
-            image=image,
-        )
-        return
-    from hvq_edge.export.graph.onnx_graph import export_graph
-    from hvq_edge.export.verify.module_outputs import bisect_modules
-    from hvq_edge.model.checkpoint import load_run
-
-    model, record = load_run(run)
-    # First what no fault of the export can hide in, then tensor by tensor.
-    yield bisect_modules(model, other, feed, image=image)
-    mode = bundle.manifest.category_mode
-    index = record.categories.index(bundle.manifest.categories[0]) if mode == "one" else None
-    with tempfile.TemporaryDirectory() as folder:
-        fresh = Path(folder) / "fresh.onnx"
-        export_graph(model, fresh, mode, index)
-        yield bisect_graph(
-            fresh,
-            other,
-            feed,
-            precision=precision,
-            against="the run's model, exported anew",
-            image=image,
-        )
 
 
 def _known_answer(

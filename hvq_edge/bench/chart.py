@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from hvq_edge.bench.report import BenchReport, Timing
+from hvq_edge.common import svg
 
 WIDTH = 860.0
 LEFT, BAR, ROW, ABOVE = 250.0, 330.0, 24.0, 64.0
@@ -31,7 +30,7 @@ def bench_svg(report: BenchReport) -> str:
     parts: list[str] = []
     y = ABOVE
     for batch in report.batches:
-        parts.append(_text(8, y + 4, f"batch {batch}: milliseconds an image", "small"))
+        parts.append(svg.text((8, y + 4), f"batch {batch}: milliseconds an image", "small"))
         y += 12
         for timing in (one for one in report.timings if one.batch == batch):
             parts += _row(timing, report.reference, y, scale)
@@ -39,7 +38,7 @@ def bench_svg(report: BenchReport) -> str:
         y += 18
     for warning in report.warnings:
         for line in _lines(f"Warning: {warning}."):
-            parts.append(_text(8, y, line, "warning"))
+            parts.append(svg.text((8, y), line, "warning"))
             y += 16
     facts = (
         f"{report.machine}, {report.cpus} processors, hvq-edge {report.hvq_edge_version}, "
@@ -47,15 +46,10 @@ def bench_svg(report: BenchReport) -> str:
         "10th and 90th percentile of the rounds"
     )
     for line in _lines(facts):
-        parts.append(_text(8, y, line, "small"))
+        parts.append(svg.text((8, y), line, "small"))
         y += 15
-    head = _text(8, 28, "Latency on this machine", "head")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {y:g}" '
-        f'width="{WIDTH:g}" height="{y:g}" role="img" aria-label="Latency of each engine">'
-        f'<style>{_STYLE}</style><rect class="paper" width="100%" height="100%"/>'
-        f"{head}{''.join(parts)}</svg>\n"
-    )
+    head = svg.text((8, 28), "Latency on this machine", "head")
+    return svg.document(WIDTH, y, "Latency of each engine on this machine", _STYLE, [head, *parts])
 
 
 def _row(timing: Timing, reference: str, y: float, scale: float) -> list[str]:
@@ -67,26 +61,18 @@ def _row(timing: Timing, reference: str, y: float, scale: float) -> list[str]:
     )
     centre = y + ROW / 2 - 3
     name = timing.name if len(timing.name) <= 34 else f"{timing.name[:33]}…"
+    kind, end = "reference" if own else "bar", LEFT + far
     return [
-        _text(LEFT - 8, y + 13, name, "", anchor="end"),
-        f'<rect class="{"reference" if own else "bar"}" x="{LEFT:g}" y="{y:.1f}" '
-        f'width="{max(middle, 1):.1f}" height="{ROW - 6:g}" rx="2"/>',
-        f'<line class="whisker" x1="{LEFT + middle:.1f}" x2="{LEFT + far:.1f}" '
-        f'y1="{centre:.1f}" y2="{centre:.1f}"/>',
-        f'<line class="whisker" x1="{LEFT + far:.1f}" x2="{LEFT + far:.1f}" '
-        f'y1="{centre - 4:.1f}" y2="{centre + 4:.1f}"/>',
-        _text(LEFT + far + 8, y + 13, said, ""),
+        svg.text((LEFT - 8, y + 13), name, anchor="end"),
+        svg.tag("rect", kind, x=LEFT, y=y, width=max(middle, 1), height=ROW - 6, rx=2),
+        svg.line((LEFT + middle, centre), (end, centre), "whisker"),
+        svg.line((end, centre - 4), (end, centre + 4), "whisker"),
+        svg.text((end + 8, y + 13), said),
     ]
 
 
 def _each(timing: Timing, milliseconds: float) -> float:
     return milliseconds / timing.batch
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
-    )
 
 
 def _lines(text: str, most: int = 110) -> list[str]:

@@ -23,12 +23,12 @@ from hvq_edge.runtime.tensorrt.find_engine import built_precision
 
 TORCH = "PyTorch fp32"
 FOR_CPUS = ("fp32", "int8")
-"""Precisions that make sense on a processor."""
+"""Precisions that are worth running on a CPU."""
 _NOISE = 0
 
 
 class Opened(Protocol):
-    """What an entrant is once it is open."""
+    """An entrant once it is open: an engine or a peer's graph."""
 
     def close(self) -> None:
         """Free its memory."""
@@ -37,7 +37,7 @@ class Opened(Protocol):
 
 @dataclass(frozen=True)
 class Entrant:
-    """One who takes part. Plain values only, so that a child process can open it too."""
+    """One that takes part. Its values are plain, so that a child process can open it too."""
 
     name: str
     kind: Literal["engine", "torch", "peer"]
@@ -47,7 +47,7 @@ class Entrant:
     precision: str = ""
     threads: int | None = None
     side: int = 224
-    """Of a peer's image, where its graph leaves that open."""
+    """Side of a peer's image in pixels, where its graph leaves that open."""
 
     def open(self) -> Opened:
         """Open it.
@@ -70,7 +70,7 @@ def call_of(opened: Opened, batch: int) -> Callable[[], object]:
 
     Args:
         opened: what :meth:`Entrant.open` gave.
-        batch: images in it.
+        batch: images in the call.
     """
     if isinstance(opened, PeerGraph):
         return opened.call(batch)
@@ -97,9 +97,9 @@ def entrants_of(
         bundle: the bundle.
         run: its training run; ``None``: the bundle's parent folder, if it is that.
         backends: to compare; empty: all that are installed and can run the bundle.
-        precisions: of the graphs; empty: float32 and INT8, and what engines were built of.
+        precisions: precisions to compare; empty: float32 and INT8, and those of built engines.
         peers: ONNX files with one image as input.
-        threads: of one call.
+        threads: CPU threads of one call.
 
     Raises:
         SettingsError: an unknown backend, or torch asked for without a run.

@@ -1,4 +1,4 @@
-"""Entrants in, a report out."""
+"""A benchmark: entrants are timed side by side, and a report comes out."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from importlib.metadata import version
 from time import perf_counter, sleep
 
 from hvq_edge.bench.entrants import Entrant, Opened, call_of
-from hvq_edge.bench.peak_memory import peak_megabytes
-from hvq_edge.bench.power import watts_while
 from hvq_edge.bench.report import BenchReport, Resources, Timing, timing_of
+from hvq_edge.bench.resources import peak_megabytes, watts_while
 from hvq_edge.bench.rounds import WARM_UPS, time_rounds
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import HvqEdgeError, SettingsError
-from hvq_edge.runtime.choice.measured_choice import load_average, usable_cpus
-from hvq_edge.runtime.cpu.processor import processor_name
+from hvq_edge.runtime.cpu.processor import load_average, processor_name, usable_cpus
 
 ROUNDS = 20
 BATCHES = (1, 4, 8)
 BUSY = 0.25
-"""Load a processor from which on times are worth little."""
+"""Above this load per processor, times are worth little."""
 
 
-def measure(
+def run_benchmark(
     bundle: Bundle,
     entrants: Sequence[Entrant],
     *,
@@ -38,12 +36,12 @@ def measure(
     """Time entrants side by side. The first that opens is the reference.
 
     Args:
-        bundle: for the record.
+        bundle: named in the report.
         entrants: at least one.
-        batches: images of a call.
-        rounds: for each batch size.
+        batches: batch sizes.
+        rounds: rounds for each batch size.
         memory: measure peak memory too, each entrant in a process of its own.
-        clock: seconds.
+        clock: gives the time in seconds.
         on_progress: called within every stage.
 
     Raises:
@@ -111,11 +109,11 @@ def measure(
 
 
 def busy_warning(load: float, cpus: int) -> tuple[str, ...]:
-    """Warn where others are at work.
+    """Return a warning where other programs are at work.
 
     Args:
-        load: of the minute before.
-        cpus: that this process may use.
+        load: the machine's load average of the last minute.
+        cpus: processors that this process may use.
     """
     if load <= BUSY * cpus:
         return ()
@@ -129,10 +127,10 @@ def busy_warning(load: float, cpus: int) -> tuple[str, ...]:
 def _open(
     entrants: Sequence[Entrant], stack: ExitStack, failures: dict[str, str]
 ) -> dict[str, Opened]:
-    """Open all entrants; those that cannot be are failures.
+    """Open all entrants; those that cannot be opened are failures.
 
     Raises:
-        HvqEdgeError: none can.
+        HvqEdgeError: none can be opened.
     """
     opened: dict[str, Opened] = {}
     first: HvqEdgeError | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import InputError, MissingCapability, SettingsError
 from hvq_edge.runtime.cpu.processor import processor_name
 
@@ -25,16 +25,16 @@ _DTYPES = {
 }
 
 
-class PeerGraph(Closing):
+class PeerGraph(Closeable):
     """An opened graph.
 
     Args:
-        infer: runs it on one array.
-        shape: of its input; ``None`` where it is open.
-        dtype: of its input.
-        side: pixels a side, where the shape leaves that open.
-        path: for messages.
-        device: for reports.
+        infer: runs the graph on one array.
+        shape: shape of its input; ``None`` where a dimension is open.
+        dtype: dtype of its input.
+        side: side of its image in pixels, where the shape leaves that open.
+        path: the file, for messages.
+        device: name of the device, for reports.
 
     Raises:
         InputError: the input is no image.

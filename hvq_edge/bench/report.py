@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
 from hvq_edge.bench.rounds import Seconds, ratios
+from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import InputError
 
 BENCH_NAME = "bench.json"
-"""In the bundle's folder."""
+"""The report's file in the bundle's folder."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Ratio(_Strict):
+class Ratio(Strict):
     """How many times faster than the reference, within the same rounds."""
 
     low: float
@@ -29,14 +26,14 @@ class Ratio(_Strict):
     """90th percentile."""
 
 
-class Timing(_Strict):
+class Timing(Strict):
     """One entrant at one batch size."""
 
     name: str
     batch: int
     runs: int
     p50: float
-    """Milliseconds of a batch, as the next three."""
+    """Milliseconds of a batch: percentiles over the runs, as the next three."""
     p90: float
     p95: float
     p99: float
@@ -44,20 +41,20 @@ class Timing(_Strict):
     ratio: Ratio
 
 
-class Resources(_Strict):
-    """What one entrant takes."""
+class Resources(Strict):
+    """What one entrant takes beside time."""
 
     device: str
     peak_memory_mb: float | None = None
-    """10^6 bytes of its process, Python and libraries in it; ``None``: not measured."""
+    """10^6 bytes of its process, Python and libraries included; ``None``: not measured."""
     watts: float | None = None
-    """Mean of the whole board while it works; ``None``: no Jetson."""
+    """Mean power of the whole board while it works; ``None``: no Jetson."""
     joules_a_image: float | None = None
-    """At batch 1."""
+    """Energy of an image at batch 1."""
 
 
-class BenchReport(_Strict):
-    """All of it."""
+class BenchReport(Strict):
+    """A benchmark of one bundle on one machine."""
 
     format: Literal["hvq-edge-bench/1"] = "hvq-edge-bench/1"
     hvq_edge_version: str
@@ -74,9 +71,9 @@ class BenchReport(_Strict):
     timings: tuple[Timing, ...]
     """By batch, then in the order of the entrants."""
     resources: dict[str, Resources]
-    """By entrant."""
+    """What each entrant takes, by its name."""
     idle_watts: float | None = None
-    failures: dict[str, str] = {}
+    failures: dict[str, str] = Field(default={})
     """Why an entrant, or one of its batches, has no times."""
     warnings: tuple[str, ...] = ()
 
@@ -90,31 +87,21 @@ def read_bench(path: Path) -> BenchReport:
     """Read ``bench.json`` of this version.
 
     Raises:
-        FileNotFoundError: there is none.
         InputError: it cannot be read, or is of another version.
     """
-    try:
-        return BenchReport.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", next_step="run hvq-edge bench again"
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not of this version.", next_step="run hvq-edge bench again"
-        ) from error
+    return read_record(
+        path, BenchReport, InputError, kind="a benchmark", next_step="run hvq-edge bench again"
+    )
 
 
 def timing_of(name: str, batch: int, seconds: Seconds, reference: Seconds) -> Timing:
     """Sum up the times of one entrant at one batch size.
 
     Args:
-        name: of the entrant.
-        batch: images of a call.
-        seconds: of its calls.
-        reference: of the reference's in the same rounds.
+        name: the entrant's name.
+        batch: images in a call.
+        seconds: seconds of its calls.
+        reference: seconds of the reference's calls, in the same rounds.
     """
     p50, p90, p95, p99 = (1e3 * float(v) for v in np.percentile(seconds, [50, 90, 95, 99]))
     low, middle, high = ratios(reference, seconds)

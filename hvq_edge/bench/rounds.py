@@ -18,7 +18,7 @@ RUNS_A_ROUND = 5
 WARM_UPS = 5
 
 Seconds = NDArray[np.float64]
-"""float64 ``[rounds, runs a round]``."""
+"""Seconds of each call, float64 ``[rounds, runs a round]``."""
 
 
 def time_rounds(
@@ -35,11 +35,11 @@ def time_rounds(
 
     Args:
         runs: a call for each name.
-        rounds: at least one.
+        rounds: number of rounds, at least one.
         runs_a_round: timed calls of each in a round.
         warm_ups: calls of each before the first round.
-        clock: seconds.
-        stage: for ``on_progress``.
+        clock: gives the time in seconds.
+        stage: name of the stage for ``on_progress``.
         on_progress: called after each round.
 
     Raises:
@@ -64,8 +64,8 @@ def ratios(reference: Seconds, other: Seconds) -> tuple[float, float, float]:
     """Return how many times faster the other is: 10th percentile, median, 90th over the rounds.
 
     Args:
-        reference: of the same rounds.
-        other: of the same rounds.
+        reference: seconds of the reference.
+        other: seconds of the other, in the same rounds.
     """
     each = np.median(reference, axis=1) / np.median(other, axis=1)
     low, middle, high = np.percentile(each, [10, 50, 90])

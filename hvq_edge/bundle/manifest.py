@@ -10,69 +10,59 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from hvq_edge.bundle.precision import EXPORT_FLAGS
+from hvq_edge.bundle.precision import Precision as Precision
 from hvq_edge.common.atomic import sha256_of, write_text
+from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import BundleError
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.usable import ImageChecks
 
 MANIFEST_NAME = "bundle.json"
-Precision = Literal["fp32", "fp16", "int8", "int8-fp16"]
 CategoryMode = Literal["auto", "input", "one"]
-_FLAGS: dict[Precision, str] = {
-    "fp32": "",
-    "fp16": "--fp16",
-    "int8": "--int8",
-    "int8-fp16": "--int8 --fp16",
-}
-"""Of ``hvq-edge export``."""
 
 
-class _Strict(BaseModel):
-    # No score is above a threshold of NaN: such a bundle would pass every part.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileRecord(_Strict):
+class FileRecord(Strict):
     """A file of the bundle."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
 
 
-class CalibrationRecord(_Strict):
+class CalibrationRecord(Strict):
     """Which images set the INT8 ranges, and how."""
 
     method: str
     rule: str
     images: tuple[str, ...]
     """SHA-256 of each calibration image."""
-    converged: bool | None = None
-    """Whether more images would hardly have moved the ranges; ``None``: not recorded."""
-    int8_layers: int | None = None
-    """Convolutions and linears in int8; ``None``: not recorded, as the next two."""
-    float_layers: int | None = None
-    """Those that could be and are not: ``int8-plan.toml`` in the bundle names them and says why."""
-    plan_by: Literal["rule", "search", "hand"] | None = None
-    """Who chose them."""
+    converged: bool
+    """Whether more images would hardly have moved the ranges."""
+    int8_layers: int
+    """Convolutions and linears in int8."""
+    float_layers: int
+    """Those that could be in int8 and are not: ``int8-plan.toml`` in the bundle says why."""
+    plan_by: Literal["rule", "search", "hand"]
+    """How they were chosen."""
 
 
-class HalfRecord(_Strict):
+class Fp16Record(Strict):
     """What is float16 in the files with float16."""
 
     nodes: int
-    """Nodes of the graph in float16, Q/DQ pairs not counted."""
+    """How many nodes of the float32 graph are in float16 there."""
     islands: tuple[str, ...]
     """Nodes kept in float32 because their values come near 65504, float16's largest."""
-    largest: float
-    """Largest magnitude in float16 on the calibration images."""
+    amax: float
+    """Largest absolute value of any float16 tensor on the calibration images."""
     tensor: str
-    """That has it."""
+    """The tensor with that value."""
 
 
-class GraphNumbers(_Strict):
+class GraphNumbers(Strict):
     """How large a float32 graph is."""
 
     nodes: int
@@ -86,14 +76,14 @@ class GraphNumbers(_Strict):
     """Of convolutions and matrix products, for one image."""
 
 
-class GraphRecord(_Strict):
+class GraphRecord(Strict):
     """The exported graph, and what it would be with nothing folded."""
 
     exported: GraphNumbers
     plain: GraphNumbers
 
 
-class BundleManifest(_Strict):
+class BundleManifest(Strict):
     """The content of ``bundle.json``."""
 
     format: Literal["hvq-edge-bundle/1"] = "hvq-edge-bundle/1"
@@ -112,16 +102,16 @@ class BundleManifest(_Strict):
     models: dict[Precision, str]
     """File name of the ONNX graph of each precision."""
     files: dict[str, FileRecord]
-    graph: GraphRecord | None = None
-    thresholds: dict[Precision, dict[str, Threshold]] = {}
+    graph: GraphRecord
+    thresholds: dict[Precision, dict[str, Threshold]] = Field(default={})
     threshold_images: tuple[str, ...] = ()
     """SHA-256 of each image the thresholds were learnt from."""
     image_limits: ImageLimits | None = None
     """Of all categories together: for the check before it is known what a frame shows."""
-    category_limits: dict[str, CategoryLimits] = {}
+    category_limits: dict[str, CategoryLimits] = Field(default={})
     """For the check after; empty in a bundle of an earlier version."""
     calibration: CalibrationRecord | None = None
-    half: HalfRecord | None = None
+    fp16: Fp16Record | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -175,7 +165,7 @@ class Bundle:
             raise BundleError(
                 f"the bundle {self.path} has no {precision} model; it has "
                 f"{', '.join(self.manifest.models)}.",
-                next_step=f"run hvq-edge export {_FLAGS[precision]}".rstrip(),
+                next_step=f"run hvq-edge export {EXPORT_FLAGS[precision]}".rstrip(),
             ) from None
         return self.file(name)
 
@@ -201,24 +191,16 @@ def open_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: no bundle there, or a manifest of another format or with faults.
     """
-    manifest_path = path / MANIFEST_NAME
-    try:
-        text = manifest_path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BundleError(
-            f"no bundle at {path}: {_why_not(path, error)}.",
-            next_step="run hvq-edge export, or name another bundle folder",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise _faulty(manifest_path, "it is not UTF-8 text") from error
-    try:
-        return Bundle(path, BundleManifest.model_validate_json(text))
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise _faulty(manifest_path, faults) from error
+    manifest = read_record(
+        path / MANIFEST_NAME,
+        BundleManifest,
+        BundleError,
+        kind="a bundle manifest",
+        unread=lambda error: f"no bundle at {path}: {_why_not(path, error)}",
+        next_step="run hvq-edge export, or name another bundle folder",
+        again="run hvq-edge export again with this version",
+    )
+    return Bundle(path, manifest)
 
 
 def record_of(path: Path) -> FileRecord:
@@ -241,10 +223,3 @@ def _why_not(folder: Path, error: OSError) -> str:
     if not isinstance(error, FileNotFoundError):
         return f"{folder / MANIFEST_NAME} cannot be read ({error.strerror})"
     return f"there is no {MANIFEST_NAME} in it" if folder.is_dir() else "there is no such folder"
-
-
-def _faulty(path: Path, faults: str) -> BundleError:
-    return BundleError(
-        f"{path} is not a bundle manifest that this version reads: {faults}.",
-        next_step="run hvq-edge export again with this version",
-    )

@@ -2,22 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.precision import PRECISIONS, Precision
+from hvq_edge.common.records import Extensible, Measured, kept_record, read_record
 from hvq_edge.errors import InputError
-from hvq_edge.export.verify.agreement import Agreement
+from hvq_edge.verdict.judgement import Verdict, VerdictCounts
+
+VERIFY_NAME = "verify.json"
+"""In the bundle's folder."""
 
 RunnerName = Literal["ONNX Runtime", "OpenVINO", "TensorRT", "TensorRT-RTX"]
+Verdicts = Mapping[Precision, bool]
+"""Whether ``hvq-edge verify`` passed a precision; those it has not judged are missing."""
 
 
-class NotRun(BaseModel):
+class Limits(Measured):
+    """What a precision may differ by."""
+
+    map_error: float
+    """Largest difference of a map's cell, relative to the largest absolute value of all maps.
+
+    Over the images whose codes are all equal, where there are any: a token that lies between two
+    prototypes may take either, which moves its map a little, and counts as a differing code."""
+    map_correlation: float
+    """Of all cells of the same images."""
+    code_agreement: float
+    """Share of equal codes, on the worst level."""
+    decisions_changed: float
+    """Share of the images, of all together and of each of several categories; of a category one
+    image is allowed even if it is more, unless this is 0."""
+
+
+class SideVerdict(Measured):
+    """What the line would say of an image with one side's outputs and thresholds."""
+
+    category: str
+    """Judged as."""
+    score: float
+    threshold: float | None
+    """Of that side's precision; ``None``: the category has none, so there is no decision."""
+    verdict: Verdict
+    reason: str
+
+
+class ImageVerdicts(Measured):
+    """One image, judged by the PyTorch model and by another runner."""
+
+    image: str
+    """Relative to the dataset, with forward slashes."""
+    category: str
+    """The one it shows."""
+    good: bool
+    reference: SideVerdict
+    other: SideVerdict
+
+    @property
+    def changed(self) -> bool:
+        """Whether the verdict differs."""
+        return self.reference.verdict != self.other.verdict
+
+
+class CategoryDecisions(Measured):
+    """The decisions on one category's images."""
+
+    category: str
+    images: int
+    changed: tuple[ImageVerdicts, ...]
+    """Images whose verdict differs."""
+    good_verdicts: VerdictCounts
+    """The other runner's verdicts on good images."""
+    defective_verdicts: VerdictCounts
+
+
+class Agreement(Measured):
+    """One runner against PyTorch, over all images."""
+
+    precision: Precision
+    runner: str
+    images: int
+    map_error: float
+    map_correlation: float
+    score_error_median: float
+    """Absolute, in units of the score, as the next two."""
+    score_error_p95: float
+    score_error_max: float
+    margin_error_max: float | None
+    """Absolute; ``None`` where the category is known and there is no margin."""
+    code_agreement: tuple[float, ...]
+    """Share of equal codes, level by level; the top level last."""
+    category_agreement: float
+    decisions_changed: tuple[str, ...]
+    """Images whose verdict differs, each under its own precision's threshold."""
+    decisions: tuple[CategoryDecisions, ...]
+    """The same, category by category."""
+    limits: Limits
+    faults: tuple[str, ...]
+    """Which limits were broken, in words; empty: passed."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every number is within its limit."""
+        return not self.faults
+
+
+class NotRun(Measured):
     """A library that a bundle was not compared on, and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     runner: RunnerName
     precision: Precision | None
@@ -25,10 +119,8 @@ class NotRun(BaseModel):
     reason: str
 
 
-class TensorError(BaseModel):
+class TensorError(Measured):
     """How far one tensor of a graph is from the same tensor of the reference."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     tensor: str
     module: str
@@ -39,10 +131,8 @@ class TensorError(BaseModel):
     codes, the share that differs."""
 
 
-class Bisection(BaseModel):
+class Bisection(Measured):
     """The first tensor of a graph that is outside the tolerance."""
-
-    model_config = ConfigDict(frozen=True)
 
     precision: Precision
     against: str
@@ -57,19 +147,15 @@ class Bisection(BaseModel):
     """The tensors that come just before it, or, where none is outside, the worst."""
 
 
-class PrecisionVerdict(BaseModel):
+class PrecisionVerdict(Measured):
     """Whether a precision may be used: every runner of it passed."""
-
-    model_config = ConfigDict(frozen=True)
 
     passed: bool
     faults: tuple[str, ...]
 
 
-class Verification(BaseModel):
+class Verification(Measured):
     """The content of ``verify.json``."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     passed: bool
     checkpoint_sha256: str
@@ -91,13 +177,33 @@ def read_verification(path: Path) -> Verification:
     Raises:
         InputError: it cannot be read, or is of another version.
     """
-    try:
-        return Verification.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", next_step="run hvq-edge verify"
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not of this version.", next_step="run hvq-edge verify again"
-        ) from error
+    return read_record(
+        path,
+        Verification,
+        InputError,
+        kind="a verification",
+        next_step="run hvq-edge verify",
+        again="run hvq-edge verify again",
+    )
+
+
+class _Passed(Extensible):
+    passed: bool
+
+
+class _Verdicts(Extensible):
+    """What of the file the choice of a precision rests on, whatever version wrote the rest."""
+
+    precisions: dict[str, _Passed]
+
+
+def read_verdicts(bundle: Path) -> Verdicts:
+    """Return what a bundle's ``verify.json`` says; nothing where there is no such file.
+
+    In a file that cannot be read none passed: int8 is used by default only on good evidence.
+    """
+    path = bundle / VERIFY_NAME
+    found = kept_record(path, _Verdicts)
+    if found is None:
+        return dict.fromkeys(PRECISIONS, False) if path.exists() else {}
+    return {name: found.precisions[name].passed for name in PRECISIONS if name in found.precisions}

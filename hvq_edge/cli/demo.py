@@ -53,9 +53,11 @@ def demo(
     The images come from the package elpv-dataset (CC BY-NC-SA 4.0). What is there already is
     not done again.
     """
-    from hvq_edge.data.solar_cells import default_cache
+    from hvq_edge.bundle.verification import VERIFY_NAME
+    from hvq_edge.common.cache_folder import default_cache
     from hvq_edge.errors import GateFailed
     from hvq_edge.run.latest import point_latest
+    from hvq_edge.run.record import BUNDLE_FOLDER, REPORT_NAME
 
     stages = demo_stages(out, data or default_cache() / "solar-cells", epochs or 32)
     seconds: dict[str, float] = {}
@@ -84,8 +86,8 @@ def demo(
     files = [
         ("annotated video", out / "inspection" / "annotated.mp4"),
         ("rejected images", out / "inspection" / "rejects"),
-        ("evaluation", out / "report.html"),
-        ("verification", out / "bundle" / "verify.json"),
+        ("evaluation", out / REPORT_NAME),
+        ("verification", out / BUNDLE_FOLDER / VERIFY_NAME),
     ]
     if as_json:
         print_json({"seconds": seconds, "files": {name: str(path) for name, path in files}})
@@ -98,6 +100,7 @@ def demo(
 def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     """Return the demo's commands, in order."""
     from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
+    from hvq_edge.bundle.verification import VERIFY_NAME
     from hvq_edge.cli import eval_, export, stream, train, verify
     from hvq_edge.common.atomic import sha256_of
     from hvq_edge.errors import RunError
@@ -157,7 +160,7 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
         Stage(
             "verify",
             f"hvq-edge verify {bundle} --data {data}",
-            lambda: newer(bundle / "verify.json", bundle / MANIFEST_NAME),
+            lambda: newer(bundle / VERIFY_NAME, bundle / MANIFEST_NAME),
             lambda: verify.verify(bundle=bundle, data=data),
         ),
         Stage(

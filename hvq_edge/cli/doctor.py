@@ -14,7 +14,7 @@ from hvq_edge.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.doctor.finding import Finding
+    from hvq_edge.doctor.finding import CheckResult
 
 _STYLES = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
@@ -53,7 +53,7 @@ def doctor(
     insist(require or [], findings)
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
+def findings_table(findings: Sequence[CheckResult]) -> Table:
     """Show findings, a row each with the remedy below."""
     from rich.table import Table
     from rich.text import Text

@@ -96,7 +96,7 @@ def export(
 
     from hvq_edge.calibration.search.plan import PLAN_NAME, Budget
     from hvq_edge.export.export_run import export_run
-    from hvq_edge.export.fold.fold_plan import MAX_TABLE_MB
+    from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
     from hvq_edge.run.record import BUNDLE_FOLDER
 
     target = out or run / BUNDLE_FOLDER
@@ -137,8 +137,7 @@ def export(
             first = ("", "") if i else (name, size)
             table.add_row(*first, label, f"{threshold.value:.3f}", str(threshold.images))
     results.print(table)
-    if manifest.graph is not None:
-        results.print(_graph_table(manifest.graph))
+    results.print(_graph_table(manifest.graph))
     if manifest.calibration is not None:
         calibrated = manifest.calibration
         results.print(
@@ -153,11 +152,11 @@ def export(
             soft_wrap=True,
         )
         _say_what_is_fastest(bundle)
-    if manifest.half is not None:
-        half = manifest.half
+    if manifest.fp16 is not None:
+        cast = manifest.fp16
         results.print(
-            f"float16: {half.nodes} nodes; the largest value, {half.largest:.4g}, stays below the "
-            f"limit of 65504; {len(half.islands)} nodes stay in float32 for theirs",
+            f"float16: {cast.nodes} nodes; the largest value, {cast.amax:.4g}, stays below the "
+            f"limit of 65504; {len(cast.islands)} nodes stay in float32 for theirs",
             soft_wrap=True,
         )
     for model in models:

@@ -14,8 +14,8 @@ from hvq_edge.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.stream.log.hash_chain import LogRow
-    from hvq_edge.stream.log.log_verification import Verification
+    from hvq_edge.stream.log.chain import LogRow
+    from hvq_edge.stream.log.verification import LogVerification
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -67,7 +67,7 @@ def verify(
     Follows the log over all its files. May run while an inspector writes.
     """
     from hvq_edge.errors import GateFailed
-    from hvq_edge.stream.log.log_verification import verify_log
+    from hvq_edge.stream.log.verification import verify_log
 
     found = verify_log(file, head)
     if as_json:
@@ -98,8 +98,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the last rows of a log, the newest at the end."""
-    from hvq_edge.stream.log.hash_chain import fields_of
-    from hvq_edge.stream.log.log_reader import last_rows
+    from hvq_edge.stream.log.chain import fields_of
+    from hvq_edge.stream.log.reader import last_rows
 
     rows = last_rows(file, last, _verdicts(verdict))
     if as_json:
@@ -126,8 +126,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write all rows of a log as CSV, or with --json as JSON lines on standard output."""
-    from hvq_edge.stream.log.hash_chain import fields_of
-    from hvq_edge.stream.log.log_reader import all_rows
+    from hvq_edge.stream.log.chain import fields_of
+    from hvq_edge.stream.log.reader import all_rows
 
     rows = all_rows(file)
     if as_json:
@@ -160,7 +160,7 @@ def _verdicts(given: Sequence[str] | None) -> list[str] | None:
     return list(given) if given else None
 
 
-def _summary(found: Verification) -> str:
+def _summary(found: LogVerification) -> str:
     lines = [f"{fault.file}: {fault.what}" for fault in found.faults]
     lines.append(
         f"{_counted(found.rows, 'row')} in {_counted(len(found.files), 'file')}: "

@@ -154,7 +154,7 @@ def _inspect(settings: StreamSettings, *, as_json: bool) -> bool:
     several = len(settings.cameras) > 1
     told = JsonLines(sys.stdout) if as_json else DecisionLines(lines, several=several)
     with (
-        open_line(settings, sinks=[told], report=_warn) as line,
+        open_line(settings, sinks=[told]) as line,
         StopSignals(line.stop) as signals,
     ):
         _announce(line)
@@ -202,10 +202,6 @@ def _calibrate(settings: StreamSettings, frames: int, asked: Asked, *, as_json: 
     with progress_bars() as bars:
         done = learn_thresholds(settings, frames, on_camera=ready, on_progress=bars, **asked)
     show(done, {done.precision: done.thresholds}, as_json=as_json)
-
-
-def _warn(name: str, cause: str) -> None:
-    _say(f"Warning: {name}: {cause}")
 
 
 def _say(text: str) -> None:

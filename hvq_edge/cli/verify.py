@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hvq_edge.bundle.manifest import Bundle
-    from hvq_edge.bundle.verification import Bisection, Verification
+    from hvq_edge.bundle.verification import Bisection, SideVerdict, Verification
     from hvq_edge.errors import GateFailed
-    from hvq_edge.export.verify.agreement import SideVerdict
 
 
 def verify(

@@ -20,7 +20,7 @@ class NoAnswer(Exception):
     """The child process crashed, hung, or raised; the message says which, in one line."""
 
 
-def ask(code: str, *arguments: str, timeout: float = TIMEOUT_S) -> Any:  # noqa: ANN401
+def run_isolated(code: str, *arguments: str, timeout: float = TIMEOUT_S) -> Any:  # noqa: ANN401
     """Run Python code in a child process.
 
     Args:

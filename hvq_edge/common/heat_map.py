@@ -1,6 +1,7 @@
 """Anomaly maps as images: upsampling, and the overlay a person looks at.
 
-Used by the evaluation report and by the stream, so both show the same colours for the same map.
+The evaluation report and the stream use the same colours over different ranges: the report shows a
+category's maps from its good images to its clear defects, the stream around the threshold in force.
 """
 
 from __future__ import annotations

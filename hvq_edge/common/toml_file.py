@@ -15,12 +15,13 @@ else:  # Python 3.10, JetPack 6
     import tomli as tomllib
 
 
-def read_toml(file: Path, flag: str) -> dict[str, Any]:
-    """Read a settings file.
+def read_toml(file: Path, flag: str, kind: str = "settings file") -> dict[str, Any]:
+    """Read a file of settings.
 
     Args:
         file: TOML, UTF-8.
         flag: the option that names it, for the message.
+        kind: what it is, likewise.
 
     Raises:
         SettingsError: it cannot be read, or is not TOML.
@@ -29,7 +30,7 @@ def read_toml(file: Path, flag: str) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
-            f"cannot read the settings file {file}: {error.strerror}.",
+            f"cannot read the {kind} {file}: {error.strerror}.",
             next_step=f"check the path given with {flag}",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

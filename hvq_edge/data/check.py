@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, Layout, find_dataset
-from hvq_edge.data.folders import Image
+from hvq_edge.data.folders import DatasetImage
 from hvq_edge.data.images import read_full_mask, read_image
 from hvq_edge.data.splits import LEAST_TO_FIT
 from hvq_edge.errors import ImageError
@@ -44,7 +44,7 @@ _MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
-class Finding:
+class DatasetFinding:
     """Something found in a dataset."""
 
     kind: FindingKind
@@ -85,9 +85,9 @@ class DatasetCheck:
     layout: Layout
     categories: tuple[CategoryCheck, ...]
     """Sorted by name."""
-    faults: tuple[Finding, ...]
+    faults: tuple[DatasetFinding, ...]
     """What stops a training or spoils its numbers, by kind in the order of ``FindingKind``."""
-    copies: tuple[Finding, ...]
+    copies: tuple[DatasetFinding, ...]
     """Images that occur several times within training, or within test: they weigh more."""
     notes: tuple[str, ...]
     """What looked odd in the folders, one sentence each."""
@@ -102,12 +102,12 @@ class DatasetCheck:
 class _Facts:
     """What is kept of one image and its mask."""
 
-    image: Image
+    image: DatasetImage
     size: tuple[int, int] | None
     """Width and height; ``None``: it cannot be decoded."""
     pixels: bytes
     """Hash of the decoded pixels; empty where they cannot be decoded."""
-    faults: tuple[Finding, ...]
+    faults: tuple[DatasetFinding, ...]
 
 
 def check_dataset(root: Path, on_progress: ProgressCallback = silent) -> DatasetCheck:
@@ -143,7 +143,7 @@ def check_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset
     )
 
 
-def _examine_all(images: Sequence[Image], on_progress: ProgressCallback) -> Iterator[_Facts]:
+def _examine_all(images: Sequence[DatasetImage], on_progress: ProgressCallback) -> Iterator[_Facts]:
     """Yield the facts of each image in order; decoding and hashing run outside Python's lock."""
     pool = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS))
     try:
@@ -154,8 +154,8 @@ def _examine_all(images: Sequence[Image], on_progress: ProgressCallback) -> Iter
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for thousands of images
 
 
-def _examine(image: Image) -> _Facts:
-    faults: list[Finding] = []
+def _examine(image: DatasetImage) -> _Facts:
+    faults: list[DatasetFinding] = []
     size, pixels = None, b""
     try:
         decoded = read_image(image.path)
@@ -173,21 +173,21 @@ def _examine(image: Image) -> _Facts:
 
 
 def _mask_faults(
-    image: Image, path: Path, mask: NDArray[np.bool_], size: tuple[int, int] | None
-) -> Iterator[Finding]:
+    image: DatasetImage, path: Path, mask: NDArray[np.bool_], size: tuple[int, int] | None
+) -> Iterator[DatasetFinding]:
     height, width = mask.shape
     if size is not None and size != (width, height):
         detail = f"the mask is {width}x{height}, its image {size[0]}x{size[1]}"
-        yield Finding("mask_size", (image.category,), (path,), detail)
+        yield DatasetFinding("mask_size", (image.category,), (path,), detail)
     if not mask.any():
-        yield Finding("mask_empty", (image.category,), (path,), "it marks no pixel")
+        yield DatasetFinding("mask_empty", (image.category,), (path,), "it marks no pixel")
     elif mask.all():
-        yield Finding("mask_full", (image.category,), (path,), "it marks every pixel")
+        yield DatasetFinding("mask_full", (image.category,), (path,), "it marks every pixel")
 
 
-def _unreadable(image: Image, path: Path, error: ImageError) -> Finding:
+def _unreadable(image: DatasetImage, path: Path, error: ImageError) -> DatasetFinding:
     detail = error.cause.removeprefix(f"{path} ").removesuffix(".")
-    return Finding("unreadable", (image.category,), (path,), detail)
+    return DatasetFinding("unreadable", (image.category,), (path,), detail)
 
 
 def _hash_pixels(image: NDArray[np.uint8]) -> bytes:
@@ -195,9 +195,9 @@ def _hash_pixels(image: NDArray[np.uint8]) -> bytes:
     return hashlib.blake2b(image.data, digest_size=16, person=shape).digest()
 
 
-def _repeated(facts: Iterable[_Facts]) -> Iterator[Finding]:
+def _repeated(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
     """Yield one finding for each image content that several files have."""
-    by_content: dict[bytes, list[Image]] = {}
+    by_content: dict[bytes, list[DatasetImage]] = {}
     for one in facts:
         if one.pixels:
             by_content.setdefault(one.pixels, []).append(one.image)
@@ -212,10 +212,10 @@ def _repeated(facts: Iterable[_Facts]) -> Iterator[Finding]:
             kind, detail = "good_and_defective", "the same image called good and defective"
         categories = tuple(sorted({image.category for image in images}))
         paths = tuple(image.path for image in images)
-        yield Finding(kind, categories, paths, detail)
+        yield DatasetFinding(kind, categories, paths, detail)
 
 
-def _too_few(facts: Iterable[_Facts]) -> Iterator[Finding]:
+def _too_few(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
     """Yield the categories that no training can start with."""
     different: dict[str, set[bytes]] = {}
     readable: Counter[str] = Counter()
@@ -230,25 +230,25 @@ def _too_few(facts: Iterable[_Facts]) -> Iterator[Finding]:
                 f"{readable[name]} good training images can be read, {len(different[name])} of "
                 f"them different; {_LEAST_TO_TRAIN} are needed, not all the same"
             )
-            yield Finding("too_few", (name,), (), detail)
+            yield DatasetFinding("too_few", (name,), (), detail)
 
 
-def _without_mask(images: Iterable[Image]) -> Iterator[Finding]:
+def _without_mask(images: Iterable[DatasetImage]) -> Iterator[DatasetFinding]:
     """Yield defective images without a mask, of categories where others have one."""
     defective = [image for image in images if not image.good]
     masked = {image.category for image in defective if image.mask is not None}
     for image in defective:
         if image.mask is None and image.category in masked:
             detail = "defective, without a mask; others of the category have one"
-            yield Finding("mask_missing", (image.category,), (image.path,), detail)
+            yield DatasetFinding("mask_missing", (image.category,), (image.path,), detail)
 
 
-def _unused(dataset: Dataset) -> Iterator[Finding]:
+def _unused(dataset: Dataset) -> Iterator[DatasetFinding]:
     for category, mask in dataset.unused_masks:
-        yield Finding("mask_unused", (category,), (mask,), "no image belongs to this mask")
+        yield DatasetFinding("mask_unused", (category,), (mask,), "no image belongs to this mask")
 
 
-def _summary(name: str, facts: Iterable[_Facts], faults: Sequence[Finding]) -> CategoryCheck:
+def _summary(name: str, facts: Iterable[_Facts], faults: Sequence[DatasetFinding]) -> CategoryCheck:
     own = [one for one in facts if one.image.category == name]
     images = [one.image for one in own]
     sizes = sorted((one.size for one in own if one.size), key=lambda size: size[0] * size[1])

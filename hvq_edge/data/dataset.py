@@ -10,15 +10,15 @@ from typing import Literal
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data import mvtec, plain_folder, visa
-from hvq_edge.data.folders import GOOD, Image, is_folder, list_folders, list_images
+from hvq_edge.data.folders import GOOD, DatasetImage, is_folder, list_folders, list_images
 from hvq_edge.errors import DatasetError
 
-__all__ = ["RESERVED_CATEGORIES", "Dataset", "Image", "Layout", "find_dataset"]
+__all__ = ["RESERVED_CATEGORIES", "Dataset", "DatasetImage", "Layout", "find_dataset"]
 
 Layout = Literal["mvtec", "plain", "visa"]
 
 RESERVED_CATEGORIES = frozenset({"auto", "input"})
-"""Words that ``--category`` takes beside the categories' names."""
+"""Words that ``--category`` takes in addition to the categories' names."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Dataset:
 
     root: Path
     layout: Layout
-    images: tuple[Image, ...]
-    """By category, then training before test, then as the layout lists them."""
+    images: tuple[DatasetImage, ...]
+    """Sorted by category, then training before test, then as the layout lists them."""
     notes: tuple[str, ...] = ()
     """What looked odd but did not stop the work, one sentence each, for the user to see."""
     unused_masks: tuple[tuple[str, Path], ...] = ()
@@ -39,15 +39,15 @@ class Dataset:
         """The categories' names, sorted: their order is the category index."""
         return tuple(sorted({image.category for image in self.images}))
 
-    def train_good(self, category: str | None = None) -> tuple[Image, ...]:
+    def train_good(self, category: str | None = None) -> tuple[DatasetImage, ...]:
         """Return the good training images, of one category or of all."""
         return self._select("train", category)
 
-    def test(self, category: str | None = None) -> tuple[Image, ...]:
+    def test(self, category: str | None = None) -> tuple[DatasetImage, ...]:
         """Return the test images, good and defective, of one category or of all."""
         return self._select("test", category)
 
-    def _select(self, split: str, category: str | None) -> tuple[Image, ...]:
+    def _select(self, split: str, category: str | None) -> tuple[DatasetImage, ...]:
         return tuple(
             image
             for image in self.images
@@ -83,7 +83,7 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
     if not categories:
         raise _no_layout(root)
     layout = _common_layout(categories)
-    images: list[Image] = []
+    images: list[DatasetImage] = []
     unused: list[tuple[str, Path]] = []
     notes = [
         f"{folder.name} is not a category: it has no folder of good images; ignored."

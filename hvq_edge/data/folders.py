@@ -19,7 +19,7 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
-class Image:
+class DatasetImage:
     """One image of a dataset."""
 
     path: Path
@@ -40,7 +40,7 @@ class Image:
 class CategoryContent:
     """What a layout found in one category's folder."""
 
-    images: tuple[Image, ...]
+    images: tuple[DatasetImage, ...]
     notes: tuple[str, ...]
     """What looks odd but does not stop the work, one sentence each."""
     unused_masks: tuple[Path, ...] = ()
@@ -74,6 +74,26 @@ def list_images(folder: Path, *, deep: bool = True) -> Listing:
                 path = Path(place, name)
                 (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
     return Listing(tuple(sorted(images)), tuple(sorted(others)))
+
+
+def list_good(folder: Path, category: str, tree: str) -> Listing:
+    """List the good images that a category must have.
+
+    Args:
+        folder: where they lie.
+        category: for the message.
+        tree: the layout, for the message.
+
+    Raises:
+        DatasetError: there is none, or a folder cannot be read.
+    """
+    listing = list_images(folder)
+    if not listing.images:
+        raise DatasetError(
+            f"the category {category!r} has no good images: no image is in {folder}.",
+            next_step=f"put good images there; the layout is\n{tree}",
+        )
+    return listing
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -123,7 +143,20 @@ def unused_masks(folder: Path, used: Iterable[Path | None]) -> tuple[Path, ...]:
     return tuple(mask for mask in list_images(folder).images if mask not in known)
 
 
-def mask_notes(name: str, images: Iterable[Image], unused: Sequence[Path]) -> list[str]:
+def category_content(
+    folder: Path,
+    name: str,
+    images: Sequence[DatasetImage],
+    notes: Sequence[str],
+    others: Iterable[Path],
+) -> CategoryContent:
+    """Put together what a layout found, with notes on masks and on files that are no images."""
+    unused = unused_masks(folder / MASK_FOLDER, (image.mask for image in images))
+    more = mask_notes(name, images, unused) + suffix_notes(name, others)
+    return CategoryContent(tuple(images), (*notes, *more), unused)
+
+
+def mask_notes(name: str, images: Iterable[DatasetImage], unused: Sequence[Path]) -> list[str]:
     """Note masks and defective images without each other, where the category has masks."""
     defective = [image for image in images if not image.good]
     without = sum(image.mask is None for image in defective)

@@ -6,19 +6,16 @@ from pathlib import Path
 
 from hvq_edge.data.folders import (
     GOOD,
-    MASK_FOLDER,
     CategoryContent,
-    Image,
+    DatasetImage,
     Listing,
+    category_content,
     find_mask,
     is_folder,
     list_folders,
+    list_good,
     list_images,
-    mask_notes,
-    suffix_notes,
-    unused_masks,
 )
-from hvq_edge.errors import DatasetError
 
 TREE = """\
 DIR/
@@ -40,15 +37,10 @@ def read_category(folder: Path, name: str) -> CategoryContent:
     Raises:
         DatasetError: no image in ``train/good``, or a folder cannot be read.
     """
-    listing = list_images(folder / "train" / GOOD)
-    if not listing.images:
-        raise DatasetError(
-            f"the category {name!r} has no good images: no image is in {folder / 'train' / GOOD}.",
-            next_step=f"put good images there; the layout is\n{TREE}",
-        )
+    listing = list_good(folder / "train" / GOOD, name, TREE)
     notes: list[str] = []
     others = list(listing.others)
-    images = [Image(path, name, "train", GOOD) for path in listing.images]
+    images = [DatasetImage(path, name, "train", GOOD) for path in listing.images]
     for kind in _folders_in(folder / "train"):
         if kind.name != GOOD:
             notes.append(f"{name}: train/{kind.name} is ignored; only train/good is learnt from.")
@@ -62,14 +54,12 @@ def read_category(folder: Path, name: str) -> CategoryContent:
         notes.append(f"{name}: {len(loose)} images directly in test are ignored.")
     if all(image.split == "train" for image in images):
         notes.append(f"{name}: there are no test images.")
-    unused = unused_masks(folder / MASK_FOLDER, (image.mask for image in images))
-    notes += mask_notes(name, images, unused) + suffix_notes(name, others)
-    return CategoryContent(tuple(images), tuple(notes), unused)
+    return category_content(folder, name, images, notes, others)
 
 
-def _tested(folder: Path, name: str, defect: str, listing: Listing) -> list[Image]:
+def _tested(folder: Path, name: str, defect: str, listing: Listing) -> list[DatasetImage]:
     return [
-        Image(
+        DatasetImage(
             path, name, "test", defect, None if defect == GOOD else find_mask(folder, defect, path)
         )
         for path in listing.images

@@ -12,16 +12,14 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import choose_share, hash_image
 from hvq_edge.data.folders import (
     GOOD,
-    MASK_FOLDER,
     CategoryContent,
-    Image,
+    DatasetImage,
+    category_content,
     find_mask,
     is_folder,
     list_folders,
+    list_good,
     list_images,
-    mask_notes,
-    suffix_notes,
-    unused_masks,
 )
 from hvq_edge.errors import DatasetError
 
@@ -55,12 +53,7 @@ def read_category(
             folder cannot be read.
         ImageError: a good image cannot be read.
     """
-    listing = list_images(folder / GOOD)
-    if not listing.images:
-        raise DatasetError(
-            f"the category {name!r} has no good images: no image is in {folder / GOOD}.",
-            next_step=f"put good images there; the layout is\n{TREE}",
-        )
+    listing = list_good(folder / GOOD, name, TREE)
     others = list(listing.others)
     images = _split_good(name, listing.images, on_progress)
     notes = []
@@ -78,26 +71,26 @@ def read_category(
         listing = list_images(kind)
         others += listing.others
         images += [
-            Image(path, name, "test", kind.name, find_mask(folder, kind.name, path))
+            DatasetImage(path, name, "test", kind.name, find_mask(folder, kind.name, path))
             for path in listing.images
         ]
     listing = list_images(folder, deep=False)
     images += [
-        Image(path, name, "test", DEFECTIVE, find_mask(folder, DEFECTIVE, path))
+        DatasetImage(path, name, "test", DEFECTIVE, find_mask(folder, DEFECTIVE, path))
         for path in listing.images
     ]
-    unused = unused_masks(folder / MASK_FOLDER, (image.mask for image in images))
-    notes += mask_notes(name, images, unused) + suffix_notes(name, others)
-    return CategoryContent(tuple(images), tuple(notes), unused)
+    return category_content(folder, name, images, notes, others)
 
 
-def _split_good(name: str, paths: tuple[Path, ...], on_progress: ProgressCallback) -> list[Image]:
+def _split_good(
+    name: str, paths: tuple[Path, ...], on_progress: ProgressCallback
+) -> list[DatasetImage]:
     hashes = []
     for done, path in enumerate(paths, start=1):
         hashes.append(hash_image(path))
         on_progress(f"Reading {name}", done, len(paths))
     tested = choose_share(hashes, TEST_SHARE, "test", leave=_LEAST_TO_TRAIN)
     return [
-        Image(path, name, "test" if content in tested else "train", GOOD)
+        DatasetImage(path, name, "test" if content in tested else "train", GOOD)
         for path, content in zip(paths, hashes, strict=True)
     ]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hvq_edge.errors import InputError
 
-Frame = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 VISIBLE = 8.0
@@ -37,7 +37,7 @@ _LINE_SOFTNESS = 0.6
 class PseudoDefect(NamedTuple):
     """A damaged image."""
 
-    frame: Frame
+    frame: Pixels
     """uint8 ``[side, side, 3]``."""
     mask: Mask
     """``[side, side]``, true where it was damaged; never empty."""
@@ -51,7 +51,9 @@ class _Damage(NamedTuple):
     mask: Mask
 
 
-def pseudo_defect(frame: Frame, other: Frame, kind: str, seed: int | Sequence[int]) -> PseudoDefect:
+def pseudo_defect(
+    frame: Pixels, other: Pixels, kind: str, seed: int | Sequence[int]
+) -> PseudoDefect:
     """Damage an image of a good part.
 
     Args:
@@ -97,7 +99,7 @@ def margin(side: int) -> int:
     return math.ceil(8 * _softness(side)) + 2  # four deviations of twice that, and rounding
 
 
-def _moved_patch(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
+def _moved_patch(frame: Pixels, other: Pixels, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
     """A patch from elsewhere in the same image, turned."""
     side = len(frame)
     spot = _spot(rng, side, 0.03, 0.12)
@@ -107,7 +109,7 @@ def _moved_patch(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damag
     return _Damage(source.astype(np.float32), _soften(spot, _softness(side)), spot)
 
 
-def _scratch(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
+def _scratch(frame: Pixels, other: Pixels, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
     """A thin bent line, darker or brighter than what it crosses."""
     side = len(frame)
     points = [rng.uniform(0.2, 0.8, 2) * side]
@@ -123,7 +125,7 @@ def _scratch(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:  
     return _Damage(pixels, _soften(line > 0, _LINE_SOFTNESS), line > 0)
 
 
-def _stain(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
+def _stain(frame: Pixels, other: Pixels, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
     """A spot of other brightness or colour through which the surface still shows."""
     spot = _spot(rng, len(frame), 0.03, 0.12)
     channels = 3 if rng.random() < 0.5 else 1
@@ -133,7 +135,7 @@ def _stain(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:  # 
     return _Damage(pixels, opacity * _soften(spot, _softness(len(frame))), spot)
 
 
-def _texture(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:
+def _texture(frame: Pixels, other: Pixels, rng: np.random.Generator) -> _Damage:
     """A spot of another image."""
     side = len(frame)
     spot = _spot(rng, side, 0.03, 0.12)
@@ -142,7 +144,7 @@ def _texture(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:
     return _Damage(pixels, opacity * _soften(spot, _softness(side)), spot)
 
 
-def _deformation(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
+def _deformation(frame: Pixels, other: Pixels, rng: np.random.Generator) -> _Damage:  # noqa: ARG001
     """A part of the image pushed aside: a bend, a dent, a torn edge."""
     side = len(frame)
     spot = _spot(rng, side, 0.06, 0.14)
@@ -155,7 +157,7 @@ def _deformation(frame: Frame, other: Frame, rng: np.random.Generator) -> _Damag
     return _Damage(source.astype(np.float32), np.ones_like(shape), spot)
 
 
-_Draw = Callable[[Frame, Frame, np.random.Generator], _Damage]
+_Draw = Callable[[Pixels, Pixels, np.random.Generator], _Damage]
 
 KINDS: dict[str, _Draw] = {
     "moved patch": _moved_patch,
@@ -167,7 +169,7 @@ KINDS: dict[str, _Draw] = {
 """The kinds of pseudo-defects."""
 
 
-def _blend(frame: Frame, damage: _Damage) -> PseudoDefect:
+def _blend(frame: Pixels, damage: _Damage) -> PseudoDefect:
     alpha = damage.alpha[..., None]
     mixed = frame * (1 - alpha) + damage.pixels * alpha
     return PseudoDefect(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), damage.mask)

@@ -14,7 +14,6 @@ module.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from itertools import groupby
 from pathlib import Path
 
 from hvq_edge.common.atomic import atomic_folder
+from hvq_edge.common.extras import pip_install
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import DatasetError, MissingCapability, OutputError
 
@@ -38,16 +38,6 @@ class _Cell:
     path: Path
     probability: float
     kind: str
-
-
-def default_cache() -> Path:
-    """Return the folder for what can be made again: ``$XDG_CACHE_HOME/hvq-edge``.
-
-    ``~/.cache/hvq-edge`` where the variable is unset or not absolute, as the XDG base directory
-    specification says.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "hvq-edge"
 
 
 def lay_out_solar_cells(
@@ -125,7 +115,7 @@ def _package_folder() -> Path:
     if folder is None or not (folder / "labels.csv").is_file():
         raise MissingCapability(
             "the solar cell images (PyPI package elpv-dataset) are not installed.",
-            next_step="run pip install 'hvq-edge[demo]'",
+            next_step=pip_install("demo"),
         )
     return folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import choose_share, hash_image
 from hvq_edge.data.dataset import Dataset
-from hvq_edge.data.folders import Image
+from hvq_edge.data.folders import DatasetImage
 from hvq_edge.errors import DatasetError
 from hvq_edge.run.record import ImageRecord
 
@@ -90,7 +90,7 @@ def check_unchanged(
 def _held_out_of(
     dataset: Dataset, category: str, hashes: dict[Path, str], held_out: float, seed: int
 ) -> frozenset[str]:
-    images: tuple[Image, ...] = dataset.train_good(category)
+    images: tuple[DatasetImage, ...] = dataset.train_good(category)
     contents = [hashes[image.path] for image in images]
     different = len(set(contents))
     chosen = choose_share(contents, held_out, str(seed), leave=LEAST_TO_FIT)

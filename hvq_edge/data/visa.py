@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from hvq_edge.data.folders import (
     GOOD,
     CategoryContent,
-    Image,
+    DatasetImage,
     is_folder,
     list_images,
     mask_notes,
@@ -51,7 +51,7 @@ class Row:
     """One image, as the table lists it."""
 
     line: int
-    """In the file, counted from one; of a row over several lines, the last."""
+    """Line number in the file, from one; for a row over several lines it is the last of them."""
     category: str
     split: _Split
     label: _Label
@@ -236,7 +236,7 @@ def _check_files(root: Path, table: Path, rows: Sequence[Row]) -> None:
 def _content(root: Path, name: str, rows: Sequence[Row]) -> CategoryContent:
     used = [row for row in rows if (row.split, row.label) != ("train", "anomaly")]
     images = tuple(
-        Image(
+        DatasetImage(
             path=root / row.image,
             category=name,
             split=row.split,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hvq_edge.bundle.manifest import Bundle, open_bundle
-from hvq_edge.common.child_process import NoAnswer, ask
-from hvq_edge.doctor.finding import Finding
+from hvq_edge.common.child_process import NoAnswer, run_isolated
+from hvq_edge.doctor.finding import CheckResult
 from hvq_edge.errors import BundleError
 from hvq_edge.runtime.tensorrt.engine_file import (
     ENGINES_FOLDER,
@@ -24,24 +24,26 @@ Version = Callable[[EngineBackend], str]
 Gpu = Callable[[], dict[str, str]]
 
 
-def bundle(path: Path, own_version: str) -> list[Finding]:
+def bundle(path: Path, own_version: str) -> list[CheckResult]:
     """Look at a bundle's files, version and thresholds."""
     try:
         opened = open_bundle(path)
         for name in opened.manifest.files:
             opened.file(name)
     except BundleError as error:
-        return [Finding("bundle", "missing", error.cause.rstrip("."), error.next_step or "copy it")]
+        return [
+            CheckResult("bundle", "missing", error.cause.rstrip("."), error.next_step or "copy it")
+        ]
     manifest = opened.manifest
     size = sum(record.bytes for record in manifest.files.values()) / 1e6
     said = (
         f"{path}: whole ({len(manifest.files)} files, {size:.1f} MB), {', '.join(manifest.models)};"
         f" {len(manifest.categories)} categories"
     )
-    findings = [Finding("bundle", "ok", said)]
+    findings = [CheckResult("bundle", "ok", said)]
     if manifest.hvq_edge_version != own_version:
         findings.append(
-            Finding(
+            CheckResult(
                 "bundle-version",
                 "note",
                 f"written by hvq-edge {manifest.hvq_edge_version}, here is {own_version}",
@@ -52,7 +54,7 @@ def bundle(path: Path, own_version: str) -> list[Finding]:
     return findings
 
 
-def _thresholds(opened: Bundle) -> Finding:
+def _thresholds(opened: Bundle) -> CheckResult:
     manifest = opened.manifest
     without = [
         f"{name} at {precision}"
@@ -61,7 +63,7 @@ def _thresholds(opened: Bundle) -> Finding:
         if name not in manifest.thresholds.get(precision, {})
     ]
     if without:
-        return Finding(
+        return CheckResult(
             "thresholds",
             "missing",
             f"none for {', '.join(without)}: no decision there",
@@ -74,10 +76,10 @@ def _thresholds(opened: Bundle) -> Finding:
         if threshold.bound is not None
     ]
     if not promises:
-        return Finding("thresholds", "ok", "there, without a recorded promise")
+        return CheckResult("thresholds", "ok", "there, without a recorded promise")
     worst = max(promises, key=lambda promise: promise.rate)
     asked_for = any(promise.asked is not None for promise in promises)
-    return Finding(
+    return CheckResult(
         "thresholds",
         "ok" if worst.met and asked_for else "note",
         f"the weakest: {worst}",
@@ -87,7 +89,9 @@ def _thresholds(opened: Bundle) -> Finding:
     )
 
 
-def engines(path: Path, gpu: Gpu | None = None, version: Version | None = None) -> list[Finding]:
+def engines(
+    path: Path, gpu: Gpu | None = None, version: Version | None = None
+) -> list[CheckResult]:
     """Say of each engine in a bundle whether it runs here, and why not.
 
     Args:
@@ -102,7 +106,7 @@ def engines(path: Path, gpu: Gpu | None = None, version: Version | None = None) 
     plans = sorted((path / ENGINES_FOLDER).glob("*.plan"))
     if not plans:
         return [
-            Finding(
+            CheckResult(
                 "engines",
                 "note",
                 "none in the bundle",
@@ -112,7 +116,7 @@ def engines(path: Path, gpu: Gpu | None = None, version: Version | None = None) 
     return [_engine(opened, plan, gpu or _this_gpu, version or _this_version) for plan in plans]
 
 
-def _engine(opened: Bundle, plan: Path, gpu: Gpu, version: Version) -> Finding:
+def _engine(opened: Bundle, plan: Path, gpu: Gpu, version: Version) -> CheckResult:
     name = f"engine-{plan.stem}"
     rebuild = f"hvq-edge build {opened.path}"
     try:
@@ -120,11 +124,15 @@ def _engine(opened: Bundle, plan: Path, gpu: Gpu, version: Version) -> Finding:
         rebuild += f" --backend {record.backend} --precision {record.precision}"
         notes = check_engine(plan, record, _here(opened, record, gpu(), version(record.backend)))
     except BundleError as error:
-        return Finding(name, "missing", error.cause.rstrip("."), error.next_step or rebuild)
+        return CheckResult(name, "missing", error.cause.rstrip("."), error.next_step or rebuild)
     except NoAnswer as error:
-        return Finding(name, "missing", f"does not run here: {error}", "see gpu and tensorrt above")
+        return CheckResult(
+            name, "missing", f"does not run here: {error}", "see gpu and tensorrt above"
+        )
     slower = "; ".join(str(note) for note in notes)
-    return Finding(name, "note" if slower else "ok", slower or "runs here", rebuild * bool(slower))
+    return CheckResult(
+        name, "note" if slower else "ok", slower or "runs here", rebuild * bool(slower)
+    )
 
 
 def _here(opened: Bundle, record: EngineRecord, gpu: dict[str, str], version: str) -> Here:
@@ -149,7 +157,7 @@ def _this_gpu() -> dict[str, str]:
         "answer = asdict(cuda_device())"
     )
     try:
-        found: dict[str, str] = ask(code)
+        found: dict[str, str] = run_isolated(code)
     except NoAnswer as error:
         raise NoAnswer("this machine has no NVIDIA GPU that answers") from error
     return found
@@ -158,6 +166,6 @@ def _this_gpu() -> dict[str, str]:
 def _this_version(backend: EngineBackend) -> str:
     module = MODULES[backend]
     try:
-        return str(ask(f"import {module} as t\nanswer = t.__version__"))
+        return str(run_isolated(f"import {module} as t\nanswer = t.__version__"))
     except NoAnswer as error:
         raise NoAnswer(f"{module} cannot be imported") from error

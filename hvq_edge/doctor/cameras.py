@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvq_edge.common.child_process import NoAnswer, ask
-from hvq_edge.doctor.finding import Finding
+from hvq_edge.common.child_process import NoAnswer, run_isolated
+from hvq_edge.doctor.finding import CheckResult
 
 DEVICES = Path("/dev")
 TIMEOUT_S = 5.0
-"""For one device."""
+"""A device that has not answered by then counts as dead."""
 
 _CAPTURE, _META = 0x1, 0x00800000  # V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_META_CAPTURE
 _PLANES, _OWN_CAPABILITIES = 0x1000, 0x80000000  # ..._MPLANE, V4L2_CAP_DEVICE_CAPS
@@ -32,7 +32,7 @@ _MOST = 64
 
 
 @dataclass(frozen=True)
-class Camera:
+class CameraDevice:
     """What a device offers."""
 
     name: str
@@ -43,7 +43,7 @@ class Camera:
 
 def cameras(
     devices: Path = DEVICES, look: Callable[[Path], dict[str, Any]] | None = None
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Find cameras.
 
     Args:
@@ -62,7 +62,7 @@ def cameras(
     if findings:
         return findings
     return [
-        Finding(
+        CheckResult(
             "camera",
             "note",
             "none found",
@@ -71,20 +71,20 @@ def cameras(
     ]
 
 
-def _one(path: Path, look: Callable[[Path], dict[str, Any]]) -> Finding | None:
+def _one(path: Path, look: Callable[[Path], dict[str, Any]]) -> CheckResult | None:
     """Return what is said of a device; ``None`` for one that gives no images by design."""
     name = f"camera-{path.name[5:]}"
     if not os.access(path, os.R_OK | os.W_OK):
-        return Finding(
+        return CheckResult(
             name,
             "missing",
             f"{path}: no permission",
             "sudo usermod -aG video $USER, then log in again",
         )
     try:
-        camera = Camera(**look(path))
+        camera = CameraDevice(**look(path))
     except NoAnswer as error:
-        return Finding(
+        return CheckResult(
             name,
             "missing",
             f"{path}: {error}",
@@ -93,7 +93,7 @@ def _one(path: Path, look: Callable[[Path], dict[str, Any]]) -> Finding | None:
     if not camera.modes:
         return None
     shown = "; ".join(camera.modes)
-    return Finding(name, "ok", f"{path}: {camera.name} ({camera.bus}); {shown}")
+    return CheckResult(name, "ok", f"{path}: {camera.name} ({camera.bus}); {shown}")
 
 
 def _ask_child(path: Path) -> dict[str, Any]:
@@ -102,11 +102,11 @@ def _ask_child(path: Path) -> dict[str, Any]:
         "camera = query(Path(arguments[0]))\n"
         "answer = {'name': camera.name, 'bus': camera.bus, 'modes': camera.modes}"
     )
-    answer: dict[str, Any] = ask(code, str(path), timeout=TIMEOUT_S)
+    answer: dict[str, Any] = run_isolated(code, str(path), timeout=TIMEOUT_S)
     return answer
 
 
-def query(path: Path, control: Callable[[int, int, bytearray], None] | None = None) -> Camera:
+def query(path: Path, control: Callable[[int, int, bytearray], None] | None = None) -> CameraDevice:
     """Ask a device for its name and modes.
 
     Args:
@@ -126,7 +126,7 @@ def query(path: Path, control: Callable[[int, int, bytearray], None] | None = No
         modes: list[str] = []
         if offered & (_CAPTURE | _PLANES) and not offered & _META:
             modes = _modes(descriptor, control, 9 if offered & _PLANES else 1)
-        return Camera(_text(capability[16:48]), _text(capability[48:80]), tuple(modes))
+        return CameraDevice(_text(capability[16:48]), _text(capability[48:80]), tuple(modes))
     finally:
         os.close(descriptor)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hvq_edge.doctor import board, cameras, gpu, software
 from hvq_edge.doctor import bundle as bundle_checks
-from hvq_edge.doctor.finding import Check, Finding
+from hvq_edge.doctor.finding import Check, CheckResult
 from hvq_edge.errors import InputError, MissingCapability
 
 
@@ -39,17 +39,17 @@ def checks_for(bundle: Path | None) -> list[Check]:
     return checks
 
 
-def insist(names: Collection[str], findings: Sequence[Finding]) -> None:
+def insist(names: Collection[str], findings: Sequence[CheckResult]) -> None:
     """Insist that named findings are well.
 
-    A name stands for all findings that begin with it: ``camera`` for any camera, of which one is
-    enough; ``opencv-gstreamer`` for that one.
+    A name stands for all findings that begin with it. ``camera`` means any camera, and one that is
+    well will do; ``opencv-gstreamer`` means that finding alone.
 
     Raises:
         InputError: a name that no finding has.
         MissingCapability: one or more are not ``ok``; the remedy of the first.
     """
-    lacking: list[Finding] = []
+    lacking: list[CheckResult] = []
     for name in names:
         exact = [one for one in findings if one.name == name]
         family = exact or [one for one in findings if one.name.startswith(f"{name}-")]

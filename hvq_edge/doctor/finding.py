@@ -12,14 +12,14 @@ or of no use on this machine."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found."""
 
     name: str
     """Short, and the same on every machine: ``--require`` takes it."""
     state: State
     found: str
-    """In words."""
+    """What was found, in words."""
     remedy: str = ""
     """What to run or do; never empty for ``missing``."""
 
@@ -37,20 +37,20 @@ class Check:
     """Something to look at."""
 
     name: str
-    look: Callable[[], Sequence[Finding]]
+    look: Callable[[], Sequence[CheckResult]]
     """Gives findings whose names begin with the check's; may raise anything."""
 
 
-def examine(checks: Sequence[Check]) -> list[Finding]:
+def examine(checks: Sequence[Check]) -> list[CheckResult]:
     """Run checks, each for itself: one that fails is a finding, and the others still run."""
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     for check in checks:
         try:
             findings += check.look()
         except Exception as error:  # of any library: the doctor's table must come out whole
             first = (str(error).splitlines() or [""])[0]
             findings.append(
-                Finding(
+                CheckResult(
                     check.name,
                     "missing",
                     f"could not be looked at: {type(error).__name__} {first}".rstrip(),

@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from hvq_edge.common.child_process import NoAnswer, ask
-from hvq_edge.doctor.finding import Finding
+from hvq_edge.common.child_process import NoAnswer, run_isolated
+from hvq_edge.doctor.finding import CheckResult
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
 from hvq_edge.runtime.tensorrt.library import INSTALL, MODULES
 
@@ -21,15 +21,15 @@ _GPU = (
 )
 
 
-def gpu(ask: Ask = ask) -> list[Finding]:
+def gpu(ask: Ask = run_isolated) -> list[CheckResult]:
     """Ask NVIDIA's driver for its version and the GPU."""
     found = ask(_GPU)
     if isinstance(found, list):
         cause, remedy = found
-        return [Finding("gpu", "note", cause.rstrip("."), f"only for TensorRT: {remedy}")]
+        return [CheckResult("gpu", "note", cause.rstrip("."), f"only for TensorRT: {remedy}")]
     memory = f"{found['total'] / 2**30:.1f} GiB{' shared with the processor' * found['shared']}"
     return [
-        Finding(
+        CheckResult(
             "gpu",
             "ok",
             f"{found['name']}, compute capability {found['compute_capability']}, {memory}, "
@@ -38,27 +38,27 @@ def gpu(ask: Ask = ask) -> list[Finding]:
     ]
 
 
-def tensorrt(ask: Ask = ask) -> list[Finding]:
+def tensorrt(ask: Ask = run_isolated) -> list[CheckResult]:
     """Import TensorRT and TensorRT-RTX, each in a process of its own."""
     return [_library(backend, ask) for backend in MODULES]
 
 
-def _library(backend: EngineBackend, ask: Ask) -> Finding:
+def _library(backend: EngineBackend, ask: Ask) -> CheckResult:
     module = MODULES[backend]
     if importlib.util.find_spec(module) is None:
-        return Finding(
+        return CheckResult(
             backend, "note", "not installed", f"only for its engines: {INSTALL[backend]}"
         )
     try:
         number = ask(f"import {module} as t\nt.Logger()\nanswer = t.__version__")
     except NoAnswer as error:
-        return Finding(
+        return CheckResult(
             backend, "missing", f"{module} cannot be imported: {error}", INSTALL[backend]
         )
-    return Finding(backend, "ok", str(number))
+    return CheckResult(backend, "ok", str(number))
 
 
-def gpu_memory(ask: Ask = ask) -> list[Finding]:
+def gpu_memory(ask: Ask = run_isolated) -> list[CheckResult]:
     """Say which library would copy frames to the GPU: PyCUDA first, then cuda-python."""
     tried = []
     for name, code in (
@@ -70,9 +70,9 @@ def gpu_memory(ask: Ask = ask) -> list[Finding]:
         except NoAnswer as error:
             tried.append(f"{name}: {error}")
         else:
-            return [Finding("gpu-memory", "ok", f"{name} {number} is used")]
+            return [CheckResult("gpu-memory", "ok", f"{name} {number} is used")]
     return [
-        Finding(
+        CheckResult(
             "gpu-memory",
             "note",
             "; ".join(tried),

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from hvq_edge.common.child_process import NoAnswer, ask
-from hvq_edge.doctor.finding import Finding
+from hvq_edge.common.child_process import NoAnswer, run_isolated
+from hvq_edge.common.extras import pip_install
+from hvq_edge.doctor.finding import CheckResult
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 """Versions of Python that hvq-edge is made for."""
@@ -27,16 +28,18 @@ _REMEDY = {
 }
 
 
-def python(found: Sequence[int] = sys.version_info[:3]) -> list[Finding]:
+def python(found: Sequence[int] = sys.version_info[:3]) -> list[CheckResult]:
     """Look at Python's version, and say which hvq-edge this is."""
     said = f"{'.'.join(map(str, found))} ({sys.executable}), {platform.platform()}"
-    own = Finding("hvq-edge", "ok", _version("hvq-edge") or "not installed, run from its folder")
+    own = CheckResult(
+        "hvq-edge", "ok", _version("hvq-edge") or "not installed, run from its folder"
+    )
     if OLDEST <= tuple(found[:2]) <= NEWEST:
-        return [own, Finding("python", "ok", said)]
+        return [own, CheckResult("python", "ok", said)]
     old = tuple(found[:2]) < OLDEST
     return [
         own,
-        Finding(
+        CheckResult(
             "python",
             "missing" if old else "note",
             said,
@@ -45,7 +48,7 @@ def python(found: Sequence[int] = sys.version_info[:3]) -> list[Finding]:
     ]
 
 
-def opencv(build: str | None = None) -> list[Finding]:
+def opencv(build: str | None = None) -> list[CheckResult]:
     """Look at what OpenCV was built with.
 
     Args:
@@ -53,17 +56,17 @@ def opencv(build: str | None = None) -> list[Finding]:
     """
     if build is None:
         try:
-            build = str(ask("import cv2\nanswer = cv2.getBuildInformation()"))
+            build = str(run_isolated("import cv2\nanswer = cv2.getBuildInformation()"))
         except NoAnswer as error:
             return [
-                Finding("opencv", "missing", str(error), "pip install opencv-python"),
+                CheckResult("opencv", "missing", str(error), "pip install opencv-python"),
             ]
     number = re.search(r"OpenCV\s+(\d+\.\d+\.\d+\S*)", build)
-    findings = [Finding("opencv", "ok", number[1] if number else "unknown version")]
+    findings = [CheckResult("opencv", "ok", number[1] if number else "unknown version")]
     for name, labels in _PARTS.items():
         has, what = _part(build, labels)
         findings.append(
-            Finding(
+            CheckResult(
                 f"opencv-{name.lower()}",
                 # GStreamer is for CSI cameras, which only boards have.
                 "ok" if has else ("note" if name == "GStreamer" and not _is_arm() else "missing"),
@@ -86,18 +89,18 @@ def _is_arm() -> bool:
     return platform.machine() in ("aarch64", "arm64")
 
 
-def onnxruntime() -> list[Finding]:
+def onnxruntime() -> list[CheckResult]:
     """Look at ONNX Runtime and its providers."""
     code = "import onnxruntime as o\nanswer = [o.__version__, o.get_available_providers()]"
     try:
-        number, providers = ask(code)
+        number, providers = run_isolated(code)
     except NoAnswer as error:
-        return [Finding("onnxruntime", "missing", str(error), "pip install onnxruntime")]
+        return [CheckResult("onnxruntime", "missing", str(error), "pip install onnxruntime")]
     names = ", ".join(one.removesuffix("ExecutionProvider") for one in providers)
-    return [Finding("onnxruntime", "ok", f"{number}; providers: {names} (hvq-edge uses CPU)")]
+    return [CheckResult("onnxruntime", "ok", f"{number}; providers: {names} (hvq-edge uses CPU)")]
 
 
-def openvino() -> list[Finding]:
+def openvino() -> list[CheckResult]:
     """Look at OpenVINO and its devices."""
     code = (
         "import openvino as o\ncore = o.Core()\n"
@@ -105,37 +108,41 @@ def openvino() -> list[Finding]:
         " for d in core.available_devices}]"
     )
     try:
-        number, devices = ask(code)
+        number, devices = run_isolated(code)
     except NoAnswer as error:
         if _is_arm():  # ONNX Runtime and TensorRT do there
-            return [Finding("openvino", "note", f"{error}; not needed on this board")]
-        return [Finding("openvino", "missing", str(error), "pip install openvino")]
+            return [CheckResult("openvino", "note", f"{error}; not needed on this board")]
+        return [CheckResult("openvino", "missing", str(error), "pip install openvino")]
     named = ", ".join(f"{name} ({str(full).strip()})" for name, full in devices.items())
-    return [Finding("openvino", "ok", f"{number}; devices: {named}")]
+    return [CheckResult("openvino", "ok", f"{number}; devices: {named}")]
 
 
-def training() -> list[Finding]:
+def training() -> list[CheckResult]:
     """Say whether this machine can train: a device needs not."""
     packages = {name: _version(name) for name in ("torch", "onnx", "polygraphy")}
     return [_optional("training", packages, "to train or export here", "train")]
 
 
-def factory() -> list[Finding]:
+def factory() -> list[CheckResult]:
     """Say whether the live page and the plant's protocols are installed."""
     names = ("fastapi", "uvicorn", "paho-mqtt", "pymodbus", "asyncua")
     packages = {name: _version(name) for name in names}
     return [_optional("factory", packages, "for the live page, MQTT, OPC UA and Modbus", "factory")]
 
 
-def _optional(name: str, packages: Mapping[str, str | None], purpose: str, extra: str) -> Finding:
+def _optional(
+    name: str, packages: Mapping[str, str | None], purpose: str, extra: str
+) -> CheckResult:
     absent = [package for package, number in packages.items() if number is None]
     if not absent:
-        return Finding(name, "ok", ", ".join(f"{one} {number}" for one, number in packages.items()))
-    return Finding(
+        return CheckResult(
+            name, "ok", ", ".join(f"{one} {number}" for one, number in packages.items())
+        )
+    return CheckResult(
         name,
         "note",
         f"not installed: {', '.join(absent)}",
-        f"only {purpose}: pip install 'hvq-edge[{extra}]'",
+        f"only {purpose}: {pip_install(extra)}",
     )
 
 

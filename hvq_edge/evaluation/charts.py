@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from hvq_edge.common.svg import Place, linear, points, round_steps
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.image_metrics import RocCurve, roc_curve
 from hvq_edge.evaluation.operating_point import Decisions
@@ -53,14 +54,6 @@ class Histogram:
     y_ticks: tuple[Tick, ...]
 
 
-@dataclass(frozen=True)
-class Point:
-    """A place in a chart."""
-
-    x: float
-    y: float
-
-
 def score_histogram(results: Sequence[ImageResult], threshold: float | None) -> Histogram:
     """Lay out the histogram of a category's scores.
 
@@ -83,8 +76,7 @@ def score_histogram(results: Sequence[ImageResult], threshold: float | None) -> 
     unit = PLOT_HEIGHT / (most_good + most_defective)
     axis = TOP + unit * most_good
 
-    def x(score: float) -> float:
-        return LEFT + HISTOGRAM_WIDTH * (score - low) / (high - low)
+    x = linear(low, high, LEFT, LEFT + HISTOGRAM_WIDTH)
 
     def bars(count: Sequence[int], upwards: bool) -> tuple[Bar, ...]:
         placed = zip(pairwise(edges), count, strict=True)
@@ -122,27 +114,15 @@ def roc_points(results: Sequence[ImageResult]) -> str | None:
     if curve is None:
         return None
     rates = zip(curve.false_positive_rate, curve.true_positive_rate, strict=True)
-    places = [_roc_place(across, up) for across, up in rates]
-    return " ".join(f"{place.x:.1f},{place.y:.1f}" for place in places)
+    return points(_roc_place(across, up) for across, up in rates)
 
 
-def roc_mark(decisions: Decisions | None) -> Point | None:
+def roc_mark(decisions: Decisions | None) -> Place | None:
     """Return where a threshold's decisions lie in the ROC chart; ``None``: undefined."""
     if decisions is None or decisions.false_reject_rate is None or decisions.detection_rate is None:
         return None
     return _roc_place(decisions.false_reject_rate, decisions.detection_rate)
 
 
-def _roc_place(false_positive_rate: float, true_positive_rate: float) -> Point:
-    return Point(
-        LEFT + ROC_WIDTH * false_positive_rate, TOP + PLOT_HEIGHT * (1 - true_positive_rate)
-    )
-
-
-def round_steps(low: float, high: float, about: int) -> list[float]:
-    """Return round numbers from ``low`` to ``high``, about so many: multiples of 1, 2 or 5."""
-    rough = (high - low) / about
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
-    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
+def _roc_place(false_positive_rate: float, true_positive_rate: float) -> Place:
+    return LEFT + ROC_WIDTH * false_positive_rate, TOP + PLOT_HEIGHT * (1 - true_positive_rate)

@@ -10,7 +10,7 @@ import numpy as np
 
 from hvq_edge.common.heat_map import upsample_map
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Dataset, Image
+from hvq_edge.data.dataset import Dataset, DatasetImage
 from hvq_edge.data.images import read_frame, read_mask
 from hvq_edge.errors import DatasetError, ImageError
 from hvq_edge.evaluation.image_result import ImageResult
@@ -162,7 +162,7 @@ def _categories_of(dataset: Dataset, info: EngineInfo) -> tuple[str, ...]:
 
 def _judge(
     engine: Engine,
-    images: Sequence[Image],
+    images: Sequence[DatasetImage],
     known_category: bool,
     batch_size: int,
     checks: ImageChecks,
@@ -183,13 +183,13 @@ def _judge(
     info = engine.info
     told = known_category and info.category_mode != "one"
     index = info.categories.index(images[0].category) if told else None
-    given: deque[tuple[list[Image], list[Frames]]] = (
+    given: deque[tuple[list[DatasetImage], list[Frames]]] = (
         deque()
     )  # batches whose result is still to come
 
     def batches() -> Iterator[Frames]:
         frames: list[Frames] = []
-        readable: list[Image] = []
+        readable: list[DatasetImage] = []
         for image in images:
             try:
                 frames.append(read_frame(image.path, info.input_side))
@@ -206,7 +206,7 @@ def _judge(
 
 
 def _results(
-    images: Sequence[Image],
+    images: Sequence[DatasetImage],
     frames: Sequence[Frames],
     judged: Sequence[Judgement],
     checks: ImageChecks,

@@ -16,15 +16,18 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.evaluation.evaluate import evaluate, ways_of
-from hvq_edge.evaluation.metrics.metrics_file import MetricsFile, metrics_file, write_metrics
+from hvq_edge.evaluation.metrics.metrics_file import (
+    METRICS_NAME,
+    MetricsFile,
+    metrics_file,
+    write_metrics,
+)
 from hvq_edge.evaluation.metrics.results import Evaluation
 from hvq_edge.evaluation.report import write_report
 from hvq_edge.run.record import RECORD_NAME, REPORT_NAME, RunRecord, read_run, recorded_data
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine
 from hvq_edge.verdict.usable import ImageChecks
-
-METRICS_NAME = "metrics.json"
 
 
 @dataclass(frozen=True)

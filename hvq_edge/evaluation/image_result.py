@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.data.dataset import Image
+from hvq_edge.data.dataset import DatasetImage
 
 
 @dataclass(frozen=True, eq=False)
 class ImageResult:
     """How one test image was judged. Compared and hashed by identity."""
 
-    image: Image
+    image: DatasetImage
     chosen: str
     """The category it was judged as: its own, or the one the model chose."""
     score: float

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hvq_edge.common.atomic import write_text
-from hvq_edge.errors import MissingCapability
+from hvq_edge.common.extras import require
+from hvq_edge.common.svg import Place
 from hvq_edge.evaluation import charts
-from hvq_edge.evaluation.charts import Histogram, Point, roc_mark, roc_points, score_histogram
+from hvq_edge.evaluation.charts import Histogram, roc_mark, roc_points, score_histogram
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation
 from hvq_edge.evaluation.operating_point import OperatingPoint, operating_point
 from hvq_edge.evaluation.table import COLUMNS, columns_of, percent, way_in_words
 from hvq_edge.evaluation.thumbnails import (
     Thumbnail,
+    category_heat_range,
     examples_of,
-    heat_range,
     thumbnails,
 )
 from hvq_edge.evaluation.unseen import is_unseen
@@ -38,7 +39,7 @@ class CategorySection:
     metrics: CategoryMetrics
     histogram: Histogram
     roc: str | None
-    mark: Point | None
+    mark: Place | None
     """The threshold's place on the ROC curve."""
     line: OperatingPoint | None
     """The threshold that is drawn."""
@@ -93,12 +94,8 @@ def page_template(name: str) -> Template:
     Raises:
         MissingCapability: Jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, FunctionLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingCapability(
-            f"Jinja2 cannot be imported: {error}.", next_step="run pip install 'hvq-edge[train]'"
-        ) from error
+    require("jinja2")
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     def read(part: str) -> str:
         return files("hvq_edge.evaluation").joinpath(part).read_text(encoding="utf-8")
@@ -139,7 +136,7 @@ def _sections(evaluation: Evaluation) -> list[CategorySection]:
     chosen = {name: examples_of(results) for name, results in by_category.items()}
     images = thumbnails(
         [
-            (result, heat_range(by_category[name]))
+            (result, category_heat_range(by_category[name]))
             for name, groups in chosen.items()
             for group in groups.values()
             for result in group

@@ -61,7 +61,7 @@ def examples_of(results: Sequence[ImageResult]) -> dict[str, tuple[ImageResult, 
     return {heading: tuple(chosen) for heading, chosen in groups.items() if chosen}
 
 
-def heat_range(results: Sequence[ImageResult]) -> HeatRange:
+def category_heat_range(results: Sequence[ImageResult]) -> HeatRange:
     """Choose the heat range of a category: clear where good maps are, hottest at clear defects.
 
     Args:

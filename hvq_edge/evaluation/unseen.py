@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from hvq_edge.common.records import Extensible
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 
@@ -23,10 +23,8 @@ A_KIND = 0.05
 every test set."""
 
 
-class UnseenGood(BaseModel):
+class UnseenGood(Extensible):
     """One category's good test images of unseen kinds."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     images: int
     image_auroc: float | None

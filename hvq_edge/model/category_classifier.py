@@ -20,8 +20,8 @@ class Choice(NamedTuple):
     category: Tensor
     """int64 ``[batch]``."""
     margin: Tensor
-    """``[batch]``: 1 at the category's centre, 0 as far off as an image of it may be; below, the
-    image is of none of the categories."""
+    """``[batch]``: the out-of-distribution margin: 1 at the category's centre, 0 as far off as an
+    image of it may be; below, the image is of none of the categories."""
 
 
 class CategoryClassifier(nn.Module):

@@ -25,6 +25,8 @@ from hvq_edge.run.settings import GRID_STRIDE, ModelSettings
 
 POOLING_SIDE = 16
 """An image's score is the maximum of its map averaged over windows of this side, in pixels."""
+LARGEST_LEVEL = 1e4
+"""No limit: no level of a map comes near it, and it fits into float16."""
 
 NORM_EPSILON = 1e-6
 """Added to a token's squared length before it divides: a token of zeros stays zeros."""
@@ -58,6 +60,7 @@ class HVQTrans(nn.Module):
     map_spread: Tensor
     residual_whitening: Tensor  # [categories, channels, channels], where the settings whiten
     level_share: Tensor  # [categories]: how much of an image's level the score leaves out
+    level_limit: Tensor  # [categories]: the largest level that it leaves out
     score_window: Tensor  # [side - 15, grid]
 
     def __init__(
@@ -114,6 +117,7 @@ class HVQTrans(nn.Module):
         self.classifier = CategoryClassifier(categories, channels)
         if settings.image_level != "kept":
             self.register_buffer("level_share", torch.ones(categories))
+            self.register_buffer("level_limit", torch.full((categories,), LARGEST_LEVEL))
         window = score_window(settings.grid, GRID_STRIDE, POOLING_SIDE)
         self.register_buffer("score_window", window, persistent=False)
 
@@ -280,7 +284,8 @@ class HVQTrans(nn.Module):
         """How far the highest window stands out, ``[batch]``.
 
         The highest window, less the category's share of the image's own level
-        (:attr:`ModelSettings.image_level`).
+        (:attr:`ModelSettings.image_level`). A level beyond the category's limit is not left out:
+        there the whole image is a defect.
 
         Args:
             anomaly_map: ``[batch, grid, grid]``.
@@ -289,7 +294,8 @@ class HVQTrans(nn.Module):
         highest = self.highest_window(anomaly_map)
         if self.settings.image_level == "kept":
             return highest
-        return highest - self.level_share[category] * image_level(anomaly_map.flatten(1))[:, 0]
+        level = image_level(anomaly_map.flatten(1))[:, 0].minimum(self.level_limit[category])
+        return highest - self.level_share[category] * level
 
     def highest_window(self, anomaly_map: Tensor) -> Tensor:
         """Maximum of the upsampled map averaged over 16x16 windows, ``[batch]``.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.run.settings import Settings
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
@@ -20,11 +21,7 @@ BUNDLE_FOLDER = "bundle"
 ImageUse = Literal["fit", "held_out"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageRecord(_Strict):
+class ImageRecord(Strict):
     """One good training image and what it was used for."""
 
     path: str
@@ -35,27 +32,26 @@ class ImageRecord(_Strict):
     """``fit``: weights, codebooks, statistics and INT8 ranges. ``held_out``: thresholds."""
 
 
-class RunRecord(_Strict):
+class RunRecord(Strict):
     """The content of ``run.json``."""
 
     format: Literal["hvq-edge-run/2"] = "hvq-edge-run/2"
-    """/1 (0.1.0) had other settings of the map; its models have to be trained again."""
     hvq_edge_version: str
     created: str
     settings: Settings
     categories: tuple[str, ...]
-    """In the order of the category index."""
+    """Names in the order of the category index."""
     backbone_weights: str
     """Where the backbone's weights came from, with their SHA-256."""
     data: str | None
     """Absolute path of the training data; ``None`` for a loaded released checkpoint."""
     images: tuple[ImageRecord, ...] = ()
     image_limits: ImageLimits | None = None
-    category_limits: dict[str, CategoryLimits] = {}
+    category_limits: dict[str, CategoryLimits] = Field(default={})
     checkpoint_sha256: str | None = None
     """``None`` until training has finished."""
     epochs_done: int = 0
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default={})
     """Last training losses and seconds by stage."""
 
 
@@ -70,18 +66,15 @@ def read_run(run: Path, *, finished: bool = True) -> RunRecord:
         RunError: no run there, another format, or not finished.
     """
     path = run / RECORD_NAME
-    try:
-        record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(
-            f"no training run at {run}: {path} cannot be read ({error.strerror}).",
-            next_step="run hvq-edge train --data DIR, or name the run's folder",
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise RunError(
-            f"{path} is not a run record that this version reads: {error}.",
-            next_step="train again with this version",
-        ) from error
+    record = read_record(
+        path,
+        RunRecord,
+        RunError,
+        kind="a run record",
+        unread=lambda error: f"no training run at {run}: {path} cannot be read ({error.strerror})",
+        next_step="run hvq-edge train --data DIR, or name the run's folder",
+        again="train again with this version",
+    )
     if finished and record.checkpoint_sha256 is None:
         raise RunError(
             f"the training run {run} has not finished.",

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from hvq_edge.common.records import StrictTypes, faults_of
 from hvq_edge.common.toml_file import all_wrong, read_toml
 
 BackboneName = Literal[
@@ -31,13 +32,8 @@ GRID_STRIDE = 16
 """Input pixels a side of one token: features are brought to the stride of the last backbone tap."""
 
 
-class _Strict(BaseModel):
-    # strict: a settings file that says epochs = true means neither 1 nor what it says.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ModelSettings(_Strict):
-    """Sizes of the network (DESIGN section 3; HVQ-Trans section 3)."""
+class ModelSettings(StrictTypes):
+    """Sizes of the network (HVQ-Trans section 3)."""
 
     backbone: BackboneName = "efficientnet_lite0"
     input_side: int = Field(224, ge=64, le=1024, multiple_of=GRID_STRIDE)
@@ -110,7 +106,7 @@ class ModelSettings(_Strict):
         return self
 
 
-class TrainingSettings(_Strict):
+class TrainingSettings(StrictTypes):
     """How the network is trained."""
 
     epochs: int = Field(180, ge=1)
@@ -142,7 +138,7 @@ class TrainingSettings(_Strict):
     seed: int = Field(0, ge=0, le=10**9)
 
 
-class Settings(_Strict):
+class Settings(StrictTypes):
     """All settings of a run."""
 
     preset: PresetName = "edge"
@@ -225,17 +221,10 @@ def load_settings(
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"])
-            faults.append(f"{key}: {fault['msg']} (given: {_short(fault['input'])})")
+        faults += faults_of(error, Settings)
     if faults:
         source = f" in {file}" if file else ""
         raise all_wrong(
             faults, source, "correct them; docs/settings.md lists every key with its range"
         )
     return settings
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,39 @@ MARGIN = "margin"
 _OUTPUTS = ("score", "map", "codes")
 
 
+@dataclass(frozen=True)
+class Graph:
+    """An exported ONNX graph, and what its bundle says of it."""
+
+    file: Path
+    """Its hash is to be checked first (:meth:`hvq_edge.bundle.manifest.Bundle.file`)."""
+    precision: str
+    """What it was exported as."""
+    input_side: int
+    """Pixels a side of its frames."""
+    categories: tuple[str, ...]
+    """Names in the order of the category index."""
+    category_mode: CategoryMode
+
+    def info(self, backend: str, device: str) -> EngineInfo:
+        """Return what an engine that runs it says of itself."""
+        return EngineInfo(
+            backend=backend,
+            precision=self.precision,
+            device=device,
+            input_side=self.input_side,
+            categories=self.categories,
+            category_mode=self.category_mode,
+        )
+
+
 def graph_inputs(mode: CategoryMode) -> tuple[str, ...]:
-    """Return the names of an exported graph's inputs (DESIGN section 4)."""
+    """Return the names of an exported graph's inputs (docs/architecture.md)."""
     return (FRAMES, CATEGORY) if mode == "input" else (FRAMES,)
 
 
 def graph_outputs(mode: CategoryMode) -> tuple[str, ...]:
-    """Return the names of an exported graph's outputs (DESIGN section 4)."""
+    """Return the names of an exported graph's outputs (docs/architecture.md)."""
     return (*_OUTPUTS, CATEGORY, MARGIN) if mode == "auto" else _OUTPUTS
 
 

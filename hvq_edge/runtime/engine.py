@@ -19,7 +19,7 @@ Frames = NDArray[np.uint8]
 
 
 class EngineOutput(TypedDict):
-    """What every engine returns, as numpy arrays (DESIGN section 4)."""
+    """What every engine returns, as numpy arrays: docs/architecture.md, the contract."""
 
     score: NDArray[np.float32]
     """``[batch]``; larger is more anomalous."""
@@ -30,8 +30,9 @@ class EngineOutput(TypedDict):
     category: NDArray[np.int32]
     """``[batch]``: the category index each frame was judged as, given or chosen."""
     margin: NDArray[np.float32]
-    """``[batch]``: how surely the frame shows that category: 1 at its centre, below 0 it shows none
-    that the model knows; infinite where the category was given."""
+    """``[batch]``: the out-of-distribution margin: 1 for a frame at its category's centre, 0 as far
+    off as a part of it may be, below 0 for a frame that shows none of the categories; infinite
+    where the category was given."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class EngineInfo:
     """``openvino``, ``onnxruntime``, ``torch``, ..."""
     precision: str
     device: str
-    """In words, for reports: the processor or GPU and the library's version."""
+    """The processor or GPU and the library's version, in words for reports."""
     input_side: int
     categories: tuple[str, ...]
     category_mode: CategoryMode

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.precision import PRECISIONS, Precision
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.choice.measured_choice import GraphBackend
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
 
 Backend = Literal[GraphBackend, "torch", EngineBackend]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 AUTO = "auto"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import InputError
 from hvq_edge.runtime.contract import FRAMES, graph_feed
 from hvq_edge.runtime.engine import Engine, EngineInfo, EngineOutput, Frames
@@ -32,7 +32,7 @@ class _Named:
         return output
 
 
-class _Telling(Closing):
+class _Telling(Closeable):
     """What both kinds have in common; see there."""
 
     def __init__(self, engine: Engine, info: EngineInfo) -> None:

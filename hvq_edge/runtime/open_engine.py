@@ -9,13 +9,12 @@ from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.errors import SettingsError
 from hvq_edge.run.record import RECORD_NAME
 from hvq_edge.runtime.choice import open_candidate
-from hvq_edge.runtime.choice.choose_graph import VERIFY_NAME, Choice, choose, choose_graph
+from hvq_edge.runtime.choice.choose_graph import EngineChoice, choose, choose_graph
 from hvq_edge.runtime.choice.measured_choice import TIME_LIMIT_S
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.engine_names import (
     AUTO,
     BACKENDS,
-    PRECISIONS,
     Backend,
     known_precision,
     known_precisions,
@@ -28,14 +27,12 @@ from hvq_edge.runtime.fixed_category import (
 )
 from hvq_edge.runtime.tensorrt.engine_file import engine_backend
 
-# Whoever opens an engine finds here what goes with it.
+# What an engine is opened with is imported from here as well.
 __all__ = [
     "AUTO",
     "BACKENDS",
-    "PRECISIONS",
-    "VERIFY_NAME",
     "Backend",
-    "Choice",
+    "EngineChoice",
     "FixedCategoryEngine",
     "choose",
     "is_run",
@@ -67,8 +64,8 @@ def open_engine(
             ``--category input`` or for this category, or a run; the engine then looks like one
             exported for this category alone.
         threads: threads of one call; ``None`` leaves it to the library.
-        on_choice: told why a bundle runs so, as :attr:`Choice.reason`; not of a backend that is an
-            engine for GPUs.
+        on_choice: told why a bundle runs so, as :attr:`EngineChoice.reason`; not of a backend that
+            is an engine for GPUs.
 
     Raises:
         BundleError: no bundle there, or it is changed or lacks the precision.
@@ -95,7 +92,7 @@ def open_engine(
             if on_choice is not None:
                 on_choice(reason)
             if engine_backend(chosen.backend) is not None:
-                engine = open_candidate.open_plan(bundle, chosen)
+                engine = open_candidate.open_built(bundle, chosen)
             else:
                 model_file = bundle.model_file(chosen.precision)
                 engine = open_candidate.open_graph(bundle, chosen, model_file, threads)

@@ -1,1 +1,1 @@
-"""The streaming inspector: sources, decisions, sinks."""
+"""The streaming inspector: sources, capture, sinks, log, live page."""

@@ -16,10 +16,9 @@ from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.sources.source import Frame, Source
 from hvq_edge.verdict.calibrate.gathering import Gathering
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
-    CONFIDENCE,
-    FALSE_REJECT,
     ThresholdRule,
     check_asked,
     order_statistic,

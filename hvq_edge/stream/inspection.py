@@ -10,19 +10,19 @@ from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.fixed_category import ChosenCategoryEngine, check_takes_category
 from hvq_edge.runtime.open_engine import AUTO, open_engine
-from hvq_edge.stream.capture.frame_queue import Policy
 from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sources.open_source import open_source
 from hvq_edge.stream.sources.source import Source
 from hvq_edge.verdict.decision import Decision
 
-Camera = int | str | Path
+CameraAddress = int | str | Path
 """The address of a source; see :func:`hvq_edge.stream.sources.open_source.parse_address`."""
 
 
 def inspect(
     bundle: Path | str | Bundle,
-    camera: Camera | Sequence[Camera] = 0,
+    camera: CameraAddress | Sequence[CameraAddress] = 0,
     *,
     precision: str = "auto",
     backend: str = "auto",

@@ -17,13 +17,13 @@ import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.bundle.thresholds import calibration_scores_of, thresholds_of
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame
-from hvq_edge.stream.capture.frame_queue import Policy, known_policy
+from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame, known_policy
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
+from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.statistics import Counts, SinkStatistics, Statistics
@@ -44,7 +44,7 @@ _POLL_SECONDS = 0.1
 because it may interrupt a thread that holds the lock. Frames never wait for it."""
 
 
-class Inspector(Closing):
+class Inspector(Closeable):
     """Inspects one or several cameras with one engine. Iterate it once; it owns no engine or sink.
 
     Each turn takes at most one frame of every camera that has one and judges them as one batch.

@@ -22,6 +22,7 @@ from hvq_edge.bundle.integrity.signature import require_signature
 from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import save_threshold
 from hvq_edge.common.atomic import sha256_of
+from hvq_edge.common.extras import needed
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine, EngineInfo
@@ -36,18 +37,19 @@ from hvq_edge.stream.live_page.history import History
 from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
 from hvq_edge.stream.live_page.serve import Serving, serve
 from hvq_edge.stream.settings import StreamSettings
-from hvq_edge.stream.sinks.open_sinks import SourceInfo, needed, open_sinks
-from hvq_edge.stream.sinks.opened_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS, OpenSinks
+from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink import Sink
-from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
+from hvq_edge.stream.sinks.threads import (
+    CLOSE_SECONDS,
+    LEAST_CLOSE_SECONDS,
+    OpenSinks,
+    Report,
+    SinkThread,
+)
 from hvq_edge.stream.watchdog import Watchdog
 from hvq_edge.verdict.decision import Decision
-from hvq_edge.verdict.tolerance_bound import (
-    CONFIDENCE,
-    FALSE_REJECT,
-    ThresholdRule,
-    order_statistic,
-)
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
+from hvq_edge.verdict.tolerance_bound import ThresholdRule, order_statistic
 
 FOLDER_FRAMES_PER_SECOND = 4.0
 """At which the annotated video of a folder of images plays: slow enough to look at each."""
@@ -134,7 +136,7 @@ def open_line(
     Args:
         settings: checked settings.
         sinks: take every decision besides, before those of the settings.
-        report: told once of each fault of a sink, on the sinks' threads.
+        report: told once of each fault of a sink, on the sinks' threads; default: it is logged.
 
     Yields:
         The line. All of it is closed at the end of the block; without an error, finished before.
@@ -313,7 +315,7 @@ def _page_view(
     Thresholds are saved to the bundle from the page, unless its signature is required: a saved
     threshold would end that.
     """
-    with needed("page"):
+    with needed("the live page"):
         from hvq_edge.stream.live_page.prometheus_metrics import render
     info = engine.info
     save = partial(save_threshold, bundle.path, info.precision)

@@ -20,15 +20,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+import tomli_w
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from hvq_edge.common.records import StrictTypes, faults_of
 from hvq_edge.common.toml_file import all_wrong, read_toml
 from hvq_edge.run.latest import DEFAULT_BUNDLE
-from hvq_edge.stream.capture.frame_queue import Policy
 from hvq_edge.stream.live_page.settings import LivePageSettings
-from hvq_edge.stream.setting_faults import faults_of
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.verdict.decision_settings import DecisionSettings
+
+Policy = Literal["latest", "all"]
+"""``latest``: the newest frame wins, older ones are dropped and counted. ``all``: none is dropped;
+the source waits while the engine is busy."""
 
 Rotation = Literal[0, 90, 180, 270]
 Rectangle = tuple[int, int, int, int]
@@ -37,11 +41,7 @@ Points = tuple[tuple[int, int], ...]
 """x and y in pixels."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class CameraSettings(_Strict):
+class CameraSettings(StrictTypes):
     """A table ``[[cameras]]``."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -108,7 +108,7 @@ SMALLEST_ROI = 16
 """Pixels: less than one cell of the map."""
 
 
-class StreamSettings(_Strict):
+class StreamSettings(StrictTypes):
     """All settings of a stream."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -179,7 +179,7 @@ class StreamSettings(_Strict):
         table = json.loads(self.model_dump_json(exclude_none=True))
         for camera in table["cameras"]:
             camera["camera"] = shown_address(camera["camera"])
-        return to_toml(table)
+        return tomli_w.dumps(table)
 
 
 def load_stream_settings(
@@ -243,22 +243,6 @@ def load_stream_settings(
             "correct them; hvq-edge stream --help and docs/inspector.md name them all",
         )
     return settings
-
-
-def to_toml(table: Mapping[str, Any], name: str = "") -> str:
-    """Write a table as TOML: plain values first, then tables, then arrays of tables."""
-    lines = []
-    tables = []
-    for key, value in table.items():
-        path = f"{name}.{key}" if name else key
-        if isinstance(value, Mapping):
-            tables.append(f"[{path}]\n{to_toml(value, path)}")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            tables += [f"[[{path}]]\n{to_toml(one, path)}" for one in value]
-        else:
-            # JSON's strings, numbers, booleans and arrays of these are TOML's too.
-            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
-    return "\n".join(part for part in ("".join(lines), *tables) if part)
 
 
 def _given(flags: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hvq_edge.stream.capture.gaps import Gap
 from hvq_edge.stream.latency import LatencyHistogram
 
 
@@ -43,8 +42,6 @@ class CameraStatistics:
     ended, which may all be silent for hours."""
     gaps: int = 0
     """How often it was lost since the start."""
-    latest_gaps: tuple[Gap, ...] = ()
-    """The last of them, the oldest first."""
 
 
 @dataclass(frozen=True)

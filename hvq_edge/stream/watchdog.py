@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.extras import pip_install
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.statistics import Statistics
 
@@ -27,7 +28,7 @@ class Notifier(Protocol):
         ...
 
 
-class Watchdog(Closing):
+class Watchdog(Closeable):
     """Says ``READY=1`` when made, ``WATCHDOG=1`` while the counts move, ``STOPPING=1`` at the end.
 
     Outside systemd it does nothing.
@@ -110,8 +111,8 @@ def _notifier(environment: Mapping[str, str]) -> Notifier | None:
     except ModuleNotFoundError as error:
         raise MissingCapability(
             "systemd waits for messages of this service, and the package sdnotify is missing.",
-            next_step="pip install 'hvq-edge[factory]', or take Type=notify and WatchdogSec out "
-            "of the unit",
+            next_step=f"{pip_install('factory')}, or take Type=notify and WatchdogSec out of the "
+            "unit",
         ) from error
     notifier: Notifier = SystemdNotifier()
     return notifier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,6 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvq_edge.model.hvq_trans import HVQTrans
+
+
+@dataclass(frozen=True)
+class Images:
+    """Cached features of a set of images."""
+
+    features: NDArray[np.float16]
+    """``[images, tokens, channels]``, raw."""
+    category: NDArray[np.int64]
+    """``[images]``."""
 
 
 def to_tensor(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
@@ -26,7 +37,7 @@ def to_tensor(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
 
 
 def standardised(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
-    """As :func:`to_tensor`, with tokens that keep their length."""
+    """Return what :func:`to_tensor` does, with tokens that keep their length."""
     tensor = torch.from_numpy(raw.astype(np.float32)).to(model.feature_mean.device)
     return model.standardise(tensor)
 

@@ -1,17 +1,17 @@
 """TensorBoard events of a training run, in RUN/events: ``tensorboard --logdir runs`` shows them.
 
 Written by PyTorch's own ``SummaryWriter``, which needs the ``tensorboard`` package and nothing of
-TensorFlow or torchvision; whoever has the package to write the events has the viewer for them too.
+TensorFlow or torchvision; that package also brings the viewer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from hvq_edge.common.atomic import output_error
+from hvq_edge.common.closeable import Closeable
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EVENTS_FOLDER = "events"
 
 
-class EventLog:
+class EventLog(Closeable):
     """Writes scalars by epoch, each on disk when :meth:`write` returns.
 
     Curves are for looking at: without the ``tensorboard`` package, or where its files cannot be
@@ -76,17 +76,6 @@ class EventLog:
                 writer.close()
             except OSError as error:
                 self._give_up(error)
-
-    def __enter__(self) -> EventLog:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _give_up(self, error: OSError) -> None:
         # The writer is dropped, not closed: closing would flush, and fail, again.

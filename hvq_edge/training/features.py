@@ -1,7 +1,7 @@
 """The feature cache: the frozen backbone runs once an image, training reads the result.
 
-A memory-mapped float16 array beside the run, so it may be larger than memory. It is written to a
-temporary file and renamed, and carries the key of what it was made from.
+A memory-mapped float16 array in the run's folder, which may be larger than memory. It is written to
+a temporary file and renamed, and carries the key of what it was made from.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,18 @@ from hvq_edge.data.images import read_frame
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.image_limits import FrameQuality, measure
+from hvq_edge.verdict.placement import SIDE, small_grey
 
 _BATCH = 8
+
+
+@dataclass(frozen=True)
+class FrameLooks:
+    """What the limits of usable frames are learnt from, measured where a frame is in hand."""
+
+    qualities: list[FrameQuality]
+    greys: NDArray[np.uint8]
+    """``[images, 56, 56]``: :func:`hvq_edge.verdict.placement.small_grey` of each frame."""
 
 
 def cache_features(
@@ -36,7 +47,7 @@ def cache_features(
     on_progress: ProgressCallback = silent,
     *,
     name: str = "features",
-) -> tuple[NDArray[np.float16], list[FrameQuality]]:
+) -> tuple[NDArray[np.float16], FrameLooks]:
     """Compute raw backbone features of training images, or map those of an earlier call.
 
     Args:
@@ -46,10 +57,10 @@ def cache_features(
         images: in the order of the result.
         weights: description of the backbone's weights; part of the cache's key.
         on_progress: called after each batch.
-        name: of the cache's two files.
+        name: of the cache's three files.
 
     Returns:
-        float16 ``[images, tokens, channels]``, read-only memory map, and each frame's quality.
+        float16 ``[images, tokens, channels]``, read-only memory map, and the frames' looks.
 
     Raises:
         ImageError: an image cannot be read.
@@ -58,15 +69,16 @@ def cache_features(
     settings = model.settings
     network = (settings.backbone, settings.input_side, settings.padding_side, settings.tap_resize)
     key = _key(images, weights, *network)
-    path, key_path = run / f"{name}.npy", run / f"{name}.json"
+    path, grey_path = run / f"{name}.npy", run / f"{name}_grey.npy"
+    key_path = run / f"{name}.json"
     kept = _read_key(key_path)
-    if kept is not None and kept["key"] == key and path.exists():
+    if kept is not None and kept["key"] == key and path.exists() and grey_path.exists():
         qualities = [FrameQuality(*values) for values in kept["qualities"]]
-        return np.load(path, mmap_mode="r"), qualities
+        return np.load(path, mmap_mode="r"), FrameLooks(qualities, np.load(grey_path))
 
     device = model.feature_mean.device
     shape = (len(images), settings.grid**2, model.feature_mean.shape[0])
-    qualities = []
+    looks = FrameLooks([], np.zeros((len(images), SIDE, SIDE), np.uint8))
     # Written, not mapped: a full disk is then an error to report and not a SIGBUS.
     with (
         atomic_file(path) as temporary,
@@ -77,14 +89,17 @@ def cache_features(
             file, {"descr": "<f2", "fortran_order": False, "shape": shape}
         )
         for start, frames in _frames_ahead(readers, data, images, settings.input_side):
-            qualities += [measure(frame) for frame in frames]
+            looks.qualities.extend(measure(frame) for frame in frames)
+            looks.greys[start : start + len(frames)] = [small_grey(frame) for frame in frames]
             with torch.inference_mode():
                 features = model.raw_features(torch.from_numpy(frames).to(device))
             file.write(features.cpu().numpy().astype("<f2").tobytes())
             on_progress("backbone features", start + len(frames), len(images))
-    values = [(q.brightness, q.contrast, q.sharpness) for q in qualities]
+    with atomic_file(grey_path) as temporary, temporary.open("wb") as file:
+        np.save(file, looks.greys)
+    values = [(q.brightness, q.contrast, q.sharpness) for q in looks.qualities]
     write_text(key_path, json.dumps({"key": key, "qualities": values}))
-    return np.load(path, mmap_mode="r"), qualities
+    return np.load(path, mmap_mode="r"), looks
 
 
 def _frames_ahead(

@@ -7,27 +7,33 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import theilslopes
 from torch import Tensor
 
 from hvq_edge.model.category_classifier import pool
 from hvq_edge.model.hvq_trans import HVQTrans, image_level
-from hvq_edge.training.batches import standardised
+from hvq_edge.training.batches import Images, standardised
 
-LEAST_FOR_SLOPE = 5
-"""Good images from which on a slope is fitted."""
+LEAST_FOR_SLOPE = 3
+"""Good images of a group from which on it counts for the slope."""
+MOST_FOR_SLOPE = 1000
+"""Good images of a category that the slope is fitted to: it compares each with every other."""
+LEVEL_REACH = 10.0
+"""Robust deviations of the level beyond which it is not left out of the score."""
 _BATCH = 16
 _SMALLEST_STD = 1e-3
 """Relative to the mean over channels: a dead channel is not blown up."""
 RIDGE = 0.15
-"""Of a covariance's mean eigenvalue, added before it is inverted: directions that hardly vary are
-not blown up without end, neither are rounding errors in them. From 0.05 to 0.5 the accuracy hardly
-changes (docs/accuracy.md); the larger, the less INT8 differs."""
+"""Share of a covariance's mean eigenvalue that is added before it is inverted: it bounds how much
+directions that hardly vary, and rounding errors in them, are enlarged. From 0.05 to 0.5 the
+accuracy hardly changes (docs/accuracy.md); the larger, the less INT8 differs."""
 REACH = 2.0
-"""Times the largest distance of a held-out image to its category's centre: farther is no part
-that the model knows (docs/folding.md: five products, each left out in turn)."""
+"""Multiple of the largest distance of a held-out image to its category's centre: what is farther
+is no part that the model knows, out of distribution (docs/folding.md: five products, each left out
+in turn)."""
 CLASSIFIER_RIDGE = 3.0
-"""Of the mean eigenvalue, in the classifier's whitening. With less, directions that training
-images hardly vary in decide, and the compression of a video alone makes a part unknown."""
+"""The same share in the classifier's whitening. With less, directions in which training images
+hardly vary decide, and the compression of a video alone makes a part unknown."""
 
 
 @torch.no_grad()
@@ -165,32 +171,46 @@ def fit_map_scale(
 
 
 @torch.no_grad()
-def fit_level_share(
-    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64]
-) -> None:
+def fit_level(model: HVQTrans, fit: Images, held_out: Images) -> None:
     """Set how much of an image's own level each category's score leaves out.
 
-    It is the slope, between 0 and 1, of the highest window on the level over good images: what the
-    score of a good image owes to its level. A robust slope (Huber's), since a few odd images are
-    among the good ones. The images that the model learnt from score lower than new ones, all of
-    them alike: that moves the line, not its slope, and there are several times as many of them
-    (docs/accuracy.md).
-    """
-    from sklearn.linear_model import HuberRegressor
+    The share is the slope, between 0 and 1, of the highest window on the level over good images:
+    what the score of a good image owes to its level (Theil and Sen's, which a few odd images among
+    the good ones do not move). The images that the model learnt from score lower than held-out
+    ones, all of them alike: that moves the line, not its slope, so each group is centred on its
+    own medians, and both count.
 
+    A level that no good image comes near is a defect of the whole image. So no more is left out
+    than the level of the median held-out image and :data:`LEVEL_REACH` robust deviations.
+    """
     model.eval()
     for k in range(model.categories):
-        levels, highest = [], []
-        for batch, label in _batches_of(model, features, category, k):
-            rebuilt = model.reconstruct(model.normalise(batch), label)
-            anomaly_map = model.anomaly_map(batch, rebuilt, label)
-            levels.append(image_level(anomaly_map.flatten(1)))
-            highest.append(model.highest_window(anomaly_map))
-        level = torch.cat(levels).double().cpu().numpy()
-        if len(level) < LEAST_FOR_SLOPE or level.std() < 1e-6:
+        groups = [
+            group
+            for images in (fit, held_out)
+            if len(group := _level_and_window(model, images, k)) >= LEAST_FOR_SLOPE
+        ]
+        if not groups:
             continue  # nothing tells: all of it is left out
-        slope = HuberRegressor(max_iter=1000).fit(level, torch.cat(highest).double().cpu().numpy())
-        model.level_share[k] = float(np.clip(slope.coef_[0], 0.0, 1.0))
+        centred = np.concatenate([group - np.median(group, axis=0) for group in groups])
+        level, window = centred[:: -(-len(centred) // MOST_FOR_SLOPE)].T
+        if level.std() > 1e-6:
+            slope = theilslopes(window, level)[0]
+            model.level_share[k] = float(np.clip(slope, 0.0, 1.0))
+        deviation = 1.4826 * np.median(np.abs(centred[:, 0]))
+        middle = np.median(groups[-1][:, 0])  # of held-out images where there are enough
+        model.level_limit[k] = float(middle + LEVEL_REACH * deviation)
+
+
+def _level_and_window(model: HVQTrans, images: Images, k: int) -> NDArray[np.float64]:
+    """Level and highest window of one category's images, float64 ``[images, 2]``."""
+    found = []
+    for batch, label in _batches_of(model, images.features, images.category, k):
+        rebuilt = model.reconstruct(model.normalise(batch), label)
+        anomaly_map = model.anomaly_map(batch, rebuilt, label)
+        level = image_level(anomaly_map.flatten(1))[:, 0]
+        found.append(torch.stack([level, model.highest_window(anomaly_map)], dim=1))
+    return torch.cat(found).double().cpu().numpy() if found else np.zeros((0, 2))
 
 
 def _batches_of(

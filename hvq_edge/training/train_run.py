@@ -23,21 +23,22 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import RECORD_NAME, ImageUse, RunRecord, read_run, write_run
 from hvq_edge.run.settings import Settings
 from hvq_edge.training import processes
+from hvq_edge.training.batches import Images
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog
-from hvq_edge.training.features import cache_features
+from hvq_edge.training.features import FrameLooks, cache_features
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
     fit_classifier,
     fit_feature_statistics,
-    fit_level_share,
+    fit_level,
     fit_map_scale,
     fit_residual_whitening,
 )
-from hvq_edge.training.trainer import Images, rate_factor, train_epochs
+from hvq_edge.training.trainer import rate_factor, train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
-from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
+from hvq_edge.verdict.image_limits import learn_limits
 
 UNUSED_USAGE = 1e-3
 """Tokens an image, on average, below which a code counts as unused in the events."""
@@ -141,7 +142,7 @@ def _train(
     if processes.rank() > 0:
         on_progress = silent
     began = time.perf_counter()
-    fit, qualities = _cached(run, record, model, "fit", on_progress)
+    fit, looks = _cached(run, record, model, "fit", on_progress)
     held_out, _ = _cached(run, record, model, "held_out", on_progress)
     seconds = {"seconds_features": time.perf_counter() - began}
 
@@ -165,15 +166,8 @@ def _train(
         if settings.model.map_scale == "good_images":
             fit_map_scale(model, fit.features, fit.category)
         if settings.model.image_level == "learnt":
-            fit_level_share(model, fit.features, fit.category)
-        assert record.data is not None
-        category_limits = learn_category_limits(
-            Path(record.data),
-            [image for image in record.images if image.use == "fit"],
-            qualities,
-            settings.model.input_side,
-            on_progress,
-        )
+            fit_level(model, fit, held_out)
+        used = [image for image in record.images if image.use == "fit"]
         seconds["seconds_statistics"] = time.perf_counter() - began
         losses = {
             "feature_loss": last.feature_loss,
@@ -182,8 +176,8 @@ def _train(
         }
         record = record.model_copy(
             update={
-                "image_limits": learn_limits(qualities),
-                "category_limits": category_limits,
+                "image_limits": learn_limits(looks.qualities),
+                "category_limits": learn_category_limits(used, looks),
                 "checkpoint_sha256": save_checkpoint(run, model),
                 "epochs_done": last.epoch,
                 "metrics": {**losses, **seconds},
@@ -244,18 +238,18 @@ def _cached(
     model: HVQTrans,
     use: ImageUse,
     on_progress: ProgressCallback,
-) -> tuple[Images, list[FrameQuality]]:
+) -> tuple[Images, FrameLooks]:
     assert record.data is not None
     images = [image for image in record.images if image.use == use]
     name = "features" if use == "fit" else "features_held_out"
     arguments = (run, model, Path(record.data), images, record.backbone_weights, on_progress)
     if processes.rank() > 0:
         processes.wait_for_all()  # the first process writes the cache, the others map it
-    features, qualities = cache_features(*arguments, name=name)
+    features, looks = cache_features(*arguments, name=name)
     if processes.rank() == 0:
         processes.wait_for_all()
     category = np.array([record.categories.index(image.category) for image in images])
-    return Images(features, category), qualities
+    return Images(features, category), looks
 
 
 def _new_model(settings: Settings, categories: int) -> HVQTrans:

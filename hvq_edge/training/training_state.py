@@ -26,7 +26,7 @@ class EpochResult:
     """Mean squared error of the standardised features, over the images learnt from."""
     commitment: float
     held_out_loss: float
-    """As ``feature_loss``, over the held-out images."""
+    """The same error over the held-out images."""
     revived: int
     """Codes that got a new place."""
     images_per_second: float

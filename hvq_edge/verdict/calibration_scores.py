@@ -14,7 +14,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from hvq_edge.common.records import Strict
 
 EXACT = 64
 """The largest scores are kept one by one: there decisions fall."""
@@ -22,10 +24,8 @@ THINNED = 64
 """Of those below, so many at equal steps of rank."""
 
 
-class CalibrationScores(BaseModel):
+class CalibrationScores(Strict):
     """A compact table of good scores. p-values from it are exact in the tail, else rounded up."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     count: int = Field(ge=1)
     """Good scores that the table stands for."""

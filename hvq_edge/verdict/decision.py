@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,26 +63,26 @@ class Decision:
     """Share of good parts that score at least as high (:mod:`hvq_edge.verdict.calibration_scores`);
     ``None`` without a score, or where the bundle does not know what good parts score."""
 
+    def fields(self) -> dict[str, Any]:
+        """Return all but the map as JSON values: what the log, a JSON line and a message say."""
+        return {
+            "camera": self.camera,
+            "frame": self.frame,
+            "time": round(self.time, 6),
+            "category": self.category,
+            "score": self.score,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "latency_ms": round(self.latency_ms, 3),
+            "grade": self.grade,
+            "part": None if self.part is None else asdict(self.part),
+            "regions": [region.to_json() for region in self.regions],
+            "p_value": self.p_value,
+        }
+
     def to_json(self) -> str:
-        """Return one line of JSON, without the map and without a line end."""
-        return json.dumps(
-            {
-                "camera": self.camera,
-                "frame": self.frame,
-                "time": round(self.time, 6),
-                "category": self.category,
-                "score": self.score,
-                "verdict": self.verdict,
-                "reason": self.reason,
-                "latency_ms": round(self.latency_ms, 3),
-                "grade": self.grade,
-                "part": None if self.part is None else asdict(self.part),
-                "regions": [region.to_json() for region in self.regions],
-                "p_value": self.p_value,
-            },
-            ensure_ascii=False,
-            allow_nan=False,
-        )
+        """Return :meth:`fields` as one line of JSON, without a line end."""
+        return json.dumps(self.fields(), ensure_ascii=False, allow_nan=False)
 
 
 def decide(

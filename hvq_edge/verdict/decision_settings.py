@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import ConfigDict, Field, model_serializer, model_validator
+
+from hvq_edge.common.records import StrictTypes
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class KOfN(_Strict):
+class KOfN(StrictTypes):
     """A part is seen in ``n`` frames and rejected when ``k`` of them are above the threshold.
 
     Written as text: ``"2/3"``.
@@ -41,7 +39,7 @@ class KOfN(_Strict):
         return self
 
 
-class Grade(_Strict):
+class Grade(StrictTypes):
     """A grade of rejects. It is reached when one of its limits is, or when it has none."""
 
     name: str = Field(min_length=1)
@@ -51,7 +49,7 @@ class Grade(_Strict):
     """How far the score is above the threshold, as a share of the threshold's amount."""
 
 
-class DecisionSettings(_Strict):
+class DecisionSettings(StrictTypes):
     """The table ``[decision]``."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.errors import InputError
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import (
-    CONFIDENCE,
-    FALSE_REJECT,
     BoundedThreshold,
     FalseRejectBound,
     Scores,

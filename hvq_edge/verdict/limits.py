@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from hvq_edge.common.records import Strict
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ImageLimits(_Strict):
+class ImageLimits(Strict):
     """What a usable frame looks like, learnt from training images (8-bit grey levels).
 
     Outside these limits there is no decision: the camera, not the part, is at fault.
@@ -24,7 +22,7 @@ class ImageLimits(_Strict):
     """Variance of the Laplacian of the grey level."""
 
 
-class Placement(_Strict):
+class Placement(Strict):
     """Where a category's parts lie in the image (:mod:`hvq_edge.verdict.placement`)."""
 
     reference: str = Field(pattern=r"^[0-9A-Za-z+/]{4180}[0-9A-Za-z+/=]{4}$")
@@ -35,7 +33,7 @@ class Placement(_Strict):
     """And that matches there at least so well: else it is something else that is wrong."""
 
 
-class CategoryLimits(_Strict):
+class CategoryLimits(Strict):
     """What a usable frame of one category looks like."""
 
     image: ImageLimits

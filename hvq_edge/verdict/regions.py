@@ -13,7 +13,7 @@ from hvq_edge.common.heat_map import upsample_map
 
 CELL = 16
 """Pixels of the model's input that one cell of the map covers, and the side of the window over
-which the score averages (DESIGN section 3)."""
+which the score averages (docs/architecture.md, "The graph's contract")."""
 MOST_REGIONS = 20
 """Of one frame, those with the highest peaks: an image of noise must not make endless lines."""
 

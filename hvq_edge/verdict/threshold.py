@@ -8,11 +8,12 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hvq_edge.common.records import Strict
 from hvq_edge.verdict.calibration_scores import CalibrationScores, table_of
+from hvq_edge.verdict.defaults import CONFIDENCE
 from hvq_edge.verdict.tolerance_bound import (
-    CONFIDENCE,
     FalseRejectBound,
     Scores,
     ThresholdRule,
@@ -25,11 +26,8 @@ _ENOUGH = 20
 """Scores from which on it is measured."""
 
 
-class Threshold(BaseModel):
+class Threshold(Strict):
     """Scores above ``value`` are rejected."""
-
-    # No score is above a threshold of NaN: such a bundle would pass every part.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     value: float
     images: int = Field(ge=1)

@@ -8,25 +8,21 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hvq_edge.common.records import Strict
 from hvq_edge.errors import SettingsError
+from hvq_edge.verdict.defaults import CONFIDENCE
 from hvq_edge.verdict.tolerance import largest_rank, least_images, promised_rate
 
 Method = Literal["order-statistics", "extreme-value"]
-CONFIDENCE = 0.95
-"""With which a rate is promised unless the user says otherwise."""
-FALSE_REJECT = 0.01
-"""Rate that is asked for unless the user says otherwise."""
 
 Scores = NDArray[np.float64]
 """Finite scores of good parts, ascending, at least one."""
 
 
-class FalseRejectBound(BaseModel):
+class FalseRejectBound(Strict):
     """Of good parts like those it was learnt from, at most ``rate`` are rejected."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     method: Method
     """``order-statistics`` holds for every distribution of scores; ``extreme-value`` rests on a

@@ -16,11 +16,10 @@ from onnx import TensorProto, helper
 from hvq_edge.bench import measure as measuring
 from hvq_edge.bench.chart import bench_svg
 from hvq_edge.bench.entrants import Entrant, entrants_of
-from hvq_edge.bench.measure import busy_warning, measure
-from hvq_edge.bench.peak_memory import high_water, peak_megabytes
+from hvq_edge.bench.measure import busy_warning, run_benchmark
 from hvq_edge.bench.peer_graph import open_peer
-from hvq_edge.bench.power import watts_of, watts_while
 from hvq_edge.bench.report import BenchReport, timing_of
+from hvq_edge.bench.resources import high_water, peak_megabytes, watts_of, watts_while
 from hvq_edge.bench.rounds import ratios, time_rounds
 from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, InputError, SettingsError
@@ -87,7 +86,7 @@ def test_a_report_of_real_engines(bundle, tmp_path):
     assert names[:4] == ["openvino fp32", "openvino int8", "onnxruntime fp32", "onnxruntime int8"]
     assert "onnxruntime peer é.onnx" in names
     absent = Entrant("absent", "peer", str(tmp_path / "no.onnx"), "onnxruntime")
-    report = measure(bundle, [*entrants, absent], batches=[1, 2], rounds=2, memory=False)
+    report = run_benchmark(bundle, [*entrants, absent], batches=[1, 2], rounds=2, memory=False)
     assert report.reference == "openvino fp32"
     assert report.batches == (1, 2)
     assert {timing.name for timing in report.timings if timing.batch == 1} == set(names)
@@ -112,17 +111,17 @@ def test_a_busy_machine_is_said(bundle, monkeypatch):
     assert "load 3.0 on 2 processors" in warning
     monkeypatch.setattr(measuring, "load_average", lambda: 99.0)
     entrants = entrants_of(bundle, backends=["onnxruntime"], precisions=["fp32"])
-    report = measure(bundle, entrants, batches=[1], rounds=1, memory=False)
+    report = run_benchmark(bundle, entrants, batches=[1], rounds=1, memory=False)
     assert report.load_before == 99
     assert "busy" in bench_svg(report)
 
 
 def test_nothing_to_measure(bundle, tmp_path):
     with pytest.raises(SettingsError, match="at least one"):
-        measure(bundle, [])
+        run_benchmark(bundle, [])
     absent = Entrant("absent", "peer", str(tmp_path / "no.onnx"), "onnxruntime")
     with pytest.raises(InputError, match="no file"):
-        measure(bundle, [absent], memory=False)
+        run_benchmark(bundle, [absent], memory=False)
 
 
 @pytest.mark.parametrize(

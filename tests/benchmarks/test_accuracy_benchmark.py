@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_texture, scratch, write_png
+from helpers.images import make_texture, scratch, write_png
 
-from benchmarks.accuracy import ablations, accuracy, row_training
+from benchmarks.accuracy import ablations, accuracy, image_sources, row_training
 from benchmarks.accuracy.ablation_rows import BASE, ROWS, Row
 from benchmarks.accuracy.evidence import leave_one_out
+from benchmarks.accuracy.image_sources import FeatureStore, Source, flipped, locked, pseudo_sources
 from benchmarks.accuracy.row_training import Workshop
-from benchmarks.speed import image_sources as image_sources
-from benchmarks.speed.image_sources import FeatureStore, Source, flipped, locked, pseudo_sources
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import DatasetError
 from hvq_edge.evaluation.evaluate import evaluate

@@ -14,8 +14,8 @@ from helpers.paths import DATA
 from helpers.synthetic_weights import synthetic_weight
 from torch import nn
 
-from benchmarks.accuracy.authors_backbone import WholeBackbone
-from benchmarks.accuracy.authors_form import AuthorsForm, to_sequence
+from benchmarks.speed.authors_backbone import WholeBackbone
+from benchmarks.speed.authors_form import AuthorsForm, to_sequence
 from hvq_edge.model.backbone import Backbone, InvertedResidual
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.released_checkpoint import from_released, released_settings

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from helpers.agreements import compare_one, outputs
 from helpers.graphs import save_bundle
 
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
-from hvq_edge.bundle.verification import PrecisionVerdict, Verification
+from hvq_edge.bundle.verification import VERIFY_NAME, PrecisionVerdict, Verification
 from hvq_edge.cli.verify import failure
 from hvq_edge.evaluation.acceptance.acceptance import collect
-from hvq_edge.runtime.open_engine import VERIFY_NAME
 from hvq_edge.verdict.threshold import GoodPart, learn_threshold
-from tests.export.verify.test_verify import compare_one, outputs
 
 
 @pytest.fixture(params=[True, False], ids=["alike", "unlike"])

@@ -6,19 +6,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers.small_graphs import save_float
+from helpers.small_graphs import default_nodes, save_float
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from hvq_edge.calibration.quantise import (
-    LARGEST,
+    QMAX,
     activations_of,
-    candidates_of,
-    half_scale,
-    layers_of,
+    default_exclusions,
+    fp16_scale,
+    quantisable_nodes,
     quantise_graph,
-    usual_float,
 )
 from hvq_edge.errors import InputError
 
@@ -55,7 +54,7 @@ def run(model: onnx.ModelProto, **feed: np.ndarray) -> list[np.ndarray]:
 
 
 def rounded(x: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
-    return np.clip(np.rint(x / scale), -128, LARGEST).astype(np.float32) * np.float32(scale)
+    return np.clip(np.rint(x / scale), -128, QMAX).astype(np.float32) * np.float32(scale)
 
 
 @given(
@@ -79,9 +78,9 @@ def test_a_layer_computes_with_rounded_weights_and_inputs(seed, sizes, magnitude
     y, kept = run(made, x=x)
     np.testing.assert_allclose(kept, np.maximum(hidden, 0), rtol=1e-5, atol=1e-6)  # not rounded
     largest = np.abs(second).max(0)
-    steps = half_scale(np.where(largest > 0, largest / LARGEST, 1).astype(np.float32))
-    weight = rounded(second, steps)
-    scale = half_scale(np.float32(ranges["h"] / LARGEST))
+    scales = fp16_scale(np.where(largest > 0, largest / QMAX, 1).astype(np.float32))
+    weight = rounded(second, scales)
+    scale = fp16_scale(np.float32(ranges["h"] / QMAX))
     expected = rounded(hidden, scale) @ weight
     # A value halfway between two steps may go either way.
     step = float(scale) * np.abs(weight).sum(0).max() + 1e-6
@@ -90,7 +89,7 @@ def test_a_layer_computes_with_rounded_weights_and_inputs(seed, sizes, magnitude
 
 
 def test_only_the_layers_asked_for_are_quantised(graph):
-    layers = layers_of(graph)
+    layers = default_nodes(graph)
     some = layers[::3]
     ranges = dict.fromkeys(activations_of(graph, layers), 1.0)
     made = quantise_graph(graph, ranges, some)
@@ -128,7 +127,7 @@ def test_a_tensor_is_rounded_once_for_all_its_readers():
 
 
 def test_what_decides_is_never_quantised(graph):
-    candidates = candidates_of(graph)
+    candidates = quantisable_nodes(graph)
     modules = {name.split("/")[0].split(".")[0] for name in candidates}
     assert modules == {
         "backbone",
@@ -140,7 +139,7 @@ def test_what_decides_is_never_quantised(graph):
     }
     # How far prototypes are; neither whitening nor the sums of squares.
     assert [n for n in candidates if n.startswith("prototypes")] == ["prototypes/MatMul"]
-    kept = set(candidates) - set(layers_of(graph))
+    kept = set(candidates) - set(default_nodes(graph))
     assert kept
     assert all("depthwise" in name or ".blocks.0." in name or ".blocks.1." in name for name in kept)
 
@@ -152,9 +151,9 @@ def test_a_backbone_without_bounds_keeps_its_early_layers_in_float():
         "backbone.blocks.3.project.conv/Conv",
         "backbone.blocks.9.expand.conv/Conv",
     ]
-    assert list(usual_float(layers)) == layers[1:2]
+    assert list(default_exclusions(layers)) == layers[1:2]
     with_squeeze = [*layers, "backbone.blocks.9.squeeze.reduce/Conv"]
-    assert list(usual_float(with_squeeze)) == layers[:3]
+    assert list(default_exclusions(with_squeeze)) == layers[:3]
 
 
 def test_both_factors_of_a_product_are_rounded():
@@ -164,9 +163,9 @@ def test_both_factors_of_a_product_are_rounded():
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 3])]
     body = helper.make_graph([node], "product", inputs, outputs)
     graph = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    assert candidates_of(graph) == ("a.attention/MatMul",)
-    assert activations_of(graph, candidates_of(graph)) == ("q", "k")
-    made = quantise_graph(graph, {"q": 1.27, "k": 12.7}, candidates_of(graph))
+    assert quantisable_nodes(graph) == ("a.attention/MatMul",)
+    assert activations_of(graph, quantisable_nodes(graph)) == ("q", "k")
+    made = quantise_graph(graph, {"q": 1.27, "k": 12.7}, quantisable_nodes(graph))
     onnx.checker.check_model(made, full_check=True)
     q, k = np.random.default_rng(0).normal(size=(2, 3, 3)).astype(np.float32)
     expected = rounded(q, 0.01) @ rounded(k, 0.1)
@@ -174,23 +173,23 @@ def test_both_factors_of_a_product_are_rounded():
     np.testing.assert_allclose(run(made, q=q, k=k)[0], expected, atol=0.02)
 
 
-def test_weights_take_the_steps_that_are_given():
+def test_weights_take_the_int8_values_that_are_given():
     eye = np.eye(3, dtype=np.float32)
     graph = two_linears(eye, 127 * eye)
-    steps = np.arange(9, dtype=np.int8).reshape(3, 3)
-    made = quantise_graph(graph, {"h": 127.0}, ["b.linear/MatMul"], {"b.linear/MatMul": steps})
+    given = np.arange(9, dtype=np.int8).reshape(3, 3)
+    made = quantise_graph(graph, {"h": 127.0}, ["b.linear/MatMul"], {"b.linear/MatMul": given})
     y, _ = run(made, x=eye)
-    np.testing.assert_allclose(y, steps, atol=1e-6)
+    np.testing.assert_allclose(y, given, atol=1e-6)
 
 
 def test_unknown_layers_and_missing_ranges_are_all_named(graph):
     with pytest.raises(InputError, match=r"no layers a/Conv, b/Conv"):
         activations_of(graph, ["b/Conv", "a/Conv"])
-    first, second, *_ = tensors = activations_of(graph, layers_of(graph))
+    first, second, *_ = tensors = activations_of(graph, default_nodes(graph))
     for faulty in (0.0, -1.0, float("nan"), float("inf")):
         ranges = {**dict.fromkeys(tensors, 1.0), first: faulty}
         del ranges[second]
         with pytest.raises(InputError) as caught:
-            quantise_graph(graph, ranges, layers_of(graph))
+            quantise_graph(graph, ranges, default_nodes(graph))
         assert first in str(caught.value)
         assert second in str(caught.value)

@@ -9,6 +9,8 @@ from importlib.metadata import version
 
 import pytest
 import typer
+from helpers.commands import HELP, exit_code, run
+from helpers.patience import HANG_SECONDS
 
 from hvq_edge.cli import app as command_line
 from hvq_edge.cli import demo
@@ -46,17 +48,6 @@ COMMANDS = {
 GROUPS = {"bundle", "data", "log"}
 """Commands that have sub-commands."""
 LIBRARIES = ("cv2", "numpy", "onnx", "onnxruntime", "openvino", "polygraphy", "sklearn", "torch")
-HELP = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hvq_edge", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | HELP,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def loaded_by(*arguments: str) -> list[str]:
@@ -189,7 +180,7 @@ def test_a_path_that_is_not_there(arguments, tmp_path):
     assert not (tmp_path / "out").exists(), "nothing may be left half-written"
 
 
-# Exit codes of DESIGN section 6.
+# Exit codes: docs/architecture.md, "Exit codes".
 
 
 @pytest.fixture
@@ -203,13 +194,6 @@ def command(request):
 
     yield register
     application.registered_commands[:] = registered
-
-
-def exit_code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        command_line.main(list(arguments))
-    code = caught.value.code
-    return code if isinstance(code, int) else 0
 
 
 @pytest.mark.parametrize(
@@ -319,7 +303,9 @@ def test_a_reader_that_went_away_is_no_failed_gate():
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "hvq_edge", "--help"]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=HANG_SECONDS
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_png
 from helpers.graphs import save_bundle
+from helpers.images import flat, read_video, write_png, write_video
+from helpers.patience import PATIENCE_SECONDS, Stopwatch
 from helpers.thresholds import threshold_at
 from typer import Typer
 from typer.testing import CliRunner
@@ -22,8 +22,6 @@ from typer.testing import CliRunner
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import BundleError, InputError, MissingCapability, OutputError, SettingsError
-from tests.stream.sinks.test_sinks import read_video
-from tests.stream.sources.test_sources import flat, write_video
 
 app = Typer()
 add_stream(app)
@@ -205,11 +203,9 @@ def test_display_without_a_screen(bundle, video, monkeypatch):
 
 def start(*options) -> subprocess.Popen[str]:
     """The command in a process of its own."""
+    command = [sys.executable, "-m", "hvq_edge", "stream", "--json", "--backend", "onnxruntime"]
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "hvq_edge", "stream", "--json", "--backend", "onnxruntime"),
-            *map(str, options),
-        ],
+        [*command, *map(str, options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -225,7 +221,7 @@ def test_a_reader_that_goes_away_ends_it(bundle, tmp_path):
     assert json.loads(process.stdout.readline())["frame"] == 0
     process.stdout.close()
     messages = process.stderr.read()
-    assert process.wait(20) == 0, messages
+    assert process.wait(PATIENCE_SECONDS) == 0, messages
     assert "Traceback" not in messages
     assert "frames" in messages
     process.stderr.close()
@@ -240,14 +236,14 @@ def test_signals_end_it_cleanly(bundle, tmp_path, number, code):
     assert process.stdout is not None
     assert process.stderr is not None
     first = [process.stdout.readline() for _ in range(3)]
-    process.send_signal(number)
-    asked = time.monotonic()
-    # Not communicate(): it reads the pipe itself, past what readline() has buffered.
-    rest, messages = process.stdout.read(), process.stderr.read()
-    process.stdout.close()
-    process.stderr.close()
-    assert process.wait(20) == code, messages
-    assert time.monotonic() - asked < 5
+    with Stopwatch() as stopwatch:
+        process.send_signal(number)
+        # Not communicate(): it reads the pipe itself, past what readline() has buffered.
+        rest, messages = process.stdout.read(), process.stderr.read()
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait(PATIENCE_SECONDS) == code, messages
+    assert stopwatch.seconds < 5, stopwatch
     printed = "".join(first) + rest
     assert printed == (out / "decisions.jsonl").read_text(), "every line is whole, in both"
     frames = [json.loads(line)["frame"] for line in printed.splitlines()]

@@ -12,19 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.images import write_video
 from helpers.paths import ROOT
-from helpers.running_line import (
-    LONGEST_STOP,
-    RunningLine,
-    parts,
-    save_film,
-    save_line_bundle,
-    until,
-)
+from helpers.patience import until
+from helpers.running_line import LONGEST_STOP, RunningLine, parts, save_film, save_line_bundle
+from typer import Typer
 from typer.testing import CliRunner
-
-from tests.cli.test_stream import app
-from tests.stream.sources.test_sources import write_video
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,8 +27,12 @@ else:  # Python 3.10
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.signature import sign_bundle
 from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import GateFailed, HvqEdgeError, MissingCapability, SettingsError
 from hvq_edge.stream.settings import load_stream_settings
+
+app = Typer()
+add_stream(app)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from helpers.commands import exit_code
+from helpers.decisions import written
 from rich.console import Console
 
 from hvq_edge.cli.log import _table
-from hvq_edge.stream.log.log_file import LogFile
-from hvq_edge.stream.log.log_reader import last_rows, open_for_reading
-from tests.cli.test_cli_help import exit_code
-from tests.stream.log.test_log import written
+from hvq_edge.stream.log.chain import LogFile
+from hvq_edge.stream.log.reader import last_rows, open_for_reading
 
 
 @pytest.fixture

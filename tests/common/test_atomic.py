@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from helpers.patience import PATIENCE_SECONDS
+from helpers.small_disk import in_private_mount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,7 +163,7 @@ def test_a_kill_leaves_the_old_result(tmp_path, context, write):
     assert process.stdout.readline() == "written\n"
     process.kill()
     process.stdout.close()
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(PATIENCE_SECONDS) == -signal.SIGKILL
     old = path / "model.onnx" if path.is_dir() else path
     assert old.read_text() == "old"
 
@@ -192,29 +194,6 @@ def test_a_path_through_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         write_text(tmp_path / "file" / "run.json", "{}")
-
-
-PRIVATE_MOUNT = ("unshare", "--map-root-user", "--mount")
-
-
-def in_private_mount(mount_options: str, code: str, folder: Path) -> str:
-    """Run Python in a mount namespace of its own with a small disk at ``folder``.
-
-    The mount is seen by that process alone and goes with it, root or not.
-    """
-    script = f'mount -t tmpfs -o {mount_options} tmpfs "$1" || exit 77; exec "$2" -c "$3" "$1"'
-    try:
-        done = subprocess.run(
-            [*PRIVATE_MOUNT, "sh", "-c", script, "sh", folder, sys.executable, code],
-            capture_output=True,
-            text=True,
-        )
-    except FileNotFoundError:
-        pytest.skip("unshare (util-linux) is not installed")
-    if done.returncode == 77 or "unshare failed" in done.stderr:
-        pytest.skip(f"this machine allows no private mount: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 FILL = """

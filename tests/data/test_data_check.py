@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import make_texture, scratch, write_png
+from helpers.images import make_texture, scratch, write_png
 from helpers.visa_folder import write_visa
 from rich.console import Console
 from typer.testing import CliRunner

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.data import solar_cells
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.solar_cells import MARKER_NAME, default_cache, lay_out_solar_cells
+from hvq_edge.data.solar_cells import MARKER_NAME, lay_out_solar_cells
 from hvq_edge.errors import DatasetError, MissingCapability, OutputError
 
 

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
+from helpers.run_records import record as run_record
 from helpers.spotted_parts import bundle, data, draw  # noqa: F401  # fixtures
 from typer.testing import CliRunner
 
@@ -24,7 +25,6 @@ from hvq_edge.evaluation.evaluate_target import evaluate_target
 from hvq_edge.evaluation.metrics.metrics_file import read_metrics
 from hvq_edge.run.record import write_run
 from hvq_edge.runtime.open_engine import open_engine
-from tests.run.test_record import record as run_record
 
 
 def invoke(*arguments):

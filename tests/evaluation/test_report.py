@@ -17,9 +17,10 @@ pytest.importorskip("jinja2")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.data.dataset import Image
+from hvq_edge.common.svg import round_steps
+from hvq_edge.data.dataset import DatasetImage
 from hvq_edge.errors import MissingCapability, OutputError
-from hvq_edge.evaluation.charts import roc_mark, roc_points, round_steps, score_histogram
+from hvq_edge.evaluation.charts import roc_mark, roc_points, score_histogram
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
 from hvq_edge.evaluation.metrics.results import (
@@ -30,7 +31,7 @@ from hvq_edge.evaluation.metrics.results import (
 )
 from hvq_edge.evaluation.operating_point import decisions_at, decisions_from, operating_point
 from hvq_edge.evaluation.report import render_report, write_report
-from hvq_edge.evaluation.thumbnails import examples_of, heat_range, thumbnails
+from hvq_edge.evaluation.thumbnails import category_heat_range, examples_of, thumbnails
 
 EVIL = "<script>alert('& more')</script>"
 
@@ -49,7 +50,7 @@ def make_results(folder: Path, category: str, count: int = 5, side: int = 40):
             heat = np.full((4, 4), 0.1, np.float32)
             heat[1, 2] = score
             defect = "good" if good else "dent & scratch"
-            image_of = Image(path, category, "test", defect, None)
+            image_of = DatasetImage(path, category, "test", defect, None)
             results.append(ImageResult(image_of, category, score, heat))
     return results
 
@@ -270,7 +271,7 @@ def test_examples_are_extreme_and_never_twice(tmp_path, count, sizes):
 
 def test_thumbnails_shrink_to_the_budget(tmp_path):
     results = make_results(tmp_path, "bolt", side=150)
-    heat = heat_range(results)
+    heat = category_heat_range(results)
 
     def made(budget):
         images = thumbnails([(result, heat) for result in results], budget).values()
@@ -286,10 +287,10 @@ def test_thumbnails_shrink_to_the_budget(tmp_path):
 
 def test_heat_starts_above_good_maps(tmp_path):
     results = make_results(tmp_path, "bolt")
-    heat = heat_range(results)
+    heat = category_heat_range(results)
     assert 0.1 < heat.low <= 4.0 < heat.high
     same = [ImageResult(one.image, "bolt", 0.0, np.zeros((4, 4), "f4")) for one in results]
-    flat = heat_range(same)
+    flat = category_heat_range(same)
     assert flat.high > flat.low
 
 
@@ -301,7 +302,7 @@ def test_heat_starts_above_good_maps(tmp_path):
 def test_histogram_bars_stay_in_the_plot_and_count_everything(data, threshold):
     results = [
         ImageResult(
-            Image(Path("x"), "bolt", "test", "good" if good else "bad"),
+            DatasetImage(Path("x"), "bolt", "test", "good" if good else "bad"),
             "bolt",
             score,
             np.zeros((1, 1), np.float32),
@@ -338,7 +339,7 @@ def test_roc_runs_from_corner_to_corner(tmp_path):
 def test_the_mark_lies_where_the_decisions_are(tmp_path):
     results = make_results(tmp_path, "bolt")
     mark = roc_mark(decisions_at(results, {"bolt": 3.0}))  # above it: 1 of 5 good, 4 of 5 defects
-    assert (mark.x, mark.y) == (pytest.approx(36 + 150 / 5), pytest.approx(10 + 150 / 5))
+    assert mark == (pytest.approx(36 + 150 / 5), pytest.approx(10 + 150 / 5))
     only_good = [result for result in results if result.image.good]
     assert roc_mark(decisions_at(only_good, {"bolt": 3.0})) is None
     assert roc_mark(None) is None

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.cli.app import app
-from hvq_edge.data.dataset import Image
+from hvq_edge.data.dataset import DatasetImage
 from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.metrics_file import read_metrics
@@ -24,7 +24,7 @@ from hvq_edge.evaluation.unseen import UNSEEN_MARGIN, UnseenGood, is_unseen, uns
 
 
 def result(score: float, margin: float, defect: str = "good") -> ImageResult:
-    image = Image(Path(f"{score}.png"), "bolt", "test", defect)
+    image = DatasetImage(Path(f"{score}.png"), "bolt", "test", defect)
     return ImageResult(image, "bolt", score, np.zeros((4, 4), np.float32), margin)
 
 

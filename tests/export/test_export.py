@@ -13,16 +13,15 @@ import onnx
 import pytest
 import torch
 from helpers.paths import ROOT
+from helpers.small_graphs import default_nodes, write_int8
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from torch.nn import functional as F
 
-from hvq_edge.calibration.int8 import quantise
-from hvq_edge.calibration.quantise import layers_of
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
-from hvq_edge.export.fold.fold_plan import plan_folds
+from hvq_edge.export.fold.code_tables import choose_folds
 from hvq_edge.export.fold.folded import FoldedHVQTrans
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model import HVQTrans, load_run
@@ -154,7 +153,7 @@ def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images
             paths.append(Path(folder) / f"{i}.png")
             cv2.imwrite(str(paths[-1]), frame[:, :, ::-1])
         given_ = category[::4] if mode == "input" else None
-        assert quantise(graphs[mode], int8, paths, 224, given_)
+        assert write_int8(graphs[mode], int8, paths, 224, given_)
     expected = run_torch(model, frames, category_for(mode, category))
     for engine in ENGINES.values():
         opened = engine(
@@ -308,7 +307,7 @@ def test_what_follows_a_lookup_is_a_gather(graphs, model):
 
 
 def test_tables_of_several_categories_stay_within_what_is_allowed(model, tmp_path):
-    everything = sum(fold.bytes for fold in plan_folds(model, one_category=False, max_table_mb=0))
+    everything = sum(fold.bytes for fold in choose_folds(model, one_category=False, max_table_mb=0))
     sizes = []
     for share, chosen in ((0, {False}), (0.5, {False, True}), (1, {True})):
         path = tmp_path / f"{share}.onnx"
@@ -353,7 +352,7 @@ def test_int8_is_what_nvidias_parser_takes(solar_bundle):
 
 
 def test_int8_leaves_decisions_in_float(graphs):
-    nodes = layers_of(onnx.load(graphs["one"]))
+    nodes = default_nodes(onnx.load(graphs["one"]))
     assert sum("backbone" in name for name in nodes) == 1 + 2 * 9  # the stem, blocks 2 to 10
     assert "input_projection/MatMul" in nodes
     assert "output/MatMul" in nodes

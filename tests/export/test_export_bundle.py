@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from hvq_edge.bench.entrants import entrants_of
-from hvq_edge.bench.measure import measure
+from hvq_edge.bench.measure import run_benchmark
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset
@@ -212,6 +212,6 @@ def test_the_pytorch_model_of_the_run_is_the_reference(small_bundle):
     assert [entrant.name for entrant in entrants] == ["PyTorch fp32", "openvino fp32"]
     only = entrants_of(opened, backends=["onnxruntime"], precisions=["fp32"])
     assert [entrant.name for entrant in only] == ["onnxruntime fp32"]
-    report = measure(opened, entrants, batches=[1], rounds=1, memory=False)
+    report = run_benchmark(opened, entrants, batches=[1], rounds=1, memory=False)
     assert report.reference == "PyTorch fp32"
     assert "PyTorch" in report.resources["PyTorch fp32"].device

@@ -7,7 +7,7 @@ import pytest
 from hvq_edge.cli.export import _say_what_is_fastest
 from hvq_edge.errors import MissingCapability
 from hvq_edge.runtime import open_engine
-from hvq_edge.runtime.open_engine import Choice
+from hvq_edge.runtime.open_engine import EngineChoice
 
 TIMES = "; fp32 on openvino: 8.0 ms an image, int8 on openvino 9.0 (measured on this machine)"
 
@@ -15,9 +15,12 @@ TIMES = "; fp32 on openvino: 8.0 ms an image, int8 on openvino 9.0 (measured on 
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        (Choice("openvino", "int8", "int8: verified" + TIMES), ["INT8 wins. int8: verified; fp32"]),
         (
-            Choice("onnxruntime", "fp32", "fp32: int8 is no faster here" + TIMES),
+            EngineChoice("openvino", "int8", "int8: verified" + TIMES),
+            ["INT8 wins. int8: verified; fp32"],
+        ),
+        (
+            EngineChoice("onnxruntime", "fp32", "fp32: int8 is no faster here" + TIMES),
             [
                 "INT8 does not win: use --precision fp32 --backend onnxruntime",
                 "no faster here; fp32 on openvino: 8.0 ms",

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers.small_graphs import write_int8
 from onnx import numpy_helper
 
 from benchmarks.accuracy import precision as precision_benchmark
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.calibration import int8
-from hvq_edge.calibration.images.own_set import OwnImage
-from hvq_edge.calibration.quantise import candidates_of
-from hvq_edge.calibration.ranges.range_methods import METHODS
+from hvq_edge.calibration.images.own_set import CalibrationImage
+from hvq_edge.calibration.quantise import quantisable_nodes
+from hvq_edge.calibration.ranges.amax import METHODS
 from hvq_edge.calibration.search import evidence, find_plan
-from hvq_edge.calibration.search.evidence import effect_of, gather_evidence, judge
+from hvq_edge.calibration.search.evidence import effect_of, gather_evidence, results_on
 from hvq_edge.calibration.search.plan import PLAN_NAME, Budget, Plan, read_plan, write_plan
 from hvq_edge.calibration.search.trade_off_plot import PLOT_NAME
 from hvq_edge.cli.app import main
@@ -27,9 +28,10 @@ from hvq_edge.data.images import read_frame
 from hvq_edge.errors import BundleError, InputError, SettingsError
 from hvq_edge.export import precision_files
 from hvq_edge.export.export_run import export_run
-from hvq_edge.export.precision_files import Asked, Material, write_precision_files
+from hvq_edge.export.precision_files import Material, PrecisionOptions, write_precision_files
 from hvq_edge.export.verify.verify import verify_bundle
 from hvq_edge.run.record import read_run
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.open_engine import open_engine
 
@@ -56,12 +58,12 @@ def test_four_files_that_decide_alike(four_files, run, solar_cells):
     sizes = {name: manifest.files[file].bytes for name, file in manifest.models.items()}
     assert sizes["int8-fp16"] < sizes["int8"] < sizes["fp32"]
     assert sizes["fp16"] < sizes["fp32"]
-    assert manifest.half is not None
-    assert manifest.half.nodes > 50
-    assert 0 < manifest.half.largest < 65504
+    assert manifest.fp16 is not None
+    assert manifest.fp16.nodes > 50
+    assert 0 < manifest.fp16.amax < 65504
     plan = read_plan(bundle.file(PLAN_NAME))
     assert plan.made_by == "rule"
-    candidates = candidates_of(onnx.load(bundle.model_file("fp32")))
+    candidates = quantisable_nodes(onnx.load(bundle.model_file("fp32")))
     assert int8_nodes(bundle.model_file("int8")) == set(plan.int8_layers(candidates))
     assert int8_nodes(bundle.model_file("int8")) == int8_nodes(bundle.model_file("int8-fp16"))
     found = verify_bundle(bundle.path, run, solar_cells, most_images=12)
@@ -96,14 +98,9 @@ def held_out(run, four_files):
 
 
 def judged(path: Path, manifest, images):
-    with OnnxRuntimeEngine(
-        path,
-        precision="int8",
-        input_side=manifest.input_side,
-        categories=manifest.categories,
-        category_mode="auto",
-    ) as engine:
-        return judge(engine, images, takes_category=False)
+    graph = Graph(path, "int8", manifest.input_side, manifest.categories, "auto")
+    with OnnxRuntimeEngine(graph) as engine:
+        return results_on(engine, images, takes_category=False)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +116,7 @@ def test_every_way_to_choose_ranges_agrees(
     calibration = [Path(record.data) / p.path for p in record.images if p.use == "fit"][:16]
     target = tmp_path / "int8.onnx"
     side = four_files.manifest.input_side
-    int8.quantise(four_files.model_file("fp32"), target, calibration, side, method=method)
+    write_int8(four_files.model_file("fp32"), target, calibration, side, method=method)
     found = judged(target, four_files.manifest, held_out)
     effect = effect_of(float_judged, found, held_out)
     assert effect.codes > 0.9
@@ -166,16 +163,16 @@ def test_ranges_are_measured_once_for_a_graph(four_files, run, tmp_path, monkeyp
     frames = [Path(record.data) / p.path for p in record.images if p.use == "fit"][:8]
     source, side = four_files.model_file("fp32"), four_files.manifest.input_side
     kept = {"cache": tmp_path / "ranges"}
-    first = int8.measure(source, frames, side, **kept)
-    assert int8.measure(source, frames, side, **kept) == first
+    first = int8.calibrate_graph(source, frames, side, **kept)
+    assert int8.calibrate_graph(source, frames, side, **kept) == first
     assert len(measured) == 1
-    int8.measure(source, frames, side, method="minmax", **kept)
-    int8.measure(source, frames[1:], side, **kept)
+    int8.calibrate_graph(source, frames, side, method="minmax", **kept)
+    int8.calibrate_graph(source, frames[1:], side, **kept)
     graph = onnx.load(source)
     weight = next(one for one in graph.graph.initializer if len(one.dims) == 4)
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) / 2, weight.name))
     onnx.save(graph, tmp_path / "other.onnx")
-    assert int8.measure(tmp_path / "other.onnx", frames, side, **kept) != first
+    assert int8.calibrate_graph(tmp_path / "other.onnx", frames, side, **kept) != first
     assert len(measured) == 4, "a method, a set of images and a graph have ranges of their own"
 
 
@@ -183,11 +180,11 @@ def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
     def some(graph: onnx.ModelProto) -> tuple[str, ...]:
         """A dozen layers instead of 53: each is measured."""
         near = ("backbone.stem", "backbone.blocks.0", "backbone.blocks.5", "decoder.0")
-        return tuple(name for name in candidates_of(graph) if name.startswith(near))
+        return tuple(name for name in quantisable_nodes(graph) if name.startswith(near))
 
     for module in (find_plan, int8, precision_files):
-        monkeypatch.setattr(module, "candidates_of", some)
-    monkeypatch.setattr(evidence, "MOST", 5)
+        monkeypatch.setattr(module, "quantisable_nodes", some)
+    monkeypatch.setattr(evidence, "MOST_IMAGES", 5)
     budget = Budget(max_drop=5.0, min_code_agreement=0.98)
     found = export_run(run, tmp_path / "found", int8=True, budget=budget)
     plan = read_plan(found.file(PLAN_NAME))
@@ -205,7 +202,7 @@ def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
 
 def test_a_plan_by_hand(four_files, run, tmp_path, capsys):
     path = tmp_path / "mine.toml"
-    candidates = candidates_of(onnx.load(four_files.model_file("fp32")))
+    candidates = quantisable_nodes(onnx.load(four_files.model_file("fp32")))
     keep = {name: "mine" for name in candidates if not name.startswith("decoder")}
     write_plan(path, Plan(made_by="hand", float_layers=keep))
     command = ["export", str(run), "--int8", "--plan", str(path), "--out", str(tmp_path / "out")]
@@ -220,7 +217,7 @@ def test_a_plan_by_hand(four_files, run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"plan": "missing.toml", "int8": True}, InputError, "cannot be read"),
+        ({"plan": "missing.toml", "int8": True}, InputError, "cannot read the INT8 plan"),
         ({"budget": Budget()}, SettingsError, "not asked for"),
         ({"plan": "p", "budget": Budget(), "int8": True}, SettingsError, "both given"),
     ],
@@ -243,13 +240,13 @@ def test_a_plan_of_another_model_is_not_used(four_files, run, tmp_path):
         side=four_files.manifest.input_side,
         mode="auto",
         categories=record.categories,
-        images=[OwnImage(Path(record.data) / p.path, p.category, p.sha256) for p in fit],
+        images=[CalibrationImage(Path(record.data) / p.path, p.category, p.sha256) for p in fit],
         rule="",
         held_out=[],
     )
     write_plan(tmp_path / "p.toml", Plan(made_by="hand", float_layers={"x/Conv": "?"}))
     with pytest.raises(InputError, match="does not have: x/Conv"):
-        write_precision_files(material, Asked(int8=True, plan=tmp_path / "p.toml"))
+        write_precision_files(material, PrecisionOptions(int8=True, plan=tmp_path / "p.toml"))
     assert not (tmp_path / PLAN_NAME).exists()
     assert not (tmp_path / "model.int8.onnx").exists()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.patience import until
 from helpers.running_line import (
     LONGEST_STOP,
     RunningLine,
     frames_in_order,
     save_film,
     save_line_bundle,
-    until,
 )
 
 from hvq_edge.stream.sinks.files.retention import SteadyClock
@@ -58,13 +58,12 @@ def test_a_clock_that_jumps_disturbs_nothing(tmp_path):
                 "the clock jumps",
             )
             line.wait_for(2, "reject")
-        seconds = line.stop()
-        assert seconds < LONGEST_STOP
+        assert line.stop() < LONGEST_STOP
     counts = line.assert_it_fits()
     decisions = line.decisions()
     assert frames_in_order(decisions)
     assert min(one["latency_ms"] for one in decisions) >= 0.0
-    assert max(one["latency_ms"] for one in decisions) < 5000.0
+    assert max(one["latency_ms"] for one in decisions) < 3_600_000.0, "no clock that jumps is in it"
     rows = line.rows()
     assert [row["id"] for row in rows] == list(range(1, len(rows) + 1)), "no old file was removed"
     times = [row["time"] for row in rows]

@@ -6,10 +6,11 @@ import json
 import os
 
 import pytest
-from helpers.running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle, until
+from helpers.patience import until
+from helpers.running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle
 from helpers.small_disk import mounted_tmpfs
 
-from hvq_edge.stream.sinks.files.disk_room import RESERVE_BYTES
+from hvq_edge.stream.sinks.files.retention import RESERVE_BYTES
 
 DISK_BYTES = RESERVE_BYTES + 8 * 2**20
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.patience import PATIENCE_SECONDS
 from helpers.running_line import (
     LONGEST_STOP,
     RunningLine,
@@ -31,7 +32,7 @@ def test_a_video_with_flipped_bytes_is_inspected_to_its_end(bundle, tmp_path):
         content[place] ^= 1 << int(chosen.integers(8))
     film.write_bytes(content)
     with RunningLine(tmp_path, "--bundle", bundle.path, "--camera", film) as line:
-        assert line.process.wait(30) == 0, line.said
+        assert line.process.wait(PATIENCE_SECONDS) == 0, line.said
     counts = line.assert_it_fits()
     assert counts["dropped"] == 0
     assert 45 <= counts["frames"] <= 60, "what stands after a damaged frame is inspected too"
@@ -79,7 +80,7 @@ def test_broken_images_in_a_folder(bundle, tmp_path):
     folder = tmp_path / "images"
     broken = with_broken_images(folder)
     with RunningLine(tmp_path, "--bundle", bundle.path, "--camera", folder) as line:
-        assert line.process.wait(30) == 0, line.said
+        assert line.process.wait(PATIENCE_SECONDS) == 0, line.said
     counts = line.assert_it_fits()
     assert (counts["frames"], counts["dropped"]) == (8, 0)
     lost = {one["frame"] for one in line.decisions() if one["verdict"] == "no_decision"}

@@ -6,16 +6,14 @@ import json
 import subprocess
 import sys
 
-from helpers.paths import HELPERS
+from helpers.paths import with_helpers
 
 KILLS = 6
 
 
 def test_kills_at_random_moments_break_nothing(tmp_path):
-    script = HELPERS / "killed_inspector.py"
-    done = subprocess.run(
-        [sys.executable, script, tmp_path / "line", str(KILLS)], capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "helpers.killed_inspector", tmp_path / "line", str(KILLS)]
+    done = subprocess.run(command, capture_output=True, text=True, env=with_helpers())
     assert done.returncode == 0, done.stderr
     counted = json.loads(done.stdout)
     assert counted["kills"] == KILLS

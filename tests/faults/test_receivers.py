@@ -6,10 +6,9 @@ import json
 import socket
 
 import pytest
-from helpers.running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle, until
-
-from tests.stream.sinks.network.test_mqtt import MOSQUITTO, Broker, Listener
-from tests.stream.sinks.network.test_network import HttpReceiver
+from helpers.patience import until
+from helpers.receivers import MOSQUITTO, Broker, Listener, http  # noqa: F401  # fixtures
+from helpers.running_line import LONGEST_STOP, RunningLine, save_film, save_line_bundle
 
 SETTINGS = """
 [sinks.webhook]
@@ -28,13 +27,6 @@ timeout_seconds = 1.0
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return save_line_bundle(tmp_path_factory.mktemp("receivers") / "bundle")
-
-
-@pytest.fixture
-def http():
-    receiver = HttpReceiver()
-    yield receiver
-    receiver.close()
 
 
 @pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")

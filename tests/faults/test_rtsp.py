@@ -8,21 +8,18 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import HELPERS
-from helpers.running_line import (
-    LONGEST_STOP,
-    RunningLine,
-    frames_in_order,
-    parts,
-    save_line_bundle,
-    until,
-)
-
-from tests.stream.sinks.network.test_mqtt import free_port
+from helpers.patience import until
+from helpers.receivers import free_port
+from helpers.running_line import LONGEST_STOP, RunningLine, frames_in_order, parts, save_line_bundle
 
 SERVER = HELPERS / "rtsp_server.py"
 PYTHON = "/usr/bin/python3"
 NEEDS = "import gi; gi.require_version('GstRtspServer', '1.0')"
 RATE = 15
+LONG = 1200.0
+"""Seconds of a film that does not end during a test, however busy the machine is."""
+LONGEST_ENCODED = 30.0
+"""A longer film is this one again and again."""
 SECRETS = ("inspector-7", "tulip-9")
 
 
@@ -73,9 +70,13 @@ def save_h264(path: Path, seconds: float) -> Path:
     ffmpeg = ["ffmpeg", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24"]
     ffmpeg += ["-s", f"{side}x{side}", "-r", str(RATE), "-i", "-"]
     ffmpeg += ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"]
-    ffmpeg += ["-g", str(RATE), "-pix_fmt", "yuv420p", str(path)]
-    images = b"".join(image.tobytes() for image in parts(round(seconds * RATE), side))
-    subprocess.run(ffmpeg, input=images, check=True)
+    ffmpeg += ["-g", str(RATE), "-pix_fmt", "yuv420p"]
+    once = min(seconds, LONGEST_ENCODED)
+    images = b"".join(image.tobytes() for image in parts(round(once * RATE), side))
+    piece = path.with_stem(f"{path.stem} once")
+    subprocess.run([*ffmpeg, str(piece)], input=images, check=True)
+    again = ["-stream_loop", str(round(seconds / once) - 1), "-i", str(piece), "-c", "copy"]
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *again, str(path)], check=True)
     return path
 
 
@@ -98,7 +99,7 @@ def server_of():
 
 
 def test_a_server_killed_mid_stream_is_a_gap_and_no_more(bundle, tmp_path, server_of):
-    server = server_of(save_h264(tmp_path / "line.mp4", 60))
+    server = server_of(save_h264(tmp_path / "line.mp4", LONG))
     arguments = ["--bundle", bundle.path, "--camera", server.url(), "--page-port", 0]
     with RunningLine(tmp_path, *arguments) as line:
         line.wait_for(20)
@@ -133,7 +134,7 @@ def test_a_server_killed_mid_stream_is_a_gap_and_no_more(bundle, tmp_path, serve
 def test_four_cameras_one_ends_and_one_dies(bundle, tmp_path, server_of):
     """The first plays a film that ends after 3 s, again and again; the second server is killed."""
     ending = server_of(save_h264(tmp_path / "short.mp4", 3))
-    living = server_of(save_h264(tmp_path / "long.mp4", 60))
+    living = server_of(save_h264(tmp_path / "long.mp4", LONG))
     dying = server_of(tmp_path / "long.mp4")
     urls = [ending.url(), living.url(), living.url("line1"), dying.url()]
     cameras = [word for url in urls for word in ("--camera", url)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from helpers.patience import PATIENCE_SECONDS
 from helpers.running_line import RunningLine
 
 IMAGES = 12
@@ -21,7 +22,7 @@ def test_damaged_images_between_real_ones(solar_cells: Path, solar_bundle: Path,
         (folder / f"{i:02}.png").write_bytes(content if whole else content[: len(content) // 3])
     arguments = ["--bundle", solar_bundle, "--camera", folder, "--precision", "int8"]
     with RunningLine(tmp_path, *arguments) as line:
-        assert line.process.wait(60) == 0, line.said
+        assert line.process.wait(PATIENCE_SECONDS) == 0, line.said
     counts = line.assert_it_fits()
     assert (counts["frames"], counts["dropped"]) == (IMAGES, 0)
     lost = {one["frame"] for one in line.decisions() if one["score"] is None}

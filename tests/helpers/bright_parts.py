@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,8 +11,6 @@ from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.runtime.engine import EngineInfo
-from hvq_edge.stream.sources.source import Frame, arrived, lost
-from tests.stream.sources.test_sources import flat
 
 
 class BrightnessEngine:
@@ -42,36 +38,6 @@ class BrightnessEngine:
 
     def close(self):
         pass
-
-
-class ListSource:
-    """Images from memory at a pace; ``None`` is a lost frame, an exception is raised."""
-
-    frames_per_second = None
-    name = "a list"
-
-    def __init__(self, images, *, live: bool, pause: float = 0.0) -> None:
-        self.images = images
-        self.live = live
-        self.pause = pause
-        self.closed = threading.Event()
-
-    def __iter__(self) -> Iterator[Frame]:
-        for index, image in enumerate(self.images):
-            if self.closed.is_set():
-                return
-            time.sleep(self.pause)
-            if isinstance(image, BaseException):
-                raise image
-            yield lost(index, "cable") if image is None else arrived(index, image)
-
-    def close(self) -> None:
-        self.closed.set()
-
-
-def forever():
-    while True:
-        yield flat(10, SIDE)
 
 
 @pytest.fixture(scope="module")

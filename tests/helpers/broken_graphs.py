@@ -240,14 +240,14 @@ def rounded_distances(model):
     insert(model, first(model, "MatMul", "codebooks.0"), 0, *pair(model))
 
 
-def limit_to_half(model):
+def limit_to_fp16(model):
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) == 1:
             set_value(tensor, lambda old: np.clip(old, -6e4, 6e4))
 
 
-def half_softmax(model):
-    limit_to_half(model)
+def fp16_softmax(model):
+    limit_to_fp16(model)
     softmax = first(model, "Softmax")
     insert(model, softmax, 0, ("Cast", [], {"to": TensorProto.FLOAT16}))
     del model.graph.value_info[:]  # the file's notes on types no longer hold
@@ -255,10 +255,10 @@ def half_softmax(model):
     insert(model, reader, 0, ("Cast", [], {"to": TensorProto.FLOAT}))
 
 
-def half_file_with_large_constant(model):
+def fp16_file_with_large_constant(model):
     there, back = (("Cast", [], {"to": t}) for t in (TensorProto.FLOAT16, TensorProto.FLOAT))
     insert(model, first(model, "Relu"), 0, there, back)
-    limit_to_half(model)
+    limit_to_fp16(model)
     set_value(weight_above(model, 8)[1], lambda old: np.where(old == old.max(), 1e5, old))
 
 
@@ -354,8 +354,8 @@ FLOAT_EDITS: dict[str, list[Edit]] = {
     "einsum": [einsum_with_ellipsis],
     "layer-normalisation": [small_epsilon, sums_in_bfloat16, mean_as_well],
     "maxpool-positions": [positions_of_maxima],
-    "decisions-in-float": [rounded_distances, half_softmax],
-    "fp16-range": [half_file_with_large_constant],
+    "decisions-in-float": [rounded_distances, fp16_softmax],
+    "fp16-range": [fp16_file_with_large_constant],
     "no-external-data": [weights_elsewhere],
     "file-size": [spare_node],  # with a limit of a thousand bytes; see below
     "node-names": [numbered_name, name_twice],

@@ -1,4 +1,4 @@
-"""Small exported graphs with the inputs and outputs of DESIGN section 4, for tests of engines."""
+"""Small exported graphs for tests of engines: docs/architecture.md, "The graph's contract"."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hvq_edge.bundle.manifest import Bundle, BundleManifest, open_bundle, record_of, write_manifest
+from hvq_edge.bundle.manifest import (
+    Bundle,
+    BundleManifest,
+    GraphNumbers,
+    GraphRecord,
+    open_bundle,
+    record_of,
+    write_manifest,
+)
 
 SIDE = 64
 GRID = SIDE // 16
+_COUNTED = GraphNumbers(nodes=1, weights=0, tables=0, bytes=1, multiply_adds=0)
+GRAPH_RECORD = GraphRecord(exported=_COUNTED, plain=_COUNTED)
 LEVELS = 2
 CATEGORIES = ("bolt", "nut", "washer plate")
 
@@ -130,6 +140,7 @@ def save_bundle(
         category_mode=mode,
         models=models,
         files=files,
+        graph=GRAPH_RECORD,
     )
     write_manifest(folder, manifest)
     return open_bundle(folder)

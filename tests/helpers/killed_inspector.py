@@ -1,9 +1,9 @@
 """Kills ``hvq-edge stream`` at random moments and looks at what it left after each kill.
 
-``python tests/helpers/killed_inspector.py FOLDER ROUNDS`` prints what it counted; the test runs few
-rounds,
-docs/inspector.md says what many gave. Each inspector is forked from a process that has everything
-loaded, so that a round takes little time and most kills hit frames, not imports.
+``PYTHONPATH=tests python -m helpers.killed_inspector FOLDER ROUNDS`` prints what it counted; the
+test runs few rounds, docs/inspector.md says what many gave. Each inspector is forked from a process
+that has everything loaded, so that a round takes little time and most kills hit frames, not
+imports.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from helpers.running_line import rows_of, save_film, save_line_bundle, until
+from helpers.patience import until
+from helpers.receivers import HttpReceiver
+from helpers.running_line import rows_of, save_film, save_line_bundle
 
 from hvq_edge.cli.app import main as run_command
 from hvq_edge.stream.log.deliveries import Deliveries
-from hvq_edge.stream.log.log_verification import verify_log
-from tests.stream.sinks.network.test_network import HttpReceiver
+from hvq_edge.stream.log.verification import verify_log
 
 LONGEST_SECONDS = 1.2
 """From an inspector's first moment, or every other time from its first decision."""

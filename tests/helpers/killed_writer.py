@@ -1,8 +1,8 @@
 """Kills a writer of the decision log at random moments and checks the log after each kill.
 
-``python tests/helpers/killed_writer.py FOLDER ROUNDS`` prints what it counted; the test runs few
-rounds.
-Each writer is forked from a process that has everything loaded, so that a round takes little time.
+``PYTHONPATH=tests python -m helpers.killed_writer FOLDER ROUNDS`` prints what it counted; the test
+runs few rounds. Each writer is forked from a process that has everything loaded, so that a round
+takes little time.
 """
 
 import os
@@ -12,10 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+from helpers.decisions import made
+
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.log_verification import verify_log
-from hvq_edge.stream.sinks.sink_thread import SinkThread
-from tests.stream.sinks.test_sinks import made
+from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.sinks.threads import SinkThread
 
 LONGEST_SECONDS = 0.25
 PAIRS = [made(index, verdict) for index, verdict in enumerate(("pass", "reject", "no_decision"))]

@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -20,23 +19,17 @@ from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 from helpers.graphs import SIDE, save_bundle
+from helpers.images import write_video
+from helpers.patience import PATIENCE_SECONDS, Stopwatch, until
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.manifest import Bundle, open_bundle, write_manifest
-from hvq_edge.stream.log.log_file import chain_files
-from hvq_edge.stream.log.log_verification import verify_log
-from tests.stream.sources.test_sources import write_video
+from hvq_edge.stream.log.files import chain_files
+from hvq_edge.stream.log.verification import verify_log
 
 DEFECT_EVERY = 10
-LONGEST_STOP = 4.0
-"""Seconds from SIGTERM to the end: 2 are promised, and a machine busy with a suite is slower."""
-
-
-def until(true: Callable[[], object], what: str, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"in {seconds:g} s it never happened: {what}"
-        time.sleep(0.02)
+LONGEST_STOP = 3.0
+"""Seconds from SIGTERM to the end: 2 are promised, and Python has to end as well."""
 
 
 def save_line_bundle(folder: Path) -> Bundle:
@@ -147,17 +140,18 @@ class RunningLine:
         """Status and content of something that the page serves."""
         opener = build_opener(ProxyHandler({}))
         try:
-            with opener.open(self.page + path, timeout=10) as answer:
+            with opener.open(self.page + path, timeout=PATIENCE_SECONDS) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
 
     def stop(self, number: int = signal.SIGTERM, code: int = 0) -> float:
-        """Stop it and return the seconds it took."""
-        asked = time.monotonic()
-        self.process.send_signal(number)
-        assert self.process.wait(20) == code, self.said
-        return time.monotonic() - asked
+        """Stop it; return the seconds that it would have taken on an idle machine."""
+        with Stopwatch() as stopwatch:
+            self.process.send_signal(number)
+            ended = self.process.wait(PATIENCE_SECONDS)
+        assert ended == code, self.said
+        return stopwatch.seconds
 
     def rows(self) -> list[dict[str, Any]]:
         return rows_of(self.out)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.paths import with_helpers
 
 
 @contextmanager
@@ -25,3 +27,27 @@ def mounted_tmpfs(folder: Path, size: int | str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+PRIVATE_MOUNT = ("unshare", "--map-root-user", "--mount")
+
+
+def in_private_mount(mount_options: str, code: str, folder: Path) -> str:
+    """Run Python in a mount namespace of its own with a small disk at ``folder``.
+
+    The mount is seen by that process alone and goes with it, root or not.
+    """
+    script = f'mount -t tmpfs -o {mount_options} tmpfs "$1" || exit 77; exec "$2" -c "$3" "$1"'
+    try:
+        done = subprocess.run(
+            [*PRIVATE_MOUNT, "sh", "-c", script, "sh", folder, sys.executable, code],
+            capture_output=True,
+            text=True,
+            env=with_helpers(),
+        )
+    except FileNotFoundError:
+        pytest.skip("unshare (util-linux) is not installed")
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip(f"this machine allows no private mount: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout

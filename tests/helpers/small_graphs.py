@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import torch
 
-from hvq_edge.calibration.int8 import quantise
+from hvq_edge.calibration.int8 import DEFAULT_METHOD, calibrate_graph, to_int8
+from hvq_edge.calibration.quantise import quantisable_nodes
+from hvq_edge.calibration.ranges.amax import RangeMethod
+from hvq_edge.calibration.ranges.measure import MeasuredRanges
+from hvq_edge.calibration.search.plan import default_plan
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model import HVQTrans
 from hvq_edge.run.settings import ModelSettings
@@ -64,5 +70,27 @@ def save_int8(source: Path) -> Path:
         images.append(source.with_name(f"{i}.png"))
         cv2.imwrite(str(images[-1]), image)
     target = source.with_name(source.name.replace("fp32", "int8"))
-    quantise(source, target, images, SIDE, [0, 1, 0] if source.name[0] == "i" else None)
+    write_int8(source, target, images, SIDE, [0, 1, 0] if source.name[0] == "i" else None)
     return target
+
+
+def default_nodes(graph: onnx.ModelProto) -> tuple[str, ...]:
+    """The nodes that are int8 where no plan says otherwise."""
+    candidates = quantisable_nodes(graph)
+    return default_plan(candidates).int8_layers(candidates)
+
+
+def write_int8(
+    source: Path,
+    target: Path,
+    images: Sequence[Path],
+    side: int,
+    categories: Sequence[int] | None = None,
+    *,
+    method: RangeMethod = DEFAULT_METHOD,
+) -> MeasuredRanges:
+    """Write the INT8 form of a float32 graph by the default plan."""
+    measured = calibrate_graph(source, images, side, categories, method=method)
+    graph = onnx.load(source)
+    onnx.save(to_int8(graph, measured, default_nodes(graph)), target)
+    return measured

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from conftest import make_texture, scratch, write_png
+from helpers.images import make_texture, scratch, write_png
 
 HEADER = ["object", "split", "label", "image", "mask"]
 OBJECTS = {"candle": {"grain": 1.2, "mean": 150.0}, "pcb1": {"grain": 3.0, "mean": 90.0}}
@@ -23,8 +23,8 @@ def write_visa(root: Path, *, train: int = 6, test: int = 3) -> Path:
         for i in range(test):
             image = f"{name}/Data/Images/Anomaly/{i:03}.JPG"
             mask = f"{name}/Data/Masks/Anomaly/{i:03}.png"
-            image, marked = scratch(make_texture(seed + 500 + i, **look))
-            write_jpeg(root / image, image)
+            damaged, marked = scratch(make_texture(seed + 500 + i, **look))
+            write_jpeg(root / image, damaged)
             write_png(root / mask, np.where(marked > 0, i + 1, 0).astype(np.uint8))
             rows.append([name, "test", "anomaly", image, mask])
         # The published folder has this too; nobody reads it.

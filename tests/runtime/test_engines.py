@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
 import pytest
+from helpers.patience import PATIENCE_SECONDS, until
 
 pytest.importorskip("onnx")
 from helpers.graphs import CATEGORIES, GRID, LEVELS, SIDE, expected, frames, save_bundle, save_graph
 
 from hvq_edge.errors import BundleError, InputError, MissingCapability, SettingsError
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.open_engine import choose, is_run, open_engine
@@ -25,14 +26,7 @@ MODES = ("one", "input", "auto")
 
 def make(backend, path, mode="one", **options):
     categories = CATEGORIES[:1] if mode == "one" else CATEGORIES
-    return ENGINES[backend](
-        path,
-        precision="fp32",
-        input_side=SIDE,
-        categories=categories,
-        category_mode=mode,
-        **options,
-    )
+    return ENGINES[backend](Graph(path, "fp32", SIDE, categories, mode), **options)
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +166,9 @@ def test_closing_while_threads_run_gives_results_or_the_closed_error(backend, gr
     started: list[int] = []
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(run_until_closed) for _ in range(3)]
-        deadline = time.monotonic() + 10
-        while len(started) < 20 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: len(started) >= 20)
         engine.close()
-        done = [future.result(timeout=20) for future in running]
+        done = [future.result(timeout=PATIENCE_SECONDS) for future in running]
     assert min(done) >= 0
     assert sum(done) >= 20
 
@@ -190,13 +182,7 @@ def test_a_graph_of_another_mode_is_refused(backend, graphs):
 
 def test_a_graph_for_another_size_is_refused(backend, graphs):
     with pytest.raises(BundleError, match=rf"frames of \[.*{SIDE}, {SIDE}, 3\], expected .*224"):
-        ENGINES[backend](
-            graphs["one"],
-            precision="fp32",
-            input_side=224,
-            categories=CATEGORIES[:1],
-            category_mode="one",
-        )
+        ENGINES[backend](Graph(graphs["one"], "fp32", 224, CATEGORIES[:1], "one"))
 
 
 def test_a_graph_without_scores_is_refused(backend, tmp_path):

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from helpers.graphs import CATEGORIES, expected, frames, save_bundle
+from helpers.patience import PATIENCE_SECONDS
 from helpers.plans import opened, same, save_plan
 
 from hvq_edge.errors import InputError, SettingsError
@@ -98,7 +99,7 @@ def test_choosing_while_others_run(tmp_path):
             engine.choose(CATEGORIES[i % len(CATEGORIES)])
         stop.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(PATIENCE_SECONDS)
     assert faults == []
 
 
@@ -125,7 +126,7 @@ def test_decisions_name_the_category_of_their_time(tmp_path):
         judged = threading.Event()
 
         def between(index):
-            assert judged.wait(10)
+            assert judged.wait(PATIENCE_SECONDS)
             judged.clear()
             engine.choose(CATEGORIES[(index + 2) % 3])
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from conftest import write_png
 from helpers.bright_parts import bundle  # noqa: F401  # fixtures
 from helpers.graphs import save_bundle
+from helpers.images import flat, write_png
 
 import hvq_edge
 from hvq_edge.errors import BundleError, InputError, MissingCapability
-from tests.stream.sources.test_sources import flat
 
 
 @pytest.fixture

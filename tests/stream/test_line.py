@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.images import write_video
 from helpers.running_line import parts, rows_of, save_film, save_line_bundle
 from typer import Typer
 from typer.testing import CliRunner
@@ -16,7 +17,6 @@ from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.stream.service import learn_thresholds, open_line
 from hvq_edge.stream.settings import load_stream_settings
-from tests.stream.sources.test_sources import write_video
 
 OF_THE_RUN = {"time", "latency_ms"}
 """What differs from run to run."""

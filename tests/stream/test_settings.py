@@ -191,7 +191,7 @@ def test_print_config():
     )
     assert result.exit_code == 0, result.output
     assert "s3cret" not in result.output
-    assert result.output.count("roi = [1, 2, 30, 40]") == 2
+    assert "".join(result.output.split()).count("roi=[1,2,30,40,]") == 2
     assert 'k_of_n = "1/2"' in result.output
 
 

@@ -5,50 +5,16 @@ from __future__ import annotations
 import configparser
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
-from helpers.paths import ROOT
+from helpers.patience import until
+from helpers.service_manager import UNIT, Systemd
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.statistics import CameraStatistics, Counts, Statistics
 from hvq_edge.stream.watchdog import Watchdog, pace
-
-UNIT = ROOT / "examples" / "hvq-edge.service"
-
-
-class Systemd:
-    """The other end of the socket."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "notify"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(self.path))
-        self._socket.setblocking(False)
-        self.heard: list[str] = []
-
-    def listen(self, seconds: float = 0.0) -> list[str]:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                self.heard.append(self._socket.recv(4096).decode())
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return self.heard
-                time.sleep(0.005)
-
-    def wait_for(self, message: str, seconds: float = 5.0) -> bool:
-        deadline = time.monotonic() + seconds
-        while message not in self.listen() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        return message in self.heard
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class Counting:
@@ -77,15 +43,15 @@ def systemd(tmp_path, monkeypatch):
 def test_it_feeds_the_watchdog_only_while_frames_get_somewhere(systemd):
     counting = Counting()
     with Watchdog(counting):
-        assert systemd.wait_for("READY=1")
+        systemd.wait_for("READY=1")
         counting.waiting = 5  # frames that come and are not decided: the engine hangs
         assert "WATCHDOG=1" not in systemd.listen(0.15)
         counting.passed = 1
-        assert systemd.wait_for("WATCHDOG=1")
+        systemd.wait_for("WATCHDOG=1")
         systemd.heard.clear()
         assert "WATCHDOG=1" not in systemd.listen(0.15)
         counting.lost = 1  # a camera that is known to be lost is no reason to start again
-        assert systemd.wait_for("WATCHDOG=1")
+        systemd.wait_for("WATCHDOG=1")
         assert any("STATUS=7 frames: 1 pass" in line for line in systemd.heard)
         assert "STOPPING=1" not in systemd.heard
     assert systemd.listen()[-1] == "STOPPING=1"
@@ -95,12 +61,10 @@ def test_a_pause_between_two_triggers_is_no_fault_and_a_part_that_hangs_is_one(s
     counting = Counting()
     counting.due = False
     with Watchdog(counting):
-        assert systemd.wait_for("WATCHDOG=1")
+        systemd.wait_for("WATCHDOG=1")
         counting.waiting = 1  # a trigger's frame that is not decided
-        time.sleep(0.1)
-        systemd.listen()
-        systemd.heard.clear()
-        assert "WATCHDOG=1" not in systemd.listen(0.3)
+        until(lambda: not systemd.hears("WATCHDOG=1", 0.15), "it is not fed")
+        assert not systemd.hears("WATCHDOG=1", 0.3)
 
 
 def test_closing_twice_says_so_once(systemd):

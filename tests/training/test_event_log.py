@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.patience import HANG_SECONDS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hvq_edge.training.event_log import EventLog
@@ -127,7 +128,9 @@ print(log.note)
 def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path):
     """The writer's own thread fails; what was written before stays readable."""
     command = [sys.executable, "-c", _FILE_CANNOT_GROW, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert f"TensorBoard events end here: cannot write {tmp_path}" in done.stdout
     assert curve(tmp_path, "loss") == [(1, 3.0)]

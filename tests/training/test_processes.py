@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.patience import HANG_SECONDS
 
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import MissingCapability
@@ -52,7 +53,7 @@ def train(count: int, data: Path, out: Path) -> subprocess.CompletedProcess[str]
         env=os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
     )
 
 

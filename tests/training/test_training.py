@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.patience import PATIENCE_SECONDS
 
 from hvq_edge.cli.app import main
 from hvq_edge.data.images import read_frame
@@ -20,10 +21,10 @@ from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import TrainingSettings, load_settings
-from hvq_edge.training.batches import shuffled_batches, to_tensor
+from hvq_edge.training.batches import Images, shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes, start_codebooks
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import Images, rate_factor, train_epochs
+from hvq_edge.training.trainer import rate_factor, train_epochs
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
 
@@ -119,7 +120,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_weights(mvtec_folder, tmp_p
     for _ in range(3):
         process = subprocess.Popen([*program, *arguments], env=environment)
         mark = state.stat().st_mtime_ns if state.exists() else 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             if state.exists() and state.stat().st_mtime_ns != mark:
                 time.sleep(0.05)  # into some later epoch

@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from conftest import write_png
-from helpers.bright_parts import BrightnessEngine, ListSource
+from helpers.bright_parts import BrightnessEngine
 from helpers.graphs import CATEGORIES, SIDE, save_bundle
+from helpers.images import write_png
+from helpers.sources import ListSource
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.manifest import CalibrationRecord, open_bundle, write_manifest
@@ -72,7 +73,15 @@ def test_enough_images_reject_the_oddest(bundle, tmp_path):
 
 def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):
     files = save_parts(tmp_path / "good", range(60, 90))
-    record = CalibrationRecord(method="", rule="", images=[hash_image(p) for p in files[:7]])
+    record = CalibrationRecord(
+        method="",
+        rule="",
+        images=[hash_image(p) for p in files[:7]],
+        converged=True,
+        int8_layers=1,
+        float_layers=0,
+        plan_by="rule",
+    )
     bundle = changed(bundle, calibration=record)
     for i in range(3):
         (tmp_path / f"good/copy {i}.png").write_bytes(files[20].read_bytes())
@@ -80,7 +89,7 @@ def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):
     assert done.thresholds["fp32"]["bolt"].images == 23
     assert any(note.startswith("3 of 33 images are copies") for note in done.notes)
     assert any(note.startswith("7 of 33 images set the INT8 ranges") for note in done.notes)
-    only = CalibrationRecord(method="", rule="", images=[hash_image(p) for p in files])
+    only = record.model_copy(update={"images": tuple(hash_image(p) for p in files)})
     bundle = changed(bundle, calibration=only)
     before = (bundle.path / "bundle.json").read_bytes()
     with pytest.raises(InputError, match="can set a threshold"):

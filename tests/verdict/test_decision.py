@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import make_texture
+from helpers.images import make_texture
 from hypothesis import given
 from hypothesis import strategies as st
 

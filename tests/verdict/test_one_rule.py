@@ -13,13 +13,14 @@ import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("sklearn")
-from conftest import write_png
 from helpers.graphs import CATEGORIES, GRID, SIDE, save_bundle
+from helpers.images import write_png
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.integrity import self_test
 from hvq_edge.bundle.manifest import Bundle, open_bundle, write_manifest
 from hvq_edge.calibration.images import own_set
+from hvq_edge.calibration.images.calibration_image import CalibrationImage
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import GateFailed, InputError
 from hvq_edge.evaluation import evaluate_target
@@ -226,7 +227,7 @@ def test_the_preview_of_the_live_page(scene):
 
 
 def test_the_calibration_set_of_ones_own(scene):
-    images = [own_set.OwnImage(scene.image, "bolt", "")]
+    images = [CalibrationImage(scene.image, "bolt", "")]
     found = own_set.suspicious_images(scene.engine, scene.bundle, images)
     assert bool(found) == (scene.situation.verdict != "pass")
 

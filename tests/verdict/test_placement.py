@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from conftest import make_texture, scratch, write_png
+from helpers.images import make_texture, scratch
 
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.training.category_limits import learn_category_limits
+from hvq_edge.training.features import FrameLooks
 from hvq_edge.verdict.image_limits import measure
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.placement import SIDE, learn_placement, moved, small_grey
@@ -75,19 +76,20 @@ def test_it_is_asked_for_the_category_that_the_frame_shows(placement):
     assert checks.after(shifted, measure(shifted), "other") is None
 
 
-def test_limits_of_each_category_from_its_images(tmp_path):
-    records, qualities = [], []
+def test_limits_of_each_category_from_its_images():
+    records, images = [], []
     for number in range(24):
         for category, image in (
             ("plate", part(number)),
             ("stone", make_texture(number, height=224, width=224, mean=200.0)),
         ):
             name = f"{category}/{number}.png"
-            write_png(tmp_path / name, image)
             record = {"path": name, "category": category, "sha256": "0" * 64, "use": "fit"}
             records.append(ImageRecord.model_validate(record))
-            qualities.append(measure(image))
-    limits = learn_category_limits(tmp_path, records, qualities, 224)
+            images.append(image)
+    greys = np.stack([small_grey(image) for image in images]).astype(np.uint8)
+    looks = FrameLooks([measure(image) for image in images], greys)
+    limits = learn_category_limits(records, looks)
     assert list(limits) == ["plate", "stone"]
     assert limits["plate"].placement is not None
     assert limits["stone"].placement is None

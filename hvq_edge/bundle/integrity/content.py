@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, FileRecord, record_of, write_manifest
+from hvq_edge.bundle.verification import VERIFY_NAME
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import BundleError, GateFailed
 from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER
@@ -16,7 +17,7 @@ SIGNATURE_NAME = "bundle.sig"
 _APART = (MANIFEST_NAME, SIGNATURE_NAME)
 """No file can hold its own hash, nor that of a signature over it."""
 _MADE_AFTER_EXPORT = (
-    "verify.json",
+    VERIFY_NAME,
     "verify/",
     "eval-",
     "bench",

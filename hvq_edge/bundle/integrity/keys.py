@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvq_edge.common.atomic import output_error
-from hvq_edge.errors import InputError, MissingCapability, OutputError
+from hvq_edge.common.extras import require
+from hvq_edge.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -20,21 +21,6 @@ if TYPE_CHECKING:
 
 PUBLIC_SUFFIX = ".pub"
 _PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
-
-
-def need_cryptography() -> None:
-    """Check that the package is there.
-
-    Raises:
-        MissingCapability: it is not installed.
-    """
-    try:
-        import cryptography  # noqa: F401
-    except ImportError as error:
-        raise MissingCapability(
-            f"cryptography cannot be imported: {error}.",
-            next_step="run pip install 'hvq-edge[factory]'",
-        ) from error
 
 
 def new_key(path: Path) -> Path:
@@ -50,7 +36,7 @@ def new_key(path: Path) -> Path:
         OutputError: one of the files exists, or cannot be written.
         MissingCapability: cryptography is not installed.
     """
-    need_cryptography()
+    require("cryptography")
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import (
         Encoding,
@@ -94,7 +80,7 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
         InputError: no such file, others may read it, or it is no Ed25519 key without passphrase.
         MissingCapability: cryptography is not installed.
     """
-    need_cryptography()
+    require("cryptography")
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -126,7 +112,7 @@ def read_public_keys(path: Path) -> dict[str, Ed25519PublicKey]:
         InputError: no such file, or no Ed25519 public key in it, or one of another kind.
         MissingCapability: cryptography is not installed.
     """
-    need_cryptography()
+    require("cryptography")
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key

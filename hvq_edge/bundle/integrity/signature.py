@@ -12,26 +12,28 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from hvq_edge.bundle.integrity.content import SIGNATURE_NAME, Content, look, seal
 from hvq_edge.bundle.integrity.keys import key_id, read_private_key, read_public_keys
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.records import Strict
 from hvq_edge.errors import BundleError, GateFailed
+
+logger = logging.getLogger(__name__)
 
 MOST_SIGNATURE_BYTES = 64 << 10
 _SIGN_AGAIN = "ask who signs bundles for a signed copy, or run hvq-edge sign again"
 
 
-class Signature(BaseModel):
+class Signature(Strict):
     """The content of ``bundle.sig``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["hvq-edge-signature/1"] = "hvq-edge-signature/1"
     algorithm: Literal["ed25519"] = "ed25519"
@@ -169,6 +171,7 @@ def require_signature(
             f"the bundle {folder} is not what was signed: {'; '.join(faults)}.",
             next_step=_SIGN_AGAIN,
         )
+    logger.info("%s is signed by the trusted key %s", folder, signature.key_id)
     return SignedBundle(signed, signature.key_id, found.engines)
 
 

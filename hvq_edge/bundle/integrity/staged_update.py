@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvq_edge.bundle.integrity.content import SIGNATURE_NAME, look
 from hvq_edge.bundle.integrity.keys import read_public_keys
@@ -30,6 +29,7 @@ from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.common.atomic import output_error
+from hvq_edge.common.records import Strict, kept_record
 from hvq_edge.errors import BundleError, GateFailed, HvqEdgeError, InputError, OutputError
 
 VERSIONS = "versions"
@@ -41,10 +41,8 @@ Test = Callable[[Bundle], None]
 """Raises what is wrong with a version before it comes into use."""
 
 
-class History(BaseModel):
+class History(Strict):
     """The content of ``history.json``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     versions: tuple[str, ...] = ()
     """Each of them was in use, the last one last."""
@@ -219,10 +217,9 @@ def _whole(folder: Path) -> Bundle:
 
 
 def _history(into: Path) -> History:
-    try:
-        return History.model_validate_json((into / HISTORY).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
-        return History()  # then there is no way back, but a way forward
+    return (
+        kept_record(into / HISTORY, History) or History()
+    )  # then there is no way back, but a way forward
 
 
 def _write_history(into: Path, versions: tuple[str, ...]) -> None:

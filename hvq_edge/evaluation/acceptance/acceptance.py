@@ -17,7 +17,7 @@ from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
 from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, FileRecord, Precision, open_bundle
 from hvq_edge.bundle.thresholds import changed_by_thresholds, threshold_records
-from hvq_edge.bundle.verification import Verification, read_verification
+from hvq_edge.bundle.verification import VERIFY_NAME, Verification, read_verification
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import BundleError, HvqEdgeError
@@ -28,11 +28,8 @@ from hvq_edge.evaluation.acceptance.threshold_bound import (
     doubts_of,
     threshold_bound,
 )
-from hvq_edge.evaluation.metrics.metrics_file import read_metrics
+from hvq_edge.evaluation.metrics.metrics_file import METRICS_NAME, read_metrics
 from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME, RunRecord, read_run
-from hvq_edge.runtime.open_engine import VERIFY_NAME
-
-METRICS_NAME = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -285,11 +282,11 @@ def _gather_verification(found: Acceptance) -> None:
 def _gather_bench(found: Acceptance) -> None:
     command = f"run hvq-edge bench {found.bundle.path} on the machine of the line"
     path = found.bundle.path / BENCH_NAME
-    try:
-        found.bench = read_bench(path)
-    except FileNotFoundError:
+    if not path.is_file():
         found.open_points.append(OpenPoint("How fast it is was not measured.", command))
         return
+    try:
+        found.bench = read_bench(path)
     except HvqEdgeError as error:
         found.open_points.append(OpenPoint(error.cause, command))
         return

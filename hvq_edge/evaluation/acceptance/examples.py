@@ -10,13 +10,13 @@ import numpy as np
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.dataset import Dataset, Image
+from hvq_edge.data.dataset import Dataset, DatasetImage
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance.measured import Measured, verdict_of
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.metrics_file import ImageRow
-from hvq_edge.evaluation.thumbnails import Thumbnail, heat_range, thumbnails
+from hvq_edge.evaluation.thumbnails import Thumbnail, category_heat_range, thumbnails
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.judgement import Verdict, judgements
@@ -73,7 +73,7 @@ def examples(
                     judged[row.path] = result
             results = [judged[row.path] for row in rows if row.path in judged]
             if results:
-                heat = heat_range(results)
+                heat = category_heat_range(results)
                 drawn += [(judged[row.path], heat) for row in shown if row.path in judged]
             on_progress("examples", done, len(chosen))
     images = thumbnails(drawn, _BYTES)
@@ -119,7 +119,7 @@ def _typical_good(rows: Sequence[ImageRow]) -> list[ImageRow]:
     return [good[place] for place in places]
 
 
-def _judge(engine: Engine, image: Image | None) -> ImageResult | None:
+def _judge(engine: Engine, image: DatasetImage | None) -> ImageResult | None:
     if image is None:
         return None
     info = engine.info

@@ -72,6 +72,6 @@ def limits_of_use(
             "against the wrong threshold."
         )
     calibration = manifest.calibration
-    if calibration is not None and calibration.converged is False:
+    if calibration is not None and not calibration.converged:
         limits.append("INT8 ranges: more calibration images would still have moved them.")
     return [*limits, *manifest.notes]

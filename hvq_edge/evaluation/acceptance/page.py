@@ -10,7 +10,7 @@ import numpy as np
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.folders import Image
+from hvq_edge.data.folders import DatasetImage
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance.acceptance import Acceptance, OpenPoint, collect
 from hvq_edge.evaluation.acceptance.examples import Examples, examples
@@ -97,7 +97,7 @@ def _drawing(found: Acceptance, measured: Measured, category: str) -> Drawing:
     empty = np.zeros((0, 0), np.float32)
     results = [
         ImageResult(
-            Image(Path(row.path), category, "test", "good" if row.good else "defective"),
+            DatasetImage(Path(row.path), category, "test", "good" if row.good else "defective"),
             row.judged_as,
             row.score,
             empty,

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.errors import InputError, MissingCapability
+from hvq_edge.common.extras import require
+from hvq_edge.errors import InputError
 
 Scores = NDArray[np.floating[Any]]
 Labels = NDArray[np.bool_]
@@ -59,7 +60,7 @@ def auroc(scores: Scores, defective: Labels, counts: Weights = None) -> float | 
     """
     if not _has_both(scores, defective, counts):
         return None
-    return float(_sklearn_metrics().roc_auc_score(defective, scores, sample_weight=counts))
+    return float(require("sklearn.metrics").roc_auc_score(defective, scores, sample_weight=counts))
 
 
 def average_precision(scores: Scores, defective: Labels, counts: Weights = None) -> float | None:
@@ -80,7 +81,7 @@ def average_precision(scores: Scores, defective: Labels, counts: Weights = None)
     if not _has_both(scores, defective, counts):
         return None
     return float(
-        _sklearn_metrics().average_precision_score(defective, scores, sample_weight=counts)
+        require("sklearn.metrics").average_precision_score(defective, scores, sample_weight=counts)
     )
 
 
@@ -105,7 +106,7 @@ def best_f1(scores: Scores, defective: Labels, counts: Weights = None) -> BestF1
     """
     if not _has_both(scores, defective, counts):
         return None
-    precision, recall, thresholds = _sklearn_metrics().precision_recall_curve(
+    precision, recall, thresholds = require("sklearn.metrics").precision_recall_curve(
         defective, scores, sample_weight=counts
     )
     # The last pair, precision 1 at recall 0, belongs to no threshold.
@@ -131,7 +132,7 @@ def roc_curve(scores: Scores, defective: Labels) -> RocCurve | None:
     """
     if not _has_both(scores, defective, None):
         return None
-    false_positive, true_positive, _ = _sklearn_metrics().roc_curve(defective, scores)
+    false_positive, true_positive, _ = require("sklearn.metrics").roc_curve(defective, scores)
     return RocCurve(false_positive, true_positive)
 
 
@@ -159,14 +160,3 @@ def _has_both(scores: Scores, defective: Labels, counts: Weights) -> bool:
         )
     counted = defective if counts is None else defective[counts > 0]
     return bool(counted.any()) and not bool(counted.all())
-
-
-def _sklearn_metrics() -> Any:  # noqa: ANN401  # a module without types
-    try:
-        import sklearn.metrics
-    except ImportError as error:
-        raise MissingCapability(
-            f"scikit-learn cannot be imported: {error}.",
-            next_step="run pip install 'hvq-edge[train]'",
-        ) from error
-    return sklearn.metrics

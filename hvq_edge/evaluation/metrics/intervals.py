@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.errors import MissingCapability
+from hvq_edge.common.extras import require
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -55,7 +55,7 @@ def share(count: int, total: int) -> Share | None:
     """
     if not total:
         return None
-    found = _stats().binomtest(count, total).proportion_ci(CONFIDENCE, method="exact")
+    found = require("scipy.stats").binomtest(count, total).proportion_ci(CONFIDENCE, method="exact")
     return Share(count, total, Interval(count / total, float(found.low), float(found.high)))
 
 
@@ -121,13 +121,3 @@ def _auroc_draws(
     times_defective = chance.multinomial(m, np.full(m, 1 / m), draws).astype(np.float64)
     times_good = chance.multinomial(n, np.full(n, 1 / n), draws).astype(np.float64)
     return float(wins.mean()), ((times_defective @ wins) * times_good).sum(1) / (n * m)
-
-
-def _stats() -> Any:  # noqa: ANN401  # a module without types
-    try:
-        import scipy.stats
-    except ImportError as error:
-        raise MissingCapability(
-            f"SciPy cannot be imported: {error}.", next_step="run pip install 'hvq-edge[train]'"
-        ) from error
-    return scipy.stats

@@ -14,21 +14,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.records import Extensible, read_record
 from hvq_edge.errors import InputError
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation, Metrics
 from hvq_edge.evaluation.operating_point import decisions_at
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.verdict.judgement import Verdict
 
+METRICS_NAME = "metrics.json"
+"""In a run's folder, or one beside a bundle's graphs."""
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
-
-class ImageRow(_Record):
+class ImageRow(Extensible):
     """One judged test image."""
 
     path: str
@@ -48,7 +46,7 @@ class ImageRow(_Record):
     where the category was given."""
 
 
-class EvaluationRecord(_Record):
+class EvaluationRecord(Extensible):
     """Results with the category known, or chosen by the model."""
 
     category: Literal["known", "chosen"]
@@ -59,7 +57,7 @@ class EvaluationRecord(_Record):
     """Files left out, with the cause."""
 
 
-class MetricsFile(_Record):
+class MetricsFile(Extensible):
     """The content of ``metrics.json``."""
 
     format: Literal["hvq-edge-metrics/1"] = "hvq-edge-metrics/1"
@@ -105,18 +103,14 @@ def read_metrics(path: Path) -> MetricsFile:
     Raises:
         InputError: it cannot be read, or is of another format.
     """
-    try:
-        return MetricsFile.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.",
-            next_step="run hvq-edge eval --data DIR, which writes it",
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not a file of metrics that this version reads: {error}.",
-            next_step="run hvq-edge eval again with this version",
-        ) from error
+    return read_record(
+        path,
+        MetricsFile,
+        InputError,
+        kind="a file of metrics",
+        next_step="run hvq-edge eval --data DIR, which writes it",
+        again="run hvq-edge eval again with this version",
+    )
 
 
 def _record(evaluation: Evaluation) -> EvaluationRecord:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
 
+from hvq_edge.common.records import Extensible
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.image_metrics import auroc, average_precision, best_f1
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
@@ -25,14 +26,12 @@ class Unreadable:
     cause: str
 
 
-class Metrics(BaseModel):
+class Metrics(Extensible):
     """Metrics from 0 to 1; ``None`` where they are not defined (one class missing, no masks).
 
     Fields that came after 0.1.0 have a default, so that older files of metrics can be read, and
     fields that this version does not know are passed over.
     """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     image_auroc: float | None
     image_ap: float | None

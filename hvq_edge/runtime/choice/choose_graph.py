@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.choice import open_candidate
@@ -17,13 +19,13 @@ from hvq_edge.runtime.choice.measured_choice import (
     GraphBackend,
     Measurement,
     key_for,
-    load_average,
     measure,
     remember,
     remembered,
 )
-from hvq_edge.runtime.choice.precision_rules import read_verdicts, usable_precisions, why_chosen
+from hvq_edge.runtime.choice.precision_rules import usable_precisions, why_chosen
 from hvq_edge.runtime.contract import check_threads
+from hvq_edge.runtime.cpu.processor import load_average
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.engine_names import AUTO, known_precision, unknown_backend
 from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, EngineBackend, engine_backend
@@ -31,11 +33,11 @@ from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, EngineBackend,
 if TYPE_CHECKING:
     from hvq_edge.runtime.choice.gpu_candidates import GpuCandidates
 
-VERIFY_NAME = "verify.json"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """What will run a bundle, and why."""
 
     backend: GraphBackend | EngineBackend
@@ -51,12 +53,12 @@ def choose(
     *,
     threads: int | None = None,
     time_limit: float = TIME_LIMIT_S,
-) -> Choice:
+) -> EngineChoice:
     """Choose backend and precision for a bundle.
 
     ``auto`` is what is fastest for one image on this machine, measured among the installed
     backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
-    has found it wanting. Engines that ``hvq-edge build`` made take part where they run on this
+    rejected it. Engines that ``hvq-edge build`` made take part where they run on this
     machine's GPU and ``hvq-edge verify`` has passed their precision. At equal speed ``fp32`` comes
     before ``int8``, OpenVINO before ONNX Runtime, and both before engines. The graphs of the
     float16 precisions are made for GPUs, and are taken only where the bundle has nothing else. With
@@ -81,11 +83,11 @@ def choose(
         from hvq_edge.runtime.tensorrt.find_engine import built_precision
 
         built = built_precision(bundle, gpu_backend, precision)
-        return Choice(
+        return EngineChoice(
             gpu_backend, built, f"{built}: {'as asked' if precision != AUTO else 'built'}"
         )
     chosen, reason = choose_graph(bundle, precision, backend, threads, time_limit)
-    return Choice(chosen.backend, chosen.precision, reason)
+    return EngineChoice(chosen.backend, chosen.precision, reason)
 
 
 def choose_graph(
@@ -97,7 +99,7 @@ def choose_graph(
     """
     check_threads(threads)
     backends = _known_backends(backend)
-    verdicts = read_verdicts(bundle.path / VERIFY_NAME)
+    verdicts = read_verdicts(bundle.path)
     if precision == AUTO:
         precisions = usable_precisions(bundle.manifest.models, verdicts)
     else:
@@ -108,7 +110,7 @@ def choose_graph(
         from hvq_edge.runtime.choice.gpu_candidates import gpu_candidates
 
         on_gpu = gpu_candidates(bundle, None if precision == AUTO else precisions, verdicts)
-        candidates += on_gpu.plans
+        candidates += on_gpu.engines
     chosen, times, why = candidates[0], "", "as asked"
     measured = None
     if len(candidates) > 1:
@@ -117,7 +119,9 @@ def choose_graph(
     if precision == AUTO:
         why = why_chosen(chosen.precision, bundle.manifest.models, verdicts, measured)
     left_out = "".join(f"; without {reason}" for reason in (on_gpu.left_out if on_gpu else ()))
-    return chosen, f"{chosen.precision}: {why}{times}{left_out}"
+    reason = f"{chosen.precision}: {why}{times}{left_out}"
+    logger.info("%s runs %s, %s", chosen.backend, bundle.path, reason)
+    return chosen, reason
 
 
 def _known_backends(backend: str) -> tuple[GraphBackend, ...]:
@@ -148,11 +152,11 @@ def _times(
     on_gpu: GpuCandidates | None,
 ) -> Measurement:
     """Return the times of candidates: those kept for this machine, else measured now."""
-    plans = on_gpu.plans if on_gpu else {}
-    graphs = [one for one in candidates if one not in plans]
+    built = on_gpu.engines if on_gpu else {}
+    graphs = [one for one in candidates if one not in built]
     precisions = tuple(dict.fromkeys(one.precision for one in graphs))
     engines: dict[EngineBackend, dict[Precision, str]] = {}
-    for one, digest in plans.items():
+    for one, digest in built.items():
         library = engine_backend(one.backend)
         if library is not None:
             engines.setdefault(library, {})[one.precision] = digest
@@ -170,8 +174,8 @@ def _times(
         files = {name: bundle.model_file(name) for name in precisions}
 
         def opener(candidate: Candidate) -> Engine:
-            if candidate in plans:
-                return open_candidate.open_plan(bundle, candidate)
+            if candidate in built:
+                return open_candidate.open_built(bundle, candidate)
             return open_candidate.open_graph(bundle, candidate, files[candidate.precision], threads)
 
         load = load_average()  # of the others: our own work comes after it

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.precision import FOR_GPUS
+from hvq_edge.bundle.verification import Verdicts
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.runtime.choice.measured_choice import Candidate
-from hvq_edge.runtime.choice.precision_rules import Verdicts
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS, find_plan, plans_of
+from hvq_edge.runtime.tensorrt.find_engine import engine_files, find_engine_file
 from hvq_edge.runtime.tensorrt.library import load_backend
 
 
@@ -20,10 +21,10 @@ from hvq_edge.runtime.tensorrt.library import load_backend
 class GpuCandidates:
     """Engines that run here and may be used."""
 
-    plans: dict[Candidate, str]
-    """SHA-256 of each one's plan; float32 first, as for graphs."""
+    engines: dict[Candidate, str]
+    """SHA-256 of each one's file; float32 first, as for graphs."""
     versions: dict[EngineBackend, str]
-    """Of their libraries."""
+    """Version of each library that an engine here needs."""
     gpu: str | None
     """Name and driver; ``None`` where there is no candidate."""
     left_out: tuple[str, ...]
@@ -51,13 +52,13 @@ def gpu_candidates(
         load: gives a backend's module.
         device: gives this machine's GPU.
     """
-    plans: dict[Candidate, str] = {}
+    engines: dict[Candidate, str] = {}
     versions: dict[EngineBackend, str] = {}
     left_out: list[str] = []
     gpu: CudaDevice | None = None
     backends: tuple[EngineBackend, ...] = get_args(EngineBackend)
     for backend in backends:
-        built = [one for one in reversed(FOR_GPUS) if plans_of(bundle, backend, one)]
+        built = [one for one in reversed(FOR_GPUS) if engine_files(bundle, backend, one)]
         wanted = [
             one
             for one in built
@@ -79,11 +80,13 @@ def gpu_candidates(
             continue
         for precision in wanted:
             try:
-                _, record = find_plan(bundle, backend, (precision,), str(module.__version__), gpu)
+                _, record = find_engine_file(
+                    bundle, backend, (precision,), str(module.__version__), gpu
+                )
             except BundleError as error:
                 left_out.append(f"the {precision} engine for {backend}: {error.cause.rstrip('.')}")
             else:
-                plans[Candidate(backend, precision)] = record.plan_sha256
+                engines[Candidate(backend, precision)] = record.plan_sha256
                 versions[backend] = str(module.__version__)
-    here = f"{gpu.name}, driver {gpu.driver}" if gpu is not None and plans else None
-    return GpuCandidates(plans, versions, here, tuple(left_out))
+    here = f"{gpu.name}, driver {gpu.driver}" if gpu is not None and engines else None
+    return GpuCandidates(engines, versions, here, tuple(left_out))

@@ -9,7 +9,7 @@ user's cache folder, one readable JSON file for each combination of all that the
 from __future__ import annotations
 
 import hashlib
-import os
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,15 +22,18 @@ from time import perf_counter
 from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.common.atomic import write_text
-from hvq_edge.data.solar_cells import default_cache
+from hvq_edge.common.cache_folder import default_cache
+from hvq_edge.common.records import Strict, kept_record
 from hvq_edge.errors import HvqEdgeError, OutputError
-from hvq_edge.runtime.cpu.processor import processor_name
+from hvq_edge.runtime.cpu.processor import processor_name, usable_cpus
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
+
+logger = logging.getLogger(__name__)
 
 GraphBackend = Literal["openvino", "onnxruntime"]
 """Libraries that run a bundle's graph."""
@@ -60,23 +63,21 @@ class Candidate(NamedTuple):
         return f"{self.precision} on {self.backend}"
 
 
-class MeasurementKey(BaseModel):
+class MeasurementKey(Strict):
     """What times depend on: with another key, they are measured again."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     models: dict[Precision, str]
     """SHA-256 of the graph of each precision that is a candidate."""
     versions: dict[str, str]
-    """Of hvq-edge, which sets the libraries' options, and of each backend that is a candidate."""
+    """Versions of hvq-edge, which sets the libraries' options, and of each candidate's backend."""
     processor: str
     cpus: int
     """That this process may use."""
     threads: int | None
-    """Of one call; ``None``: left to the library."""
-    engines: dict[EngineBackend, dict[Precision, str]] = {}
+    """Threads of one call; ``None`` leaves them to the library."""
+    engines: dict[EngineBackend, dict[Precision, str]]
     """SHA-256 of the plan of each engine for GPUs that is a candidate."""
-    gpu: str | None = None
+    gpu: str | None
     """Name and driver of the GPU, where such engines are candidates."""
 
 
@@ -165,6 +166,7 @@ def measure(
                     run()
             except Exception as error:  # of any library: another candidate may do
                 failures[candidate] = error
+                logger.info("%s does not run here: %s", candidate, _cause(error))
             else:
                 runs[candidate] = run
         if not runs:
@@ -176,11 +178,8 @@ def measure(
 def remembered(key: MeasurementKey) -> Measurement | None:
     """Return the times kept under a key; ``None`` where there are none that can be read."""
     path = _place(key)
-    if path is None:
-        return None
-    try:
-        kept = _Kept.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not UTF-8, not JSON, not of this format
+    kept = kept_record(path, _Kept) if path is not None else None
+    if kept is None:
         return None
     candidates = [
         Candidate(backend, precision)
@@ -210,36 +209,22 @@ def remember(key: MeasurementKey, measurement: Measurement, load: float = 0.0) -
     kept = _Kept(key=key, measured=now, milliseconds=times)
     try:
         write_text(path, kept.model_dump_json(indent=2) + "\n")
-    except (OutputError, OSError):
-        return  # measured again next time
+    except (OutputError, OSError) as error:
+        logger.info("times of engines are not kept, and measured again next time: %s", error)
 
 
-class _Kept(BaseModel):
+class _Kept(Strict):
     """The content of a file in the cache."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["hvq-edge-engine-times/1"] = "hvq-edge-engine-times/1"
     measured: str
     """ISO 8601, UTC."""
     milliseconds: dict[
         GraphBackend | EngineBackend,
-        dict[Precision, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+        dict[Precision, Annotated[float, Field(ge=0)]],
     ]
     """Median for one image."""
     key: MeasurementKey
-
-
-def load_average() -> float:
-    """Return how many processes wanted a processor in the last minute; 0 where nobody counts."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-
-
-def usable_cpus() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _place(key: MeasurementKey) -> Path | None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.runtime.choice.measured_choice import Candidate
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.engine_names import unknown_backend
 from hvq_edge.runtime.tensorrt.engine_file import engine_backend
 
 
-def open_plan(bundle: Bundle, candidate: Candidate) -> Engine:
+def open_built(bundle: Bundle, candidate: Candidate) -> Engine:
     """Open an engine that ``hvq-edge build`` made.
 
     Raises:
@@ -44,11 +45,12 @@ def open_graph(
     from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 
     opener = OpenVinoEngine if candidate.backend == "openvino" else OnnxRuntimeEngine
-    return opener(
+    manifest = bundle.manifest
+    graph = Graph(
         model_file,
-        precision=candidate.precision,
-        input_side=bundle.manifest.input_side,
-        categories=bundle.manifest.categories,
-        category_mode=bundle.manifest.category_mode,
-        threads=threads,
+        candidate.precision,
+        manifest.input_side,
+        manifest.categories,
+        manifest.category_mode,
     )
+    return opener(graph, threads=threads)

@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import get_args
+from collections.abc import Collection
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.precision import FOR_CPUS, PRECISIONS, Precision
+from hvq_edge.bundle.verification import Verdicts
 from hvq_edge.runtime.choice.measured_choice import SAME_SPEED, Measurement
-
-Verdicts = Mapping[Precision, bool]
-"""Whether ``hvq-edge verify`` passed a precision; those it has not judged are missing."""
-
-_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-_FOR_CPUS: tuple[Precision, ...] = ("fp32", "int8")
-_FOR_GPUS: tuple[Precision, ...] = ("fp16", "int8-fp16")
-
-
-def read_verdicts(verify_file: Path) -> Verdicts:
-    """Return what ``verify.json`` says; nothing where there is no such file.
-
-    In a file that cannot be read none passed: int8 is used by default only on good evidence.
-    """
-    try:
-        judged = _VerifyFile.model_validate_json(verify_file.read_text(encoding="utf-8")).precisions
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, ValidationError):
-        return dict.fromkeys(_PRECISIONS, False)
-    return {name: judged[name].passed for name in _PRECISIONS if name in judged}
 
 
 def usable_precisions(
@@ -50,7 +26,7 @@ def usable_precisions(
         without graphs: opening that says what is wrong.
     """
     sound = [name for name in available if name == "fp32" or verdicts.get(name, True)]
-    for group in (_FOR_CPUS, _FOR_GPUS):
+    for group in (FOR_CPUS, PRECISIONS):
         usable = tuple(name for name in group if name in sound)
         if usable:
             return usable
@@ -89,13 +65,3 @@ def why_chosen(
     if min(int8) < min(float32):
         return f"int8 is less than {100 * (SAME_SPEED - 1):.0f} % faster here"
     return "int8 is no faster here"
-
-
-class _Judged(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    passed: bool
-
-
-class _VerifyFile(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    precisions: dict[str, _Judged]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import CategoryMode
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import BundleError, MissingCapability
 from hvq_edge.runtime.contract import (
+    Graph,
     check_graph,
     check_threads,
     closed_error,
@@ -20,23 +19,18 @@ from hvq_edge.runtime.contract import (
     graph_result,
 )
 from hvq_edge.runtime.cpu.processor import processor_name
-from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
+from hvq_edge.runtime.engine import EngineOutput, Frames
 
 _SEVERITY_ERROR = 3
 
 
-class OnnxRuntimeEngine(Closing):
+class OnnxRuntimeEngine(Closeable):
     """Runs one exported ONNX graph with ONNX Runtime's CPU provider.
 
     Any number of threads may call :meth:`run` at once.
 
     Args:
-        model_file: the ONNX graph; check its hash first
-            (:meth:`hvq_edge.bundle.manifest.Bundle.file`).
-        precision: what the graph was exported as, for :attr:`info`.
-        input_side: pixels a side of its frames.
-        categories: names in the order of the category index.
-        category_mode: how the graph was exported.
+        graph: what is run.
         threads: threads of one :meth:`run`; ``None``: one a physical core.
 
     Raises:
@@ -45,16 +39,7 @@ class OnnxRuntimeEngine(Closing):
         SettingsError: ``threads`` is less than one.
     """
 
-    def __init__(
-        self,
-        model_file: Path,
-        *,
-        precision: str,
-        input_side: int,
-        categories: tuple[str, ...],
-        category_mode: CategoryMode,
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
         check_threads(threads)
         try:
             import onnxruntime
@@ -71,30 +56,24 @@ class OnnxRuntimeEngine(Closing):
         options.intra_op_num_threads = threads or 0
         try:
             session = onnxruntime.InferenceSession(
-                model_file, options, providers=["CPUExecutionProvider"]
+                graph.file, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no public base class
             raise BundleError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {model_file}: {error}.",
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {graph.file}: {error}.",
                 next_step="run hvq-edge export again, or update onnxruntime",
             ) from error
         check_graph(
-            model_file,
+            graph.file,
             {node.name: node.shape for node in session.get_inputs()},
             [node.name for node in session.get_outputs()],
-            category_mode,
-            input_side,
+            graph.category_mode,
+            graph.input_side,
         )
         self._session: Any = session
-        self._outputs = graph_outputs(category_mode)
-        self.info = EngineInfo(
-            backend="onnxruntime",
-            precision=precision,
-            device=f"{processor_name()}, ONNX Runtime {onnxruntime.__version__}",
-            input_side=input_side,
-            categories=categories,
-            category_mode=category_mode,
-        )
+        self._outputs = graph_outputs(graph.category_mode)
+        device = f"{processor_name()}, ONNX Runtime {onnxruntime.__version__}"
+        self.info = graph.info("onnxruntime", device)
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`."""

@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import CategoryMode
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import BundleError, MissingCapability
 from hvq_edge.runtime.contract import (
     FRAMES,
+    Graph,
     check_graph,
     check_threads,
     closed_error,
@@ -24,10 +23,10 @@ from hvq_edge.runtime.contract import (
     graph_outputs,
     graph_result,
 )
-from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
+from hvq_edge.runtime.engine import EngineOutput, Frames
 
 
-class OpenVinoEngine(Closing):
+class OpenVinoEngine(Closeable):
     """Runs one exported ONNX graph with OpenVINO's CPU plugin, tuned for latency.
 
     Single frames, which is what a camera gives, run through a graph compiled for batch 1: about
@@ -35,12 +34,7 @@ class OpenVinoEngine(Closing):
     Threads may share the engine; their calls to :meth:`run` follow one another.
 
     Args:
-        model_file: the ONNX graph; check its hash first
-            (:meth:`hvq_edge.bundle.manifest.Bundle.file`).
-        precision: what the graph was exported as, for :attr:`info`.
-        input_side: pixels a side of its frames.
-        categories: names in the order of the category index.
-        category_mode: how the graph was exported.
+        graph: what is run.
         threads: threads of one :meth:`run`; ``None``: OpenVINO's choice for latency.
 
     Raises:
@@ -49,16 +43,7 @@ class OpenVinoEngine(Closing):
         SettingsError: ``threads`` is less than one.
     """
 
-    def __init__(
-        self,
-        model_file: Path,
-        *,
-        precision: str,
-        input_side: int,
-        categories: tuple[str, ...],
-        category_mode: CategoryMode,
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
         check_threads(threads)
         try:
             import openvino
@@ -76,19 +61,21 @@ class OpenVinoEngine(Closing):
         }
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads
+        self._inputs = graph_inputs(graph.category_mode)
+        self._outputs = graph_outputs(graph.category_mode)
         core = _core()
         try:
-            model = core.read_model(model_file)
-            inputs = {_name_of(port, graph_inputs(category_mode)): port for port in model.inputs}
+            model = core.read_model(graph.file)
+            inputs = {_name_of(port, self._inputs): port for port in model.inputs}
             shapes = {name: _shape_of(port) for name, port in inputs.items()}
-            outputs = [_name_of(port, graph_outputs(category_mode)) for port in model.outputs]
-            check_graph(model_file, shapes, outputs, category_mode, input_side)
+            outputs = [_name_of(port, self._outputs) for port in model.outputs]
+            check_graph(graph.file, shapes, outputs, graph.category_mode, graph.input_side)
             single = model.clone()
             single.reshape({name: [1, *shape[1:]] for name, shape in shapes.items()})
             compiled = core.compile_model(single, "CPU", properties)
         except RuntimeError as error:
             raise BundleError(
-                f"OpenVINO {openvino.__version__} cannot load {model_file}: {error}.",
+                f"OpenVINO {openvino.__version__} cannot load {graph.file}: {error}.",
                 next_step="run hvq-edge export again, or use --backend onnxruntime",
             ) from error
         self._single: Any = compiled.create_infer_request()
@@ -98,17 +85,9 @@ class OpenVinoEngine(Closing):
         )
         self._lock = threading.Lock()
         self._tensor: Any = openvino.Tensor
-        self._inputs = graph_inputs(category_mode)
-        self._outputs = graph_outputs(category_mode)
-        self.info = EngineInfo(
-            backend="openvino",
-            precision=precision,
-            device=f"{core.get_property('CPU', 'FULL_DEVICE_NAME')}, OpenVINO "
-            f"{openvino.__version__.split('-')[0]}",
-            input_side=input_side,
-            categories=categories,
-            category_mode=category_mode,
-        )
+        processor = core.get_property("CPU", "FULL_DEVICE_NAME")
+        number = openvino.__version__.split("-")[0]
+        self.info = graph.info("openvino", f"{processor}, OpenVINO {number}")
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`."""

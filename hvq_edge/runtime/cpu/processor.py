@@ -1,7 +1,8 @@
-"""The processor's name, for reports."""
+"""The processor: its name, how much of it this process may use, and how busy it is."""
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -19,3 +20,15 @@ def processor_name() -> str:
             if key and line.startswith(key):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def load_average() -> float:
+    """Return how many processes wanted a processor in the last minute; 0 where nobody counts."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: a container may have fewer than the machine
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.closing import Closing
-from hvq_edge.errors import MissingCapability
+from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.extras import require
 from hvq_edge.runtime.contract import (
     check_category,
     check_frames,
@@ -23,7 +23,7 @@ from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 
 
-class TorchEngine(Closing):
+class TorchEngine(Closeable):
     """Runs a training run's model with PyTorch in float32.
 
     Its category mode is ``auto`` where the model has a classifier of its own, else ``input``; in
@@ -44,13 +44,9 @@ class TorchEngine(Closing):
 
     def __init__(self, run: Path, *, device: str = "auto", threads: int | None = None) -> None:
         check_threads(threads)
-        try:
-            import torch
-        except ImportError as error:
-            raise MissingCapability(
-                f"PyTorch cannot be imported: {error}.",
-                next_step="run pip install 'hvq-edge[train]', or use an exported bundle",
-            ) from error
+        require("torch")
+        import torch
+
         from hvq_edge.model.checkpoint import load_run
         from hvq_edge.model.device import choose_device
 

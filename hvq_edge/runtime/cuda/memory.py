@@ -7,10 +7,8 @@ too.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,11 +39,11 @@ class CudaMemory(Protocol):
         ...
 
     def allocate(self, size: int) -> int:
-        """Return the address of so many bytes on the GPU."""
+        """Allocate bytes on the GPU and return their address."""
         ...
 
     def new_stream(self) -> int:
-        """Return a stream: what is put on it is done in order, beside other streams."""
+        """Return a stream. Its work is done in order, in parallel with other streams."""
         ...
 
     def new_event(self) -> int:
@@ -77,7 +75,7 @@ class CudaMemory(Protocol):
         ...
 
     def begin_capture(self, stream: int) -> None:
-        """From now on note what this thread puts on the stream instead of doing it."""
+        """Begin to record what this thread puts on the stream, instead of doing it."""
         ...
 
     def end_capture(self, stream: int) -> int:
@@ -95,37 +93,6 @@ class CudaMemory(Protocol):
     def close(self) -> None:
         """Free everything; calling it twice is fine."""
         ...
-
-
-@dataclass(frozen=True)
-class MemoryLayer:
-    """Which library engines get GPU memory from on this machine."""
-
-    name: str | None
-    """``PyCUDA 2026.1`` or ``cuda-python 13.5.0``; ``None`` where neither can be imported."""
-    cuda_graphs: bool
-    """Whether it has CUDA graphs: they save the time of starting each kernel by itself."""
-    missing: Mapping[str, str]
-    """Why a library that comes before it, or every one, cannot be imported."""
-
-
-def memory_layer() -> MemoryLayer:
-    """Tell which library :func:`open_cuda_memory` takes, without touching driver or GPU."""
-    missing = {}
-    for label, module in (("PyCUDA", "pycuda.driver"), ("cuda-python", "cuda.bindings.driver")):
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            missing[label] = str(error)
-            continue
-        if label == "PyCUDA":
-            from hvq_edge.runtime.cuda.pycuda_memory import PyCudaMemory, version
-
-            return MemoryLayer(version(), PyCudaMemory.can_capture, missing)
-        from hvq_edge.runtime.cuda.cuda_python_memory import CudaPythonMemory, version
-
-        return MemoryLayer(version(), CudaPythonMemory.can_capture, missing)
-    return MemoryLayer(None, False, missing)
 
 
 def open_cuda_memory() -> CudaMemory:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import CategoryMode
-from hvq_edge.common.closing import Closing
+from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.runtime.contract import (
     FRAMES,
@@ -27,7 +27,7 @@ from hvq_edge.runtime.contract import (
 from hvq_edge.runtime.cuda.memory import CudaMemory
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 from hvq_edge.runtime.tensorrt.engine_file import EngineRecord
-from hvq_edge.runtime.tensorrt.lanes import Flight, Lanes, Port, Refused
+from hvq_edge.runtime.tensorrt.lanes import BatchRefused, Flight, Lanes, Port
 from hvq_edge.runtime.tensorrt.log import BuildLog, listening
 
 
@@ -50,7 +50,7 @@ class Pending:
         return self._engine._landed(self._feed, self._flights)
 
 
-class TensorRTEngine(Closing):
+class TensorRTEngine(Closeable):
     """Runs one plan on one GPU.
 
     Any number of threads may call :meth:`run`, :meth:`submit` and :meth:`close`; they take turns.
@@ -139,7 +139,7 @@ class TensorRTEngine(Closing):
                         lanes.start({name: all_[i : i + self._most] for name, all_ in feed.items()})
                         for i in range(0, len(feed[FRAMES]), self._most)
                     ]
-                except Refused as error:
+                except BatchRefused as error:
                     raise self._failed(log) from error
         # Of the frames only their number is needed any more.
         kept = {name: values.copy() for name, values in feed.items() if name != FRAMES}

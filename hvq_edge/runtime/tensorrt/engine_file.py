@@ -11,26 +11,25 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from hvq_edge.bundle.manifest import Precision
+from hvq_edge.common import records
 from hvq_edge.common.atomic import sha256_of
+from hvq_edge.common.records import Strict
 from hvq_edge.errors import BundleError
 
 ENGINES_FOLDER = "engines"
-"""In the bundle's folder."""
+"""Folder of a bundle that holds its engines."""
 
 EngineBackend = Literal["tensorrt", "tensorrt-rtx"]
+ENGINE_BACKENDS: tuple[EngineBackend, ...] = get_args(EngineBackend)
 HardwareCompatibility = Literal["none", "ampere+", "same-compute-capability"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class BuildOptions(_Strict):
+class BuildOptions(Strict):
     """What the builder is told; all of it stands in the engine's record."""
 
     opt_batch: int = Field(1, ge=1)
@@ -48,19 +47,19 @@ class BuildOptions(_Strict):
     """Higher: a longer build for a faster engine; ``None``: the library's own default."""
 
 
-class EngineRecord(_Strict):
-    """The JSON beside a plan."""
+class EngineRecord(Strict):
+    """The JSON file that stands beside an engine file."""
 
     format: Literal["hvq-edge-engine/1"] = "hvq-edge-engine/1"
     backend: EngineBackend
     backend_version: str
     precision: Precision
     onnx_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of the graph it was built from."""
+    """Hash of the graph that the engine was built from."""
     compute_capabilities: tuple[str, ...] = Field(min_length=1)
     """Such as ``8.7``; several with TensorRT-RTX."""
     platform: str
-    """As :func:`this_platform` gives it."""
+    """The platform in the words of :func:`this_platform`."""
     gpu_name: str | None
     """``None``: built without a GPU (TensorRT-RTX)."""
     driver: str | None
@@ -72,7 +71,7 @@ class EngineRecord(_Strict):
     """Most bytes of main memory that the building process has had."""
     build_seconds: float = Field(ge=0)
     bytes: int = Field(ge=1)
-    """Of the plan."""
+    """Hash of the engine file."""
     plan_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     hvq_edge_version: str
     created: str
@@ -134,25 +133,24 @@ def engine_stem(
 
 
 def read_record(plan: Path) -> EngineRecord:
-    """Return the record beside a plan, after checking that it belongs to these bytes.
+    """Return an engine file's record, after checking that it belongs to these bytes.
 
     Raises:
         BundleError: no such record or plan, one of another format, or of another plan.
     """
     path = plan.with_name(f"{plan.stem}.json") if plan.suffix == ".plan" else plan
+
+    def unread(error: OSError) -> str:
+        return f"the engine {plan} cannot be read with its record: {error.strerror}"
+
+    build = "run hvq-edge build again"
+    record = records.read_record(
+        path, EngineRecord, BundleError, kind="an engine's record", unread=unread, next_step=build
+    )
     try:
-        record = EngineRecord.model_validate_json(path.read_text(encoding="utf-8"))
         digest = sha256_of(plan)
     except OSError as error:
-        raise BundleError(
-            f"the engine {plan} cannot be read with its record: {error.strerror}.",
-            next_step="run hvq-edge build again",
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise BundleError(
-            f"{path} is not an engine's record that this version reads.",
-            next_step="run hvq-edge build again",
-        ) from error
+        raise BundleError(f"{unread(error)}.", next_step=build) from error
     if digest != record.plan_sha256:
         raise BundleError(
             f"{plan} is not the engine that was built (SHA-256 {digest[:12]}…, its record says "

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hvq_edge.bundle.manifest import Bundle, Precision
-from hvq_edge.errors import BundleError, SettingsError
+from hvq_edge.bundle.precision import FOR_GPUS
+from hvq_edge.errors import BundleError
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
 from hvq_edge.runtime.cuda.memory import CudaMemory, open_cuda_memory
+from hvq_edge.runtime.engine_names import known_precisions
 from hvq_edge.runtime.tensorrt.engine import TensorRTEngine
 from hvq_edge.runtime.tensorrt.engine_file import (
     ENGINES_FOLDER,
@@ -22,9 +24,6 @@ from hvq_edge.runtime.tensorrt.engine_file import (
     this_platform,
 )
 from hvq_edge.runtime.tensorrt.library import load_backend
-
-FOR_GPUS: tuple[Precision, ...] = ("int8-fp16", "fp16", "int8", "fp32")
-"""What ``auto`` takes on a GPU, the preferred one first."""
 
 
 def open_tensorrt(
@@ -42,8 +41,7 @@ def open_tensorrt(
     Args:
         bundle: the bundle.
         backend: the library.
-        precision: of the graph; ``auto``: the first of :data:`FOR_GPUS` with an engine that runs
-            here.
+        precision: of the graph; ``auto``: the first of ``FOR_GPUS`` with an engine that runs here.
         load: gives the backend's module.
         device: gives this machine's GPU.
         memory: gives its memory.
@@ -55,13 +53,13 @@ def open_tensorrt(
         BundleError: no engine that runs here; how each that is there differs.
         HvqEdgeError: the GPU fails.
     """
-    wanted = _wanted(precision)
+    wanted = known_precisions(precision) or FOR_GPUS
     module = load(backend)
     gpu = device()
-    plan, record = find_plan(bundle, backend, wanted, str(module.__version__), gpu)
+    file, record = find_engine_file(bundle, backend, wanted, str(module.__version__), gpu)
     manifest = bundle.manifest
     return TensorRTEngine(
-        plan,
+        file,
         record,
         module=module,
         memory=memory(),
@@ -82,11 +80,11 @@ def built_precision(bundle: Bundle, backend: EngineBackend, precision: str) -> P
         SettingsError: an unknown precision.
         BundleError: the bundle has no engine of this backend.
     """
-    wanted = _wanted(precision)
-    if precision != "auto":
-        return wanted[0]
-    for name in wanted:
-        if plans_of(bundle, backend, name):
+    asked = known_precisions(precision)
+    if asked:
+        return asked[0]
+    for name in FOR_GPUS:
+        if engine_files(bundle, backend, name):
             return name
     raise BundleError(
         f"the bundle {bundle.path} has no {backend} engine.",
@@ -94,26 +92,14 @@ def built_precision(bundle: Bundle, backend: EngineBackend, precision: str) -> P
     )
 
 
-def _wanted(precision: str) -> tuple[Precision, ...]:
-    if precision == "auto":
-        return FOR_GPUS
-    for name in FOR_GPUS:
-        if precision == name:
-            return (name,)
-    raise SettingsError(
-        f"precision {precision!r} is none of auto, {', '.join(FOR_GPUS)}.",
-        next_step="use one of these names",
-    )
-
-
-def plans_of(bundle: Bundle, backend: EngineBackend, precision: Precision) -> list[Path]:
-    """Return a bundle's plans that are named so, the newest first; whether they run is not said."""
+def engine_files(bundle: Bundle, backend: EngineBackend, precision: Precision) -> list[Path]:
+    """Return a bundle's engines that are named so, the newest first; they need not run here."""
     found = (bundle.path / ENGINES_FOLDER).glob(f"{backend}-[0-9]*-sm[0-9]*-{precision}.plan")
     own = [path for path in found if not path.stem.endswith(f"-int8-{precision}")]
     return sorted(own, key=lambda path: -path.stat().st_mtime)
 
 
-def find_plan(
+def find_engine_file(
     bundle: Bundle,
     backend: EngineBackend,
     wanted: tuple[Precision, ...],
@@ -143,14 +129,14 @@ def find_plan(
             driver=gpu.driver,
             platform=this_platform(),
         )
-        for plan in plans_of(bundle, backend, precision):
+        for file in engine_files(bundle, backend, precision):
             try:
-                record = read_record(plan)
-                check_engine(plan, record, here)
+                record = read_record(file)
+                check_engine(file, record, here)
             except BundleError as error:
                 reasons.append(error.cause.rstrip("."))
             else:
-                return plan, record
+                return file, record
     asked = next((one for one in FOR_GPUS if one in wanted and one in bundle.manifest.models), None)
     if asked is None:
         raise BundleError(

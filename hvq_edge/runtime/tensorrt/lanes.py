@@ -25,7 +25,7 @@ from hvq_edge.runtime.cuda.memory import CudaMemory
 LANES = 2
 
 
-class Refused(Exception):
+class BatchRefused(Exception):
     """The library refuses to run a batch; its log says why."""
 
 
@@ -36,7 +36,7 @@ class Port:
     name: str
     is_input: bool
     shape: tuple[int, ...]
-    """Of one frame, without the batch."""
+    """Shape for one frame, without the batch."""
     dtype: np.dtype[Any]
 
 
@@ -71,7 +71,7 @@ class _Lane:
     done: int
     flight: Flight | None = None
     graphs: dict[int, int] = field(default_factory=dict)
-    """By batch size."""
+    """One captured graph for each batch size."""
     seen: set[int] = field(default_factory=set)
     """Batch sizes that ran on this lane: a capture must not be the first run of a shape."""
 
@@ -80,7 +80,7 @@ class Lanes:
     """Runs batches of one engine; one thread at a time, the memory's context current.
 
     Args:
-        memory: where buffers and streams come from; whoever opened it closes it.
+        memory: where buffers and streams come from; its opener closes it.
         context: TensorRT's ``IExecutionContext``.
         ports: the engine's inputs and outputs.
         least: smallest batch that the engine takes.
@@ -116,7 +116,7 @@ class Lanes:
             feed: inputs by name, at most the largest batch.
 
         Raises:
-            Refused: the library refuses it; the lanes can be used again.
+            BatchRefused: the library refuses it; the lanes can be used again.
         """
         number = self._next
         lane = self._lanes[number]
@@ -164,7 +164,7 @@ class Lanes:
                     for port in self._ports
                     if not port.is_input
                 }
-            except Exception as error:  # of any library; kept for whoever asks for this batch
+            except Exception as error:  # of any library; kept for the caller of this batch
                 flight.error = error
         return flight.landed()
 
@@ -192,10 +192,10 @@ class Lanes:
         for port in self._ports:
             shape = (batch, *port.shape)
             if port.is_input and not self._context.set_input_shape(port.name, shape):
-                raise Refused
+                raise BatchRefused
             self._context.set_tensor_address(port.name, lane.device[port.name])
         if not self._context.execute_async_v3(self._compute):
-            raise Refused
+            raise BatchRefused
         if self.uses_graphs and batch in lane.seen:
             self._capture(lane, batch)
         lane.seen.add(batch)

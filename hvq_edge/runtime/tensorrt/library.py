@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from hvq_edge.common.extras import pip_install
 from hvq_edge.errors import MissingCapability
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
 
@@ -14,8 +15,8 @@ MODULES: Mapping[EngineBackend, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": 
 
 INSTALL: Mapping[EngineBackend, str] = {
     "tensorrt": "on a Jetson sudo apt install python3-libnvinfer, in a virtual environment made "
-    "with --system-site-packages; elsewhere pip install 'hvq-edge[tensorrt]'",
-    "tensorrt-rtx": "pip install 'hvq-edge[rtx]'",
+    f"with --system-site-packages; elsewhere {pip_install('tensorrt')}",
+    "tensorrt-rtx": pip_install("rtx"),
 }
 """How to get each."""
 

@@ -1,7 +1,7 @@
 """What TensorRT says while it builds.
 
 The library keeps the first logger that it is given for the life of the process and ignores later
-ones. So there is one logger a module, and whoever builds listens to it for a while.
+ones. So there is one logger a module, and a build listens to it while it runs.
 """
 
 from __future__ import annotations

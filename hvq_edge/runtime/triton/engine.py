@@ -7,7 +7,6 @@ https://github.com/triton-inference-server/client
 
 from __future__ import annotations
 
-import importlib
 import threading
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle, Precision
-from hvq_edge.common.closing import Closing
+from hvq_edge.bundle.precision import FOR_GPUS
+from hvq_edge.bundle.verification import read_verdicts
+from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.extras import require
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.runtime.choice.precision_rules import read_verdicts
 from hvq_edge.runtime.contract import (
     FRAMES,
     closed_error,
@@ -27,17 +28,19 @@ from hvq_edge.runtime.contract import (
     graph_result,
 )
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
-from hvq_edge.runtime.tensorrt.find_engine import FOR_GPUS
-from hvq_edge.runtime.triton.names import GRAPH_PARAMETER, model_name
+from hvq_edge.runtime.engine_names import known_precisions
+
+GRAPH_PARAMETER = "hvq_edge.onnx_sha256"
+"""This parameter of a model's configuration holds the SHA-256 of the ONNX file behind it."""
 
 TIMEOUT_S = 10.0
-"""For one answer: a server that has no answer by then is as good as gone."""
+"""A server that has not answered by then counts as gone."""
 
 _KINDS = {"uint8": "UINT8", "int32": "INT32"}
 _WHOLE_FRAME = 1  # dimension of what is one number a frame: the server cannot say none
 
 
-class TritonEngine(Closing):
+class TritonEngine(Closeable):
     """Runs one model of a server.
 
     Any number of threads may call :meth:`run` and :meth:`close`; they take turns, because the
@@ -164,6 +167,11 @@ class TritonEngine(Closing):
             ) from error
 
 
+def model_name(precision: Precision) -> str:
+    """Return what a model of a bundle is called on a server, such as ``hvq_edge_int8_fp16``."""
+    return f"hvq_edge_{precision.replace('-', '_')}"
+
+
 def open_triton_engine(
     url: str, bundle: Bundle, *, precision: str = "auto", timeout: float = TIMEOUT_S
 ) -> TritonEngine:
@@ -173,7 +181,7 @@ def open_triton_engine(
         url: see :class:`TritonEngine`.
         bundle: whose repository the server runs.
         precision: ``auto``: int8-fp16, fp16, int8, fp32, the first that the server has and
-            ``hvq-edge verify`` has not found wanting.
+            ``hvq-edge verify`` did not reject.
         timeout: seconds for one answer.
 
     Raises:
@@ -181,15 +189,9 @@ def open_triton_engine(
         MissingCapability: ``tritonclient`` is not installed, or no server answers.
         BundleError: the server has no model of this bundle.
     """
-    known = [one for one in FOR_GPUS if precision in ("auto", one)]
-    if not known:
-        raise SettingsError(
-            f"precision {precision!r} is none of auto, {', '.join(FOR_GPUS)}.",
-            next_step="use one of these names",
-        )
-    verdicts = read_verdicts(bundle.path / "verify.json")
+    verdicts = read_verdicts(bundle.path)
     reasons = []
-    for one in known:
+    for one in known_precisions(precision) or FOR_GPUS:
         if one not in bundle.manifest.models:
             reasons.append(f"the bundle has no {one} model")
         elif precision == "auto" and not verdicts.get(one, True):
@@ -207,15 +209,7 @@ def open_triton_engine(
 
 def _client_library() -> tuple[Any, Any]:
     """Return tritonclient's gRPC module, and what its calls raise."""
-    try:
-        client = importlib.import_module("tritonclient.grpc")
-        utilities = importlib.import_module("tritonclient.utils")
-    except ImportError as error:
-        raise MissingCapability(
-            f"tritonclient cannot be imported: {error}.",
-            next_step="run pip install 'hvq-edge[server]'",
-        ) from error
-    return client, utilities.InferenceServerException
+    return require("tritonclient.grpc"), require("tritonclient.utils").InferenceServerException
 
 
 def _address(url: str) -> tuple[str, bool]:

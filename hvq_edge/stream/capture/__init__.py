@@ -1,1 +1,1 @@
-"""From a source to a frame that is ready for the engine."""
+"""What happens to a frame between its source and the engine."""

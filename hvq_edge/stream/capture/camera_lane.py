@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from itertools import islice
+from typing import Generic, TypeVar, get_args
 
 from hvq_edge.data.images import fit_image
-from hvq_edge.errors import ImageError
+from hvq_edge.errors import ImageError, SettingsError
 from hvq_edge.runtime.engine import Frames
-from hvq_edge.stream.capture.frame_queue import FrameQueue, Policy
-from hvq_edge.stream.capture.gaps import GapWatch
+from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand
 from hvq_edge.stream.statistics import CameraStatistics, Counts
 from hvq_edge.verdict.image_limits import FrameQuality
 from hvq_edge.verdict.judgement import Verdict
 from hvq_edge.verdict.usable import FrameChecks
 
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+
 SILENT_SECONDS = 5.0
 """A live camera that gives nothing for longer, not even a lost frame, is not connected."""
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +84,8 @@ class CameraLane:
         self._queue: FrameQueue[Frame | CheckedFrame] = FrameQueue(policy, changed)
         self._thread = threading.Thread(target=self._capture, name=f"capture {name}", daemon=True)
         self._on_demand = comes_on_demand(source)
-        self._gaps = GapWatch()
+        self._gaps = 0
+        self._fault = ""
         self._verdicts: dict[Verdict, int] = {"pass": 0, "reject": 0, "no_decision": 0}
         self._broken_off = 0
         self._stopping = False
@@ -134,7 +141,7 @@ class CameraLane:
         # Read against the direction of the frames: what is decided was received before.
         verdicts = dict(self._verdicts)
         dropped = self._queue.dropped + self._broken_off
-        fault = self._gaps.fault
+        fault = self._fault
         silent = time.monotonic() - self._last
         if self._source.live and not fault and silent > SILENT_SECONDS and self._thread.is_alive():
             fault = f"{self.name} has given nothing for {silent:.0f} s"
@@ -150,8 +157,7 @@ class CameraLane:
             connected=not fault,
             fault=fault,
             due=not self._on_demand and not self._queue.exhausted,
-            gaps=self._gaps.count,
-            latest_gaps=self._gaps.latest,
+            gaps=self._gaps,
         )
 
     def _capture(self) -> None:
@@ -160,7 +166,8 @@ class CameraLane:
         try:
             for frame in islice(self._source, self._max_frames):
                 self._last = time.monotonic()
-                self._gaps.add(frame)
+                self._gaps += bool(frame.fault) and not self._fault
+                self._fault = frame.fault
                 self._queue.put(self._check(frame) if self.policy == "all" else frame)
                 self._last = time.monotonic()  # a full queue is not the camera's fault
                 if self._stopping:
@@ -182,3 +189,105 @@ class CameraLane:
                 fault = error.cause
         checks_ms = (time.perf_counter() - began) * 1e3
         return CheckedFrame(frame, fitted, fault, checks_ms, quality)
+
+
+class FrameQueue(Generic[Item]):
+    """The bounded queue between a capture thread and the engine's.
+
+    Every frame put in comes out or is counted dropped.
+
+    Args:
+        policy: what happens to a frame when the former one has not been taken yet.
+        changed: notified at every change; queues that one thread waits for together share one.
+    """
+
+    CAPACITY = 1
+    """One frame waits while the next is captured: neither side waits for long for the other."""
+
+    def __init__(self, policy: Policy, changed: threading.Condition | None = None) -> None:
+        self._policy = policy
+        self._frames: deque[Item] = deque()
+        self._changed = changed or threading.Condition()
+        self._ended = False
+        self._error: BaseException | None = None
+        self.received = 0
+        """Frames put in."""
+        self.taken = 0
+        """Frames that came out."""
+        self.dropped = 0
+        """Frames that a newer one replaced, or that were there when the queue was abandoned."""
+
+    def put(self, frame: Item) -> None:
+        """Put a frame in; with policy ``all``, wait until there is room."""
+        with self._changed:
+            self.received += 1
+            if self._policy == "all":
+                self._changed.wait_for(lambda: self._ended or len(self._frames) < self.CAPACITY)
+            elif len(self._frames) >= self.CAPACITY:
+                self._frames.popleft()
+                self.dropped += 1
+            if self._ended:
+                self.dropped += 1
+                return
+            self._frames.append(frame)
+            self._changed.notify_all()
+
+    def get(self, timeout: float) -> Item | None:
+        """Take the oldest frame; ``None`` if there is none for ``timeout`` seconds, or at the end.
+
+        Raises:
+            BaseException: what ended the source, once the frames before it are taken.
+        """
+        with self._changed:
+            if timeout > 0:
+                self._changed.wait_for(lambda: self._frames or self._ended, timeout)
+            if self._frames:
+                frame = self._frames.popleft()
+                self.taken += 1
+                self._changed.notify_all()
+                return frame
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`get` would give a frame, or raise, without waiting."""
+        return bool(self._frames) or self._error is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether neither a frame nor an error will come out any more."""
+        with self._changed:
+            return self._ended and not self._frames and self._error is None
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that no more frames will be put in, and why if that is an error."""
+        with self._changed:
+            self._ended = True
+            self._error = error
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """End at once; frames still waiting count as dropped."""
+        with self._changed:
+            self.dropped += len(self._frames)
+            self._frames.clear()
+            self._ended = True
+            self._changed.notify_all()
+
+
+def known_policy(name: str) -> Policy:
+    """Return the policy of this name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    for policy in POLICIES:
+        if name == policy:
+            return policy
+    raise SettingsError(
+        f"policy {name!r} is none of {', '.join(POLICIES)}.",
+        next_step="use one of these with --policy, or leave it out",
+    )

@@ -1,4 +1,4 @@
-"""From the settings of cameras to open sources, triggers and preparation included."""
+"""Opens cameras as their settings say, with their triggers and preparation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hvq_edge.stream.settings import CameraSettings
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.sources.open_source import open_source
-from hvq_edge.stream.sources.opencv_capture import Wish
+from hvq_edge.stream.sources.opencv_capture import CaptureFormat
 from hvq_edge.stream.sources.played import PlayedSource
 from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.sources.trigger import FileTrigger, Trigger, TriggeredSource
@@ -53,7 +53,7 @@ def open_cameras(settings: Sequence[CameraSettings]) -> Cameras:
 
 def _open(camera: CameraSettings, names: Sequence[str], sinks: list[Sink]) -> Source:
     width, height = camera.resolution or (None, None)
-    opener = partial(open_source, camera.camera, Wish(width, height, camera.fps))
+    opener = partial(open_source, camera.camera, CaptureFormat(width, height, camera.fps))
     source = opener()
     try:
         if camera.play:

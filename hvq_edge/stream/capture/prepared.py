@@ -29,7 +29,7 @@ class Preparation:
     """What is done, in this order."""
 
     every: int = 1
-    """Keep one frame of so many."""
+    """Keep every n-th frame."""
     rotate: Rotation = 0
     """Degrees clockwise."""
     roi: Rectangle | None = None

@@ -90,7 +90,7 @@ def annotate(image: Image | None, decision: Decision, threshold: float | None) -
     return drawn
 
 
-def heat_range(threshold: float) -> tuple[float, float]:
+def heat_range_at(threshold: float) -> tuple[float, float]:
     """Return the map values where heat begins and where it is hottest.
 
     Anchored to the threshold, so that the same colour means the same in every frame: for a
@@ -130,7 +130,7 @@ def _draw_part(
         image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     )
     if decision.map is not None and threshold is not None and np.isfinite(decision.map).all():
-        shown = heat_overlay(shown, decision.map, *heat_range(threshold))
+        shown = heat_overlay(shown, decision.map, *heat_range_at(threshold))
     scale = np.array([width / image.shape[1], height / image.shape[0]])
     outlines = [np.rint((r.contour + 0.5) * scale).astype(np.int32) for r in decision.regions]
     if outlines:

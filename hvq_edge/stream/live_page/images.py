@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hvq_edge.common.heat_map import heat_overlay
 from hvq_edge.errors import OutputError
-from hvq_edge.stream.drawing.overlay import heat_range
+from hvq_edge.stream.drawing.overlay import heat_range_at
 from hvq_edge.stream.sources.source import Image
 
 VIEW_SIDE = 960
@@ -54,7 +54,7 @@ def jpeg(
     """
     shown = shrink(image, longest)
     if heat is not None and threshold is not None and np.isfinite(heat).all():
-        shown = heat_overlay(shown, heat, *heat_range(threshold))
+        shown = heat_overlay(shown, heat, *heat_range_at(threshold))
     options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
     encoded, data = cv2.imencode(".jpg", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR), options)
     if not encoded:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hvq_edge.errors import MissingCapability, SettingsError
+from hvq_edge.common.extras import needed
+from hvq_edge.errors import SettingsError
 from hvq_edge.stream.live_page.access import open_access
 from hvq_edge.stream.live_page.health import HealthCheck
 from hvq_edge.stream.live_page.page_view import PageView
@@ -52,18 +53,11 @@ def serve(
         SettingsError: the address or the port cannot be used, or the token file is no good.
         MissingCapability: FastAPI or another package of the extra ``factory`` is not installed.
     """
-    try:
+    with needed("the live page"):
         import uvicorn
 
         from hvq_edge.stream.live_page.api import Served
         from hvq_edge.stream.live_page.app import make_app
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("hvq_edge"):
-            raise
-        raise MissingCapability(
-            f"the live page needs {error.name}, which is not installed.",
-            next_step="pip install 'hvq-edge[factory]'",
-        ) from error
     access, made = open_access(settings)
     listening = _listen(settings)
     port = int(listening.getsockname()[1])

@@ -6,17 +6,18 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from hvq_edge.common.records import Strict, faults_of
 from hvq_edge.errors import SettingsError
 
 DEFAULT_PORT = 8642
 
 
-class LivePageSettings(BaseModel):
+class LivePageSettings(Strict):
     """Settings of the live page; :meth:`of` reports faults as one message."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
     """Address to serve it on; any but 127.0.0.1 needs --page-token-file."""
@@ -41,12 +42,8 @@ class LivePageSettings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'host'}: {fault['msg']}"
-                for fault in error.errors()
-            )
             raise SettingsError(
-                f"the live page cannot be set up so: {faults.replace('Value error, ', '')}.",
+                f"the live page cannot be set up so: {'; '.join(faults_of(error, cls))}.",
                 next_step="docs/live-page.md lists its settings",
             ) from error
 

@@ -14,28 +14,21 @@ from filelock import FileLock, Timeout
 
 from hvq_edge.common.atomic import output_error
 from hvq_edge.errors import OutputError
-from hvq_edge.stream.log.hash_chain import (
+from hvq_edge.stream.log.chain import (
     FILE,
-    GENESIS,
     NOT_RECORDED,
     SESSION_END,
     SESSION_LOST,
     SESSION_START,
-    Entry,
+    LogFile,
     LogRow,
     chained,
-    decision_entry,
-    event_entry,
-)
-from hvq_edge.stream.log.log_file import (
-    LogFile,
-    base_of,
-    chain_files,
-    following,
+    decision_row,
+    event_row,
     make_log_file,
 )
-from hvq_edge.stream.log.log_head import head_path, write_head
-from hvq_edge.stream.sinks.files.disk_room import RESERVE_BYTES, check_room
+from hvq_edge.stream.log.files import base_of, chain_files, following, head_path, write_head
+from hvq_edge.stream.sinks.files.retention import RESERVE_BYTES, check_room
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 
@@ -52,7 +45,7 @@ class LogOptions:
     file_bytes: int | None = None
     """A file that has grown to this is followed by a new one; ``None``: it grows on."""
     file_seconds: float | None = None
-    """Likewise for a file whose first row is this old."""
+    """A file whose first row is this old is followed by a new one; ``None``: it grows on."""
     head: Path | None = None
     """Where the last hash is written aside; ``None``: beside the log."""
     head_seconds: float = 10.0
@@ -74,11 +67,11 @@ class DecisionLog:
     """Appends every decision to the chain; a later run continues it.
 
     Used by one thread after another: open it, then leave it to a
-    :class:`hvq_edge.stream.sinks.sink_thread.SinkThread`. When the disk is full, decisions are
+    :class:`hvq_edge.stream.sinks.threads.SinkThread`. When the disk is full, decisions are
     counted instead of kept, and a row says how many when there is room again.
 
     Args:
-        path: the log's first file; see :func:`hvq_edge.stream.log.log_file.chain_files`.
+        path: the log's first file; see :func:`hvq_edge.stream.log.files.chain_files`.
         session: this run.
         options: how it is kept.
         on_commit: told the rows after each commit.
@@ -103,7 +96,7 @@ class DecisionLog:
         """Called after a new file has begun: older ones may make room."""
         self._options = options or LogOptions()
         self._head_path = self._options.head or head_path(self.path)
-        self._pending: list[Entry] = []
+        self._pending: list[LogRow] = []
         self._pending_since = 0.0
         self._unrecorded = 0
         self._unrecorded_since = 0.0
@@ -137,7 +130,7 @@ class DecisionLog:
     @property
     def pending(self) -> int:
         """Decisions taken and not on the disk yet."""
-        return sum(entry.verdict is not None for entry in list(self._pending))
+        return sum(row.verdict is not None for row in list(self._pending))
 
     def write(self, decision: Decision, frame: Frame) -> None:  # noqa: ARG002  # of the protocol
         """Take one decision; :meth:`tick` puts it on the disk.
@@ -148,7 +141,7 @@ class DecisionLog:
         if self._unrecorded:
             self._unrecorded += 1
             raise OutputError(self._cause)
-        self._add(decision_entry(decision, self.session.id))
+        self._add(decision_row(decision, self.session.id))
 
     def event(self, kind: str, details: Mapping[str, Any]) -> None:
         """Take an event into the chain: a changed threshold, a gap of a camera.
@@ -157,7 +150,7 @@ class DecisionLog:
             kind: a name of one word.
             details: JSON values.
         """
-        self._add(event_entry(kind, self.session.id, time.time(), details))
+        self._add(event_row(kind, self.session.id, time.time(), details))
 
     def tick(self) -> float | None:
         """Commit what is due, and start a new file when the old one is full.
@@ -190,28 +183,28 @@ class DecisionLog:
             if self._unrecorded:
                 self._resume()
             counts = dict(self.final_counts or self._counts)
-            self._add(event_entry(SESSION_END, self.session.id, time.time(), {"counts": counts}))
+            self._add(event_row(SESSION_END, self.session.id, time.time(), {"counts": counts}))
             self._commit()
             write_head(self._head_path, self._last)
         finally:
             self._file.close()
             self._lock.release()
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, row: LogRow) -> None:
         if not self._pending:
             self._pending_since = time.monotonic()
-        self._pending.append(entry)
+        self._pending.append(row)
 
     def _commit(self) -> None:
-        """Put the pending entries on the disk, all or none."""
-        entries = self._pending
+        """Put the pending rows on the disk, all or none."""
+        pending = self._pending
         try:
             check_room(self.path.parent, self._options.reserve_bytes)
-            self._append(entries)
+            self._append(pending)
         except OutputError as error:
             self._cause = error.cause
-            self._pending = [entry for entry in entries if entry.verdict is None]  # events are few
-            lost = len(entries) - len(self._pending)
+            self._pending = [row for row in pending if row.verdict is None]  # events are few
+            lost = len(pending) - len(self._pending)
             self.lost += lost
             self._unrecorded, self._unrecorded_since = lost, time.time()
             raise
@@ -220,13 +213,10 @@ class DecisionLog:
             write_head(self._head_path, self._last)
             self._head_due = time.monotonic() + self._options.head_seconds
 
-    def _append(self, entries: Sequence[Entry]) -> None:
+    def _append(self, new: Sequence[LogRow]) -> None:
         rows: list[LogRow] = []
-        number, previous = self._last.id, self._last.hash
-        for entry in entries:
-            number += 1
-            rows.append(chained(entry, number, previous))
-            previous = rows[-1].hash
+        for row in new:
+            rows.append(chained(row, rows[-1] if rows else self._last))
         self._file.append(rows)
         self._last = rows[-1]
         for row in rows:
@@ -241,7 +231,7 @@ class DecisionLog:
         self._file.close()
         self._open()  # a disk that was gone may be another one now
         details = {"decisions": self._unrecorded, "since": round(self._unrecorded_since, 6)}
-        self._append([event_entry(NOT_RECORDED, self.session.id, time.time(), details)])
+        self._append([event_row(NOT_RECORDED, self.session.id, time.time(), details)])
         self._unrecorded = 0
 
     def _locked(self) -> FileLock:
@@ -278,20 +268,17 @@ class DecisionLog:
         """Return a file's first row, which carries the last hash of the file before."""
         details = {"log": log_id, "continues": before is not None}
         session = self.session.id if before else ""
-        entry = event_entry(FILE, session, time.time(), details)
-        return chained(entry, before.id + 1 if before else 1, before.hash if before else GENESIS)
+        return chained(event_row(FILE, session, time.time(), details), before)
 
     def _begin_session(self) -> None:
-        entries = []
+        rows = []
         former = self._file.last_of((FILE, SESSION_START, SESSION_END, SESSION_LOST))
         open_kinds = (SESSION_START, FILE)
         if former.kind in open_kinds and former.session:
             details = {"last_id": self._last.id, "last_time": self._last.time}
-            entries.append(event_entry(SESSION_LOST, former.session, time.time(), details))
-        entries.append(
-            event_entry(SESSION_START, self.session.id, time.time(), self.session.details)
-        )
-        self._append(entries)
+            rows.append(event_row(SESSION_LOST, former.session, time.time(), details))
+        rows.append(event_row(SESSION_START, self.session.id, time.time(), self.session.details))
+        self._append(rows)
         write_head(self._head_path, self._last)
 
     def _file_is_full(self) -> bool:

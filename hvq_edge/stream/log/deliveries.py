@@ -1,21 +1,24 @@
-"""How far each receiver has got in the decision log, kept in the log's newest file."""
+"""How far each receiver has got in the decision log, and which old files may therefore go."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvq_edge.stream.log.log_file import chain_files, transaction, translated
+from hvq_edge.stream.log.chain import LogFile, transaction, translated
+from hvq_edge.stream.log.files import chain_files
+from hvq_edge.stream.sinks.files.retention import RetentionLimits
 
 _BUSY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Of one receiver."""
+    """How far one receiver has got."""
 
     cursor: int
     """Id of the last row it needs nothing of any more."""
@@ -26,7 +29,7 @@ class Progress:
 
 
 class Deliveries:
-    """Reads and writes the table ``deliveries``; thread-safe.
+    """Reads and writes the table ``deliveries`` in the log's newest file; thread-safe.
 
     Args:
         log: the log's first file.
@@ -83,3 +86,46 @@ class Deliveries:
 
     def _opened(self, path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+
+
+def remove_old_log_files(
+    log: Path, limits: RetentionLimits, now: float | None = None
+) -> list[Path]:
+    """Remove whole files from the beginning of a log until it is within its limits.
+
+    The newest file stays, and so does whatever a receiver still waits for. What is left begins with
+    the hash of what was removed, so it can still be verified.
+
+    Args:
+        log: the log's first file.
+        limits: what may stay.
+        now: seconds since 1970.
+
+    Returns:
+        The files removed.
+
+    Raises:
+        OutputError: a file cannot be read.
+    """
+    if limits == RetentionLimits():
+        return []
+    now = time.time() if now is None else now
+    files = chain_files(log)
+    delivered = Deliveries(log).lowest_cursor()
+    total = sum(path.stat().st_size for path in files)
+    removed = []
+    for path in files[:-1]:
+        file = LogFile(path)
+        try:
+            last = file.last()
+        finally:
+            file.close()
+        too_many = limits.bytes is not None and total > limits.bytes
+        too_old = limits.seconds is not None and now - last.time > limits.seconds
+        wanted = delivered is not None and delivered < last.id
+        if wanted or not (too_many or too_old):
+            break
+        total -= path.stat().st_size
+        path.unlink()
+        removed.append(path)
+    return removed

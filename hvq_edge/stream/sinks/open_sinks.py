@@ -1,4 +1,4 @@
-"""From settings to running sinks.
+"""Opens and starts the sinks that the settings ask for.
 
 ::
 
@@ -10,38 +10,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hvq_edge.errors import MissingCapability, SettingsError
+from hvq_edge.common.extras import needed
+from hvq_edge.errors import SettingsError
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.hash_chain import LogRow
-from hvq_edge.stream.log.log_events import EventWatch
-from hvq_edge.stream.log.log_retention import remove_old_log_files
-from hvq_edge.stream.sinks.files.annotated_video import AnnotatedVideo
-from hvq_edge.stream.sinks.files.by_camera import ByCamera
-from hvq_edge.stream.sinks.files.disk_room import check_room
-from hvq_edge.stream.sinks.files.housekeeping import Housekeeping
-from hvq_edge.stream.sinks.files.json_log import JsonLog
+from hvq_edge.stream.log.deliveries import remove_old_log_files
+from hvq_edge.stream.log.events import EventWatch
+from hvq_edge.stream.sinks.files.json_lines import JsonLinesFile
 from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.files.retention import (
     REJECT_FILES,
     VIDEO_FILES,
+    Housekeeping,
     Retention,
     RetentionLimits,
     SteadyClock,
+    check_room,
 )
-from hvq_edge.stream.sinks.files.video_segments import VideoSegments
-from hvq_edge.stream.sinks.opened_sinks import OpenSinks
+from hvq_edge.stream.sinks.files.video import AnnotatedVideo, ByCamera, VideoSegments
 from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
-from hvq_edge.stream.sinks.sink_thread import Report, SinkThread
+from hvq_edge.stream.sinks.threads import OpenSinks, Report, SinkThread
 from hvq_edge.verdict.decision import Decision
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ IMAGES_WAITING = 32
 IMAGES_WAITING_FOR_FILES = 4
 """Where the source waits: few, because a stop has to drain them within its time."""
 DECISIONS_WAITING = 2048
-"""Likewise without images."""
+"""Decisions without images that may wait for one sink."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,9 @@ class SourceInfo:
     """What sinks know of a source."""
 
     name: str
-    """As in :attr:`hvq_edge.verdict.decision.Decision.camera`; without credentials."""
+    """The name that its decisions bear as ``camera``; it holds no credentials."""
     frames_per_second: float
-    """At which its annotated video plays."""
+    """Rate at which its annotated video plays."""
 
 
 def open_sinks(
@@ -89,7 +87,7 @@ def open_sinks(
         video: whether ``out`` gets annotated video.
         session: what the log says of this run: version, bundle's hash, thresholds; JSON values.
         controls: whose changes of thresholds, and pauses, go into the log.
-        report: told once of each fault, on the sinks' threads.
+        report: told once of each fault, on the sinks' threads; default: they are logged.
 
     Raises:
         SettingsError: a receiver that reads from the log, and no ``out``; a secret is not there.
@@ -170,7 +168,7 @@ def _open_recordings(
 
     json_lines = settings.log.json_lines
     if when_full == "wait" if json_lines is None else json_lines:
-        add(JsonLog(out / "decisions.jsonl"), "jsonl", images=False)
+        add(JsonLinesFile(out / "decisions.jsonl"), "jsonl", images=False)
     several = len(sources) > 1
     rejects = RejectImages(
         out / "rejects", copy(draw), settings.rejects.context_frames, name_cameras=several
@@ -231,7 +229,7 @@ def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report |
             f"[sinks.{wanted[0]}] sends what is in the decision log, and there is none.",
             next_step="name a folder for it with --out",
         )
-    with needed(wanted[0]):
+    with needed(f"[sinks.{wanted[0]}]"):
         from hvq_edge.stream.sinks.network.delivery import Delivery
     from hvq_edge.stream.sinks.network import open_receivers
 
@@ -242,11 +240,11 @@ def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report |
         opened.deliveries.append(delivery)
 
     if settings.webhook is not None:
-        with needed("webhook"):
+        with needed("[sinks.webhook]"):
             receiver = open_receivers.open_webhook(settings.webhook)
         add("webhook", receiver, settings.webhook.verdicts, settings.webhook.batch)
     if settings.mqtt is not None:
-        with needed("mqtt"):
+        with needed("[sinks.mqtt]"):
             broker = open_receivers.open_mqtt(settings.mqtt)
         add("mqtt", broker, settings.mqtt.verdicts, open_receivers.MQTT_BATCH)
     deliveries = tuple(opened.deliveries)
@@ -274,28 +272,10 @@ def _open_outputs(opened: OpenSinks, settings: SinkSettings, report: Report | No
         gpio = settings.gpio
         openers["gpio"] = lambda: open_receivers.open_gpio(gpio)
     for name, opener in openers.items():
-        with needed(name):
+        with needed(f"[sinks.{name}]"):
             sink = opener()
         thread = SinkThread(sink, name, "newest", 1, report=report, images=False)
         opened.threads.append(thread)
-
-
-@contextmanager
-def needed(sink: str) -> Iterator[None]:
-    """Say what to install where a package of the extra ``factory`` is missing.
-
-    Raises:
-        MissingCapability: it is.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("hvq_edge"):
-            raise
-        raise MissingCapability(
-            f"[sinks.{sink}] needs {error.name}, which is not installed.",
-            next_step="pip install 'hvq-edge[factory]'",
-        ) from error
 
 
 def _kept(sink: Sink, folder: Path, retention: Retention) -> Sink:

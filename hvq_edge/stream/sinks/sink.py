@@ -16,7 +16,7 @@ class Sink(Protocol):
     """Takes every decision of a run, in order, on one thread.
 
     That is the engine's, or a thread of the sink's own where it stands behind a
-    :class:`hvq_edge.stream.sinks.sink_thread.SinkThread`.
+    :class:`hvq_edge.stream.sinks.threads.SinkThread`.
     """
 
     def write(self, decision: Decision, frame: Frame) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from hvq_edge.common.records import StrictTypes
 from hvq_edge.errors import SettingsError
 
 VerdictName = Literal["pass", "reject", "no_decision"]
@@ -16,15 +17,11 @@ MEGABYTE = 10**6
 DAY_SECONDS = 86_400.0
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class _Kept(_Strict):
-    """What stays on the disk; without limits, everything."""
+class _Kept(StrictTypes):
+    """What stays on the disk: everything, unless a limit is set. The oldest go first."""
 
     keep_megabytes: float | None = Field(None, gt=0.0)
-    """Of all together; the oldest go first."""
+    """Size of all together."""
     keep_days: float | None = Field(None, gt=0.0)
 
 
@@ -37,7 +34,7 @@ class LogSettings(_Kept):
     file_megabytes: float | None = Field(256.0, gt=0.0)
     """A file of this size is followed by a new one."""
     file_days: float | None = Field(None, gt=0.0)
-    """Likewise by age."""
+    """A file of this age is followed by a new one."""
     head: str | None = Field(None, min_length=1)
     """File for the last hash; default: beside the log. On another machine's disk it also proves
     that nobody wrote the log anew."""
@@ -68,7 +65,7 @@ class VideoSettings(_Kept):
         return self
 
 
-class WebhookSettings(_Strict):
+class WebhookSettings(StrictTypes):
     """``[sinks.webhook]``: JSON to an HTTP address."""
 
     url: str = Field(pattern=r"^https?://[^/\s]+")
@@ -90,7 +87,7 @@ class WebhookSettings(_Strict):
         return self
 
 
-class MqttSettings(_Strict):
+class MqttSettings(StrictTypes):
     """``[sinks.mqtt]``: a broker."""
 
     host: str = Field(min_length=1)
@@ -108,7 +105,7 @@ class MqttSettings(_Strict):
     timeout_seconds: float = Field(5.0, gt=0.0, le=60.0)
 
 
-class _Signal(_Strict):
+class _Signal(StrictTypes):
     hold_ms: float | None = Field(None, gt=0.0)
     """How long a reject keeps the signal on; default: until the next pass."""
     no_decision_rejects: bool = False
@@ -149,7 +146,7 @@ class OpcUaSettings(_Signal):
     timeout_seconds: float = Field(2.0, gt=0.0, le=60.0)
 
 
-class GpioSettings(_Strict):
+class GpioSettings(StrictTypes):
     """``[sinks.gpio]``: a line of the board."""
 
     chip: str = Field("/dev/gpiochip0", min_length=1)
@@ -159,7 +156,7 @@ class GpioSettings(_Strict):
     no_decision_rejects: bool = False
 
 
-class SinkSettings(_Strict):
+class SinkSettings(StrictTypes):
     """All tables; a receiver without a table is not used."""
 
     log: LogSettings = LogSettings()

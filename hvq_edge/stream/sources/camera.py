@@ -9,7 +9,7 @@ import cv2
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import NO_WISH, Wish, open_capture
+from hvq_edge.stream.sources.opencv_capture import ANY_FORMAT, CaptureFormat, open_capture
 
 DEVICES = Path("/dev")
 _PROPERTIES = {
@@ -19,12 +19,12 @@ _PROPERTIES = {
 }
 
 
-def open_camera(index: int, wish: Wish = NO_WISH) -> LiveCapture:
+def open_camera(index: int, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapture:
     """Open ``/dev/video<index>`` through V4L2.
 
     Args:
         index: of the device.
-        wish: resolution and rate that it is asked for, again whenever it is reopened.
+        wanted: resolution and rate that it is asked for, again whenever it is reopened.
 
     Raises:
         MissingCapability: there is no such camera, or it may not or cannot be opened.
@@ -36,7 +36,7 @@ def open_camera(index: int, wish: Wish = NO_WISH) -> LiveCapture:
             index, cv2.CAP_V4L2
         )
         # Set afterwards: given to open(), a size that the camera lacks would keep it closed.
-        for name, value in wish.given().items():
+        for name, value in wanted.given().items():
             if capture is not None:
                 capture.set(_PROPERTIES[name], value)
         return capture

@@ -7,7 +7,7 @@ import cv2
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.sources.gstreamer import need_gstreamer
 from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import NO_WISH, Wish, open_capture
+from hvq_edge.stream.sources.opencv_capture import ANY_FORMAT, CaptureFormat, open_capture
 
 
 def csi_pipeline(sensor: int, width: int = 1920, height: int = 1080, rate: int = 30) -> str:
@@ -26,18 +26,18 @@ def csi_pipeline(sensor: int, width: int = 1920, height: int = 1080, rate: int =
     )
 
 
-def open_csi_camera(sensor: int, wish: Wish = NO_WISH) -> LiveCapture:
+def open_csi_camera(sensor: int, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapture:
     """Open a CSI camera.
 
     Args:
         sensor: its number.
-        wish: resolution and rate other than 1920x1080 at 30 a second.
+        wanted: resolution and rate other than 1920x1080 at 30 a second.
 
     Raises:
         MissingCapability: OpenCV lacks GStreamer, or the camera cannot be opened.
     """
     need_gstreamer(f"csi://{sensor}")
-    pipeline = csi_pipeline(sensor, **wish.given())
+    pipeline = csi_pipeline(sensor, **wanted.given())
 
     def reopen() -> cv2.VideoCapture | None:
         return open_capture(pipeline, cv2.CAP_GSTREAMER)

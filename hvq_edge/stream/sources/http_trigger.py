@@ -30,8 +30,7 @@ class _Request:
         self.done = threading.Event()
 
     def answer(self) -> tuple[HTTPStatus, dict[str, Any]]:
-        decisions = [json.loads(decision.to_json()) for decision in self.decisions]
-        body = {"frame": self.first, "decisions": decisions}
+        body = {"frame": self.first, "decisions": [one.fields() for one in self.decisions]}
         return (HTTPStatus.OK if self.done.is_set() else HTTPStatus.ACCEPTED), body
 
 

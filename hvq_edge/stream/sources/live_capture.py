@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ import cv2
 
 from hvq_edge.stream.sources.opencv_capture import read_rgb
 from hvq_edge.stream.sources.source import Frame, arrived, lost
+
+logger = logging.getLogger(__name__)
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
@@ -66,10 +69,13 @@ class LiveCapture:
             while not self._closed.is_set():
                 image = read_rgb(self._capture) if self._capture is not None else None
                 if image is not None:
+                    if attempt:
+                        logger.info("%s is back after %d attempts", self._name, attempt)
                     attempt = 0
                     yield arrived(index, image)
                 else:
                     attempt += 1
+                    logger.info("%s; reopening it", self._gap(attempt))
                     yield lost(index, self._gap(attempt))
                     self._try_again(attempt)
                 index += 1

@@ -1,4 +1,4 @@
-"""From what the user wrote after ``--camera`` to an open source."""
+"""Opens the source that the user named with ``--camera``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hvq_edge.stream.sources.camera import open_camera
 from hvq_edge.stream.sources.csi_camera import open_csi_camera
 from hvq_edge.stream.sources.folder import open_folder
 from hvq_edge.stream.sources.gstreamer import open_gstreamer, shown_pipeline
-from hvq_edge.stream.sources.opencv_capture import NO_WISH, Wish
+from hvq_edge.stream.sources.opencv_capture import ANY_FORMAT, CaptureFormat
 from hvq_edge.stream.sources.rtsp_camera import open_rtsp_camera, shown_url
 from hvq_edge.stream.sources.sequence import is_sequence, open_sequence
 from hvq_edge.stream.sources.source import Source
@@ -31,7 +31,7 @@ class Address:
 
     kind: Literal["camera", "csi", "rtsp", "gst", "watch", "path"]
     number: int = 0
-    """Of the camera or CSI sensor."""
+    """Number of the camera or CSI sensor."""
     text: str = ""
     """The URL, pipeline or path; may hold credentials, so it never goes into a message for a URL
     or a pipeline."""
@@ -78,24 +78,24 @@ def parse_address(camera: int | str | Path) -> Address:
     return Address("path", text=camera)
 
 
-def open_source(camera: int | str | Path, wish: Wish = NO_WISH) -> Source:
+def open_source(camera: int | str | Path, wanted: CaptureFormat = ANY_FORMAT) -> Source:
     """Open a source.
 
     Args:
         camera: see :func:`parse_address`.
-        wish: resolution and rate, for cameras that can be asked: V4L2 and CSI.
+        wanted: resolution and rate, for cameras that can be asked: V4L2 and CSI.
 
     Raises:
         InputError: the address is none that is understood, does not exist, or holds no frames.
-        SettingsError: a wish for a source that cannot be asked.
+        SettingsError: a format is wanted of a source that cannot be asked.
         MissingCapability: the camera, or what OpenCV needs for it, is not there.
     """
     address = parse_address(camera)
     if address.kind == "camera":
-        return open_camera(address.number, wish)
+        return open_camera(address.number, wanted)
     if address.kind == "csi":
-        return open_csi_camera(address.number, wish)
-    if wish.given():
+        return open_csi_camera(address.number, wanted)
+    if wanted.given():
         raise SettingsError(
             "resolution and rate can be asked of V4L2 and CSI cameras only.",
             next_step="set them in the camera or the pipeline itself; --every skips frames",

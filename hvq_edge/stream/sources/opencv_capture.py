@@ -17,8 +17,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a camera is asked for; ``None`` leaves it to the camera.
+class CaptureFormat:
+    """The resolution and rate that a camera is asked for; ``None`` leaves it to the camera.
 
     Drivers take the nearest they have.
     """
@@ -34,7 +34,7 @@ class Wish:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-NO_WISH = Wish()
+ANY_FORMAT = CaptureFormat()
 
 SILENT = 0
 """``cv2.utils.logging.LOG_LEVEL_SILENT``."""

@@ -14,7 +14,7 @@ from hvq_edge.stream.sources.live_capture import LiveCapture
 from hvq_edge.stream.sources.opencv_capture import open_capture
 
 TIMEOUT_MILLISECONDS = 5000
-"""For opening, and for one read: a camera silent for longer is lost."""
+"""Time for opening, and for one read: a camera that is silent for longer is lost."""
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _TCP_LOW_LATENCY = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|analyzeduration;500000"

@@ -14,10 +14,9 @@ from hvq_edge.errors import InputError
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.gathering import Gathering, gather_images
 from hvq_edge.verdict.calibrate.good_images import find_good_images
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
-    CONFIDENCE,
-    FALSE_REJECT,
     ThresholdRule,
     check_asked,
     order_statistic,

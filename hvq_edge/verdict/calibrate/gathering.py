@@ -16,10 +16,11 @@ import numpy as np
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.runtime.engine import Engine
+from hvq_edge.verdict.defaults import CONFIDENCE
 from hvq_edge.verdict.image_limits import FrameQuality
 from hvq_edge.verdict.judgement import judgements, refusal
 from hvq_edge.verdict.threshold import GoodPart, Threshold, learn_threshold
-from hvq_edge.verdict.tolerance_bound import CONFIDENCE, ThresholdRule, order_statistic
+from hvq_edge.verdict.tolerance_bound import ThresholdRule, order_statistic
 from hvq_edge.verdict.usable import Fitted, ImageChecks
 
 HELD_OUT = "held-out good images of the training data"

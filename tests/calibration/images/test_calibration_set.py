@@ -14,13 +14,13 @@ from helpers.thresholds import threshold_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.calibration.images.choose_images import choose_calibration, farthest_first
 from hvq_edge.calibration.images.own_set import (
     LEAST,
-    OwnImage,
+    CalibrationImage,
     own_calibration,
     suspicious_images,
 )
+from hvq_edge.calibration.images.training_set import choose_calibration, farthest_first
 from hvq_edge.data.content import hash_image
 from hvq_edge.errors import InputError
 from hvq_edge.run.record import ImageRecord
@@ -147,7 +147,7 @@ def test_images_that_do_not_look_good_are_found(tmp_path):
         image = np.full((32, 32, 3), level, np.uint8)
         image[0, 0] = corner
         cv2.imwrite(str(tmp_path / f"{name}.png"), image)
-        images.append(OwnImage(tmp_path / f"{name}.png", category, ""))
+        images.append(CalibrationImage(tmp_path / f"{name}.png", category, ""))
     thresholds = {
         "bolt": threshold_at(100, images=1, rule=""),
         "nut": threshold_at(200, images=1, rule=""),

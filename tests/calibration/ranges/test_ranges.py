@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hvq_edge.calibration.ranges.range_cache import cached_ranges
-from hvq_edge.calibration.ranges.range_methods import (
+from hvq_edge.calibration.ranges.amax import (
     BINS,
     METHODS,
-    SMALLEST,
-    Magnitudes,
-    reach,
+    MIN_AMAX,
+    HistogramCollector,
+    choose_amax,
     squared_error,
 )
-from hvq_edge.calibration.ranges.ranges import (
+from hvq_edge.calibration.ranges.measure import (
     CONVERGED,
     LEAST,
-    STEP,
+    LOOK_EVERY,
     MeasuredRanges,
+    cached_ranges,
     measure_ranges,
 )
 from hvq_edge.errors import InputError
@@ -34,11 +34,11 @@ from hvq_edge.errors import InputError
 SEED = st.integers(0, 2**16)
 
 
-def seen(*batches: np.ndarray) -> Magnitudes:
-    magnitudes = Magnitudes()
+def seen(*batches: np.ndarray) -> HistogramCollector:
+    histogram = HistogramCollector()
     for batch in batches:
-        magnitudes.add(np.asarray(batch, np.float32))
-    return magnitudes
+        histogram.add(np.asarray(batch, np.float32))
+    return histogram
 
 
 def heavy_tailed(seed: int, count: int = 5000) -> np.ndarray:
@@ -52,14 +52,14 @@ def test_no_value_is_lost_and_the_largest_is_exact(seed, batches, growth):
     values = [
         rng.normal(size=200).astype(np.float32) * np.float32(growth**i) for i in range(batches)
     ]
-    magnitudes = seen(*values)
+    histogram = seen(*values)
     everything = np.abs(np.concatenate(values))
-    assert magnitudes.counts.sum() == everything.size
-    assert magnitudes.largest == everything.max()
-    assert magnitudes.top >= magnitudes.largest
+    assert histogram.counts.sum() == everything.size
+    assert histogram.amax == everything.max()
+    assert histogram.top >= histogram.amax
     for share in (0.1, 0.5, 0.9):  # a bin's edge divides the values as it says
-        edge = magnitudes.edges[int(share * BINS)]
-        counted = magnitudes.counts[: int(share * BINS) + 1].sum()
+        edge = histogram.edges[int(share * BINS)]
+        counted = histogram.counts[: int(share * BINS) + 1].sum()
         near = np.abs(everything - edge) <= 1e-3 * edge + 1e-12
         assert abs(counted - (everything <= edge).sum()) <= near.sum()
 
@@ -68,48 +68,48 @@ def test_no_value_is_lost_and_the_largest_is_exact(seed, batches, growth):
 @given(SEED)
 @settings(max_examples=8, deadline=None)
 def test_every_range_is_above_zero_and_at_most_the_largest(method, seed):
-    magnitudes = seen(heavy_tailed(seed))
-    assert 0 < reach(magnitudes, method) <= magnitudes.largest
+    histogram = seen(heavy_tailed(seed))
+    assert 0 < choose_amax(histogram, method) <= histogram.amax
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_whole_numbers_that_int8_has_are_held_as_they_are(method):
     """Such as 127 less a pixel: -128 .. 127 in steps of 1."""
     whole = np.random.default_rng(0).integers(-128, 128, 5000).astype(np.float32)
-    assert reach(seen(whole), method) == 127
+    assert choose_amax(seen(whole), method) == 127
     # Not where it would waste steps, and not where a value lies between or beyond.
     for other in (whole / 4 // 1, whole + 0.5, whole - 1):
-        assert reach(seen(other), method) != 127
+        assert choose_amax(seen(other), method) != 127
 
 
 def test_minmax_holds_all_and_percentile_nearly_all():
     values = np.linspace(0, 10, 200_000, dtype=np.float32)
     values[-1] = 1000
-    magnitudes = seen(values)
-    assert reach(magnitudes, "minmax") == 1000
-    assert 9.9 < reach(magnitudes, "percentile") < 11
+    histogram = seen(values)
+    assert choose_amax(histogram, "minmax") == 1000
+    assert 9.9 < choose_amax(histogram, "percentile") < 11
     outlier_free = seen(-values[:-1])
-    assert reach(outlier_free, "percentile") == pytest.approx(10, rel=1e-3)
+    assert choose_amax(outlier_free, "percentile") == pytest.approx(10, rel=1e-3)
 
 
 @given(SEED)
 @settings(max_examples=15, deadline=None)
 def test_mse_has_the_least_error_of_all(seed):
-    magnitudes = seen(heavy_tailed(seed))
-    chosen = np.array([reach(magnitudes, "mse")])
-    others = np.array([reach(magnitudes, method) for method in METHODS] + [0.5, 1.0, 2.0])
+    histogram = seen(heavy_tailed(seed))
+    chosen = np.array([choose_amax(histogram, "mse")])
+    others = np.array([choose_amax(histogram, method) for method in METHODS] + [0.5, 1.0, 2.0])
     # It tries 128 ranges: nothing between two of them is better by much.
-    assert squared_error(magnitudes, chosen)[0] <= 1.05 * squared_error(magnitudes, others).min()
+    assert squared_error(histogram, chosen)[0] <= 1.05 * squared_error(histogram, others).min()
 
 
 def test_the_error_is_that_of_rounding_the_values():
     values = heavy_tailed(1, 50_000)
-    magnitudes = seen(values)
+    histogram = seen(values)
     for span in (0.2, 0.6, 1.0):
-        bound = span * magnitudes.largest
+        bound = span * histogram.amax
         scale = bound / 127
         rounded = np.clip(np.rint(values / scale), -127, 127) * scale
-        found = squared_error(magnitudes, np.array([bound]))[0]
+        found = squared_error(histogram, np.array([bound]))[0]
         assert found == pytest.approx(np.square(rounded - values).sum(), rel=0.05)
 
 
@@ -118,15 +118,15 @@ def test_entropy_clips_what_is_rare_and_not_what_zeros_outvote(zeros):
     values = np.concatenate(
         [np.random.default_rng(0).normal(size=100_000), [60.0], np.zeros(zeros)]
     )
-    assert 2 < reach(seen(values), "entropy") < 20
+    assert 2 < choose_amax(seen(values), "entropy") < 20
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("constant", [0.0, 1e-30, 7.0])
 def test_a_constant_tensor_has_a_range(method, constant):
-    magnitudes = seen(np.full(300, constant), np.full(300, constant))
-    expected = max(constant, SMALLEST)
-    assert expected / 2 <= reach(magnitudes, method) <= expected * 1.001
+    histogram = seen(np.full(300, constant), np.full(300, constant))
+    expected = max(constant, MIN_AMAX)
+    assert expected / 2 <= choose_amax(histogram, method) <= expected * 1.001
 
 
 # On a graph.
@@ -178,9 +178,9 @@ def test_images_are_read_until_ranges_have_converged(tmp_path):
     levels = [100] * LEAST + [200] * 40
     found = measure_ranges(graph, ["loud"], grey(tmp_path / "early", levels), SIDE)
     assert (found.images, found.ranges["loud"], found.converged) == (LEAST, 300, True)
-    levels = [100] * (LEAST - STEP) + [120] * STEP + [121] * STEP + [255] * 40
+    levels = [100] * (LEAST - LOOK_EVERY) + [120] * LOOK_EVERY + [121] * LOOK_EVERY + [255] * 40
     found = measure_ranges(graph, ["loud"], grey(tmp_path / "later", levels), SIDE)
-    assert (found.images, found.ranges["loud"]) == (LEAST + STEP, 363)
+    assert (found.images, found.ranges["loud"]) == (LEAST + LOOK_EVERY, 363)
     assert 0 < found.moved < CONVERGED
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hvq_edge.calibration.quantise import half_scale, quantise_graph
-from hvq_edge.calibration.ranges.ranges import _image_means
+from hvq_edge.calibration.quantise import fp16_scale, quantise_graph
+from hvq_edge.calibration.ranges.measure import _image_means
 from hvq_edge.calibration.weights.bias_correction import correct_biases
 
 
@@ -100,7 +100,7 @@ def test_a_layer_whose_bias_is_computed_is_left_alone():
 @given(st.floats(2**-30, 2.0**127, width=32))
 @settings(max_examples=200, deadline=None)
 def test_scales_are_float16_rounded_up(scale):
-    held = half_scale(np.float32(scale))
+    held = fp16_scale(np.float32(scale))
     assert held.dtype == np.float32
     assert held >= scale
     assert held > 0

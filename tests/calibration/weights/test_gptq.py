@@ -14,23 +14,25 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from hvq_edge.calibration.quantise import (
-    LARGEST,
-    candidates_of,
-    nearest_steps,
+    QMAX,
+    quantisable_nodes,
+    round_to_nearest,
     weight_scale,
 )
-from hvq_edge.calibration.ranges.ranges import values_on
+from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.calibration.weights.gptq import (
     _moments,
     _patches,
-    compensated_steps,
-    round_weights,
+    gptq_weights,
+    round_compensated,
 )
 
 
-def error(weight: np.ndarray, steps: np.ndarray, scale: np.ndarray, moments: np.ndarray) -> float:
+def error(
+    weight: np.ndarray, quantised: np.ndarray, scale: np.ndarray, moments: np.ndarray
+) -> float:
     """Sum of the squared change of a layer's outputs."""
-    off = steps * scale[..., None] - weight
+    off = quantised * scale[..., None] - weight
     return float(np.einsum("goi,gij,goj->", off, moments, off))
 
 
@@ -45,18 +47,18 @@ def test_inputs_that_tell_nothing_leave_the_nearest_steps(seed, sizes, rank):
     groups, outputs, size = sizes
     rng = np.random.default_rng(seed)
     weight = rng.normal(size=(groups, outputs, size))
-    scale = np.abs(weight).max(2) / 8  # coarse steps, so that there is an error
+    scale = np.abs(weight).max(2) / 8  # coarse, so that there is an error
     inputs = rng.normal(size=(groups, 50, rank)) @ rng.normal(size=(groups, rank, size))
     moments = np.swapaxes(inputs, 1, 2) @ inputs
-    steps = compensated_steps(weight, scale, moments)
-    assert steps.dtype == np.int8
-    assert np.abs(steps.astype(int)).max() <= LARGEST
+    quantised = round_compensated(weight, scale, moments)
+    assert quantised.dtype == np.int8
+    assert np.abs(quantised.astype(int)).max() <= QMAX
     nearest = np.rint(weight / scale[..., None])
     if not rank:
-        np.testing.assert_array_equal(steps, nearest)
+        np.testing.assert_array_equal(quantised, nearest)
     alone = np.eye(size)[None] * np.linspace(1, 2, size)
     np.testing.assert_array_equal(
-        compensated_steps(weight, scale, np.broadcast_to(alone, (groups, size, size))), nearest
+        round_compensated(weight, scale, np.broadcast_to(alone, (groups, size, size))), nearest
     )
 
 
@@ -68,9 +70,9 @@ def test_inputs_that_move_together_are_used(rank):
     scale = np.abs(weight).max(2) / 8
     inputs = rng.normal(size=(2, 50, rank)) @ rng.normal(size=(2, rank, 12))
     moments = np.swapaxes(inputs, 1, 2) @ inputs
-    steps = compensated_steps(weight, scale, moments)
+    quantised = round_compensated(weight, scale, moments)
     nearest = np.rint(weight / scale[..., None])
-    left = error(weight, steps, scale, moments) / error(weight, nearest, scale, moments)
+    left = error(weight, quantised, scale, moments) / error(weight, nearest, scale, moments)
     assert left < {1: 0.3, 3: 0.5, 6: 0.8}[rank]
 
 
@@ -79,11 +81,11 @@ def test_an_edge_filter_keeps_its_sum():
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(1, 32, 27))
     weight -= weight.mean(2, keepdims=True)
-    scale = np.abs(weight).max(2) / LARGEST
+    scale = np.abs(weight).max(2) / QMAX
     surfaces = 128 + rng.normal(size=(400, 27))
     moments = (surfaces.T @ surfaces)[None]
-    steps = compensated_steps(weight, scale, moments)
-    sums = np.abs((steps * scale[..., None]).sum(2))
+    quantised = round_compensated(weight, scale, moments)
+    sums = np.abs((quantised * scale[..., None]).sum(2))
     nearest = np.abs((np.rint(weight / scale[..., None]) * scale[..., None]).sum(2))
     assert sums.max() <= scale.max(), "within a step"
     assert sums.mean() < nearest.mean() / 3
@@ -100,11 +102,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_layers_of_a_net_change_their_outputs_less(tmp_path, images):
-    """Against the nearest steps, on the images: each layer alone, and by far in sum."""
+    """Against rounding to nearest, on the images: each layer alone, and by far in sum."""
     path = save_float(tmp_path, "one")
     graph = onnx.load(path)
-    layers = candidates_of(graph)
-    found = round_weights(path, layers, images, SIDE)
+    layers = quantisable_nodes(graph)
+    found = gptq_weights(path, layers, images, SIDE)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     nodes = {n.name: n for n in graph.graph.node if n.name in layers and n.input[1] in weights}
     assert set(found) == set(nodes), "products of two tensors have no weight"
@@ -118,12 +120,12 @@ def test_layers_of_a_net_change_their_outputs_less(tmp_path, images):
     for node in linears:
         weight, x = weights[node.input[1]], np.concatenate(values[node.input[0]])
         scale = weight_scale(weight, "MatMul")
-        for steps, into in (
+        for quantised, into in (
             (found[node.name], ours),
-            (nearest_steps(weight, scale, "MatMul"), plain),
+            (round_to_nearest(weight, scale, "MatMul"), plain),
         ):
-            assert steps.shape == weight.shape
-            into.append(np.square(x @ (steps * scale - weight)).sum())
+            assert quantised.shape == weight.shape
+            into.append(np.square(x @ (quantised * scale - weight)).sum())
     assert all(a <= 1.1 * b for a, b in zip(ours, plain, strict=True))
     assert sum(ours) < 0.7 * sum(plain)
 

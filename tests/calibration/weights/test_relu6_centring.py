@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hvq_edge.calibration.weights.relu6_centring import centre_clips
+from hvq_edge.calibration.weights.relu6_centring import centre_relu6
 
 CHANNELS = 3
 
@@ -65,7 +65,7 @@ def run(model: onnx.ModelProto, output: str, x: np.ndarray) -> np.ndarray:
 def test_the_result_is_the_same_and_the_range_is_halved(seed, bias):
     graph = two_convolutions(seed, bias=bias)
     before = graph.SerializeToString()
-    made = centre_clips(graph)
+    made = centre_relu6(graph)
     assert graph.SerializeToString() == before
     onnx.checker.check_model(made, full_check=True)
     x = np.random.default_rng(seed).normal(size=(1, 2, 7, 7)).astype(np.float32)
@@ -82,19 +82,19 @@ def test_the_result_is_the_same_and_the_range_is_halved(seed, bias):
 )
 def test_what_would_change_is_left_as_it_is(other):
     graph = two_convolutions(0, **other)
-    assert centre_clips(graph).SerializeToString() == graph.SerializeToString()
+    assert centre_relu6(graph).SerializeToString() == graph.SerializeToString()
 
 
 def test_only_before_the_layers_that_are_named():
     graph = two_convolutions(0)
-    assert centre_clips(graph, []).SerializeToString() == graph.SerializeToString()
-    assert centre_clips(graph, ["m.second/Conv"]) == centre_clips(graph)
+    assert centre_relu6(graph, []).SerializeToString() == graph.SerializeToString()
+    assert centre_relu6(graph, ["m.second/Conv"]) == centre_relu6(graph)
 
 
 def test_every_projection_of_a_backbone(tmp_path):
     """On the export of a net: each ReLU6 that a 1x1 convolution reads, and nothing else."""
     graph = onnx.load(save_float(tmp_path, "auto"))
-    made = centre_clips(graph)
+    made = centre_relu6(graph)
     moved = {t.name for t in made.graph.initializer} - {t.name for t in graph.graph.initializer}
     back = sorted(name for name in moved if name.endswith("moved_bias_back"))
     projections = [n.name for n in graph.graph.node if n.name.endswith("project.conv/Conv")]

@@ -259,7 +259,7 @@ def test_images_that_are_gone(bundle, data):
 
 def test_a_verify_file_of_other_graphs(bundle):
     (bundle / "verify.json").write_text("{}")
-    assert any("not of this version" in one.what for one in collect(bundle).open_points)
+    assert any("is not a verification" in one.what for one in collect(bundle).open_points)
     content = {
         "passed": True,
         "checkpoint_sha256": "0" * 64,
@@ -372,4 +372,4 @@ def test_a_bench_file_that_cannot_be_believed_is_an_open_point(bundle):
     path.write_text(json.dumps({"rows": [{"p50_ms": 1.5}]}))
     found = collect(bundle)
     assert found.bench is None
-    assert any("bench.json is not of this version" in one.what for one in found.open_points)
+    assert any("bench.json is not a benchmark" in one.what for one in found.open_points)

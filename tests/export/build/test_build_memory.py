@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from hvq_edge.errors import MissingCapability
-from hvq_edge.export.build.build_memory import (
+from hvq_edge.export.build.memory import (
     MIB,
     MOST_WORKSPACE,
     FreeMemory,
     free_host_memory,
+    memory_budget,
     peak_host_memory,
-    plan_memory,
 )
 
 GIB = 1024 * MIB
@@ -66,7 +66,7 @@ LARGEST = 40 * MIB
     ],
 )
 def test_the_workspace(free, workspace):
-    assert plan_memory("tensorrt", 50 * MIB, LARGEST, free).workspace == workspace
+    assert memory_budget("tensorrt", 50 * MIB, LARGEST, free).workspace == workspace
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_the_workspace(free, workspace):
 )
 def test_too_little(free, said):
     with pytest.raises(MissingCapability, match=said) as caught:
-        plan_memory("tensorrt", 50 * MIB, LARGEST, free)
+        memory_budget("tensorrt", 50 * MIB, LARGEST, free)
     assert ("swap" in caught.value.next_step) == free.shared
     assert "--workspace-mb" in caught.value.next_step
 
 
 def test_ones_own_workspace_is_not_questioned():
-    assert plan_memory("tensorrt", 50 * MIB, LARGEST, FreeMemory(0, 0, 0), 5).workspace == 5
+    assert memory_budget("tensorrt", 50 * MIB, LARGEST, FreeMemory(0, 0, 0), 5).workspace == 5
 
 
 def test_the_peak_of_this_process(tmp_path):

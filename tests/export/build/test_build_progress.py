@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hvq_edge.export.build.build_progress import PhaseTree
+from hvq_edge.export.build.monitor import PhaseTree
 
 
 def test_nested_phases_share_a_step():

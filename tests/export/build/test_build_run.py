@@ -10,19 +10,19 @@ import threading
 from pathlib import Path
 
 import pytest
+from helpers.engine_builds import ORIN, build
 from helpers.graphs import save_bundle
-from helpers.paths import TESTS
+from helpers.paths import with_helpers
+from helpers.patience import PATIENCE_SECONDS
 from helpers.tensorrt_stand_in import RTX, tensorrt
 
 from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.export.build import build_run as module
-from hvq_edge.export.build.build_run import build_run
+from hvq_edge.export.build import run as module
+from hvq_edge.export.build.run import build_run
 from hvq_edge.runtime.cuda.device import CudaDevice
 from hvq_edge.runtime.tensorrt import library as tensorrt_library
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions, read_record
-
-ORIN = CudaDevice("Orin", "8.7", "12.6", total=8 << 30, free=6 << 30, shared=False)
 
 
 def no_gpu():
@@ -35,18 +35,11 @@ def bundle(tmp_path):
     return save_bundle(tmp_path / "Bündel", precisions=("fp32", "fp16", "int8", "int8-fp16")).path
 
 
-def build(bundle, library=None, *, device=lambda: ORIN, **more):
-    library = library or tensorrt("10.3.0")
-    if "backend" not in more:
-        more["backend"] = "tensorrt-rtx" if library.__version__ == RTX else "tensorrt"
-    return build_run(bundle, load=lambda _: library, device=device, **more)
-
-
 def test_an_engine_and_its_record(bundle):
     result = build(bundle, precision="int8")
-    assert result.plan == bundle / "engines" / "tensorrt-10.3.0-sm87-int8.plan"
-    assert result.plan.read_bytes() == b"plan"
-    record = read_record(result.plan)
+    assert result.engine_file == bundle / "engines" / "tensorrt-10.3.0-sm87-int8.plan"
+    assert result.engine_file.read_bytes() == b"plan"
+    record = read_record(result.engine_file)
     assert record == result.record
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert record.onnx_sha256 == manifest["files"]["model.int8.onnx"]["sha256"]
@@ -91,9 +84,9 @@ def test_another_graph_under_the_same_name(bundle, tmp_path):
 @pytest.mark.parametrize("ending", [".plan", ".json"])
 def test_a_spoilt_engine_is_built_again(bundle, ending):
     first = build(bundle, precision="fp32")
-    first.plan.with_suffix(ending).write_bytes(b"half of it")
-    assert first.plan.stem in build(bundle, precision="fp32").reason
-    assert read_record(first.plan).bytes == 4
+    first.engine_file.with_suffix(ending).write_bytes(b"half of it")
+    assert first.engine_file.stem in build(bundle, precision="fp32").reason
+    assert read_record(first.engine_file).bytes == 4
 
 
 def test_a_changed_graph_is_refused(bundle):
@@ -115,9 +108,9 @@ def test_rtx_needs_no_gpu(bundle):
     result = build(
         bundle, library, device=no_gpu, precision="fp32", capabilities=("8.6", "8.9", "12.0")
     )
-    assert result.plan.name == "tensorrt-rtx-1.7.1.116-sm86-sm89-sm120-fp32.plan"
+    assert result.engine_file.name == "tensorrt-rtx-1.7.1.116-sm86-sm89-sm120-fp32.plan"
     assert (result.record.gpu_name, result.record.driver) == (None, None)
-    assert not list(result.plan.parent.glob("*.timing"))
+    assert not list(result.engine_file.parent.glob("*.timing"))
 
 
 def test_rtx_for_the_gpu_that_is_there(bundle):
@@ -243,13 +236,13 @@ def test_a_build_that_ends_early_leaves_nothing(bundle, how):
 
 def test_a_killed_build_leaves_nothing_and_blocks_nobody(bundle):
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\n"
-        f"sys.path.insert(0, {str(TESTS)!r})\n"
-        "from test_build_run import build\n"
+        "import os, signal\nfrom pathlib import Path\n"
+        "from helpers.engine_builds import build\n"
         "def kill(*said): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"build(Path({str(bundle)!r}), precision='fp32', on_progress=kill)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=with_helpers())
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert left_in(bundle) == []
     assert build(bundle, precision="fp32").reason == "there was none"
@@ -262,7 +255,7 @@ def test_two_at_once_build_once(bundle):
 
     def first(stage, done, total, note=""):
         began.set()
-        assert going_on.wait(30)
+        assert going_on.wait(PATIENCE_SECONDS)
 
     def second(stage, done, total, note=""):
         waiting.append(stage)
@@ -273,10 +266,10 @@ def test_two_at_once_build_once(bundle):
 
     threads = [threading.Thread(target=run, args=(one,)) for one in (first, second)]
     threads[0].start()
-    assert began.wait(30)
+    assert began.wait(PATIENCE_SECONDS)
     threads[1].start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE_SECONDS)
     assert len(library.builds) == 1
     assert waiting[0] == "waiting for another build"
     assert sorted(result.reason for result in results) == ["", "there was none"]
@@ -308,7 +301,7 @@ def test_the_command(bundle, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--hardware-compatibility", "turing"], "hardware: Input should be"),
+        (["--hardware-compatibility", "turing"], "hardware: must be"),
         (["--level", "6"], "--level"),
         (["--max-batch", "1"], "at least 2"),
     ],

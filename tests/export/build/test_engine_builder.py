@@ -9,13 +9,14 @@ import time
 
 import pytest
 from helpers.graphs import GRID, SIDE, save_graph
+from helpers.patience import PATIENCE_SECONDS
 from helpers.tensorrt_stand_in import API, FILES, RTX, VERSIONS, Strict, strict, tensorrt
 
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
-from hvq_edge.export.build.build_memory import MIB, FreeMemory
-from hvq_edge.export.build.build_monitor import interruptible
 from hvq_edge.export.build.engine import build_engine, largest_activation
-from hvq_edge.export.build.tensorrt_versions import version_of
+from hvq_edge.export.build.memory import MIB, FreeMemory
+from hvq_edge.export.build.monitor import interruptible
+from hvq_edge.export.build.versions import version_of
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 
 PLENTY = FreeMemory(host=64 << 30, swap=0, gpu=8 << 30)
@@ -51,7 +52,7 @@ def test_a_plain_build(version, graph):
     module = tensorrt(version)
     heard = []
     built = build(module, graph, more={"on_progress": lambda *said: heard.append(said)})
-    assert built.plan == b"plan"
+    assert built.engine == b"plan"
     config = config_of(module)
     assert config._set == set(), "TF32 would round the factors of distances to 10 bits"
     assert config._pools == {"WORKSPACE": built.workspace}
@@ -258,7 +259,7 @@ def test_ctrl_c_pressed_again_and_again_never_leaves_the_build_alone():
     def work(cancelled):
         for _ in range(200):  # some while the main thread is still busy with the one before
             os.kill(os.getpid(), signal.SIGINT)
-        assert cancelled.wait(30)
+        assert cancelled.wait(PATIENCE_SECONDS)
         ended.append(True)
 
     before = signal.getsignal(signal.SIGINT)

@@ -6,15 +6,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers.small_graphs import default_nodes
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.accuracy.fp16_emulation import emulate_half
-from hvq_edge.calibration.quantise import activations_of, layers_of, quantise_graph
-from hvq_edge.export.fp16.fp16 import HALF_OPSET, half_nodes, to_half
-from hvq_edge.export.fp16.fp16_range import HEADROOM, half_range
-from hvq_edge.export.graph.graph_view import GraphView, module_of
-from hvq_edge.export.lint.lint import lint
-from hvq_edge.export.lint.lint_precision import FLOAT_MODULES
+from benchmarks.accuracy.fp16_emulation import emulate_fp16
+from hvq_edge.calibration.quantise import activations_of, quantise_graph
+from hvq_edge.export.fp16.convert import FP16_PAIR_OPSET, fp16_nodes, to_fp16
+from hvq_edge.export.fp16.islands import HEADROOM, find_islands
+from hvq_edge.export.graph.view import GraphView, module_of
+from hvq_edge.export.lint.check import check_graph_file
+from hvq_edge.export.lint.precision import FLOAT_MODULES, FP16_MAX
 
 
 def run(model: onnx.ModelProto, **feed: np.ndarray) -> dict[str, np.ndarray]:
@@ -30,19 +31,19 @@ def run(model: onnx.ModelProto, **feed: np.ndarray) -> dict[str, np.ndarray]:
 def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision, tmp_path):
     graph = onnx.load(small_graphs[mode, precision])
     before = graph.SerializeToString()
-    half = to_half(graph)
+    fp16 = to_fp16(graph)
     assert graph.SerializeToString() == before
-    onnx.checker.check_model(half, full_check=True)
-    path = tmp_path / "half.onnx"
-    onnx.save(half, path)
-    assert not [finding for finding in lint.check(path) if finding.severity == "error"]
+    onnx.checker.check_model(fp16, full_check=True)
+    path = tmp_path / "fp16.onnx"
+    onnx.save(fp16, path)
+    assert not [finding for finding in check_graph_file(path) if finding.severity == "error"]
     assert path.stat().st_size < small_graphs[mode, precision].stat().st_size
-    opset = next(entry.version for entry in half.opset_import if not entry.domain)
-    assert opset == (HALF_OPSET if precision == "int8" else graph.opset_import[0].version)
-    assert [(v.name, v.type.tensor_type.elem_type) for v in half.graph.output] == [
+    opset = next(entry.version for entry in fp16.opset_import if not entry.domain)
+    assert opset == (FP16_PAIR_OPSET if precision == "int8" else graph.opset_import[0].version)
+    assert [(v.name, v.type.tensor_type.elem_type) for v in fp16.graph.output] == [
         (v.name, v.type.tensor_type.elem_type) for v in graph.graph.output
     ]
-    names = [node.name for node in half.graph.node]
+    names = [node.name for node in fp16.graph.node]
     assert len(set(names)) == len(names)
     side = graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     frames = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
@@ -50,7 +51,7 @@ def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision,
     if mode == "input":
         feed["category"] = np.array([0, 1, 1], np.int32)
     exact = run(graph, **feed)
-    for found in (run(half, **feed), run(emulate_half(half), **feed)):
+    for found in (run(fp16, **feed), run(emulate_fp16(fp16), **feed)):
         same = (exact["codes"] == found["codes"]).all((1, 2))
         error = np.abs(exact["map"] - found["map"]).max() / np.abs(exact["map"]).max()
         assert 0 < error < (0.05 if same.all() else 1.0)
@@ -58,8 +59,8 @@ def test_every_graph_in_float16_is_sound_and_near(small_graphs, mode, precision,
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_what_decides_stays_in_float32_and_weights_do_not(small_graphs, precision):
-    half = to_half(onnx.load(small_graphs["auto", precision]))
-    view = GraphView(half)
+    fp16 = to_fp16(onnx.load(small_graphs["auto", precision]))
+    view = GraphView(fp16)
     types = view.types
     for node in view.nodes:
         decides = module_of(node).partition(".")[0] in FLOAT_MODULES
@@ -76,15 +77,15 @@ def test_what_decides_stays_in_float32_and_weights_do_not(small_graphs, precisio
 
 def test_a_pair_keeps_its_steps(small_graphs):
     graph = onnx.load(small_graphs["auto", "fp32"])
-    layers = layers_of(graph)
+    layers = default_nodes(graph)
     ranges = dict.fromkeys(activations_of(graph, layers), 3.3)
     quantised = quantise_graph(graph, ranges, layers)
-    half = to_half(quantised)
-    scales = {t.name: numpy_helper.to_array(t) for t in half.graph.initializer}
+    fp16 = to_fp16(quantised)
+    scales = {t.name: numpy_helper.to_array(t) for t in fp16.graph.initializer}
     for tensor in quantised.graph.initializer:
-        if tensor.name.endswith("_scale") and f"{tensor.name}_half" in scales:
+        if tensor.name.endswith("_scale") and f"{tensor.name}_fp16" in scales:
             stored = numpy_helper.to_array(tensor)
-            np.testing.assert_array_equal(scales[f"{tensor.name}_half"].astype(np.float32), stored)
+            np.testing.assert_array_equal(scales[f"{tensor.name}_fp16"].astype(np.float32), stored)
 
 
 def chain(weight: float) -> onnx.ModelProto:
@@ -108,22 +109,22 @@ def chain(weight: float) -> onnx.ModelProto:
 
 def test_values_are_rounded_as_float16_and_islands_are_not():
     graph = chain(300.0)
-    assert half_nodes(graph) == (
+    assert fp16_nodes(graph) == (
         "encoder.0.first/MatMul",
         "encoder.0.first/Relu",
         "encoder.0.second/MatMul",
     )
     x = np.array([[1.0003], [1000.0]], np.float32)
-    y = run(emulate_half(to_half(graph)), x=x)["y"]
+    y = run(emulate_fp16(to_fp16(graph)), x=x)["y"]
     assert y[0] == 1, "the next float16 after 1 is 1.001"
     assert not np.isfinite(y[1]), "300 000 is beyond float16: this is what islands are for"
-    y = run(to_half(graph, half_nodes(graph)), x=x)["y"]
+    y = run(to_fp16(graph, fp16_nodes(graph)), x=x)["y"]
     np.testing.assert_allclose(y, x, rtol=1e-6)
 
 
 def test_a_constant_beyond_float16_keeps_its_node_in_float32():
-    assert "encoder.0.first/MatMul" in half_nodes(chain(6e4))
-    assert "encoder.0.first/MatMul" not in half_nodes(chain(7e4))
+    assert "encoder.0.first/MatMul" in fp16_nodes(chain(6e4))
+    assert "encoder.0.first/MatMul" not in fp16_nodes(chain(7e4))
 
 
 def test_nodes_near_the_limit_become_islands(small_graphs, tmp_path):
@@ -137,11 +138,10 @@ def test_nodes_near_the_limit_become_islands(small_graphs, tmp_path):
         noise = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
         images.append(tmp_path / f"{i}.png")
         cv2.imwrite(str(images[-1]), noise)
-    usual = half_range(path, images, side)
+    usual = find_islands(path, images, side)
     assert usual.islands == ()
-    assert usual.nodes == len(half_nodes(graph))
-    assert usual.headroom > HEADROOM
-    assert usual.largest > 0
+    assert usual.nodes == len(fp16_nodes(graph))
+    assert 0 < usual.amax < FP16_MAX / HEADROOM
     # The same net with one layer's weights as large as float16 holds.
     weights = {tensor.name: tensor for tensor in graph.graph.initializer}
     layer = next(n for n in graph.graph.node if n.name.endswith("feedforward.linear1/MatMul"))
@@ -151,14 +151,14 @@ def test_nodes_near_the_limit_become_islands(small_graphs, tmp_path):
     entry.CopyFrom(numpy_helper.from_array(largest, entry.name))
     loud = tmp_path / "loud.onnx"
     onnx.save(graph, loud)
-    found = half_range(loud, images, side)
+    found = find_islands(loud, images, side)
     assert layer.name in found.islands
-    assert found.headroom > HEADROOM
+    assert found.amax < FP16_MAX / HEADROOM
     frames = np.stack([cv2.imread(str(p))[..., ::-1] for p in images])
     exact = run(graph, frames=frames)["codes"]
-    kept, all_half = (
-        (run(emulate_half(to_half(graph, islands)), frames=frames)["codes"] == exact).mean()
+    kept, all_fp16 = (
+        (run(emulate_fp16(to_fp16(graph, islands)), frames=frames)["codes"] == exact).mean()
         for islands in (found.islands, ())
     )
     assert kept > 0.9
-    assert all_half < 0.5, "without islands the layer's values are infinite"
+    assert all_fp16 < 0.5, "without islands the layer's values are infinite"

@@ -25,9 +25,9 @@ from helpers.small_graphs import save_float
 from onnx import TensorProto, helper, numpy_helper
 
 from hvq_edge.errors import BundleError, GateFailed
-from hvq_edge.export.graph.graph_view import GraphView
-from hvq_edge.export.lint.lint import RULES, check, lint
-from hvq_edge.export.lint.tensorrt_operators import TENSORRT_10_3
+from hvq_edge.export.graph.view import GraphView
+from hvq_edge.export.lint.check import RULES, check_graph_file, lint
+from hvq_edge.export.lint.engines import TENSORRT_10_3
 
 MODES = ("auto", "input", "one")
 PRECISIONS = ("fp32", "int8")
@@ -49,7 +49,7 @@ def test_an_edit_breaks_its_rule_alone(precision, rule, edit, models, monkeypatc
     model = copy.deepcopy(models[precision])
     monkeypatch.setattr("getpass.getuser", lambda: "factory-user-7")
     if rule == "file-size":
-        monkeypatch.setattr("hvq_edge.export.lint.lint_form.LARGEST_FILE", 1000)
+        monkeypatch.setattr("hvq_edge.export.lint.form.LARGEST_FILE", 1000)
     else:
         edit(model)
     findings = lint(model)
@@ -75,7 +75,7 @@ def test_every_rule_says_what_and_why(rule):
 @pytest.mark.parametrize("mode", MODES)
 def test_exported_graphs_are_clean(mode, precision, small_graphs):
     assert [*map(str, lint(onnx.load(small_graphs[mode, precision])))] == []
-    assert check(small_graphs[mode, precision]) == []
+    assert check_graph_file(small_graphs[mode, precision]) == []
 
 
 def test_graph_of_a_net_as_published_is_clean(tmp_path):
@@ -128,7 +128,7 @@ def test_check_lists_all_findings_at_once(models, tmp_path):
     path = tmp_path / "broken.onnx"
     onnx.save(model, path)
     with pytest.raises(GateFailed, match=r"broken\.onnx breaks 2 of the rules") as raised:
-        check(path)
+        check_graph_file(path)
     for rule in ("ir-version", "idle-nodes", "finite-constants"):
         assert f"[{rule}]" in str(raised.value)
     assert raised.value.next_step
@@ -138,7 +138,7 @@ def test_check_returns_warnings(models, tmp_path):
     model = copy.deepcopy(models["fp32"])
     identity(model)
     onnx.save(model, tmp_path / "slow.onnx")
-    assert [finding.rule for finding in check(tmp_path / "slow.onnx")] == ["idle-nodes"]
+    assert [finding.rule for finding in check_graph_file(tmp_path / "slow.onnx")] == ["idle-nodes"]
 
 
 @pytest.mark.parametrize("content", [None, b"not a graph", b"\x08"])
@@ -147,7 +147,7 @@ def test_check_of_what_is_no_graph(content, tmp_path):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BundleError, match=r"model\.onnx"):
-        check(path)
+        check_graph_file(path)
 
 
 def test_operators_are_onnx_operators():

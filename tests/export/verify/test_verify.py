@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers.agreements import compare_one, decision, outputs
 from helpers.graphs import frames, save_bundle, save_graph
 from helpers.paths import ROOT
+from helpers.patience import HANG_SECONDS
 from onnx import numpy_helper
 from polygraphy.json import load_json
 from rich.console import Console
@@ -27,11 +29,11 @@ from hvq_edge.cli.app import main
 from hvq_edge.cli.verify import bisection_table
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, DatasetError, GateFailed
-from hvq_edge.export.verify.agreement import LIMITS, ImageVerdicts, SideVerdict, compare
+from hvq_edge.export.verify.agreement import LIMITS, compare
 from hvq_edge.export.verify.bisect import bisect_graph
 from hvq_edge.export.verify.module_outputs import bisect_modules, module_outputs
+from hvq_edge.export.verify.runners import runners_of
 from hvq_edge.export.verify.verify import choose_images, verify_bundle
-from hvq_edge.export.verify.verify_runners import runners_of
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.runtime.open_engine import choose
 
@@ -83,7 +85,7 @@ def repeat_with_polygraphy(bundle: Path, found: Verification) -> None:
     ]
     _, *words = shlex.split(found.commands["fp32"])
     assert found.commands.keys() == {"fp32", "int8"}
-    done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     for output in ("score", "map", "codes", "category", "margin"):
         assert f"'{output}' (dtype" in done.stdout + done.stderr, "not compared"
@@ -99,7 +101,7 @@ def repeat_with_polygraphy(bundle: Path, found: Verification) -> None:
     damaged = bundle / "damaged.onnx"
     save_changed(bundle / "model.fp32.onnx", damaged, "decoder_norm.weight", 2.0)
     words[words.index(str(bundle / "model.fp32.onnx"))] = str(damaged)
-    done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=HANG_SECONDS)
     assert done.returncode == 1, "the tolerances let everything pass"
     damaged.unlink()
 
@@ -267,38 +269,6 @@ def test_images_are_balanced(solar_cells):
     assert len(groups) == 4
     assert len({p.path for p in chosen}) == 10
     assert len(choose_images(find_dataset(solar_cells).test(), 1000)) == 32
-
-
-def outputs(seed: int, **changes) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        "score": rng.normal(size=1),
-        "map": rng.normal(size=(1, 4, 4)),
-        "codes": rng.integers(0, 9, (1, 2, 16)),
-        "category": np.zeros(1, np.int32),
-        **changes,
-    }
-
-
-def decision(name: str, ours: bool, theirs: bool, category: str = "nut") -> ImageVerdicts:
-    sides = [
-        SideVerdict(
-            category=category,
-            score=float(rejected),
-            threshold=0.5,
-            verdict="reject" if rejected else "pass",
-            reason="",
-        )
-        for rejected in (ours, theirs)
-    ]
-    return ImageVerdicts(
-        image=name, category=category, good=True, reference=sides[0], other=sides[1]
-    )
-
-
-def compare_one(other: dict, verdicts=(("a", False, False),), precision="fp32", **options):
-    decisions = [decision(*verdict) for verdict in verdicts]
-    return compare([outputs(0)], [other], decisions, precision, "test", **options)
 
 
 def test_equal_outputs_agree():

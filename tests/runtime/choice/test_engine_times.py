@@ -18,8 +18,8 @@ from hvq_edge.runtime.choice.measured_choice import (
     key_for,
     remember,
     remembered,
-    usable_cpus,
 )
+from hvq_edge.runtime.cpu.processor import usable_cpus
 from hvq_edge.runtime.open_engine import choose
 
 KEY = key_for({"fp32": "a" * 64, "int8": "b" * 64}, GRAPH_BACKENDS, None)

@@ -59,7 +59,9 @@ def plant(tmp_path, monkeypatch, device):
         monkeypatch.setattr(
             open_candidate, "open_graph", lambda _, candidate, *__: bench.open(candidate)
         )
-        monkeypatch.setattr(open_candidate, "open_plan", lambda _, candidate: bench.open(candidate))
+        monkeypatch.setattr(
+            open_candidate, "open_built", lambda _, candidate: bench.open(candidate)
+        )
         monkeypatch.setattr(
             rooms, "measure", lambda *args, **kw: measure(*args, **kw, clock=lambda: bench.now)
         )

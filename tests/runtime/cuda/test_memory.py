@@ -12,7 +12,7 @@ from helpers.plans import opened, save_plan
 from benchmarks.gpu.gpu_memory_check import check_memory
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 from hvq_edge.runtime.cuda.device import cuda_device
-from hvq_edge.runtime.cuda.memory import memory_layer, open_cuda_memory
+from hvq_edge.runtime.cuda.memory import open_cuda_memory
 
 
 def test_neither_memory_library(monkeypatch):
@@ -54,24 +54,6 @@ def test_cuda_python_that_fails_while_an_engine_is_opened(tmp_path, monkeypatch,
     with pytest.raises(HvqEdgeError, match=f"{fails} gave error 2"):
         opened(bundle)
     assert made.held.nothing
-
-
-def test_which_memory_layer_is_used_is_told_without_a_gpu(monkeypatch):
-    for name in ("pycuda", "pycuda.driver", "cuda.bindings.driver"):
-        monkeypatch.setitem(sys.modules, name, None)
-    none = memory_layer()
-    assert (none.name, none.cuda_graphs, set(none.missing)) == (
-        None,
-        False,
-        {"PyCUDA", "cuda-python"},
-    )
-    CudaBindings().install(monkeypatch)
-    second = memory_layer()
-    assert (second.name, second.cuda_graphs) == ("cuda-python 13.5.0", True)
-    assert set(second.missing) == {"PyCUDA"}
-    PyCuda().install(monkeypatch)
-    first = memory_layer()
-    assert (first.name, first.cuda_graphs, first.missing) == ("PyCUDA 2026.1", False, {})
 
 
 def test_on_a_real_gpu():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.gpu_stand_in import CudaBindings, LazyStream, PyCuda
 from helpers.graphs import expected, frames, save_bundle
+from helpers.patience import PATIENCE_SECONDS
 from helpers.plans import gpu, opened, same, save_plan  # noqa: F401  # fixtures
 from helpers.runtime_stand_in import add_runtime
 from helpers.tensorrt_stand_in import tensorrt
@@ -177,7 +178,7 @@ def test_closing_in_another_thread(tmp_path, gpu):
     engine = opened(bundle)
     thread = threading.Thread(target=engine.close)
     thread.start()
-    thread.join(30)
+    thread.join(PATIENCE_SECONDS)
     assert gpu.held.nothing, vars(gpu.held)
 
 
@@ -191,7 +192,7 @@ def test_closing_while_others_run(tmp_path, gpu):
     faults = []
 
     def work():
-        began.wait(30)
+        began.wait(PATIENCE_SECONDS)
         try:
             while True:
                 same(engine.run(given), wanted)
@@ -203,9 +204,9 @@ def test_closing_while_others_run(tmp_path, gpu):
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
-    began.wait(30)
+    began.wait(PATIENCE_SECONDS)
     engine.close()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
     assert faults == []
     assert gpu.held.nothing

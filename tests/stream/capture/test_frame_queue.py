@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
+from helpers.images import flat
+from helpers.patience import PATIENCE_SECONDS, until
 
-from hvq_edge.stream.capture.frame_queue import FrameQueue
+from hvq_edge.stream.capture.camera_lane import FrameQueue
 from hvq_edge.stream.sources.source import arrived
-from tests.stream.sources.test_sources import flat
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def waiting_for_room() -> tuple[FrameQueue, threading.Thread]:
     queue.put(arrived(0, flat(1)))
     second = threading.Thread(target=queue.put, args=(arrived(1, flat(1)),))
     second.start()
-    time.sleep(0.05)
+    until(lambda: queue.received == 2)
     return queue, second
 
 
@@ -27,7 +27,7 @@ def test_queue_all_waits_for_room(waiting_for_room):
     queue, second = waiting_for_room
     assert second.is_alive(), "back-pressure"
     assert queue.get(1).index == 0
-    second.join(2)
+    second.join(PATIENCE_SECONDS)
     assert queue.get(1).index == 1
     assert queue.get(0.01) is None
     assert not queue.exhausted
@@ -39,6 +39,6 @@ def test_queue_all_waits_for_room(waiting_for_room):
 def test_abandoned_queue_counts_what_waits_and_lets_go_of_who_waits(waiting_for_room):
     queue, second = waiting_for_room
     queue.abandon()
-    second.join(2)
+    second.join(PATIENCE_SECONDS)
     assert not second.is_alive()
     assert (queue.received, queue.taken, queue.dropped) == (2, 0, 2)

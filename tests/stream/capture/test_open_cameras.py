@@ -6,14 +6,11 @@ import threading
 import time
 
 import pytest
-from helpers.bright_parts import (  # noqa: F401  # fixtures
-    BrightnessEngine,
-    ListSource,
-    bundle,
-    forever,
-    sum_of,
-)
+from helpers.bright_parts import BrightnessEngine, bundle, sum_of  # noqa: F401  # fixtures
 from helpers.graphs import SIDE
+from helpers.images import flat
+from helpers.patience import PATIENCE_SECONDS
+from helpers.sources import ListSource, forever
 
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.capture import camera_lane
@@ -23,7 +20,6 @@ from hvq_edge.stream.sources.source import arrived
 from hvq_edge.stream.statistics import SinkStatistics
 from hvq_edge.verdict.decision_settings import DecisionSettings, KOfN
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
-from tests.stream.sources.test_sources import flat
 
 
 def test_several_cameras_are_judged_in_batches_and_kept_apart(bundle):
@@ -59,8 +55,7 @@ def test_several_cameras_are_judged_in_batches_and_kept_apart(bundle):
         assert sum_of(camera.counts) == camera.counts.frames == len(levels[camera.name])
     left, right, _ = statistics.cameras
     assert (left.gaps, left.connected) == (0, True)
-    assert (right.gaps, right.connected, right.latest_gaps[0].frames) == (8, True, 1)
-    assert right.latest_gaps[0].end is not None
+    assert (right.gaps, right.connected) == (8, True)
     assert statistics.stages["total"].count == len(decisions)
     assert statistics.stages["engine"].count == len(decisions) - 8, (
         "lost frames are not asked of it"
@@ -125,7 +120,7 @@ def test_statistics_while_it_runs_never_show_more_out_than_in(bundle):
     looker = threading.Thread(target=look)
     looker.start()
     list(inspector)
-    looker.join(10)
+    looker.join(PATIENCE_SECONDS)
     assert len(seen) > 3
     for statistics in seen:
         for camera in statistics.cameras:
@@ -181,8 +176,6 @@ def test_limits_of_the_category_hold_after_the_engine(bundle):
 
 
 def test_a_live_camera_that_gives_nothing_is_not_connected(bundle, monkeypatch):
-    monkeypatch.setattr(camera_lane, "SILENT_SECONDS", 0.05)
-
     class Hanging(ListSource):
         def __iter__(self):
             yield arrived(0, flat(1, SIDE))
@@ -192,6 +185,7 @@ def test_a_live_camera_that_gives_nothing_is_not_connected(bundle, monkeypatch):
         decisions = iter(inspector)
         next(decisions)
         assert inspector.statistics().cameras[0].connected
+        monkeypatch.setattr(camera_lane, "SILENT_SECONDS", 0.05)
         time.sleep(0.1)
         camera = inspector.statistics().cameras[0]
     assert not camera.connected

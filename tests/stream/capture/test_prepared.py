@@ -9,7 +9,9 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import make_texture, write_png
+from helpers.images import flat, make_texture, write_png
+from helpers.patience import PATIENCE_SECONDS, until
+from helpers.sources import FlakyCapture, ListSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,33 +20,13 @@ from hvq_edge.stream.capture.prepared import FILL, Preparation, PreparedSource, 
 from hvq_edge.stream.sources import csi_camera, gstreamer
 from hvq_edge.stream.sources.gstreamer import shown_pipeline, whole_pipeline
 from hvq_edge.stream.sources.open_source import open_source
-from hvq_edge.stream.sources.opencv_capture import Wish
-from hvq_edge.stream.sources.source import arrived, lost, unique_names
+from hvq_edge.stream.sources.opencv_capture import CaptureFormat
+from hvq_edge.stream.sources.source import unique_names
 from hvq_edge.stream.sources.watched_folder import WatchedFolder
-from tests.stream.sources.test_sources import FlakyCapture, flat
-
-
-class Images:
-    """A source of images; ``None`` is a lost frame."""
-
-    live = False
-    frames_per_second = 30.0
-    name = "images"
-
-    def __init__(self, images) -> None:
-        self.images = images
-        self.closed = False
-
-    def __iter__(self):
-        for index, image in enumerate(self.images):
-            yield lost(index, "cable") if image is None else arrived(index, image)
-
-    def close(self):
-        self.closed = True
 
 
 def prepared(images, **preparation):
-    return list(PreparedSource(Images(images), Preparation(**preparation)))
+    return list(PreparedSource(ListSource(images), Preparation(**preparation)))
 
 
 @settings(deadline=None)
@@ -56,11 +38,11 @@ def test_skipped_frames_keep_their_numbers_and_lost_ones_are_never_skipped(there
 
 
 def test_rate_follows_what_is_skipped():
-    source = PreparedSource(Images([]), Preparation(every=5), "left")
+    source = PreparedSource(ListSource([], frames_per_second=30.0), Preparation(every=5), "left")
     assert source.frames_per_second == pytest.approx(6.0)
     assert source.name == "left"
     source.close()
-    assert source._source.closed
+    assert source._source.closed.is_set()
 
 
 @pytest.mark.parametrize(("degrees", "corner"), [(0, (2, 5)), (90, (5, 17)), (180, (17, 34))])
@@ -137,24 +119,17 @@ def watch(folder, **options):
 
     def end() -> None:
         source.close()
-        thread.join(2)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
 
     return frames, end
-
-
-def until(condition, seconds=5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.005)
 
 
 def test_watched_folder_takes_each_file_once_when_it_is_whole(tmp_path):
     write_png(tmp_path / "2.png", make_texture(2))
     os.utime(write_png(tmp_path / "10.png", make_texture(10)), (1, 1))  # older: first
     (tmp_path / "notes.txt").write_text("no image")
-    frames, end = watch(tmp_path)
+    frames, end = watch(tmp_path, patience=PATIENCE_SECONDS)
     until(lambda: len(frames) == 2)
     content = write_png(tmp_path / "other" / "3.png", make_texture(3)).read_bytes()
     with (tmp_path / "3.png").open("wb") as half:
@@ -217,7 +192,7 @@ def test_gstreamer_pipeline_without_and_with_gstreamer(monkeypatch):
     assert "s3cret" not in str(raised.value)
     monkeypatch.setattr(csi_camera, "open_capture", capture)
     with pytest.raises(MissingCapability):
-        open_source("csi://1", Wish(640, 480, 60))
+        open_source("csi://1", CaptureFormat(640, 480, 60))
     assert "width=640,height=480,framerate=60/1" in opened[-1][0]
 
 
@@ -230,7 +205,7 @@ def test_pipelines():
 
 def test_a_wish_that_a_source_cannot_grant(tmp_path):
     with pytest.raises(SettingsError, match="V4L2 and CSI"):
-        open_source(tmp_path, Wish(rate=5))
+        open_source(tmp_path, CaptureFormat(rate=5))
 
 
 def test_cameras_of_one_name_are_numbered():

@@ -21,7 +21,7 @@ from hvq_edge.stream.drawing.overlay import (
     Overlay,
     annotate,
     bar_position,
-    heat_range,
+    heat_range_at,
     place,
 )
 from hvq_edge.stream.sources.source import Frame
@@ -90,7 +90,7 @@ def test_a_reject_is_always_right_of_the_middle(score, threshold):
     position = bar_position(score, threshold)
     assert 0.0 <= position <= 1.0
     assert (position > 0.5) <= (score > threshold)
-    low, high = heat_range(threshold)
+    low, high = heat_range_at(threshold)
     assert low < high
     assert low <= threshold <= high
 

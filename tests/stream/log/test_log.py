@@ -8,34 +8,25 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers.paths import HELPERS, TESTS
+from helpers.decisions import AT_ONCE, made, written
+from helpers.paths import with_helpers
+from helpers.small_disk import in_private_mount
 
 from hvq_edge.errors import InputError, OutputError
+from hvq_edge.stream.log.chain import GENESIS, chained, decision_row, event_row, fields_of
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.hash_chain import GENESIS, fields_of
-from hvq_edge.stream.log.log_file import chain_files
-from hvq_edge.stream.log.log_reader import RowsAfter, all_rows, last_rows
-from hvq_edge.stream.log.log_verification import verify_log
-from hvq_edge.stream.sinks.sink_thread import SinkThread
-from tests.common.test_atomic import in_private_mount
-from tests.stream.sinks.test_sinks import made
-
-AT_ONCE = LogOptions(commit_seconds=0.0, head_seconds=0.0, reserve_bytes=0)
-
+from hvq_edge.stream.log.files import chain_files
+from hvq_edge.stream.log.reader import RowsAfter, all_rows, last_rows
+from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.sinks.threads import SinkThread
+from hvq_edge.verdict.decision import Decision, PartVerdict
+from hvq_edge.verdict.regions import Region
 
 KILLS = 10
 """Rounds of the kill test; docs/inspector.md has the numbers of longer ones."""
-
-
-def written(path: Path, count: int, options: LogOptions = AT_ONCE, **details) -> DecisionLog:
-    log = DecisionLog(path, Session(details), options)
-    for index in range(count):
-        log.write(*made(index, ("pass", "reject", "no_decision")[index % 3]))
-        log.tick()
-    return log
 
 
 def test_a_log_of_two_sessions_is_one_chain(tmp_path):
@@ -65,12 +56,12 @@ def test_a_log_of_two_sessions_is_one_chain(tmp_path):
 
 def test_new_fields_of_a_decision_are_kept(tmp_path):
     decision, frame = made(0, "reject")
-    fields = {**json.loads(decision.to_json()), "camera": "left", "grade": "B"}
+    fields = {**decision.fields(), "camera": "left", "grade": "B"}
     fields["regions"] = [{"box": [1, 2, 3, 4], "area_px": 12}]
 
     class Later:
-        def to_json(self):
-            return json.dumps(fields)
+        def fields(self):
+            return dict(fields)
 
     log = DecisionLog(tmp_path / "decisions.sqlite", Session(), AT_ONCE)
     log.write(Later(), frame)
@@ -80,6 +71,34 @@ def test_new_fields_of_a_decision_are_kept(tmp_path):
     assert row.camera == "left"
     assert json.loads(row.regions) == fields["regions"]
     assert fields_of(row).items() >= fields.items()
+
+
+def test_the_bytes_of_a_row_never_change():
+    """Hashes of rows that an earlier version wrote: old logs must go on to verify."""
+    region = Region((1, 2, 3, 4), 12.34, None, 0.7500001, np.array([[1, 2], [3, 5]], np.int32))
+    decision = Decision(
+        frame=7,
+        time=1765000000.1234567,
+        category="bolt",
+        score=-0.0,
+        verdict="reject",
+        reason="bytes \udcff, a null \0 and ü",
+        latency_ms=4.56789,
+        camera="left",
+        regions=(region,),
+        grade="B",
+        part=PartVerdict(3, "reject", 4, 2, 1),
+        p_value=0.0125,
+    )
+    before = event_row("file", "", 0.0, {})._replace(id=11, hash="ab" * 32)
+    row = chained(decision_row(decision, "s1"), before)
+    assert (row.id, row.hash) == (
+        12,
+        "891c8e33690b08aabe48ce253787dcfacea2f0a104f3d6e477f1b3303bd1ec76",
+    )
+    changed = {"category": "bolt", "from": None, "to": 1.5}
+    event = chained(event_row("threshold", "s1", 1765000000.5, changed), row)
+    assert event.hash == "74414fdc30c176973562566ae24c28898a972f914bcff8440ba4031cadcb62a6"
 
 
 def test_text_that_is_none_and_odd_numbers_come_back_the_same(tmp_path):
@@ -96,12 +115,12 @@ def test_text_that_is_none_and_odd_numbers_come_back_the_same(tmp_path):
 
 
 def test_commits_come_in_groups(tmp_path):
-    log = DecisionLog(tmp_path / "a.sqlite", Session(), LogOptions(0.05, reserve_bytes=0))
+    log = DecisionLog(tmp_path / "a.sqlite", Session(), LogOptions(0.3, reserve_bytes=0))
     commits = []
     log.on_commit = commits.append
     log.write(*made(0))
     wait = log.tick()
-    assert 0 < wait <= 0.05
+    assert 0 < wait <= 0.3
     log.write(*made(1))
     assert (log.pending, commits) == (2, [])
     time.sleep(wait)
@@ -188,11 +207,8 @@ def test_rows_after_a_cursor_over_files(tmp_path):
 
 
 def test_a_kill_loses_nothing_that_was_committed(tmp_path):
-    done = subprocess.run(
-        [sys.executable, HELPERS / "killed_writer.py", tmp_path, str(KILLS)],
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "helpers.killed_writer", tmp_path, str(KILLS)]
+    done = subprocess.run(command, capture_output=True, text=True, env=with_helpers())
     assert done.returncode == 0, done.stderr
     rounds, lost_sessions, decisions, _files = map(int, done.stdout.split())
     assert rounds == KILLS
@@ -205,14 +221,14 @@ def test_a_kill_loses_nothing_that_was_committed(tmp_path):
 FILL = """
 import sys, time
 from pathlib import Path
-from tests.stream.sinks.test_sinks import made
-from hvq_edge.stream.sinks import sink_thread
+from helpers.decisions import made
+from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-sink_thread.RETRY_SECONDS = 0.02
+threads.RETRY_SECONDS = 0.02
 folder = Path(sys.argv[1])
 faults = []
 log = DecisionLog(folder / "decisions.sqlite", Session(), LogOptions(0.0, reserve_bytes={reserve}))
-thread = sink_thread.SinkThread(log, "log", "wait", 8, report=lambda *said: faults.append(said))
+thread = threads.SinkThread(log, "log", "wait", 8, report=lambda *said: faults.append(said))
 def write(count):
     for index in range(count):
         thread.write(*made(index, "reject"))
@@ -239,8 +255,8 @@ end = thread.statistics()
 assert end.written + end.dropped == 40 and not end.waiting and not end.fault, end
 print(end.dropped, end.written, faults[0][1])
 import json
-from hvq_edge.stream.log.log_reader import all_rows
-from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.verification import verify_log
 rows = list(all_rows(folder))
 gaps = [row for row in rows if row.kind == "not_recorded"]
 missing = sum(json.loads(gap.more)["decisions"] for gap in gaps)
@@ -252,8 +268,7 @@ print(verify_log(folder).whole, rows[-1].kind)
 @pytest.mark.parametrize("reserve", [0, 200_000])
 def test_a_full_disk_stops_the_recording_until_there_is_room(tmp_path, reserve):
     """Without a reserve SQLite itself meets the full disk."""
-    code = f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
-    printed = in_private_mount("size=1m", code + FILL.format(reserve=reserve), tmp_path)
+    printed = in_private_mount("size=1m", FILL.format(reserve=reserve), tmp_path)
     counts, rows, whole = printed.splitlines()
     dropped, kept, said = counts.split(" ", 2)
     assert rows == f"{dropped} {kept}", "the log itself says how many are not in it"

@@ -7,16 +7,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.decisions import written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.errors import InputError
+from hvq_edge.stream.log.chain import LogRow, hash_of
 from hvq_edge.stream.log.decision_log import LogOptions
-from hvq_edge.stream.log.hash_chain import LogRow, hash_of
-from hvq_edge.stream.log.log_head import head_path
-from hvq_edge.stream.log.log_reader import all_rows
-from hvq_edge.stream.log.log_verification import verify_log
-from tests.stream.log.test_log import written
+from hvq_edge.stream.log.files import head_path
+from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.verification import verify_log
 
 
 @pytest.fixture(scope="module")

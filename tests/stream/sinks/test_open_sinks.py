@@ -6,21 +6,22 @@ import json
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from helpers.decisions import DRAW, made, of_camera
+from helpers.images import read_video
+from helpers.patience import Stopwatch, until
+from helpers.receivers import HttpReceiver, free_port
 
+from hvq_edge.common.extras import needed
 from hvq_edge.errors import MissingCapability, SettingsError
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.log.log_reader import all_rows
-from hvq_edge.stream.log.log_verification import verify_log
-from hvq_edge.stream.sinks.open_sinks import SourceInfo, needed, open_sinks
+from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
-from tests.stream.sinks.network.test_mqtt import free_port
-from tests.stream.sinks.network.test_network import HttpReceiver, until
-from tests.stream.sinks.test_sinks import DRAW, made, of_camera, read_video
 
 SOURCES = [SourceInfo("", 10.0)]
 
@@ -126,15 +127,15 @@ def test_all_receivers_dead_and_the_end_is_still_in_time(tmp_path):
         report=lambda *said: told.append(said),
     )
     readers = {thread for thread in {*threading.enumerate()} - before if "sink" in thread.name}
-    start = time.monotonic()
-    for index in range(30):
-        opened.write(*made(index))
-    assert time.monotonic() - start < 1.0, "nobody waits for them"
+    with Stopwatch() as stopwatch:
+        for index in range(30):
+            opened.write(*made(index))
+    assert stopwatch.seconds < 1.0, "nobody waits for them"
     faulty = {"mqtt", "modbus", "opcua"}
     until(lambda: {name for name, _ in told} == faulty)
-    start = time.monotonic()
-    opened.close()
-    assert time.monotonic() - start < 2.0
+    with Stopwatch() as stopwatch:
+        opened.close()
+    assert stopwatch.seconds < 2.0, stopwatch
     statistics = {stats.name: stats for stats in opened.statistics()}
     for stats in statistics.values():
         assert stats.written + stats.dropped + stats.waiting == 30, stats
@@ -163,10 +164,10 @@ def test_what_was_opened_is_closed_when_the_rest_cannot_be(tmp_path):
 
 def test_a_missing_package_is_named():
     lacking = pytest.raises(MissingCapability, match=r"\[sinks.mqtt\] needs paho")
-    with lacking as caught, needed("mqtt"):
+    with lacking as caught, needed("[sinks.mqtt]"):
         raise ModuleNotFoundError("No module named 'paho'", name="paho")
     assert caught.value.next_step == "pip install 'hvq-edge[factory]'"
-    with pytest.raises(ModuleNotFoundError), needed("mqtt"):
+    with pytest.raises(ModuleNotFoundError), needed("[sinks.mqtt]"):
         raise ModuleNotFoundError("No module named 'hvq_edge.x'", name="hvq_edge.x")
 
 

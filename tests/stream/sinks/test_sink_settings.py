@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+import tomli_w
 from helpers.paths import ROOT
 
 from hvq_edge.errors import SettingsError
-from hvq_edge.stream.settings import load_stream_settings, to_toml
+from hvq_edge.stream.settings import load_stream_settings
 from hvq_edge.stream.sinks.sink_settings import SinkSettings, read_secret
 
 
@@ -23,7 +24,7 @@ def test_every_fault_of_the_settings_is_said_at_once(tmp_path):
         "carrier_pigeon": {},
     }
     file = tmp_path / "line.toml"
-    file.write_text(to_toml({"sinks": table}), encoding="utf-8")
+    file.write_text(tomli_w.dumps({"sinks": table}), encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
         load_stream_settings(file, cameras=[0])
     said = caught.value.cause

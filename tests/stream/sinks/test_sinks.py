@@ -5,41 +5,21 @@ from __future__ import annotations
 import errno
 import io
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import make_texture
+from helpers.decisions import DRAW, MAP, made
+from helpers.images import flat, make_texture, read_video
 
 from hvq_edge.errors import MissingCapability, OutputError
-from hvq_edge.stream.drawing.overlay import Overlay
 from hvq_edge.stream.drawing.window import Window, has_screen
-from hvq_edge.stream.sinks.files.annotated_video import AnnotatedVideo, letterbox
-from hvq_edge.stream.sinks.files.disk_room import check_room
-from hvq_edge.stream.sinks.files.json_lines import JsonLines
-from hvq_edge.stream.sinks.files.json_log import JsonLog
+from hvq_edge.stream.sinks.files.json_lines import JsonLines, JsonLinesFile
 from hvq_edge.stream.sinks.files.reject_images import RejectImages, reject_stem
+from hvq_edge.stream.sinks.files.retention import check_room
+from hvq_edge.stream.sinks.files.video import AnnotatedVideo, letterbox
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
-from tests.stream.sources.test_sources import flat
-
-MAP = np.linspace(0, 6, 16, dtype=np.float32).reshape(4, 4)
-DRAW = Overlay({"bolt": 3.0})
-
-
-def made(index: int, verdict: str = "pass", name: str = "") -> tuple[Decision, Frame]:
-    frame = Frame(index, 1700000000.5 + index, make_texture(index, height=60, width=90), name)
-    score = {"pass": 1.0, "reject": 6.0}.get(verdict)
-    decision = Decision(index, frame.time, "bolt", score, verdict, "because", 1.0, MAP)
-    return decision, frame
-
-
-def of_camera(camera: str, index: int, verdict: str = "pass") -> tuple[Decision, Frame]:
-    """A decision that knows its camera, as those of several do."""
-    decision, frame = made(index, verdict)
-    object.__setattr__(decision, "camera", camera)
-    return decision, frame
 
 
 def test_json_lines():
@@ -55,7 +35,7 @@ def test_json_lines():
 def test_json_log_is_appended_to(tmp_path):
     path = tmp_path / "a folder" / "decisions.jsonl"
     for run in range(2):
-        log = JsonLog(path)
+        log = JsonLinesFile(path)
         log.write(*made(run))
         log.close()
     assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0, 1]
@@ -64,7 +44,7 @@ def test_json_log_is_appended_to(tmp_path):
 def test_json_log_takes_a_half_line_back(tmp_path):
     """A nearly full disk takes a part of a line, then no more."""
     path = tmp_path / "decisions.jsonl"
-    log = JsonLog(path)
+    log = JsonLinesFile(path)
     log.write(*made(0))
     file = log._file
 
@@ -119,16 +99,6 @@ def test_rejects_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         RejectImages(tmp_path / "file" / "rejects", DRAW)
-
-
-def read_video(path: Path) -> list[np.ndarray]:
-    capture = cv2.VideoCapture(str(path))
-    frames = []
-    while True:
-        found, bgr = capture.read()
-        if not found:
-            return frames
-        frames.append(bgr[..., ::-1])
 
 
 def test_video_appears_when_it_is_complete(tmp_path):

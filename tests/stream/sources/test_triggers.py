@@ -12,6 +12,9 @@ import urllib.request
 import pytest
 from helpers.bright_parts import BrightnessEngine, bundle  # noqa: F401  # a fixture
 from helpers.graphs import SIDE
+from helpers.images import flat
+from helpers.patience import PATIENCE_SECONDS, until
+from helpers.sources import ListSource
 
 from hvq_edge.errors import InputError, MissingCapability, OutputError
 from hvq_edge.stream.inspector import Inspector
@@ -19,8 +22,6 @@ from hvq_edge.stream.sources import trigger as trigger_module
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.sources.source import arrived, lost
 from hvq_edge.stream.sources.trigger import FileTrigger, TriggeredSource
-from tests.stream.capture.test_prepared import Images, until
-from tests.stream.sources.test_sources import flat
 
 
 class HandTrigger:
@@ -88,7 +89,7 @@ def taking():
     thread.start()
     yield camera, trigger, frames
     source.close()
-    thread.join(3)
+    thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
     assert camera.closed.is_set()
     assert trigger.closed
@@ -132,7 +133,7 @@ def test_files_give_their_next_image_and_end():
     trigger = HandTrigger()
     for _ in range(9):
         trigger.asked.put(None)
-    source = TriggeredSource(Images([flat(i) for i in range(3)]), trigger)
+    source = TriggeredSource(ListSource([flat(i) for i in range(3)]), trigger)
     assert [frame.image[0, 0, 0] for frame in source] == [0, 1, 2]
     assert not source.live
 
@@ -162,7 +163,7 @@ def test_trigger_file_that_cannot_be(tmp_path):
 def post(port, path="/trigger", method="POST"):
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as reply:
             return reply.status, json.loads(reply.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -170,8 +171,8 @@ def post(port, path="/trigger", method="POST"):
 
 def test_http_trigger_answers_with_the_decisions(bundle):
     images = [flat(level, SIDE) for level in (200, 50, 50, 50)]
-    trigger = HttpTrigger(0, "images", frames=2, seconds=5)
-    source = TriggeredSource(Images(images), trigger, frames=2)
+    trigger = HttpTrigger(0, ListSource.name, frames=2, seconds=PATIENCE_SECONDS)
+    source = TriggeredSource(ListSource(images), trigger, frames=2)
     inspector = Inspector(BrightnessEngine(), bundle, source, sinks=[trigger])
     thread = threading.Thread(target=lambda: list(inspector), daemon=True)
     thread.start()
@@ -184,7 +185,7 @@ def test_http_trigger_answers_with_the_decisions(bundle):
     assert (status, second["frame"]) == (200, 2)
     assert [decision["frame"] for decision in second["decisions"]] == [2, 3]
     inspector.stop()
-    thread.join(5)
+    thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
     assert inspector.counts.frames == inspector.counts.decided == 4
 

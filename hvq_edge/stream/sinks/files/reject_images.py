@@ -41,7 +41,7 @@ class RejectImages:
     Args:
         folder: where to; it is made.
         draw: draws the overlay.
-        context_frames: so many frames before and after.
+        context_frames: how many frames before and after a reject are saved with it.
         name_cameras: whether the camera's name is a part of the stem; needed with several.
 
     Raises:
@@ -75,7 +75,7 @@ class RejectImages:
         """
         if frame.image is None:
             return
-        camera = camera_of(decision)
+        camera = decision.camera
         try:
             self._save_as_following(camera, decision.frame, frame.image)
             if decision.verdict == "reject":
@@ -133,7 +133,7 @@ def reject_stem(decision: Decision, frame: Frame, *, name_camera: bool = False) 
     Sorts by time, and no two frames of a source share it.
     """
     source = PurePosixPath(frame.name).stem
-    parts = [camera_of(decision) if name_camera else "", source]
+    parts = [decision.camera if name_camera else "", source]
     tail = "-".join(re.sub(r"[^\w.-]+", "_", part)[:60] for part in parts if part)
     return f"{time_stamp(decision.time)}-{decision.frame:06}" + (f"-{tail}" if tail else "")
 
@@ -146,11 +146,6 @@ def time_stamp(seconds: float) -> str:
     """
     moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
     return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03}Z"
-
-
-def camera_of(decision: Decision) -> str:
-    """Return the name of a decision's camera; empty where there is but one."""
-    return str(getattr(decision, "camera", ""))
 
 
 def _write_image(path: Path, rgb: Image) -> None:

@@ -1,13 +1,26 @@
-"""Old recordings make room for new ones, and nothing else does."""
+"""Room on the disk: how much is kept free, and old recordings that make way for new ones."""
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from hvq_edge.common.atomic import output_error
+from hvq_edge.errors import OutputError
+from hvq_edge.stream.sinks.sink import Sink
+from hvq_edge.stream.sources.source import Frame
+from hvq_edge.verdict.decision import Decision
+
+RESERVE_BYTES = 16 * 2**20
+"""Recording ends with this much free: a video needs room to be finished, a system to live."""
+
+EVERY_SECONDS = 30.0
+"""Between two looks at a folder: reading one with many files takes a while."""
 
 STAMP = r"\d{8}T\d{9}Z"
 """Moment in UTC, to the millisecond, that begins the names of recordings; they sort by time."""
@@ -22,12 +35,32 @@ REJECT_FILES = re.compile(
 VIDEO_FILES = re.compile(rf"\.?(?P<recording>{STAMP})(?:-[\w.-]+?)?(?:\.\w+\.part)?\.mp4")
 
 
+def check_room(folder: Path, reserve: int = RESERVE_BYTES) -> None:
+    """Check that the disk of a folder has room to record to; the folder need not exist yet.
+
+    Raises:
+        OutputError: fewer than ``reserve`` bytes are free, or the disk cannot be asked.
+    """
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    try:
+        disk = os.statvfs(there)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    free = disk.f_bavail * disk.f_frsize
+    if free < reserve:
+        raise OutputError(
+            f"cannot record to {folder}: {free // 2**20} MiB are free, and "
+            f"{reserve // 2**20} MiB are kept free.",
+            next_step="free some space, or choose another disk with --out",
+        )
+
+
 @dataclass(frozen=True)
 class RetentionLimits:
     """What may stay; ``None``: no limit."""
 
     bytes: int | None = None
-    """Of all recordings of a folder together."""
+    """Bytes that all recordings of a folder may take together."""
     seconds: float | None = None
     """Age of a recording's newest file."""
 
@@ -133,6 +166,48 @@ class Retention:
             recording.files.append((path, status.st_size))
             recording.changed = max(recording.changed, status.st_mtime)
         return [found[name] for name in sorted(found)]
+
+
+class Housekeeping:
+    """Wraps a sink; its limits hold to within what is written between two looks.
+
+    Args:
+        sink: writes to the folder.
+        folder: for the message when it cannot be read.
+        apply: removes what is over the limits and returns the files removed.
+    """
+
+    def __init__(self, sink: Sink, folder: Path, apply: Callable[[], Sequence[Path]]) -> None:
+        self._sink = sink
+        self._folder = folder
+        self._apply = apply
+        self._due = 0.0
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        """Hand a decision on, then keep the limits if it is time.
+
+        Raises:
+            OutputError: of the sink; or the folder cannot be read.
+        """
+        if time.monotonic() >= self._due:  # before: a disk that is full may have room after it
+            self._due = time.monotonic() + EVERY_SECONDS
+            self._keep()
+        self._sink.write(decision, frame)
+
+    def close(self) -> None:
+        """Close the sink and keep the limits once more.
+
+        Raises:
+            OutputError: of the sink; or the folder cannot be read.
+        """
+        self._sink.close()
+        self._keep()
+
+    def _keep(self) -> None:
+        try:
+            self._apply()
+        except OSError as error:
+            raise output_error(self._folder, error) from error
 
 
 def _remove(recording: _Recording) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Decisions to a receiver on the network, read from the log: none is lost, whoever is down.
+"""Sends decisions from the log to a receiver on the network. None is lost while it is down.
 
 A decision is accepted when its row is on the disk. From there a thread of its own sends it, again
 and again if need be, and keeps a cursor in the log's database; so a dead receiver slows nothing,
@@ -18,10 +18,10 @@ from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_when_event_set
 
 from hvq_edge.errors import HvqEdgeError
+from hvq_edge.stream.log.chain import LogRow, fields_of
 from hvq_edge.stream.log.deliveries import Deliveries, Progress
-from hvq_edge.stream.log.hash_chain import LogRow, fields_of
-from hvq_edge.stream.log.log_reader import RowsAfter
-from hvq_edge.stream.sinks.sink_thread import Report
+from hvq_edge.stream.log.reader import RowsAfter
+from hvq_edge.stream.sinks.threads import Report, log_fault
 from hvq_edge.stream.statistics import SinkStatistics
 
 LONGEST_WAIT_SECONDS = 30.0
@@ -36,7 +36,7 @@ class DeliveryFailed(Exception):
     """A receiver did not take a batch; it is sent again."""
 
 
-class Refused(Exception):
+class DeliveryRefused(Exception):
     """A receiver will never take this batch as it is."""
 
 
@@ -48,7 +48,7 @@ class Receiver(Protocol):
 
         Raises:
             DeliveryFailed: it may have some or none.
-            Refused: it has none and says that it never will.
+            DeliveryRefused: it has none and says that it never will.
         """
         ...
 
@@ -90,7 +90,7 @@ class Delivery:
         self._receiver = receiver
         self._verdicts = frozenset(verdicts)
         self._batch = batch
-        self._report = report
+        self._report = report or log_fault
         self._longest_wait = longest_wait
         self._rows = RowsAfter(log, verdicts)
         self._deliveries = Deliveries(log)
@@ -175,7 +175,7 @@ class Delivery:
         return bool(rows)
 
     def _send_last(self) -> bool:
-        """At the end, send what waits as long as all goes well: one attempt each."""
+        """Send what still waits at the end: one attempt a batch, until the first that fails."""
         if self._fault or self._waiting_count == 0:
             return False
         return self._send_next()
@@ -183,7 +183,7 @@ class Delivery:
     def _retried(self, events: Sequence[dict[str, Any]]) -> bool:
         """Send a batch until it is done with; return ``False`` when the end came first."""
         retrying = Retrying(
-            retry=retry_if_not_exception_type(Refused),
+            retry=retry_if_not_exception_type(DeliveryRefused),
             wait=wait_random_exponential(multiplier=_FIRST_WAIT_SECONDS, max=self._longest_wait),
             stop=stop_when_event_set(self._closing),
             sleep=sleep_using_event(self._closing),
@@ -192,7 +192,7 @@ class Delivery:
         )
         try:
             retrying(self._receiver.deliver, events)
-        except Refused as error:
+        except DeliveryRefused as error:
             return self._refused(events, error)
         except Exception as error:  # a defect of a receiver must not end the thread
             self._fail(_cause(error))
@@ -203,7 +203,7 @@ class Delivery:
             self._progress = Progress(before.cursor, before.delivered + len(events), before.dropped)
         return True
 
-    def _refused(self, events: Sequence[dict[str, Any]], error: Refused) -> bool:
+    def _refused(self, events: Sequence[dict[str, Any]], error: DeliveryRefused) -> bool:
         """Find the events that are not wanted, so that the others get through."""
         if len(events) > 1:
             return all(self._retried([event]) for event in events)
@@ -235,7 +235,7 @@ class Delivery:
         with self._changed:
             new = not self._fault
             self._fault = cause
-        if new and self._report is not None:
+        if new:
             self._report(self.name, cause)
 
 

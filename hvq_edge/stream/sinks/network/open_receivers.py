@@ -1,4 +1,4 @@
-"""From the settings of each receiver to the receiver; the packages load here, on first use."""
+"""Opens each receiver from its settings; the packages load here, on first use."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from hvq_edge.stream.sinks.network.delivery import DeliveryFailed, Refused
+from hvq_edge.stream.sinks.network.delivery import DeliveryFailed, DeliveryRefused
 
 _REFUSALS = (400, 413, 415, 422)
 """Answers that say that the content itself is not wanted; anything else may be mended."""
@@ -59,7 +59,7 @@ class Webhook:
 
         Raises:
             DeliveryFailed: no answer, or one that is neither success nor refusal.
-            Refused: the receiver says that the content is wrong.
+            DeliveryRefused: the receiver says that the content is wrong.
         """
         content = {"source": self._source, "decisions": list(events)}
         try:
@@ -73,7 +73,7 @@ class Webhook:
             return
         said = f"it answered {answer.status_code} {answer.reason_phrase}".strip()
         if answer.status_code in _REFUSALS:
-            raise Refused(said)
+            raise DeliveryRefused(said)
         raise DeliveryFailed(said)
 
     def close(self) -> None:

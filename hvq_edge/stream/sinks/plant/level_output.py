@@ -51,7 +51,7 @@ class Controller(Protocol):
 class LevelOutput:
     """A sink that keeps a controller's values as they should be.
 
-    Run it behind a :class:`hvq_edge.stream.sinks.sink_thread.SinkThread` with ``newest``.
+    Run it behind a :class:`hvq_edge.stream.sinks.threads.SinkThread` with ``newest``.
 
     Args:
         controller: closed at the end, with the reject signal off.

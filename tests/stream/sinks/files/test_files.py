@@ -9,13 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.decisions import DRAW, made, of_camera
+from helpers.images import read_video
 
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.deliveries import Deliveries, Progress
-from hvq_edge.stream.log.log_file import chain_files
-from hvq_edge.stream.log.log_reader import all_rows
-from hvq_edge.stream.log.log_retention import remove_old_log_files
-from hvq_edge.stream.log.log_verification import verify_log
+from hvq_edge.stream.log.deliveries import Deliveries, Progress, remove_old_log_files
+from hvq_edge.stream.log.files import chain_files
+from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.files import reject_images as reject_images
 from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.files.retention import (
@@ -24,10 +25,9 @@ from hvq_edge.stream.sinks.files.retention import (
     Retention,
     RetentionLimits,
 )
-from hvq_edge.stream.sinks.files.video_segments import VideoSegments
+from hvq_edge.stream.sinks.files.video import VideoSegments
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
-from tests.stream.sinks.test_sinks import DRAW, made, of_camera, read_video
 
 # Images.
 

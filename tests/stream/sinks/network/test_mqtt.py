@@ -3,89 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import threading
-import uuid
 
 import pytest
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion
+from helpers.patience import until
+from helpers.receivers import MOSQUITTO, VERDICTS, Broker, Line, Listener, frames_of
 
 from hvq_edge.stream.sinks.network.mqtt import Mqtt, topic_part
-from tests.stream.sinks.network.test_network import ALL, Line, frames_of, until
-
-MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Broker:
-    """mosquitto, which may be stopped and started again.
-
-    It remembers who has a session there: what is published before such a subscriber is back is
-    kept for it.
-    """
-
-    def __init__(self, folder) -> None:
-        self.port = free_port()
-        self._settings = folder / "mosquitto.conf"
-        self._settings.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\n"
-            f"persistence true\npersistence_location {folder}/\n"
-            + ("user root\n" if os.geteuid() == 0 else "")
-        )
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [MOSQUITTO, "-c", self._settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        until(self._answers)
-
-    def stop(self) -> None:
-        self._process.terminate()  # kill -9 would lose the sessions, which are the test's, not ours
-        self._process.wait()
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-
-class Listener:
-    """A subscriber to everything, with a session of its own at the broker."""
-
-    def __init__(self, port: int) -> None:
-        self.got: list[tuple[str, str, bool]] = []
-        self.client = Client(
-            CallbackAPIVersion.VERSION2, client_id=uuid.uuid4().hex, clean_session=False
-        )
-        self.client.reconnect_delay_set(1, 1)
-        subscribed = threading.Event()
-        self.client.on_connect = lambda *_: self.client.subscribe("#", qos=1)
-        self.client.on_subscribe = lambda *_: subscribed.set()
-        self.client.on_message = lambda _client, _data, message: self.got.append(
-            (message.topic, message.payload.decode(), message.retain)
-        )
-        self.client.connect("127.0.0.1", port)
-        self.client.loop_start()
-        assert subscribed.wait(10)
-
-    def decisions(self) -> list[dict]:
-        return [json.loads(text) for topic, text, _ in self.got if topic.endswith("/decision")]
-
-    def availability(self) -> list[str]:
-        return [text for topic, text, _ in self.got if topic == "hvq-edge/line_1/availability"]
-
-    def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
 
 
 @pytest.fixture
@@ -100,9 +23,9 @@ def broker(tmp_path):
 def test_mqtt_delivers_over_a_restart_of_the_broker(tmp_path, broker):
     listener = Listener(broker.port)
     receiver = Mqtt("127.0.0.1", broker.port, "line 1", timeout_seconds=1.0)
-    line = Line(tmp_path, receiver, verdicts=ALL)
+    line = Line(tmp_path, receiver, verdicts=VERDICTS)
     for frame in range(6):
-        line.write(range(frame, frame + 1), ALL[frame % 3])
+        line.write(range(frame, frame + 1), VERDICTS[frame % 3])
     until(lambda: len(listener.decisions()) == 6)
     assert listener.availability()[-1] == "online"
     broker.stop()

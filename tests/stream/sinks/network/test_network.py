@@ -3,116 +3,21 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import pytest
+from helpers.decisions import made
+from helpers.patience import Stopwatch, until
+from helpers.receivers import OPTIONS, VERDICTS, Line, frames_of, http  # noqa: F401  # fixtures
 
-from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.log.decision_log import DecisionLog, Session
 from hvq_edge.stream.log.deliveries import Deliveries
-from hvq_edge.stream.sinks.network.delivery import Delivery, DeliveryFailed
+from hvq_edge.stream.sinks.network.delivery import DeliveryFailed
 from hvq_edge.stream.sinks.network.webhook import Webhook
-from hvq_edge.stream.sinks.sink_thread import SinkThread
-from tests.stream.sinks.test_sinks import made
-
-OPTIONS = LogOptions(commit_seconds=0.0, reserve_bytes=0)
-ALL = ("pass", "reject", "no_decision")
-
-
-def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.005)
-
-
-class HttpReceiver:
-    """Takes, hangs or answers with a fault, as it is told."""
-
-    def __init__(self) -> None:
-        self.taken: list[dict] = []
-        self.headers: list[dict[str, str]] = []
-        self.mode = "take"
-        self.release = threading.Event()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                receiver.headers.append(dict(self.headers))
-                if receiver.mode == "hang":
-                    receiver.release.wait()
-                    return
-                refused = [
-                    event for event in content["decisions"] if event["frame"] == receiver.mode
-                ]
-                status = 422 if refused else receiver.mode if receiver.mode == 503 else 200
-                if status == 200:
-                    receiver.taken += content["decisions"]
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/decisions?key=secret"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def close(self) -> None:
-        self.release.set()
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def http():
-    receiver = HttpReceiver()
-    yield receiver
-    receiver.close()
-
-
-class Line:
-    """An inspector's log with one receiver behind it."""
-
-    def __init__(self, folder, receiver, **options) -> None:
-        self.log = DecisionLog(folder / "decisions.sqlite", Session(), OPTIONS)
-        self.faults: list[tuple[str, str]] = []
-        self.delivery = Delivery(
-            self.log.path,
-            self.log.log_id,
-            "webhook",
-            receiver,
-            report=lambda *said: self.faults.append(said),
-            longest_wait=0.05,
-            **{"verdicts": ("reject",), **options},
-        )
-        self.log.on_commit = self.delivery.committed
-        self.thread = SinkThread(self.log, "log", "wait", 16)
-        self.delivery.start()
-
-    def write(self, frames: range, verdict: str = "reject") -> None:
-        for frame in frames:
-            self.thread.write(*made(frame, verdict))
-        until(lambda: not self.thread.statistics().waiting)
-
-    def close(self) -> None:
-        self.thread.close()
-        self.delivery.close(5.0)
-
-
-def frames_of(events: list[dict]) -> list[int]:
-    return [event["frame"] for event in events]
 
 
 def test_a_webhook_gets_rejects_with_ids_and_the_token(tmp_path, http):
     line = Line(tmp_path, Webhook(http.url, "line 1", token="sesame"), batch=3)
     for frame in range(10):
-        line.write(range(frame, frame + 1), ALL[frame % 3])
+        line.write(range(frame, frame + 1), VERDICTS[frame % 3])
     until(lambda: len(http.taken) == 3)
     line.close()
     assert frames_of(http.taken) == [1, 4, 7]
@@ -130,12 +35,11 @@ def test_a_receiver_that_hangs_slows_nothing_and_loses_nothing(tmp_path, http, c
     line = Line(tmp_path, Webhook(http.url, "line 1", token="sesame", timeout_seconds=0.1))
     line.write(range(1))
     until(lambda: bool(line.faults))
-    start = time.monotonic()
-    for frame in range(1, 31):
-        line.thread.write(*made(frame, "reject"))
-    handed_over = time.monotonic() - start
+    with Stopwatch() as handing_over:
+        for frame in range(1, 31):
+            line.thread.write(*made(frame, "reject"))
     until(lambda: not line.thread.statistics().waiting)
-    assert handed_over < 2.0, "it waited for the disk at most, never for the receiver"
+    assert handing_over.seconds < 2.0, "it waited for the disk at most, never for the receiver"
     counts = line.delivery.statistics()
     assert (counts.written, counts.waiting, counts.dropped) == (0, 31, 0)
     assert counts.fault == "it did not answer in time"

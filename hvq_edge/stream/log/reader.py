@@ -1,0 +1,187 @@
+"""Rows of a decision log, read while an inspector may be writing to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from hvq_edge.errors import InputError
+from hvq_edge.stream.log.chain import APPLICATION_ID, DECISION, SELECT, LogRow
+from hvq_edge.stream.log.files import chain_files
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open one file of a log; closing it leaves the folder as it was.
+
+    Raises:
+        InputError: it is not there or no decision log.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"there is no decision log {path}.",
+            next_step="name the decisions.sqlite that hvq-edge stream --out wrote, or its folder",
+        )
+    address = path.absolute().as_uri()
+    wal = path.with_name(path.name + "-wal")
+    # Even a reader needs the two files beside a database with write-ahead. A connection that may
+    # write takes them away again when it is the last to close, a read-only one leaves them. What a
+    # killed inspector left in such a file is evidence, so there nothing is brought into the log.
+    # "immutable" would make no files, but a writer that starts meanwhile would be read wrongly: it
+    # is for disks that cannot be written to.
+    modes = ["mode=ro"] if wal.exists() else ["mode=rw", "mode=ro", "mode=ro&immutable=1"]
+    for mode in modes:
+        try:
+            connection = sqlite3.connect(
+                f"{address}?{mode}", uri=True, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA query_only = ON")
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            if application == APPLICATION_ID:
+                connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+                return connection
+            connection.close()
+            break
+        except sqlite3.OperationalError:
+            continue
+        except sqlite3.DatabaseError:
+            break
+    raise InputError(
+        f"{path} is no decision log of hvq-edge, or its beginning is damaged.",
+        next_step="name the decisions.sqlite that hvq-edge stream --out wrote",
+    )
+
+
+def all_rows(log: Path) -> Iterator[LogRow]:
+    """Give every row of a log, over all its files, the oldest first.
+
+    Args:
+        log: any of its files, or its folder.
+
+    Raises:
+        InputError: there is none, or a file is damaged.
+    """
+    for path in _files_of(log):
+        with closing(open_for_reading(path)) as connection:
+            try:
+                for found in connection.execute(f"{SELECT} ORDER BY id"):
+                    yield LogRow(*found)
+            except sqlite3.DatabaseError as error:
+                raise InputError(
+                    f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
+                ) from error
+
+
+def last_rows(log: Path, count: int, verdicts: Sequence[str] | None = None) -> list[LogRow]:
+    """Return the last rows of a log, the oldest first.
+
+    Args:
+        log: any of its files, or its folder.
+        count: the most that are returned.
+        verdicts: only decisions with one of these; ``None``: all rows, events included.
+
+    Raises:
+        InputError: there is none, or a file is damaged.
+    """
+    where, values = _with_verdict(verdicts)
+    query = f"{SELECT} {where} ORDER BY id DESC LIMIT ?"
+    rows: list[LogRow] = []
+    for path in reversed(_files_of(log)):
+        with closing(open_for_reading(path)) as connection:
+            try:
+                found = connection.execute(query, (*values, count - len(rows)))
+                rows += [LogRow(*columns) for columns in found]
+            except sqlite3.DatabaseError as error:
+                raise InputError(
+                    f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
+                ) from error
+        if len(rows) >= count:
+            break
+    return rows[::-1]
+
+
+class RowsAfter:
+    """Reads decisions behind a cursor, over all files of a log; used by one thread.
+
+    Args:
+        log: the log's first file.
+        verdicts: which decisions.
+    """
+
+    def __init__(self, log: Path, verdicts: Sequence[str]) -> None:
+        self._log = log
+        self._where, self._values = _with_verdict(verdicts)
+        self._finished: dict[Path, int] = {}  # last ids of files that are followed by another
+        self._path: Path | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    def read(self, cursor: int, count: int) -> tuple[list[LogRow], int]:
+        """Return the next decisions, and the id up to which all are among them or before.
+
+        Args:
+            cursor: id of the last row that was dealt with.
+            count: the most that are returned.
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        files = chain_files(self._log)
+        for path in files:
+            last = self._finished.get(path) or self._last_id(path)
+            if path != files[-1]:
+                self._finished[path] = last
+            if last <= cursor:
+                continue
+            connection = self._opened(path)
+            query = f"{SELECT} {self._where} AND id > ? ORDER BY id LIMIT ?"
+            found = connection.execute(query, (*self._values, cursor, count)).fetchall()
+            rows = [LogRow(*columns) for columns in found]
+            if len(rows) == count:
+                return rows, rows[-1].id
+            if rows:
+                return rows, max(last, rows[-1].id)
+            cursor = max(last, cursor)
+        return [], cursor
+
+    def count(self, cursor: int) -> int:
+        """Return how many decisions stand behind a cursor."""
+        total = 0
+        for path in chain_files(self._log):
+            query = f"SELECT COUNT(*) FROM log {self._where} AND id > ?"
+            (number,) = self._opened(path).execute(query, (*self._values, cursor)).fetchone()
+            total += int(number)
+        return total
+
+    def last_id(self) -> int:
+        """Return the id of the log's last row; 0 for a log without one."""
+        files = chain_files(self._log)
+        return self._last_id(files[-1]) if files else 0
+
+    def close(self) -> None:
+        """Close the file in hand."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = self._path = None
+
+    def _last_id(self, path: Path) -> int:
+        (last,) = self._opened(path).execute("SELECT MAX(id) FROM log").fetchone()
+        return int(last or 0)
+
+    def _opened(self, path: Path) -> sqlite3.Connection:
+        if self._connection is None or self._path != path:
+            self.close()
+            self._connection, self._path = open_for_reading(path), path
+        return self._connection
+
+
+def _files_of(log: Path) -> list[Path]:
+    files = chain_files(log)
+    return files or [log]  # opening it says that it is not there
+
+
+def _with_verdict(verdicts: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
+    if verdicts is None:
+        return "", ()
+    marks = ", ".join("?" * len(verdicts))
+    return f"WHERE kind = '{DECISION}' AND verdict IN ({marks})", tuple(verdicts)

@@ -1,0 +1,201 @@
+"""Proof that a decision log is as it was written: no row changed, missing, added or moved."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hvq_edge.errors import InputError
+from hvq_edge.stream.log.chain import (
+    FILE,
+    GENESIS,
+    SELECT,
+    SESSION_END,
+    SESSION_LOST,
+    SESSION_START,
+    LogRow,
+    hash_of,
+)
+from hvq_edge.stream.log.files import LogHead, base_of, chain_files, head_path, read_head
+from hvq_edge.stream.log.reader import open_for_reading
+
+MOST_FAULTS = 20
+"""Verification ends after this many faults."""
+
+
+@dataclass(frozen=True)
+class ChainFault:
+    """One place where the chain does not hold."""
+
+    file: str
+    row: int | None
+    """Id of the row; ``None`` where the whole file is meant."""
+    what: str
+
+
+@dataclass
+class LogVerification:
+    """What was found."""
+
+    files: list[str] = field(default_factory=list)
+    rows: int = 0
+    first_id: int | None = None
+    last_id: int | None = None
+    last_hash: str = ""
+    decisions: int = 0
+    sessions: int = 0
+    lost_sessions: int = 0
+    """Ended by a kill or a power cut; each is on record."""
+    head_id: int | None = None
+    """Up to this row a cut-off end would have been seen; ``None``: there is no head."""
+    faults: list[ChainFault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is no fault, but limits what is proven."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether no fault was found."""
+        return not self.faults
+
+
+def verify_log(log: Path, head: Path | None = None) -> LogVerification:
+    """Check every row of a log, over all its files, against its hash and the row before it.
+
+    Args:
+        log: any file of the log, or its folder.
+        head: the head written aside; ``None``: beside the log.
+
+    Raises:
+        InputError: there is no log, or the head cannot be read.
+    """
+    files = chain_files(log)
+    anchor = read_head(head or head_path(log))
+    if anchor is None and head is not None:
+        raise InputError(f"there is no head {head}.", next_step="check the path given with --head")
+    if anchor is None or not files:  # nothing says that this was a log: is it one?
+        open_for_reading(files[0] if files else base_of(log)).close()
+    found = LogVerification(files=[path.name for path in files])
+    walk = _Walk(found, anchor)
+    for path in files:
+        walk.file(path, newest=path == files[-1])
+        if len(found.faults) >= MOST_FAULTS:
+            found.notes.append("verification ended early: there are too many faults")
+            return found
+    walk.end(files[-1])
+    return found
+
+
+class _Walk:
+    """One pass over the rows."""
+
+    def __init__(self, found: LogVerification, head: LogHead | None) -> None:
+        self._found = found
+        self._head = head
+        self._head_seen = False
+        self._before: LogRow | None = None
+        self._open_session = ""
+
+    def file(self, path: Path, *, newest: bool) -> None:
+        """Check one file."""
+        try:
+            with closing(open_for_reading(path)) as connection:
+                empty = True
+                for row in _rows_of(connection):
+                    self._row(path, row, first=empty)
+                    empty = False
+                    if len(self._found.faults) >= MOST_FAULTS:
+                        return
+        except (InputError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            cause = error.cause if isinstance(error, InputError) else str(error)
+            self._fault(path, None, f"the file is damaged: {cause}")
+            return
+        if empty and not newest:
+            self._fault(path, None, "the file has lost all its rows")
+
+    def end(self, path: Path) -> None:
+        """Check what only the end can show."""
+        found = self._found
+        if self._head is None:
+            found.notes.append("there is no head beside the log: a cut-off end would not be seen")
+        else:
+            found.head_id = self._head.id
+            if not self._head_seen and (found.last_id or 0) < self._head.id:
+                self._fault(
+                    path,
+                    found.last_id,
+                    f"the end is cut off: the log once went on to row {self._head.id}",
+                )
+            elif not self._head_seen and (found.first_id or 0) <= self._head.id:
+                self._fault(path, self._head.id, "the head names this row, and it is not there")
+        if self._open_session:
+            found.notes.append(
+                f"session {self._open_session} has no end: it runs, or it was killed"
+            )
+        if found.rows and found.first_id != 1:
+            found.notes.append(
+                f"rows before {found.first_id} are no longer there: older files were removed"
+            )
+
+    def _row(self, path: Path, row: LogRow, *, first: bool) -> None:
+        before = self._before
+        if before is not None and row.id != before.id + 1:
+            gone = row.id - before.id - 1
+            which = (
+                f"row {before.id + 1} is"
+                if gone == 1
+                else f"rows {before.id + 1} to {row.id - 1} are"
+            )
+            self._fault(path, before.id + 1, f"{which} missing")
+        elif before is not None and row.previous != before.hash:
+            self._fault(
+                path,
+                row.id,
+                f"row {row.id} does not follow row {before.id}: one of them was put there later",
+            )
+        elif before is None and row.id == 1 and row.previous != GENESIS:
+            self._fault(path, row.id, "row 1 claims to follow another row")
+        if first and row.kind != FILE:
+            self._fault(path, row.id, f"rows before row {row.id} are missing: no file begins so")
+        if row.hash != _recomputed(row):
+            self._fault(path, row.id, f"row {row.id} was changed")
+        if self._head is not None and row.id == self._head.id:
+            self._head_seen = True
+            if row.hash != self._head.hash:
+                self._fault(
+                    path,
+                    row.id,
+                    f"row {row.id} is not the one that the head names: the log was written anew",
+                )
+        self._count(row)
+        self._before = row
+
+    def _count(self, row: LogRow) -> None:
+        found = self._found
+        found.rows += 1
+        found.first_id = row.id if found.first_id is None else found.first_id
+        found.last_id, found.last_hash = row.id, row.hash
+        found.decisions += row.verdict is not None
+        found.sessions += row.kind == SESSION_START
+        found.lost_sessions += row.kind == SESSION_LOST
+        if row.kind == SESSION_START:
+            self._open_session = row.session
+        elif row.kind == SESSION_END or (row.kind == SESSION_LOST):
+            self._open_session = ""
+
+    def _fault(self, path: Path, row: int | None, what: str) -> None:
+        self._found.faults.append(ChainFault(path.name, row, what))
+
+
+def _rows_of(connection: sqlite3.Connection) -> Iterator[LogRow]:
+    for found in connection.execute(f"{SELECT} ORDER BY id"):
+        yield LogRow(*found)
+
+
+def _recomputed(row: LogRow) -> str:
+    try:
+        return hash_of(row)
+    except (TypeError, ValueError):  # bytes where text was, an infinite number
+        return ""

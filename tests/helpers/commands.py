@@ -1,0 +1,30 @@
+"""``hvq-edge`` as a user calls it: in a process of its own, or in this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hvq_edge.cli import app as command_line
+
+HELP = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hvq_edge", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | HELP,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(list(arguments))
+    code = caught.value.code
+    return code if isinstance(code, int) else 0
