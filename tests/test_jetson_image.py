@@ -25,12 +25,12 @@ COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 
 
 def options_of(command: str) -> set[str]:
+    import click
     import typer
 
-    group = typer.main.get_command(app)
-    return {
-        name for one in group.commands[command].params for name in (*one.opts, *one.secondary_opts)
-    }
+    found = typer.main.get_command(app).commands[command]
+    params = found.get_params(click.Context(found))  # stream makes its options when asked
+    return {name for one in params for name in (*one.opts, *one.secondary_opts)}
 
 
 def test_hadolint_finds_nothing():
