@@ -162,9 +162,9 @@ def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], ti
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
     for heading in ("category", "model"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("threshold", "good\nparts", "is the n-th\nlargest", "false rejects\nat most"):
+    headings = ("threshold", "good\nparts", "false rejects\nexpected", "at most", "at confidence")
+    for heading in headings:
         table.add_column(heading, justify="right", vertical="bottom")
-    table.add_column("at confidence", justify="right", vertical="bottom")
     table.add_column("", no_wrap=True)
     for precision, learnt in thresholds.items():
         for name, threshold in learnt.items():
@@ -178,7 +178,7 @@ def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], ti
                 precision,
                 f"{threshold.value:.4g}",
                 str(promise.images),
-                str(promise.rank) if promise.rank else "model",
+                "–" if promise.expected is None else percent(promise.expected),
                 percent(promise.rate),
                 f"{100 * promise.confidence:.4g} %",
                 "" if promise.met else short,
@@ -204,11 +204,7 @@ def _remarks(
             notes.append(f"{sum(done.unusable.values())} frames led to no decision: {missed}")
         if done.copies:
             notes.append(f"{done.copies} frames were copies of others: each counts once")
-    for precision, learnt in thresholds.items():
-        for name, threshold in learnt.items():
-            promise = threshold.bound
-            for warning in promise.warnings if promise else ():
-                notes.append(f"{name} at {precision}: {warning}")
+    notes += threshold_notes(thresholds)
     served = done.bundle.manifest.categories
     for precision, learnt in thresholds.items():
         without = [name for name in served if name not in learnt]
@@ -222,11 +218,31 @@ def _remarks(
     return notes, {name: images for name, images in rejected.items() if images}
 
 
+def threshold_notes(thresholds: Mapping[Precision, Mapping[str, Threshold]]) -> list[str]:
+    """Say why thresholds may not hold, and name what was set aside once for all precisions."""
+    found: dict[str, list[str]] = {}
+    notes: list[str] = []
+    for precision, learnt in thresholds.items():
+        for name, threshold in learnt.items():
+            found.setdefault(name, []).extend(threshold.set_aside)
+            warnings = threshold.bound.warnings if threshold.bound else ()
+            notes += [f"{name} at {precision}: {warning}" for warning in warnings]
+    return notes + [
+        f"the scores of the other good images do not explain that of {', '.join(images)} "
+        f"({name}): set aside. If that part is not good, take it out of the good images"
+        for name, several in found.items()
+        if (images := list(dict.fromkeys(several)))
+    ]
+
+
 def _rule(method: str) -> ThresholdRule:
     """Return the way from scores to a threshold that a name means."""
     from hvq_edge.errors import SettingsError
+    from hvq_edge.verdict.calibrate.expected_rate import expected_rate
     from hvq_edge.verdict.tolerance_bound import order_statistic
 
+    if method == "expected-rate":
+        return expected_rate
     if method == "order-statistics":
         return order_statistic
     if method == "extreme-value":
@@ -236,6 +252,6 @@ def _rule(method: str) -> ThresholdRule:
 
         return extreme_value
     raise SettingsError(
-        f"method {method!r} is neither order-statistics nor extreme-value.",
+        f"method {method!r} is none of expected-rate, order-statistics and extreme-value.",
         next_step="use one of these names",
     )

@@ -15,13 +15,13 @@ from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.sources.source import Frame, Source
+from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.gathering import Gathering
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
     ThresholdRule,
     check_asked,
-    order_statistic,
 )
 from hvq_edge.verdict.usable import FrameChecks
 
@@ -58,7 +58,7 @@ def calibrate_from_stream(
     *,
     false_reject: float = FALSE_REJECT,
     confidence: float = CONFIDENCE,
-    rule: ThresholdRule = order_statistic,
+    rule: ThresholdRule = expected_rate,
     every: int = 1,
     on_progress: ProgressCallback = silent,
 ) -> StreamCalibration:

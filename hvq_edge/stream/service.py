@@ -47,9 +47,10 @@ from hvq_edge.stream.sinks.threads import (
     SinkThread,
 )
 from hvq_edge.stream.watchdog import Watchdog
+from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.decision import Decision
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
-from hvq_edge.verdict.tolerance_bound import ThresholdRule, order_statistic
+from hvq_edge.verdict.tolerance_bound import ThresholdRule
 
 FOLDER_FRAMES_PER_SECOND = 4.0
 """At which the annotated video of a folder of images plays: slow enough to look at each."""
@@ -190,7 +191,7 @@ def learn_thresholds(
     *,
     false_reject: float = FALSE_REJECT,
     confidence: float = CONFIDENCE,
-    rule: ThresholdRule = order_statistic,
+    rule: ThresholdRule = expected_rate,
     on_camera: Callable[[str], None] | None = None,
     on_progress: ProgressCallback = silent,
 ) -> StreamCalibration:

@@ -12,6 +12,7 @@ from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import InputError
 from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.gathering import Gathering, gather_images
 from hvq_edge.verdict.calibrate.good_images import find_good_images
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
@@ -19,7 +20,6 @@ from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
     ThresholdRule,
     check_asked,
-    order_statistic,
 )
 
 
@@ -43,7 +43,7 @@ def calibrate_run(
     *,
     false_reject: float = FALSE_REJECT,
     confidence: float = CONFIDENCE,
-    rule: ThresholdRule = order_statistic,
+    rule: ThresholdRule = expected_rate,
     precisions: Collection[Precision] = (),
     backend: str = "auto",
     run: Path | None = None,
