@@ -192,6 +192,7 @@ def learn_thresholds(
     false_reject: float = FALSE_REJECT,
     confidence: float = CONFIDENCE,
     rule: ThresholdRule = expected_rate,
+    force: bool = False,
     on_camera: Callable[[str], None] | None = None,
     on_progress: ProgressCallback = silent,
 ) -> StreamCalibration:
@@ -203,10 +204,12 @@ def learn_thresholds(
         false_reject: share of good parts that may be rejected at most.
         confidence: with which that is promised.
         rule: how a threshold follows from scores.
+        force: write thresholds that look harmful all the same.
         on_camera: told the camera's name when it is open: now good parts have to be shown.
         on_progress: called after each usable frame.
 
     Raises:
+        GateFailed: the thresholds would probably let defects pass; nothing is written.
         SettingsError: several cameras, or a signature is required.
         HvqEdgeError: something cannot be opened; see also
             :func:`hvq_edge.stream.calibrate.calibrate_from_stream`.
@@ -239,6 +242,7 @@ def learn_thresholds(
             false_reject=false_reject,
             confidence=confidence,
             rule=rule,
+            force=force,
             on_progress=on_progress,
         )
 
