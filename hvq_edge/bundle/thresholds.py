@@ -162,9 +162,14 @@ def undo_thresholds(folder: Path) -> tuple[Bundle, FormerThresholds]:
             next_step="set thresholds with hvq-edge calibrate --good DIR, or run hvq-edge export "
             "again",
         )
-    *earlier, last = manifest.former_thresholds
-    changed = _merged(manifest, last.thresholds, tuple(earlier))
+    changed, last = before_last_change(manifest), manifest.former_thresholds[-1]
     return _write(folder, changed, last.images), last
+
+
+def before_last_change(manifest: BundleManifest) -> BundleManifest:
+    """Return a manifest with the thresholds before their last change; it must keep one."""
+    *earlier, last = manifest.former_thresholds
+    return _merged(manifest, last.thresholds, tuple(earlier))
 
 
 def _replaced(manifest: BundleManifest, new: Thresholds, why: str) -> BundleManifest:

@@ -14,7 +14,7 @@ from hvq_edge.run.latest import DEFAULT_RUN
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle.manifest import Bundle, GraphRecord
+    from hvq_edge.bundle.manifest import Bundle, BundleManifest, GraphRecord
 
 
 def export(
@@ -96,7 +96,9 @@ def export(
     from rich.table import Table
 
     from hvq_edge.calibration.search.plan import PLAN_NAME, Budget
+    from hvq_edge.cli import threshold_changes
     from hvq_edge.cli.calibrate import threshold_notes
+    from hvq_edge.evaluation.threshold_change import threshold_changes as compare
     from hvq_edge.export.export_run import export_run
     from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
     from hvq_edge.run.record import BUNDLE_FOLDER
@@ -106,6 +108,7 @@ def export(
     target = out or run / BUNDLE_FOLDER
     limits = {"max_drop": max_drop, "min_code_agreement": min_code_agreement}
     limits = {name: value for name, value in limits.items() if value is not None}
+    before = _thresholds_before(target)
     with progress_bars() as bars:
         bundle = export_run(
             run,
@@ -127,8 +130,12 @@ def export(
 
         models = write_triton_repository(bundle, triton)
     manifest = bundle.manifest
+    if before is not None and before.checkpoint_sha256 != manifest.checkpoint_sha256:
+        before = None  # scores of another model are on another scale
+    changes = compare(bundle, before)
     if as_json:
-        print_json({"bundle": str(target), **manifest.model_dump(mode="json")})
+        changed = threshold_changes.as_json(changes)
+        print_json({"bundle": str(target), **manifest.model_dump(mode="json"), "changes": changed})
         return
     table = Table(title=f"Bundle {target}", title_justify="left")
     columns = ("model", "MB", "threshold of", "", "false rejects\nexpected", "at most", "unseen")
@@ -146,6 +153,7 @@ def export(
             shown = [percent(rate) if rate else "" for rate in rates]
             table.add_row(*first, label, f"{threshold.value:.3f}", *shown, str(threshold.images))
     results.print(table)
+    threshold_changes.say(changes)
     results.print(_graph_table(manifest.graph))
     if manifest.calibration is not None:
         calibrated = manifest.calibration
@@ -174,6 +182,17 @@ def export(
         messages.print(f"Look at {note}.", markup=False, soft_wrap=True)
     for note in threshold_notes(manifest.thresholds):
         messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
+
+
+def _thresholds_before(folder: Path) -> BundleManifest | None:
+    """Return the manifest of a bundle that will be replaced; ``None``: there is none to read."""
+    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.errors import BundleError
+
+    try:
+        return open_bundle(folder).manifest
+    except BundleError:
+        return None
 
 
 def _say_what_is_fastest(bundle: Bundle) -> None:

@@ -51,6 +51,14 @@ ConfidenceOption = Annotated[
         rich_help_panel=CALIBRATION,
     ),
 ]
+ForceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Write thresholds that look harmful all the same.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
 MethodOption = Annotated[
     str | None,
     typer.Option(

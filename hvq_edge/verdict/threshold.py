@@ -20,6 +20,8 @@ from hvq_edge.verdict.tolerance_bound import (
     order_statistic,
 )
 
+CHOSEN = "chosen on labelled test images"
+"""How the rule of a threshold begins that defects helped to choose."""
 _ALIKE = 0.3
 """Lag-1 autocorrelation from which on it is spoken of."""
 _ENOUGH = 20
@@ -43,7 +45,7 @@ class Threshold(Strict):
     set_aside: tuple[str, ...] = ()
     """Good images whose scores the others do not explain; they set no threshold."""
     bound: FalseRejectBound | None
-    """What is known of its false rejects; ``None``: it was set by hand."""
+    """What is known of its false rejects; ``None``: it was set by hand, or on test images."""
     calibration_scores: CalibrationScores
     """Turns a score into a p-value."""
 

@@ -49,7 +49,7 @@ def write_acceptance(
 
     Raises:
         BundleError: no bundle there.
-        MissingCapability: Jinja2 or SciPy is not installed.
+        MissingCapability: Jinja2 is not installed.
         OutputError: the page cannot be written.
     """
     found = collect(target)
