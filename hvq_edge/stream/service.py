@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 
-from hvq_edge.bundle.integrity.signature import require_signature
+from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature
 from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import save_threshold
 from hvq_edge.common.atomic import sha256_of
@@ -51,6 +52,8 @@ from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.decision import Decision
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import ThresholdRule
+
+logger = logging.getLogger(__name__)
 
 FOLDER_FRAMES_PER_SECOND = 4.0
 """At which the annotated video of a folder of images plays: slow enough to look at each."""
@@ -250,7 +253,10 @@ def learn_thresholds(
 def _signed_bundle(settings: StreamSettings) -> Bundle:
     """Open the bundle of the settings; where a signature is required, only if it holds."""
     if settings.require_signature is None:
-        return open_bundle(settings.bundle)
+        bundle = open_bundle(settings.bundle)
+        for doubt in doubts_without_key(bundle):
+            logger.warning("the signature of %s does not hold: %s", bundle.path, doubt)
+        return bundle
     # Before the engine is known: an engine of the folder must be signed wherever it may be taken.
     may_run_engines = settings.server is None and settings.backend not in (
         "openvino",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hvq_edge.bundle.integrity.report_sources import ACCEPTANCE_NAME, META, report_sources
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
@@ -19,8 +20,6 @@ from hvq_edge.evaluation.charts import Histogram, score_histogram
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.intervals import RESAMPLES
 from hvq_edge.evaluation.report import chart_sizes, page_template
-
-ACCEPTANCE_NAME = "acceptance.html"
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,8 @@ def render_acceptance(found: Acceptance, shown: Examples) -> str:
     }
     return page_template("acceptance/acceptance.html").render(
         found=found,
+        sources_name=META,
+        sources=report_sources(found.bundle),
         manifest=found.bundle.manifest,
         shown=found.shown,
         drawings=drawings,
