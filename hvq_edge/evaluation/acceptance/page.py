@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +17,20 @@ from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance.acceptance import Acceptance, OpenPoint, collect
 from hvq_edge.evaluation.acceptance.examples import Examples, examples
 from hvq_edge.evaluation.acceptance.measured import Measured
-from hvq_edge.evaluation.charts import Histogram, score_histogram
+from hvq_edge.evaluation.charts import Histogram, TradeOff, score_histogram, trade_off
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.intervals import RESAMPLES
+from hvq_edge.evaluation.operating_point import decisions_at
 from hvq_edge.evaluation.report import chart_sizes, page_template
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """The histogram of a category's scores with its threshold."""
+    """The charts of a category with its threshold."""
 
     histogram: Histogram
     threshold: float | None
-
+    trade_off: TradeOff | None
     in_use: bool = True
     """For the chart's macro: a threshold of an acceptance is always the one in use."""
 
@@ -94,16 +96,20 @@ def render_acceptance(found: Acceptance, shown: Examples) -> str:
 
 
 def _drawing(found: Acceptance, measured: Measured, category: str) -> Drawing:
-    value = thresholds_of(found.bundle, measured.precision).get(category)
+    thresholds = thresholds_of(found.bundle, measured.precision)
+    value = thresholds.get(category)
     empty = np.zeros((0, 0), np.float32)
     results = [
         ImageResult(
             DatasetImage(Path(row.path), category, "test", "good" if row.good else "defective"),
             row.judged_as,
-            row.score,
+            math.nan if row.score is None else row.score,
             empty,
+            refused=row.refused,
         )
         for row in measured.record.images
-        if row.category == category and row.score is not None
+        if row.category == category
     ]
-    return Drawing(score_histogram(results, value), value)
+    decided = decisions_at(results, thresholds)
+    ranked = [result for result in results if result.finite]
+    return Drawing(score_histogram(ranked, value), value, trade_off(results, decided))
