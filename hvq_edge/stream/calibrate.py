@@ -124,7 +124,6 @@ def calibrate_from_stream(
         thresholds,
         threshold_records(open_bundle(bundle.path).manifest, precision),
         precision=precision,
-        again="the same command and --force",
         force=force,
     )
     return StreamCalibration(

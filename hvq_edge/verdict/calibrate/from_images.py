@@ -113,7 +113,6 @@ def calibrate_run(
             thresholds[precision],
             threshold_records(bundle.manifest, precision),
             precision=precision,
-            again=f"hvq-edge calibrate {path} --good {good} --force",
             force=force,
         )
         for name, learnt in thresholds[precision].items():

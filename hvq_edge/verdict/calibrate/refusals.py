@@ -49,7 +49,6 @@ def refuse_harm(
     in_force: Mapping[str, Threshold],
     *,
     precision: str,
-    again: str,
     force: bool = False,
 ) -> tuple[str, ...]:
     """Refuse thresholds that would probably let defects pass.
@@ -59,7 +58,6 @@ def refuse_harm(
         new: thresholds that shall be written, by category.
         in_force: those of the bundle now, by category; may be empty.
         precision: that all of them are of.
-        again: the command that would write them all the same, in words.
         force: write them all the same.
 
     Returns:
@@ -77,7 +75,7 @@ def refuse_harm(
         raise GateFailed(
             f"no threshold was written: {'; '.join(found)}.",
             next_step="look at these images: every one must show a good part, each another one. "
-            f"If they do, insist with {again}",
+            "If they do, insist: the same command and --force",
         )
     return found
 
