@@ -327,9 +327,9 @@ def _remarks(
 
 
 def _signature_notes(bundle: Bundle) -> list[str]:
-    from hvq_edge.bundle.integrity.content import SIGNATURE_NAME
+    from hvq_edge.bundle.integrity.signature import doubts_without_key
 
-    if not (bundle.path / SIGNATURE_NAME).is_file():
+    if not doubts_without_key(bundle):  # not signed, or undone to what was signed
         return []
     return [
         "the bundle was signed, and its signature no longer holds, because its thresholds "
