@@ -40,6 +40,11 @@ from hvq_edge.model.checkpoint import load_run
 from hvq_edge.run.record import ImageRecord, RunRecord
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.gathering import HELD_OUT, gather_images
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
+from hvq_edge.verdict.tolerance_bound import check_asked
+
+MOST_LEARNT = 200
+"""Images of a category that it learnt from which help to place its threshold."""
 
 
 def export_run(
@@ -54,6 +59,7 @@ def export_run(
     plan: Path | None = None,
     budget: Budget | None = None,
     max_table_mb: float = MAX_TABLE_MB,
+    false_reject: float = FALSE_REJECT,
     on_progress: ProgressCallback = silent,
 ) -> Bundle:
     """Write a bundle; an earlier bundle at ``out`` is replaced when the new one is complete.
@@ -70,12 +76,14 @@ def export_run(
         plan: an INT8 plan to keep to (:mod:`hvq_edge.calibration.search.plan`).
         budget: search for the INT8 plan with the fewest layers in float under this.
         max_table_mb: what tables of codes may take in a graph of several categories, in 10^6 bytes.
+        false_reject: share of good parts that thresholds are expected to reject.
         on_progress: called within every stage.
 
     Raises:
         GateFailed: the graph breaks a rule (:mod:`hvq_edge.export.lint.check`).
         RunError, CheckpointError: the run cannot be used.
-        SettingsError: no such way to choose ranges, or both a plan and a budget.
+        SettingsError: no such way to choose ranges, both a plan and a budget, or a rate that is not
+            between 0 and 1.
         InputError: an unknown category, no images for INT8, or a plan that does not fit.
         DatasetError, ImageError: recorded images are missing or changed.
         OutputError: ``out`` is some other folder, or cannot be written.
@@ -89,10 +97,13 @@ def export_run(
             f"{out} exists and is not a bundle; it is left as it is.",
             next_step="name a new folder with --out",
         )
-    held_out = [p for p in record.images if p.use == "held_out" and _serves(p, mode, category)]
+    check_asked(false_reject, CONFIDENCE)
+    served = [image for image in record.images if _serves(image, mode, category)]
+    held_out = [image for image in served if image.use == "held_out"]
+    learnt_from = _spread_out([image for image in served if image.use == "fit"], MOST_LEARNT)
     data = Path(record.data) if record.data else None
     if data is not None:
-        check_unchanged(held_out, data)
+        check_unchanged([*held_out, *learnt_from], data)
     categories = record.categories if index is None else (record.categories[index],)
     images: list[CalibrationImage] = []
     if int8 and calibration is not None:
@@ -153,7 +164,9 @@ def export_run(
             fp16=written.fp16,
         )
         if held_out and data is not None:
-            manifest = _with_thresholds(Bundle(folder, manifest), held_out, data, on_progress)
+            manifest = _with_thresholds(
+                Bundle(folder, manifest), held_out, learnt_from, data, false_reject, on_progress
+            )
         if calibration is not None:
             manifest = _with_notes(Bundle(folder, manifest), images)
         write_manifest(folder, manifest)
@@ -206,21 +219,42 @@ def _known_method(name: str) -> RangeMethod:
 def _with_thresholds(
     bundle: Bundle,
     held_out: Sequence[ImageRecord],
+    learnt_from: Sequence[ImageRecord],
     data: Path,
+    false_reject: float,
     on_progress: ProgressCallback,
 ) -> BundleManifest:
-    paths = [Path(image.path) for image in held_out]
-    names = [image.category for image in held_out]
     thresholds = {}
     for precision in bundle.manifest.models:
         # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
         backend = "onnxruntime" if "fp16" in precision else "auto"
         with open_engine(bundle, precision=precision, backend=backend) as engine:
-            found = gather_images(engine, bundle.checks, data, paths, names, on_progress)
-            thresholds[precision] = found.thresholds(source=HELD_OUT)
+            unseen, learnt = (
+                gather_images(
+                    engine,
+                    bundle.checks,
+                    data,
+                    [Path(image.path) for image in images],
+                    [image.category for image in images],
+                    on_progress,
+                    stage,
+                )
+                for images, stage in ((held_out, ""), (learnt_from, f"learnt from {precision}"))
+            )
+            thresholds[precision] = unseen.thresholds(
+                asked=false_reject, learnt=learnt, source=HELD_OUT
+            )
     digests = tuple(image.sha256 for image in held_out)
     update = {"thresholds": thresholds, "threshold_images": digests}
     return bundle.manifest.model_copy(update=update)
+
+
+def _spread_out(images: Sequence[ImageRecord], most: int) -> list[ImageRecord]:
+    """Return at most so many images of each category, evenly spread."""
+    own: dict[str, list[ImageRecord]] = {}
+    for image in images:
+        own.setdefault(image.category, []).append(image)
+    return [one for several in own.values() for one in several[:: -(-len(several) // most)]]
 
 
 def _with_notes(bundle: Bundle, images: Sequence[CalibrationImage]) -> BundleManifest:

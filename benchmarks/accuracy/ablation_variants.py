@@ -25,9 +25,8 @@ from benchmarks.accuracy.nearest_neighbour import Memory, fit_memory
 from hvq_edge.errors import InputError
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.training.batches import to_tensor
+from hvq_edge.training.batches import Images, to_tensor
 from hvq_edge.training.codebook_start import start_codebooks
-from hvq_edge.training.trainer import Images
 
 AVERAGE_DECAY = 0.999
 """Of the weights' moving average, a step."""

@@ -54,9 +54,9 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import RECORD_NAME, RunRecord, read_run
 from hvq_edge.run.settings import Settings, load_settings
 from hvq_edge.runtime.cpu.processor import processor_name
+from hvq_edge.training.batches import Images
 from hvq_edge.training.features import cache_features
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import Images
 
 MEMORIES = {"nearest neighbour": False, "nearest neighbour, pooled 3x3": True}
 """Baselines, and whether they average features over neighbours first, as PatchCore does."""

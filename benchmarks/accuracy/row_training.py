@@ -49,13 +49,14 @@ from hvq_edge.model.hvq_trans import HVQTrans, score_window
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.run.settings import GRID_STRIDE, Settings
+from hvq_edge.training.batches import Images
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
     fit_feature_statistics,
     fit_map_scale,
     fit_residual_whitening,
 )
-from hvq_edge.training.trainer import Images, held_out_loss, train_epochs
+from hvq_edge.training.trainer import held_out_loss, train_epochs
 from hvq_edge.training.training_state import EpochResult
 
 _FITTED_AFTER = ("backbone.", "prototypes.", "classifier", "residual_whitening", "map_")

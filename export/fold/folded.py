@@ -65,6 +65,8 @@ class FoldedHVQTrans(nn.Module):
     feature_shift: Tensor
     map_scale: Tensor  # [categories, parts in use, tokens]; one category: no first axis
     map_shift: Tensor  # [categories, tokens]
+    level_share: Tensor  # [categories], or a scalar for one category, as the limit
+    level_limit: Tensor
     score_window: Tensor
 
     def __init__(
@@ -86,7 +88,7 @@ class FoldedHVQTrans(nn.Module):
         bilinear = model.settings.tap_resize == "bilinear"
         self.resize = bilinear_matrices(self.grid) if bilinear else None
         self.normalise_tokens = model.settings.normalise_tokens
-        self.subtracts_level = model.settings.image_level == "subtracted"
+        self.subtracts_level = model.settings.image_level != "kept"
         self.codes = model.settings.codes
         kept = slice(None) if category is None else category
         self.folds: list[Fold] = choose_folds(
@@ -152,6 +154,9 @@ class FoldedHVQTrans(nn.Module):
         self.register_buffer("map_scale", scale[in_use].transpose(0, 1)[kept].contiguous())
         self.register_buffer("map_shift", -(scale * model.map_centre).sum(0)[kept])
         self.register_buffer("score_window", model.score_window.clone())
+        if self.subtracts_level:
+            self.register_buffer("level_share", model.level_share[kept].clone())
+            self.register_buffer("level_limit", model.level_limit[kept].clone())
         if mode == "auto":
             self.classifier = FoldedClassifier(model.classifier)
         self.eval().requires_grad_(False)
@@ -200,7 +205,9 @@ class FoldedHVQTrans(nn.Module):
         anomaly_map = joined.unflatten(1, (self.grid, self.grid))
         score = (self.score_window @ anomaly_map @ self.score_window.T).amax((1, 2))
         if self.subtracts_level:
-            score = score - kth_smallest(joined, quarter_of(joined.shape[1]))[:, 0]
+            level = kth_smallest(joined, quarter_of(joined.shape[1]))[:, 0]
+            level = torch.minimum(level, own_part(self.level_limit, category))
+            score = score - own_part(self.level_share, category) * level
         if self.mode == "auto":
             assert category is not None
             return score, anomaly_map, codes, category.to(torch.int32), margin

@@ -83,6 +83,19 @@ class GraphRecord(Strict):
     plain: GraphNumbers
 
 
+class FormerThresholds(Strict):
+    """Thresholds that others replaced: ``hvq-edge calibrate --undo`` brings them back."""
+
+    replaced: str
+    """When, ISO 8601, UTC."""
+    why: str
+    """What replaced them, in words."""
+    thresholds: dict[Precision, dict[str, Threshold | None]]
+    """``None``: there was none."""
+    images: tuple[str, ...]
+    """``threshold_images`` of that time."""
+
+
 class BundleManifest(Strict):
     """The content of ``bundle.json``."""
 
@@ -106,6 +119,8 @@ class BundleManifest(Strict):
     thresholds: dict[Precision, dict[str, Threshold]] = Field(default={})
     threshold_images: tuple[str, ...] = ()
     """SHA-256 of each image the thresholds were learnt from."""
+    former_thresholds: tuple[FormerThresholds, ...] = ()
+    """What the last changes of thresholds replaced, the latest last."""
     image_limits: ImageLimits | None = None
     """Of all categories together: for the check before it is known what a frame shows."""
     category_limits: dict[str, CategoryLimits] = Field(default={})

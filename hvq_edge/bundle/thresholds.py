@@ -6,6 +6,7 @@ Nobody else takes them out of the manifest by hand. What a threshold is stands i
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from hvq_edge.bundle.manifest import (
     Bundle,
     BundleManifest,
+    FormerThresholds,
     Precision,
     open_bundle,
     write_manifest,
@@ -26,10 +28,14 @@ from hvq_edge.verdict.threshold import Threshold
 if TYPE_CHECKING:
     from hvq_edge.bundle.verification import Verification
 
+logger = logging.getLogger(__name__)
+
 Thresholds = Mapping[Precision, Mapping[str, Threshold]]
 """By precision and category."""
 
 BY_HAND = "set by hand on the live page"
+MOST_FORMER = 10
+"""Changes of thresholds that can be undone."""
 _LEARNT = "; learnt: "
 
 
@@ -53,13 +59,18 @@ def calibration_scores_of(bundle: Bundle, precision: str) -> dict[str, Calibrati
     return {category: threshold.calibration_scores for category, threshold in records.items()}
 
 
-def put_thresholds(bundle: Bundle, learnt: Thresholds, images: Iterable[str] = ()) -> Bundle:
+def put_thresholds(
+    bundle: Bundle, learnt: Thresholds, images: Iterable[str] = (), why: str = "calibrated again"
+) -> Bundle:
     """Write thresholds into ``bundle.json``, atomically; those of other categories stay.
+
+    What they replace stays in ``former_thresholds``.
 
     Args:
         bundle: the bundle; its manifest is read again first, so that nothing else is lost.
         learnt: at least one threshold.
         images: SHA-256 of the image files they were learnt from.
+        why: what they come from, in words, for the record.
 
     Returns:
         The bundle as it is now.
@@ -69,22 +80,14 @@ def put_thresholds(bundle: Bundle, learnt: Thresholds, images: Iterable[str] = (
         OutputError: it cannot be written.
     """
     manifest = open_bundle(bundle.path).manifest
-    thresholds = {name: dict(former) for name, former in manifest.thresholds.items()}
     stays = any(
         category not in learnt.get(precision, {})
-        for precision, former in thresholds.items()
+        for precision, former in manifest.thresholds.items()
         for category in former
     )
-    for precision, found in learnt.items():
-        merged = {**thresholds.get(precision, {}), **found}
-        order = [name for name in manifest.categories if name in merged]
-        thresholds[precision] = {name: merged[name] for name in order}
     former_images = manifest.threshold_images if stays else ()
     digests = tuple(dict.fromkeys((*former_images, *images)))
-    update = {"thresholds": thresholds, "threshold_images": digests}
-    changed = manifest.model_copy(update=update)
-    write_manifest(bundle.path, changed)
-    return Bundle(bundle.path, changed)
+    return _write(bundle.path, _replaced(manifest, learnt, why), digests)
 
 
 def save_threshold(folder: Path, precision: str, category: str, value: float) -> Threshold:
@@ -112,10 +115,9 @@ def save_threshold(folder: Path, precision: str, category: str, value: float) ->
             next_step="give a number on the scale of the scores",
         )
     manifest = open_bundle(folder).manifest
-    thresholds = {name: dict(limits) for name, limits in manifest.thresholds.items()}
-    limits = next((found for name, found in thresholds.items() if name == precision), {})
-    former = limits.get(category)
-    if former is None:
+    name = next((name for name in manifest.thresholds if name == precision), None)
+    former = manifest.thresholds[name].get(category) if name else None
+    if name is None or former is None:
         raise BundleError(
             f"the bundle {folder} has no {precision} threshold of {category!r} to replace.",
             next_step="run hvq-edge export again on a run trained with held-out good images",
@@ -129,9 +131,80 @@ def save_threshold(folder: Path, precision: str, category: str, value: float) ->
         # p-values do not depend on where the threshold lies
         calibration_scores=former.calibration_scores,
     )
-    limits[category] = saved
-    write_manifest(folder, manifest.model_copy(update={"thresholds": thresholds}))
+    changed = _replaced(manifest, {name: {category: saved}}, BY_HAND)
+    _write(folder, changed, manifest.threshold_images)
+    scores = saved.calibration_scores
+    logger.info(
+        "threshold of %s (%s) by hand: %.6g -> %.6g; of %d good parts known it rejects %d -> %d",
+        *(category, precision, former.value, value),
+        *(scores.count, scores.exceeding(former.value), scores.exceeding(value)),
+    )
     return saved
+
+
+def undo_thresholds(folder: Path) -> tuple[Bundle, FormerThresholds]:
+    """Bring the thresholds back that the last change of thresholds replaced.
+
+    Args:
+        folder: of the bundle.
+
+    Returns:
+        The bundle as it is now, and what was brought back.
+
+    Raises:
+        BundleError: no bundle there, or nothing to undo.
+        OutputError: it cannot be written.
+    """
+    manifest = open_bundle(folder).manifest
+    if not manifest.former_thresholds:
+        raise BundleError(
+            f"the bundle {folder} keeps no former thresholds: nothing to undo.",
+            next_step="set thresholds with hvq-edge calibrate --good DIR, or run hvq-edge export "
+            "again",
+        )
+    changed, last = before_last_change(manifest), manifest.former_thresholds[-1]
+    return _write(folder, changed, last.images), last
+
+
+def before_last_change(manifest: BundleManifest) -> BundleManifest:
+    """Return a manifest with the thresholds before their last change; it must keep one."""
+    *earlier, last = manifest.former_thresholds
+    return _merged(manifest, last.thresholds, tuple(earlier))
+
+
+def _replaced(manifest: BundleManifest, new: Thresholds, why: str) -> BundleManifest:
+    """Return a manifest with new thresholds, which keeps those that they replace."""
+    former = FormerThresholds(
+        replaced=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        why=why,
+        thresholds={
+            precision: {name: manifest.thresholds.get(precision, {}).get(name) for name in found}
+            for precision, found in new.items()
+        },
+        images=manifest.threshold_images,
+    )
+    return _merged(manifest, new, (*manifest.former_thresholds, former)[-MOST_FORMER:])
+
+
+def _merged(
+    manifest: BundleManifest,
+    new: Mapping[Precision, Mapping[str, Threshold | None]],
+    former: tuple[FormerThresholds, ...],
+) -> BundleManifest:
+    """Return a manifest with some thresholds changed, and ``None`` taken out."""
+    thresholds = dict(manifest.thresholds)
+    for precision, found in new.items():
+        merged = {**thresholds.get(precision, {}), **found}
+        kept = {name: one for name in manifest.categories if (one := merged.get(name)) is not None}
+        thresholds[precision] = kept
+    filled = {precision: found for precision, found in thresholds.items() if found}
+    return manifest.model_copy(update={"thresholds": filled, "former_thresholds": former})
+
+
+def _write(folder: Path, manifest: BundleManifest, images: tuple[str, ...]) -> Bundle:
+    changed = manifest.model_copy(update={"threshold_images": images})
+    write_manifest(folder, changed)
+    return Bundle(folder, changed)
 
 
 def _rule_by_hand(former: Threshold) -> str:

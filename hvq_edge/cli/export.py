@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import JsonOption, RunArgument
+from hvq_edge.cli.options import FalseRejectOption, JsonOption, RunArgument
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle.manifest import Bundle, GraphRecord
+    from hvq_edge.bundle.manifest import Bundle, BundleManifest, GraphRecord
 
 
 def export(
@@ -68,6 +68,7 @@ def export(
             help="Search as well: at least this share of equal codes. Default in a search: 0.99.",
         ),
     ] = None,
+    false_reject: FalseRejectOption = None,
     max_table_mb: Annotated[
         float | None,
         typer.Option(
@@ -95,13 +96,19 @@ def export(
     from rich.table import Table
 
     from hvq_edge.calibration.search.plan import PLAN_NAME, Budget
+    from hvq_edge.cli import threshold_changes
+    from hvq_edge.cli.calibrate import threshold_notes
+    from hvq_edge.evaluation.threshold_change import threshold_changes as compare
     from hvq_edge.export.export_run import export_run
     from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
     from hvq_edge.run.record import BUNDLE_FOLDER
+    from hvq_edge.verdict.defaults import FALSE_REJECT
+    from hvq_edge.verdict.tolerance_bound import percent
 
     target = out or run / BUNDLE_FOLDER
     limits = {"max_drop": max_drop, "min_code_agreement": min_code_agreement}
     limits = {name: value for name, value in limits.items() if value is not None}
+    before = _thresholds_before(target)
     with progress_bars() as bars:
         bundle = export_run(
             run,
@@ -114,6 +121,7 @@ def export(
             plan=plan,
             budget=Budget(**limits) if limits else None,
             max_table_mb=MAX_TABLE_MB if max_table_mb is None else max_table_mb,
+            false_reject=FALSE_REJECT if false_reject is None else false_reject,
             on_progress=bars,
         )
     models: tuple[Path, ...] = ()
@@ -122,21 +130,30 @@ def export(
 
         models = write_triton_repository(bundle, triton)
     manifest = bundle.manifest
+    if before is not None and before.checkpoint_sha256 != manifest.checkpoint_sha256:
+        before = None  # scores of another model are on another scale
+    changes = compare(bundle, before)
     if as_json:
-        print_json({"bundle": str(target), **manifest.model_dump(mode="json")})
+        changed = threshold_changes.as_json(changes)
+        print_json({"bundle": str(target), **manifest.model_dump(mode="json"), "changes": changed})
         return
     table = Table(title=f"Bundle {target}", title_justify="left")
-    for heading in ("model", "MB", "threshold of", "", "good images"):
+    columns = ("model", "MB", "threshold of", "", "false rejects\nexpected", "at most", "unseen")
+    for heading in columns:
         table.add_column(heading, justify="left" if heading.startswith(("m", "t")) else "right")
     for precision, name in manifest.models.items():
         size = f"{manifest.files[name].bytes / 1e6:.1f}"
         learnt = manifest.thresholds.get(precision, {})
         if not learnt:
-            table.add_row(name, size, "none: no images on record", "", "")
+            table.add_row(name, size, "none: no images on record", "", "", "", "")
         for i, (label, threshold) in enumerate(learnt.items()):
             first = ("", "") if i else (name, size)
-            table.add_row(*first, label, f"{threshold.value:.3f}", str(threshold.images))
+            bound = threshold.bound
+            rates = ("", "") if bound is None else (bound.expected or bound.rate, bound.rate)
+            shown = [percent(rate) if rate else "" for rate in rates]
+            table.add_row(*first, label, f"{threshold.value:.3f}", *shown, str(threshold.images))
     results.print(table)
+    threshold_changes.say(changes)
     results.print(_graph_table(manifest.graph))
     if manifest.calibration is not None:
         calibrated = manifest.calibration
@@ -163,17 +180,19 @@ def export(
         results.print(f"Triton model {model}", markup=False, soft_wrap=True)
     for note in manifest.notes:
         messages.print(f"Look at {note}.", markup=False, soft_wrap=True)
-    for precision, learnt in manifest.thresholds.items():
-        for label, threshold in learnt.items():
-            if threshold.set_by_one_image:
-                messages.print(
-                    f"Look at {threshold.highest_image}: it alone sets the {precision} threshold "
-                    f"of {label} ({threshold.value:.2f}; the next good image has "
-                    f"{threshold.next_highest:.2f}). If that part is not good, take it out of the "
-                    "training images and train again.",
-                    markup=False,
-                    soft_wrap=True,
-                )
+    for note in threshold_notes(manifest.thresholds):
+        messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
+
+
+def _thresholds_before(folder: Path) -> BundleManifest | None:
+    """Return the manifest of a bundle that will be replaced; ``None``: there is none to read."""
+    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.errors import BundleError
+
+    try:
+        return open_bundle(folder).manifest
+    except BundleError:
+        return None
 
 
 def _say_what_is_fastest(bundle: Bundle) -> None:

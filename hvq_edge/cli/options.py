@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Bundle folder that hvq-edge export wrote.")
@@ -35,7 +37,7 @@ FalseRejectOption = Annotated[
     float | None,
     typer.Option(
         "--false-reject",
-        help="Share of good parts that may be rejected at most. Default: 0.01.",
+        help=f"Share of good parts that may be rejected. Default: {FALSE_REJECT}.",
         show_default=False,
         rich_help_panel=CALIBRATION,
     ),
@@ -44,8 +46,16 @@ ConfidenceOption = Annotated[
     float | None,
     typer.Option(
         "--confidence",
-        help="With which that is promised. Default: 0.95.",
+        help=f"Of the bound that stands beside it. Default: {CONFIDENCE}.",
         show_default=False,
+        rich_help_panel=CALIBRATION,
+    ),
+]
+ForceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Write thresholds that look harmful all the same.",
         rich_help_panel=CALIBRATION,
     ),
 ]
@@ -53,8 +63,9 @@ MethodOption = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="order-statistics (default): holds for any scores. extreme-value: fewer images, but "
-        "rests on a model of the tail.",
+        help="expected-rate (default): that share is the one to expect. order-statistics: it is "
+        "kept with the confidence, for any scores. extreme-value: fewer images, but rests on a "
+        "model of the tail.",
         show_default=False,
         rich_help_panel=CALIBRATION,
     ),

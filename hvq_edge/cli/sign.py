@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hvq_edge.cli.console import print_json, results
+from hvq_edge.cli.console import print_json, progress_bars, results
 from hvq_edge.cli.options import BundleArgument, JsonOption
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
@@ -27,11 +27,15 @@ def sign(
             show_default=False,
         ),
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the acceptance report again, then sign.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Sign all that is in a bundle, reports included, so that a device can insist on it.
 
-    The signature covers what is there now: sign last, after verify, report and bench.
+    The signature covers what is there now: sign last, after verify, bench and report. A report that
+    is older than the thresholds or results it speaks of is refused (exit code 1).
     """
     from hvq_edge.errors import SettingsError
 
@@ -54,6 +58,11 @@ def sign(
     assert key is not None
     from hvq_edge.bundle.integrity.signature import sign_bundle
 
+    if report:
+        from hvq_edge.evaluation.acceptance.page import write_acceptance
+
+        with progress_bars() as bars:
+            write_acceptance(bundle, on_progress=bars)
     signature, taken_in = sign_bundle(bundle, key)
     if as_json:
         print_json({**signature.model_dump(mode="json"), "taken_in": list(taken_in)})

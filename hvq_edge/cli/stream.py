@@ -18,6 +18,7 @@ from hvq_edge.cli.options import (
     CALIBRATION,
     ConfidenceOption,
     FalseRejectOption,
+    ForceOption,
     JsonOption,
     MethodOption,
 )
@@ -62,6 +63,7 @@ def stream(
     false_reject: FalseRejectOption = None,
     confidence: ConfidenceOption = None,
     method: MethodOption = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
     **flags: Any,  # noqa: ANN401  # by parameter, as stream_flags lists them
 ) -> None:
@@ -77,6 +79,7 @@ def stream(
         "--false-reject": false_reject,
         "--confidence": confidence,
         "--method": method,
+        "--force": force or None,
     }
     check_calibration(calibrate, learning, flags)
     settings = settings_from(config, flags, inspects=calibrate is None and not print_config)
@@ -84,7 +87,7 @@ def stream(
         results.print(settings.to_toml(), end="", markup=False, highlight=False, soft_wrap=True)
     elif calibrate is not None:
         promise = asked(false_reject, confidence, method)
-        _calibrate(settings, calibrate, promise, as_json=as_json)
+        _calibrate(settings, calibrate, promise, force=force, as_json=as_json)
     elif _inspect(settings, as_json=as_json):
         raise typer.Exit(INTERRUPTED)
 
@@ -191,7 +194,9 @@ def _announce(line: Line) -> None:
         _say(f"Live page: {line.page.token_url}")
 
 
-def _calibrate(settings: StreamSettings, frames: int, asked: Asked, *, as_json: bool) -> None:
+def _calibrate(
+    settings: StreamSettings, frames: int, asked: Asked, *, force: bool, as_json: bool
+) -> None:
     """Learn thresholds from a camera that shows good parts only."""
     from hvq_edge.cli.calibrate import show
     from hvq_edge.stream.service import learn_thresholds
@@ -200,7 +205,9 @@ def _calibrate(settings: StreamSettings, frames: int, asked: Asked, *, as_json: 
         _say(f"Show good parts only to {camera}: {frames} frames are taken.")
 
     with progress_bars() as bars:
-        done = learn_thresholds(settings, frames, on_camera=ready, on_progress=bars, **asked)
+        done = learn_thresholds(
+            settings, frames, force=force, on_camera=ready, on_progress=bars, **asked
+        )
     show(done, {done.precision: done.thresholds}, as_json=as_json)
 
 

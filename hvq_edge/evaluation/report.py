@@ -13,7 +13,14 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.common.extras import require
 from hvq_edge.common.svg import Place
 from hvq_edge.evaluation import charts
-from hvq_edge.evaluation.charts import Histogram, roc_mark, roc_points, score_histogram
+from hvq_edge.evaluation.charts import (
+    Histogram,
+    TradeOff,
+    roc_mark,
+    roc_points,
+    score_histogram,
+    trade_off,
+)
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation
 from hvq_edge.evaluation.operating_point import OperatingPoint, operating_point
@@ -41,6 +48,7 @@ class CategorySection:
     roc: str | None
     mark: Place | None
     """The threshold's place on the ROC curve."""
+    trade_off: TradeOff | None
     line: OperatingPoint | None
     """The threshold that is drawn."""
     examples: dict[str, tuple[Thumbnail, ...]]
@@ -165,6 +173,7 @@ def _section(
         histogram=score_histogram(results, line.threshold if line else None),
         roc=roc_points(results),
         mark=roc_mark(line.decisions if line else None),
+        trade_off=trade_off(results, line.decisions if line else None),
         line=line,
         examples={
             heading: tuple(images[result] for result in group if result in images)

@@ -25,6 +25,8 @@ from hvq_edge.run.settings import GRID_STRIDE, ModelSettings
 
 POOLING_SIDE = 16
 """An image's score is the maximum of its map averaged over windows of this side, in pixels."""
+LARGEST_LEVEL = 1e4
+"""No limit: no level of a map comes near it, and it fits into float16."""
 
 NORM_EPSILON = 1e-6
 """Added to a token's squared length before it divides: a token of zeros stays zeros."""
@@ -57,6 +59,8 @@ class HVQTrans(nn.Module):
     map_centre: Tensor  # [3, categories, tokens]: of the map's parts on good images
     map_spread: Tensor
     residual_whitening: Tensor  # [categories, channels, channels], where the settings whiten
+    level_share: Tensor  # [categories]: how much of an image's level the score leaves out
+    level_limit: Tensor  # [categories]: the largest level that it leaves out
     score_window: Tensor  # [side - 15, grid]
 
     def __init__(
@@ -111,6 +115,9 @@ class HVQTrans(nn.Module):
             else None
         )
         self.classifier = CategoryClassifier(categories, channels)
+        if settings.image_level != "kept":
+            self.register_buffer("level_share", torch.ones(categories))
+            self.register_buffer("level_limit", torch.full((categories,), LARGEST_LEVEL))
         window = score_window(settings.grid, GRID_STRIDE, POOLING_SIDE)
         self.register_buffer("score_window", window, persistent=False)
 
@@ -141,7 +148,7 @@ class HVQTrans(nn.Module):
         rebuilt = self.reconstruct(self.normalise(standardised), category)
         anomaly_map = self.anomaly_map(standardised, rebuilt, category)
         return {
-            "score": self.score(anomaly_map),
+            "score": self.score(anomaly_map, category),
             "map": anomaly_map,
             "codes": rebuilt.codes.to(torch.int32),
             "category": category.to(torch.int32),
@@ -273,18 +280,31 @@ class HVQTrans(nn.Module):
         prototype = settings.prototype_weight if settings.prototypes else 0.0
         return 1.0, settings.transport_weight, prototype
 
-    def score(self, anomaly_map: Tensor) -> Tensor:
+    def score(self, anomaly_map: Tensor, category: Tensor) -> Tensor:
+        """How far the highest window stands out, ``[batch]``.
+
+        The highest window, less the category's share of the image's own level
+        (:attr:`ModelSettings.image_level`). A level beyond the category's limit is not left out:
+        there the whole image is a defect.
+
+        Args:
+            anomaly_map: ``[batch, grid, grid]``.
+            category: int64 ``[batch]``.
+        """
+        highest = self.highest_window(anomaly_map)
+        if self.settings.image_level == "kept":
+            return highest
+        level = image_level(anomaly_map.flatten(1))[:, 0].minimum(self.level_limit[category])
+        return highest - self.level_share[category] * level
+
+    def highest_window(self, anomaly_map: Tensor) -> Tensor:
         """Maximum of the upsampled map averaged over 16x16 windows, ``[batch]``.
 
         Upsampling and averaging are linear and separable: two small matrices instead of a
-        224x224 image. Where the settings say so, the image's own level is taken off: the
-        score is how far the highest window stands out of its own image.
+        224x224 image.
         """
         averaged: Tensor = self.score_window @ anomaly_map @ self.score_window.T
-        highest = averaged.amax((1, 2))
-        if self.settings.image_level == "kept":
-            return highest
-        return highest - image_level(anomaly_map.flatten(1))[:, 0]
+        return averaged.amax((1, 2))
 
 
 def resize_tap(tap: Tensor, grid: int, how: str) -> Tensor:

@@ -80,10 +80,12 @@ class ModelSettings(StrictTypes):
     map_scale: Literal["published", "good_images"] = "good_images"
     """``published``: the weighted parts are added as they are. ``good_images``: each is first
     standardised with statistics of good training images, so they share a scale."""
-    image_level: Literal["kept", "subtracted"] = "subtracted"
-    """``subtracted``: an image's score is taken relative to the lower quartile of its own map, so
-    that one whose whole surface is a little unlike the others does not hide, or feign, a defect.
-    The map itself keeps its level."""
+    image_level: Literal["kept", "subtracted", "learnt"] = "learnt"
+    """How much of an image's own level, the lower quartile of its map, is taken off its score.
+    ``learnt``: for each category the share by which the score of good images follows their level,
+    between none and all; ``subtracted``: all of it; ``kept``: none, as published. Where good
+    surfaces differ as a whole, the level hides defects and feigns them; where they do not, a
+    raised level is the defect. The map itself keeps its level."""
 
     @property
     def grid(self) -> int:

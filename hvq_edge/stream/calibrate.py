@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hvq_edge.bundle.manifest import Bundle, Precision
-from hvq_edge.bundle.thresholds import put_thresholds
+from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.thresholds import put_thresholds, threshold_records
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.sources.source import Frame, Source
+from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.gathering import Gathering
+from hvq_edge.verdict.calibrate.refusals import refuse_harm, strays
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
     ThresholdRule,
     check_asked,
-    order_statistic,
 )
 from hvq_edge.verdict.usable import FrameChecks
 
@@ -48,6 +49,8 @@ class StreamCalibration:
     """Frames that gave none, by reason."""
     copies: int
     """Frames with exactly the image of an earlier one, which count once."""
+    notes: tuple[str, ...] = ()
+    """What was left out or looks odd, a sentence each."""
 
 
 def calibrate_from_stream(
@@ -58,8 +61,9 @@ def calibrate_from_stream(
     *,
     false_reject: float = FALSE_REJECT,
     confidence: float = CONFIDENCE,
-    rule: ThresholdRule = order_statistic,
+    rule: ThresholdRule = expected_rate,
     every: int = 1,
+    force: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> StreamCalibration:
     """Learn thresholds from good parts that a source shows, and write them into ``bundle.json``.
@@ -75,9 +79,12 @@ def calibrate_from_stream(
         confidence: with which it is promised.
         rule: how a threshold follows from scores.
         every: use each so-many-th frame, so that frames show different parts.
+        force: write thresholds that look harmful all the same.
         on_progress: called after each usable frame.
 
     Raises:
+        GateFailed: the thresholds would probably let defects pass
+            (:mod:`hvq_edge.verdict.calibrate.refusals`); nothing is written.
         SettingsError: a rate or confidence that means nothing.
         InputError: more than half of the frames lead to no decision, the source shows nothing, or
             the rule cannot work with the scores. Nothing is written then.
@@ -107,16 +114,31 @@ def calibrate_from_stream(
         )
     _check_camera(gathering, source.name, at_end=True)
     precision = precision_of(bundle, engine)
-    thresholds = gathering.thresholds(
+    left_out = strays(gathering.parts)
+    learnt = gathering.thresholds(
         asked=false_reject, confidence=confidence, rule=rule, source=source.name
     )
+    thresholds = {name: one for name, one in learnt.items() if name not in left_out}
+    reasons = refuse_harm(
+        gathering.parts,
+        thresholds,
+        threshold_records(open_bundle(bundle.path).manifest, precision),
+        precision=precision,
+        force=force,
+    )
     return StreamCalibration(
-        bundle=put_thresholds(bundle, {precision: thresholds}),
+        bundle=put_thresholds(
+            bundle, {precision: thresholds}, why=f"stream --calibrate with {source.name}"
+        ),
         precision=precision,
         thresholds=thresholds,
         used=gathering.used,
         unusable=dict(gathering.unusable),
         copies=gathering.copies,
+        notes=(
+            *left_out.values(),
+            *(f"written all the same, because --force was given: {one}" for one in reasons),
+        ),
     )
 
 

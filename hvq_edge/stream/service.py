@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 
-from hvq_edge.bundle.integrity.signature import require_signature
+from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature
 from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import save_threshold
 from hvq_edge.common.atomic import sha256_of
@@ -47,9 +48,12 @@ from hvq_edge.stream.sinks.threads import (
     SinkThread,
 )
 from hvq_edge.stream.watchdog import Watchdog
+from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.decision import Decision
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
-from hvq_edge.verdict.tolerance_bound import ThresholdRule, order_statistic
+from hvq_edge.verdict.tolerance_bound import ThresholdRule
+
+logger = logging.getLogger(__name__)
 
 FOLDER_FRAMES_PER_SECOND = 4.0
 """At which the annotated video of a folder of images plays: slow enough to look at each."""
@@ -190,7 +194,8 @@ def learn_thresholds(
     *,
     false_reject: float = FALSE_REJECT,
     confidence: float = CONFIDENCE,
-    rule: ThresholdRule = order_statistic,
+    rule: ThresholdRule = expected_rate,
+    force: bool = False,
     on_camera: Callable[[str], None] | None = None,
     on_progress: ProgressCallback = silent,
 ) -> StreamCalibration:
@@ -202,10 +207,12 @@ def learn_thresholds(
         false_reject: share of good parts that may be rejected at most.
         confidence: with which that is promised.
         rule: how a threshold follows from scores.
+        force: write thresholds that look harmful all the same.
         on_camera: told the camera's name when it is open: now good parts have to be shown.
         on_progress: called after each usable frame.
 
     Raises:
+        GateFailed: the thresholds would probably let defects pass; nothing is written.
         SettingsError: several cameras, or a signature is required.
         HvqEdgeError: something cannot be opened; see also
             :func:`hvq_edge.stream.calibrate.calibrate_from_stream`.
@@ -238,6 +245,7 @@ def learn_thresholds(
             false_reject=false_reject,
             confidence=confidence,
             rule=rule,
+            force=force,
             on_progress=on_progress,
         )
 
@@ -245,7 +253,10 @@ def learn_thresholds(
 def _signed_bundle(settings: StreamSettings) -> Bundle:
     """Open the bundle of the settings; where a signature is required, only if it holds."""
     if settings.require_signature is None:
-        return open_bundle(settings.bundle)
+        bundle = open_bundle(settings.bundle)
+        for doubt in doubts_without_key(bundle):
+            logger.warning("the signature of %s does not hold: %s", bundle.path, doubt)
+        return bundle
     # Before the engine is known: an engine of the folder must be signed wherever it may be taken.
     may_run_engines = settings.server is None and settings.backend not in (
         "openvino",

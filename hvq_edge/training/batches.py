@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,6 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvq_edge.model.hvq_trans import HVQTrans
+
+
+@dataclass(frozen=True)
+class Images:
+    """Cached features of a set of images."""
+
+    features: NDArray[np.float16]
+    """``[images, tokens, channels]``, raw."""
+    category: NDArray[np.int64]
+    """``[images]``."""
 
 
 def to_tensor(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:

@@ -7,12 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import theilslopes
 from torch import Tensor
 
 from hvq_edge.model.category_classifier import pool
-from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.training.batches import standardised
+from hvq_edge.model.hvq_trans import HVQTrans, image_level
+from hvq_edge.training.batches import Images, standardised
 
+LEAST_FOR_SLOPE = 3
+"""Good images of a group from which on it counts for the slope."""
+MOST_FOR_SLOPE = 1000
+"""Good images of a category that the slope is fitted to: it compares each with every other."""
+LEVEL_REACH = 10.0
+"""Robust deviations of the level beyond which it is not left out of the score."""
 _BATCH = 16
 _SMALLEST_STD = 1e-3
 """Relative to the mean over channels: a dead channel is not blown up."""
@@ -161,6 +168,49 @@ def fit_map_scale(
         centre = (mean / spread + position_mean / position_spread) / 2 / scale
         model.map_centre[:, k] = centre.float()
         model.map_spread[:, k] = (1 / scale).float()
+
+
+@torch.no_grad()
+def fit_level(model: HVQTrans, fit: Images, held_out: Images) -> None:
+    """Set how much of an image's own level each category's score leaves out.
+
+    The share is the slope, between 0 and 1, of the highest window on the level over good images:
+    what the score of a good image owes to its level (Theil and Sen's, which a few odd images among
+    the good ones do not move). The images that the model learnt from score lower than held-out
+    ones, all of them alike: that moves the line, not its slope, so each group is centred on its
+    own medians, and both count.
+
+    A level that no good image comes near is a defect of the whole image. So no more is left out
+    than the level of the median held-out image and :data:`LEVEL_REACH` robust deviations.
+    """
+    model.eval()
+    for k in range(model.categories):
+        groups = [
+            group
+            for images in (fit, held_out)
+            if len(group := _level_and_window(model, images, k)) >= LEAST_FOR_SLOPE
+        ]
+        if not groups:
+            continue  # nothing tells: all of it is left out
+        centred = np.concatenate([group - np.median(group, axis=0) for group in groups])
+        level, window = centred[:: -(-len(centred) // MOST_FOR_SLOPE)].T
+        if level.std() > 1e-6:
+            slope = theilslopes(window, level)[0]
+            model.level_share[k] = float(np.clip(slope, 0.0, 1.0))
+        deviation = 1.4826 * np.median(np.abs(centred[:, 0]))
+        middle = np.median(groups[-1][:, 0])  # of held-out images where there are enough
+        model.level_limit[k] = float(middle + LEVEL_REACH * deviation)
+
+
+def _level_and_window(model: HVQTrans, images: Images, k: int) -> NDArray[np.float64]:
+    """Level and highest window of one category's images, float64 ``[images, 2]``."""
+    found = []
+    for batch, label in _batches_of(model, images.features, images.category, k):
+        rebuilt = model.reconstruct(model.normalise(batch), label)
+        anomaly_map = model.anomaly_map(batch, rebuilt, label)
+        level = image_level(anomaly_map.flatten(1))[:, 0]
+        found.append(torch.stack([level, model.highest_window(anomaly_map)], dim=1))
+    return torch.cat(found).double().cpu().numpy() if found else np.zeros((0, 2))
 
 
 def _batches_of(

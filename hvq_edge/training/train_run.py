@@ -23,6 +23,7 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import RECORD_NAME, ImageUse, RunRecord, read_run, write_run
 from hvq_edge.run.settings import Settings
 from hvq_edge.training import processes
+from hvq_edge.training.batches import Images
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog
@@ -31,10 +32,11 @@ from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
     fit_classifier,
     fit_feature_statistics,
+    fit_level,
     fit_map_scale,
     fit_residual_whitening,
 )
-from hvq_edge.training.trainer import Images, rate_factor, train_epochs
+from hvq_edge.training.trainer import rate_factor, train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
 from hvq_edge.verdict.image_limits import learn_limits
 
@@ -163,6 +165,8 @@ def _train(
             fit_residual_whitening(model, fit.features, fit.category)
         if settings.model.map_scale == "good_images":
             fit_map_scale(model, fit.features, fit.category)
+        if settings.model.image_level == "learnt":
+            fit_level(model, fit, held_out)
         used = [image for image in record.images if image.use == "fit"]
         seconds["seconds_statistics"] = time.perf_counter() - began
         losses = {

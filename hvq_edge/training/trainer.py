@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hvq_edge.errors import HvqEdgeError, RunError
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.settings import TrainingSettings
 from hvq_edge.training import processes
-from hvq_edge.training.batches import shuffled_batches, to_tensor
+from hvq_edge.training.batches import Images, shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes
 from hvq_edge.training.training_state import STATE_NAME, Best, EpochResult, load_state, save_state
 
@@ -27,16 +24,6 @@ REVIVE_UNTIL = 0.7
 """Share of the epochs after which codes are left to settle."""
 LEAST_GAIN = 1e-3
 """A held-out loss that falls by less than this share has not fallen."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """Cached features of a set of images."""
-
-    features: NDArray[np.float16]
-    """``[images, tokens, channels]``, raw."""
-    category: NDArray[np.int64]
-    """``[images]``."""
 
 
 class Losses(nn.Module):

@@ -62,6 +62,20 @@ class CalibrationScores(Strict):
         reaching = self.above[below - 1] if below else self.count
         return (1 + reaching) / (self.count + 1)
 
+    def exceeding(self, value: float) -> int:
+        """Return how many of the good scores are above a value: exact in the tail, as p-values."""
+        within = bisect_right(self.scores, value)
+        return self.above[within - 1] if within else self.count
+
+    def quantile(self, share: float) -> float:
+        """Return the smallest kept score that at least a share of the good scores do not exceed."""
+        reached = (
+            score
+            for score, above in zip(self.scores, self.above, strict=True)
+            if self.count - above >= share * self.count
+        )
+        return next(reached)
+
 
 def p_value(
     known: Mapping[str, CalibrationScores], category: str | None, score: float | None

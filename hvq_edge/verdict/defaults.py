@@ -4,5 +4,5 @@ from __future__ import annotations
 
 CONFIDENCE = 0.95
 """With which a rate is promised."""
-FALSE_REJECT = 0.01
+FALSE_REJECT = 0.05
 """Rate that is asked for."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hvq_edge.errors import InputError
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import (
+    NO_SCORES,
     BoundedThreshold,
     FalseRejectBound,
     Scores,
@@ -48,6 +49,7 @@ def extreme_value(
     scores: Scores,
     asked: float | None = FALSE_REJECT,
     confidence: float = CONFIDENCE,
+    learnt: Scores = NO_SCORES,  # noqa: ARG001  # the tail is that of unseen images
     *,
     seed: int = 0,
 ) -> BoundedThreshold:
@@ -55,8 +57,9 @@ def extreme_value(
 
     Args:
         scores: ``[n]``, finite, ascending.
-        asked: false-reject rate; ``None``: 1 %.
+        asked: false-reject rate; ``None``: the default one.
         confidence: share of bootstrapped thresholds that the threshold is not below.
+        learnt: not used.
         seed: of the bootstrap: the same scores give the same threshold.
 
     Raises:

@@ -20,6 +20,8 @@ from hvq_edge.verdict.tolerance_bound import (
     order_statistic,
 )
 
+CHOSEN = "chosen on labelled test images"
+"""How the rule of a threshold begins that defects helped to choose."""
 _ALIKE = 0.3
 """Lag-1 autocorrelation from which on it is spoken of."""
 _ENOUGH = 20
@@ -40,8 +42,10 @@ class Threshold(Strict):
     """Score of the next one below."""
     median: float
     """Score of the median good image."""
+    set_aside: tuple[str, ...] = ()
+    """Good images whose scores the others do not explain; they set no threshold."""
     bound: FalseRejectBound | None
-    """What is known of its false rejects; ``None``: it was set by hand."""
+    """What is known of its false rejects; ``None``: it was set by hand, or on test images."""
     calibration_scores: CalibrationScores
     """Turns a score into a p-value."""
 
@@ -71,6 +75,7 @@ def learn_threshold(
     asked: float | None = None,
     confidence: float = CONFIDENCE,
     rule: ThresholdRule = order_statistic,
+    learnt: Sequence[GoodPart] = (),
     source: str = "",
     machine: str = "",
 ) -> Threshold:
@@ -81,6 +86,7 @@ def learn_threshold(
         asked: false-reject rate; ``None``: the best that can be promised.
         confidence: with which the rate is promised.
         rule: how.
+        learnt: good parts that the model learnt from, which score lower; may be empty.
         source: where the parts were seen, for the record.
         machine: what judged them, for the record.
 
@@ -88,7 +94,8 @@ def learn_threshold(
         InputError: the rule cannot work with these scores.
     """
     scores: Scores = np.sort(np.array([part.score for part in parts], np.float64))
-    value, bound = rule(scores, asked, confidence)
+    known: Scores = np.sort(np.array([part.score for part in learnt], np.float64))
+    value, bound = rule(scores, asked, confidence, known)
     alike = autocorrelation_warning([part.score for part in parts])
     bound = bound.model_copy(
         update={
@@ -99,6 +106,15 @@ def learn_threshold(
         }
     )
     setting, below = None, None
+    aside: tuple[str, ...] = ()
+    if bound.set_aside_above is not None:
+        shift = float(np.median(scores) - np.median(known)) if len(known) else 0.0
+        pooled = [*parts, *(GoodPart(part.score + shift, part.name) for part in learnt)]
+        aside = tuple(part.name for part in sorted(pooled) if part.score > bound.set_aside_above)
+        scores = scores[scores <= bound.set_aside_above]
+    if bound.expected is not None:
+        setting = max((part for part in parts if part.score <= value), default=None)
+        setting = setting and setting.name
     if bound.rank is not None:
         descending = sorted(parts, reverse=True)
         setting = descending[bound.rank - 1].name
@@ -110,6 +126,7 @@ def learn_threshold(
         highest_image=setting,
         next_highest=below,
         median=float(np.median(scores)),
+        set_aside=aside,
         bound=bound,
         calibration_scores=table_of(scores.tolist()),
     )

@@ -15,7 +15,7 @@ from hvq_edge.errors import SettingsError
 from hvq_edge.verdict.defaults import CONFIDENCE
 from hvq_edge.verdict.tolerance import largest_rank, least_images, promised_rate
 
-Method = Literal["order-statistics", "extreme-value"]
+Method = Literal["expected-rate", "order-statistics", "extreme-value"]
 
 Scores = NDArray[np.float64]
 """Finite scores of good parts, ascending, at least one."""
@@ -25,15 +25,22 @@ class FalseRejectBound(Strict):
     """Of good parts like those it was learnt from, at most ``rate`` are rejected."""
 
     method: Method
-    """``order-statistics`` holds for every distribution of scores; ``extreme-value`` rests on a
-    model of its tail."""
+    """``expected-rate``: the rate that was asked for is the one to expect, and ``rate`` bounds it;
+    ``order-statistics``: ``rate`` is kept whatever the distribution of scores; ``extreme-value``:
+    it rests on a model of the tail."""
     asked: float | None = Field(None, gt=0, lt=1)
-    """Rate that was asked for; ``None``: nobody asked, as in ``hvq-edge export``."""
+    """Rate that was asked for; ``None``: nobody asked."""
+    expected: float | None = Field(None, gt=0, lt=1)
+    """Share of good parts that is expected to be rejected; ``None``: not known."""
     rate: float = Field(gt=0, le=1)
     """Rate that is promised. Above ``asked`` where there were too few images."""
     confidence: float = Field(gt=0, lt=1)
     images: int = Field(ge=1)
-    """Good scores it rests on."""
+    """Good images, not learnt from, that the bound rests on."""
+    learnt: int = Field(0, ge=0)
+    """Images learnt from that helped to place the threshold."""
+    set_aside_above: float | None = None
+    """Good images that score above this were set aside; ``None``: none was."""
     rank: int | None = Field(None, ge=1)
     """The threshold is the so-many-th largest of them; ``None``: extrapolated."""
     needed: int | None = Field(None, ge=1)
@@ -50,12 +57,19 @@ class FalseRejectBound(Strict):
     @property
     def met(self) -> bool:
         """Whether it is as good as what was asked for."""
-        return self.asked is None or self.rate <= self.asked
+        found = self.rate if self.expected is None else self.expected
+        return self.asked is None or found <= self.asked
 
     def __str__(self) -> str:
         """All of it in words, for a quality manager."""
         sure = f"{100 * self.confidence:.4g} % confidence"
         said = f"at most {percent(self.rate)} false rejects at {sure}"
+        if self.expected is not None:
+            more = f" and {self.learnt} learnt from" if self.learnt else ""
+            return (
+                f"{percent(self.expected)} false rejects expected, from {self.images} unseen good "
+                f"images{more}; {said}"
+            )
         if self.rank is None:
             return (
                 f"tail of {self.images} good images extrapolated with a model: {said}, if the "
@@ -71,13 +85,18 @@ class BoundedThreshold(NamedTuple):
     bound: FalseRejectBound
 
 
-ThresholdRule = Callable[[Scores, float | None, float], BoundedThreshold]
-"""From good scores, the asked rate (``None``: the best that can be promised) and the confidence to
-a threshold."""
+NO_SCORES: Scores = np.zeros(0)
+
+ThresholdRule = Callable[[Scores, float | None, float, Scores], BoundedThreshold]
+"""From good scores, the asked rate (``None``: the best that can be promised), the confidence, and
+the scores of images that the model learnt from, to a threshold."""
 
 
 def order_statistic(
-    scores: Scores, asked: float | None, confidence: float = CONFIDENCE
+    scores: Scores,
+    asked: float | None,
+    confidence: float = CONFIDENCE,
+    learnt: Scores = NO_SCORES,  # noqa: ARG001  # unseen images alone can promise
 ) -> BoundedThreshold:
     """Take a threshold from the largest good scores; holds for every distribution of scores.
 
@@ -87,6 +106,7 @@ def order_statistic(
         scores: ``[n]``, finite, ascending.
         asked: false-reject rate; ``None``: take the largest score.
         confidence: with which the rate is promised.
+        learnt: not used.
 
     Raises:
         SettingsError: a rate or confidence that is not between 0 and 1.

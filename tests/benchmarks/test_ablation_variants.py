@@ -25,9 +25,9 @@ from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.transformer import Attention, EncoderLayer
 from hvq_edge.run.settings import load_settings
-from hvq_edge.training.batches import to_tensor
+from hvq_edge.training.batches import Images, to_tensor
 from hvq_edge.training.codebook_start import start_codebooks
-from hvq_edge.training.trainer import Images, Losses
+from hvq_edge.training.trainer import Losses
 
 SMALL = {"width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 12, "prototypes": 4}
 CATEGORY = np.repeat([0, 1], 6)

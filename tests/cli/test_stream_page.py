@@ -185,7 +185,7 @@ def test_a_stream_s_thresholds_promise_what_was_asked_for(bundle, tmp_path):
     tail = ["--method", "extreme-value", "--false-reject", 0.05]
     told = json.loads(run(*arguments, *tail, "--json"))
     assert told["thresholds"]["fp32"]["bolt"]["bound"]["method"] == "extreme-value"
-    assert "'guess' is neither" in run(*arguments, "--method", "guess", fails=SettingsError)
+    assert "'guess' is none of" in run(*arguments, "--method", "guess", fails=SettingsError)
     assert "between 0 and 1" in run(*arguments, "--confidence", 1, fails=SettingsError)
 
 

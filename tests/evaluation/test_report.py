@@ -146,11 +146,13 @@ def test_without_a_threshold_the_best_f1_is_drawn_and_said_to_be_that(tmp_path):
     assert "best F1 on these images, at 2.5; no threshold is in use" in words
     assert "At the best F1: 2 of 5 good images rejected, 0 of 5 defective images missed" in words
     (line,) = [one for one in page.all("line") if "threshold" in one.get("class", "")]
-    (dot,) = page.all("circle")
+    dot, traded = page.all("circle")
     assert line["class"] == "threshold best"
-    assert dot["class"] == "mark best"
+    assert dot["class"] == traded["class"] == "mark best"
     x, y = 36 + 150 * 2 / 5, 10.0  # 2 of 5 good rejected, all defects found
     assert (float(dot["cx"]), float(dot["cy"])) == (x, y)
+    assert (float(traded["cx"]), float(traded["cy"])) == (x, 160.0), "none is missed"
+    assert "0 of 5 defects missed, 2 of 5 good rejected" in words
 
 
 def test_pixel_metrics_and_images_without_mask_are_told(tmp_path):
@@ -176,7 +178,7 @@ def test_charts_follow_the_last_evaluation_and_tables_show_all(tmp_path):
     known, chosen = (make_evaluation(tmp_path, known=way) for way in (True, False))
     page = Page(render_report([known, chosen], title="Report", facts={}))
     assert len(page.all("table")) == 2
-    assert len(page.all("polyline")) == 2
+    assert len(page.all("polyline")) == 4, "two a category: ROC, and missed against rejected"
     words = " ".join(page.text)
     assert "Category known" in words
     assert "Category chosen by the model" in words
@@ -239,7 +241,7 @@ def test_writing(tmp_path, monkeypatch):
     with pytest.raises(OutputError):
         write_report(path / "below/report.html", [evaluation], title="Report", facts={})
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingCapability, match="Jinja2"):
+    with pytest.raises(MissingCapability, match="jinja2"):
         write_report(path, [evaluation], title="Report", facts={})
 
 

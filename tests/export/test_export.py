@@ -184,7 +184,7 @@ def small_nets(draw) -> tuple[ModelSettings, int]:
         tap_resize=draw(st.sampled_from(["average", "bilinear"])),
         normalise_tokens=draw(st.booleans()),
         whiten_distance=draw(st.booleans()),
-        image_level=draw(st.sampled_from(["kept", "subtracted"])),
+        image_level=draw(st.sampled_from(["kept", "subtracted", "learnt"])),
         prototypes=draw(st.sampled_from([0, 1, 30])),
         prototype_window=draw(st.sampled_from([1, 3, 5])),
         prototype_weight=draw(st.sampled_from([0.0, 1.0, 3.0])),
@@ -232,7 +232,12 @@ def test_score_is_upsample_then_average_then_maximum(model):
     upsampled = F.interpolate(maps[:, None], size=224, mode="bilinear", align_corners=True)
     highest = F.avg_pool2d(upsampled, 16, stride=1).amax((1, 2, 3))
     level = maps.flatten(1).sort(1).values[:, 14 * 14 // 4 - 1]
-    torch.testing.assert_close(model.score(maps), highest - level)
+    share = torch.tensor([0.25, 1.0, 0.0])
+    for k, own in enumerate(share[: model.categories]):
+        model.level_share[k] = own
+    category = torch.arange(3) % model.categories
+    found = model.score(maps, category)
+    torch.testing.assert_close(found, highest - model.level_share[category] * level)
 
 
 # --- what the files look like ---

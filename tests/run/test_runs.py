@@ -19,7 +19,8 @@ from hvq_edge.evaluation.metrics.results import Metrics
 from hvq_edge.model import HVQTrans
 from hvq_edge.run.record import RunRecord, write_run
 from hvq_edge.run.settings import load_settings
-from hvq_edge.training.trainer import Images, train_epochs
+from hvq_edge.training.batches import Images
+from hvq_edge.training.trainer import train_epochs
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
 

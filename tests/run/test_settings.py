@@ -174,7 +174,7 @@ def valid_settings(draw: st.DrawFn) -> Settings:
         prototype_weight=draw(st.floats(0.0, 1e6)),
         transport_weight=draw(st.floats(0.0, 1e6)),
         transport_temperature=draw(st.none() | positive),
-        image_level=draw(st.sampled_from(["kept", "subtracted"])),
+        image_level=draw(st.sampled_from(["kept", "subtracted", "learnt"])),
         map_scale=draw(st.sampled_from(["published", "good_images"])),
     )
     training = TrainingSettings(

@@ -12,7 +12,10 @@ from helpers.running_line import parts, rows_of, save_film, save_line_bundle
 from typer import Typer
 from typer.testing import CliRunner
 
+from hvq_edge.bundle.integrity.keys import new_key
+from hvq_edge.bundle.integrity.signature import sign_bundle
 from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.thresholds import save_threshold
 from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.stream.service import learn_thresholds, open_line
@@ -105,7 +108,24 @@ def test_the_same_settings_learn_the_same_thresholds(bundle, tmp_path):
     learnt = [one.manifest.thresholds["fp32"]["bolt"] for one in opened]
     assert learnt[0].value == learnt[1].value == done.thresholds["bolt"].value
     assert [one.bound.confidence for one in learnt] == [0.9, 0.9]
-    assert learnt[0].bound.rate == learnt[1].bound.rate <= 0.1
+    assert learnt[0].bound.rate == learnt[1].bound.rate
+    assert learnt[0].bound.expected == learnt[1].bound.expected == 0.1
+
+
+def test_a_signature_that_does_not_hold_is_said_though_nobody_asked(bundle, tmp_path, caplog):
+    signed = Path(shutil.copytree(bundle.path, tmp_path / "signed"))
+    new_key(tmp_path / "office")
+    sign_bundle(signed, tmp_path / "office")
+    film = save_film(tmp_path / "film.avi", 4)
+    settings = load_stream_settings(
+        cameras=[str(film)], flags={"bundle": signed, "display": False, "out": tmp_path / "out"}
+    )
+    with open_line(settings):
+        assert caplog.messages == []
+    save_threshold(signed, "fp32", "bolt", 0.4)
+    with open_line(settings):
+        (said,) = caplog.messages
+    assert f"the signature of {signed} does not hold: bundle.json was changed after" in said
 
 
 def test_what_cannot_be_opened_is_said_before_the_block(file, tmp_path):

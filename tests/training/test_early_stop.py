@@ -18,10 +18,11 @@ from hvq_edge.model.codebook import nearest_code
 from hvq_edge.model.transformer import Attention
 from hvq_edge.run.settings import Settings, TrainingSettings, load_settings
 from hvq_edge.training import trainer
+from hvq_edge.training.batches import Images
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.statistics import fit_feature_statistics
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import Images, held_out_loss, train_epochs, uses_bfloat16
+from hvq_edge.training.trainer import held_out_loss, train_epochs, uses_bfloat16
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}

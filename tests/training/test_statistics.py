@@ -9,14 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.model import HVQTrans
-from hvq_edge.model.hvq_trans import image_level
+from hvq_edge.model.hvq_trans import LARGEST_LEVEL, image_level
 from hvq_edge.run.settings import load_settings
-from hvq_edge.training.batches import standardised, to_tensor
+from hvq_edge.training import statistics
+from hvq_edge.training.batches import Images, standardised, to_tensor
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
+    LEVEL_REACH,
     RIDGE,
     fit_classifier,
     fit_feature_statistics,
+    fit_level,
     fit_map_scale,
     fit_residual_whitening,
     inverse_root,
@@ -177,6 +180,45 @@ def test_a_part_that_never_varies_leaves_the_map_finite():
         joined = model.anomaly_map(batch, rebuilt, label)
     assert torch.isfinite(joined).all()
     assert joined.abs().max() < 100
+
+
+@pytest.mark.parametrize("slope", [-0.4, 0.0, 0.3, 0.8, 1.0, 1.7])
+def test_the_share_of_the_level_is_the_slope_of_good_images(slope, monkeypatch):
+    """Held-out images score higher, all alike, and a few are odd: neither moves the slope."""
+    model = small_model(image_level="learnt").eval()
+    rng = np.random.default_rng(0)
+    level = {"fit": rng.normal(1, 0.5, 60), "held_out": rng.normal(1.2, 0.5, 12)}
+    window = {
+        name: slope * one + 3 + rng.normal(0, 0.05, len(one)) + (name == "held_out")
+        for name, one in level.items()
+    }
+    window["fit"][:4] += 5
+    found = iter([np.stack([level[name], window[name]], axis=1) for name in level] * 2)
+    monkeypatch.setattr(statistics, "_level_and_window", lambda *_: next(found))
+    nothing = Images(np.zeros((0, 16, 1), np.float16), np.zeros(0, np.int64))
+    fit_level(model, nothing, nothing)
+    assert model.level_share[0].item() == pytest.approx(np.clip(slope, 0, 1), abs=0.05)
+    spread = 1.4826 * np.median(np.abs(level["fit"] - np.median(level["fit"])))
+    limit = np.median(level["held_out"]) + LEVEL_REACH * spread
+    assert model.level_limit[0].item() == pytest.approx(limit, rel=0.1)
+
+
+def test_too_few_images_say_nothing_of_the_level():
+    few = small_model(image_level="learnt").eval()
+    channels = len(few.feature_mean)
+    images = Images(np.ones((2, 16, channels), np.float16), np.zeros(2, np.int64))
+    fit_level(few, images, images)
+    assert few.level_share.tolist() == [1.0] * few.categories
+    assert few.level_limit.min() == LARGEST_LEVEL
+
+
+def test_a_level_beyond_the_limit_is_a_defect():
+    model = small_model(image_level="learnt").eval()
+    model.level_share.fill_(1.0)
+    model.level_limit.fill_(2.0)
+    maps = torch.ones(2, 4, 4) * torch.tensor([1.0, 7.0])[:, None, None]
+    score = model.score(maps, torch.zeros(2, dtype=torch.int64))
+    torch.testing.assert_close(score, torch.tensor([0.0, 5.0]), atol=1e-5, rtol=0)
 
 
 def test_an_image_s_own_level_leaves_the_score_and_stays_in_the_map():

@@ -21,10 +21,10 @@ from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import TrainingSettings, load_settings
-from hvq_edge.training.batches import shuffled_batches, to_tensor
+from hvq_edge.training.batches import Images, shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes, start_codebooks
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import Images, rate_factor, train_epochs
+from hvq_edge.training.trainer import rate_factor, train_epochs
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
 

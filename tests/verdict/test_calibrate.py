@@ -16,11 +16,12 @@ from hvq_edge.bundle.manifest import CalibrationRecord, open_bundle, write_manif
 from hvq_edge.bundle.thresholds import put_thresholds, thresholds_of
 from hvq_edge.cli.app import main
 from hvq_edge.data.content import hash_image
-from hvq_edge.errors import BundleError, InputError, SettingsError
+from hvq_edge.errors import BundleError, GateFailed, InputError, SettingsError
 from hvq_edge.stream.calibrate import FIRST_LOOK, calibrate_from_stream
 from hvq_edge.verdict.calibrate.from_images import calibrate_run
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.threshold import GoodPart, autocorrelation_warning, learn_threshold
+from hvq_edge.verdict.tolerance_bound import order_statistic
 
 
 def part(level: int, number: int = 0) -> np.ndarray:
@@ -46,7 +47,10 @@ def changed(bundle, **update):
 
 def test_too_few_images_promise_what_they_can(bundle, tmp_path):
     save_parts(tmp_path / "good", range(60, 100))
-    done = calibrate_run(bundle.path, tmp_path / "good", false_reject=0.01)
+    given = {"false_reject": 0.01, "rule": order_statistic}
+    with pytest.raises(GateFailed, match=r"40 images promise 7.3 %: that takes 299"):
+        calibrate_run(bundle.path, tmp_path / "good", **given)
+    done = calibrate_run(bundle.path, tmp_path / "good", **given, force=True)
     threshold = open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"]
     assert threshold == done.thresholds["fp32"]["bolt"]
     assert threshold.value == pytest.approx(99 / 255, rel=1e-5)
@@ -62,7 +66,7 @@ def test_too_few_images_promise_what_they_can(bundle, tmp_path):
 def test_enough_images_reject_the_oddest(bundle, tmp_path):
     levels = [*np.linspace(60, 120, 199).astype(int), 250]
     files = save_parts(tmp_path / "good", levels)
-    done = calibrate_run(bundle.path, tmp_path / "good", false_reject=0.05)
+    done = calibrate_run(bundle.path, tmp_path / "good", false_reject=0.05, rule=order_statistic)
     threshold = done.thresholds["fp32"]["bolt"]
     assert threshold.bound.met
     assert threshold.bound.rank == 5
@@ -114,14 +118,14 @@ def test_unusable_images_set_no_threshold(bundle, tmp_path):
 def test_folders_a_category(tmp_path):
     bundle = save_bundle(tmp_path / "bundle", "input")
     first, second = CATEGORIES[:2]
-    save_parts(tmp_path / "good" / first, range(60, 70))
-    save_parts(tmp_path / "good" / second / "train" / "good", range(80, 95))
+    save_parts(tmp_path / "good" / first, range(60, 80))
+    save_parts(tmp_path / "good" / second / "train" / "good", range(80, 105))
     save_parts(tmp_path / "good" / second / "test" / "scratch", range(200, 210))
     done = calibrate_run(bundle.path, tmp_path / "good")
     learnt = done.thresholds["fp32"]
     assert {name: threshold.images for name, threshold in learnt.items()} == {
-        first: 10,
-        second: 15,
+        first: 20,
+        second: 25,
     }
     with pytest.raises(InputError, match="does not say it"):
         calibrate_run(bundle.path, tmp_path / "good" / second / "test" / "scratch")
@@ -197,10 +201,10 @@ def test_frames_that_the_line_would_not_decide_set_no_threshold(bundle):
     bright = image.model_copy(update={"brightness_low": 70})
     own = {"bolt": CategoryLimits(image=bright)}
     limited = changed(bundle, image_limits=image, category_limits=own)
-    source = ListSource([part(level, level) for level in range(62, 82)], live=False)
+    source = ListSource([part(level, level) for level in range(54, 94)], live=False)
     done = calibrate_from_stream(BrightnessEngine(), limited, source)
-    assert sum(done.unusable.values()) == 20 - done.used
-    assert 8 <= done.used <= 16
+    assert sum(done.unusable.values()) == 40 - done.used
+    assert 20 <= done.used <= 28
     assert min(done.thresholds["bolt"].calibration_scores.scores) > 69 / 255
 
 
@@ -234,15 +238,19 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
 
 def test_the_command_says_how_many_images_are_needed(bundle, tmp_path, capsys):
     save_parts(tmp_path / "good", range(60, 100))
-    code, out, _ = run(capsys, str(bundle.path), "--good", str(tmp_path / "good"))
+    order = ["--good", str(tmp_path / "good"), "--method", "order-statistics"]
+    code, out, err = run(capsys, str(bundle.path), *order, "--false-reject", "0.01")
+    assert (code, out) == (1, "")
+    assert "no threshold was written" in err
+    assert "--force" in err
+    code, out, _ = run(capsys, str(bundle.path), *order, "--false-reject", "0.01", "--force")
     assert code == 0
     assert "7.3 %" in out
     assert "needs 299 for 1 %" in out
     code, out, _ = run(
         capsys,
         str(bundle.path),
-        "--good",
-        str(tmp_path / "good"),
+        *order,
         "--false-reject",
         "0.2",
         "--json",
@@ -260,7 +268,12 @@ def test_the_command_says_how_many_images_are_needed(bundle, tmp_path, capsys):
         ([], "give --good DIR, or show good parts to the camera"),
         (["--camera", "0"], "No such option: --camera"),
         (["--good", "nowhere"], "no folder nowhere"),
-        (["--good", ".", "--method", "guess"], "'guess' is neither"),
+        (["--good", ".", "--method", "guess"], "'guess' is none of"),
+        (["--undo"], "keeps no former thresholds: nothing to undo"),
+        (["--good", ".", "--undo"], "--good and --undo do not go together"),
+        (["--operating-point", "f1", "--force"], "do not go together"),
+        (["--operating-point", "recall=2"], "'recall=2' is none of f1"),
+        (["--operating-point", "f1"], "no labelled test images were judged at fp32"),
         (["--good", ".", "--false-reject", "1"], "between 0 and 1"),
         (["--good", ".", "--precision", "int4"], "'int4' is none of"),
     ],

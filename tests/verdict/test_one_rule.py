@@ -242,7 +242,8 @@ def learns(scene: Scene, learn) -> bool:
 
 def test_calibrate_with_good_images(scene):
     def learn():
-        return from_images.calibrate_run(scene.bundle.path, scene.folder).thresholds["fp32"]
+        done = from_images.calibrate_run(scene.bundle.path, scene.folder, force=True)
+        return done.thresholds["fp32"]
 
     assert learns(scene, learn) == scene.situation.learns
 
@@ -250,7 +251,7 @@ def test_calibrate_with_good_images(scene):
 def test_calibrate_under_the_camera(scene):
     def learn():
         source = open_folder(scene.folder)
-        return calibrate_from_stream(scene.engine, scene.bundle, source).thresholds
+        return calibrate_from_stream(scene.engine, scene.bundle, source, force=True).thresholds
 
     assert learns(scene, learn) == scene.situation.learns
 
@@ -267,7 +268,7 @@ def test_export(scene):
 
     def learn():
         manifest = export_run._with_thresholds(
-            scene.bundle, held_out, scene.data, lambda *_, **__: None
+            scene.bundle, held_out, [], scene.data, 0.05, lambda *_, **__: None
         )
         return manifest.thresholds["fp32"]
 

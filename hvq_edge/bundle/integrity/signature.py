@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 
 from hvq_edge.bundle.integrity.content import SIGNATURE_NAME, Content, look, seal
 from hvq_edge.bundle.integrity.keys import key_id, read_private_key, read_public_keys
+from hvq_edge.bundle.integrity.report_sources import check_report
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.records import Strict
@@ -69,13 +70,16 @@ def sign_bundle(folder: Path, key: Path) -> tuple[Signature, tuple[str, ...]]:
 
     Raises:
         BundleError: no bundle there.
-        GateFailed: a file of the export is not as it was.
+        GateFailed: a file of the export is not as it was, or the acceptance report is older than
+            what it speaks of.
         InputError: the key cannot be used.
         OutputError: the signature cannot be written.
         MissingCapability: cryptography is not installed.
     """
     private = read_private_key(key)  # before the manifest is touched
-    _, taken_in = seal(open_bundle(folder))
+    bundle = open_bundle(folder)
+    check_report(bundle)
+    _, taken_in = seal(bundle)
     content = (folder / MANIFEST_NAME).read_bytes()
     signature = Signature(
         key_id=key_id(private.public_key()),
@@ -118,6 +122,26 @@ def outdated(folder: Path, signature: Signature) -> bool:
     """
     content = (folder / MANIFEST_NAME).read_bytes()
     return signature.manifest_sha256 not in (None, hashlib.sha256(content).hexdigest())
+
+
+def doubts_without_key(bundle: Bundle) -> tuple[str, ...]:
+    """Say what is known, without a key, against a bundle's signature; nothing where it has none.
+
+    Args:
+        bundle: an opened bundle.
+
+    Returns:
+        In words; empty: it may hold, which :func:`require_signature` proves.
+    """
+    try:
+        signature = read_signature(bundle.path)
+        if signature is None:
+            return ()
+        late = "bundle.json was changed after it was signed, as calibrate does"
+        changed = (late,) if outdated(bundle.path, signature) else ()
+        return (*changed, *signed_faults(look(bundle)))
+    except BundleError as error:
+        return (error.cause.removesuffix("."),)
 
 
 def require_signature(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from hvq_edge.bundle.integrity.report_sources import ACCEPTANCE_NAME, META, report_sources
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
@@ -15,21 +17,20 @@ from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance.acceptance import Acceptance, OpenPoint, collect
 from hvq_edge.evaluation.acceptance.examples import Examples, examples
 from hvq_edge.evaluation.acceptance.measured import Measured
-from hvq_edge.evaluation.charts import Histogram, score_histogram
+from hvq_edge.evaluation.charts import Histogram, TradeOff, score_histogram, trade_off
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.intervals import RESAMPLES
+from hvq_edge.evaluation.operating_point import decisions_at
 from hvq_edge.evaluation.report import chart_sizes, page_template
-
-ACCEPTANCE_NAME = "acceptance.html"
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """The histogram of a category's scores with its threshold."""
+    """The charts of a category with its threshold."""
 
     histogram: Histogram
     threshold: float | None
-
+    trade_off: TradeOff | None
     in_use: bool = True
     """For the chart's macro: a threshold of an acceptance is always the one in use."""
 
@@ -49,7 +50,7 @@ def write_acceptance(
 
     Raises:
         BundleError: no bundle there.
-        MissingCapability: Jinja2 or SciPy is not installed.
+        MissingCapability: Jinja2 is not installed.
         OutputError: the page cannot be written.
     """
     found = collect(target)
@@ -81,6 +82,8 @@ def render_acceptance(found: Acceptance, shown: Examples) -> str:
     }
     return page_template("acceptance/acceptance.html").render(
         found=found,
+        sources_name=META,
+        sources=report_sources(found.bundle),
         manifest=found.bundle.manifest,
         shown=found.shown,
         drawings=drawings,
@@ -93,16 +96,20 @@ def render_acceptance(found: Acceptance, shown: Examples) -> str:
 
 
 def _drawing(found: Acceptance, measured: Measured, category: str) -> Drawing:
-    value = thresholds_of(found.bundle, measured.precision).get(category)
+    thresholds = thresholds_of(found.bundle, measured.precision)
+    value = thresholds.get(category)
     empty = np.zeros((0, 0), np.float32)
     results = [
         ImageResult(
             DatasetImage(Path(row.path), category, "test", "good" if row.good else "defective"),
             row.judged_as,
-            row.score,
+            math.nan if row.score is None else row.score,
             empty,
+            refused=row.refused,
         )
         for row in measured.record.images
-        if row.category == category and row.score is not None
+        if row.category == category
     ]
-    return Drawing(score_histogram(results, value), value)
+    decided = decisions_at(results, thresholds)
+    ranked = [result for result in results if result.finite]
+    return Drawing(score_histogram(ranked, value), value, trade_off(results, decided))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hvq_edge.bundle.manifest import Precision
-from hvq_edge.verdict.threshold import Threshold
+from hvq_edge.verdict.threshold import CHOSEN, Threshold
 from hvq_edge.verdict.tolerance_bound import percent
 
 
@@ -32,10 +32,15 @@ def threshold_bound(precision: Precision, category: str, threshold: Threshold) -
         precision=precision,
         category=category,
         threshold=threshold,
-        promise="nothing: it was set by hand" if bound is None else str(bound),
+        promise=_without_bound(threshold) if bound is None else str(bound),
         origin=tuple(_origin(threshold)),
         least_p_value=1 / (threshold.calibration_scores.count + 1),
     )
+
+
+def _without_bound(threshold: Threshold) -> str:
+    chosen = threshold.rule.startswith(CHOSEN)
+    return f"nothing: it was {'chosen on the test images' if chosen else 'set by hand'}"
 
 
 def _origin(threshold: Threshold) -> Iterator[str]:

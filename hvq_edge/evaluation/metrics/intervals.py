@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.extras import require
+from hvq_edge.verdict.tolerance import promised_rate
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -45,9 +45,6 @@ def share(count: int, total: int) -> Share | None:
         count: how many, from 0 to ``total``.
         total: of how many.
 
-    Raises:
-        MissingCapability: SciPy is not installed.
-
     Example:
         >>> found = share(0, 60)
         >>> f"{found.interval.high:.3f}"
@@ -55,8 +52,10 @@ def share(count: int, total: int) -> Share | None:
     """
     if not total:
         return None
-    found = require("scipy.stats").binomtest(count, total).proportion_ci(CONFIDENCE, method="exact")
-    return Share(count, total, Interval(count / total, float(found.low), float(found.high)))
+    one_side = (1 + CONFIDENCE) / 2
+    low = 1 - promised_rate(total, total - count + 1, one_side) if count else 0.0
+    high = promised_rate(total, count + 1, one_side) if count < total else 1.0
+    return Share(count, total, Interval(count / total, low, high))
 
 
 def auroc_interval(

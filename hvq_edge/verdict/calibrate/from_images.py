@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
-from hvq_edge.bundle.thresholds import put_thresholds
+from hvq_edge.bundle.thresholds import put_thresholds, threshold_records
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import InputError
 from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.gathering import Gathering, gather_images
 from hvq_edge.verdict.calibrate.good_images import find_good_images
+from hvq_edge.verdict.calibrate.refusals import refuse_harm, strays
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
     ThresholdRule,
     check_asked,
-    order_statistic,
 )
 
 
@@ -43,10 +44,11 @@ def calibrate_run(
     *,
     false_reject: float = FALSE_REJECT,
     confidence: float = CONFIDENCE,
-    rule: ThresholdRule = order_statistic,
+    rule: ThresholdRule = expected_rate,
     precisions: Collection[Precision] = (),
     backend: str = "auto",
     run: Path | None = None,
+    force: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> Calibrated:
     """Learn thresholds from good images and write them into ``bundle.json``.
@@ -61,9 +63,12 @@ def calibrate_run(
         precisions: of the bundle's graphs; empty: all.
         backend: what runs them.
         run: the training run; default: the bundle's parent folder, where it is one.
+        force: write thresholds that look harmful all the same.
         on_progress: called within every stage.
 
     Raises:
+        GateFailed: the thresholds would probably let defects pass
+            (:mod:`hvq_edge.verdict.calibrate.refusals`); nothing is written.
         SettingsError: a rate or confidence that means nothing, an unknown backend.
         BundleError: no bundle there, or it lacks a precision.
         DatasetError, ImageError: no good images, or one cannot be read.
@@ -79,6 +84,7 @@ def calibrate_run(
     notes = list(found.notes)
     thresholds: dict[Precision, dict[str, Threshold]] = {}
     rejected: dict[str, Counter[str]] = {}
+    reasons: list[str] = []
     for precision in precisions or tuple(bundle.manifest.models):
         bundle.model_file(precision)
         # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
@@ -86,21 +92,39 @@ def calibrate_run(
         with open_engine(bundle, precision=precision, backend=runs_on) as engine:
             judged = gather_images(engine, bundle.checks, Path(), paths, names, on_progress)
         notes += _notes(judged, precision, len(paths))
-        thresholds[precision] = judged.thresholds(
+        left_out = strays(judged.parts)
+        notes += [f"at {precision}, {said}" for said in left_out.values()]
+        learnt_now = judged.thresholds(
             asked=false_reject,
             confidence=confidence,
             rule=rule,
             source=f"images in {good.resolve().name}",
         )
+        thresholds[precision] = {
+            name: one for name, one in learnt_now.items() if name not in left_out
+        }
         if not thresholds[precision]:
             raise InputError(
                 f"none of the {len(paths)} images can be judged at {precision}: {judged.reasons}.",
                 next_step="give images of good parts, taken as on the line",
             )
+        reasons += refuse_harm(
+            judged.parts,
+            thresholds[precision],
+            threshold_records(bundle.manifest, precision),
+            precision=precision,
+            force=force,
+        )
         for name, learnt in thresholds[precision].items():
             above = sorted((p for p in judged.parts[name] if p.score > learnt.value), reverse=True)
             rejected.setdefault(name, Counter()).update(part.name for part in above)
-    written = put_thresholds(bundle, thresholds, [image.sha256 for image in found.images])
+    notes += [f"written all the same, because --force was given: {one}" for one in reasons]
+    written = put_thresholds(
+        bundle,
+        thresholds,
+        [image.sha256 for image in found.images],
+        why=f"calibrate --good {good.resolve().name}",
+    )
     above_it = {name: dict(count) for name, count in rejected.items()}
     return Calibrated(written, thresholds, above_it, tuple(notes))
 

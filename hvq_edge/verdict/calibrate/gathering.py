@@ -16,11 +16,12 @@ import numpy as np
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.verdict.defaults import CONFIDENCE
+from hvq_edge.verdict.calibrate.expected_rate import expected_rate
+from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.image_limits import FrameQuality
 from hvq_edge.verdict.judgement import judgements, refusal
 from hvq_edge.verdict.threshold import GoodPart, Threshold, learn_threshold
-from hvq_edge.verdict.tolerance_bound import ThresholdRule, order_statistic
+from hvq_edge.verdict.tolerance_bound import ThresholdRule
 from hvq_edge.verdict.usable import Fitted, ImageChecks
 
 HELD_OUT = "held-out good images of the training data"
@@ -102,12 +103,21 @@ class Gathering:
     def thresholds(
         self,
         *,
-        asked: float | None = None,
+        asked: float = FALSE_REJECT,
         confidence: float = CONFIDENCE,
-        rule: ThresholdRule = order_statistic,
+        rule: ThresholdRule = expected_rate,
+        learnt: Gathering | None = None,
         source: str,
     ) -> dict[str, Threshold]:
-        """Learn the threshold of every category that has scores; see :func:`learn_threshold`."""
+        """Learn the threshold of every category that has scores; see :func:`learn_threshold`.
+
+        Args:
+            asked: false-reject rate.
+            confidence: of the bound.
+            rule: how.
+            learnt: scores of images that the model learnt from.
+            source: where the parts were seen, for the record.
+        """
         info = self._engine.info
         return {
             name: learn_threshold(
@@ -115,6 +125,7 @@ class Gathering:
                 asked=asked,
                 confidence=confidence,
                 rule=rule,
+                learnt=learnt.parts[name] if learnt else (),
                 source=source,
                 machine=f"{info.precision} on {info.device}",
             )
@@ -130,6 +141,7 @@ def gather_images(
     images: Sequence[Path],
     category: Sequence[str | None],
     on_progress: ProgressCallback = silent,
+    stage: str = "",
 ) -> Gathering:
     """Judge files of good images one at a time, as on the line.
 
@@ -140,12 +152,13 @@ def gather_images(
         images: good images, relative to ``data``.
         category: each image's category, by name; ``None``: whatever the graph chooses.
         on_progress: called before each image.
+        stage: what is said to be done; default: thresholds of the precision.
 
     Raises:
         ImageError: an image cannot be read.
     """
     gathering = Gathering(engine, checks)
-    stage = f"thresholds {engine.info.precision}"
+    stage = stage or f"thresholds {engine.info.precision}"
     for done, (path, name) in enumerate(zip(images, category, strict=True), start=1):
         on_progress(stage, done, len(images))
         frame = read_frame(data / path, engine.info.input_side)

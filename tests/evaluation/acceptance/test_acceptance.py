@@ -171,7 +171,8 @@ def test_the_whole_page(bundle, data, capsys):
         text.count(f"1 of 6 {100 * low:.1f} to {100 * high:.1f} %") == 4
     )  # false rejects: table, card
     assert "2 of 12" in text
-    assert text.count("1 of 4") == 4
+    assert text.count("1 of 4") == 6, "table, card, and the dot on the curve"
+    assert "1 of 4 defects missed, 1 of 6 good rejected" in text
     assert "tested with these kinds of defects: dent (4)" in text
     assert "at most 9.6 % false rejects at 95 % confidence" in text, "9.503, never less than it is"
     assert "p-value" in text

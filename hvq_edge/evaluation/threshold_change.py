@@ -1,0 +1,139 @@
+"""What a change of thresholds does: to the good parts known, and to labelled test images.
+
+Labelled defects only show here what a threshold costs. Those that ``hvq-edge eval`` has judged are
+held against the thresholds before and now; nothing is judged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hvq_edge.bundle.manifest import Bundle, BundleManifest, Precision
+from hvq_edge.bundle.thresholds import Thresholds
+from hvq_edge.errors import HvqEdgeError, InputError
+from hvq_edge.evaluation.acceptance.measured import verdict_of
+from hvq_edge.evaluation.metrics.intervals import Share, share
+from hvq_edge.evaluation.metrics.metrics_file import METRICS_NAME, ImageRow, read_metrics
+from hvq_edge.run.record import RECORD_NAME, read_run
+from hvq_edge.verdict.threshold import Threshold
+
+
+@dataclass(frozen=True)
+class BeforeAndNow:
+    """How many images the thresholds before reject, and those now; ``None``: no such images."""
+
+    before: Share | None
+    """``None`` too where there was no threshold."""
+    now: Share | None
+
+
+@dataclass(frozen=True)
+class ThresholdChange:
+    """The change of one threshold."""
+
+    category: str
+    precision: Precision
+    old: float | None
+    new: float | None
+    """``None``: none any more."""
+    set_by: str | None
+    """The image that sets the new one; ``None``: not one alone."""
+    good_shown: BeforeAndNow
+    """Of the good images that it was learnt from."""
+    good_tested: BeforeAndNow
+    """Of the good test images of the category."""
+    defects: BeforeAndNow
+    """Of the defective test images of the category."""
+    untested: str
+    """Why there are no labelled test images; empty where there are."""
+
+
+def threshold_changes(
+    bundle: Bundle, before: BundleManifest | None, changed: Thresholds | None = None
+) -> list[ThresholdChange]:
+    """Compare the thresholds of a bundle with those before.
+
+    Args:
+        bundle: as it is now.
+        before: the manifest before; ``None``: there was none.
+        changed: the thresholds to compare are those with these names; ``None``: all.
+
+    Returns:
+        A change a category and precision.
+    """
+    former: Thresholds = before.thresholds if before is not None else {}
+    now = bundle.manifest.thresholds
+    found: list[ThresholdChange] = []
+    for precision, names in (now if changed is None else changed).items():
+        try:
+            rows, untested = labelled_rows(bundle, precision), ""
+        except HvqEdgeError as error:
+            rows, untested = (), f"{error.cause} {error.next_step}".strip()
+        own = former.get(precision, {}), now.get(precision, {})
+        found += [_change(name, precision, own, rows, untested) for name in names]
+    return found
+
+
+def labelled_rows(bundle: Bundle, precision: Precision) -> tuple[ImageRow, ...]:
+    """Return the labelled test images that a bundle's graph, or its run's model, has judged.
+
+    Raises:
+        InputError: nothing was evaluated, or before the bundle was exported.
+    """
+    path = bundle.path / f"eval-{precision}" / METRICS_NAME
+    run = bundle.path.resolve().parent
+    of_run = precision == "fp32" and not path.is_file() and (run / RECORD_NAME).is_file()
+    if of_run and read_run(run).checkpoint_sha256 == bundle.manifest.checkpoint_sha256:
+        path = run / METRICS_NAME
+    remedy = f"hvq-edge eval {bundle.path} --precision {precision} --data DIR"
+    if not path.is_file():
+        raise InputError(
+            f"no labelled test images were judged at {precision}.", next_step=f"run {remedy}"
+        )
+    content = read_metrics(path)
+    if path.parent != run and content.created < bundle.manifest.created:
+        raise InputError(
+            f"{path} is older than the bundle: it is of other graphs.", next_step=f"run {remedy}"
+        )
+    return content.evaluations[-1].images  # how the model works on the line
+
+
+def _change(
+    name: str,
+    precision: Precision,
+    records: tuple[Mapping[str, Threshold], Mapping[str, Threshold]],
+    rows: Sequence[ImageRow],
+    untested: str,
+) -> ThresholdChange:
+    old, new = (own.get(name) for own in records)
+    good = [row for row in rows if row.category == name and row.good]
+    defective = [row for row in rows if row.category == name and not row.good]
+    shown = new or old
+    return ThresholdChange(
+        category=name,
+        precision=precision,
+        old=old and old.value,
+        new=new and new.value,
+        set_by=new and new.highest_image,
+        good_shown=BeforeAndNow(*(_exceeding(shown, one) for one in (old, new))),
+        good_tested=BeforeAndNow(*(_rejected(good, own, name) for own in records)),
+        defects=BeforeAndNow(*(_rejected(defective, own, name) for own in records)),
+        untested=untested or ("" if defective else f"no test image shows a defect of {name}"),
+    )
+
+
+def _exceeding(known: Threshold | None, at: Threshold | None) -> Share | None:
+    if known is None or at is None:
+        return None
+    scores = known.calibration_scores
+    return share(scores.exceeding(at.value), scores.count)
+
+
+def _rejected(
+    rows: Sequence[ImageRow], records: Mapping[str, Threshold], name: str
+) -> Share | None:
+    if name not in records:
+        return None
+    values = {category: threshold.value for category, threshold in records.items()}
+    return share(sum(verdict_of(row, values) == "reject" for row in rows), len(rows))

@@ -1,0 +1,144 @@
+"""Thresholds that would probably let defects pass are refused; who insists is told why."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from helpers.bright_parts import BrightnessEngine
+from helpers.graphs import SIDE, save_bundle
+from helpers.images import write_png
+from helpers.sources import ListSource
+
+from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.cli.app import main
+from hvq_edge.errors import GateFailed
+from hvq_edge.stream.calibrate import calibrate_from_stream
+from hvq_edge.verdict.calibrate.refusals import LEAST_IMAGES, refuse_harm, strays
+from hvq_edge.verdict.threshold import GoodPart, learn_threshold
+from hvq_edge.verdict.tolerance_bound import order_statistic
+
+
+def parts_around(centre: float, count: int, spread: float = 0.02) -> list[GoodPart]:
+    places = np.linspace(-2, 2, count)
+    return [GoodPart(float(centre + spread * place), f"{place:.2f}.png") for place in places]
+
+
+IN_FORCE = learn_threshold(parts_around(0.3, 100))
+
+
+def reasons(parts, **more) -> str:
+    new = learn_threshold(parts, **more)
+    given = ({"bolt": parts}, {"bolt": new}, {"bolt": IN_FORCE})
+    return "; ".join(refuse_harm(*given, precision="fp32", force=True))
+
+
+def test_good_parts_like_those_known_are_welcome():
+    assert reasons(parts_around(0.3, LEAST_IMAGES)) == ""
+    assert reasons(parts_around(0.32, 60)) == "", "another day, another light"
+
+
+@pytest.mark.parametrize(
+    ("parts", "more", "said"),
+    [
+        (parts_around(0.3, 4), {}, "4 different images came, and at least 19 are needed"),
+        (
+            parts_around(0.3, 30),
+            {"asked": 0.01, "rule": order_statistic},
+            "at most 1 % of false rejects was asked for, and 30 images promise 9.6 %",
+        ),
+        (parts_around(0.36, 30), {}, "22 of 30 images are rejected by the threshold in force"),
+        (
+            [*parts_around(0.3, 30), GoodPart(0.5, "broken.png")],
+            {},
+            "the threshold would rise from 0.34 to 0.5, by 5.3 standard deviations",
+        ),
+    ],
+    ids=["few", "unmet", "defective", "steep"],
+)
+def test_what_is_refused_and_why(parts, more, said):
+    assert said in reasons(parts, **more)
+
+
+def test_a_few_images_judged_as_another_category_set_no_threshold_of_it():
+    parts = {"bolt": parts_around(0.3, 100), "nut": parts_around(0.3, 2), "washer": []}
+    assert list(strays(parts)) == ["nut"]
+    assert "2 of 102 images were judged as nut" in strays(parts)["nut"]
+    assert strays({"bolt": parts_around(0.3, 20), "nut": parts_around(0.3, 10)}) == {}
+
+
+# At both doors, with the command.
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    saved = save_bundle(tmp_path / "bundle")
+    known = {"fp32": {"bolt": IN_FORCE}}
+    write_manifest(saved.path, saved.manifest.model_copy(update={"thresholds": known}))
+    return open_bundle(saved.path)
+
+
+def image(level: int, number: int) -> np.ndarray:
+    flat = np.full((SIDE, SIDE, 3), level, np.uint8)
+    flat[number % SIDE, number // SIDE] = level // 2
+    return flat
+
+
+def command(capsys, *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["calibrate", *map(str, arguments)])
+    printed = capsys.readouterr()
+    return int(stop.value.code or 0), printed.out, printed.err
+
+
+def test_calibrate_writes_nothing_from_defective_images_unless_forced(bundle, tmp_path, capsys):
+    folder = tmp_path / "good"
+    for i in range(25):
+        write_png(folder / f"{i}.png", image(150 + i, i))
+    before = (bundle.path / "bundle.json").read_bytes()
+    code, out, err = command(capsys, bundle.path, "--good", folder)
+    assert (code, out) == (1, "")
+    assert "25 of 25 images are rejected by the threshold in force, 0.34: they may" in err
+    assert "insist: the same command and --force" in err
+    assert (bundle.path / "bundle.json").read_bytes() == before
+    code, out, _ = command(capsys, bundle.path, "--good", folder, "--force", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert any("because --force was given" in note for note in told["notes"])
+    (change,) = told["changes"]
+    assert change["old"] == IN_FORCE.value
+    assert change["new"] == told["thresholds"]["fp32"]["bolt"]["value"] > 0.6
+
+
+def test_calibrate_undo_brings_the_former_back(bundle, tmp_path, capsys):
+    folder = tmp_path / "good"
+    for i in range(25):
+        write_png(folder / f"{i}.png", image(66 + i % 12, i))
+    code, out, err = command(capsys, bundle.path, "--good", folder)
+    assert code == 0
+    assert "bolt, fp32: threshold 0.34 → 0.3" in out
+    assert "good parts lost, of those it was learnt from: 0 of 25 (0.0 to 13.7 %) → " in out
+    assert "Defects found are not known: no labelled test images were judged at fp32" in err
+    code, out, _ = command(capsys, bundle.path, "--undo")
+    assert code == 0
+    assert "Undone: calibrate --good good" in out
+    assert "→ 0.34, set by 2.00.png" in out
+    assert open_bundle(bundle.path).manifest == bundle.manifest
+    code, out, err = command(capsys, bundle.path, "--undo")
+    assert (code, out) == (2, "")
+    assert "nothing to undo" in err
+
+
+def test_a_broken_part_under_the_camera_sets_no_threshold(bundle):
+    before = (bundle.path / "bundle.json").read_bytes()
+    source = ListSource([image(200, i) for i in range(4)], live=True)
+    with pytest.raises(GateFailed, match="4 different images came") as refused:
+        calibrate_from_stream(BrightnessEngine(), bundle, source, 4)
+    assert "4 of 4 images are rejected by the threshold in force" in refused.value.cause
+    assert "would rise from 0.34" in refused.value.cause
+    assert (bundle.path / "bundle.json").read_bytes() == before
+    source = ListSource([image(200, i) for i in range(4)], live=True)
+    done = calibrate_from_stream(BrightnessEngine(), bundle, source, 4, force=True)
+    assert len(done.notes) == 3
+    assert open_bundle(bundle.path).manifest.former_thresholds[-1].why.startswith("stream")
