@@ -53,6 +53,12 @@ def calibration_scores_of(bundle: Bundle, precision: str) -> dict[str, Calibrati
     return {category: threshold.calibration_scores for category, threshold in records.items()}
 
 
+def typical_scores_of(bundle: Bundle, precision: str) -> dict[str, float]:
+    """Return what a typical good part scores in a precision, by category."""
+    known = calibration_scores_of(bundle, precision)
+    return {category: scores.median for category, scores in known.items()}
+
+
 def put_thresholds(bundle: Bundle, learnt: Thresholds, images: Iterable[str] = ()) -> Bundle:
     """Write thresholds into ``bundle.json``, atomically; those of other categories stay.
 
