@@ -57,18 +57,19 @@ class HeatScale:
             low = float(scores.min()) if self.typical is None else self.typical
             high = float(scores.max())
             share = (scores - low) / max(high - low, 1e-9)
-            return (np.clip(share, 0.0, 1.0) * _LAST_UNRED).astype(np.uint8)
+            unred: NDArray[np.uint8] = (np.clip(share, 0.0, 1.0) * _LAST_UNRED).astype(np.uint8)
+            return unred
         low = self.threshold - 0.5 * self.span
         if self.typical is not None and self.typical < self.threshold:
             low = self.typical
         below = (scores - low) * (_LAST_UNRED / max(self.threshold - low, 1e-6 * self.span))
         above = _LAST_UNRED + 1 + (scores - self.threshold) * (_LAST_UNRED / self.span)
-        heats = np.where(
+        heats: NDArray[np.uint8] = np.where(
             scores > self.threshold,
             np.clip(above, _LAST_UNRED + 1, 255),
             np.clip(below, 0, _LAST_UNRED),
-        )
-        return heats.astype(np.uint8)
+        ).astype(np.uint8)
+        return heats
 
 
 def position(score: float, threshold: float) -> float:

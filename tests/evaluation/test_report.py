@@ -240,7 +240,7 @@ def test_writing(tmp_path, monkeypatch):
     with pytest.raises(OutputError):
         write_report(path / "below/report.html", [evaluation], title="Report", facts={})
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingCapability, match="Jinja2"):
+    with pytest.raises(MissingCapability, match="jinja2"):
         write_report(path, [evaluation], title="Report", facts={})
 
 
