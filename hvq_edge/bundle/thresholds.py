@@ -55,8 +55,8 @@ def calibration_scores_of(bundle: Bundle, precision: str) -> dict[str, Calibrati
 
 def typical_scores_of(bundle: Bundle, precision: str) -> dict[str, float]:
     """Return what a typical good part scores in a precision, by category."""
-    known = calibration_scores_of(bundle, precision)
-    return {category: scores.median for category, scores in known.items()}
+    records = threshold_records(bundle.manifest, precision)
+    return {category: threshold.median for category, threshold in records.items()}
 
 
 def put_thresholds(bundle: Bundle, learnt: Thresholds, images: Iterable[str] = ()) -> Bundle:

@@ -44,15 +44,6 @@ class CalibrationScores(Strict):
             raise ValueError("above does not fall from count to 0")
         return self
 
-    @property
-    def median(self) -> float:
-        """What a typical good part scores: at most half of them score higher."""
-        return next(
-            score
-            for score, above in zip(self.scores, self.above, strict=True)
-            if 2 * above <= self.count
-        )
-
     def p_value(self, score: float) -> float:
         """Return a score's p-value: small where few good parts score as high.
 
