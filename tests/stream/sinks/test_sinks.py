@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -146,6 +147,22 @@ def test_what_a_kill_leaves_of_a_video_can_be_read(tmp_path):
     (left,) = tmp_path.iterdir()
     assert left.match(".annotated.*.part.mp4")
     assert len(read_video(left)) >= 37 - 5 * KEY_FRAME_SECONDS
+
+
+def test_an_error_of_ffmpeg_is_the_videos(tmp_path, monkeypatch):
+    av = pytest.importorskip("av")
+    sink = AnnotatedVideo(tmp_path / "annotated.mp4", DRAW, 10.0)
+    sink.write(*made(0))
+
+    def broken(*_):
+        raise av.error.ExternalError(-542398533, "the encoder gave up")
+
+    monkeypatch.setattr(sink._writer, "_container", SimpleNamespace(mux=broken, close=lambda: None))
+    with pytest.raises(OutputError, match="the encoder gave up"):
+        sink.write(*made(1))
+    with pytest.raises(OutputError, match="the encoder gave up"):
+        sink.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_pyav_the_video_is_one_that_opencv_writes(tmp_path, monkeypatch, caplog):

@@ -6,7 +6,8 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -119,7 +120,7 @@ class _Writer(Protocol):
 
 
 class _H264Writer:
-    """H.264 through PyAV. Its errors are ``OSError`` as well.
+    """H.264 through PyAV; what FFmpeg complains of is an ``OSError``.
 
     While it is written the file is fragmented: what a kill leaves plays up to its last key frame.
     Closing makes an ordinary MP4 of it, without a second pass over the file.
@@ -128,8 +129,9 @@ class _H264Writer:
     def __init__(self, path: Path, frames_per_second: float, height: int, width: int) -> None:
         import av
 
-        self._encodes_to = av.VideoFrame.from_ndarray
-        self._container = av.open(str(path), "w", format="mp4", options=_CONTAINER)
+        self._frame_of = av.VideoFrame.from_ndarray
+        with _ffmpeg_errors():
+            self._container = av.open(str(path), "w", format="mp4", options=_CONTAINER)
         rate = Fraction(frames_per_second).limit_denominator(1000)
         self._stream = self._container.add_stream("h264", rate=rate, options=_ENCODER)
         self._stream.height, self._stream.width = height, width
@@ -142,15 +144,28 @@ class _H264Writer:
         encoder.color_range = _LIMITED_RANGE
 
     def write(self, image: Image) -> None:
-        frame = self._encodes_to(image, format="rgb24")
+        frame = self._frame_of(image, format="rgb24")
         coded = frame.reformat(
             format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE
         )
-        self._container.mux(self._stream.encode(coded))
+        with _ffmpeg_errors():
+            self._container.mux(self._stream.encode(coded))
 
     def close(self) -> None:
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        with _ffmpeg_errors():
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+
+
+@contextmanager
+def _ffmpeg_errors() -> Iterator[None]:
+    """Not all of FFmpeg's errors have an ``errno`` that PyAV knows."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error
 
 
 class _OpenCvWriter:
