@@ -22,7 +22,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from hvq_edge.bundle.manifest import open_bundle
-from hvq_edge.bundle.thresholds import save_threshold, thresholds_of
+from hvq_edge.bundle.thresholds import save_threshold, thresholds_of, typical_scores_of
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
@@ -92,7 +92,7 @@ def main() -> None:
     with open_stream_engine(bundle) as engine:
         info = engine.info
         controls = Controls(thresholds_of(bundle, info.precision))
-        history = History(controls)
+        history = History(controls, typical_scores_of(bundle, info.precision))
         inspector = Inspector(
             engine, bundle, Belt(arguments.folder), controls=controls, sinks=[history]
         )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from helpers.patience import HANG_SECONDS
@@ -71,6 +72,21 @@ def test_short_forms_work_after_training(solar_run, solar_bundle, solar_cells, t
     rejected = [decision for decision in judged if decision["verdict"] == "reject"]
     assert len(list((tmp_path / "found/rejects").glob("*_overlay.jpg"))) == len(rejected)
     assert (tmp_path / "found/annotated.mp4").stat().st_size > 10_000
+
+
+def test_a_video_gives_the_verdicts_of_its_images(solar_bundle, solar_cells, tmp_path):
+    images = [read_image(image.path) for image in find_dataset(solar_cells).test()]
+    write_video(tmp_path / "parts.avi", images, 5.0, len(images))
+    (tmp_path / "parts").mkdir()
+    for number, image in enumerate(images):
+        cv2.imwrite(str(tmp_path / f"parts/{number:03}.png"), image[..., ::-1])
+    of_video, of_folder = (
+        list(hvq_edge.inspect(solar_bundle, camera=str(tmp_path / name), precision="fp32"))
+        for name in ("parts.avi", "parts")
+    )
+    assert len(of_video) == len(of_folder) == len(images)
+    assert [one.verdict for one in of_video] == [one.verdict for one in of_folder]
+    assert {"pass", "reject"} <= {one.verdict for one in of_video}
 
 
 def test_eval_of_run_and_bundle_agree(solar_run, solar_bundle, solar_cells, tmp_path, capsys):

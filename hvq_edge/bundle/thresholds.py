@@ -59,6 +59,12 @@ def calibration_scores_of(bundle: Bundle, precision: str) -> dict[str, Calibrati
     return {category: threshold.calibration_scores for category, threshold in records.items()}
 
 
+def typical_scores_of(bundle: Bundle, precision: str) -> dict[str, float]:
+    """Return what a typical good part scores in a precision, by category."""
+    records = threshold_records(bundle.manifest, precision)
+    return {category: threshold.median for category, threshold in records.items()}
+
+
 def put_thresholds(
     bundle: Bundle, learnt: Thresholds, images: Iterable[str] = (), why: str = "calibrated again"
 ) -> Bundle:

@@ -19,6 +19,9 @@ results = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
 LINE_EVERY_S = 30.0
 """Without a terminal, a stage that takes long is heard of this often."""
 
+SLOWEST_STEP_S = 3600.0
+"""Steps that take longer, as the epochs of a training may, get no estimate of the time left."""
+
 
 def print_json(value: Any) -> None:  # noqa: ANN401  # anything json.dumps takes
     """Print one JSON document, alone, on standard output."""
@@ -35,28 +38,33 @@ def progress_bars() -> Iterator[ProgressCallback]:
         Progress,
         TaskID,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     tasks: dict[str, TaskID] = {}
     said_at = time.monotonic()
+    # Of a narrow line the note is cut, never the count and the time that is left.
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     with Progress(
-        TextColumn("{task.description:<34}"),
-        BarColumn(bar_width=24),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=8),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[clock]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}", table_column=rest),
         console=messages,
         disable=not messages.is_terminal,
+        expand=True,
+        speed_estimate_period=SLOWEST_STEP_S,
     ) as bars:
 
         def report(stage: str, done: int, total: int, note: str = "") -> None:
             nonlocal said_at
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, note=note)
-            bars.update(tasks[stage], completed=done, total=total, note=note)
+                tasks[stage] = bars.add_task(stage, total=total, note="", clock="")
+            clock = "took" if done == total else "ETA"
+            bars.update(tasks[stage], completed=done, total=total, note=note, clock=clock)
             due = done == total or time.monotonic() - said_at > LINE_EVERY_S
             if due and not messages.is_terminal:
                 said_at = time.monotonic()

@@ -9,8 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.extras import require
+from hvq_edge.common.heat_map import HeatScale, legend_gradient
 from hvq_edge.common.svg import Place
 from hvq_edge.evaluation import charts
 from hvq_edge.evaluation.charts import (
@@ -27,8 +30,8 @@ from hvq_edge.evaluation.operating_point import OperatingPoint, operating_point
 from hvq_edge.evaluation.table import COLUMNS, columns_of, percent, way_in_words
 from hvq_edge.evaluation.thumbnails import (
     Thumbnail,
-    category_heat_range,
     examples_of,
+    heat_scale,
     thumbnails,
 )
 from hvq_edge.evaluation.unseen import is_unseen
@@ -117,6 +120,7 @@ def page_template(name: str) -> Template:
     )
     environment.filters["percent"] = percent
     environment.filters["way"] = way_in_words
+    environment.globals["heat_gradient"] = legend_gradient()
     return environment.get_template(name)
 
 
@@ -141,10 +145,29 @@ def _sections(evaluation: Evaluation) -> list[CategorySection]:
         ]
         for metrics in evaluation.categories
     }
+    lines = {
+        metrics.category: operating_point(
+            metrics.category,
+            by_category[metrics.category],
+            evaluation.thresholds,
+            metrics.image_f1_threshold,
+        )
+        for metrics in evaluation.categories
+    }
+
+    def scale(category: str, result: ImageResult) -> HeatScale:
+        line = lines[category]
+        threshold = None
+        if line is not None and line.in_use:  # that of the category it was judged as
+            threshold = evaluation.thresholds.get(result.chosen)
+        elif line is not None:  # F1-max rejects what reaches its threshold
+            threshold = float(np.nextafter(np.float32(line.threshold), np.float32(-np.inf)))
+        return heat_scale(by_category[category], threshold)
+
     chosen = {name: examples_of(results) for name, results in by_category.items()}
     images = thumbnails(
         [
-            (result, category_heat_range(by_category[name]))
+            (result, scale(name, result))
             for name, groups in chosen.items()
             for group in groups.values()
             for result in group
@@ -152,22 +175,19 @@ def _sections(evaluation: Evaluation) -> list[CategorySection]:
         _THUMBNAIL_BYTES,
     )
     return [
-        _section(evaluation, metrics, by_category[metrics.category], groups, images)
-        for metrics, groups in zip(evaluation.categories, chosen.values(), strict=True)
-        if by_category[metrics.category]
+        _section(metrics, by_category[name], lines[name], chosen[name], images)
+        for metrics in evaluation.categories
+        if by_category[name := metrics.category]
     ]
 
 
 def _section(
-    evaluation: Evaluation,
     metrics: CategoryMetrics,
     results: Sequence[ImageResult],
+    line: OperatingPoint | None,
     chosen: Mapping[str, Sequence[ImageResult]],
     images: Mapping[ImageResult, Thumbnail],
 ) -> CategorySection:
-    line = operating_point(
-        metrics.category, results, evaluation.thresholds, metrics.image_f1_threshold
-    )
     return CategorySection(
         metrics=metrics,
         histogram=score_histogram(results, line.threshold if line else None),

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.heat_map import heat_overlay
+from hvq_edge.common.heat_map import HeatScale, draw_outlines, heat_overlay
 from hvq_edge.data.images import read_image, read_mask
 from hvq_edge.errors import ImageError
 from hvq_edge.evaluation.image_result import ImageResult
 
 EXAMPLES = 3
-_SIDES = (224, 176, 144, 112, 88, 64)
+_SIDES = (448, 336, 224, 176, 144, 112, 88, 64)
+"""Pixels of the longest side; from 448 on, an image is worth being enlarged on a screen."""
 _QUALITY = 82
-_OUTLINE = (255, 255, 255)
-
-
-@dataclass(frozen=True)
-class HeatRange:
-    """Map values between which the heat colours run, the same for a whole category."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
 class Thumbnail:
     """An image and the same with its heat map, as ``data:`` URLs."""
 
+    number: int
+    """Another one for each thumbnail of a page."""
     result: ImageResult
     plain: str
     heat: str
@@ -61,52 +55,53 @@ def examples_of(results: Sequence[ImageResult]) -> dict[str, tuple[ImageResult, 
     return {heading: tuple(chosen) for heading, chosen in groups.items() if chosen}
 
 
-def category_heat_range(results: Sequence[ImageResult]) -> HeatRange:
-    """Choose the heat range of a category: clear where good maps are, hottest at clear defects.
+def heat_scale(results: Sequence[ImageResult], threshold: float | None) -> HeatScale:
+    """Choose what the heat colours of a category mean: clear where good images usually are.
 
     Args:
-        results: one category's images, at least one.
+        results: one category's images.
+        threshold: that they are held against, if there is one.
     """
-    good = [result.map for result in results if result.image.good]
-    low = float(np.quantile(np.stack(good or [result.map for result in results]), 0.99))
-    peaks = [float(result.map.max()) for result in results if not result.image.good]
-    high = float(np.quantile(peaks or [float(result.map.max()) for result in results], 0.75))
-    return HeatRange(low, max(high, low + 1e-3 * max(abs(low), 1e-3)))
+    good = [result.score for result in results if result.image.good]
+    return HeatScale(threshold, float(np.median(good)) if good else None)
 
 
 def thumbnails(
-    chosen: Sequence[tuple[ImageResult, HeatRange]], largest_bytes: int
+    chosen: Sequence[tuple[ImageResult, HeatScale]], largest_bytes: int
 ) -> Mapping[ImageResult, Thumbnail]:
     """Make thumbnails as large as fit into a number of bytes together.
 
     Images that cannot be read any more are left out.
 
     Args:
-        chosen: images with the heat range of their category.
+        chosen: images with the scale of the heat's colours.
         largest_bytes: of all the URLs; exceeded only where even the smallest size does not fit.
     """
-    drawn = [(result, *pair) for result, heat in chosen if (pair := _draw(result, heat))]
+    drawn = [(result, *pair) for result, scale in chosen if (pair := _draw(result, scale))]
     made: dict[ImageResult, Thumbnail] = {}
     for side in _SIDES:
         made = {}
-        for result, plain, heated in drawn:
+        for number, (result, plain, heated) in enumerate(drawn):
             small, small_heat = _shrink(plain, side), _shrink(heated, side)
             height, width = small.shape[:2]
-            made[result] = Thumbnail(result, _jpeg(small), _jpeg(small_heat), width, height)
+            urls = _jpeg(small), _jpeg(small_heat)
+            made[result] = Thumbnail(number, result, *urls, width, height)
         if sum(len(one.plain) + len(one.heat) for one in made.values()) <= largest_bytes:
             break
     return made
 
 
 def _draw(
-    result: ImageResult, heat: HeatRange
+    result: ImageResult, scale: HeatScale
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
     """Return the image and its overlay with the outline of the true defect, if it is known."""
     try:
         plain = _shrink(read_image(result.image.path), _SIDES[0])
     except ImageError:
         return None
-    heated = heat_overlay(plain, result.map, heat.low, heat.high)
+    if result.refused is not None:  # nothing rejects it, whatever the threshold
+        scale = replace(scale, threshold=None)
+    heated = heat_overlay(plain, result.map, result.score, scale)
     if result.image.mask is not None:
         try:
             mask = read_mask(result.image.mask, *plain.shape[:2])
@@ -115,7 +110,7 @@ def _draw(
         outlines, _ = cv2.findContours(
             mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
         )
-        cv2.drawContours(heated, outlines, -1, _OUTLINE, 1, cv2.LINE_AA)
+        draw_outlines(heated, [outline[:, 0] for outline in outlines])
     return plain, heated
 
 

@@ -21,7 +21,7 @@ from importlib.metadata import version
 
 from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature
 from hvq_edge.bundle.manifest import Bundle, open_bundle
-from hvq_edge.bundle.thresholds import save_threshold
+from hvq_edge.bundle.thresholds import save_threshold, typical_scores_of
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.extras import needed
 from hvq_edge.common.progress import ProgressCallback, silent
@@ -167,14 +167,15 @@ def open_line(
             rule=settings.decision,
             max_frames=settings.max_frames,
         )
-        draw = Overlay(inspector.controls)
+        typical = typical_scores_of(bundle, engine.info.precision)
+        draw = Overlay(inspector.controls, typical)
         opened = _open_sinks(settings, bundle, inspector, cameras, draw, report)
         closing.callback(opened.close)
         listening.append(opened)
         line = Line(engine.info, inspector, opened, reasons=reasons)
         history: History | None = None
         if settings.page is not None:
-            history = History(inspector.controls)
+            history = History(inspector.controls, typical)
             opened.threads.append(SinkThread(history, "page", "drop", PAGE_WAITING))
         if has_screen(os.environ) if settings.display is None else settings.display:
             window = Window(draw, quit_asked=inspector.stop)

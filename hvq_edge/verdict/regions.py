@@ -9,11 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.heat_map import upsample_map
+from hvq_edge.common.heat_map import CELL, upsample_map, window_means
 
-CELL = 16
-"""Pixels of the model's input that one cell of the map covers, and the side of the window over
-which the score averages (docs/architecture.md, "The graph's contract")."""
 MOST_REGIONS = 20
 """Of one frame, those with the highest peaks: an image of noise must not make endless lines."""
 
@@ -96,10 +93,9 @@ def find_regions(
 
 def _best_window(enlarged: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return for each pixel the highest average of the 16x16 windows that it lies in."""
-    averaged = cv2.boxFilter(enlarged, -1, (CELL, CELL), borderType=cv2.BORDER_REPLICATE)
-    half = CELL // 2  # of a window, the mean stands at its pixel [8, 8]
-    inner = np.full_like(averaged, -np.inf)  # windows that reach beyond the map do not count
-    inner[half : 1 - half, half : 1 - half] = averaged[half : 1 - half, half : 1 - half]
+    half = CELL // 2
+    inner = np.full_like(enlarged, -np.inf)  # windows that reach beyond the map do not count
+    inner[half : 1 - half, half : 1 - half] = window_means(enlarged)
     ones = np.ones((CELL, CELL), np.uint8)
     best: NDArray[np.float32] = cv2.dilate(
         inner, ones, anchor=(half - 1, half - 1), borderValue=-np.inf

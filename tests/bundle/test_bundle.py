@@ -19,6 +19,7 @@ from hvq_edge.bundle.manifest import (
     record_of,
     write_manifest,
 )
+from hvq_edge.bundle.thresholds import typical_scores_of
 from hvq_edge.errors import BundleError
 from hvq_edge.verdict.limits import ImageLimits
 
@@ -224,3 +225,9 @@ def test_a_manifest_without_a_key_names_it(bundle, key):
     edit(bundle.path, lambda content: content.pop(key))
     with pytest.raises(BundleError, match=f"{key}: is missing"):
         open_bundle(bundle.path)
+
+
+def test_the_typical_score_is_the_median_of_good_parts(bundle):
+    (threshold,) = bundle.manifest.thresholds["fp32"].values()
+    assert typical_scores_of(bundle, "fp32") == {"bolt": threshold.median}
+    assert typical_scores_of(bundle, "int8") == {}

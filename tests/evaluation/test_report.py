@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from hvq_edge.evaluation.metrics.results import (
 )
 from hvq_edge.evaluation.operating_point import decisions_at, decisions_from, operating_point
 from hvq_edge.evaluation.report import render_report, write_report
-from hvq_edge.evaluation.thumbnails import category_heat_range, examples_of, thumbnails
+from hvq_edge.evaluation.thumbnails import examples_of, heat_scale, thumbnails
 
 EVIL = "<script>alert('& more')</script>"
 
@@ -272,28 +273,40 @@ def test_examples_are_extreme_and_never_twice(tmp_path, count, sizes):
 
 
 def test_thumbnails_shrink_to_the_budget(tmp_path):
-    results = make_results(tmp_path, "bolt", side=150)
-    heat = category_heat_range(results)
+    results = make_results(tmp_path, "bolt", side=300)
+    scale = heat_scale(results, 3.0)
 
     def made(budget):
-        images = thumbnails([(result, heat) for result in results], budget).values()
+        images = thumbnails([(result, scale) for result in results], budget).values()
         return {image.width for image in images}, sum(len(i.plain + i.heat) for i in images)
 
     (wide,), large = made(10**9)
     (narrow,), small = made(large // 2)
-    assert wide == 224
+    assert wide == 448
     assert narrow < wide
     assert small <= large // 2
     assert made(1)[0] == {64}
 
 
-def test_heat_starts_above_good_maps(tmp_path):
+def test_heat_starts_at_the_middle_of_the_good_scores(tmp_path):
     results = make_results(tmp_path, "bolt")
-    heat = category_heat_range(results)
-    assert 0.1 < heat.low <= 4.0 < heat.high
-    same = [ImageResult(one.image, "bolt", 0.0, np.zeros((4, 4), "f4")) for one in results]
-    flat = category_heat_range(same)
-    assert flat.high > flat.low
+    scale = heat_scale(results, 3.2)
+    assert (scale.typical, scale.threshold) == (2.0, 3.2)
+    assert heat_scale([one for one in results if not one.image.good], None).typical is None
+
+
+def test_red_is_what_the_report_says_is_rejected(tmp_path):
+    results = make_results(tmp_path, "bolt")
+    for result in results:
+        cv2.imwrite(str(result.image.path), np.full((40, 80, 3), 90, np.uint8))
+    results[-1] = replace(results[-1], refused="too dark")
+    scale = heat_scale(results, 2.25)
+    drawn = thumbnails([(result, scale) for result in results], 10**9)
+    for result, thumbnail in drawn.items():
+        data = base64.b64decode(thumbnail.heat.split(",")[1])
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).astype(int)
+        redder = (bgr[..., 2] - bgr[..., 1]).max()
+        assert (redder > 90) == (result.score > 2.25 and result.refused is None), result
 
 
 @settings(deadline=None, max_examples=60)

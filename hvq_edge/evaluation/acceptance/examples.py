@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle
-from hvq_edge.bundle.thresholds import thresholds_of
+from hvq_edge.bundle.thresholds import thresholds_of, typical_scores_of
+from hvq_edge.common.heat_map import HeatScale
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, DatasetImage
 from hvq_edge.data.images import read_frame
@@ -16,7 +17,7 @@ from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance.measured import Measured, verdict_of
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.metrics_file import ImageRow
-from hvq_edge.evaluation.thumbnails import Thumbnail, category_heat_range, thumbnails
+from hvq_edge.evaluation.thumbnails import Thumbnail, thumbnails
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.judgement import Verdict, judgements
@@ -25,8 +26,6 @@ Examples = Mapping[str, Mapping[str, Sequence[Thumbnail]]]
 """By category, then by heading."""
 
 PER_GROUP = 3
-_TYPICAL_GOOD = 8
-"""Whose maps say where the heat colours begin."""
 _BYTES = 3_000_000
 MISSED = "Missed defects: passed, although defective"
 UNDECIDED = "Defects without a decision: neither rejected nor passed"
@@ -54,6 +53,7 @@ def examples(
     """
     known = {image.path.relative_to(dataset.root).as_posix(): image for image in dataset.test()}
     thresholds = thresholds_of(bundle, measured.precision)
+    typical = typical_scores_of(bundle, measured.precision)
     chosen = {
         one.category: choose_examples(
             [row for row in measured.record.images if row.category == one.category], thresholds
@@ -65,16 +65,13 @@ def examples(
     backend = measured.backend if measured.backend in ("openvino", "onnxruntime") else "onnxruntime"
     with open_engine(bundle, precision=measured.precision, backend=backend) as engine:
         for done, (category, groups) in enumerate(chosen.items(), start=1):
-            rows = [row for row in measured.record.images if row.category == category]
             shown = [row for group in groups.values() for row in group]
-            for row in {row.path: row for row in (*shown, *_typical_good(rows))}.values():
-                result = _judge(engine, known.get(row.path))
+            for row in shown:
+                result = _judge(engine, known.get(row.path), row.refused)
                 if result is not None:
                     judged[row.path] = result
-            results = [judged[row.path] for row in rows if row.path in judged]
-            if results:
-                heat = category_heat_range(results)
-                drawn += [(judged[row.path], heat) for row in shown if row.path in judged]
+                    scale = HeatScale(thresholds.get(result.chosen), typical.get(category))
+                    drawn.append((result, scale))
             on_progress("examples", done, len(chosen))
     images = thumbnails(drawn, _BYTES)
     return {
@@ -110,16 +107,7 @@ def choose_examples(
     }
 
 
-def _typical_good(rows: Sequence[ImageRow]) -> list[ImageRow]:
-    good = [row for row in rows if row.good and row.score is not None]
-    good.sort(key=lambda row: row.score or 0.0)
-    if not good:
-        return []
-    places = np.linspace(0, len(good) - 1, min(_TYPICAL_GOOD, len(good))).astype(int)
-    return [good[place] for place in places]
-
-
-def _judge(engine: Engine, image: DatasetImage | None) -> ImageResult | None:
+def _judge(engine: Engine, image: DatasetImage | None, refused: str | None) -> ImageResult | None:
     if image is None:
         return None
     info = engine.info
@@ -133,4 +121,4 @@ def _judge(engine: Engine, image: DatasetImage | None) -> ImageResult | None:
     (judgement,) = judgements(output, info.categories)
     if not judgement.finite:
         return None  # there is no map to draw
-    return ImageResult(image, judgement.category, judgement.score, judgement.map)
+    return ImageResult(image, judgement.category, judgement.score, judgement.map, refused=refused)

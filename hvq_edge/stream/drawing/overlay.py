@@ -1,7 +1,7 @@
 """A frame with its decision drawn on it: what a person at the line looks at.
 
 The verdict is a word, a colour and a frame around the image; the heat shows where; the bar shows
-how far from the threshold. Nothing but the heat covers the part.
+how far from the threshold, and what the heat's colours mean. Nothing but the heat covers the part.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.heat_map import heat_overlay
+from hvq_edge.common.heat_map import (
+    HeatScale,
+    draw_outlines,
+    heat_overlay,
+    legend_bar,
+    position,
+)
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.drawing.lettering import (
     Colour,
@@ -49,10 +55,16 @@ class Overlay:
 
     Args:
         thresholds: by category; or the controls that hold those in force.
+        typical: what good parts score, by category: where the heat begins.
     """
 
-    def __init__(self, thresholds: Mapping[str, float] | Controls) -> None:
+    def __init__(
+        self,
+        thresholds: Mapping[str, float] | Controls,
+        typical: Mapping[str, float] | None = None,
+    ) -> None:
         self._thresholds = thresholds
+        self._typical = typical or {}
         self._last: tuple[Decision, Image] | None = None
 
     def __call__(self, decision: Decision, frame: Frame) -> Image:
@@ -61,19 +73,20 @@ class Overlay:
         if last is None or last[0] is not decision:
             known = self._thresholds
             thresholds = known.thresholds if isinstance(known, Controls) else known
-            threshold = thresholds.get(decision.category) if decision.category else None
-            last = (decision, annotate(frame.image, decision, threshold))
+            category = decision.category or ""
+            scale = HeatScale(thresholds.get(category), self._typical.get(category))
+            last = (decision, annotate(frame.image, decision, scale))
             self._last = last
         return last[1]
 
 
-def annotate(image: Image | None, decision: Decision, threshold: float | None) -> Image:
+def annotate(image: Image | None, decision: Decision, scale: HeatScale) -> Image:
     """Draw a decision on its image.
 
     Args:
         image: uint8 ``[h, w, 3]``, RGB, of any size; ``None`` for a lost frame.
         decision: the decision on it.
-        threshold: of the decision's category; anchors the colours and the bar.
+        scale: of the decision's category.
 
     Returns:
         uint8 ``[height, width, 3]``, RGB, both even: the image between a head and a foot strip.
@@ -81,29 +94,34 @@ def annotate(image: Image | None, decision: Decision, threshold: float | None) -
     view = _view(image)
     unit = min(view.shape[:2]) / SHORTEST_SIDE
     if image is not None:
-        _draw_part(view, image, decision, threshold, unit)
+        _draw_part(view, image, decision, scale, unit)
     else:
         _draw_centred(view, "no image", unit)
     head = _head(decision, view.shape[1], unit)
-    foot = _foot(decision, threshold, view.shape[1], unit)
+    foot = _foot(decision, scale, view.shape[1], unit)
     drawn: Image = np.concatenate([head, view, foot])
     return drawn
 
 
-def heat_range_at(threshold: float) -> tuple[float, float]:
-    """Return the map values where heat begins and where it is hottest.
+def draw_findings(
+    image: Image, decision: Decision, scale: HeatScale, size: tuple[int, int], thickness: int = 1
+) -> Image:
+    """Draw the heat and the outlines of what was rejected.
 
-    Anchored to the threshold, so that the same colour means the same in every frame: for a
-    threshold above 0, heat begins at half of it and is hottest at twice it.
+    Args:
+        image: uint8 ``[h, w, 3]``, RGB: the decision's image at any size; it is not changed.
+        decision: without a score there is nothing to draw.
+        scale: of the decision's category.
+        size: height and width of the image that was decided on.
+        thickness: of the outlines, in pixels.
     """
-    span = abs(threshold) or 1.0
-    return threshold - 0.5 * span, threshold + span
-
-
-def bar_position(score: float, threshold: float) -> float:
-    """Return where a score stands on the bar, 0 to 1; the threshold stands at 0.5."""
-    span = abs(threshold) or 1.0
-    return float(np.clip(0.5 + 0.5 * (score - threshold) / span, 0.0, 1.0))
+    if decision.map is None or decision.score is None or not np.isfinite(decision.map).all():
+        return image
+    drawn = heat_overlay(image, decision.map, decision.score, scale)
+    shrunk = np.array([image.shape[1] / size[1], image.shape[0] / size[0]])
+    outlines = [np.rint((r.contour + 0.5) * shrunk - 0.5) for r in decision.regions]
+    draw_outlines(drawn, (outline.astype(np.int32) for outline in outlines), thickness)
+    return drawn
 
 
 def place(height: int, width: int) -> tuple[int, int]:
@@ -122,20 +140,14 @@ def _view(image: Image | None) -> Image:
 
 
 def _draw_part(
-    view: Image, image: Image, decision: Decision, threshold: float | None, unit: float
+    view: Image, image: Image, decision: Decision, scale: HeatScale, unit: float
 ) -> None:
     height, width = place(*image.shape[:2])
     shrinks = height < image.shape[0]
     shown: NDArray[np.uint8] = cv2.resize(
         image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     )
-    if decision.map is not None and threshold is not None and np.isfinite(decision.map).all():
-        shown = heat_overlay(shown, decision.map, *heat_range_at(threshold))
-    scale = np.array([width / image.shape[1], height / image.shape[0]])
-    outlines = [np.rint((r.contour + 0.5) * scale).astype(np.int32) for r in decision.regions]
-    if outlines:
-        shown = np.ascontiguousarray(shown) if shown is not image else shown.copy()
-        cv2.polylines(shown, outlines, True, _TEXT, max(round(unit), 1), cv2.LINE_AA)
+    shown = draw_findings(shown, decision, scale, image.shape[:2], max(round(unit), 1))
     top, left = (view.shape[0] - height) // 2, (view.shape[1] - width) // 2
     view[top : top + height, left : left + width] = shown
     edge = max(round(6 * unit), 2)
@@ -168,8 +180,12 @@ def _head(decision: Decision, width: int, unit: float) -> Image:
     return strip
 
 
-def _foot(decision: Decision, threshold: float | None, width: int, unit: float) -> Image:
-    """Score against threshold as a bar, or the reason why there is no decision."""
+def _foot(decision: Decision, scale: HeatScale, width: int, unit: float) -> Image:
+    """Score against threshold as a bar, the heat's colours under it on the same scale.
+
+    Or the reason why there is no decision.
+    """
+    threshold = scale.threshold
     strip = _strip(56, width, unit)
     margin, size = 12 * unit, 11 * unit
     if decision.verdict == "no_decision" or decision.score is None or threshold is None:
@@ -184,11 +200,14 @@ def _foot(decision: Decision, threshold: float | None, width: int, unit: float) 
     left, right = round(margin), round(width - margin)
     top, bottom = round(34 * unit), round(44 * unit)
     strip[top:bottom, left:right] = _TRACK
-    end = left + round(bar_position(decision.score, threshold) * (right - left))
+    end = left + round(position(decision.score, threshold) * (right - left))
     strip[top:bottom, left:end] = COLOURS[decision.verdict]
+    colours = legend_bar(scale, max(round(5 * unit), 1), right - left, _TRACK)
+    under = bottom + round(2 * unit)
+    end = under + len(colours)
+    strip[under:end, left:right] = colours
     middle, half = (left + right) // 2, max(round(unit), 1)
-    reach = round(4 * unit)
-    strip[top - reach : bottom + reach, middle - half : middle + half] = _TEXT
+    strip[top - round(4 * unit) : end, middle - half : middle + half] = _TEXT
     return strip
 
 

@@ -7,13 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hvq_edge.common.heat_map import HeatScale
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.drawing.overlay import draw_findings
 from hvq_edge.stream.live_page.images import (
     REJECT_SIDE,
     THUMBNAIL_SIDE,
@@ -28,6 +27,8 @@ DECISIONS = 2000
 """Decisions remembered."""
 REJECTS = 24
 """Rejects remembered, each at most 1.2 MB."""
+THIN_LINE_SIDE = 480
+"""Pixels of an image for each pixel of its outlines' width."""
 RATE_SECONDS = 5.0
 """Frames per second are counted over this long."""
 
@@ -60,13 +61,18 @@ class Shot:
     """A decision's image; its JPEG files are made when somebody asks, once each."""
 
     record: Record
+    decision: Decision
     image: Image | None
-    heat: NDArray[np.float32] | None
-    _files: dict[tuple[int, bool], bytes] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    """At any size."""
+    size: tuple[int, int]
+    """Height and width of the image that was decided on."""
+    typical: float | None
+    """What good parts score: where the heat begins."""
+    _files: dict[tuple[int, bool], bytes] = field(init=False, default_factory=dict)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def jpeg(self, longest: int, *, heat: bool) -> bytes | None:
-        """Return the JPEG file; ``None`` where the frame was lost.
+        """Return the JPEG file, with heat also the outlines; ``None`` where the frame was lost.
 
         Raises:
             OutputError: it cannot be encoded.
@@ -76,8 +82,12 @@ class Shot:
         with self._lock:  # ten browsers that ask at once cost one encoding
             key = (longest, heat)
             if key not in self._files:
-                shown = self.heat if heat else None
-                self._files[key] = jpeg(self.image, longest, shown, self.record.threshold)
+                shown = shrink(self.image, longest)
+                if heat:
+                    scale = HeatScale(self.record.threshold, self.typical)
+                    thickness = max(round(max(shown.shape) / THIN_LINE_SIDE), 1)
+                    shown = draw_findings(shown, self.decision, scale, self.size, thickness)
+                self._files[key] = jpeg(shown)
             return self._files[key]
 
 
@@ -86,16 +96,23 @@ class History:
 
     Args:
         controls: for the threshold in force.
+        typical: what good parts score, by category: where the heat begins.
         decisions: to remember.
         rejects: to remember.
     """
 
     def __init__(
-        self, controls: Controls, *, decisions: int = DECISIONS, rejects: int = REJECTS
+        self,
+        controls: Controls,
+        typical: Mapping[str, float] | None = None,
+        *,
+        decisions: int = DECISIONS,
+        rejects: int = REJECTS,
     ) -> None:
         self.run = secrets.token_hex(8)
         """Tells this numbering of decisions from that of the run before."""
         self._controls = controls
+        self._typical = typical or {}
         self._lock = threading.Lock()
         self._records: deque[Record] = deque(maxlen=decisions)
         self._rejects: deque[Shot] = deque(maxlen=rejects)
@@ -120,10 +137,11 @@ class History:
             latency_ms=decision.latency_ms,
             grade=decision.grade,
         )
-        newest = Shot(record, frame.image, decision.map)
+        size = frame.image.shape[:2] if frame.image is not None else (0, 0)
+        newest = Shot(record, decision, frame.image, size, self._typical.get(category or ""))
         reject = None
         if record.verdict == "reject" and frame.image is not None:
-            reject = Shot(record, shrink(frame.image, REJECT_SIDE), decision.map)
+            reject = replace(newest, image=shrink(frame.image, REJECT_SIDE))
         with self._lock:
             self._sequence = record.sequence
             self._records.append(record)

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import pytest
 from helpers.bright_parts import BrightnessEngine
+from helpers.browser import browser, needs_chromium  # noqa: F401  # a fixture
 from helpers.graphs import save_bundle
 from helpers.thresholds import threshold_at
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from benchmarks.live_page_image import CHROMIUM, FLAGS
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.stream.controls import Controls
@@ -29,7 +29,7 @@ from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 from hvq_edge.stream.sources.video_file import VideoFile
 
-pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no Chromium")
+pytestmark = needs_chromium
 
 PATIENCE_MS = 30_000
 """A machine that builds something beside takes seconds for what takes milliseconds."""
@@ -87,7 +87,7 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
     manifest = saved.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": half}}})
     write_manifest(saved.path, manifest)
     bundle = open_bundle(saved.path)
-    controls = Controls({"bolt": 0.6})
+    controls = Controls({"ant": 1.0, "bolt": 0.6})
     history = History(controls, rejects=400)
     source = Loop(video)
     inspector = Inspector(BrightnessEngine(), bundle, source, controls=controls, sinks=[history])
@@ -110,14 +110,6 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
 def line(video, tmp_path_factory) -> Iterator[SimpleNamespace]:
     with inspecting(video, tmp_path_factory.mktemp("line")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield opened
-        opened.close()
 
 
 @contextmanager
@@ -268,6 +260,49 @@ def test_a_phone_needs_no_scrolling_sideways(browser, line):
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
         sharp = "() => { const one = document.querySelector('.chart');"
         assert page.evaluate(sharp + " return one.width / one.clientWidth; }") == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("width", "columns"), [(390, 3), (1440, 4), (1920, 6)])
+def test_the_list_of_rejects_is_never_cut_off(browser, line, width, columns):
+    look = {"viewport": {"width": width, "height": 900}}
+    with looking(browser, line.serving.url, **look) as page:
+        wait_until(page, "() => document.querySelectorAll('#rejects li').length >= 12")
+        found = page.evaluate("""() => {
+          const list = document.getElementById("rejects");
+          const tiles = [...list.children].filter((tile) => tile.clientHeight);
+          return {
+            hidden: list.scrollHeight - list.clientHeight + list.scrollWidth - list.clientWidth,
+            lefts: new Set(tiles.map((tile) => Math.round(tile.getBoundingClientRect().left))).size,
+            empty: tiles.filter((tile) => !tile.querySelector("img").naturalWidth).length,
+            shown: tiles.length,
+          };
+        }""")
+        assert (found["hidden"], found["empty"], found["lefts"]) == (0, 0, columns)
+        if width < 1900:
+            assert found["shown"] == 12
+
+
+def test_the_page_is_named_after_its_camera(page):
+    expect(page).to_have_title(f"{CAMERA} – hvq-edge")
+    expect(page.locator("#title")).to_have_text(CAMERA)
+    expect(page.locator("#about")).to_have_text("bolt")
+
+
+def test_the_threshold_is_that_of_the_category_on_the_line(page):
+    expect(page.locator("#category")).to_have_value("bolt")
+    page.locator("#category").select_option("ant")
+    expect(page.locator("#preview")).to_contain_text("No frame of this category")
+    page.wait_for_timeout(700)
+    expect(page.locator("#category")).to_have_value("ant")
+
+
+def test_the_legend_goes_with_the_heat(page):
+    legend = page.locator(".camera .legend")
+    expect(legend).to_be_visible()
+    painted = "(one) => getComputedStyle(one).backgroundImage"
+    assert "linear-gradient" in legend.locator("i").evaluate(painted)
+    page.get_by_role("button", name="Heat map").first.click()
+    expect(legend).to_be_hidden()
 
 
 def test_a_dead_inspector_is_not_shown_as_a_pass(browser, video, tmp_path):

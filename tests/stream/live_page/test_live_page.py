@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any
 
 import cv2
@@ -21,6 +22,7 @@ from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
+from hvq_edge.common.heat_map import legend_gradient
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.live_page.access import Access, is_same_origin, open_access
@@ -33,6 +35,7 @@ from hvq_edge.stream.sources.source import arrived
 from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.decision import Decision
+from hvq_edge.verdict.regions import Region
 
 
 def pixels(file: bytes) -> np.ndarray:
@@ -366,3 +369,27 @@ def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, 
     assert names["decision"].verdict == "reject"
     sinks = names["line"].inspector.statistics().sinks
     assert [(one.name, one.written) for one in sinks] == [("page", 1)]
+
+
+def test_the_pages_legend_has_the_colours_of_the_heat():
+    style = files("hvq_edge.stream.live_page").joinpath("page/base.css").read_text()
+    assert f"--heat: {legend_gradient()};" in style
+
+
+def test_outlines_are_drawn_where_the_regions_are_whatever_the_size():
+    history = History(Controls({"bolt": 0.5}))
+    corners = np.array([[900, 600], [1500, 600], [1500, 1200], [900, 1200]], np.int32)
+    region = Region((900, 600, 601, 601), 3.6e5, None, 1.0, corners)
+    calm = np.zeros((4, 4), np.float32)
+    decision = Decision(0, 0.0, "bolt", 1.0, "reject", "", 1.0, calm, camera="a", regions=(region,))
+    history.write(decision, arrived(0, np.full((2000, 3000, 3), 90, np.uint8)))
+    files_of = {
+        "view": history.newest("a").jpeg(VIEW_SIDE, heat=True),
+        "reject": history.reject_image(1, "view", heat=True),
+        "thumbnail": history.reject_image(1, "thumbnail", heat=True),
+    }
+    for name, data in files_of.items():
+        shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        rows = np.flatnonzero(shown[:, round(shown.shape[1] * 0.4)] > 180)
+        assert rows.min() == pytest.approx(shown.shape[0] * 0.3, abs=2.5), name
+        assert rows.max() == pytest.approx(shown.shape[0] * 0.6, abs=2.5), name

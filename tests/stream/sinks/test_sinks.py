@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import json
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,7 +20,12 @@ from hvq_edge.stream.drawing.window import Window, has_screen
 from hvq_edge.stream.sinks.files.json_lines import JsonLines, JsonLinesFile
 from hvq_edge.stream.sinks.files.reject_images import RejectImages, reject_stem
 from hvq_edge.stream.sinks.files.retention import check_room
-from hvq_edge.stream.sinks.files.video import AnnotatedVideo, letterbox
+from hvq_edge.stream.sinks.files.video import (
+    KEY_FRAME_SECONDS,
+    AnnotatedVideo,
+    _has_h264,
+    letterbox,
+)
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 
@@ -116,6 +124,61 @@ def test_video_appears_when_it_is_complete(tmp_path):
     corner = frames[3][60:62, 1:3].mean((0, 1)), frames[2][60:62, 1:3].mean((0, 1))
     assert corner[0][0] > corner[0][1], "red border"
     assert corner[1][1] > corner[1][0], "green border"
+
+
+def test_what_a_kill_leaves_of_a_video_can_be_read(tmp_path):
+    code = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        import numpy as np
+        from hvq_edge.common.heat_map import HeatScale
+        from hvq_edge.stream.drawing.overlay import annotate
+        from hvq_edge.stream.sinks.files.video import AnnotatedVideo
+        from hvq_edge.stream.sources.source import Frame
+        from hvq_edge.verdict.decision import Decision
+        draw = lambda decision, frame: annotate(frame.image, decision, HeatScale(3.0))
+        sink = AnnotatedVideo(Path(sys.argv[1]), draw, 5.0)
+        for index in range(37):
+            decision = Decision(index, 0.0, "bolt", 1.0, "pass", "", 1.0)
+            sink.write(decision, Frame(index, 0.0, np.full((90, 90, 3), 5 * index, np.uint8)))
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, "-c", code, tmp_path / "annotated.mp4"], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.match(".annotated.*.part.mp4")
+    assert len(read_video(left)) >= 37 - 5 * KEY_FRAME_SECONDS
+
+
+def test_an_error_of_ffmpeg_is_the_videos(tmp_path, monkeypatch):
+    av = pytest.importorskip("av")
+    sink = AnnotatedVideo(tmp_path / "annotated.mp4", DRAW, 10.0)
+    sink.write(*made(0))
+
+    def broken(*_):
+        raise av.error.ExternalError(-542398533, "the encoder gave up")
+
+    monkeypatch.setattr(sink._writer, "_container", SimpleNamespace(mux=broken, close=lambda: None))
+    with pytest.raises(OutputError, match="the encoder gave up"):
+        sink.write(*made(1))
+    with pytest.raises(OutputError, match="the encoder gave up"):
+        sink.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_pyav_the_video_is_one_that_opencv_writes(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "av", None)
+    _has_h264.cache_clear()
+    try:
+        for name in ("a.mp4", "b.mp4"):
+            sink = AnnotatedVideo(tmp_path / name, DRAW, 10.0)
+            sink.write(*made(0))
+            sink.close()
+            assert len(read_video(tmp_path / name)) == 1
+    finally:
+        _has_h264.cache_clear()
+    (said,) = caplog.messages
+    assert "browsers do not play" in said
+    assert "pip install av" in said
 
 
 def test_video_of_images_of_different_sizes(tmp_path):

@@ -2,7 +2,7 @@
 // shown: both come in one answer.
 import { Chart } from "./chart.js";
 import { ask } from "./server.js";
-import { WORDS, number, set, span } from "./words.js";
+import { WORDS, loaded, number, set, span } from "./words.js";
 
 const OLD_SECONDS = 3; // after which the verdict says its age
 const RECENT_REJECT_SECONDS = 60;
@@ -60,12 +60,14 @@ export class Camera {
   }
 
   async showImage(blob) {
-    const { image } = this.part;
-    const former = image.src;
-    image.src = URL.createObjectURL(blob);
-    await image.decode().catch(() => undefined);
-    image.hidden = false;
-    if (former) URL.revokeObjectURL(former);
+    const { image: former } = this.part;
+    const image = await loaded(URL.createObjectURL(blob));
+    if (!image) return;
+    image.className = former.className;
+    image.alt = former.alt;
+    former.replaceWith(image);
+    this.part.image = image;
+    if (former.src) URL.revokeObjectURL(former.src);
   }
 
   update(state, paused) {

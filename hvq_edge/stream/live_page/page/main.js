@@ -38,7 +38,7 @@ async function update() {
       page.sequence = news.sequence;
     }
   }
-  await rejects.update(state);
+  rejects.update(state); // its images may take longer than all else
   setCameras(state);
   showState(state);
   showActions(state);
@@ -110,6 +110,7 @@ at("pause").addEventListener("click", async () => {
 at("heat").addEventListener("click", () => {
   page.heat = !page.heat;
   at("heat").setAttribute("aria-pressed", page.heat);
+  at("cameras").classList.toggle("plain", !page.heat);
 });
 at("chosen").addEventListener("change", () => {
   change("/api/category", { category: at("chosen").value });

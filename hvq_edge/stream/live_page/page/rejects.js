@@ -1,7 +1,8 @@
 // The last rejects as thumbnails, and one of them large.
 import { read } from "./server.js";
-import { clock, make, number, set } from "./words.js";
+import { clock, loaded, make, number, set } from "./words.js";
 
+const FEW = 12; // tiles, where there is little room; a whole number of rows of 3, 4 or 6
 const at = (id) => document.getElementById(id);
 
 export class Rejects {
@@ -15,7 +16,13 @@ export class Rejects {
     at("viewer-heat").addEventListener("click", () => {
       this.heat = !this.heat;
       at("viewer-heat").setAttribute("aria-pressed", this.heat);
+      at("viewer").classList.toggle("plain", !this.heat);
       this.view();
+    });
+    at("all-rejects").addEventListener("click", () => {
+      const all = at("rejects").classList.toggle("all");
+      at("all-rejects").setAttribute("aria-expanded", all);
+      set(at("all-rejects"), all ? "Show fewer" : "Show all");
     });
     at("viewer").addEventListener("keydown", (event) => {
       if (event.key === "ArrowLeft") this.turn(-1);
@@ -28,35 +35,46 @@ export class Rejects {
 
   forget() {
     this.known = -1;
+    at("rejects").replaceChildren();
   }
 
   async update(state) {
-    if (state.counts.rejected === this.known) return;
-    const answer = await read("/api/rejects");
-    this.known = state.counts.rejected;
-    this.rejects = answer.rejects;
-    at("no-rejects").hidden = this.rejects.length > 0;
-    const list = at("rejects");
-    const there = new Map([...list.children].map((item) => [Number(item.dataset.sequence), item]));
-    list.replaceChildren(...this.rejects.map((reject) => there.get(reject.sequence) ?? this.item(reject)));
+    if (state.counts.rejected === this.known || this.busy) return;
+    this.busy = true;
+    await this.renew(state.counts.rejected).catch(() => undefined);
+    this.busy = false;
   }
 
-  item(reject) {
+  async renew(rejected) {
+    const answer = await read("/api/rejects");
+    this.known = rejected;
+    this.rejects = answer.rejects;
+    const list = at("rejects");
+    const there = new Map([...list.children].map((item) => [Number(item.dataset.sequence), item]));
+    // A tile is put in when its image is there: none is ever empty.
+    const items = await Promise.all(this.rejects.map((reject) => there.get(reject.sequence) ?? this.item(reject)));
+    list.replaceChildren(...items.filter(Boolean));
+    at("no-rejects").hidden = list.children.length > 0;
+    at("all-rejects").hidden = list.children.length <= FEW;
+  }
+
+  // Nothing where the image is forgotten already.
+  async item(reject) {
+    const image = await loaded(`/api/rejects/${reject.sequence}/image.jpg?size=thumbnail&heat=1`);
+    if (!image) return null;
     const item = make("li");
     item.dataset.sequence = reject.sequence;
     const button = make("button");
     button.type = "button";
-    const image = make("img");
-    image.src = `/api/rejects/${reject.sequence}/image.jpg?size=thumbnail&heat=1`;
     image.alt = `Reject at ${clock(reject.time)}`;
     image.width = image.height = 120;
     const caption = make("span", "caption");
     caption.append(make("b", "", number(reject.score)), make("time", "", clock(reject.time)));
     button.append(image, caption);
-    button.addEventListener("click", () => {
+    button.addEventListener("click", async () => {
       this.shown = reject;
-      this.view();
-      at("viewer").showModal();
+      await this.view();
+      if (!at("viewer").open) at("viewer").showModal();
     });
     item.append(button);
     return item;
@@ -70,15 +88,20 @@ export class Rejects {
     this.view();
   }
 
-  view() {
+  async view() {
     const { shown } = this;
     const place = this.rejects.findIndex((one) => one.sequence === shown.sequence);
     at("viewer-newer").disabled = place <= 0;
     at("viewer-older").disabled = place < 0 || place === this.rejects.length - 1;
     set(at("viewer-title"), `Reject at ${clock(shown.time)}`);
-    at("viewer-image").src = `/api/rejects/${shown.sequence}/image.jpg?size=view&heat=${this.heat ? 1 : 0}`;
-    at("viewer-image").alt = `Rejected frame ${shown.frame}`;
     const facts = [shown.category, shown.grade, `score ${number(shown.score, 4)}`, `threshold ${number(shown.threshold, 4)}`, `frame ${shown.frame}`, shown.camera];
     set(at("viewer-facts"), facts.filter(Boolean).join("  ·  "));
+    const { heat } = this;
+    let image = await loaded(`/api/rejects/${shown.sequence}/image.jpg?size=view&heat=${heat ? 1 : 0}`);
+    if (shown !== this.shown || heat !== this.heat) return;
+    image ??= make("img"); // forgotten meanwhile
+    image.id = "viewer-image";
+    image.alt = `Rejected frame ${shown.frame}`;
+    at("viewer-image").replaceWith(image);
   }
 }

@@ -5,8 +5,10 @@ const STAGES = { waiting: "Waiting", checks: "Image checks", engine: "Model", de
 const at = (id) => document.getElementById(id);
 
 export function showState(state) {
-  set(at("title"), state.title);
-  document.title = state.title ? `${state.title} – hvq-edge` : "hvq-edge";
+  const names = state.cameras.map((camera) => camera.name).join(", ");
+  set(at("title"), names);
+  document.title = names ? `${names} – hvq-edge` : "hvq-edge";
+  set(at("about"), state.title);
   showHealth(state);
   showCounts(state.counts);
   showParts(state);

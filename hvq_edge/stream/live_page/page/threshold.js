@@ -14,7 +14,10 @@ export class Threshold {
     this.trial = null;
     this.said = "";
     new ResizeObserver(() => this.draw()).observe(at("spread"));
-    at("category").addEventListener("change", () => this.undo());
+    at("category").addEventListener("change", () => {
+      this.chosen = true;
+      this.undo();
+    });
     at("slider").addEventListener("input", () => this.try(Number(at("slider").value)));
     at("value").addEventListener("input", () => {
       if (at("value").value !== "" && at("value").validity.valid) this.try(Number(at("value").value));
@@ -43,8 +46,12 @@ export class Threshold {
     const select = at("category");
     if (select.options.length !== names.length) {
       select.replaceChildren(...names.map((name) => new Option(name, name)));
+    }
+    if (!this.chosen) {
+      // The category that is shown, once there is one; another one only by hand, to keep a trial.
       const seen = this.page.records.findLast((record) => record.verdict !== "no_decision" && names.includes(record.category));
       if (seen) select.value = seen.category;
+      this.chosen = Boolean(seen);
     }
     select.parentElement.hidden = names.length < 2;
     this.show();
@@ -52,12 +59,13 @@ export class Threshold {
   }
 
   forget() {
-    this.trial = null;
-    this.found = null;
+    this.chosen = false;
+    this.undo();
   }
 
   undo() {
-    this.forget();
+    this.trial = null;
+    this.found = null;
     this.said = "";
     this.show();
     this.ask();

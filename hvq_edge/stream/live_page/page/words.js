@@ -35,6 +35,14 @@ export function make(tag, look, text) {
   return element;
 }
 
+// An image that is there to its last pixel, so that it takes its place without a flash; null where
+// there is none.
+export async function loaded(address) {
+  const image = make("img");
+  image.src = address;
+  return image.decode().then(() => image, () => null);
+}
+
 export function shape(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -19,12 +24,21 @@ from hvq_edge.stream.sources.opencv_capture import open_capture, quiet_opencv
 from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision
 
+_LOG = logging.getLogger(__name__)
+KEY_FRAME_SECONDS = 2.0
+"""As much is lost at most when the process is killed, and seeking is so fine."""
+_CONTAINER = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
+# The engine needs the processor more than the video needs the last per cent of its size.
+_ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"}
+_BT709 = _LIMITED_RANGE = 1
+"""As FFmpeg numbers them."""
+
 
 class AnnotatedVideo:
     """Writes every decided frame, drawn, into a video that appears when it is complete.
 
-    MPEG-4 Part 2 in MP4, which every OpenCV can write. All frames have the size of the first;
-    others are fitted into it with bars at the sides.
+    H.264 in MP4, which browsers play; where PyAV is missing MPEG-4 Part 2, which every OpenCV can
+    write. All frames have the size of the first; others are fitted into it with bars at the sides.
 
     Args:
         path: the ``.mp4`` file; one that is there is replaced.
@@ -39,7 +53,7 @@ class AnnotatedVideo:
         self._path = path
         self._draw = draw
         self._rate = frames_per_second
-        self._writer: cv2.VideoWriter | None = None
+        self._writer: _Writer | None = None
         self._size = (0, 0)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,15 +67,18 @@ class AnnotatedVideo:
         """Add one frame.
 
         Raises:
-            OutputError: OpenCV cannot write such a video.
+            OutputError: such a video cannot be written.
         """
         if self._temporary is None:
             return
         drawn = self._draw(decision, frame)
-        if self._writer is None:
-            self._writer = self._open(self._temporary, drawn)
-        fitted = letterbox(drawn, *self._size)
-        self._writer.write(cv2.cvtColor(fitted, cv2.COLOR_RGB2BGR))
+        try:
+            if self._writer is None:
+                self._size = drawn.shape[:2]
+                self._writer = _open_writer(self._temporary, self._rate, *self._size)
+            self._writer.write(letterbox(drawn, *self._size))
+        except OSError as error:
+            raise output_error(self._path, error) from error
 
     def close(self) -> None:
         """Finish the video and give it its name; without frames there is none.
@@ -75,7 +92,7 @@ class AnnotatedVideo:
         try:
             if self._writer is None:
                 return
-            self._writer.release()
+            self._writer.close()
             # OpenCV's writer reports no errors: a video that cannot be opened was cut short.
             written = open_capture(str(temporary), cv2.CAP_ANY)
             if written is None:
@@ -91,25 +108,112 @@ class AnnotatedVideo:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _open(self, path: Path, first: Image) -> cv2.VideoWriter:
-        height, width = first.shape[:2]
-        self._size = (height, width)
+
+class _Writer(Protocol):
+    """Encodes uint8 ``[height, width, 3]`` RGB images of one even size into a file."""
+
+    def write(self, image: Image) -> None:
+        """Add an image."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+class _H264Writer:
+    """H.264 through PyAV; what FFmpeg complains of is an ``OSError``.
+
+    While it is written the file is fragmented: what a kill leaves plays up to its last key frame.
+    Closing makes an ordinary MP4 of it, without a second pass over the file.
+    """
+
+    def __init__(self, path: Path, frames_per_second: float, height: int, width: int) -> None:
+        import av
+
+        self._frame_of = av.VideoFrame.from_ndarray
+        with _ffmpeg_errors():
+            self._container = av.open(str(path), "w", format="mp4", options=_CONTAINER)
+        rate = Fraction(frames_per_second).limit_denominator(1000)
+        self._stream = self._container.add_stream("h264", rate=rate, options=_ENCODER)
+        self._stream.height, self._stream.width = height, width
+        self._stream.pix_fmt = "yuv420p"  # browsers decode no other
+        encoder = self._stream.codec_context
+        encoder.gop_size = max(round(KEY_FRAME_SECONDS * frames_per_second), 1)
+        encoder.thread_count = 1
+        # Without these a browser guesses the colours from the size.
+        encoder.colorspace = encoder.color_primaries = encoder.color_trc = _BT709
+        encoder.color_range = _LIMITED_RANGE
+
+    def write(self, image: Image) -> None:
+        frame = self._frame_of(image, format="rgb24")
+        coded = frame.reformat(
+            format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE
+        )
+        with _ffmpeg_errors():
+            self._container.mux(self._stream.encode(coded))
+
+    def close(self) -> None:
+        with _ffmpeg_errors():
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+
+
+@contextmanager
+def _ffmpeg_errors() -> Iterator[None]:
+    """Not all of FFmpeg's errors have an ``errno`` that PyAV knows."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error
+
+
+class _OpenCvWriter:
+    """MPEG-4 Part 2 through OpenCV."""
+
+    def __init__(self, path: Path, frames_per_second: float, height: int, width: int) -> None:
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         with quiet_opencv():
-            writer = cv2.VideoWriter(str(path), codec, self._rate, (width, height))
-        if not writer.isOpened():
+            self._writer = cv2.VideoWriter(str(path), codec, frames_per_second, (width, height))
+        if not self._writer.isOpened():
             raise OutputError(
-                f"cannot write {self._path}: this OpenCV {cv2.__version__} has no MPEG-4 encoder.",
+                f"cannot write {path}: this OpenCV {cv2.__version__} has no MPEG-4 encoder.",
                 next_step="run again with --no-video, or pip install opencv-python",
             )
-        return writer
+
+    def write(self, image: Image) -> None:
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        self._writer.release()
+
+
+def _open_writer(path: Path, frames_per_second: float, height: int, width: int) -> _Writer:
+    known = _H264Writer if _has_h264() else _OpenCvWriter
+    return known(path, frames_per_second, height, width)
+
+
+@lru_cache(maxsize=1)  # said once, however many pieces are written
+def _has_h264() -> bool:
+    try:
+        import av
+
+        av.codec.Codec("h264", "w")
+    except (ImportError, ValueError) as error:
+        _LOG.warning(
+            "annotated videos are written as MPEG-4 Part 2, which browsers do not play: PyAV has "
+            "no H.264 encoder here (%s). Next: pip install av",
+            error,
+        )
+        return False
+    return True
 
 
 class VideoSegments:
     """Video for a camera that is watched for weeks, in pieces.
 
-    Each piece is ``STAMP.mp4``, named after the arrival of its first frame. A kill loses the piece
-    in hand and no other.
+    Each piece is ``STAMP.mp4``, named after the arrival of its first frame. A kill leaves the piece
+    in hand under its hidden name, playable but for its last two seconds.
 
     Args:
         folder: where to; it is made.
