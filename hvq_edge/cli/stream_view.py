@@ -132,6 +132,9 @@ def print_summary(console: Console, inspector: Inspector, out: Path | None) -> N
             console.print(
                 what + (f": {sink.fault}" if sink.fault else ""), markup=False, soft_wrap=True
             )
+    for camera in statistics.cameras:
+        if camera.unlike:
+            console.print(f"{camera.name}: {camera.unlike}", markup=False, soft_wrap=True)
     if out is None:
         return
     for pattern in ("decisions.sqlite", "decisions.jsonl", "rejects", "annotated*.mp4", "videos"):

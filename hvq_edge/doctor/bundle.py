@@ -50,8 +50,28 @@ def bundle(path: Path, own_version: str) -> list[CheckResult]:
                 "where something differs, run hvq-edge export again with this version",
             )
         )
-    findings.append(_thresholds(opened))
+    findings += [_thresholds(opened), _training_images(opened)]
     return findings
+
+
+def _training_images(opened: Bundle) -> CheckResult:
+    manifest = opened.manifest
+    unknown = [name for name in manifest.categories if name not in manifest.category_limits]
+    if unknown:
+        return CheckResult(
+            "training-images",
+            "note",
+            f"what they look like is not known for {', '.join(unknown)}: the line cannot say "
+            "whether a camera's images are like them",
+            "train with a folder of good images, and export",
+        )
+    looks = ", ".join(
+        f"{name} {limits.usual.brightness.lowest:.0f} .. {limits.usual.brightness.highest:.0f}"
+        for name, limits in manifest.category_limits.items()
+    )
+    return CheckResult(
+        "training-images", "ok", f"the line compares its images with them; brightness: {looks}"
+    )
 
 
 def _thresholds(opened: Bundle) -> CheckResult:

@@ -23,6 +23,7 @@ from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame, known_policy
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
+from hvq_edge.stream.likeness import LikenessWatch
 from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.source import Source, unique_names
@@ -32,6 +33,7 @@ from hvq_edge.verdict.decision import Decision, decide
 from hvq_edge.verdict.decision_rule import DecisionRule
 from hvq_edge.verdict.decision_settings import DecisionSettings
 from hvq_edge.verdict.judgement import Judgement, judgements
+from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.usable import FrameChecks
 
 STOP_SECONDS = 1.5
@@ -98,6 +100,8 @@ class Inspector(Closeable):
         if not self._lanes:
             raise SettingsError("there is no camera.", next_step="name one with --camera")
         self._rules = {lane.name: DecisionRule(rule) for lane in self._lanes}
+        usual = {name: one.usual for name, one in bundle.manifest.category_limits.items()}
+        self._likeness = {lane.name: LikenessWatch(lane.name, usual) for lane in self._lanes}
         self._stages = StageLatencies()
         self._stopping = False
         self._deadline: float | None = None
@@ -155,7 +159,9 @@ class Inspector(Closeable):
         found = [ask() for ask in told if callable(ask)]
         return Statistics(
             seconds=now - (self._began if self._began is not None else now),
-            cameras=tuple(lane.statistics() for lane in self._lanes),
+            cameras=tuple(
+                replace(lane.statistics(), unlike=self.unlike(lane.name)) for lane in self._lanes
+            ),
             sinks=tuple(
                 one
                 for several in found
@@ -164,6 +170,10 @@ class Inspector(Closeable):
             ),
             stages=self._stages.snapshot(),
         )
+
+    def unlike(self, camera: str) -> str:
+        """Return in what a camera's images are unlike the training images; empty if in nothing."""
+        return self._likeness[camera].said
 
     def _turns(self) -> Iterator[list[tuple[CameraLane, CheckedFrame]]]:
         """Give at most one frame of each camera at a time; after :meth:`stop`, those captured."""
@@ -213,12 +223,11 @@ class Inspector(Closeable):
                 camera=lane.name,
             )
             decision = self._rules[lane.name].apply(decision, checked.frame, thresholds)
+            rarity = p_value(self._good_scores, decision.category, decision.score)
+            decision = replace(decision, p_value=rarity)
+            self._compare(decision, checked)
             now = time.monotonic()
-            decision = replace(
-                decision,
-                latency_ms=(now - checked.frame.arrived) * 1e3,
-                p_value=p_value(self._good_scores, decision.category, decision.score),
-            )
+            decision = replace(decision, latency_ms=(now - checked.frame.arrived) * 1e3)
             waiting = (taken - checked.frame.arrived) * 1e3 - checked.checks_ms
             self._stages.add("waiting", waiting)
             self._stages.add("checks", checked.checks_ms)
@@ -231,6 +240,15 @@ class Inspector(Closeable):
                 sink.write(decision, checked.frame)
             judged = time.monotonic()  # the next one's decision does not include these sinks
             yield decision
+
+    def _compare(self, decision: Decision, checked: CheckedFrame) -> None:
+        """Compare a frame with a score with the training images of its category."""
+        category, image, fitted = decision.category, checked.frame.image, checked.fitted
+        if category is None or decision.score is None or image is None or fitted is None:
+            return
+        watch = self._likeness[decision.camera]
+        if category in watch.usual:
+            watch.take(category, look_at(image, fitted), decision.p_value)
 
     def _judge(self, fit: Sequence[CheckedFrame]) -> list[Judgement]:
         """Ask the engine for all frames at once; it divides a batch that is too large for it."""

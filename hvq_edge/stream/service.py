@@ -293,6 +293,7 @@ def _open_sinks(
             "cameras": names,
         },
         controls=inspector.controls,
+        unlike=inspector.unlike,
         report=report,
     )
 

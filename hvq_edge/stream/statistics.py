@@ -42,6 +42,8 @@ class CameraStatistics:
     ended, which may all be silent for hours."""
     gaps: int = 0
     """How often it was lost since the start."""
+    unlike: str = ""
+    """In what its images are unlike the training images; empty where they are alike."""
 
 
 @dataclass(frozen=True)

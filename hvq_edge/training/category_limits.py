@@ -9,6 +9,7 @@ import numpy as np
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.training.features import FrameLooks
 from hvq_edge.verdict.image_limits import learn_limits
+from hvq_edge.verdict.likeness.usual import learn_usual
 from hvq_edge.verdict.limits import CategoryLimits
 from hvq_edge.verdict.placement import learn_placement
 
@@ -31,6 +32,7 @@ def learn_category_limits(
         spread = np.linspace(0, len(own) - 1, min(len(own), PLACEMENT_IMAGES)).astype(int)
         limits[name] = CategoryLimits(
             image=learn_limits(looks.qualities[i] for i in own),
+            usual=learn_usual([looks.looks[i] for i in own]),
             placement=learn_placement([looks.greys[own[k]].astype(np.float32) for k in spread]),
         )
     return limits

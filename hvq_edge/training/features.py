@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.images import read_frame
+from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.image_limits import FrameQuality, measure
+from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.placement import SIDE, small_grey
 
 _BATCH = 8
@@ -34,6 +35,7 @@ class FrameLooks:
     """What the limits of usable frames are learnt from, measured where a frame is in hand."""
 
     qualities: list[FrameQuality]
+    looks: list[Look]
     greys: NDArray[np.uint8]
     """``[images, 56, 56]``: :func:`hvq_edge.verdict.placement.small_grey` of each frame."""
 
@@ -68,17 +70,18 @@ def cache_features(
     """
     settings = model.settings
     network = (settings.backbone, settings.input_side, settings.padding_side, settings.tap_resize)
-    key = _key(images, weights, *network)
+    key = _key(images, weights, *network, Look._fields)
     path, grey_path = run / f"{name}.npy", run / f"{name}_grey.npy"
     key_path = run / f"{name}.json"
     kept = _read_key(key_path)
     if kept is not None and kept["key"] == key and path.exists() and grey_path.exists():
         qualities = [FrameQuality(*values) for values in kept["qualities"]]
-        return np.load(path, mmap_mode="r"), FrameLooks(qualities, np.load(grey_path))
+        looks = FrameLooks(qualities, [Look(*v) for v in kept["looks"]], np.load(grey_path))
+        return np.load(path, mmap_mode="r"), looks
 
     device = model.feature_mean.device
     shape = (len(images), settings.grid**2, model.feature_mean.shape[0])
-    looks = FrameLooks([], np.zeros((len(images), SIDE, SIDE), np.uint8))
+    looks = FrameLooks([], [], np.zeros((len(images), SIDE, SIDE), np.uint8))
     # Written, not mapped: a full disk is then an error to report and not a SIGBUS.
     with (
         atomic_file(path) as temporary,
@@ -88,7 +91,8 @@ def cache_features(
         np.lib.format.write_array_header_1_0(
             file, {"descr": "<f2", "fortran_order": False, "shape": shape}
         )
-        for start, frames in _frames_ahead(readers, data, images, settings.input_side):
+        for start, frames, seen in _frames_ahead(readers, data, images, settings.input_side):
+            looks.looks.extend(seen)
             looks.qualities.extend(measure(frame) for frame in frames)
             looks.greys[start : start + len(frames)] = [small_grey(frame) for frame in frames]
             with torch.inference_mode():
@@ -98,23 +102,31 @@ def cache_features(
     with atomic_file(grey_path) as temporary, temporary.open("wb") as file:
         np.save(file, looks.greys)
     values = [(q.brightness, q.contrast, q.sharpness) for q in looks.qualities]
-    write_text(key_path, json.dumps({"key": key, "qualities": values}))
+    kept = {"key": key, "qualities": values, "looks": looks.looks}
+    write_text(key_path, json.dumps(kept))
     return np.load(path, mmap_mode="r"), looks
 
 
 def _frames_ahead(
     readers: Executor, data: Path, images: Sequence[ImageRecord], side: int
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield (position, frames) of each batch; the next one decodes meanwhile."""
+) -> Iterator[tuple[int, NDArray[np.uint8], list[Look]]]:
+    """Yield (position, frames, their looks) of each batch; the next one decodes meanwhile."""
 
-    def submit(start: int) -> list[Future[NDArray[np.uint8]]]:
+    def submit(start: int) -> list[Future[tuple[NDArray[np.uint8], Look]]]:
         batch = images[start : start + _BATCH]
-        return [readers.submit(read_frame, data / image.path, side) for image in batch]
+        return [readers.submit(_read, data / image.path, side) for image in batch]
 
     following = submit(0)
     for start in range(0, len(images), _BATCH):
         reading, following = following, submit(start + _BATCH)
-        yield start, np.stack([read.result() for read in reading])
+        frames, looks = zip(*(read.result() for read in reading), strict=True)
+        yield start, np.stack(frames), list(looks)
+
+
+def _read(path: Path, side: int) -> tuple[NDArray[np.uint8], Look]:
+    image = read_image(path)
+    fitted = fit_image(image, side)
+    return fitted, look_at(image, fitted)
 
 
 def _read_key(path: Path) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from hvq_edge.common.records import Strict
+from hvq_edge.verdict.likeness.usual import UsualLook
 
 
 class ImageLimits(Strict):
@@ -37,5 +38,7 @@ class CategoryLimits(Strict):
     """What a usable frame of one category looks like."""
 
     image: ImageLimits
+    usual: UsualLook
+    """Beyond this there is still a decision, and the line says so."""
     placement: Placement | None = None
     """``None``: training images do not lie alike, so a camera that moved cannot be told."""

@@ -9,6 +9,7 @@ import pytest
 from helpers.bright_parts import BrightnessEngine
 from helpers.graphs import CATEGORIES, SIDE, save_bundle
 from helpers.images import write_png
+from helpers.looks import ANYTHING
 from helpers.sources import ListSource
 from helpers.thresholds import threshold_at
 
@@ -195,7 +196,7 @@ def test_frames_that_the_line_would_not_decide_set_no_threshold(bundle):
     """Of this category only the bright half is fit: known after the engine has said what it is."""
     image = ImageLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
     bright = image.model_copy(update={"brightness_low": 70})
-    own = {"bolt": CategoryLimits(image=bright)}
+    own = {"bolt": CategoryLimits(image=bright, usual=ANYTHING)}
     limited = changed(bundle, image_limits=image, category_limits=own)
     source = ListSource([part(level, level) for level in range(62, 82)], live=False)
     done = calibrate_from_stream(BrightnessEngine(), limited, source)

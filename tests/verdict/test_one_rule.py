@@ -15,6 +15,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("sklearn")
 from helpers.graphs import CATEGORIES, GRID, SIDE, save_bundle
 from helpers.images import write_png
+from helpers.looks import ANYTHING
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.integrity import self_test
@@ -138,7 +139,7 @@ def limits():
         brightness_low=40, brightness_high=250, contrast_low=0, sharpness_low=0
     )
     bolt = everything.model_copy(update={"brightness_low": 80})
-    return everything, {"bolt": CategoryLimits(image=bolt, placement=placement)}
+    return everything, {"bolt": CategoryLimits(image=bolt, usual=ANYTHING, placement=placement)}
 
 
 @pytest.fixture(params=SITUATIONS, ids=lambda name: name.replace(" ", "-"))

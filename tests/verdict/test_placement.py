@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 import pytest
 from helpers.images import make_texture, scratch
+from helpers.looks import ANYTHING
 
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.features import FrameLooks
 from hvq_edge.verdict.image_limits import measure
+from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.placement import SIDE, learn_placement, moved, small_grey
 from hvq_edge.verdict.usable import ImageChecks
@@ -70,7 +72,9 @@ def test_where_parts_lie_anyhow_there_is_no_check():
 
 def test_it_is_asked_for_the_category_that_the_frame_shows(placement):
     image = ImageLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
-    checks = ImageChecks(image, {"plate": CategoryLimits(image=image, placement=placement)})
+    checks = ImageChecks(
+        image, {"plate": CategoryLimits(image=image, usual=ANYTHING, placement=placement)}
+    )
     shifted = part(1, 0.12)
     assert checks.after(shifted, measure(shifted), "plate").startswith("moved")
     assert checks.after(shifted, measure(shifted), "other") is None
@@ -88,7 +92,8 @@ def test_limits_of_each_category_from_its_images():
             records.append(ImageRecord.model_validate(record))
             images.append(image)
     greys = np.stack([small_grey(image) for image in images]).astype(np.uint8)
-    looks = FrameLooks([measure(image) for image in images], greys)
+    measured = [measure(image) for image in images]
+    looks = FrameLooks(measured, [look_at(image, image) for image in images], greys)
     limits = learn_category_limits(records, looks)
     assert list(limits) == ["plate", "stone"]
     assert limits["plate"].placement is not None

@@ -20,8 +20,8 @@ class Health:
     failing: tuple[str, ...]
     """Parts may pass uninspected: HTTP 503."""
     degraded: tuple[str, ...]
-    """Decisions are made, but something beside them does not work: still 200, because starting the
-    inspector again would not help."""
+    """Decisions are made, but something beside them does not work, or the images are unlike the
+    training images: still 200, because starting the inspector again would not help."""
 
 
 class HealthCheck:
@@ -54,4 +54,9 @@ class HealthCheck:
         if still > self._stall_seconds:
             failing.append(f"no frame was decided for {still:.0f} s")
         degraded = [f"{sink.name}: {sink.fault}" for sink in statistics.sinks if sink.fault]
+        degraded += [
+            f"camera {camera.name}: {camera.unlike}"
+            for camera in statistics.cameras
+            if camera.unlike
+        ]
         return Health(not failing, tuple(failing), tuple(degraded))

@@ -88,6 +88,7 @@ class PageView:
             connected=camera.connected,
             fault=camera.fault,
             gaps=camera.gaps,
+            unlike=camera.unlike,
             counts=camera.counts,
             frames_per_second=frames_per_second,
             newest=newest.record if newest else None,

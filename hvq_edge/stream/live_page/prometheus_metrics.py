@@ -52,6 +52,11 @@ def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
     gaps = CounterMetricFamily(
         "hvq_camera_gaps", "How often the camera was lost.", labels=["camera"]
     )
+    unlike = GaugeMetricFamily(
+        "hvq_camera_unlike",
+        "1 while the camera's images are unlike the training images.",
+        labels=["camera"],
+    )
     for camera in cameras:
         counts, name = camera.counts, [camera.name]
         frames.add_metric(name, counts.frames)
@@ -64,7 +69,8 @@ def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
         dropped.add_metric(name, counts.dropped)
         up.add_metric(name, float(camera.connected))
         gaps.add_metric(name, camera.gaps)
-    yield from (frames, decisions, dropped, up, gaps)
+        unlike.add_metric(name, float(bool(camera.unlike)))
+    yield from (frames, decisions, dropped, up, gaps, unlike)
 
 
 def _sinks(sinks: tuple[SinkStatistics, ...]) -> Iterator[Metric]:

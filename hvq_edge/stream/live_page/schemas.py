@@ -35,6 +35,8 @@ class CameraState(Schema):
     fault: str
     gaps: int
     """How often it was lost."""
+    unlike: str
+    """In what its images are unlike the training images; empty where they are alike."""
     counts: Counts
     frames_per_second: float
     """Decided, over the last seconds."""

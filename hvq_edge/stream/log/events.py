@@ -1,8 +1,8 @@
-"""The events that the decision log holds between decisions: changed thresholds, pauses, gaps."""
+"""The events that the decision log holds between decisions; :class:`EventWatch` lists them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,23 +26,32 @@ class EventWatch:
 
     Args:
         controls: whose thresholds are watched; ``None``: they do not change.
+        unlike: says of a camera in what its images are unlike the training images.
     """
 
-    def __init__(self, controls: Controls | None = None) -> None:
+    def __init__(
+        self, controls: Controls | None = None, unlike: Callable[[str], str] = lambda _: ""
+    ) -> None:
         self._controls = controls
         self._thresholds = controls.thresholds if controls else {}
         self._paused = controls.paused if controls else False
         self._gaps: dict[str, _Gap] = {}
+        self._unlike = unlike
+        self._said: dict[str, str] = {}
 
     def before(self, decision: Decision, frame: Frame) -> Iterator[Event]:
         """Give what must stand before a decision.
 
         ``threshold``: category, from, to. ``paused``: to. ``gap_start``: camera, fault.
-        ``gap_end``: camera, since, frames lost, fault.
+        ``gap_end``: camera, since, frames lost, fault. ``unlike``: camera, from, to.
         """
         if self._controls is not None:
             yield from self._changes(self._controls)
         camera = decision.camera
+        former, said = self._said.get(camera, ""), self._unlike(camera)
+        if said != former:
+            self._said[camera] = said
+            yield "unlike", {"camera": camera, "from": former, "to": said}
         gap = self._gaps.get(camera)
         if frame.image is None and gap is None:
             self._gaps[camera] = _Gap(round(frame.time, 6), 1, frame.fault)

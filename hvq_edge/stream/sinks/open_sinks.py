@@ -73,6 +73,7 @@ def open_sinks(
     video: bool = False,
     session: Mapping[str, Any] | None = None,
     controls: Controls | None = None,
+    unlike: Callable[[str], str] = lambda _: "",
     report: Report | None = None,
 ) -> OpenSinks:
     """Open every sink that settings and ``out`` ask for.
@@ -87,6 +88,7 @@ def open_sinks(
         video: whether ``out`` gets annotated video.
         session: what the log says of this run: version, bundle's hash, thresholds; JSON values.
         controls: whose changes of thresholds, and pauses, go into the log.
+        unlike: says of a camera in what its images are unlike the training images, for the log.
         report: told once of each fault, on the sinks' threads; default: they are logged.
 
     Raises:
@@ -95,7 +97,7 @@ def open_sinks(
         OutputError: something cannot be written.
     """
     opened = OpenSinks()
-    opened.watch = EventWatch(controls)
+    opened.watch = EventWatch(controls, unlike)
     with ExitStack() as failing:
         failing.callback(opened.close)
         if out is not None:

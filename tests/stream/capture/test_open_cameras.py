@@ -9,6 +9,7 @@ import pytest
 from helpers.bright_parts import BrightnessEngine, bundle, sum_of  # noqa: F401  # fixtures
 from helpers.graphs import SIDE
 from helpers.images import flat
+from helpers.looks import ANYTHING
 from helpers.patience import PATIENCE_SECONDS
 from helpers.sources import ListSource, forever
 
@@ -165,7 +166,10 @@ def test_limits_of_the_category_hold_after_the_engine(bundle):
     wide = ImageLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
     narrow = wide.model_copy(update={"brightness_high": 150.0})
     manifest = bundle.manifest.model_copy(
-        update={"image_limits": wide, "category_limits": {"bolt": CategoryLimits(image=narrow)}}
+        update={
+            "image_limits": wide,
+            "category_limits": {"bolt": CategoryLimits(image=narrow, usual=ANYTHING)},
+        }
     )
     source = ListSource([flat(100, SIDE), flat(200, SIDE)], live=False)
     limited = type(bundle)(bundle.path, manifest)

@@ -15,7 +15,7 @@ export class Camera {
     const copy = document.getElementById("camera-template").content.cloneNode(true);
     this.box = copy.querySelector(".camera");
     this.part = Object.fromEntries(
-      ["word", "reason", "score", "limit", "image", "over", "facts", "name"].map((look) => [look, copy.querySelector(`.${look}`)]),
+      ["word", "reason", "score", "limit", "image", "over", "facts", "name", "unlike"].map((look) => [look, copy.querySelector(`.${look}`)]),
     );
     this.use = copy.querySelector("use");
     this.chart = new Chart(copy.querySelector(".chart"), copy.querySelector(".tip"));
@@ -87,6 +87,8 @@ export class Camera {
       facts.push(`${number(state.newest.latency_ms, 3)} ms`);
     }
     set(this.part.facts, facts.join("  ·  "));
+    set(this.part.unlike, state.unlike);
+    this.part.unlike.hidden = !state.unlike;
     this.showVerdict();
   }
 
