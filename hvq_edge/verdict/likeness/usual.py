@@ -100,9 +100,10 @@ def differences(look: Look, usual: UsualLook, said: Collection[str] = ()) -> Ite
     """Say in what images are unlike the training images.
 
     A measure differs when it is beyond what any single training image has, by more than their
-    spread times 1 + 10 / n for n images. For Gaussian measures and 20 training images or more, the
-    median of 20 images that are like them differs less than once in 10^8, and that of a camera
-    which shows one and the same part for long for one part in 300.
+    spread times 1 + 10 / n for n images. With Gaussian measures and 20 training images or more, the
+    median of 20 other images that are like them differs, in any measure, less than once in
+    1,000,000 times. Where all 20 show one and the same part, it differs for 3 parts in 100 with 20
+    training images, for 1 in 100 with 50, and for 1 in 500 with 200.
 
     Args:
         look: median of the images.
