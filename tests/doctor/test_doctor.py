@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import struct
 from pathlib import Path
 
 import pytest
 from helpers.graphs import save_bundle
+from helpers.looks import texture_looks, used_to
 from helpers.patience import Stopwatch
 from helpers.thresholds import threshold_at
 
@@ -290,10 +292,21 @@ def test_a_bundle(bundle):
     write_manifest(bundle.path, bundle.manifest.model_copy(update={"thresholds": thresholds}))
     found = by_name(look_at_bundle(bundle.path, "0"))
     assert (found["thresholds"].state, "bundle-version" in found) == ("ok", False)
+    assert found["training-images"].state == "note"
+    assert (
+        f"not known for {', '.join(bundle.manifest.categories)}" in found["training-images"].found
+    )
     (bundle.path / "model.int8.onnx").write_bytes(b"changed")
     (broken,) = look_at_bundle(bundle.path, "0")
     assert (broken.name, broken.state) == ("bundle", "missing")
     assert "is not the file that was exported" in broken.found
+
+
+def test_a_bundle_that_knows_its_training_images(tmp_path):
+    bundle = used_to(save_bundle(tmp_path / "bundle"), texture_looks(5))
+    found = by_name(look_at_bundle(bundle.path, "1.0"))["training-images"]
+    assert found.state == "ok"
+    assert re.search(r"brightness: bolt 1\d\d \.\. 1\d\d$", found.found)
 
 
 def test_engines_that_run_here_and_why_others_do_not(bundle):

@@ -32,6 +32,7 @@ class Line:
         self.history = History(self.controls, rejects=3)
         self.verdicts = {"pass": 0, "reject": 0, "no_decision": 0}
         self.connected, self.fault = True, ""
+        self.unlike = ""
         self.sinks: tuple[SinkStatistics, ...] = (SinkStatistics("log", 5, 0, 0),)
         self.saved: list[tuple[str, float]] = []
         self.chosen = "bolt"
@@ -79,7 +80,9 @@ class Line:
         )
         times = LatencyHistogram()
         times.add(4.0)
-        camera = CameraStatistics(CAMERA, counts, self.connected, self.fault, gaps=1)
+        camera = CameraStatistics(
+            CAMERA, counts, self.connected, self.fault, gaps=1, unlike=self.unlike
+        )
         stages = {"engine": times, "total": LatencyHistogram()}
         return Statistics(12.0, (camera,), self.sinks, stages)
 

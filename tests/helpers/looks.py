@@ -2,9 +2,11 @@
 
 from helpers.images import make_texture
 
+from hvq_edge.bundle.manifest import Bundle, open_bundle, write_manifest
 from hvq_edge.data.images import fit_image
 from hvq_edge.verdict.likeness.look import Look, look_at
-from hvq_edge.verdict.likeness.usual import UsualLook, UsualValue
+from hvq_edge.verdict.likeness.usual import UsualLook, UsualValue, learn_usual
+from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 
 ANYTHING = UsualLook(
     images=1,
@@ -21,3 +23,12 @@ def texture_looks(count: int, *, first: int = 0, change=lambda image: image) -> 
     """Looks of textures of the model's size, each changed first."""
     seeds = range(first, first + count)
     return [look_of(change(make_texture(seed, height=224, width=224))) for seed in seeds]
+
+
+def used_to(bundle: Bundle, looks: list[Look]) -> Bundle:
+    """The bundle as if its only category had been trained on images that look so; written."""
+    image = ImageLimits(brightness_low=0, brightness_high=255, contrast_low=0, sharpness_low=0)
+    (category,) = bundle.manifest.categories
+    limits = {category: CategoryLimits(image=image, usual=learn_usual(looks))}
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"category_limits": limits}))
+    return open_bundle(bundle.path)

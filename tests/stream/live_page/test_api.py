@@ -264,6 +264,15 @@ def test_a_sink_that_fails_is_an_alarm_but_no_reason_to_start_again(line):
     assert answer.json()["degraded"] == ["recording: no space is left"]
 
 
+def test_images_unlike_the_training_images_are_an_alarm_too(line):
+    line.unlike = "unlike the training images of bolt: softer (0.2 of 0.5)"
+    answer = line.client().get("/healthz")
+    assert answer.status_code == 200
+    assert answer.json()["degraded"] == [f"camera {CAMERA}: {line.unlike}"]
+    (camera,) = line.client().get("/api/state").json()["cameras"]
+    assert camera["unlike"] == line.unlike
+
+
 def test_metrics_are_those_of_the_function_given():
     line = Line(metrics=lambda statistics: f"frames {statistics.counts.frames}\n".encode())
     line.see(0.1)

@@ -101,7 +101,14 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
     with serve(LivePageSettings(port=0), view) as serving, inspector:
         thread = threading.Thread(target=lambda: list(inspector))
         thread.start()
-        yield SimpleNamespace(serving=serving, controls=controls, bundle=bundle.path, source=source)
+        (likeness,) = inspector._likeness.values()
+        yield SimpleNamespace(
+            serving=serving,
+            controls=controls,
+            bundle=bundle.path,
+            source=source,
+            likeness=likeness,
+        )
         inspector.stop()
         thread.join()
 
@@ -259,6 +266,17 @@ def test_a_lost_camera_is_said_in_words(page, line):
         line.source.pulled.clear()
     page.wait_for_selector('.camera[data-look="pass"]')
     expect(page.locator("#alarms p")).to_have_count(0)
+
+
+def test_images_unlike_the_training_images_are_said_in_words(page, line):
+    said = "unlike the training images of bolt: softer (0.2 of 0.5)"
+    line.likeness.said = said
+    try:
+        expect(page.locator(".unlike")).to_have_text(said)
+        expect(page.locator("#alarms")).to_contain_text(said)
+    finally:
+        line.likeness.said = ""
+    expect(page.locator(".unlike")).to_be_hidden()
 
 
 def test_a_phone_needs_no_scrolling_sideways(browser, line):

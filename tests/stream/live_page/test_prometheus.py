@@ -14,7 +14,9 @@ def test_metrics_are_in_the_format_and_their_sums_fit():
     latency = LatencyHistogram()
     for milliseconds in range(1, 101):
         latency.add(float(milliseconds))
-    camera = CameraStatistics('l"eft', Counts(10, 5, 2, 1, 2), connected=False, gaps=3)
+    camera = CameraStatistics(
+        'l"eft', Counts(10, 5, 2, 1, 2), connected=False, gaps=3, unlike="softer"
+    )
     sink = SinkStatistics("mqtt", 4, 3, 2, "the broker is gone")
     text = render(Statistics(12.5, (camera,), (sink,), {"engine": latency})).decode()
     samples = {
@@ -30,6 +32,7 @@ def test_metrics_are_in_the_format_and_their_sums_fit():
     assert samples[("hvq_frames_total", 'l"eft')] == sum(decided) + dropped
     assert samples[("hvq_camera_up", 'l"eft')] == 0
     assert samples[("hvq_camera_gaps_total", 'l"eft')] == 3
+    assert samples[("hvq_camera_unlike", 'l"eft')] == 1
     assert samples[("hvq_sink_written_total", "mqtt")] == 4
     assert samples[("hvq_sink_dropped_total", "mqtt")] == 3
     assert samples[("hvq_sink_waiting", "mqtt")] == 2
@@ -45,4 +48,5 @@ def test_metrics_without_a_frame_are_there_too():
     empty = CameraStatistics("a", Counts(), connected=True)
     text = render(Statistics(0.0, (empty,), (), {"engine": LatencyHistogram()})).decode()
     assert 'hvq_frames_total{camera="a"} 0.0' in text
+    assert 'hvq_camera_unlike{camera="a"} 0.0' in text
     assert "quantile" not in text
