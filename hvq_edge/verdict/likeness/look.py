@@ -77,17 +77,18 @@ def _compression(image: NDArray[np.uint8]) -> float:
     top, left = max(height - _CROP, 0) // 2, max(width - _CROP, 0) // 2
     crop = np.ascontiguousarray(image[top : top + _CROP, left : left + _CROP])
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    across = cv2.reduce(cv2.absdiff(grey[:, 1:], grey[:, :-1]), 0, cv2.REDUCE_AVG, dtype=cv2.CV_32F)
-    down = cv2.reduce(cv2.absdiff(grey[1:], grey[:-1]), 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)
-    return 1.0 + (_block_steps(across.ravel()) + _block_steps(down.ravel())) / 2
+    across, down = cv2.absdiff(grey[:, 1:], grey[:, :-1]), cv2.absdiff(grey[1:], grey[:-1])
+    return 1.0 + (_block_steps(across, 0) + _block_steps(down, 1)) / 2
 
 
-def _block_steps(steps: NDArray[np.generic]) -> float:
+def _block_steps(differences: NDArray[np.generic], along: int) -> float:
     """Return by how much steps are larger every eight pixels, relative to all steps; 0 or more.
 
     Where the blocks begin is not known: a region may have been cut out. The median over all
     borders leaves the edges of the part itself out.
     """
+    mean = cv2.reduce(differences, along, cv2.REDUCE_AVG, dtype=cv2.CV_32F)
+    steps = np.asarray(mean, np.float32).ravel()
     excess = steps[1:-1] - (steps[2:] + steps[:-2]) / 2
     whole = len(excess) // _BLOCK * _BLOCK
     by_phase = np.sort(excess[:whole].reshape(-1, _BLOCK), axis=0)
