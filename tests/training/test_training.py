@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,8 @@ def test_a_run_learns_and_tells_categories_apart(mvtec_folder, tmp_path):
     assert not (run / "training_state.pt").exists()
     model, read = load_run(run)
     assert read.categories == ("bolt", "tile")
+    fit = Counter(image.category for image in read.images if image.use == "fit")
+    assert {name: limits.usual.images for name, limits in read.category_limits.items()} == fit
     with torch.inference_mode():
         for path, expected in (("bolt/test/good/000.png", 0), ("tile/test/good/000.png", 1)):
             frame = torch.from_numpy(read_frame(mvtec_folder / path, 64)[None])
@@ -136,7 +139,9 @@ def test_killed_at_any_moment_it_resumes_to_the_same_weights(mvtec_folder, tmp_p
         load_tensors(tmp_path / "whole" / "checkpoint.pt"),
         load_tensors(tmp_path / "killed" / "checkpoint.pt"),
     )
-    assert read_run(tmp_path / "killed").epochs_done == 40
+    whole, resumed = read_run(tmp_path / "whole"), read_run(tmp_path / "killed")
+    assert resumed.epochs_done == 40
+    assert resumed.category_limits == whole.category_limits, "kept with the features"
 
 
 _SAVE_EVERY_EPOCH = """
