@@ -69,7 +69,7 @@ def threshold_changes(
         try:
             rows, untested = labelled_rows(bundle, precision), ""
         except HvqEdgeError as error:
-            rows, untested = (), f"{error.cause} {error.next_step}".strip()
+            rows, untested = (), f"{error.cause.removesuffix('.')}: {error.next_step}"
         own = former.get(precision, {}), now.get(precision, {})
         found += [_change(name, precision, own, rows, untested) for name in names]
     return found
