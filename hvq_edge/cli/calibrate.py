@@ -97,6 +97,7 @@ def calibrate(
             "--confidence": confidence,
             "--method": method,
             "--force": force or None,
+            "--data": data if undo else None,
         },
     )
     precisions = known_precisions(precision)

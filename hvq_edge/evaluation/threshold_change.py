@@ -6,7 +6,7 @@ held against the thresholds before and now; nothing is judged again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hvq_edge.bundle.manifest import Bundle, BundleManifest, Precision
@@ -50,14 +50,16 @@ class ThresholdChange:
 
 
 def threshold_changes(
-    bundle: Bundle, before: BundleManifest | None, changed: Thresholds | None = None
+    bundle: Bundle,
+    before: BundleManifest | None,
+    changed: Mapping[Precision, Collection[str]] | None = None,
 ) -> list[ThresholdChange]:
     """Compare the thresholds of a bundle with those before.
 
     Args:
         bundle: as it is now.
         before: the manifest before; ``None``: there was none.
-        changed: the thresholds to compare are those with these names; ``None``: all.
+        changed: the categories to compare, by precision; ``None``: all that have thresholds.
 
     Returns:
         A change a category and precision.
@@ -69,7 +71,7 @@ def threshold_changes(
         try:
             rows, untested = labelled_rows(bundle, precision), ""
         except HvqEdgeError as error:
-            rows, untested = (), f"{error.cause} {error.next_step}".strip()
+            rows, untested = (), f"{error.cause.removesuffix('.')}: {error.next_step}"
         own = former.get(precision, {}), now.get(precision, {})
         found += [_change(name, precision, own, rows, untested) for name in names]
     return found
@@ -113,9 +115,9 @@ def _change(
     return ThresholdChange(
         category=name,
         precision=precision,
-        old=old and old.value,
-        new=new and new.value,
-        set_by=new and new.highest_image,
+        old=None if old is None else old.value,
+        new=None if new is None else new.value,
+        set_by=None if new is None else new.highest_image,
         good_shown=BeforeAndNow(*(_exceeding(shown, one) for one in (old, new))),
         good_tested=BeforeAndNow(*(_rejected(good, own, name) for own in records)),
         defects=BeforeAndNow(*(_rejected(defective, own, name) for own in records)),

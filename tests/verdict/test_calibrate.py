@@ -272,6 +272,7 @@ def test_the_command_says_how_many_images_are_needed(bundle, tmp_path, capsys):
         (["--good", ".", "--method", "guess"], "'guess' is none of"),
         (["--undo"], "keeps no former thresholds: nothing to undo"),
         (["--good", ".", "--undo"], "--good and --undo do not go together"),
+        (["--undo", "--data", "."], "--undo and --data do not go together"),
         (["--operating-point", "f1", "--force"], "do not go together"),
         (["--operating-point", "recall=2"], "'recall=2' is none of f1"),
         (["--operating-point", "f1"], "no labelled test images were judged at fp32"),
