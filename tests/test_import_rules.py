@@ -94,6 +94,7 @@ def test_commands_import_late():
         "typer",
         "hvq_edge.cli",
         "hvq_edge.errors",
+        "hvq_edge.verdict.defaults",
         "hvq_edge.common.progress",
         "hvq_edge.run.latest",
     )

@@ -53,13 +53,14 @@ from hvq_edge.training.batches import Images
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
     fit_feature_statistics,
+    fit_level,
     fit_map_scale,
     fit_residual_whitening,
 )
 from hvq_edge.training.trainer import held_out_loss, train_epochs
 from hvq_edge.training.training_state import EpochResult
 
-_FITTED_AFTER = ("backbone.", "prototypes.", "classifier", "residual_whitening", "map_")
+_FITTED_AFTER = ("backbone.", "prototypes.", "classifier", "residual_whitening", "map_", "level_")
 """Parts of a state dict that training does not change."""
 
 
@@ -283,6 +284,8 @@ class Workshop:
             fit_residual_whitening(model, fit.features, fit.category)
         if settings.model.map_scale == "good_images":
             fit_map_scale(model, fit.features, fit.category)
+        if settings.model.image_level == "learnt":
+            fit_level(model, fit, material.held_out)
 
     def _fit_prototypes(self, model: HVQTrans, material: Material, seed: int) -> None:
         """k-means once for the same features: training has no part in it."""

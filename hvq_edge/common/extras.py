@@ -35,6 +35,8 @@ EXTRA_OF = {
     "tritonclient": "server",
 }
 """The optional dependency that brings a package, by the package's import name."""
+_CALLED = {"sklearn": "scikit-learn", "paho": "paho-mqtt"}
+"""Packages that people know by another name than they import."""
 
 
 def pip_install(extra: str) -> str:
@@ -56,7 +58,8 @@ def require(module: str) -> Any:  # noqa: ANN401  # most of them have no types
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingCapability(
-            f"{package} cannot be imported: {error}.", next_step=pip_install(EXTRA_OF[package])
+            f"{_CALLED.get(package, package)} cannot be imported: {error}.",
+            next_step=pip_install(EXTRA_OF[package])
         ) from error
 
 

@@ -28,6 +28,7 @@ from hvq_edge.training.train_run import continue_run, start_run
 
 SMALL = """\
 [model]
+image_level = "subtracted"
 input_side = 64
 width = 16
 heads = 2

@@ -28,6 +28,7 @@ from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.run.settings import ModelSettings
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.open_engine import open_engine
 
 ENGINES = {"openvino": OpenVinoEngine, "onnxruntime": OnnxRuntimeEngine}
@@ -106,13 +107,8 @@ def test_float_graph_is_the_model(mode, engine, batch, graphs, model, images):
     frames, category = images
     expected = run_torch(model, frames, category_for(mode, category))
     names = ("solar_cell_mono", "solar_cell_poly")
-    opened = ENGINES[engine](
-        graphs[mode],
-        precision="fp32",
-        input_side=224,
-        categories=names if mode != "one" else names[1:],
-        category_mode=mode,
-    )
+    served = names if mode != "one" else names[1:]
+    opened = ENGINES[engine](Graph(graphs[mode], "fp32", 224, served, mode))
     parts = []
     for start in range(0, len(frames), batch):
         part = slice(start, start + batch)
@@ -156,13 +152,8 @@ def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images
         assert write_int8(graphs[mode], int8, paths, 224, given_)
     expected = run_torch(model, frames, category_for(mode, category))
     for engine in ENGINES.values():
-        opened = engine(
-            int8,
-            precision="int8",
-            input_side=224,
-            categories=names if mode == "input" else names[1:],
-            category_mode=mode,
-        )
+        served = names if mode == "input" else names[1:]
+        opened = engine(Graph(int8, "int8", 224, served, mode))
         found = opened.run(frames, category if mode == "input" else None)
         opened.close()
         assert (found["codes"] == expected["codes"]).mean() > 0.75

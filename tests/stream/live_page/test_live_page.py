@@ -222,7 +222,11 @@ def test_a_saved_threshold_says_that_a_hand_set_it_and_what_was_before(bundle):
     assert saved.highest_image is None
     assert saved.calibration_scores == table_of([0.1, 0.2, 0.5]), "p-values are as before"
     assert manifest.thresholds["fp32"] == bundle.manifest.thresholds["fp32"]
-    update = {"thresholds": bundle.manifest.thresholds}
+    assert len(manifest.former_thresholds) == 2
+    update = {
+        "thresholds": bundle.manifest.thresholds,
+        "former_thresholds": bundle.manifest.former_thresholds,
+    }
     assert manifest.model_copy(update=update) == bundle.manifest, "nothing else has changed"
 
 
