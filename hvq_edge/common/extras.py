@@ -59,7 +59,7 @@ def require(module: str) -> Any:  # noqa: ANN401  # most of them have no types
         package = module.partition(".")[0]
         raise MissingCapability(
             f"{_CALLED.get(package, package)} cannot be imported: {error}.",
-            next_step=pip_install(EXTRA_OF[package])
+            next_step=pip_install(EXTRA_OF[package]),
         ) from error
 
 

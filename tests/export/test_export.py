@@ -26,9 +26,9 @@ from hvq_edge.export.fold.folded import FoldedHVQTrans
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.run.settings import ModelSettings
+from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
-from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.open_engine import open_engine
 
 ENGINES = {"openvino": OpenVinoEngine, "onnxruntime": OnnxRuntimeEngine}

@@ -23,7 +23,9 @@ from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model import load_run
 from hvq_edge.run.record import read_run
 from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.from_images import calibrate_run
+from hvq_edge.verdict.judgement import judgements, refusal
 
 pytestmark = pytest.mark.usefixtures("plain_graphs_counted_once")
 
@@ -42,23 +44,26 @@ def test_bundle_has_thresholds_of_held_out_images(small_bundle, small_run):
     data = Path(record.data)
     for precision in ("fp32", "int8"):
         engine = open_engine(bundle, precision=precision)
-        scores: dict[str, list[float]] = {name: [] for name in manifest.categories}
+        scores = {use: {name: [] for name in manifest.categories} for use in ("fit", "held_out")}
         for image in record.images:
-            if image.use == "held_out":
-                out = engine.run(read_frame(data / image.path, manifest.input_side)[None])
-                scores[manifest.categories[out["category"][0]]].append(float(out["score"][0]))
+            frame = read_frame(data / image.path, manifest.input_side)
+            (judged,) = judgements(engine.run(frame[None]), manifest.categories)
+            if refusal(judged, bundle.checks.fault(frame, judged)) is None:
+                scores[image.use][judged.category].append(judged.score)
         engine.close()
         for name, threshold in manifest.thresholds[precision].items():
-            assert threshold.value == pytest.approx(max(scores[name]), rel=1e-4)
-            assert threshold.images == len(scores[name])
+            unseen, learnt = (np.sort(scores[use][name]) for use in ("held_out", "fit"))
+            found = expected_rate(unseen, 0.05, learnt=learnt)
+            assert threshold.value == pytest.approx(found.value, rel=1e-4)
+            assert (threshold.images, threshold.bound.learnt) == (len(unseen), len(learnt))
+            assert threshold.bound.expected == 0.05 < threshold.bound.rate
 
 
-def test_a_threshold_that_one_image_sets_names_it(small_bundle, small_run):
+def test_a_threshold_names_the_highest_held_out_image_that_passes(small_bundle, small_run):
     threshold = open_bundle(small_bundle).manifest.thresholds["fp32"]["solar_cell_mono"]
     record = read_run(small_run)
     assert threshold.highest_image in {p.path for p in record.images if p.use == "held_out"}
-    assert threshold.next_highest is not None
-    assert threshold.median <= threshold.next_highest <= threshold.value
+    assert threshold.median <= threshold.value
 
     def alone(value: float, second: float | None, median: float) -> bool:
         changes = {"value": value, "next_highest": second, "median": median}
