@@ -73,8 +73,13 @@ def blurred(image: Pixels, across: float, down: float) -> Pixels:
 
 
 def noisy(image: Pixels, sigma: float, seed: int) -> Pixels:
-    """Add Gaussian noise of ``sigma`` grey levels, to each colour on its own."""
-    noise = np.random.default_rng(seed).standard_normal(image.shape, dtype=np.float32)
+    """Add Gaussian noise of ``sigma`` levels: to each colour on its own, but a grey image stays so.
+
+    The camera of a grey image has no colours that could differ.
+    """
+    grey = (image == image[..., :1]).all()
+    shape = (*image.shape[:2], 1 if grey else 3)
+    noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     return _rounded(image + sigma * noise)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from benchmarks.accuracy.robustness_result import Robustness, Row
 from hvq_edge.common import svg
 
-NAMES, GAP, ROW, ABOVE, BELOW = 250.0, 34.0, 40.0, 84.0, 62.0
+NAMES, GAP, ROW, ABOVE, BELOW = 230.0, 48.0, 40.0, 104.0, 62.0
 RADII = (3.2, 4.4, 5.6)
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #222; }
@@ -81,7 +81,8 @@ def _panel(
     shown = [own, *(row.mean(panel.rate) for strengths in rows for row in strengths)]
     high = max(0.1, *shown)
     x = svg.linear(0, high, left, left + panel.width)
-    yield svg.text((left, ABOVE - 12), panel.title, "panel")
+    yield svg.text((left, ABOVE - 28), panel.title, "panel")
+    yield svg.text((x(own), ABOVE - 8), f"{100 * own:.0f} %", "small", "middle")
     worst = own
     if panel.allowed is not None:
         worst = min(max(own + panel.worse * panel.allowed, 0), high)
@@ -109,6 +110,6 @@ def _legend(y: float) -> Iterator[str]:
     yield svg.dot((262, y - 4), RADII[1], "bad1", "beyond the allowed loss")
     words = (
         "beyond what is allowed (shaded: found -5 points, good rejected +3 points) · "
-        "black line: images as they are · mean over products"
+        "black line: images as they are · means over products"
     )
     yield svg.text((272, y), words, "small")

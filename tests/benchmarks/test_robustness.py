@@ -89,7 +89,10 @@ def test_what_they_do_is_what_they_are_called():
     assert (disturbances.brightened(grey, 0.1) == 110).all()
     assert (disturbances.brightened(grey, 2.0) == 255).all()
     assert disturbances.tinted(grey, 0.1)[0, 0].tolist() == [110, 100, 90]
-    assert disturbances.noisy(grey, 5, 0).std() == pytest.approx(5, rel=0.1)
+    noise = disturbances.noisy(grey, 5, 0)
+    assert noise.std() == pytest.approx(5, rel=0.1)
+    assert (noise == noise[..., :1]).all()  # a grey camera's
+    assert np.ptp(disturbances.noisy(part(), 5, 0).astype(int) - part(), axis=2).any()
     spot = grey.copy()
     spot[20, 30] = 255
     assert np.argwhere(disturbances.shifted(spot, 0.1, 0)[..., 0] > 200).tolist() == [[20, 36]]
