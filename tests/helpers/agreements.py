@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hvq_edge.export.verify.agreement import ImageVerdicts, SideVerdict, compare
+from hvq_edge.bundle.verification import ImageVerdicts, SideVerdict
+from hvq_edge.export.verify.agreement import compare
 
 
 def outputs(seed: int, **changes) -> dict[str, np.ndarray]:

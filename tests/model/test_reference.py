@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from helpers.paths import TESTS
+from helpers.paths import DATA, HELPERS
 from torch import nn
 
 from hvq_edge.cli.app import main
@@ -21,7 +21,6 @@ from hvq_edge.model.released_checkpoint import (
     released_settings,
 )
 
-HERE = TESTS
 RELATIVE = 1e-3
 
 
@@ -43,18 +42,18 @@ def block_of(name: str) -> int:
 
 @pytest.fixture(scope="module")
 def forward() -> dict[str, np.ndarray]:
-    return dict(np.load(HERE / "data" / "official_forward.npz"))
+    return dict(np.load(DATA / "official_forward.npz"))
 
 
 @pytest.fixture(scope="module")
 def step() -> dict[str, np.ndarray]:
-    return dict(np.load(HERE / "data" / "official_train_step.npz"))
+    return dict(np.load(DATA / "official_train_step.npz"))
 
 
 @pytest.fixture(scope="module")
 def released(forward) -> dict[str, torch.Tensor]:
     """The released checkpoint's layout, with the reference weights."""
-    spec = importlib.util.spec_from_file_location("weights", HERE / "synthetic_weights.py")
+    spec = importlib.util.spec_from_file_location("weights", HELPERS / "synthetic_weights.py")
     assert spec is not None
     assert spec.loader is not None
     module: ModuleType = importlib.util.module_from_spec(spec)
