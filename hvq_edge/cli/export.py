@@ -149,8 +149,8 @@ def export(
         for i, (label, threshold) in enumerate(learnt.items()):
             first = ("", "") if i else (name, size)
             bound = threshold.bound
-            rates = ("", "") if bound is None else (bound.expected or bound.rate, bound.rate)
-            shown = [percent(rate) if rate else "" for rate in rates]
+            rates = () if bound is None else (bound.expected or bound.rate, bound.rate)
+            shown = [percent(rate) for rate in rates] or ["", ""]
             table.add_row(*first, label, f"{threshold.value:.3f}", *shown, str(threshold.images))
     results.print(table)
     threshold_changes.say(changes)

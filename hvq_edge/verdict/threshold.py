@@ -105,7 +105,8 @@ def learn_threshold(
             "warnings": (*bound.warnings, *([alike] if alike else [])),
         }
     )
-    setting, below = None, None
+    setting: str | None = None
+    below: float | None = None
     aside: tuple[str, ...] = ()
     if bound.set_aside_above is not None:
         shift = float(np.median(scores) - np.median(known)) if len(known) else 0.0
@@ -113,8 +114,8 @@ def learn_threshold(
         aside = tuple(part.name for part in sorted(pooled) if part.score > bound.set_aside_above)
         scores = scores[scores <= bound.set_aside_above]
     if bound.expected is not None:
-        setting = max((part for part in parts if part.score <= value), default=None)
-        setting = setting and setting.name
+        passing = max((part for part in parts if part.score <= value), default=None)
+        setting = passing.name if passing else None
     if bound.rank is not None:
         descending = sorted(parts, reverse=True)
         setting = descending[bound.rank - 1].name

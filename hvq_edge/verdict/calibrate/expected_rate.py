@@ -115,7 +115,8 @@ def threshold_at_rate(scores: Scores, rate: float) -> float:
         return float(scores[-1])  # one or two scores have no tail
     start = scores[n - k]
     total = float((scores[n - k :] - start).sum())
-    return max(float(start) + total * ((k / place) ** (1 / (k - 1)) - 1), float(scores[-1]))
+    beyond: float = total * ((k / place) ** (1 / (k - 1)) - 1)
+    return max(float(start) + beyond, float(scores[-1]))
 
 
 def outliers(scores: Scores) -> int:
@@ -156,4 +157,4 @@ def _student_t(probability: float, freedom: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
+    return z + math.fsum(term / freedom**power for power, term in enumerate(terms, start=1))
