@@ -17,9 +17,7 @@ from hvq_edge.cli.interruption import INTERRUPTED, advice_if_interrupted
 from hvq_edge.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from hvq_edge.data.dataset import Dataset
+    from hvq_edge.data.dataset import DatasetImage
 
 TRAIN_GOOD = 200
 TEST_EACH = 60
@@ -59,7 +57,8 @@ def demo(
     from hvq_edge.run.latest import point_latest
     from hvq_edge.run.record import BUNDLE_FOLDER, REPORT_NAME
 
-    stages = demo_stages(out, data or default_cache() / "solar-cells", epochs or 32)
+    images = data or default_cache() / "solar-cells"
+    stages = demo_stages(out, images, epochs or 32)
     seconds: dict[str, float] = {}
     failed_gate: GateFailed | None = None
     # The commands' tables go to standard error where standard output is for the JSON.
@@ -92,6 +91,7 @@ def demo(
     if as_json:
         print_json({"seconds": seconds, "files": {name: str(path) for name, path in files}})
     else:
+        _show_verdicts(out / "inspection", images)
         _show_end(seconds, files, out)
     if failed_gate is not None:
         raise failed_gate
@@ -188,18 +188,57 @@ def _lay_out(data: Path) -> None:
 
 
 def _write_video(path: Path, data: Path) -> None:
-    """Write one frame a test image, in a mixed order that is the same every time."""
-    import random
-
-    from hvq_edge.data.dataset import find_dataset
+    """Write one frame a test image."""
     from hvq_edge.data.images import read_image
     from hvq_edge.data.video import write_video
 
-    dataset: Dataset = find_dataset(data)
-    order: Sequence[Path] = sorted(image.path for image in dataset.test())
-    order = random.Random(0).sample(order, len(order))
+    order = _in_the_video(data)
+    images = (read_image(each.path) for each in order)
     with progress_bars() as bars:
-        write_video(path, (read_image(each) for each in order), FRAMES_PER_SECOND, len(order), bars)
+        write_video(path, images, FRAMES_PER_SECOND, len(order), bars)
+
+
+def _in_the_video(data: Path) -> list[DatasetImage]:
+    """Return the test images in a mixed order that is the same every time."""
+    import random
+
+    from hvq_edge.data.dataset import find_dataset
+
+    order = sorted(find_dataset(data).test(), key=lambda image: image.path)
+    return random.Random(0).sample(order, len(order))
+
+
+def _show_verdicts(inspection: Path, data: Path) -> None:
+    """Print what the stream said of good and of defective parts, by category."""
+    import json
+
+    from rich.table import Table
+
+    from hvq_edge.verdict.judgement import count_verdicts
+
+    order = _in_the_video(data)
+    lines = (inspection / "decisions.jsonl").read_text(encoding="utf-8").splitlines()
+    said = [json.loads(line)["verdict"] for line in lines[-len(order) :]]
+    table = Table(title="What the stream said of the parts", title_justify="left")
+    for heading in ("category", "good rejected", "defects found", "no decision"):
+        table.add_column(heading, justify="left" if heading == "category" else "right")
+    for category in sorted({image.category for image in order}):
+        good, defective = (
+            count_verdicts(
+                verdict
+                for image, verdict in zip(order, said, strict=True)
+                if image.category == category and image.good == kind
+            )
+            for kind in (True, False)
+        )
+        table.add_row(
+            category,
+            f"{good.rejected} of {good.total}",
+            f"{defective.rejected} of {defective.total}",
+            f"{good.no_decision} good, {defective.no_decision} defective",
+        )
+    results.print()
+    results.print(table)
 
 
 def _show_end(seconds: dict[str, float], files: list[tuple[str, Path]], out: Path) -> None:
