@@ -27,6 +27,9 @@ from hvq_edge.runtime.run_ahead import run_ahead
 from hvq_edge.verdict.judgement import Judgement, judgements, refusal
 from hvq_edge.verdict.usable import ImageChecks
 
+BATCH_SIZE = 8
+"""Images that PyTorch judges at once."""
+
 
 def evaluate(
     engine: Engine,
@@ -35,7 +38,7 @@ def evaluate(
     known_category: bool,
     thresholds: Mapping[str, float] | None = None,
     checks: ImageChecks | None = None,
-    batch_size: int = 8,
+    batch_size: int = BATCH_SIZE,
     on_progress: ProgressCallback = silent,
 ) -> Evaluation:
     """Evaluate an engine on the test images.

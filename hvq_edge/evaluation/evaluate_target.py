@@ -15,7 +15,7 @@ from hvq_edge.common.atomic import output_error
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import DatasetError, RunError
-from hvq_edge.evaluation.evaluate import evaluate, ways_of
+from hvq_edge.evaluation.evaluate import BATCH_SIZE, evaluate, ways_of
 from hvq_edge.evaluation.metrics.metrics_file import (
     METRICS_NAME,
     MetricsFile,
@@ -79,6 +79,7 @@ def evaluate_target(
         facts = _run_facts(target, record)
         thresholds: Mapping[str, float] = {}
         checks = ImageChecks(record.image_limits, record.category_limits)
+        batch_size = BATCH_SIZE
         reason = "fp32: a training run is evaluated with PyTorch"
         folder = out or target
         title = f"Evaluation of run {_short_name(target)}"
@@ -95,6 +96,7 @@ def evaluate_target(
         facts = _bundle_facts(bundle, reason)
         thresholds = thresholds_of(bundle, choice.precision)
         checks = bundle.checks
+        batch_size = 1  # as the line does: an engine may round INT8 otherwise in a batch
         folder = out or target / f"eval-{precision}"
         title = f"Evaluation of bundle {_short_name(target)}, {precision}"
     _check_writable(folder)
@@ -108,6 +110,7 @@ def evaluate_target(
                 known_category=known,
                 thresholds=thresholds,
                 checks=checks,
+                batch_size=batch_size,
                 on_progress=on_progress,
             )
             for known in ways_of(info)
