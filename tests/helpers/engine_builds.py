@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helpers.tensorrt_stand_in import RTX, tensorrt
 
-from hvq_edge.export.build.build_run import build_run
+from hvq_edge.export.build.run import build_run
 from hvq_edge.runtime.cuda.device import CudaDevice
 
 ORIN = CudaDevice("Orin", "8.7", "12.6", total=8 << 30, free=6 << 30, shared=False)
