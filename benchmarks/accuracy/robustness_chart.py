@@ -1,4 +1,4 @@
-"""The picture of robustness: a row a disturbance, three dots for its strengths in each panel."""
+"""The image of robustness: a row a disturbance, three dots for its strengths in each panel."""
 
 from __future__ import annotations
 
