@@ -148,7 +148,7 @@ def measure(
         side=record.settings.model.input_side,
     )
     forms = MapForms(model, fit.features, fit.category, record.settings.training.seed)
-    judge = everything(map_of(model), memories(fit, model.score_window), forms)
+    judge = everything(map_of(model), memories(fit.themselves, model.score_window), forms)
     found = gather(judge, material, on_progress)
     cuda = "cuda" in device
     return Accuracy(
@@ -161,7 +161,7 @@ def measure(
         backbone_weights=record.backbone_weights,
         epochs_done=record.epochs_done,
         training=record.metrics,
-        images={"fit": len(fit.features), "held out": len(held_out), "test": len(images)},
+        images={"fit": len(fit), "held out": len(held_out), "test": len(images)},
         memory_vectors=MEMORY,
         methods={name: found[name] for name in METHODS},
         map_forms={name: one for name, one in found.items() if name not in METHODS},
@@ -171,9 +171,12 @@ def measure(
 def fit_features(model: HVQTrans, record: RunRecord, data: Path, folder: Path) -> Images:
     """Raw features of the images learnt from: the run's own cache, or computed again."""
     chosen = [image for image in record.images if image.use == "fit"]
-    features, _ = cache_features(folder, model, data, chosen, record.backbone_weights)
-    category = [record.categories.index(image.category) for image in chosen]
-    return Images(features, np.array(category))
+    versions = record.settings.training.versions
+    features, _ = cache_features(
+        folder, model, data, chosen, record.backbone_weights, versions=versions
+    )
+    category = np.array([record.categories.index(image.category) for image in chosen])
+    return Images(features, category.repeat(versions), versions)
 
 
 def memories(fit: Images, window: Tensor) -> Judge:

@@ -14,28 +14,29 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from hvq_edge.data.versions import (
+    Pixels,
+    blurred,
+    brightened,
+    contrasted,
+    jpeg,
+    levels,
+    moved,
+    rounded,
+)
 from hvq_edge.errors import MissingCapability
 
-Pixels = NDArray[np.uint8]
 FULL_HD = 1920 * 1080
 """Pixels of the camera whose bit rate :func:`h264` speaks of."""
 FRAMES_PER_SECOND = 25
 MOVING = 12
 """Frames in which a part comes to its place before :func:`h264` takes the last one."""
 RESAMPLING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
-
-
-def jpeg(image: Pixels, quality: int) -> Pixels:
-    """Compress and decode, at a quality from 0 to 100."""
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters)
-    return _levels(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
 
 
 def h264(image: Pixels, megabits: float) -> Pixels:
@@ -51,7 +52,7 @@ def h264(image: Pixels, megabits: float) -> Pixels:
     """
     height, width = image.shape[:2]
     even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    video = [_levels(shifted(even, step / 100, 0)) for step in range(MOVING - 1, -1, -1)]
+    video = [levels(moved(even, step / 100, 0)) for step in range(MOVING - 1, -1, -1)]
     bits = round(1e6 * megabits * even.shape[0] * even.shape[1] / FULL_HD)
     # As cameras encode: no frame waits for later ones. One thread: the same on all machines.
     options = {"preset": "veryfast", "tune": "zerolatency", "threads": "1"}
@@ -62,14 +63,7 @@ def h264(image: Pixels, megabits: float) -> Pixels:
         last = _through_ffmpeg(video, bits, options)
     else:
         raise MissingCapability("H.264 needs PyAV or ffmpeg.", next_step="pip install av")
-    return _levels(last[:height, :width])
-
-
-def blurred(image: Pixels, across: float, down: float) -> Pixels:
-    """Blur with a Gaussian of these standard deviations in pixels, along x and y."""
-    if across <= 0 or down <= 0:
-        return image
-    return _levels(cv2.GaussianBlur(image, (0, 0), sigmaX=across, sigmaY=down))
+    return levels(last[:height, :width])
 
 
 def noisy(image: Pixels, sigma: float, seed: int) -> Pixels:
@@ -80,46 +74,22 @@ def noisy(image: Pixels, sigma: float, seed: int) -> Pixels:
     grey = (image == image[..., :1]).all()
     shape = (*image.shape[:2], 1 if grey else 3)
     noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-    return _rounded(image + sigma * noise)
-
-
-def brightened(image: Pixels, share: float) -> Pixels:
-    """Multiply by ``1 + share``, as a longer exposure does."""
-    return _rounded(image * (1 + share))
-
-
-def contrasted(image: Pixels, share: float) -> Pixels:
-    """Multiply the difference from the image's mean by ``1 + share``."""
-    mean = image.mean()
-    return _rounded(mean + (image - mean) * (1 + share))
+    return rounded(image + sigma * noise)
 
 
 def tinted(image: Pixels, share: float) -> Pixels:
     """Multiply red by ``1 + share`` and blue by ``1 - share``: another white balance."""
-    return _rounded(image * np.array([1 + share, 1, 1 - share]))
+    return rounded(image * np.array([1 + share, 1, 1 - share]))
 
 
 def gamma(image: Pixels, exponent: float) -> Pixels:
     """Raise levels, as shares of 255, to a power."""
-    return _rounded(255 * (image / 255) ** exponent)
-
-
-def shifted(image: Pixels, right: float, down: float) -> Pixels:
-    """Shift by shares of the width and the height."""
-    height, width = image.shape[:2]
-    return _warped(image, np.array([[1, 0, right * width], [0, 1, down * height]]))
-
-
-def rotated(image: Pixels, degrees: float, scale: float = 1.0) -> Pixels:
-    """Rotate counter-clockwise about the middle, and enlarge by ``scale``."""
-    height, width = image.shape[:2]
-    middle = ((width - 1) / 2, (height - 1) / 2)
-    return _warped(image, cv2.getRotationMatrix2D(middle, degrees, scale))
+    return rounded(255 * (image / 255) ** exponent)
 
 
 def resampled(image: Pixels, side: int, method: int) -> Pixels:
     """Resize to a square by one of OpenCV's methods, which do not average: ``[side, side, 3]``."""
-    return _levels(cv2.resize(image, (side, side), interpolation=method))
+    return levels(cv2.resize(image, (side, side), interpolation=method))
 
 
 class Shot(NamedTuple):
@@ -176,29 +146,16 @@ DISTURBANCES: Mapping[str, Mapping[str, Disturb]] = {
     "shift": _strengths(
         "{} %",
         (1, 2, 4),
-        lambda i, p, shot: shifted(i, *(p / 100 * along for along in shot.direction)),
+        lambda i, p, shot: moved(i, *(p / 100 * along for along in shot.direction)),
     ),
-    "rotation": _strengths("±{}°", (1, 2, 5), lambda i, a, shot: rotated(i, shot.sign * a)),
-    "scale": _strengths("±{} %", (2, 5, 10), _either_way(lambda i, s: rotated(i, 0, 1 + s))),
+    "rotation": _strengths("±{}°", (1, 2, 5), lambda i, a, shot: moved(i, degrees=shot.sign * a)),
+    "scale": _strengths("±{} %", (2, 5, 10), _either_way(lambda i, s: moved(i, scale=1 + s))),
     "resampling": {
         name: partial(_applied, lambda i, m, shot: resampled(i, shot.side, int(m)), method)
         for name, method in zip(("bilinear", "bicubic", "nearest"), RESAMPLING, strict=True)
     },
 }
 """By name: three strengths, the mildest first, by what they are called."""
-
-
-def _warped(image: Pixels, matrix: NDArray[np.float64]) -> Pixels:
-    size = image.shape[1::-1]
-    return _levels(cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REFLECT_101))
-
-
-def _rounded(levels: NDArray[Any]) -> Pixels:
-    return _levels(np.rint(levels).clip(0, 255))
-
-
-def _levels(image: NDArray[Any]) -> Pixels:
-    return np.ascontiguousarray(image, dtype=np.uint8)
 
 
 def _through_pyav(video: Sequence[Pixels], bits: int, options: Mapping[str, str]) -> Pixels:
@@ -215,7 +172,7 @@ def _through_pyav(video: Sequence[Pixels], bits: int, options: Mapping[str, str]
     file.seek(0)
     with av.open(file, "r", format="h264") as container:
         *_, last = container.decode(video=0)
-        return _levels(last.to_ndarray(format="rgb24"))
+        return levels(last.to_ndarray(format="rgb24"))
 
 
 def _through_ffmpeg(video: Sequence[Pixels], bits: int, options: Mapping[str, str]) -> Pixels:
@@ -228,4 +185,4 @@ def _through_ffmpeg(video: Sequence[Pixels], bits: int, options: Mapping[str, st
     for words in ([*raw, *size, "-i", "-", *coded], ["-f", "h264", "-i", "-", *raw]):
         command = ["ffmpeg", "-v", "error", *words, "-"]
         data = subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout
-    return _levels(np.frombuffer(data, np.uint8).reshape(-1, height, width, 3)[-1])
+    return levels(np.frombuffer(data, np.uint8).reshape(-1, height, width, 3)[-1])

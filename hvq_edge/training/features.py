@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import fit_image, read_image
+from hvq_edge.data.versions import KINDS, version_of
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.image_limits import FrameQuality, measure
@@ -48,6 +50,7 @@ def cache_features(
     weights: str,
     on_progress: ProgressCallback = silent,
     *,
+    versions: int = 1,
     name: str = "features",
 ) -> tuple[NDArray[np.float16], FrameLooks]:
     """Compute raw backbone features of training images, or map those of an earlier call.
@@ -59,10 +62,12 @@ def cache_features(
         images: in the order of the result.
         weights: description of the backbone's weights; part of the cache's key.
         on_progress: called after each batch.
+        versions: of each image (:mod:`hvq_edge.data.versions`); 1: the image alone.
         name: of the cache's three files.
 
     Returns:
-        float16 ``[images, tokens, channels]``, read-only memory map, and the frames' looks.
+        float16 ``[images * versions, tokens, channels]``, read-only memory map, the versions of an
+        image one after the other and itself first; and the looks of the images themselves.
 
     Raises:
         ImageError: an image cannot be read.
@@ -70,7 +75,7 @@ def cache_features(
     """
     settings = model.settings
     network = (settings.backbone, settings.input_side, settings.padding_side, settings.tap_resize)
-    key = _key(images, weights, *network, Look._fields)
+    key = _key(images, weights, *network, Look._fields, versions, _strengths(versions))
     path, grey_path = run / f"{name}.npy", run / f"{name}_grey.npy"
     key_path = run / f"{name}.json"
     kept = _read_key(key_path)
@@ -80,7 +85,7 @@ def cache_features(
         return np.load(path, mmap_mode="r"), looks
 
     device = model.feature_mean.device
-    shape = (len(images), settings.grid**2, model.feature_mean.shape[0])
+    shape = (len(images) * versions, settings.grid**2, model.feature_mean.shape[0])
     looks = FrameLooks([], [], np.zeros((len(images), SIDE, SIDE), np.uint8))
     # Written, not mapped: a full disk is then an error to report and not a SIGBUS.
     with (
@@ -91,14 +96,18 @@ def cache_features(
         np.lib.format.write_array_header_1_0(
             file, {"descr": "<f2", "fortran_order": False, "shape": shape}
         )
-        for start, frames, seen in _frames_ahead(readers, data, images, settings.input_side):
+        read = partial(_read, data, settings.input_side, versions)
+        for start, frames, seen in _frames_ahead(readers, images, read):
+            own = frames[::versions]
             looks.looks.extend(seen)
-            looks.qualities.extend(measure(frame) for frame in frames)
-            looks.greys[start : start + len(frames)] = [small_grey(frame) for frame in frames]
-            with torch.inference_mode():
-                features = model.raw_features(torch.from_numpy(frames).to(device))
-            file.write(features.cpu().numpy().astype("<f2").tobytes())
-            on_progress("backbone features", start + len(frames), len(images))
+            looks.qualities.extend(measure(frame) for frame in own)
+            looks.greys[start : start + len(own)] = [small_grey(frame) for frame in own]
+            for first in range(0, len(frames), _BATCH):
+                some = torch.from_numpy(frames[first : first + _BATCH]).to(device)
+                with torch.inference_mode():
+                    features = model.raw_features(some)
+                file.write(features.cpu().numpy().astype("<f2").tobytes())
+            on_progress("backbone features", start + len(own), len(images))
     with atomic_file(grey_path) as temporary, temporary.open("wb") as file:
         np.save(file, looks.greys)
     values = [(q.brightness, q.contrast, q.sharpness) for q in looks.qualities]
@@ -107,26 +116,32 @@ def cache_features(
     return np.load(path, mmap_mode="r"), looks
 
 
+_Read = Callable[[ImageRecord], tuple[list[NDArray[np.uint8]], Look]]
+
+
 def _frames_ahead(
-    readers: Executor, data: Path, images: Sequence[ImageRecord], side: int
+    readers: Executor, images: Sequence[ImageRecord], read: _Read
 ) -> Iterator[tuple[int, NDArray[np.uint8], list[Look]]]:
     """Yield (position, frames, their looks) of each batch; the next one decodes meanwhile."""
 
-    def submit(start: int) -> list[Future[tuple[NDArray[np.uint8], Look]]]:
-        batch = images[start : start + _BATCH]
-        return [readers.submit(_read, data / image.path, side) for image in batch]
+    def submit(start: int) -> list[Future[tuple[list[NDArray[np.uint8]], Look]]]:
+        return [readers.submit(read, image) for image in images[start : start + _BATCH]]
 
     following = submit(0)
     for start in range(0, len(images), _BATCH):
         reading, following = following, submit(start + _BATCH)
-        frames, looks = zip(*(read.result() for read in reading), strict=True)
-        yield start, np.stack(frames), list(looks)
+        frames, looks = zip(*(reader.result() for reader in reading), strict=True)
+        yield start, np.concatenate(frames), list(looks)
 
 
-def _read(path: Path, side: int) -> tuple[NDArray[np.uint8], Look]:
-    image = read_image(path)
-    fitted = fit_image(image, side)
-    return fitted, look_at(image, fitted)
+def _read(
+    data: Path, side: int, versions: int, record: ImageRecord
+) -> tuple[list[NDArray[np.uint8]], Look]:
+    """Return an image's versions as frames, itself first, and how it looks."""
+    image = read_image(data / record.path)
+    seed = int(record.sha256[:12], 16)
+    frames = [fit_image(version_of(image, side, number, seed), side) for number in range(versions)]
+    return frames, look_at(image, frames[0])
 
 
 def _read_key(path: Path) -> dict[str, Any] | None:
@@ -135,6 +150,10 @@ def _read_key(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) and {"key", "qualities"} <= value.keys() else None
+
+
+def _strengths(versions: int) -> object:
+    return [(name, kind.strengths) for name, kind in KINDS.items()] if versions > 1 else None
 
 
 def _key(images: Sequence[ImageRecord], *parts: object) -> str:

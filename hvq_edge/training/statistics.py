@@ -59,25 +59,18 @@ def fit_feature_statistics(model: HVQTrans, features: NDArray[np.float16]) -> No
 
 
 @torch.no_grad()
-def fit_classifier(
-    model: HVQTrans,
-    features: NDArray[np.float16],
-    category: NDArray[np.int64],
-    held_out: NDArray[np.float16],
-    category_held_out: NDArray[np.int64],
-) -> None:
+def fit_classifier(model: HVQTrans, fit: Images, held_out: Images) -> None:
     """Fit the category classifier and how far off an image of a category may be.
 
     Args:
         model: changed in place.
-        features: float16 ``[images, tokens, channels]``, raw.
-        category: int64 ``[images]``.
-        held_out: float16 ``[others, tokens, channels]``: images not in ``features``.
-        category_held_out: int64 ``[others]``.
+        fit: images to learn from.
+        held_out: others, which say how far off an image may be.
     """
     from sklearn.covariance import ledoit_wolf
 
-    pooled = _pooled(model, features)
+    pooled = _pooled(model, fit.features)
+    category = fit.category
     centres = np.stack([pooled[category == k].mean(0) for k in range(model.categories)])
     inner = pooled - centres[category]
     # Shrinkage is towards a multiple of the identity: channels are brought to one scale first.
@@ -85,8 +78,8 @@ def fit_classifier(
     covariance = torch.from_numpy(ledoit_wolf(inner / scale, assume_centered=True)[0])
     whitening = inverse_root(covariance, ridge=CLASSIFIER_RIDGE).cpu().numpy() / scale[:, None]
 
-    white = _pooled(model, held_out) @ whitening
-    distance = np.linalg.norm(white - (centres @ whitening)[category_held_out], axis=1)
+    white = _pooled(model, held_out.features) @ whitening
+    distance = np.linalg.norm(white - (centres @ whitening)[held_out.category], axis=1)
     classifier = model.classifier
     classifier.whitening.copy_(torch.from_numpy(whitening))
     classifier.centres.copy_(torch.from_numpy(centres @ whitening))

@@ -159,14 +159,14 @@ def _train(
 
     began = time.perf_counter()
     if processes.rank() == 0:
-        fit_classifier(model, fit.features, fit.category, held_out.features, held_out.category)
+        fit_classifier(model, fit.themselves, held_out)
         fit_prototypes(model, fit.features, fit.category, settings.training.seed, on_progress)
         if settings.model.whiten_distance:
             fit_residual_whitening(model, fit.features, fit.category)
         if settings.model.map_scale == "good_images":
             fit_map_scale(model, fit.features, fit.category)
         if settings.model.image_level == "learnt":
-            fit_level(model, fit, held_out)
+            fit_level(model, fit.themselves, held_out)
         used = [image for image in record.images if image.use == "fit"]
         seconds["seconds_statistics"] = time.perf_counter() - began
         losses = {
@@ -245,11 +245,12 @@ def _cached(
     arguments = (run, model, Path(record.data), images, record.backbone_weights, on_progress)
     if processes.rank() > 0:
         processes.wait_for_all()  # the first process writes the cache, the others map it
-    features, looks = cache_features(*arguments, name=name)
+    versions = record.settings.training.versions if use == "fit" else 1
+    features, looks = cache_features(*arguments, versions=versions, name=name)
     if processes.rank() == 0:
         processes.wait_for_all()
     category = np.array([record.categories.index(image.category) for image in images])
-    return Images(features, category), looks
+    return Images(features, category.repeat(versions), versions), looks
 
 
 def _new_model(settings: Settings, categories: int) -> HVQTrans:

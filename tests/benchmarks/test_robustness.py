@@ -32,8 +32,7 @@ UNTOUCHED = {
     "contrasted": (0.0,),
     "tinted": (0.0,),
     "gamma": (1.0,),
-    "shifted": (0.0, 0.0),
-    "rotated": (0.0,),
+    "moved": (0.0, 0.0, 0.0, 1.0),
 }
 
 
@@ -95,8 +94,8 @@ def test_what_they_do_is_what_they_are_called():
     assert np.ptp(disturbances.noisy(part(), 5, 0).astype(int) - part(), axis=2).any()
     spot = grey.copy()
     spot[20, 30] = 255
-    assert np.argwhere(disturbances.shifted(spot, 0.1, 0)[..., 0] > 200).tolist() == [[20, 36]]
-    turned = disturbances.rotated(spot[:39, :59], 90)
+    assert np.argwhere(disturbances.moved(spot, 0.1, 0)[..., 0] > 200).tolist() == [[20, 36]]
+    turned = disturbances.moved(spot[:39, :59], degrees=90)
     assert np.argwhere(turned[..., 0] > 200).tolist() == [[18, 30]]
 
 

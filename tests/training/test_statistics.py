@@ -63,7 +63,9 @@ def test_classifier_tells_shifted_features_apart(categories):
     model = small_model(categories)
     category = np.arange(24) % categories
     features = features_of(model, 24) + category[:, None, None].astype(np.float16)
-    fit_classifier(model, features[:16], category[:16], features[16:], category[16:])
+    fit_classifier(
+        model, Images(features[:16], category[:16]), Images(features[16:], category[16:])
+    )
     chosen, margin = model.classify(standardised(model, features))
     np.testing.assert_array_equal(chosen.numpy(), category)
     assert margin[16:].min() >= 0.5 - 1e-4  # half way to the reach at most, by its definition

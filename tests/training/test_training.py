@@ -24,6 +24,7 @@ from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import TrainingSettings, load_settings
 from hvq_edge.training.batches import Images, shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes, start_codebooks
+from hvq_edge.training.features import cache_features
 from hvq_edge.training.train_run import continue_run, start_run
 from hvq_edge.training.trainer import rate_factor, train_epochs
 
@@ -234,6 +235,34 @@ def test_batches_cover_every_image_once_and_depend_on_the_epoch():
     assert sorted(np.concatenate(epochs[0])) == list(range(23))
     assert all((a == b).all() for a, b in zip(epochs[0], epochs[1], strict=True))
     assert any(a.tolist() != b.tolist() for a, b in zip(epochs[0], epochs[2], strict=True))
+
+
+def test_an_epoch_shows_every_image_in_one_of_its_versions():
+    epochs = [list(shuffled_batches(23, 5, seed=7, epoch=e, versions=4)) for e in (0, 0, *range(9))]
+    assert all((a == b).all() for a, b in zip(epochs[0], epochs[1], strict=True))
+    for epoch in epochs:
+        assert sorted(np.concatenate(epoch) // 4) == list(range(23))
+    assert {int(row) % 4 for epoch in epochs for row in np.concatenate(epoch)} == {0, 1, 2, 3}
+
+
+def test_the_cache_keeps_the_versions_of_an_image_behind_it(tiny_data, tmp_path):
+    start_run(tiny_data, tmp_path / "run", small_settings())
+    record = read_run(tmp_path / "run", finished=False)
+    model, images = small_model().eval(), record.images[:3]
+    alone, looks = cache_features(tmp_path, model, tiny_data, images, "w", name="alone")
+    several, same = cache_features(tmp_path, model, tiny_data, images, "w", versions=5)
+    assert len(several) == 5 * len(alone)
+    np.testing.assert_allclose(several[::5], alone, rtol=1e-2, atol=1e-2)
+    assert same.looks == looks.looks
+    kept = Images(several, np.arange(3).repeat(5), 5)
+    assert len(kept) == 3
+    assert kept.themselves.category.tolist() == [0, 1, 2]
+    apart = np.abs(several.reshape(3, 5, *alone.shape[1:]).astype(np.float32) - alone[:, None])
+    assert (apart.mean((2, 3))[:, 1:] > 10 * apart.mean((2, 3))[:, :1]).all()
+    changed = (tmp_path / "features.npy").stat().st_mtime_ns
+    cache_features(tmp_path, model, tiny_data, images, "w", versions=5)
+    assert (tmp_path / "features.npy").stat().st_mtime_ns == changed
+    assert len(cache_features(tmp_path, model, tiny_data, images, "w", versions=2)[0]) == 6
 
 
 def test_rates():

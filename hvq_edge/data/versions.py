@@ -1,0 +1,130 @@
+"""Versions of a training image: the same part as another camera, lamp or gripper would show it.
+
+A model that saw each part once, in files of one kind, takes the compression of a video or a part
+that lies two pixels farther for a defect. So it also learns from versions of each image, whose
+strengths are drawn for each image anew. Which kinds and how strong was chosen by what cameras do
+(docs/accuracy.md, "The camera is not the dataset"): a version must stay a good part.
+
+Images are uint8 ``[height, width, 3]``, RGB, as they were read and before they are fitted to the
+model. All functions are pure; the same arguments give the same pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+
+def jpeg(image: Pixels, quality: int) -> Pixels:
+    """Compress and decode, at a quality from 0 to 100."""
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters)
+    return levels(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+
+
+def blurred(image: Pixels, across: float, down: float) -> Pixels:
+    """Blur with a Gaussian of these standard deviations in pixels, along x and y."""
+    if across <= 0 or down <= 0:
+        return image
+    return levels(cv2.GaussianBlur(image, (0, 0), sigmaX=across, sigmaY=down))
+
+
+def brightened(image: Pixels, share: float) -> Pixels:
+    """Multiply by ``1 + share``, as a longer exposure does."""
+    return rounded(image * (1 + share))
+
+
+def contrasted(image: Pixels, share: float) -> Pixels:
+    """Multiply the difference from the image's mean by ``1 + share``."""
+    mean = image.mean()
+    return rounded(mean + (image - mean) * (1 + share))
+
+
+def moved(
+    image: Pixels, right: float = 0, down: float = 0, degrees: float = 0, scale: float = 1.0
+) -> Pixels:
+    """Shift, rotate counter-clockwise about the middle, and enlarge.
+
+    The image is mirrored at its border, where a real camera would see more of the same.
+
+    Args:
+        image: uint8 ``[height, width, 3]``.
+        right: share of the width.
+        down: share of the height.
+        degrees: of the rotation.
+        scale: 1 leaves the size as it is.
+    """
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, scale)
+    matrix[:, 2] += (right * width, down * height)
+    return levels(cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101))
+
+
+def rounded(values: NDArray[Any]) -> Pixels:
+    """Round to whole levels from 0 to 255."""
+    return levels(np.rint(values).clip(0, 255))
+
+
+def levels(image: NDArray[Any]) -> Pixels:
+    """Return whole levels as contiguous uint8."""
+    return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+class Kind(NamedTuple):
+    """What a version differs in."""
+
+    change: Callable[[Pixels, int, tuple[float, ...]], Pixels]
+    """Image, side of the model's input and drawn strengths -> version."""
+    strengths: tuple[tuple[float, float], ...]
+    """From which, to which: each drawn evenly."""
+
+
+def _moved(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
+    return moved(image, *drawn)
+
+
+def _compressed(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
+    return jpeg(image, round(drawn[0]))
+
+
+def _softer(image: Pixels, side: int, drawn: tuple[float, ...]) -> Pixels:
+    height, width = image.shape[:2]
+    return blurred(image, drawn[0] * width / side, drawn[0] * height / side)
+
+
+def _lit(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
+    return brightened(contrasted(image, drawn[0]), drawn[1])
+
+
+KINDS: Mapping[str, Kind] = {
+    "moved": Kind(_moved, ((-0.03, 0.03), (-0.03, 0.03), (-1.0, 1.0))),  # shares; degrees
+    "compressed": Kind(_compressed, ((60, 90),)),  # JPEG quality
+    "softer": Kind(_softer, ((0.0, 1.25),)),  # standard deviation, pixels of the model's input
+    "lit": Kind(_lit, ((-0.15, 0.15), (-0.15, 0.15))),  # contrast, brightness: shares
+}
+"""In the order in which versions take turns."""
+
+
+def version_of(image: Pixels, side: int, number: int, seed: int) -> Pixels:
+    """Return one version of an image.
+
+    Args:
+        image: uint8 ``[height, width, 3]``; not changed.
+        side: of the model's input in pixels.
+        number: of the version: 0 is the image itself, the others take turns through :data:`KINDS`.
+        seed: of the image, so that each has strengths of its own.
+
+    Returns:
+        uint8 ``[height, width, 3]``.
+    """
+    if number == 0:
+        return image
+    kind = list(KINDS.values())[(number - 1) % len(KINDS)]
+    rng = np.random.default_rng((seed, number))
+    return kind.change(image, side, tuple(rng.uniform(*between) for between in kind.strengths))
