@@ -63,7 +63,16 @@ MEMORIES = {"nearest neighbour": False, "nearest neighbour, pooled 3x3": True}
 METHODS = (OURS, *(name + end for name in MEMORIES for end in ("", LEVELLED)))
 """Ours takes each image's own level off; so that this is no advantage, the baselines come both
 ways."""
-SHOWN = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_aupro")
+SHOWN = (
+    "image_auroc",
+    "image_ap",
+    "image_f1",
+    "image_recall_at_5",
+    "image_recall_at_1",
+    "pixel_auroc",
+    "pixel_ap",
+    "pixel_aupro",
+)
 """Metrics in the tables; the file has all."""
 RESULT_NAME = "accuracy.json"
 

@@ -21,6 +21,8 @@ COLUMNS: dict[str, str] = {
     "pixel_f1": "pixel F1max",
     "pixel_aupro": "pixel AUPRO",
     "category_accuracy": "category right",
+    "image_recall_at_5": "recall 5%",
+    "image_recall_at_1": "recall 1%",
 }
 """Headings by field of :class:`~hvq_edge.evaluation.metrics.results.Metrics`."""
 
@@ -61,7 +63,7 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
     Returns:
         One table where it fits, spaced out if possible. Else one about images; one about pixels,
         with the categories that have masks; and, where it does not fit beside the images, one
-        about the decisions. Each then takes 50 characters beside a category's name of 15.
+        about the decisions. Each then takes 54 characters beside a category's name of 15.
     """
     columns = columns_of(evaluation)
     title = f"Test images, {way_in_words(evaluation)} (%)"
@@ -81,6 +83,9 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
             decisions.append(_undecided(heading, undecided))
     if all(one.false_rejects is None for one in evaluation.categories):
         decisions = []
+    recalls = {field: name for field, name in columns.items() if "recall" in field}
+    columns = {field: name for field, name in columns.items() if field not in recalls}
+    decisions = [*_metrics(evaluation, recalls), *decisions]
 
     def table(title: str, columns: Sequence[_Column], padding: int = 0) -> Table:
         return _table(title, evaluation.categories, columns, padding)
@@ -95,7 +100,7 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
     about_images = [*counts, *_metrics(evaluation, of_images)]
     tables = [table(title, [*about_images, *decisions])]
     if decisions and not _fits(tables[0], width):
-        decided = table("Decisions at the thresholds in use", [*counts, *decisions])
+        decided = table("Recall (%), decisions at the thresholds", [*counts, *decisions])
         tables = [table(title, about_images), decided]
     if of_pixels:
         masked = [one for one in evaluation.categories if one.regions is not None]

@@ -42,12 +42,12 @@ def test_without_masks_the_table_has_no_pixel_columns(run_evaluation, data):
     for path in (data / "bolt/ground_truth/bright").iterdir():
         path.unlink()
     evaluation = run_evaluation("auto")
-    for width in (60, 120):
+    for width in (66, 120):
         (table,) = metrics_tables(evaluation, width)
         assert "pixel" not in "".join(str(column.header) for column in table.columns)
 
 
-@pytest.mark.parametrize(("width", "tables"), [(50, 3), (80, 2), (100, 1), (120, 1)])
+@pytest.mark.parametrize(("width", "tables"), [(54, 3), (80, 2), (110, 1), (140, 1)])
 def test_the_table_loses_nothing_at_any_width(run_evaluation, width, tables):
     evaluation = run_evaluation("auto", thresholds=dict.fromkeys(CATEGORIES, 1.0))
     found = metrics_tables(evaluation, width)

@@ -245,12 +245,12 @@ def test_an_epoch_shows_every_image_in_one_of_its_versions():
     assert {int(row) % 4 for epoch in epochs for row in np.concatenate(epoch)} == {0, 1, 2, 3}
 
 
-def test_the_cache_keeps_the_versions_of_an_image_behind_it(tiny_data, tmp_path):
-    start_run(tiny_data, tmp_path / "run", small_settings())
+def test_the_cache_keeps_the_versions_of_an_image_behind_it(mvtec_folder, tmp_path):
+    start_run(mvtec_folder, tmp_path / "run", small_settings())
     record = read_run(tmp_path / "run", finished=False)
     model, images = small_model().eval(), record.images[:3]
-    alone, looks = cache_features(tmp_path, model, tiny_data, images, "w", name="alone")
-    several, same = cache_features(tmp_path, model, tiny_data, images, "w", versions=5)
+    alone, looks = cache_features(tmp_path, model, mvtec_folder, images, "w", name="alone")
+    several, same = cache_features(tmp_path, model, mvtec_folder, images, "w", versions=5)
     assert len(several) == 5 * len(alone)
     np.testing.assert_allclose(several[::5], alone, rtol=1e-2, atol=1e-2)
     assert same.looks == looks.looks
@@ -260,9 +260,9 @@ def test_the_cache_keeps_the_versions_of_an_image_behind_it(tiny_data, tmp_path)
     apart = np.abs(several.reshape(3, 5, *alone.shape[1:]).astype(np.float32) - alone[:, None])
     assert (apart.mean((2, 3))[:, 1:] > 10 * apart.mean((2, 3))[:, :1]).all()
     changed = (tmp_path / "features.npy").stat().st_mtime_ns
-    cache_features(tmp_path, model, tiny_data, images, "w", versions=5)
+    cache_features(tmp_path, model, mvtec_folder, images, "w", versions=5)
     assert (tmp_path / "features.npy").stat().st_mtime_ns == changed
-    assert len(cache_features(tmp_path, model, tiny_data, images, "w", versions=2)[0]) == 6
+    assert len(cache_features(tmp_path, model, mvtec_folder, images, "w", versions=2)[0]) == 6
 
 
 def test_rates():

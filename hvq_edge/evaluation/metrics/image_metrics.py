@@ -116,6 +116,36 @@ def best_f1(scores: Scores, defective: Labels, counts: Weights = None) -> BestF1
     return BestF1(float(f1[best]), float(thresholds[best]))
 
 
+def recall_at(scores: Scores, defective: Labels, rate: float) -> float | None:
+    """The share of defective ones that is found where at most ``rate`` of the good are rejected.
+
+    The threshold is the best one for these scores themselves: it compares rankings where a line
+    works, and is no threshold to inspect with.
+
+    Args:
+        scores: floating point ``[n]``, finite.
+        defective: bool ``[n]``.
+        rate: 0 to 1.
+
+    Returns:
+        0 to 1, or ``None`` where one of the two classes is missing.
+
+    Raises:
+        InputError: other shapes or dtypes, or a score that is not finite.
+        MissingCapability: scikit-learn is not installed.
+
+    Example:
+        >>> recall_at(np.array([0.1, 0.4, 0.3, 0.9]), np.array([False, False, True, True]), 0.05)
+        0.5
+    """
+    if not _has_both(scores, defective, None):
+        return None
+    false_positive, true_positive, _ = require("sklearn.metrics").roc_curve(
+        defective, scores, drop_intermediate=False
+    )
+    return float(true_positive[false_positive <= rate].max())
+
+
 def roc_curve(scores: Scores, defective: Labels) -> RocCurve | None:
     """The ROC curve, without points that lie on a line between their neighbours.
 

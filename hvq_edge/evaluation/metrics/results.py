@@ -11,7 +11,7 @@ from pydantic import computed_field
 
 from hvq_edge.common.records import Extensible
 from hvq_edge.evaluation.image_result import ImageResult
-from hvq_edge.evaluation.metrics.image_metrics import auroc, average_precision, best_f1
+from hvq_edge.evaluation.metrics.image_metrics import auroc, average_precision, best_f1, recall_at
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
 from hvq_edge.evaluation.operating_point import decisions_at
 from hvq_edge.evaluation.unseen import UnseenGood, unseen_good
@@ -37,6 +37,10 @@ class Metrics(Extensible):
     image_ap: float | None
     image_f1: float | None
     """F1-max: at the best threshold on the test images themselves."""
+    image_recall_at_5: float | None = None
+    """Defective images found where at most 5 % of the good test images are rejected."""
+    image_recall_at_1: float | None = None
+    """The same at 1 %: with fewer than 100 good images, above all of them."""
     pixel_auroc: float | None
     pixel_ap: float | None
     pixel_f1: float | None = None
@@ -142,6 +146,8 @@ def category_metrics(
         image_auroc=auroc(scores, defective),
         image_ap=average_precision(scores, defective),
         image_f1=f1.f1 if f1 else None,
+        image_recall_at_5=recall_at(scores, defective, 0.05),
+        image_recall_at_1=recall_at(scores, defective, 0.01),
         image_f1_threshold=f1.threshold if f1 else None,
         pixel_auroc=pixels.auroc() if pixels else None,
         pixel_ap=pixels.average_precision() if pixels else None,

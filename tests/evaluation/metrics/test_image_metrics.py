@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hvq_edge.errors import InputError, MissingCapability
-from hvq_edge.evaluation.metrics.image_metrics import auroc, average_precision, best_f1, roc_curve
+from hvq_edge.evaluation.metrics.image_metrics import (
+    auroc,
+    average_precision,
+    best_f1,
+    recall_at,
+    roc_curve,
+)
 
 quick = settings(deadline=None, max_examples=60)  # the first example imports scikit-learn
 
@@ -71,6 +77,18 @@ def test_best_f1_is_the_best_of_all_thresholds(data):
     assert best.f1 == pytest.approx(max(f1(threshold) for threshold in scores))
     assert best.f1 == pytest.approx(f1(best.threshold))
     assert best.threshold in scores
+
+
+@quick
+@given(scored(), st.sampled_from([0.0, 0.01, 0.05, 0.34, 1.0]))
+def test_recall_is_the_best_of_the_thresholds_that_reject_few_enough(data, rate):
+    scores, labels = data
+    found = [
+        (scores[labels] > threshold).mean()
+        for threshold in [-np.inf, *scores]
+        if (scores[~labels] > threshold).mean() <= rate
+    ]
+    assert recall_at(scores, labels, rate) == pytest.approx(max(found))
 
 
 @quick
