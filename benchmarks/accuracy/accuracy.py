@@ -56,7 +56,7 @@ from hvq_edge.run.settings import Settings, load_settings
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.training.batches import Images
 from hvq_edge.training.features import cache_features
-from hvq_edge.training.train_run import continue_run, start_run
+from hvq_edge.training.train_run import continue_run, start_run, varied_images
 
 MEMORIES = {"nearest neighbour": False, "nearest neighbour, pooled 3x3": True}
 """Baselines, and whether they average features over neighbours first, as PatchCore does."""
@@ -145,7 +145,8 @@ def measure(
         )
     check_unchanged(record.images, data, on_progress)
     images = images_to_judge(find_dataset(data), record.categories)
-    fit = fit_features(model, record, data, run if (run / "features.npy").exists() else out)
+    folder = run if (run / "features.npy").exists() else out
+    fit = fit_features(model, record, data, folder)
     held_out = training_sources(record.images, data, "held_out")
     names = record.categories
     material = ToJudge(
@@ -156,8 +157,9 @@ def measure(
         pseudo=Streamed(model, pseudo_sources(held_out), names),
         side=record.settings.model.input_side,
     )
-    forms = MapForms(model, fit.features, fit.category, record.settings.training.seed)
-    judge = everything(map_of(model), memories(fit.themselves, model.score_window), forms)
+    with varied_images(out, record, model, data, on_progress) as varied:
+        forms = MapForms(model, (fit, *varied), record.settings.training.seed)
+    judge = everything(map_of(model), memories(fit, model.score_window), forms)
     found = gather(judge, material, on_progress)
     cuda = "cuda" in device
     return Accuracy(
@@ -170,7 +172,7 @@ def measure(
         backbone_weights=record.backbone_weights,
         epochs_done=record.epochs_done,
         training=record.metrics,
-        images={"fit": len(fit), "held out": len(held_out), "test": len(images)},
+        images={"fit": len(fit.features), "held out": len(held_out), "test": len(images)},
         memory_vectors=MEMORY,
         methods={name: found[name] for name in METHODS},
         map_forms={name: one for name, one in found.items() if name not in METHODS},
@@ -180,12 +182,9 @@ def measure(
 def fit_features(model: HVQTrans, record: RunRecord, data: Path, folder: Path) -> Images:
     """Raw features of the images learnt from: the run's own cache, or computed again."""
     chosen = [image for image in record.images if image.use == "fit"]
-    versions = record.settings.training.versions
-    features, _ = cache_features(
-        folder, model, data, chosen, record.backbone_weights, versions=versions
-    )
-    category = np.array([record.categories.index(image.category) for image in chosen])
-    return Images(features, category.repeat(versions), versions)
+    features, _ = cache_features(folder, model, data, chosen, record.backbone_weights)
+    category = [record.categories.index(image.category) for image in chosen]
+    return Images(features, np.array(category))
 
 
 def memories(fit: Images, window: Tensor) -> Judge:

@@ -8,21 +8,18 @@ own; and whether the image's own level is taken off. All forms share one reconst
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.accuracy.evidence import Verdict
 from hvq_edge.model.hvq_trans import HVQTrans, image_level
 from hvq_edge.run.settings import ModelSettings
-from hvq_edge.training.batches import standardised
+from hvq_edge.training.batches import Images
 from hvq_edge.training.fit_prototypes import fit_prototypes
-from hvq_edge.training.statistics import fit_map_scale, fit_residual_whitening
-
-_BATCH = 16
+from hvq_edge.training.statistics import batches_of, fit_map_scale, fit_residual_whitening
 
 FORMS: dict[str, tuple[float, float, float, float]] = {
     "distance": (1, 0, 0, 0),
@@ -62,30 +59,23 @@ class MapForms:
 
     Args:
         model: a trained one, in eval mode; not changed.
-        fit: float16 ``[images, tokens, channels]``: raw features of the images learnt from, in
+        images: those learnt from, and then their versions where there are any; features are in
             the model's own ``tap_resize``.
-        category: int64 ``[images]``.
         seed: of the training.
     """
 
-    def __init__(
-        self,
-        model: HVQTrans,
-        fit: NDArray[np.float16],
-        category: NDArray[np.int64],
-        seed: int,
-    ) -> None:
+    def __init__(self, model: HVQTrans, images: Sequence[Images], seed: int) -> None:
         had = model.settings
         self._whitened = _with_parts(model, whiten=True)
         if not had.prototypes:
-            fit_prototypes(self._whitened, fit, category, seed)
+            fit_prototypes(self._whitened, images[0].features, images[0].category, seed)
         if not had.whiten_distance:
-            fit_residual_whitening(self._whitened, fit, category)
+            fit_residual_whitening(self._whitened, *images)
         self._plain = _with_parts(self._whitened, whiten=False)
         for one in (self._whitened, self._plain):
-            fit_map_scale(one, fit, category)
+            fit_map_scale(one, *images)
         self._positions = _Scale(*(self._join(name) for name in ("map_centre", "map_spread")))
-        self._categories = self._category_scale(fit, category)
+        self._categories = self._category_scale(images)
 
     @property
     def resize(self) -> str:
@@ -128,18 +118,12 @@ class MapForms:
         return torch.cat([plain[:1], whitened])
 
     @torch.no_grad()
-    def _category_scale(self, fit: NDArray[np.float16], category: NDArray[np.int64]) -> _Scale:
+    def _category_scale(self, images: Sequence[Images]) -> _Scale:
         """Mean and deviation of each part over all tokens of a category."""
         centres, spreads = [], []
         for k in range(self._plain.categories):
-            own = np.flatnonzero(category == k)
-            parts = torch.cat(
-                [
-                    self._parts(standardised(self._plain, fit[own[start : start + _BATCH]]), k)
-                    for start in range(0, len(own), _BATCH)
-                ],
-                dim=1,
-            ).double()
+            batches = batches_of(self._plain, images, k)
+            parts = torch.cat([self._parts(batch, k) for batch, _ in batches], dim=1).double()
             centres.append(parts.mean((1, 2)))
             spreads.append(parts.std((1, 2), correction=0).clamp_min(1e-6))
         centre, spread = torch.stack(centres, dim=1), torch.stack(spreads, dim=1)

@@ -277,13 +277,16 @@ class Workshop:
         return model.to(self.device)
 
     def _fit_after_training(self, model: HVQTrans, material: Material, settings: Settings) -> None:
-        """What a run fits in closed form once training has ended; the category is always known."""
+        """What a run fits in closed form once training has ended, without versions of the images.
+
+        The category is always known.
+        """
         fit = material.fit
         self._fit_prototypes(model, material, settings.training.seed)
         if settings.model.whiten_distance:
-            fit_residual_whitening(model, fit.features, fit.category)
+            fit_residual_whitening(model, fit)
         if settings.model.map_scale == "good_images":
-            fit_map_scale(model, fit.features, fit.category)
+            fit_map_scale(model, fit)
         if settings.model.image_level == "learnt":
             fit_level(model, fit, material.held_out)
 

@@ -105,7 +105,7 @@ def _lit(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
 KINDS: Mapping[str, Kind] = {
     "moved": Kind(_moved, ((-0.03, 0.03), (-0.03, 0.03), (-1.0, 1.0))),  # shares; degrees
     "compressed": Kind(_compressed, ((60, 90),)),  # JPEG quality
-    "softer": Kind(_softer, ((0.0, 1.25),)),  # standard deviation, pixels of the model's input
+    "softer": Kind(_softer, ((0.5, 1.25),)),  # standard deviation, pixels of the model's input
     "lit": Kind(_lit, ((-0.15, 0.15), (-0.15, 0.15))),  # contrast, brightness: shares
 }
 """In the order in which versions take turns."""

@@ -133,9 +133,10 @@ class TrainingSettings(StrictTypes):
     patience: int = Field(15, ge=0)
     """Stop after this many epochs in which the loss on the held-out images did not fall by 0.1 %,
     with the weights of the best; 0: never stop early."""
-    versions: int = Field(5, ge=1, le=64)
-    """Versions of each image that are learnt from, the image itself among them: moved, compressed,
-    softer or lit otherwise, as another camera would show it; 1: the image alone, as published."""
+    versions: int = Field(4, ge=0, le=64)
+    """Versions of each image (moved, compressed, softer, lit otherwise) that the whitening and the
+    map's scale are fitted to besides the image itself: they say how much a good part may differ
+    for another camera, lamp or gripper. 0: none, as published."""
     held_out: float = Field(0.15, gt=0.0, lt=0.9)
     """Share of the good training images kept apart: thresholds come from them."""
     seed: int = Field(0, ge=0, le=10**9)
@@ -175,7 +176,7 @@ _PAPER: dict[str, dict[str, Any]] = {
         "revive_codes": False,
         "autocast": "off",
         "patience": 0,
-        "versions": 1,
+        "versions": 0,
     },
 }
 _TINY: dict[str, dict[str, Any]] = {

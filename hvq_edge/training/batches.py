@@ -15,23 +15,12 @@ from hvq_edge.model.hvq_trans import HVQTrans
 
 @dataclass(frozen=True)
 class Images:
-    """Cached features of a set of images, in one or several versions each."""
+    """Cached features of a set of images."""
 
     features: NDArray[np.float16]
-    """``[images * versions, tokens, channels]``, raw: an image's versions follow one another, the
-    image itself first."""
+    """``[images, tokens, channels]``, raw."""
     category: NDArray[np.int64]
-    """``[images * versions]``."""
-    versions: int = 1
-
-    def __len__(self) -> int:
-        """Images, however many versions each has."""
-        return len(self.features) // self.versions
-
-    @property
-    def themselves(self) -> Images:
-        """The images alone, without their other versions."""
-        return Images(self.features[:: self.versions], self.category[:: self.versions])
+    """``[images]``."""
 
 
 def to_tensor(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
@@ -53,23 +42,11 @@ def standardised(model: HVQTrans, raw: NDArray[np.float16]) -> Tensor:
     return model.standardise(tensor)
 
 
-def shuffled_batches(
-    count: int, size: int, seed: int, epoch: int, versions: int = 1
-) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of each batch of an epoch: every image once, in one of its versions.
+def shuffled_batches(count: int, size: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the image indices of each batch of an epoch.
 
     The order depends on seed and epoch alone, so a resumed training goes on as it would have.
-
-    Args:
-        count: images.
-        size: of a batch.
-        seed: of the order, with ``epoch``.
-        epoch: the same never comes twice.
-        versions: rows of each image (:class:`Images`).
     """
-    rng = np.random.default_rng((seed, epoch))
-    order = rng.permutation(count)
-    if versions > 1:
-        order = order * versions + rng.integers(versions, size=count)
+    order = np.random.default_rng((seed, epoch)).permutation(count)
     for start in range(0, count, size):
         yield np.sort(order[start : start + size])  # sorted: the memory map is read in order

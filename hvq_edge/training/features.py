@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import fit_image, read_image
-from hvq_edge.data.versions import KINDS, version_of
+from hvq_edge.data.versions import version_of
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.image_limits import FrameQuality, measure
@@ -30,6 +31,7 @@ from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.placement import SIDE, small_grey
 
 _BATCH = 8
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,6 @@ def cache_features(
     weights: str,
     on_progress: ProgressCallback = silent,
     *,
-    versions: int = 1,
     name: str = "features",
 ) -> tuple[NDArray[np.float16], FrameLooks]:
     """Compute raw backbone features of training images, or map those of an earlier call.
@@ -62,12 +63,10 @@ def cache_features(
         images: in the order of the result.
         weights: description of the backbone's weights; part of the cache's key.
         on_progress: called after each batch.
-        versions: of each image (:mod:`hvq_edge.data.versions`); 1: the image alone.
         name: of the cache's three files.
 
     Returns:
-        float16 ``[images * versions, tokens, channels]``, read-only memory map, the versions of an
-        image one after the other and itself first; and the looks of the images themselves.
+        float16 ``[images, tokens, channels]``, read-only memory map, and the frames' looks.
 
     Raises:
         ImageError: an image cannot be read.
@@ -75,7 +74,7 @@ def cache_features(
     """
     settings = model.settings
     network = (settings.backbone, settings.input_side, settings.padding_side, settings.tap_resize)
-    key = _key(images, weights, *network, Look._fields, versions, _strengths(versions))
+    key = _key(images, weights, *network, Look._fields)
     path, grey_path = run / f"{name}.npy", run / f"{name}_grey.npy"
     key_path = run / f"{name}.json"
     kept = _read_key(key_path)
@@ -84,8 +83,6 @@ def cache_features(
         looks = FrameLooks(qualities, [Look(*v) for v in kept["looks"]], np.load(grey_path))
         return np.load(path, mmap_mode="r"), looks
 
-    device = model.feature_mean.device
-    shape = (len(images) * versions, settings.grid**2, model.feature_mean.shape[0])
     looks = FrameLooks([], [], np.zeros((len(images), SIDE, SIDE), np.uint8))
     # Written, not mapped: a full disk is then an error to report and not a SIGBUS.
     with (
@@ -93,21 +90,15 @@ def cache_features(
         temporary.open("wb") as file,
         ThreadPoolExecutor(2) as readers,
     ):
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "<f2", "fortran_order": False, "shape": shape}
-        )
-        read = partial(_read, data, settings.input_side, versions)
-        for start, frames, seen in _frames_ahead(readers, images, read):
-            own = frames[::versions]
-            looks.looks.extend(seen)
-            looks.qualities.extend(measure(frame) for frame in own)
-            looks.greys[start : start + len(own)] = [small_grey(frame) for frame in own]
-            for first in range(0, len(frames), _BATCH):
-                some = torch.from_numpy(frames[first : first + _BATCH]).to(device)
-                with torch.inference_mode():
-                    features = model.raw_features(some)
-                file.write(features.cpu().numpy().astype("<f2").tobytes())
-            on_progress("backbone features", start + len(own), len(images))
+        _write_header(file, model, len(images))
+        read = partial(_read, data, settings.input_side)
+        for start, batch in _read_ahead(readers, read, images):
+            frames = [frame for frame, _ in batch]
+            looks.looks.extend(look for _, look in batch)
+            looks.qualities.extend(measure(frame) for frame in frames)
+            looks.greys[start : start + len(frames)] = [small_grey(frame) for frame in frames]
+            _write_features(file, model, frames)
+            on_progress("backbone features", start + len(frames), len(images))
     with atomic_file(grey_path) as temporary, temporary.open("wb") as file:
         np.save(file, looks.greys)
     values = [(q.brightness, q.contrast, q.sharpness) for q in looks.qualities]
@@ -116,32 +107,92 @@ def cache_features(
     return np.load(path, mmap_mode="r"), looks
 
 
-_Read = Callable[[ImageRecord], tuple[list[NDArray[np.uint8]], Look]]
+@contextmanager
+def features_of_versions(
+    run: Path,
+    model: HVQTrans,
+    data: Path,
+    images: Sequence[ImageRecord],
+    versions: int,
+    on_progress: ProgressCallback = silent,
+) -> Iterator[NDArray[np.float16]]:
+    """Compute raw backbone features of versions of training images; they are gone at the end.
+
+    Args:
+        run: folder that keeps them meanwhile.
+        model: its backbone is used, on the device where it is.
+        data: what the images' paths are relative to.
+        images: in the order of the result.
+        versions: of each image (:mod:`hvq_edge.data.versions`), without the image itself.
+        on_progress: called after each batch.
+
+    Yields:
+        float16 ``[images * versions, tokens, channels]``, read-only memory map: the versions of an
+        image stand together.
+
+    Raises:
+        ImageError: an image cannot be read.
+        OutputError: the features cannot be written.
+    """
+    path = run / "features_versions.npy"
+    try:
+        with (
+            atomic_file(path) as temporary,
+            temporary.open("wb") as file,
+            ThreadPoolExecutor(2) as readers,
+        ):
+            _write_header(file, model, len(images) * versions)
+            read = partial(_read_versions, data, model.settings.input_side, versions)
+            for start, batch in _read_ahead(readers, read, images):
+                for frames in batch:
+                    _write_features(file, model, frames)
+                on_progress("features of versions", start + len(batch), len(images))
+        yield np.load(path, mmap_mode="r")
+    finally:
+        path.unlink(missing_ok=True)
 
 
-def _frames_ahead(
-    readers: Executor, images: Sequence[ImageRecord], read: _Read
-) -> Iterator[tuple[int, NDArray[np.uint8], list[Look]]]:
-    """Yield (position, frames, their looks) of each batch; the next one decodes meanwhile."""
+def _write_header(file: BinaryIO, model: HVQTrans, rows: int) -> None:
+    shape = (rows, model.settings.grid**2, model.feature_mean.shape[0])
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
-    def submit(start: int) -> list[Future[tuple[list[NDArray[np.uint8]], Look]]]:
+
+def _write_features(file: BinaryIO, model: HVQTrans, frames: Sequence[NDArray[np.uint8]]) -> None:
+    with torch.inference_mode():
+        features = model.raw_features(
+            torch.from_numpy(np.stack(frames)).to(model.feature_mean.device)
+        )
+    file.write(features.cpu().numpy().astype("<f2").tobytes())
+
+
+def _read_ahead(
+    readers: Executor, read: Callable[[ImageRecord], _Read], images: Sequence[ImageRecord]
+) -> Iterator[tuple[int, list[_Read]]]:
+    """Yield position and content of each batch; the next one is read meanwhile."""
+
+    def submit(start: int) -> list[Future[_Read]]:
         return [readers.submit(read, image) for image in images[start : start + _BATCH]]
 
     following = submit(0)
     for start in range(0, len(images), _BATCH):
         reading, following = following, submit(start + _BATCH)
-        frames, looks = zip(*(reader.result() for reader in reading), strict=True)
-        yield start, np.concatenate(frames), list(looks)
+        yield start, [reader.result() for reader in reading]
 
 
-def _read(
-    data: Path, side: int, versions: int, record: ImageRecord
-) -> tuple[list[NDArray[np.uint8]], Look]:
-    """Return an image's versions as frames, itself first, and how it looks."""
+def _read(data: Path, side: int, record: ImageRecord) -> tuple[NDArray[np.uint8], Look]:
     image = read_image(data / record.path)
-    seed = int(record.sha256[:12], 16)
-    frames = [fit_image(version_of(image, side, number, seed), side) for number in range(versions)]
-    return frames, look_at(image, frames[0])
+    fitted = fit_image(image, side)
+    return fitted, look_at(image, fitted)
+
+
+def _read_versions(
+    data: Path, side: int, versions: int, record: ImageRecord
+) -> list[NDArray[np.uint8]]:
+    image, seed = read_image(data / record.path), int(record.sha256[:12], 16)
+    return [
+        fit_image(version_of(image, side, number, seed), side) for number in range(1, versions + 1)
+    ]
 
 
 def _read_key(path: Path) -> dict[str, Any] | None:
@@ -150,10 +201,6 @@ def _read_key(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) and {"key", "qualities"} <= value.keys() else None
-
-
-def _strengths(versions: int) -> object:
-    return [(name, kind.strengths) for name, kind in KINDS.items()] if versions > 1 else None
 
 
 def _key(images: Sequence[ImageRecord], *parts: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -59,18 +59,25 @@ def fit_feature_statistics(model: HVQTrans, features: NDArray[np.float16]) -> No
 
 
 @torch.no_grad()
-def fit_classifier(model: HVQTrans, fit: Images, held_out: Images) -> None:
+def fit_classifier(
+    model: HVQTrans,
+    features: NDArray[np.float16],
+    category: NDArray[np.int64],
+    held_out: NDArray[np.float16],
+    category_held_out: NDArray[np.int64],
+) -> None:
     """Fit the category classifier and how far off an image of a category may be.
 
     Args:
         model: changed in place.
-        fit: images to learn from.
-        held_out: others, which say how far off an image may be.
+        features: float16 ``[images, tokens, channels]``, raw.
+        category: int64 ``[images]``.
+        held_out: float16 ``[others, tokens, channels]``: images not in ``features``.
+        category_held_out: int64 ``[others]``.
     """
     from sklearn.covariance import ledoit_wolf
 
-    pooled = _pooled(model, fit.features)
-    category = fit.category
+    pooled = _pooled(model, features)
     centres = np.stack([pooled[category == k].mean(0) for k in range(model.categories)])
     inner = pooled - centres[category]
     # Shrinkage is towards a multiple of the identity: channels are brought to one scale first.
@@ -78,8 +85,8 @@ def fit_classifier(model: HVQTrans, fit: Images, held_out: Images) -> None:
     covariance = torch.from_numpy(ledoit_wolf(inner / scale, assume_centered=True)[0])
     whitening = inverse_root(covariance, ridge=CLASSIFIER_RIDGE).cpu().numpy() / scale[:, None]
 
-    white = _pooled(model, held_out.features) @ whitening
-    distance = np.linalg.norm(white - (centres @ whitening)[held_out.category], axis=1)
+    white = _pooled(model, held_out) @ whitening
+    distance = np.linalg.norm(white - (centres @ whitening)[category_held_out], axis=1)
     classifier = model.classifier
     classifier.whitening.copy_(torch.from_numpy(whitening))
     classifier.centres.copy_(torch.from_numpy(centres @ whitening))
@@ -97,21 +104,23 @@ def _pooled(model: HVQTrans, features: NDArray[np.float16]) -> NDArray[np.float6
 
 
 @torch.no_grad()
-def fit_residual_whitening(
-    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64]
-) -> None:
+def fit_residual_whitening(model: HVQTrans, *images: Images) -> None:
     """Set each category's whitening of the rebuilding error.
 
     A channel mix that good images are always rebuilt well in tells more of a defect than one that
     varies anyway. The matrix is the symmetric inverse root of the errors' second moment, with a
     ridge of :data:`RIDGE` of its mean eigenvalue.
+
+    Args:
+        model: changed in place.
+        images: groups of good images, which count alike.
     """
     model.eval()
     model.residual_whitening.copy_(torch.eye(model.residual_whitening.shape[1]))
     for k in range(model.categories):
         channels = model.residual_whitening.shape[1]
         total, count = torch.zeros(channels, channels, dtype=torch.float64), 0
-        for batch, label in _batches_of(model, features, category, k):
+        for batch, label in batches_of(model, images, k):
             tokens = model.normalise(batch)
             residual = (model.reconstruct(tokens, label).features - tokens).flatten(0, 1)
             residual = residual.double()
@@ -131,15 +140,17 @@ def inverse_root(moment: Tensor, ridge: float = RIDGE) -> Tensor:
 
 
 @torch.no_grad()
-def fit_map_scale(
-    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64]
-) -> None:
+def fit_map_scale(model: HVQTrans, *images: Images) -> None:
     """Set centre and spread of the map's parts, by category and position.
 
     The mean of two standardisations: with the category's own mean and deviation, which suits parts
     that lie anywhere, and position by position, which suits parts that always lie the same. A
     position's variance is pooled half and half with its category's: with few images its own
     estimate is too noisy to divide by.
+
+    Args:
+        model: changed in place.
+        images: groups of good images, which count alike.
     """
     model.eval()
     model.map_centre.zero_()
@@ -147,7 +158,7 @@ def fit_map_scale(
     for k in range(model.categories):
         parts = [
             model.map_parts(batch, model.reconstruct(model.normalise(batch), label), label)
-            for batch, label in _batches_of(model, features, category, k)
+            for batch, label in batches_of(model, images, k)
         ]
         values = torch.cat(parts, dim=1).double()  # [3, images, tokens]
         position_mean = values.mean(1)
@@ -198,7 +209,7 @@ def fit_level(model: HVQTrans, fit: Images, held_out: Images) -> None:
 def _level_and_window(model: HVQTrans, images: Images, k: int) -> NDArray[np.float64]:
     """Level and highest window of one category's images, float64 ``[images, 2]``."""
     found = []
-    for batch, label in _batches_of(model, images.features, images.category, k):
+    for batch, label in batches_of(model, [images], k):
         rebuilt = model.reconstruct(model.normalise(batch), label)
         anomaly_map = model.anomaly_map(batch, rebuilt, label)
         level = image_level(anomaly_map.flatten(1))[:, 0]
@@ -206,11 +217,12 @@ def _level_and_window(model: HVQTrans, images: Images, k: int) -> NDArray[np.flo
     return torch.cat(found).double().cpu().numpy() if found else np.zeros((0, 2))
 
 
-def _batches_of(
-    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64], k: int
+def batches_of(
+    model: HVQTrans, groups: Sequence[Images], k: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield standardised features and labels of one category's images, batch by batch."""
-    own = np.flatnonzero(category == k)
-    for start in range(0, len(own), _BATCH):
-        batch = standardised(model, features[own[start : start + _BATCH]])
-        yield batch, torch.full((len(batch),), k, device=batch.device)
+    for images in groups:
+        own = np.flatnonzero(images.category == k)
+        for start in range(0, len(own), _BATCH):
+            batch = standardised(model, images.features[own[start : start + _BATCH]])
+            yield batch, torch.full((len(batch),), k, device=batch.device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -20,14 +22,14 @@ from hvq_edge.model.checkpoint import save_checkpoint
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.run.record import RECORD_NAME, ImageUse, RunRecord, read_run, write_run
+from hvq_edge.run.record import RECORD_NAME, ImageRecord, ImageUse, RunRecord, read_run, write_run
 from hvq_edge.run.settings import Settings
 from hvq_edge.training import processes
 from hvq_edge.training.batches import Images
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog
-from hvq_edge.training.features import FrameLooks, cache_features
+from hvq_edge.training.features import FrameLooks, cache_features, features_of_versions
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
     fit_classifier,
@@ -40,6 +42,9 @@ from hvq_edge.training.trainer import rate_factor, train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
 from hvq_edge.verdict.image_limits import learn_limits
 
+MOST_VARIED = 200
+"""Images of a category whose versions are looked at: enough for means and variances, and bounded
+for any data set."""
 UNUSED_USAGE = 1e-3
 """Tokens an image, on average, below which a code counts as unused in the events."""
 
@@ -159,14 +164,15 @@ def _train(
 
     began = time.perf_counter()
     if processes.rank() == 0:
-        fit_classifier(model, fit.themselves, held_out)
+        fit_classifier(model, fit.features, fit.category, held_out.features, held_out.category)
         fit_prototypes(model, fit.features, fit.category, settings.training.seed, on_progress)
-        if settings.model.whiten_distance:
-            fit_residual_whitening(model, fit.features, fit.category)
-        if settings.model.map_scale == "good_images":
-            fit_map_scale(model, fit.features, fit.category)
+        with varied_images(run, record, model, Path(record.data or ""), on_progress) as varied:
+            if settings.model.whiten_distance:
+                fit_residual_whitening(model, fit, *varied)
+            if settings.model.map_scale == "good_images":
+                fit_map_scale(model, fit, *varied)
         if settings.model.image_level == "learnt":
-            fit_level(model, fit.themselves, held_out)
+            fit_level(model, fit, held_out)
         used = [image for image in record.images if image.use == "fit"]
         seconds["seconds_statistics"] = time.perf_counter() - began
         losses = {
@@ -245,12 +251,41 @@ def _cached(
     arguments = (run, model, Path(record.data), images, record.backbone_weights, on_progress)
     if processes.rank() > 0:
         processes.wait_for_all()  # the first process writes the cache, the others map it
-    versions = record.settings.training.versions if use == "fit" else 1
-    features, looks = cache_features(*arguments, versions=versions, name=name)
+    features, looks = cache_features(*arguments, name=name)
     if processes.rank() == 0:
         processes.wait_for_all()
     category = np.array([record.categories.index(image.category) for image in images])
-    return Images(features, category.repeat(versions), versions), looks
+    return Images(features, category), looks
+
+
+@contextmanager
+def varied_images(
+    scratch: Path,
+    record: RunRecord,
+    model: HVQTrans,
+    data: Path,
+    on_progress: ProgressCallback = silent,
+) -> Iterator[tuple[Images, ...]]:
+    """Yield versions of the images learnt from, where the settings have any.
+
+    Args:
+        scratch: folder that holds their features meanwhile.
+        record: of the run.
+        model: its backbone is used.
+        data: what the images' paths are relative to.
+        on_progress: called after each batch.
+    """
+    versions = record.settings.training.versions
+    if not versions:
+        yield ()
+        return
+    images: list[ImageRecord] = []
+    for name in record.categories:
+        own = [one for one in record.images if one.use == "fit" and one.category == name]
+        images += own[:: -(-len(own) // MOST_VARIED)]
+    index = np.array([record.categories.index(image.category) for image in images])
+    with features_of_versions(scratch, model, data, images, versions, on_progress) as features:
+        yield (Images(features, index.repeat(versions)),)
 
 
 def _new_model(settings: Settings, categories: int) -> HVQTrans:

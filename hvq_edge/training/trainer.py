@@ -98,7 +98,7 @@ def train_epochs(
             commitment=trained[1],
             held_out_loss=held_out_loss(model, held_out, settings.batch_size),
             revived=revived,
-            images_per_second=len(fit) / seconds,
+            images_per_second=len(fit.features) / seconds,
         )
         if best is None or result.held_out_loss < (1 - LEAST_GAIN) * best.result.held_out_loss:
             best = Best.of(model, result)
@@ -129,9 +129,10 @@ def _train_one_epoch(
     torch.manual_seed(settings.seed * 1_000_003 + epoch + 10**16 * rank)  # dropout
     device = model.feature_mean.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(settings, device))
-    steps = math.ceil(len(fit) / settings.batch_size)
+    images = len(fit.features)
+    steps = math.ceil(images / settings.batch_size)
     totals = torch.zeros(3, dtype=torch.float64)
-    batches = shuffled_batches(len(fit), settings.batch_size, settings.seed, epoch, fit.versions)
+    batches = shuffled_batches(images, settings.batch_size, settings.seed, epoch)
     for step, chosen in enumerate(batches):
         if len(chosen) < count:
             continue  # a rest too small to go round

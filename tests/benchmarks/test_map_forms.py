@@ -9,6 +9,7 @@ import torch
 from benchmarks.accuracy.map_forms import BY_POSITION, FORMS, LEVELLED, MapForms
 from hvq_edge.model.hvq_trans import HVQTrans, image_level
 from hvq_edge.run.settings import load_settings
+from hvq_edge.training.batches import Images
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
     fit_feature_statistics,
@@ -37,14 +38,14 @@ def fitted(**changes: object) -> HVQTrans:
     fit_feature_statistics(model, fit)
     fit_prototypes(model, fit, CATEGORY, 0)
     if chosen.whiten_distance:
-        fit_residual_whitening(model, fit, CATEGORY)
+        fit_residual_whitening(model, Images(fit, CATEGORY))
     if chosen.map_scale == "good_images":
-        fit_map_scale(model, fit, CATEGORY)
+        fit_map_scale(model, Images(fit, CATEGORY))
     return model
 
 
 def forms_of(model: HVQTrans) -> MapForms:
-    return MapForms(model, features(0)[..., : len(model.feature_mean)], CATEGORY, 0)
+    return MapForms(model, [Images(features(0)[..., : len(model.feature_mean)], CATEGORY)], 0)
 
 
 def seen(model: HVQTrans) -> torch.Tensor:

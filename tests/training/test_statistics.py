@@ -63,9 +63,7 @@ def test_classifier_tells_shifted_features_apart(categories):
     model = small_model(categories)
     category = np.arange(24) % categories
     features = features_of(model, 24) + category[:, None, None].astype(np.float16)
-    fit_classifier(
-        model, Images(features[:16], category[:16]), Images(features[16:], category[16:])
-    )
+    fit_classifier(model, features[:16], category[:16], features[16:], category[16:])
     chosen, margin = model.classify(standardised(model, features))
     np.testing.assert_array_equal(chosen.numpy(), category)
     assert margin[16:].min() >= 0.5 - 1e-4  # half way to the reach at most, by its definition
@@ -106,7 +104,7 @@ def test_residuals_of_good_images_are_white_after_fitting():
     features = features_of(model, 24) * np.linspace(0.5, 2, len(model.feature_mean))
     features = features.astype(np.float16)
     fit_feature_statistics(model, features)
-    fit_residual_whitening(model, features, category)
+    fit_residual_whitening(model, Images(features, category))
     with torch.inference_mode():
         for k in range(2):
             batch = to_tensor(model, features[category == k])  # normalised
@@ -147,8 +145,8 @@ def test_map_scale_is_the_mean_of_two_standardisations(changed):
     fit_feature_statistics(model, features)
     fit_prototypes(model, features, category, seed=0)
     if model.settings.whiten_distance:
-        fit_residual_whitening(model, features, category)
-    fit_map_scale(model, features, category)
+        fit_residual_whitening(model, Images(features, category))
+    fit_map_scale(model, Images(features, category))
     with torch.inference_mode():
         batch, label = standardised(model, features), torch.from_numpy(category)
         rebuilt = model.reconstruct(model.normalise(batch), label)
@@ -169,13 +167,29 @@ def test_map_scale_is_the_mean_of_two_standardisations(changed):
     torch.testing.assert_close(joined, weighted, rtol=1e-4, atol=1e-3)
 
 
+def test_groups_of_images_count_as_one():
+    model, other = small_model(), small_model()
+    category = np.arange(20) % 2
+    features = features_of(model, 20)
+    for one in (model, other):
+        fit_feature_statistics(one, features)
+    groups = [Images(features[:6], category[:6]), Images(features[6:], category[6:])]
+    for fit in (fit_residual_whitening, fit_map_scale):
+        fit(model, Images(features, category))
+        fit(other, *groups)
+        fit(small := small_model(), groups[0])
+    for name in ("residual_whitening", "map_centre", "map_spread"):
+        torch.testing.assert_close(getattr(model, name), getattr(other, name), rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(getattr(model, name), getattr(small, name), rtol=1e-2)
+
+
 def test_a_part_that_never_varies_leaves_the_map_finite():
     """Every token of few images is its own prototype: the part is nearly nothing."""
     model = small_model(prototypes=200)
     features, category = features_of(model, 2), np.arange(2)
     fit_feature_statistics(model, features)
     fit_prototypes(model, features, category, seed=0)
-    fit_map_scale(model, features, category)
+    fit_map_scale(model, Images(features, category))
     with torch.inference_mode():
         batch, label = standardised(model, features), torch.from_numpy(category)
         rebuilt = model.reconstruct(model.normalise(batch), label)

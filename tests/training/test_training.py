@@ -16,7 +16,8 @@ import torch
 from helpers.patience import PATIENCE_SECONDS
 
 from hvq_edge.cli.app import main
-from hvq_edge.data.images import read_frame
+from hvq_edge.data.images import fit_image, read_frame, read_image
+from hvq_edge.data.versions import version_of
 from hvq_edge.errors import CheckpointError, HvqEdgeError, RunError, SettingsError
 from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.model.safe_load import load_tensors
@@ -24,7 +25,7 @@ from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import TrainingSettings, load_settings
 from hvq_edge.training.batches import Images, shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes, start_codebooks
-from hvq_edge.training.features import cache_features
+from hvq_edge.training.features import features_of_versions
 from hvq_edge.training.train_run import continue_run, start_run
 from hvq_edge.training.trainer import rate_factor, train_epochs
 
@@ -237,32 +238,37 @@ def test_batches_cover_every_image_once_and_depend_on_the_epoch():
     assert any(a.tolist() != b.tolist() for a, b in zip(epochs[0], epochs[2], strict=True))
 
 
-def test_an_epoch_shows_every_image_in_one_of_its_versions():
-    epochs = [list(shuffled_batches(23, 5, seed=7, epoch=e, versions=4)) for e in (0, 0, *range(9))]
-    assert all((a == b).all() for a, b in zip(epochs[0], epochs[1], strict=True))
-    for epoch in epochs:
-        assert sorted(np.concatenate(epoch) // 4) == list(range(23))
-    assert {int(row) % 4 for epoch in epochs for row in np.concatenate(epoch)} == {0, 1, 2, 3}
+def test_versions_of_images_widen_what_counts_as_good(mvtec_folder, tmp_path):
+    alone = train_here(mvtec_folder, tmp_path / "alone", versions=0)
+    varied = train_here(mvtec_folder, tmp_path / "varied", versions=4)
+    before, after = (load_run(run)[0].state_dict() for run in (alone, varied))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    # What is learnt, and what parts look like, is learnt of the images themselves.
+    assert {"residual_whitening", "map_centre", "map_spread"} <= changed
+    assert not any(name.startswith(("decoder", "codebooks", "prototypes")) for name in changed)
+    assert after["map_spread"][0].mean() > before["map_spread"][0].mean()
+    assert not list((tmp_path / "varied").glob("features_versions*"))
 
 
-def test_the_cache_keeps_the_versions_of_an_image_behind_it(mvtec_folder, tmp_path):
+def test_features_of_versions_are_those_of_the_versions(mvtec_folder, tmp_path):
     start_run(mvtec_folder, tmp_path / "run", small_settings())
-    record = read_run(tmp_path / "run", finished=False)
-    model, images = small_model().eval(), record.images[:3]
-    alone, looks = cache_features(tmp_path, model, mvtec_folder, images, "w", name="alone")
-    several, same = cache_features(tmp_path, model, mvtec_folder, images, "w", versions=5)
-    assert len(several) == 5 * len(alone)
-    np.testing.assert_allclose(several[::5], alone, rtol=1e-2, atol=1e-2)
-    assert same.looks == looks.looks
-    kept = Images(several, np.arange(3).repeat(5), 5)
-    assert len(kept) == 3
-    assert kept.themselves.category.tolist() == [0, 1, 2]
-    apart = np.abs(several.reshape(3, 5, *alone.shape[1:]).astype(np.float32) - alone[:, None])
-    assert (apart.mean((2, 3))[:, 1:] > 10 * apart.mean((2, 3))[:, :1]).all()
-    changed = (tmp_path / "features.npy").stat().st_mtime_ns
-    cache_features(tmp_path, model, mvtec_folder, images, "w", versions=5)
-    assert (tmp_path / "features.npy").stat().st_mtime_ns == changed
-    assert len(cache_features(tmp_path, model, mvtec_folder, images, "w", versions=2)[0]) == 6
+    images = read_run(tmp_path / "run", finished=False).images[:3]
+    model = small_model().eval()
+    with features_of_versions(tmp_path, model, mvtec_folder, images, 2) as found:
+        assert len(found) == 6
+        frames = [
+            fit_image(
+                version_of(
+                    read_image(mvtec_folder / one.path), 64, number, int(one.sha256[:12], 16)
+                ),
+                64,
+            )
+            for one in images
+            for number in (1, 2)
+        ]
+        with torch.inference_mode():
+            expected = model.raw_features(torch.from_numpy(np.stack(frames)))
+        np.testing.assert_allclose(found, expected.numpy(), rtol=2e-3, atol=2e-3)
 
 
 def test_rates():
