@@ -134,7 +134,8 @@ class TrainingSettings(StrictTypes):
     """Stop after this many epochs in which the loss on the held-out images did not fall by 0.1 %,
     with the weights of the best; 0: never stop early."""
     held_out: float = Field(0.15, gt=0.0, lt=0.9)
-    """Share of the good training images kept apart: thresholds come from them."""
+    """Share of the good training images kept apart: thresholds come from them. Good images of
+    another day take their place where there are any."""
     seed: int = Field(0, ge=0, le=10**9)
 
 
