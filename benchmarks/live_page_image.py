@@ -3,6 +3,7 @@
     python examples/rendered_washers.py washers --train 80
     hvq-edge train --data washers --preset tiny --out runs/washers
     hvq-edge export runs/washers
+    hvq-edge eval runs/washers/bundle
     python -m benchmarks.live_page_image runs/washers/bundle washers/washer/test live-page.png
 
 Takes images of the folder by chance, 4 a second, most of them good.
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 from playwright.sync_api import sync_playwright
 
+from hvq_edge.bundle.judged_images import find_labelled
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.bundle.thresholds import save_threshold, thresholds_of, typical_scores_of
 from hvq_edge.stream.controls import Controls
@@ -102,6 +104,7 @@ def main() -> None:
             inspector.statistics,
             title=f"{', '.join(info.categories)}, {info.precision} on {info.backend}",
             save_threshold=partial(save_threshold, bundle.path, info.precision),
+            labelled=find_labelled(bundle, info.precision),
         )
         with serve(LivePageSettings(port=0), view) as serving, inspector:
             thread = threading.Thread(target=lambda: list(inspector), daemon=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -165,7 +165,13 @@ def export_run(
         )
         if held_out and data is not None:
             manifest = _with_thresholds(
-                Bundle(folder, manifest), held_out, learnt_from, data, false_reject, on_progress
+                Bundle(folder, manifest),
+                held_out,
+                learnt_from,
+                data,
+                false_reject,
+                record.held_out_from,
+                on_progress,
             )
         if calibration is not None:
             manifest = _with_notes(Bundle(folder, manifest), images)
@@ -222,6 +228,7 @@ def _with_thresholds(
     learnt_from: Sequence[ImageRecord],
     data: Path,
     false_reject: float,
+    held_out_from: Mapping[str, str],
     on_progress: ProgressCallback,
 ) -> BundleManifest:
     thresholds = {}
@@ -242,7 +249,10 @@ def _with_thresholds(
                 for images, stage in ((held_out, ""), (learnt_from, f"learnt from {precision}"))
             )
             thresholds[precision] = unseen.thresholds(
-                asked=false_reject, learnt=learnt, source=HELD_OUT
+                asked=false_reject,
+                learnt=learnt,
+                source=HELD_OUT,
+                other_sources=held_out_from,
             )
     digests = tuple(image.sha256 for image in held_out)
     update = {"thresholds": thresholds, "threshold_images": digests}

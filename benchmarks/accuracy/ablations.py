@@ -76,7 +76,7 @@ def make_plan(
                 )
             check_unchanged(kept.records, data, on_progress)
         else:
-            records = split_training(dataset, training.held_out, training.seed, on_progress)
+            records = split_training(dataset, training.held_out, training.seed, on_progress).images
             kept = _PlanFile(data=str(data.resolve()), settings=settings, records=records)
             write_text(path, kept.model_dump_json(indent=1) + "\n")
     categories = tuple(sorted({record.category for record in kept.records}))

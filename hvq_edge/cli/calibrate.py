@@ -22,16 +22,8 @@ from hvq_edge.cli.options import (
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from hvq_edge.bundle.manifest import Bundle, Precision
-    from hvq_edge.stream.calibrate import StreamCalibration
-    from hvq_edge.verdict.calibrate.from_images import Calibrated
-    from hvq_edge.verdict.threshold import Threshold
+    from hvq_edge.bundle.manifest import Precision
     from hvq_edge.verdict.tolerance_bound import ThresholdRule
-
-_NAMED = 5
-"""Rejected good images that are named."""
 
 
 def calibrate(
@@ -87,6 +79,7 @@ def calibrate(
     printed, and kept for --undo. From good parts at the camera: hvq-edge stream --calibrate.
     """
     from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.cli import threshold_changes
     from hvq_edge.runtime.open_engine import known_precisions
     from hvq_edge.verdict.calibrate.from_images import Calibrated, calibrate_run
 
@@ -109,12 +102,12 @@ def calibrate(
         precisions = precisions or tuple(before.manifest.models)
         _evaluate(bundle, data, precisions, backend)
         done = Calibrated(*choose_thresholds(before, point, precisions))
-        show(done, done.thresholds, as_json=as_json)
+        threshold_changes.show(done, done.thresholds, as_json=as_json)
     elif undo:
         _undo(bundle, as_json=as_json)
     else:
         assert good is not None
-        promise = asked(false_reject, confidence, method)
+        wanted = asked(false_reject, confidence, method)
         if data is not None:
             _evaluate(
                 bundle, data, precisions or tuple(open_bundle(bundle).manifest.models), backend
@@ -128,9 +121,9 @@ def calibrate(
                 run=run,
                 force=force,
                 on_progress=bars,
-                **promise,
+                **wanted,
             )
-        show(done, done.thresholds, as_json=as_json)
+        threshold_changes.show(done, done.thresholds, as_json=as_json)
 
 
 def _check_ways(ways: Mapping[str, object], of_good: Mapping[str, object]) -> None:
@@ -178,8 +171,8 @@ def _undo(folder: Path, *, as_json: bool) -> None:
             {
                 "bundle": str(folder),
                 "undone": {"why": former.why, "replaced": former.replaced},
-                "changes": threshold_changes.as_json(changes),
-                "notes": _signature_notes(bundle),
+                "changes": threshold_changes.as_values(changes),
+                "notes": threshold_changes.signature_notes(bundle),
             }
         )
         return
@@ -190,12 +183,12 @@ def _undo(folder: Path, *, as_json: bool) -> None:
         soft_wrap=True,
     )
     threshold_changes.say(changes)
-    for note in _signature_notes(bundle):
+    for note in threshold_changes.signature_notes(bundle):
         messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
 
 
 class Asked(TypedDict, total=False):
-    """What thresholds are to promise, as far as a user says it."""
+    """What thresholds are to keep to, as far as a user says it."""
 
     false_reject: float
     confidence: float
@@ -216,143 +209,6 @@ def asked(false_reject: float | None, confidence: float | None, method: str | No
     if method is not None:
         given["rule"] = _rule(method)
     return given
-
-
-def show(
-    done: Calibrated | StreamCalibration,
-    thresholds: Mapping[Precision, Mapping[str, Threshold]],
-    *,
-    as_json: bool = False,
-) -> None:
-    """Print what was learnt; ``hvq-edge stream --calibrate`` prints the same.
-
-    Args:
-        done: the calibration.
-        thresholds: the new ones.
-        as_json: as one JSON document on standard output.
-    """
-    from hvq_edge.bundle.thresholds import before_last_change
-    from hvq_edge.cli import threshold_changes
-    from hvq_edge.evaluation.threshold_change import threshold_changes as compare
-
-    notes, rejected = _remarks(done, thresholds)
-    changes = compare(done.bundle, before_last_change(done.bundle.manifest), thresholds)
-    if as_json:
-        named = {
-            precision: {
-                name: threshold.model_dump(mode="json", exclude={"calibration_scores"})
-                for name, threshold in learnt.items()
-            }
-            for precision, learnt in thresholds.items()
-        }
-        print_json(
-            {
-                "bundle": str(done.bundle.path),
-                "thresholds": named,
-                "changes": threshold_changes.as_json(changes),
-                "rejected": rejected,
-                "notes": notes,
-            }
-        )
-        return
-    results.print(thresholds_table(thresholds, f"Thresholds of {done.bundle.path}"))
-    threshold_changes.say(changes)
-    for name, images in rejected.items():
-        more = f" and {len(images) - _NAMED} more" if len(images) > _NAMED else ""
-        messages.print(
-            f"Look at the good images of {name} that are rejected now: "
-            f"{', '.join(list(images)[:_NAMED])}{more}.",
-            markup=False,
-            soft_wrap=True,
-        )
-    for note in notes:
-        messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
-
-
-def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], title: str) -> Table:
-    """Show thresholds with their promises, a row each, within 100 columns."""
-    from rich.table import Table
-
-    from hvq_edge.verdict.tolerance_bound import percent
-
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
-    for heading in ("category", "model"):
-        table.add_column(heading, no_wrap=True)
-    headings = ("threshold", "good\nparts", "false rejects\nexpected", "at most", "at confidence")
-    for heading in headings:
-        table.add_column(heading, justify="right", vertical="bottom")
-    table.add_column("", no_wrap=True)
-    for precision, learnt in thresholds.items():
-        for name, threshold in learnt.items():
-            promise = threshold.bound
-            if promise is None:
-                table.add_row(name, precision, f"{threshold.value:.4g}", "", "", "", "", "")
-                continue
-            short = f"needs {promise.needed} for {percent(promise.asked or 0)}"
-            table.add_row(
-                name,
-                precision,
-                f"{threshold.value:.4g}",
-                str(promise.images),
-                "–" if promise.expected is None else percent(promise.expected),
-                percent(promise.rate),
-                f"{100 * promise.confidence:.4g} %",
-                "" if promise.met else short,
-            )
-    return table
-
-
-def _remarks(
-    done: Calibrated | StreamCalibration,
-    thresholds: Mapping[Precision, Mapping[str, Threshold]],
-) -> tuple[list[str], dict[str, dict[str, int]]]:
-    """Return notes, and the good images that are rejected now."""
-    from hvq_edge.verdict.calibrate.from_images import Calibrated
-
-    notes = list(done.notes)
-    rejected = done.rejected if isinstance(done, Calibrated) else {}
-    if not isinstance(done, Calibrated):
-        if done.unusable:
-            missed = ", ".join(f"{count} {why}" for why, count in done.unusable.items())
-            notes.append(f"{sum(done.unusable.values())} frames led to no decision: {missed}")
-        if done.copies:
-            notes.append(f"{done.copies} frames were copies of others: each counts once")
-    notes += threshold_notes(thresholds)
-    served = done.bundle.manifest.categories
-    for precision, learnt in thresholds.items():
-        without = [name for name in served if name not in learnt]
-        if without:
-            notes.append(f"no good part of {', '.join(without)} was seen at {precision}")
-    notes += _signature_notes(done.bundle)
-    return notes, {name: images for name, images in rejected.items() if images}
-
-
-def _signature_notes(bundle: Bundle) -> list[str]:
-    from hvq_edge.bundle.integrity.signature import doubts_without_key
-
-    if not doubts_without_key(bundle):  # not signed, or undone to what was signed
-        return []
-    return [
-        "the bundle was signed, and its signature no longer holds, because its thresholds "
-        f"changed: run hvq-edge sign {bundle.path} --key FILE again"
-    ]
-
-
-def threshold_notes(thresholds: Mapping[Precision, Mapping[str, Threshold]]) -> list[str]:
-    """Say why thresholds may not hold, and name what was set aside once for all precisions."""
-    found: dict[str, list[str]] = {}
-    notes: list[str] = []
-    for precision, learnt in thresholds.items():
-        for name, threshold in learnt.items():
-            found.setdefault(name, []).extend(threshold.set_aside)
-            warnings = threshold.bound.warnings if threshold.bound else ()
-            notes += [f"{name} at {precision}: {warning}" for warning in warnings]
-    return notes + [
-        f"the scores of the other good images do not explain that of {', '.join(images)} "
-        f"({name}): set aside. If that part is not good, take it out of the good images"
-        for name, several in found.items()
-        if (images := list(dict.fromkeys(several)))
-    ]
 
 
 def _rule(method: str) -> ThresholdRule:

@@ -97,7 +97,6 @@ def export(
 
     from hvq_edge.calibration.search.plan import PLAN_NAME, Budget
     from hvq_edge.cli import threshold_changes
-    from hvq_edge.cli.calibrate import threshold_notes
     from hvq_edge.evaluation.threshold_change import threshold_changes as compare
     from hvq_edge.export.export_run import export_run
     from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
@@ -134,7 +133,7 @@ def export(
         before = None  # scores of another model are on another scale
     changes = compare(bundle, before)
     if as_json:
-        changed = threshold_changes.as_json(changes)
+        changed = threshold_changes.as_values(changes)
         print_json({"bundle": str(target), **manifest.model_dump(mode="json"), "changes": changed})
         return
     table = Table(title=f"Bundle {target}", title_justify="left")
@@ -154,6 +153,8 @@ def export(
             table.add_row(*first, label, f"{threshold.value:.3f}", *shown, str(threshold.images))
     results.print(table)
     threshold_changes.say(changes)
+    for name, source in _other_sources(manifest).items():
+        results.print(f"The threshold of {name} rests on {source}.", markup=False, soft_wrap=True)
     results.print(_graph_table(manifest.graph))
     if manifest.calibration is not None:
         calibrated = manifest.calibration
@@ -180,8 +181,20 @@ def export(
         results.print(f"Triton model {model}", markup=False, soft_wrap=True)
     for note in manifest.notes:
         messages.print(f"Look at {note}.", markup=False, soft_wrap=True)
-    for note in threshold_notes(manifest.thresholds):
+    for note in threshold_changes.threshold_notes(manifest.thresholds):
         messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
+
+
+def _other_sources(manifest: BundleManifest) -> dict[str, str]:
+    """Return what thresholds rest on that do not rest on a random share, by category."""
+    from hvq_edge.verdict.calibrate.gathering import HELD_OUT
+
+    return {
+        name: threshold.bound.source
+        for learnt in manifest.thresholds.values()
+        for name, threshold in learnt.items()
+        if threshold.bound is not None and threshold.bound.source != HELD_OUT
+    }
 
 
 def _thresholds_before(folder: Path) -> BundleManifest | None:

@@ -86,8 +86,8 @@ def stream(
     if print_config:
         results.print(settings.to_toml(), end="", markup=False, highlight=False, soft_wrap=True)
     elif calibrate is not None:
-        promise = asked(false_reject, confidence, method)
-        _calibrate(settings, calibrate, promise, force=force, as_json=as_json)
+        wanted = asked(false_reject, confidence, method)
+        _calibrate(settings, calibrate, wanted, force=force, as_json=as_json)
     elif _inspect(settings, as_json=as_json):
         raise typer.Exit(INTERRUPTED)
 
@@ -198,7 +198,7 @@ def _calibrate(
     settings: StreamSettings, frames: int, asked: Asked, *, force: bool, as_json: bool
 ) -> None:
     """Learn thresholds from a camera that shows good parts only."""
-    from hvq_edge.cli.calibrate import show
+    from hvq_edge.cli import threshold_changes
     from hvq_edge.stream.service import learn_thresholds
 
     def ready(camera: str) -> None:
@@ -208,7 +208,7 @@ def _calibrate(
         done = learn_thresholds(
             settings, frames, force=force, on_camera=ready, on_progress=bars, **asked
         )
-    show(done, {done.precision: done.thresholds}, as_json=as_json)
+    threshold_changes.show(done, {done.precision: done.thresholds}, as_json=as_json)
 
 
 def _say(text: str) -> None:

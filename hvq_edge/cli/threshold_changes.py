@@ -1,19 +1,165 @@
-"""What a change of thresholds does, printed alike by every command that sets some."""
+"""New thresholds and what they change, printed alike by every command that sets some."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from hvq_edge.cli.console import messages, results
+from hvq_edge.cli.console import messages, print_json, results
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hvq_edge.bundle.manifest import Bundle, Precision
     from hvq_edge.evaluation.metrics.intervals import Share
     from hvq_edge.evaluation.threshold_change import BeforeAndNow, ThresholdChange
+    from hvq_edge.stream.calibrate import StreamCalibration
+    from hvq_edge.verdict.calibrate.from_images import Calibrated
+    from hvq_edge.verdict.threshold import Threshold
+
+_NAMED = 5
+"""Rejected good images that are named."""
 
 
-def as_json(changes: Sequence[ThresholdChange]) -> list[dict[str, Any]]:
+def show(
+    done: Calibrated | StreamCalibration,
+    thresholds: Mapping[Precision, Mapping[str, Threshold]],
+    *,
+    as_json: bool = False,
+) -> None:
+    """Print what was learnt; ``hvq-edge stream --calibrate`` prints the same.
+
+    Args:
+        done: the calibration.
+        thresholds: the new ones.
+        as_json: as one JSON document on standard output.
+    """
+    from hvq_edge.bundle.thresholds import before_last_change
+    from hvq_edge.evaluation.threshold_change import threshold_changes
+
+    notes, rejected = _remarks(done, thresholds)
+    changes = threshold_changes(done.bundle, before_last_change(done.bundle.manifest), thresholds)
+    if as_json:
+        named = {
+            precision: {
+                name: threshold.model_dump(mode="json", exclude={"calibration_scores"})
+                for name, threshold in learnt.items()
+            }
+            for precision, learnt in thresholds.items()
+        }
+        print_json(
+            {
+                "bundle": str(done.bundle.path),
+                "thresholds": named,
+                "changes": as_values(changes),
+                "rejected": rejected,
+                "notes": notes,
+            }
+        )
+        return
+    results.print(thresholds_table(thresholds, f"Thresholds of {done.bundle.path}"))
+    say(changes)
+    for name, images in rejected.items():
+        more = f" and {len(images) - _NAMED} more" if len(images) > _NAMED else ""
+        messages.print(
+            f"Look at the good images of {name} that are rejected now: "
+            f"{', '.join(list(images)[:_NAMED])}{more}.",
+            markup=False,
+            soft_wrap=True,
+        )
+    for note in notes:
+        messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
+
+
+def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], title: str) -> Table:
+    """Show thresholds and their upper bounds, a row each, within 100 columns."""
+    from rich.table import Table
+
+    from hvq_edge.verdict.tolerance_bound import percent
+
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+    for heading in ("category", "model"):
+        table.add_column(heading, no_wrap=True)
+    headings = ("threshold", "good\nparts", "false rejects\nexpected", "at most", "at confidence")
+    for heading in headings:
+        table.add_column(heading, justify="right", vertical="bottom")
+    table.add_column("", no_wrap=True)
+    for precision, learnt in thresholds.items():
+        for name, threshold in learnt.items():
+            bound = threshold.bound
+            if bound is None:
+                table.add_row(name, precision, f"{threshold.value:.4g}", "", "", "", "", "")
+                continue
+            short = f"needs {bound.needed} for {percent(bound.asked or 0)}"
+            table.add_row(
+                name,
+                precision,
+                f"{threshold.value:.4g}",
+                str(bound.images),
+                "–" if bound.expected is None else percent(bound.expected),
+                percent(bound.rate),
+                f"{100 * bound.confidence:.4g} %",
+                "" if bound.met else short,
+            )
+    return table
+
+
+def _remarks(
+    done: Calibrated | StreamCalibration,
+    thresholds: Mapping[Precision, Mapping[str, Threshold]],
+) -> tuple[list[str], dict[str, dict[str, int]]]:
+    """Return notes, and the good images that are rejected now."""
+    from hvq_edge.verdict.calibrate.from_images import Calibrated
+
+    notes = list(done.notes)
+    rejected = done.rejected if isinstance(done, Calibrated) else {}
+    if not isinstance(done, Calibrated):
+        if done.unusable:
+            missed = ", ".join(f"{count} {why}" for why, count in done.unusable.items())
+            notes.append(f"{sum(done.unusable.values())} frames led to no decision: {missed}")
+        if done.copies:
+            notes.append(f"{done.copies} frames were copies of others: each counts once")
+    notes += threshold_notes(thresholds)
+    served = done.bundle.manifest.categories
+    for precision, learnt in thresholds.items():
+        without = [name for name in served if name not in learnt]
+        if without:
+            notes.append(f"no good part of {', '.join(without)} was seen at {precision}")
+    notes += signature_notes(done.bundle)
+    return notes, {name: images for name, images in rejected.items() if images}
+
+
+def signature_notes(bundle: Bundle) -> list[str]:
+    """Say that new thresholds ended a signature; nothing where they did not."""
+    from hvq_edge.bundle.integrity.signature import doubts_without_key
+
+    if not doubts_without_key(bundle):  # not signed, or undone to what was signed
+        return []
+    return [
+        "the bundle was signed, and its signature no longer holds, because its thresholds "
+        f"changed: run hvq-edge sign {bundle.path} --key FILE again"
+    ]
+
+
+def threshold_notes(thresholds: Mapping[Precision, Mapping[str, Threshold]]) -> list[str]:
+    """Say why thresholds may not hold, and name what was set aside once for all precisions."""
+    found: dict[str, list[str]] = {}
+    notes: list[str] = []
+    for precision, learnt in thresholds.items():
+        for name, threshold in learnt.items():
+            found.setdefault(name, []).extend(threshold.set_aside)
+            warnings = threshold.bound.warnings if threshold.bound else ()
+            notes += [f"{name} at {precision}: {warning}" for warning in warnings]
+    return notes + [
+        f"the scores of the other good images do not explain that of {', '.join(images)} "
+        f"({name}): set aside. If that part is not good, take it out of the good images"
+        for name, several in found.items()
+        if (images := list(dict.fromkeys(several)))
+    ]
+
+
+def as_values(changes: Sequence[ThresholdChange]) -> list[dict[str, Any]]:
     """Return changes as JSON values."""
     return [asdict(change) for change in changes]
 

@@ -114,8 +114,19 @@ def train(
     if not first:
         return
     if as_json:
-        print_json({"run": str(run), "categories": record.categories, **record.metrics})
+        print_json(
+            {
+                "run": str(run),
+                "categories": record.categories,
+                "held_out_from": record.held_out_from,
+                **record.metrics,
+            }
+        )
     else:
+        for name, source in record.held_out_from.items():
+            messages.print(
+                f"Held out of {name} for its threshold: {source}.", markup=False, soft_wrap=True
+            )
         messages.print(
             f"Trained {len(record.categories)} categories "
             f"({', '.join(record.categories)}): {run}\n"

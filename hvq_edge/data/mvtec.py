@@ -21,6 +21,7 @@ TREE = """\
 DIR/
 └── <category>/
     ├── train/good/              good images to learn from
+    ├── validation/good/         good images of another day, for thresholds (optional)
     ├── test/good/               good images to test with
     ├── test/<defect>/           defective images, a folder for each kind
     └── ground_truth/<defect>/   masks <stem>_mask.png (optional)"""
@@ -44,6 +45,15 @@ def read_category(folder: Path, name: str) -> CategoryContent:
     for kind in _folders_in(folder / "train"):
         if kind.name != GOOD:
             notes.append(f"{name}: train/{kind.name} is ignored; only train/good is learnt from.")
+    for kind in _folders_in(folder / "validation"):
+        if kind.name != GOOD:
+            notes.append(
+                f"{name}: validation/{kind.name} is ignored; only validation/good sets thresholds."
+            )
+            continue
+        listing = list_images(kind)
+        others += listing.others
+        images += [DatasetImage(p, name, "train", GOOD, kept_apart=True) for p in listing.images]
     test = folder / "test"
     for kind in _folders_in(test):
         listing = list_images(kind)

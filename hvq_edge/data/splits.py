@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import choose_share, hash_image
 from hvq_edge.data.dataset import Dataset
+from hvq_edge.data.days import days_of
 from hvq_edge.data.folders import DatasetImage
 from hvq_edge.errors import DatasetError
 from hvq_edge.run.record import ImageRecord
+from hvq_edge.verdict.defaults import FALSE_REJECT
 
 LEAST_TO_FIT = 2
 """Images a category needs to learn from; one more is held out."""
 
+LEAST_OF_A_DAY = round(1 / FALSE_REJECT)
+"""Images of a day that set a threshold in place of a random share. Of so many one is expected above
+it at the usual rate; fewer would hardly tell whether that day's parts score otherwise."""
+
 _NAMED_IN_MESSAGES = 3
+
+
+class Split(NamedTuple):
+    """The good training images, divided."""
+
+    images: tuple[ImageRecord, ...]
+    """One for every good training image, in the order of ``dataset.images``."""
+    held_out_from: dict[str, str]
+    """Where held-out images were taken that are no random share, by category."""
 
 
 def split_training(
     dataset: Dataset, held_out: float, seed: int, on_progress: ProgressCallback = silent
-) -> tuple[ImageRecord, ...]:
+) -> Split:
     """Divide the good training images of each category into ``fit`` and ``held_out``.
+
+    Good images of another day tell best what new good parts score. So ``held_out`` are those that
+    the layout keeps apart (``validation/good``); else those of the latest day, where files say it
+    and two or more days have :data:`LEAST_OF_A_DAY` different images; else a random share.
 
     By content, as :func:`hvq_edge.data.content.choose_share` does: copies of an image land on
     the same side, so no threshold is set by an image that was learnt; names and order do not
@@ -34,9 +55,10 @@ def split_training(
         on_progress: told of every image hashed.
 
     Returns:
-        A record for every good training image, in the order of ``dataset.images``.
+        The division; all copies of an image are on the same side.
 
     Raises:
+        MissingCapability: Pillow is not installed.
         DatasetError: a category has too few different images for both uses.
         ImageError: an image cannot be read.
     """
@@ -45,11 +67,15 @@ def split_training(
     for done, image in enumerate(images, start=1):
         hashes[image.path] = hash_image(image.path)
         on_progress("Hashing images", done, len(images))
-    kept = {
-        category: _held_out_of(dataset, category, hashes, held_out, seed)
-        for category in dataset.categories
-    }
-    return tuple(
+    kept: dict[str, frozenset[str]] = {}
+    sources: dict[str, str] = {}
+    for category in dataset.categories:
+        own = dataset.train_good(category)
+        chosen, source = _of_another_day(own, hashes)
+        if source:
+            sources[category] = source
+        kept[category] = _checked(category, own, hashes, chosen, held_out, seed)
+    records = tuple(
         ImageRecord(
             path=image.path.relative_to(dataset.root).as_posix(),
             category=image.category,
@@ -58,6 +84,7 @@ def split_training(
         )
         for image in images
     )
+    return Split(records, sources)
 
 
 def check_unchanged(
@@ -87,18 +114,55 @@ def check_unchanged(
         raise _changed(data, len(records), missing=missing, different=different)
 
 
-def _held_out_of(
-    dataset: Dataset, category: str, hashes: dict[Path, str], held_out: float, seed: int
+def _of_another_day(
+    images: Sequence[DatasetImage], hashes: dict[Path, str]
+) -> tuple[frozenset[str], str]:
+    """Return the contents of a category that were taken on another day, and when or where.
+
+    Returns:
+        No content and no words where that is not known, or too few would be left to learn from.
+    """
+    apart = frozenset(hashes[image.path] for image in images if image.kept_apart)
+    if apart:
+        return apart, "good images of validation/good"
+    found = days_of([image.path for image in images])
+    if found is None:
+        return frozenset(), ""
+    contents: dict[date, set[str]] = {}
+    for image, day in zip(images, found.days, strict=True):
+        contents.setdefault(day, set()).add(hashes[image.path])
+    enough = [day for day, own in sorted(contents.items()) if len(own) >= LEAST_OF_A_DAY]
+    if len(enough) < 2:
+        return frozenset(), ""
+    latest = frozenset(contents[enough[-1]])
+    if 2 * len(latest) > len(set().union(*contents.values())):
+        return frozenset(), ""  # the smaller part would be learnt from
+    return latest, f"good images of {enough[-1]}, another day by {found.said_by}"
+
+
+def _checked(
+    category: str,
+    images: Sequence[DatasetImage],
+    hashes: dict[Path, str],
+    chosen: frozenset[str],
+    held_out: float,
+    seed: int,
 ) -> frozenset[str]:
-    images: tuple[DatasetImage, ...] = dataset.train_good(category)
+    """Return the contents held out: those chosen, else a random share.
+
+    Raises:
+        DatasetError: too few different images are left on either side.
+    """
     contents = [hashes[image.path] for image in images]
     different = len(set(contents))
-    chosen = choose_share(contents, held_out, str(seed), leave=LEAST_TO_FIT)
-    if not chosen or different < 2:
+    chosen = chosen or choose_share(contents, held_out, str(seed), leave=LEAST_TO_FIT)
+    left = sum(content not in chosen for content in contents)
+    if not chosen or different < 2 or left < LEAST_TO_FIT:
         raise DatasetError(
             f"the category {category!r} has {len(contents)} good training "
             f"image{'s' if len(contents) != 1 else ''}, {different} of them different: at least "
-            f"{LEAST_TO_FIT + 1} are needed, not all the same.",
+            f"{LEAST_TO_FIT + 1} are needed, not all the same, {LEAST_TO_FIT} of them to learn "
+            "from.",
             next_step=f"add good images of {category}; a useful model needs some dozens",
         )
     return chosen

@@ -89,16 +89,16 @@ def _thresholds(opened: Bundle) -> CheckResult:
             f"none for {', '.join(without)}: no decision there",
             f"hvq-edge calibrate {opened.path} --good DIR",
         )
-    promises = [
+    bounds = [
         threshold.bound
         for learnt in manifest.thresholds.values()
         for threshold in learnt.values()
         if threshold.bound is not None
     ]
-    if not promises:
-        return CheckResult("thresholds", "ok", "there, without a recorded promise")
-    worst = max(promises, key=lambda promise: promise.rate)
-    asked_for = any(promise.asked is not None for promise in promises)
+    if not bounds:
+        return CheckResult("thresholds", "ok", "there, without an upper bound of false rejects")
+    worst = max(bounds, key=lambda bound: bound.rate)
+    asked_for = any(bound.asked is not None for bound in bounds)
     return CheckResult(
         "thresholds",
         "ok" if worst.met and asked_for else "note",

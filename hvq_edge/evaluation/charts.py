@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hvq_edge.bundle.judged_images import trade_off_corners
 from hvq_edge.common.svg import Place, linear, points, round_steps
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.image_metrics import RocCurve, roc_curve
@@ -150,24 +150,15 @@ def trade_off(results: Sequence[ImageResult], decisions: Decisions | None) -> Tr
     Returns:
         ``None`` without good or without defective images.
     """
-    good = _ordered(results, good=True)
-    defective = _ordered(results, good=False)
     goods = sum(result.image.good for result in results)
     defects = len(results) - goods
     if not goods or not defects:
         return None
-    values = np.unique(np.concatenate([good, defective]))
-    rejected = len(good) - np.searchsorted(good, values, "right")
-    missed = np.searchsorted(defective, values, "right")
-    corners: list[Place] = []
-    for across, up in zip([len(good), *rejected.tolist()], [0, *missed.tolist()], strict=True):
-        if corners and across != corners[-1][0] and up != corners[-1][1]:
-            corners.append((corners[-1][0], up))  # a step: no threshold lies between
-        if len(corners) > 1 and (
-            corners[-2][0] == corners[-1][0] == across or corners[-2][1] == corners[-1][1] == up
-        ):
-            corners.pop()  # on the line between its neighbours
-        corners.append((across, up))
+    decided = [one for one in results if one.finite and one.refused is None]
+    corners = trade_off_corners(
+        (one.score for one in decided if one.image.good),
+        (one.score for one in decided if not one.image.good),
+    )
     mark, said = None, ""
     if decisions is not None:
         lost, passed = decisions.good.rejected, decisions.defective.passed
@@ -175,11 +166,6 @@ def trade_off(results: Sequence[ImageResult], decisions: Decisions | None) -> Tr
         said = f"{passed} of {defects} defects missed, {lost} of {goods} good rejected"
     curve = points(_roc_place(across / goods, up / defects) for across, up in corners)
     return TradeOff(curve, mark, said)
-
-
-def _ordered(results: Sequence[ImageResult], *, good: bool) -> NDArray[np.float64]:
-    decided = (r.score for r in results if r.image.good == good and r.finite and r.refused is None)
-    return np.sort(np.array(list(decided), dtype=np.float64))
 
 
 def _roc_place(false_positive_rate: float, true_positive_rate: float) -> Place:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from hvq_edge.bundle.judged_images import ImageRow, labelled_rows
 from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.bundle.thresholds import put_thresholds, threshold_records
 from hvq_edge.errors import InputError, SettingsError
-from hvq_edge.evaluation.metrics.metrics_file import ImageRow
-from hvq_edge.evaluation.threshold_change import labelled_rows
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.judgement import exceeds
 from hvq_edge.verdict.threshold import CHOSEN, Threshold
@@ -142,7 +141,7 @@ def _chosen(
         value=value,
         images=len(good),
         rule=f"{CHOSEN}: {point}; of these very images it rejects {found} of {len(defective)} "
-        f"defective and {lost} of {len(good)} good ones, which promises nothing for others",
+        f"defective and {lost} of {len(good)} good ones, which says nothing of others",
         median=sorted(good)[len(good) // 2],
         bound=None,
         calibration_scores=former.calibration_scores if former else table_of(good),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hvq_edge.bundle.judged_images import METRICS_NAME
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import output_error
@@ -16,12 +17,7 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.evaluation.evaluate import BATCH_SIZE, evaluate, ways_of
-from hvq_edge.evaluation.metrics.metrics_file import (
-    METRICS_NAME,
-    MetricsFile,
-    metrics_file,
-    write_metrics,
-)
+from hvq_edge.evaluation.metrics.metrics_file import MetricsFile, metrics_file, write_metrics
 from hvq_edge.evaluation.metrics.results import Evaluation
 from hvq_edge.evaluation.report import write_report
 from hvq_edge.run.record import RECORD_NAME, REPORT_NAME, RunRecord, read_run, recorded_data

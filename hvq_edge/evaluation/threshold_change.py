@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from hvq_edge.bundle.judged_images import ImageRow, Labelled, find_labelled, verdict_of
 from hvq_edge.bundle.manifest import Bundle, BundleManifest, Precision
 from hvq_edge.bundle.thresholds import Thresholds
-from hvq_edge.errors import HvqEdgeError, InputError
-from hvq_edge.evaluation.acceptance.measured import verdict_of
 from hvq_edge.evaluation.metrics.intervals import Share, share
-from hvq_edge.evaluation.metrics.metrics_file import METRICS_NAME, ImageRow, read_metrics
-from hvq_edge.run.record import RECORD_NAME, read_run
 from hvq_edge.verdict.threshold import Threshold
 
 
@@ -68,49 +65,21 @@ def threshold_changes(
     now = bundle.manifest.thresholds
     found: list[ThresholdChange] = []
     for precision, names in (now if changed is None else changed).items():
-        try:
-            rows, untested = labelled_rows(bundle, precision), ""
-        except HvqEdgeError as error:
-            rows, untested = (), f"{error.cause.removesuffix('.')}: {error.next_step}"
+        labelled = find_labelled(bundle, precision)
         own = former.get(precision, {}), now.get(precision, {})
-        found += [_change(name, precision, own, rows, untested) for name in names]
+        found += [_change(name, precision, own, labelled.of(name)) for name in names]
     return found
-
-
-def labelled_rows(bundle: Bundle, precision: Precision) -> tuple[ImageRow, ...]:
-    """Return the labelled test images that a bundle's graph, or its run's model, has judged.
-
-    Raises:
-        InputError: nothing was evaluated, or before the bundle was exported.
-    """
-    path = bundle.path / f"eval-{precision}" / METRICS_NAME
-    run = bundle.path.resolve().parent
-    of_run = precision == "fp32" and not path.is_file() and (run / RECORD_NAME).is_file()
-    if of_run and read_run(run).checkpoint_sha256 == bundle.manifest.checkpoint_sha256:
-        path = run / METRICS_NAME
-    remedy = f"hvq-edge eval {bundle.path} --precision {precision} --data DIR"
-    if not path.is_file():
-        raise InputError(
-            f"no labelled test images were judged at {precision}.", next_step=f"run {remedy}"
-        )
-    content = read_metrics(path)
-    if path.parent != run and content.created < bundle.manifest.created:
-        raise InputError(
-            f"{path} is older than the bundle: it is of other graphs.", next_step=f"run {remedy}"
-        )
-    return content.evaluations[-1].images  # how the model works on the line
 
 
 def _change(
     name: str,
     precision: Precision,
     records: tuple[Mapping[str, Threshold], Mapping[str, Threshold]],
-    rows: Sequence[ImageRow],
-    untested: str,
+    labelled: Labelled,
 ) -> ThresholdChange:
     old, new = (own.get(name) for own in records)
-    good = [row for row in rows if row.category == name and row.good]
-    defective = [row for row in rows if row.category == name and not row.good]
+    good = [row for row in labelled.rows if row.good]
+    defective = [row for row in labelled.rows if not row.good]
     shown = new or old
     return ThresholdChange(
         category=name,
@@ -121,7 +90,7 @@ def _change(
         good_shown=BeforeAndNow(*(_exceeding(shown, one) for one in (old, new))),
         good_tested=BeforeAndNow(*(_rejected(good, own, name) for own in records)),
         defects=BeforeAndNow(*(_rejected(defective, own, name) for own in records)),
-        untested=untested or ("" if defective else f"no test image shows a defect of {name}"),
+        untested=labelled.untested,
     )
 
 

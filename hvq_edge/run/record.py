@@ -46,6 +46,8 @@ class RunRecord(Strict):
     data: str | None
     """Absolute path of the training data; ``None`` for a loaded released checkpoint."""
     images: tuple[ImageRecord, ...] = ()
+    held_out_from: dict[str, str] = Field(default={})
+    """Where held-out images were taken that are no random share of the others, by category."""
     image_limits: ImageLimits | None = None
     category_limits: dict[str, CategoryLimits] = Field(default={})
     checkpoint_sha256: str | None = None

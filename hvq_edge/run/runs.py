@@ -124,7 +124,8 @@ def _read(run: Path, folder: Path, latest: Path | None) -> RunRow | BrokenRun:
 
 def _evaluations(run: Path) -> tuple[dict[str, dict[str, float | None]], str | None]:
     """Return the mean metrics by way (known, chosen), and the fault of a file that is no use."""
-    from hvq_edge.evaluation.metrics.metrics_file import METRICS_NAME, read_metrics
+    from hvq_edge.bundle.judged_images import METRICS_NAME
+    from hvq_edge.evaluation.metrics.metrics_file import read_metrics
 
     path = run / METRICS_NAME
     if not path.exists():

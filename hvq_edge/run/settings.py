@@ -138,7 +138,8 @@ class TrainingSettings(StrictTypes):
     map's scale are fitted to besides the image itself: they say how much a good part may differ
     for another camera, lamp or gripper. 0: none, as published."""
     held_out: float = Field(0.15, gt=0.0, lt=0.9)
-    """Share of the good training images kept apart: thresholds come from them."""
+    """Share of the good training images kept apart: thresholds come from them. Good images of
+    another day take their place where there are any."""
     seed: int = Field(0, ge=0, le=10**9)
 
 

@@ -74,9 +74,9 @@ def calibrate_from_stream(
         engine: judges the frames, as it will on the line.
         bundle: the device's own copy.
         source: shows good parts only; closed at the end.
-        frames: scores to gather. A source that ends earlier gives fewer, and promises less.
+        frames: scores to gather. A source that ends earlier gives fewer, and a looser bound.
         false_reject: rate that is asked for.
-        confidence: with which it is promised.
+        confidence: of the upper bound.
         rule: how a threshold follows from scores.
         every: use each so-many-th frame, so that frames show different parts.
         force: write thresholds that look harmful all the same.

@@ -20,6 +20,7 @@ from functools import partial
 from importlib.metadata import version
 
 from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature
+from hvq_edge.bundle.judged_images import find_labelled
 from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import save_threshold, typical_scores_of
 from hvq_edge.common.atomic import sha256_of
@@ -206,7 +207,7 @@ def learn_thresholds(
         settings: of the line: its region, rotation and trigger apply as they will when it inspects.
         frames: usable frames to take.
         false_reject: share of good parts that may be rejected at most.
-        confidence: with which that is promised.
+        confidence: of the upper bound.
         rule: how a threshold follows from scores.
         force: write thresholds that look harmful all the same.
         on_camera: told the camera's name when it is open: now good parts have to be shown.
@@ -342,5 +343,6 @@ def _page_view(
         title=f"{bundle.path} with {info.precision} on {info.backend}",
         metrics=render,
         save_threshold=save if settings.require_signature is None else None,
+        labelled=find_labelled(bundle, info.precision),
         category=category,
     )

@@ -82,7 +82,7 @@ def start_run(
         )
     dataset = find_dataset(data)
     training = settings.training
-    images = split_training(dataset, training.held_out, training.seed, on_progress)
+    split = split_training(dataset, training.held_out, training.seed, on_progress)
     # The weights are read before anything is written: a missing file is found at once.
     weights = load_backbone_weights(
         _new_model(settings, 1).backbone, settings.model.backbone, backbone_weights
@@ -91,10 +91,11 @@ def start_run(
         hvq_edge_version=version("hvq-edge"),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         settings=settings,
-        categories=tuple(sorted({image.category for image in images})),
+        categories=tuple(sorted({image.category for image in split.images})),
         backbone_weights=weights,
         data=str(data.resolve()),
-        images=images,
+        images=split.images,
+        held_out_from=split.held_out_from,
     )
     write_run(run, record)
     return record

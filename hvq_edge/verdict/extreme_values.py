@@ -183,7 +183,7 @@ def _doubts(
     doubts = []
     if p < POOR_FIT:
         doubts.append(
-            f"the model fits the largest scores badly (p = {p:.2g}): do not rely on its promise"
+            f"the model fits the largest scores badly (p = {p:.2g}): do not rely on its upper bound"
         )
     if shape > HEAVY:
         doubts.append(

@@ -83,8 +83,8 @@ def learn_threshold(
 
     Args:
         parts: good parts in the order in which they were seen, at least one.
-        asked: false-reject rate; ``None``: the best that can be promised.
-        confidence: with which the rate is promised.
+        asked: false-reject rate; ``None``: the lowest upper bound.
+        confidence: of the upper bound.
         rule: how.
         learnt: good parts that the model learnt from, which score lower; may be empty.
         source: where the parts were seen, for the record.
@@ -95,7 +95,7 @@ def learn_threshold(
     """
     scores: Scores = np.sort(np.array([part.score for part in parts], np.float64))
     known: Scores = np.sort(np.array([part.score for part in learnt], np.float64))
-    value, bound = rule(scores, asked, confidence, known)
+    value, bound, shift = rule(scores, asked, confidence, known)
     alike = autocorrelation_warning([part.score for part in parts])
     bound = bound.model_copy(
         update={
@@ -109,7 +109,6 @@ def learn_threshold(
     below: float | None = None
     aside: tuple[str, ...] = ()
     if bound.set_aside_above is not None:
-        shift = float(np.median(scores) - np.median(known)) if len(known) else 0.0
         pooled = [*parts, *(GoodPart(part.score + shift, part.name) for part in learnt)]
         aside = tuple(part.name for part in sorted(pooled) if part.score > bound.set_aside_above)
         scores = scores[scores <= bound.set_aside_above]
@@ -136,8 +135,8 @@ def learn_threshold(
 def autocorrelation_warning(scores: Sequence[float]) -> str:
     """Warn where neighbouring scores are alike; empty where they could be independent.
 
-    Frames of a video that show the same part are not new evidence, and the promise counts each of
-    them as such. With a correlation r of neighbours, n scores tell as much of their mean as
+    Frames of a video that show the same part are not new evidence, and the upper bound counts each
+    of them as such. With a correlation r of neighbours, n scores tell as much of their mean as
     n (1 - r) / (1 + r) independent ones (Bayley and Hammersley, "The effective number of
     independent observations in an autocorrelated time series", 1946).
 

@@ -33,7 +33,7 @@ class FalseRejectBound(Strict):
     expected: float | None = Field(None, gt=0, lt=1)
     """Share of good parts that is expected to be rejected; ``None``: not known."""
     rate: float = Field(gt=0, le=1)
-    """Rate that is promised. Above ``asked`` where there were too few images."""
+    """Upper bound of the rate. Above ``asked`` where there were too few images."""
     confidence: float = Field(gt=0, lt=1)
     images: int = Field(ge=1)
     """Good images, not learnt from, that the bound rests on."""
@@ -79,10 +79,12 @@ class FalseRejectBound(Strict):
 
 
 class BoundedThreshold(NamedTuple):
-    """A threshold and what it promises."""
+    """A threshold and its bound."""
 
     value: float
     bound: FalseRejectBound
+    shift: float = 0.0
+    """What scores of images learnt from were raised by, so that they lie where unseen ones do."""
 
 
 NO_SCORES: Scores = np.zeros(0)
@@ -105,7 +107,7 @@ def order_statistic(
     Args:
         scores: ``[n]``, finite, ascending.
         asked: false-reject rate; ``None``: take the largest score.
-        confidence: with which the rate is promised.
+        confidence: of the upper bound.
         learnt: not used.
 
     Raises:

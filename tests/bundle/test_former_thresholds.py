@@ -15,6 +15,7 @@ from hvq_edge.bundle.thresholds import (
     thresholds_of,
     undo_thresholds,
 )
+from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError
 
 
@@ -58,3 +59,21 @@ def test_only_the_last_changes_are_kept(bundle):
         back, _ = undo_thresholds(bundle.path)
     assert thresholds_of(back, "fp32") == {"bolt": 5.0}
     assert back.manifest.former_thresholds == ()
+
+
+def test_a_run_stands_for_the_bundle_in_it(bundle, tmp_path, capsys):
+    """It is the run that is at hand after a training, and runs/latest points to it."""
+    (tmp_path / "run.json").write_text("{}")
+    put_thresholds(bundle, {"fp32": {"bolt": threshold_at(0.7)}}, why="calibrate --good day 2")
+    with pytest.raises(SystemExit) as stop:
+        main(["calibrate", str(tmp_path), "--undo"])
+    assert not stop.value.code
+    assert "Undone: calibrate --good day 2" in capsys.readouterr().out
+    assert thresholds_of(open_bundle(bundle.path), "fp32") == {"bolt": 0.5}
+    bundle.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(SystemExit) as stop:
+        main(["calibrate", str(tmp_path), "--undo"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path} is a training run that was not exported" in said
+    assert f"Next:  run hvq-edge export {tmp_path}" in said

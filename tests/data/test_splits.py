@@ -1,5 +1,6 @@
 import hashlib
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.content import choose_share
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.splits import LEAST_TO_FIT, check_unchanged, split_training
+from hvq_edge.data.splits import LEAST_OF_A_DAY, LEAST_TO_FIT, check_unchanged, split_training
 from hvq_edge.errors import DatasetError
 
 
@@ -61,7 +62,7 @@ def test_another_key_gives_another_choice():
 
 def test_every_good_training_image_gets_a_record(mvtec_folder):
     dataset = find_dataset(mvtec_folder)
-    records = split_training(dataset, 0.25, seed=0)
+    records = split_training(dataset, 0.25, seed=0).images
     assert len(records) == 16
     for record, image in zip(records, dataset.train_good(), strict=True):
         assert mvtec_folder / record.path == image.path
@@ -71,15 +72,15 @@ def test_every_good_training_image_gets_a_record(mvtec_folder):
     for category in dataset.categories:
         uses = [record.use for record in records if record.category == category]
         assert uses.count("held_out") == 2
-    assert records == split_training(dataset, 0.25, seed=0)
-    assert any(split_training(dataset, 0.25, seed=seed) != records for seed in (1, 2, 3))
+    assert records == split_training(dataset, 0.25, seed=0).images
+    assert any(split_training(dataset, 0.25, seed=seed).images != records for seed in (1, 2, 3))
 
 
 def test_copies_land_on_the_same_side(mvtec_folder):
     for path in sorted((mvtec_folder / "bolt/train/good").iterdir()):
         shutil.copy(path, path.with_name(f"copy of {path.name}"))
     sides = {}
-    for record in split_training(find_dataset(mvtec_folder), 0.3, seed=0):
+    for record in split_training(find_dataset(mvtec_folder), 0.3, seed=0).images:
         sides.setdefault(record.sha256, set()).add(record.use)
     assert len(sides) == 16
     assert all(len(uses) == 1 for uses in sides.values())
@@ -104,7 +105,7 @@ def test_copies_of_one_image_are_too_few(mvtec_folder):
 def test_three_images_are_enough(mvtec_folder):
     for path in sorted((mvtec_folder / "tile/train/good").iterdir())[3:]:
         path.unlink()
-    records = split_training(find_dataset(mvtec_folder), 0.8, seed=0)
+    records = split_training(find_dataset(mvtec_folder), 0.8, seed=0).images
     uses = [record.use for record in records if record.category == "tile"]
     assert sorted(uses) == ["fit", "fit", "held_out"]
 
@@ -116,7 +117,7 @@ def test_progress_counts_the_images(mvtec_folder):
 
 
 def test_missing_images_are_named_and_counted(mvtec_folder):
-    records = split_training(find_dataset(mvtec_folder), 0.25, seed=0)
+    records = split_training(find_dataset(mvtec_folder), 0.25, seed=0).images
     check_unchanged(records, mvtec_folder)
     for i in range(5):
         (mvtec_folder / f"bolt/train/good/{i:03}.png").unlink()
@@ -128,7 +129,7 @@ def test_missing_images_are_named_and_counted(mvtec_folder):
 
 
 def test_a_changed_image_is_seen(mvtec_folder):
-    records = split_training(find_dataset(mvtec_folder), 0.25, seed=0)
+    records = split_training(find_dataset(mvtec_folder), 0.25, seed=0).images
     path = mvtec_folder / "tile/train/good/003.png"
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(DatasetError, match=r"1 of 16 are of another content .*003\.png"):
@@ -136,7 +137,88 @@ def test_a_changed_image_is_seen(mvtec_folder):
 
 
 def test_a_missing_data_folder_is_said(mvtec_folder):
-    records = split_training(find_dataset(mvtec_folder), 0.25, seed=0)
+    records = split_training(find_dataset(mvtec_folder), 0.25, seed=0).images
     shutil.rmtree(mvtec_folder)
     with pytest.raises(DatasetError, match="16 of 16 are missing"):
         check_unchanged(records, mvtec_folder)
+
+
+def named(folder: Path, names: list[str]) -> Path:
+    """A category ``bolt`` whose good images differ and have these names."""
+    good = folder / "bolt/train/good"
+    good.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (good / f"{name}.png").write_bytes(name.encode())  # nothing is decoded
+    return folder
+
+
+def of_days(**counts: int) -> list[str]:
+    return [f"{day[1:]}-{i}" for day, count in counts.items() for i in range(count)]
+
+
+def held_out(folder: Path) -> tuple[set[str], dict[str, str]]:
+    records, sources = split_training(find_dataset(folder), 0.2, seed=0)
+    return {Path(one.path).name for one in records if one.use == "held_out"}, sources
+
+
+@pytest.mark.parametrize("kept", [3, 30])
+def test_what_the_layout_keeps_apart_sets_the_threshold(mvtec_folder, kept):
+    """In the layout of MVTec AD 2, whatever days the names say."""
+    named(mvtec_folder, of_days(d20240501=LEAST_OF_A_DAY, d20240502=LEAST_OF_A_DAY))
+    folder = mvtec_folder / "bolt/validation/good"
+    folder.mkdir(parents=True)
+    for i in range(kept):
+        (folder / f"new{i}.png").write_bytes(b"new%d" % i)
+    (mvtec_folder / "bolt/validation/bad").mkdir()
+    dataset = find_dataset(mvtec_folder)
+    assert "bolt: validation/bad is ignored; only validation/good sets thresholds." in dataset.notes
+    records, sources = split_training(dataset, 0.2, seed=0)
+    bolts = [one for one in records if one.category == "bolt" and one.use == "held_out"]
+    assert {one.path for one in bolts} == {f"bolt/validation/good/new{i}.png" for i in range(kept)}
+    assert sources == {"bolt": "good images of validation/good"}, "tile has a random share"
+    assert sum(one.category == "tile" and one.use == "held_out" for one in records) == 2
+
+
+def test_a_copy_of_an_image_that_is_kept_apart_is_not_learnt_from(mvtec_folder):
+    folder = mvtec_folder / "bolt/validation/good"
+    folder.mkdir(parents=True)
+    shutil.copy(mvtec_folder / "bolt/train/good/000.png", folder / "again.png")
+    names, _ = held_out(mvtec_folder)
+    assert {"again.png", "000.png"} <= names
+    for path in (mvtec_folder / "bolt/train/good").iterdir():
+        shutil.copy(path, folder / path.name)
+    with pytest.raises(DatasetError, match="2 of them to learn from"):
+        split_training(find_dataset(mvtec_folder), 0.2, seed=0)
+
+
+def test_the_latest_day_is_held_out(tmp_path):
+    few = LEAST_OF_A_DAY - 1
+    days = of_days(d20240501=40, d20240502=LEAST_OF_A_DAY, d20240503=few)
+    names, sources = held_out(named(tmp_path, days))
+    assert names == {f"20240502-{i}.png" for i in range(LEAST_OF_A_DAY)}, "the last day has too few"
+    assert sources == {"bolt": "good images of 2024-05-02, another day by file names"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        of_days(d20240501=100),
+        of_days(d20240501=81, d20240502=LEAST_OF_A_DAY - 1),
+        of_days(d20240501=LEAST_OF_A_DAY, d20240502=LEAST_OF_A_DAY + 1),
+        [*of_days(d20240501=40, d20240502=40), "another"],
+        [f"{20240501 + i}" for i in range(31)],
+    ],
+    ids=["one day", "few of the other", "most of the other", "one without", "serial numbers"],
+)
+def test_where_days_are_not_clear_a_random_share_is_held_out(tmp_path, names):
+    found, sources = held_out(named(tmp_path, names))
+    assert sources == {}
+    assert len(found) == round(0.2 * len(names))
+
+
+def test_copies_under_names_of_two_days_count_once(tmp_path):
+    folder = named(tmp_path, of_days(d20240501=60, d20240502=LEAST_OF_A_DAY - 1))
+    good = folder / "bolt/train/good"
+    for i in range(10):
+        shutil.copy(good / "20240502-0.png", good / f"20240502-copy{i}.png")
+    assert held_out(folder)[1] == {}, "copies are no images of that day"

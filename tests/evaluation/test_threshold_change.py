@@ -6,6 +6,7 @@ import json
 
 import pytest
 from helpers.graphs import save_bundle
+from helpers.judged_images import DEFECTIVE, GOOD, evaluated
 from helpers.thresholds import threshold_at
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,55 +16,8 @@ from hvq_edge.bundle.thresholds import before_last_change, put_thresholds
 from hvq_edge.cli.app import main
 from hvq_edge.evaluation.acceptance.threshold_bound import threshold_bound
 from hvq_edge.evaluation.chosen_threshold import AskedPoint, read_point, threshold_at_point
-from hvq_edge.evaluation.metrics.metrics_file import (
-    EvaluationRecord,
-    ImageRow,
-    MetricsFile,
-    write_metrics,
-)
-from hvq_edge.evaluation.metrics.results import Metrics
 from hvq_edge.evaluation.threshold_change import threshold_changes
 from hvq_edge.verdict.calibration_scores import table_of
-
-GOOD = (0.1, 0.2, 0.3, 0.4)
-DEFECTIVE = (0.35, 0.5, 0.6, 0.7, 0.8)
-
-
-def rows() -> list[ImageRow]:
-    common = {"category": "bolt", "judged_as": "bolt"}
-    found = [
-        ImageRow(path=f"{good}/{score}.png", good=good, score=score, **common)
-        for good, scores in ((True, GOOD), (False, DEFECTIVE))
-        for score in scores
-    ]
-    dark = ImageRow(path="dark.png", good=False, score=0.9, refused="black", **common)
-    return [*found, dark]
-
-
-def evaluated(bundle, created: str = "9999-01-01T00:00:00+00:00") -> None:
-    none = Metrics(
-        image_auroc=None,
-        image_ap=None,
-        image_f1=None,
-        pixel_auroc=None,
-        pixel_ap=None,
-        category_accuracy=None,
-    )
-    record = EvaluationRecord(
-        category="known", mean=none, categories=(), images=tuple(rows()), unreadable={}
-    )
-    content = MetricsFile(
-        hvq_edge_version="0",
-        created=created,
-        target="",
-        data="",
-        backend="onnxruntime",
-        precision="fp32",
-        device="",
-        evaluations=(record,),
-    )
-    (bundle.path / "eval-fp32").mkdir(exist_ok=True)
-    write_metrics(bundle.path / "eval-fp32" / "metrics.json", content)
 
 
 @pytest.fixture
@@ -144,9 +98,9 @@ def test_calibrate_at_an_operating_point_says_what_it_rests_on(bundle, capsys):
     record = open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"]
     assert record.rule == (
         "chosen on labelled test images: recall=1; of these very images it rejects 5 of 5 "
-        "defective and 1 of 4 good ones, which promises nothing for others"
+        "defective and 1 of 4 good ones, which says nothing of others"
     )
     assert record.bound is None
     assert record.calibration_scores.count == 4
     said = threshold_bound("fp32", "bolt", record)
-    assert said.promise == "nothing: it was chosen on the test images"
+    assert said.promise == "none: it was chosen on the test images"

@@ -14,6 +14,7 @@ import pytest
 from hvq_edge.bench.entrants import entrants_of
 from hvq_edge.bench.measure import run_benchmark
 from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.cli.app import main
 from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
@@ -21,7 +22,7 @@ from hvq_edge.errors import CheckpointError, GateFailed, InputError, OutputError
 from hvq_edge.export.export_run import export_run
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model import load_run
-from hvq_edge.run.record import read_run
+from hvq_edge.run.record import read_run, write_run
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.from_images import calibrate_run
@@ -81,6 +82,19 @@ def test_one_category_bundle(small_run, tmp_path):
     assert list(bundle.manifest.thresholds["fp32"]) == ["solar_cell_poly"]
     mono = {p.sha256 for p in read_run(small_run).images if p.category == "solar_cell_mono"}
     assert not mono & set(bundle.manifest.threshold_images)
+
+
+def test_a_threshold_says_which_day_it_rests_on(small_run, tmp_path, capsys):
+    run = shutil.copytree(small_run, tmp_path / "run")
+    source = "good images of 2024-05-02, another day by EXIF"
+    record = read_run(run).model_copy(update={"held_out_from": {"solar_cell_poly": source}})
+    write_run(run, record)
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(run), "--category", "solar_cell_poly"])
+    assert not stop.value.code
+    (threshold,) = open_bundle(run / "bundle").manifest.thresholds["fp32"].values()
+    assert threshold.bound.source == source
+    assert f"The threshold of solar_cell_poly rests on {source}." in capsys.readouterr().out
 
 
 def test_unknown_category(small_run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -162,6 +163,21 @@ def test_a_finished_run_is_not_overwritten(mvtec_folder, tmp_path):
     before = (run / "checkpoint.pt").read_bytes()
     assert continue_run(run).epochs_done == 1
     assert (run / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_run_says_where_held_out_images_come_from_and_older_runs_say_nothing(
+    mvtec_folder, tmp_path
+):
+    apart = mvtec_folder / "bolt/validation/good"
+    apart.mkdir(parents=True)
+    (mvtec_folder / "bolt/train/good/000.png").rename(apart / "000.png")
+    record = start_run(mvtec_folder, tmp_path / "run", small_settings())
+    assert record.held_out_from == {"bolt": "good images of validation/good"}
+    assert read_run(tmp_path / "run", finished=False) == record
+    older = json.loads((tmp_path / "run/run.json").read_text())
+    del older["held_out_from"]
+    (tmp_path / "run/run.json").write_text(json.dumps(older))
+    assert read_run(tmp_path / "run", finished=False).held_out_from == {}
 
 
 def test_resuming_with_changed_images_is_refused(mvtec_folder, tmp_path):

@@ -49,7 +49,7 @@ def changed(bundle, **update):
 def test_too_few_images_promise_what_they_can(bundle, tmp_path):
     save_parts(tmp_path / "good", range(60, 100))
     given = {"false_reject": 0.01, "rule": order_statistic}
-    with pytest.raises(GateFailed, match=r"40 images promise 7.3 %: that takes 299"):
+    with pytest.raises(GateFailed, match=r"40 images bound them by 7.3 %: that takes 299"):
         calibrate_run(bundle.path, tmp_path / "good", **given)
     done = calibrate_run(bundle.path, tmp_path / "good", **given, force=True)
     threshold = open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"]

@@ -104,7 +104,7 @@ def test_published_numbers():
 @settings(max_examples=80, deadline=None)
 def test_a_threshold_is_a_good_score_and_rejects_fewer_than_its_rank(scores, rate, confidence):
     ordered = np.sort(np.array(scores))
-    value, promise = order_statistic(ordered, rate, confidence)
+    value, promise, _ = order_statistic(ordered, rate, confidence)
     assert value in ordered
     assert (ordered > value).sum() < promise.rank
     assert promise.met == (len(scores) >= promise.needed)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
 from hvq_edge.bundle.integrity.content import look
+from hvq_edge.bundle.judged_images import METRICS_NAME
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, FileRecord, Precision, open_bundle
 from hvq_edge.bundle.thresholds import changed_by_thresholds, threshold_records
 from hvq_edge.bundle.verification import VERIFY_NAME, Verification, read_verification
@@ -28,7 +29,7 @@ from hvq_edge.evaluation.acceptance.threshold_bound import (
     doubts_of,
     threshold_bound,
 )
-from hvq_edge.evaluation.metrics.metrics_file import METRICS_NAME, read_metrics
+from hvq_edge.evaluation.metrics.metrics_file import read_metrics
 from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME, RunRecord, read_run
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hvq_edge.bundle.judged_images import ImageRow, verdict_of
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.bundle.thresholds import thresholds_of, typical_scores_of
 from hvq_edge.common.heat_map import HeatScale
@@ -14,9 +15,8 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, DatasetImage
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.evaluation.acceptance.measured import Measured, verdict_of
+from hvq_edge.evaluation.acceptance.measured import Measured
 from hvq_edge.evaluation.image_result import ImageResult
-from hvq_edge.evaluation.metrics.metrics_file import ImageRow
 from hvq_edge.evaluation.thumbnails import Thumbnail, thumbnails
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import open_engine

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.bundle.judged_images import ImageRow, verdict_of
 from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.evaluation.metrics.intervals import (
@@ -19,8 +19,8 @@ from hvq_edge.evaluation.metrics.intervals import (
     mean_auroc_interval,
     share,
 )
-from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, ImageRow, MetricsFile
-from hvq_edge.verdict.judgement import Verdict, count_verdicts, rule
+from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, MetricsFile
+from hvq_edge.verdict.judgement import count_verdicts
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,6 @@ def measured_of(bundle: Bundle, content: MetricsFile, of_bundle: bool) -> Measur
         categories=tuple(_numbers(name, rows, thresholds) for name, rows in own.items()),
         all=replace(_numbers("all", record.images, thresholds), auroc=_mean_auroc(own.values())),
     )
-
-
-def verdict_of(row: ImageRow, thresholds: Mapping[str, float]) -> Verdict:
-    """Return what the line says of a test image at thresholds."""
-    score = math.nan if row.score is None else row.score
-    return rule(row.refused, row.judged_as, score, thresholds).verdict
 
 
 def _numbers(name: str, rows: Sequence[ImageRow], thresholds: dict[str, float]) -> CategoryNumbers:

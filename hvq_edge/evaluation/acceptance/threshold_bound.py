@@ -1,4 +1,4 @@
-"""What a threshold promises, in the words of an acceptance, and what speaks against signing it."""
+"""The upper bound of a threshold in an acceptance's words, and what speaks against signing it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hvq_edge.verdict.tolerance_bound import percent
 
 @dataclass(frozen=True)
 class ThresholdBound:
-    """A threshold and what it promises."""
+    """A threshold and its bound."""
 
     precision: Precision
     category: str
@@ -26,7 +26,7 @@ class ThresholdBound:
 
 
 def threshold_bound(precision: Precision, category: str, threshold: Threshold) -> ThresholdBound:
-    """Say what a threshold promises, and where it comes from."""
+    """Say what bounds its false rejects, and where it comes from."""
     bound = threshold.bound
     return ThresholdBound(
         precision=precision,
@@ -40,7 +40,7 @@ def threshold_bound(precision: Precision, category: str, threshold: Threshold) -
 
 def _without_bound(threshold: Threshold) -> str:
     chosen = threshold.rule.startswith(CHOSEN)
-    return f"nothing: it was {'chosen on the test images' if chosen else 'set by hand'}"
+    return f"none: it was {'chosen on the test images' if chosen else 'set by hand'}"
 
 
 def _origin(threshold: Threshold) -> Iterator[str]:
@@ -68,13 +68,16 @@ def doubts_of(category: str, threshold: Threshold, command: str) -> Iterator[tup
         )
     bound = threshold.bound
     if bound is None:
-        yield f"The threshold of {category} promises no rate: {threshold.rule}.", command
+        yield (
+            f"The threshold of {category} has no upper bound: {threshold.rule}.",
+            command,
+        )
         return
     if not bound.met:
         more = f" ({bound.needed} good images are needed)" if bound.needed else ""
         yield (
             f"{category}: {percent(bound.asked or 0)} of false rejects was asked for, "
-            f"{percent(bound.rate)} is promised{more}.",
+            f"the upper bound is {percent(bound.rate)}{more}.",
             command,
         )
     for warning in bound.warnings:

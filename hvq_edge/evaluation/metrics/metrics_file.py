@@ -14,36 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from hvq_edge.bundle.judged_images import ImageRow, read_metrics_as
 from hvq_edge.common.atomic import write_text
-from hvq_edge.common.records import Extensible, read_record
-from hvq_edge.errors import InputError
+from hvq_edge.common.records import Extensible
 from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation, Metrics
 from hvq_edge.evaluation.operating_point import decisions_at
 from hvq_edge.runtime.engine import EngineInfo
-from hvq_edge.verdict.judgement import Verdict
-
-METRICS_NAME = "metrics.json"
-"""In a run's folder, or one beside a bundle's graphs."""
-
-
-class ImageRow(Extensible):
-    """One judged test image."""
-
-    path: str
-    """Relative to ``MetricsFile.data``, with forward slashes."""
-    category: str
-    judged_as: str
-    """The category given or chosen."""
-    good: bool
-    score: float | None
-    """``None`` where it is not finite."""
-    refused: str | None = None
-    """Why the line decides nothing on it whatever the threshold; ``None`` where it decides."""
-    verdict: Verdict | None = None
-    """Of the line at the thresholds in use; ``None`` where there are none, as of a run."""
-    margin: float | None = None
-    """1 at the centre of the category chosen, 0 as far off as an image of it may be; ``None``
-    where the category was given."""
 
 
 class EvaluationRecord(Extensible):
@@ -103,14 +79,7 @@ def read_metrics(path: Path) -> MetricsFile:
     Raises:
         InputError: it cannot be read, or is of another format.
     """
-    return read_record(
-        path,
-        MetricsFile,
-        InputError,
-        kind="a file of metrics",
-        next_step="run hvq-edge eval --data DIR, which writes it",
-        again="run hvq-edge eval again with this version",
-    )
+    return read_metrics_as(MetricsFile, path)
 
 
 def _record(evaluation: Evaluation) -> EvaluationRecord:

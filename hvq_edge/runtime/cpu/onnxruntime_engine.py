@@ -7,62 +7,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.closeable import Closeable
-from hvq_edge.errors import BundleError, MissingCapability
-from hvq_edge.runtime.contract import (
-    Graph,
-    check_graph,
-    check_threads,
-    closed_error,
-    graph_feed,
-    graph_outputs,
-    graph_result,
-)
+from hvq_edge.runtime.contract import Graph, check_graph, closed_error, graph_feed, graph_result
+from hvq_edge.runtime.cpu.graph_engine import CpuGraphEngine
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import EngineOutput, Frames
 
 _SEVERITY_ERROR = 3
 
 
-class OnnxRuntimeEngine(Closeable):
+class OnnxRuntimeEngine(CpuGraphEngine):
     """Runs one exported ONNX graph with ONNX Runtime's CPU provider.
 
     Any number of threads may call :meth:`run` at once.
-
-    Args:
-        graph: what is run.
-        threads: threads of one :meth:`run`; ``None``: one a physical core.
-
-    Raises:
-        MissingCapability: ONNX Runtime is not installed.
-        BundleError: the file is not a graph that it loads, or not one of this category mode.
-        SettingsError: ``threads`` is less than one.
     """
 
-    def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
-        check_threads(threads)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingCapability(
-                f"ONNX Runtime cannot be imported: {error}.",
-                next_step="run pip install onnxruntime, or use --backend openvino",
-            ) from error
-        onnxruntime.disable_telemetry_events()
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    library = "onnxruntime"
+    called = "ONNX Runtime"
+    without = "run pip install onnxruntime, or use --backend openvino"
+    unloaded = "run hvq-edge export again, or update onnxruntime"
+
+    def _load(self, library: Any, graph: Graph, threads: int | None) -> str:  # noqa: ANN401  # untyped
+        library.disable_telemetry_events()
+        options = library.SessionOptions()
+        options.graph_optimization_level = library.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _SEVERITY_ERROR
         options.intra_op_num_threads = threads or 0
-        try:
-            session = onnxruntime.InferenceSession(
-                graph.file, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its exceptions share no public base class
-            raise BundleError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {graph.file}: {error}.",
-                next_step="run hvq-edge export again, or update onnxruntime",
-            ) from error
+        session = library.InferenceSession(graph.file, options, providers=["CPUExecutionProvider"])
         check_graph(
             graph.file,
             {node.name: node.shape for node in session.get_inputs()},
@@ -71,9 +42,7 @@ class OnnxRuntimeEngine(Closeable):
             graph.input_side,
         )
         self._session: Any = session
-        self._outputs = graph_outputs(graph.category_mode)
-        device = f"{processor_name()}, ONNX Runtime {onnxruntime.__version__}"
-        self.info = graph.info("onnxruntime", device)
+        return f"{processor_name()}, ONNX Runtime {library.__version__}"
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`."""

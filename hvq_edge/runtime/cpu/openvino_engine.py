@@ -10,48 +10,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.closeable import Closeable
-from hvq_edge.errors import BundleError, MissingCapability
 from hvq_edge.runtime.contract import (
     FRAMES,
     Graph,
     check_graph,
-    check_threads,
     closed_error,
     graph_feed,
-    graph_inputs,
-    graph_outputs,
     graph_result,
 )
+from hvq_edge.runtime.cpu.graph_engine import CpuGraphEngine
 from hvq_edge.runtime.engine import EngineOutput, Frames
 
 
-class OpenVinoEngine(Closeable):
+class OpenVinoEngine(CpuGraphEngine):
     """Runs one exported ONNX graph with OpenVINO's CPU plugin, tuned for latency.
 
     Single frames, which is what a camera gives, run through a graph compiled for batch 1: about
     15 % faster than one with a dynamic batch, which is compiled when the first larger batch comes.
     Threads may share the engine; their calls to :meth:`run` follow one another.
-
-    Args:
-        graph: what is run.
-        threads: threads of one :meth:`run`; ``None``: OpenVINO's choice for latency.
-
-    Raises:
-        MissingCapability: OpenVINO is not installed.
-        BundleError: the file is not a graph that it loads, or not one of this category mode.
-        SettingsError: ``threads`` is less than one.
     """
 
-    def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
-        check_threads(threads)
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingCapability(
-                f"OpenVINO cannot be imported: {error}.",
-                next_step="run pip install openvino, or use --backend onnxruntime",
-            ) from error
+    library = "openvino"
+    called = "OpenVINO"
+    without = "run pip install openvino, or use --backend onnxruntime"
+    unloaded = "run hvq-edge export again, or use --backend onnxruntime"
+
+    def _load(self, library: Any, graph: Graph, threads: int | None) -> str:  # noqa: ANN401  # untyped
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             # Precision is what the file says. Left alone, a CPU with bfloat16 computes float32
@@ -61,33 +45,25 @@ class OpenVinoEngine(Closeable):
         }
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads
-        self._inputs = graph_inputs(graph.category_mode)
-        self._outputs = graph_outputs(graph.category_mode)
         core = _core()
-        try:
-            model = core.read_model(graph.file)
-            inputs = {_name_of(port, self._inputs): port for port in model.inputs}
-            shapes = {name: _shape_of(port) for name, port in inputs.items()}
-            outputs = [_name_of(port, self._outputs) for port in model.outputs]
-            check_graph(graph.file, shapes, outputs, graph.category_mode, graph.input_side)
-            single = model.clone()
-            single.reshape({name: [1, *shape[1:]] for name, shape in shapes.items()})
-            compiled = core.compile_model(single, "CPU", properties)
-        except RuntimeError as error:
-            raise BundleError(
-                f"OpenVINO {openvino.__version__} cannot load {graph.file}: {error}.",
-                next_step="run hvq-edge export again, or use --backend onnxruntime",
-            ) from error
+        model = core.read_model(graph.file)
+        inputs = {_name_of(port, self._inputs): port for port in model.inputs}
+        shapes = {name: _shape_of(port) for name, port in inputs.items()}
+        outputs = [_name_of(port, self._outputs) for port in model.outputs]
+        check_graph(graph.file, shapes, outputs, graph.category_mode, graph.input_side)
+        single = model.clone()
+        single.reshape({name: [1, *shape[1:]] for name, shape in shapes.items()})
+        compiled = core.compile_model(single, "CPU", properties)
         self._single: Any = compiled.create_infer_request()
         self._any_batch: Any = None
         self._compile_any_batch: Callable[[], Any] = partial(
             core.compile_model, model, "CPU", properties
         )
         self._lock = threading.Lock()
-        self._tensor: Any = openvino.Tensor
+        self._tensor: Any = library.Tensor
         processor = core.get_property("CPU", "FULL_DEVICE_NAME")
-        number = openvino.__version__.split("-")[0]
-        self.info = graph.info("openvino", f"{processor}, OpenVINO {number}")
+        number = library.__version__.split("-")[0]
+        return f"{processor}, OpenVINO {number}"
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`."""

@@ -20,7 +20,7 @@ from hvq_edge.stream.live_page.health import Health, HealthCheck
 from hvq_edge.stream.live_page.history import Size
 from hvq_edge.stream.live_page.images import VIEW_SIDE
 from hvq_edge.stream.live_page.middleware import refuse
-from hvq_edge.stream.live_page.page_view import PageView, preview
+from hvq_edge.stream.live_page.page_view import PageView, preview, tested
 from hvq_edge.stream.live_page.prometheus_metrics import CONTENT_TYPE
 from hvq_edge.stream.live_page.schemas import (
     CategoryRequest,
@@ -32,6 +32,7 @@ from hvq_edge.stream.live_page.schemas import (
     Refusal,
     Rejects,
     State,
+    Tested,
     ThresholdRequest,
 )
 
@@ -178,6 +179,17 @@ def preview_threshold(
     """What a threshold would have done to recent frames."""
     in_force = _in_force(page, category)
     return preview(page.view.history.records(), category, threshold, in_force)
+
+
+@router.get("/api/tested", openapi_extra=_READS)
+def tested_images(
+    page: Page,
+    category: Annotated[str, Query(description="Whose test images count.")],
+    threshold: Annotated[float, Query(allow_inf_nan=False, description="To try.")],
+) -> Tested:
+    """What thresholds do to labelled test images."""
+    _in_force(page, category)
+    return tested(page.view.labelled, category, threshold, page.view.controls.thresholds)
 
 
 @router.post("/api/pause", dependencies=_CHANGES)

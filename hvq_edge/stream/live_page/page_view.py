@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hvq_edge.bundle.judged_images import ImageRow, Labelled, trade_off_corners, verdict_of
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.latency import LatencyHistogram
 from hvq_edge.stream.live_page.health import Health
@@ -16,12 +17,15 @@ from hvq_edge.stream.live_page.schemas import (
     Preview,
     StageLatency,
     State,
+    Tested,
+    TestedVerdicts,
     ThresholdInForce,
 )
 from hvq_edge.stream.statistics import CameraStatistics, Statistics
 from hvq_edge.verdict.judgement import exceeds
 
 PREVIEW_FRAMES = 500
+NOT_TESTED = Labelled((), "no labelled test images are at hand")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class PageView:
     """Prometheus text; without it there is no ``/metrics``."""
     save_threshold: Callable[[str, float], object] | None = None
     """Keeps a category's threshold; without it thresholds last as long as the run."""
+    labelled: Labelled = NOT_TESTED
+    """Test images that show what thresholds cost."""
     category: CategoryChoice | None = None
     """``None`` where the model chooses the category itself, or has one."""
 
@@ -132,3 +138,43 @@ def preview(records: Sequence[Record], category: str, threshold: float, in_force
         highest=max(scores, default=None),
         scores=tuple(scores),
     )
+
+
+def tested(
+    labelled: Labelled, category: str, threshold: float, thresholds: Mapping[str, float]
+) -> Tested:
+    """Say what thresholds do to the labelled test images of a category.
+
+    Args:
+        labelled: of all categories.
+        category: one of ``thresholds``.
+        threshold: to try.
+        thresholds: in force, by category: an image meets that of the category it was judged as.
+    """
+    rows, untested = labelled.of(category)
+    good = [row for row in rows if row.good]
+    defective = [row for row in rows if not row.good]
+    if not untested and not good:
+        untested = f"no test image shows a good {category}"
+    both = (_decided_scores(good), _decided_scores(defective))
+
+    def verdicts(at: Mapping[str, float]) -> TestedVerdicts:
+        return TestedVerdicts(
+            rejected=sum(verdict_of(row, at) == "reject" for row in good),
+            missed=sum(verdict_of(row, at) == "pass" for row in defective),
+        )
+
+    return Tested(
+        category=category,
+        untested=untested,
+        good=len(good),
+        defective=len(defective),
+        curve=() if untested else tuple(trade_off_corners(*both)),
+        threshold=threshold,
+        in_force=verdicts(thresholds),
+        tried=verdicts({**thresholds, category: threshold}),
+    )
+
+
+def _decided_scores(rows: Sequence[ImageRow]) -> list[float]:
+    return [row.score for row in rows if row.score is not None and row.refused is None]

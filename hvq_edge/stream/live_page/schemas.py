@@ -126,6 +126,31 @@ class Preview(Schema):
     """Of these frames, lowest first: the last ``would_reject`` are those rejected."""
 
 
+class TestedVerdicts(Schema):
+    """What a threshold does to labelled test images."""
+
+    rejected: int
+    """Of the good ones."""
+    missed: int
+    """Of the defective ones: they pass."""
+
+
+class Tested(Schema):
+    """What thresholds do to the labelled test images of a category."""
+
+    category: str
+    untested: str
+    """Why there are none; empty where there are."""
+    good: int
+    defective: int
+    curve: tuple[tuple[int, int], ...]
+    """Good images rejected and defective ones missed, as one threshold for all rises."""
+    threshold: float
+    in_force: TestedVerdicts
+    tried: TestedVerdicts
+    """At ``threshold``."""
+
+
 class LoginRequest(Schema):
     """Ask for a cookie."""
 

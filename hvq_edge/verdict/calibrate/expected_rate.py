@@ -56,8 +56,8 @@ def expected_rate(
     """
     check_asked(asked, confidence)
     assert asked is not None
-    shifted = learnt + (np.median(scores) - np.median(learnt)) if len(learnt) else learnt
-    pooled = np.sort(np.concatenate([scores, shifted]))
+    shift = float(np.median(scores) - np.median(learnt)) if len(learnt) else 0.0
+    pooled = np.sort(np.concatenate([scores, learnt + shift]))
     kept = pooled[: len(pooled) - outliers(pooled)]
     value = threshold_at_rate(kept, asked)
     if len(learnt):
@@ -87,7 +87,7 @@ def expected_rate(
         set_aside_above=float(kept[-1]) if len(kept) < len(pooled) else None,
         warnings=tuple(warnings),
     )
-    return BoundedThreshold(value, bound)
+    return BoundedThreshold(value, bound, shift)
 
 
 def threshold_at_rate(scores: Scores, rate: float) -> float:

@@ -1,4 +1,4 @@
-"""A bundle and a folder of good images in, thresholds with a promise out."""
+"""A bundle and a folder of good images in, thresholds with an upper bound out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def calibrate_run(
         good: folder of good images that the model has not seen
             (:data:`hvq_edge.verdict.calibrate.good_images.TREE`).
         false_reject: rate that is asked for.
-        confidence: with which it is promised.
+        confidence: of the upper bound.
         rule: how a threshold follows from scores.
         precisions: of the bundle's graphs; empty: all.
         backend: what runs them.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +108,7 @@ class Gathering:
         rule: ThresholdRule = expected_rate,
         learnt: Gathering | None = None,
         source: str,
+        other_sources: Mapping[str, str] | None = None,
     ) -> dict[str, Threshold]:
         """Learn the threshold of every category that has scores; see :func:`learn_threshold`.
 
@@ -117,6 +118,7 @@ class Gathering:
             rule: how.
             learnt: scores of images that the model learnt from.
             source: where the parts were seen, for the record.
+            other_sources: the same for categories where it was elsewhere.
         """
         info = self._engine.info
         return {
@@ -126,7 +128,7 @@ class Gathering:
                 confidence=confidence,
                 rule=rule,
                 learnt=learnt.parts[name] if learnt else (),
-                source=source,
+                source=(other_sources or {}).get(name, source),
                 machine=f"{info.precision} on {info.device}",
             )
             for name, parts in self.parts.items()

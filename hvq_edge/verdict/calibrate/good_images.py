@@ -15,9 +15,9 @@ from hvq_edge.run.record import read_run
 
 TREE = """\
 DIR/*.png                     good images of one category, or of all where the graph chooses it
-DIR/<category>/*.png          one folder a category, or in it good/, train/good/ and test/good/"""
+DIR/<category>/*.png          one folder a category, or in it good/, train/good/, ..."""
 
-_PLACES = (f"train/{GOOD}", f"test/{GOOD}", GOOD)
+_PLACES = (f"train/{GOOD}", f"validation/{GOOD}", f"test/{GOOD}", GOOD)
 
 
 class GoodImage(NamedTuple):
@@ -78,7 +78,7 @@ def find_good_images(
             kept[digest] = GoodImage(path, category, digest)
     reasons = (
         (copies, "are copies of others: each counts once"),
-        (ranged, "set the INT8 ranges: left out, or the promise would be too good"),
+        (ranged, "set the INT8 ranges: left out, or the upper bound would be too low"),
         (learnt, "were learnt from in training: left out, they score lower than new ones"),
     )
     notes = tuple(f"{count} of {len(found)} images {why}" for count, why in reasons if count)

@@ -91,7 +91,7 @@ def _reasons(parts: Sequence[GoodPart], new: Threshold, former: Threshold | None
         more = f": that takes {bound.needed}" if bound.needed else ""
         yield (
             f"at most {percent(bound.asked)} of false rejects was asked for, and {len(parts)} "
-            f"images promise {percent(bound.rate)}{more}"
+            f"images bound them by {percent(bound.rate)}{more}"
         )
     if former is None:
         return

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
+from hvq_edge.bundle.judged_images import ImageRow
 from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
 from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.cli.app import main
@@ -30,7 +31,6 @@ from hvq_edge.evaluation.acceptance.page import write_acceptance
 from hvq_edge.evaluation.acceptance.threshold_bound import threshold_bound
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 from hvq_edge.evaluation.metrics.intervals import auroc_interval, mean_auroc_interval, share
-from hvq_edge.evaluation.metrics.metrics_file import ImageRow
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.threshold import GoodPart, learn_threshold
 from hvq_edge.verdict.tolerance import promised_rate
@@ -293,7 +293,7 @@ def test_every_rule_says_its_promise():
     known = learn_threshold([GoodPart(score, "") for score in range(59)])
     assert "at most 5 % false rejects" in threshold_bound("fp32", "bolt", known).promise
     other = threshold_at(1.0, images=59)
-    assert threshold_bound("fp32", "bolt", other).promise == "nothing: it was set by hand"
+    assert threshold_bound("fp32", "bolt", other).promise == "none: it was set by hand"
 
 
 def test_examples_are_what_their_headings_say():
@@ -318,10 +318,10 @@ def test_promises_and_p_values_are_on_the_page(bundle, data):
     _, path = write_acceptance(evaluated(bundle, data))
     text = text_of(path.read_text())
     assert f"{bolt.bound} good bolts line 3 {bolt.bound.created} part39.png" in text
-    needed = "bolt: 1 % of false rejects was asked for, 7.3 % is promised (299 good images"
+    needed = "bolt: 1 % of false rejects was asked for, the upper bound is 7.3 % (299 good images"
     assert needed in text
     assert f"bolt: {bolt.bound.warnings[0]}" in text, "each scores as its neighbours"
-    assert "The threshold of nut promises no rate: set by hand." in text
+    assert "The threshold of nut has no upper bound: set by hand." in text
     assert "cannot be less than 0.024 for bolt, 0.5 for nut" in text
 
 
@@ -338,7 +338,7 @@ def test_thresholds_of_every_precision_are_on_the_page(tmp_path):
     for precision, value in (("fp32", 0.25), ("int8", 0.75)):
         assert f"bolt {precision} {value} largest of 30 good images" in text
     points = [one.what for one in report.open_points]
-    assert points.count("The threshold of nut promises no rate: set by hand.") == 1
+    assert points.count("The threshold of nut has no upper bound: set by hand.") == 1
 
 
 def test_times_of_hvq_edge_bench_are_on_the_page(bundle, capsys):

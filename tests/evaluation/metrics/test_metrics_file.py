@@ -13,11 +13,11 @@ pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
 from helpers.spotted_parts import bundle, data  # noqa: F401  # fixtures
 
+from hvq_edge.bundle.judged_images import ImageRow
 from hvq_edge.errors import InputError
 from hvq_edge.evaluation.evaluate_target import evaluate_target
 from hvq_edge.evaluation.metrics.metrics_file import (
     EvaluationRecord,
-    ImageRow,
     MetricsFile,
     read_metrics,
 )

@@ -7,9 +7,11 @@ import json
 import cv2
 import numpy as np
 import pytest
+from helpers.judged_images import rows
 from helpers.live_line import BEARER, CAMERA, TOKEN, Line
 from jsonschema import Draft202012Validator
 
+from hvq_edge.bundle.judged_images import Labelled
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.live_page.api import router
 from hvq_edge.stream.statistics import SinkStatistics
@@ -100,6 +102,34 @@ def test_a_threshold_is_previewed_applied_and_saved(line):
     asked = {"category": "bolt", "value": 0.8, "save": True}
     assert client.post("/api/threshold", json=asked).is_success
     assert (line.controls.thresholds["bolt"], line.saved) == (0.8, [("bolt", 0.8)])
+
+
+def test_what_a_threshold_costs_on_the_test_images(line):
+    line = Line(labelled=Labelled(rows()))
+    found = line.client().get("/api/tested?category=bolt&threshold=0.38").json()
+    assert (found["untested"], found["good"], found["defective"]) == ("", 4, 6)
+    assert found["in_force"] == {"rejected": 0, "missed": 2}
+    assert found["tried"] == {"rejected": 1, "missed": 1}
+    # From a threshold below all to one above all; the image without a decision is never missed.
+    assert found["curve"] == [[4, 0], [1, 0], [1, 1], [0, 1], [0, 5]]
+    line.controls.set_threshold("bolt", 0.38)
+    again = line.client().get("/api/tested?category=bolt&threshold=0.38").json()
+    assert again["in_force"] == found["tried"]
+    assert line.client().get("/api/tested?category=plate&threshold=1").status_code == 404
+
+
+def test_without_labelled_test_images_that_is_said(line):
+    line = Line(labelled=Labelled(rows()))
+    found = line.client().get("/api/tested?category=nut&threshold=1").json()
+    assert (found["untested"], found["curve"]) == ("no test image shows a defect of nut", [])
+    good_or_bad = [tuple(row for row in rows() if row.good == good) for good in (True, False)]
+    for only, why in zip(good_or_bad, ("shows a defect of bolt", "shows a good bolt"), strict=True):
+        line = Line(labelled=Labelled(only))
+        found = line.client().get("/api/tested?category=bolt&threshold=1").json()
+        assert (found["untested"], found["curve"]) == (f"no test image {why}", [])
+    line = Line(labelled=Labelled((), "no labelled test images were judged: run hvq-edge eval"))
+    found = line.client().get("/api/tested?category=bolt&threshold=1").json()
+    assert found["untested"] == "no labelled test images were judged: run hvq-edge eval"
 
 
 def test_a_threshold_that_cannot_be_saved_is_not_in_force():
@@ -309,6 +339,7 @@ def validate(document: dict, schema: dict, content: object) -> None:
 
 ASKED = {
     "preview": "?category=bolt&threshold=0.3",
+    "tested_images": "?category=bolt&threshold=0.3",
     "login": {"token": TOKEN},
     "logout": {},
     "pause": {"paused": False},

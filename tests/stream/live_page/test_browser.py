@@ -15,9 +15,11 @@ import pytest
 from helpers.bright_parts import BrightnessEngine
 from helpers.browser import browser, needs_chromium  # noqa: F401  # a fixture
 from helpers.graphs import save_bundle
+from helpers.judged_images import evaluated
 from helpers.thresholds import threshold_at
 from playwright.sync_api import Browser, Page, expect
 
+from hvq_edge.bundle.judged_images import find_labelled
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.stream.controls import Controls
@@ -87,6 +89,7 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
     manifest = saved.manifest.model_copy(update={"thresholds": {"fp32": {"bolt": half}}})
     write_manifest(saved.path, manifest)
     bundle = open_bundle(saved.path)
+    evaluated(bundle)
     controls = Controls({"ant": 1.0, "bolt": 0.6})
     history = History(controls, rejects=400)
     source = Loop(video)
@@ -97,6 +100,7 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
         inspector.statistics,
         title="bolt",
         save_threshold=lambda category, value: save_threshold(bundle.path, "fp32", category, value),
+        labelled=find_labelled(bundle, "fp32"),
     )
     with serve(LivePageSettings(port=0), view) as serving, inspector:
         thread = threading.Thread(target=lambda: list(inspector))
@@ -214,6 +218,60 @@ def test_a_threshold_is_tried_with_the_keyboard_then_applied_then_saved(page, li
     saved = open_bundle(line.bundle).manifest.thresholds["fp32"]["bolt"]
     assert (saved.value, line.controls.thresholds["bolt"]) == (0.55, 0.55)
     assert saved.rule.startswith(BY_HAND)
+
+
+TEXT_COLOURED = """(one) => {
+  const places = [];
+  const copy = document.createElement("canvas");
+  [copy.width, copy.height] = [one.width, one.height];
+  const pen = copy.getContext("2d");
+  pen.drawImage(one, 0, 0); // a canvas that is read twice makes the browser complain
+  const scale = one.width / one.clientWidth;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const data = pen.getImageData(0, 0, one.width, one.height).data;
+  for (let i = 0; i < data.length; i += 4) {
+    const bright = (data[i] + data[i + 1] + data[i + 2]) / 3;
+    if (data[i + 3] === 255 && (dark ? bright > 230 : bright < 35)) {
+      places.push((i / 4) % one.width / scale);
+    }
+  }
+  const x = places.reduce((sum, place) => sum + place, 0) / places.length;
+  return { inked: places.length / scale ** 2, x };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"),
+    [(360, 740, "light"), (1440, 900, "dark"), (1920, 1080, "light")],
+)
+def test_the_card_shows_what_the_threshold_costs_on_test_images(
+    browser, line, width, height, scheme
+):
+    line.controls.set_threshold("bolt", 0.6)
+    look = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
+    with looking(browser, line.serving.url, **look) as page:
+        said = page.locator("#tested")
+        expect(said).to_have_text("3 of 6 defects missed, 0 of 4 good parts rejected.")
+        before = page.locator("#trade-off").evaluate(TEXT_COLOURED)
+        assert 60 < before["inked"] < 200, "one dot, in the colour of text"
+        assert before["x"] == pytest.approx(60, abs=2), "no good part is rejected"
+        page.locator("#value").fill("0.05")
+        expect(said).to_contain_text("At 0.050: 0 of 6 defects missed, 4 of 4 good parts rejected")
+        after = page.locator("#trade-off").evaluate(TEXT_COLOURED)
+        assert after["inked"] > before["inked"], "a second dot"
+        assert after["x"] > before["x"] + 20
+        card = page.locator("#threshold-card").bounding_box()
+        drawn = page.locator("#trade-off").bounding_box()
+        assert drawn["width"] >= 250
+        assert card["x"] <= drawn["x"]
+        assert drawn["x"] + drawn["width"] <= card["x"] + card["width"] <= width
+
+
+def test_a_category_without_test_images_has_no_curve(page):
+    expect(page.locator("#trade-off")).to_be_visible()
+    page.locator("#category").select_option("ant")
+    expect(page.locator("#tested")).to_have_text("Not known: no test image shows a defect of ant.")
+    expect(page.locator("#trade-off")).to_be_hidden()
 
 
 def test_pause_stops_judging_and_resume_goes_on(page, line):

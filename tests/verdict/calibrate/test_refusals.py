@@ -46,7 +46,7 @@ def test_good_parts_like_those_known_are_welcome():
         (
             parts_around(0.3, 30),
             {"asked": 0.01, "rule": order_statistic},
-            "at most 1 % of false rejects was asked for, and 30 images promise 9.6 %",
+            "at most 1 % of false rejects was asked for, and 30 images bound them by 9.6 %",
         ),
         (parts_around(0.36, 30), {}, "22 of 30 images are rejected by the threshold in force"),
         (

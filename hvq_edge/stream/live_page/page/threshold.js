@@ -1,6 +1,7 @@
 // The threshold: tried on recent frames, put in force, kept.
 import { colours, prepare } from "./canvas.js";
 import { change, read } from "./server.js";
+import { Tested } from "./tested.js";
 import { count, number, set } from "./words.js";
 
 const BINS = 48;
@@ -11,6 +12,7 @@ const at = (id) => document.getElementById(id);
 export class Threshold {
   constructor(page) {
     this.page = page;
+    this.tested = new Tested();
     this.trial = null;
     this.said = "";
     new ResizeObserver(() => this.draw()).observe(at("spread"));
@@ -60,6 +62,7 @@ export class Threshold {
 
   forget() {
     this.chosen = false;
+    this.tested.forget();
     this.undo();
   }
 
@@ -81,6 +84,7 @@ export class Threshold {
 
   async ask() {
     if (!Number.isFinite(this.value)) return;
+    this.tested.show(this.category, this.inForce, this.value);
     const query = new URLSearchParams({ category: this.category, threshold: this.value });
     const found = await read(`/api/preview?${query}`).catch(() => null);
     if (found && found.category === this.category && found.threshold === this.value) {
