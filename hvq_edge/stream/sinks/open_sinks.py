@@ -25,6 +25,8 @@ from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import remove_old_log_files
 from hvq_edge.stream.log.events import EventWatch
+from hvq_edge.stream.sinks.all_sinks import OpenSinks
+from hvq_edge.stream.sinks.faults import Report
 from hvq_edge.stream.sinks.files.json_lines import JsonLinesFile
 from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.files.retention import (
@@ -39,7 +41,7 @@ from hvq_edge.stream.sinks.files.retention import (
 from hvq_edge.stream.sinks.files.video import AnnotatedVideo, ByCamera, VideoSegments
 from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
-from hvq_edge.stream.sinks.threads import OpenSinks, Report, SinkThread
+from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.verdict.decision import Decision
 
 if TYPE_CHECKING:
@@ -125,13 +127,14 @@ def _open_log(
         file_seconds=_seconds(chosen.file_days),
         head=None if chosen.head is None else Path(chosen.head),
         head_seconds=chosen.head_seconds,
+        waits=when_full == "wait",
     )
-    log = DecisionLog(out / "decisions.sqlite", Session(session), options)
+    log = opened.log = DecisionLog(out / "decisions.sqlite", Session(session), options)
     limits = _limits(chosen.keep_megabytes, chosen.keep_days)
     clock = SteadyClock()
     log.on_new_file = lambda: remove_old_log_files(log.path, limits, clock())
     thread = SinkThread(log, "log", when_full, DECISIONS_WAITING, report=report, images=False)
-    opened.log, opened.log_thread = log, thread
+    opened.log_thread = thread
     opened.threads.append(thread)
 
 
