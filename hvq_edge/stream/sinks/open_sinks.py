@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +26,7 @@ from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import remove_old_log_files
 from hvq_edge.stream.log.events import EventWatch
+from hvq_edge.stream.log.reader import decision_times
 from hvq_edge.stream.sinks.all_sinks import OpenSinks
 from hvq_edge.stream.sinks.faults import Report
 from hvq_edge.stream.sinks.files.json_lines import JsonLinesFile
@@ -179,7 +181,12 @@ def _open_recordings(
         out / "rejects", copy(draw), settings.rejects.context_frames, name_cameras=several
     )
     limits = _limits(settings.rejects.keep_megabytes, settings.rejects.keep_days)
-    kept = _kept(rejects, out / "rejects", Retention(out / "rejects", REJECT_FILES, limits))
+    recorded = partial(decision_times, out / "decisions.sqlite")
+    kept = _kept(
+        rejects,
+        out / "rejects",
+        Retention(out / "rejects", REJECT_FILES, limits, recorded=recorded),
+    )
     # Without frames around them, only rejects concern it: passes must not crowd one out.
     with_context = settings.rejects.context_frames > 0
     add(kept, "rejects", wanted=None if with_context else lambda d: d.verdict == "reject")
@@ -191,7 +198,7 @@ def _open_recordings(
     folder = out / "videos"
     limits = _limits(settings.video.keep_megabytes, settings.video.keep_days)
     pieces = _video_pieces(folder, sources, copy(draw), settings.video.segment_minutes * 60.0)
-    add(_kept(pieces, folder, Retention(folder, VIDEO_FILES, limits)), "video")
+    add(_kept(pieces, folder, Retention(folder, VIDEO_FILES, limits, recorded=recorded)), "video")
 
 
 def _whole_videos(out: Path, sources: Sequence[SourceInfo], draw: Draw) -> Sink:
