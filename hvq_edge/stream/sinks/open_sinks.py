@@ -107,7 +107,7 @@ def open_sinks(
         if out is not None:
             _open_log(opened, settings, out, when_full, session or {}, report)
             _open_recordings(opened, settings, out, sources, draw, when_full, video, report)
-        _open_deliveries(opened, settings, report)
+        _open_deliveries(opened, settings, sources, report)
         _open_outputs(opened, settings, report)
         failing.pop_all()
     return opened
@@ -231,7 +231,12 @@ def _video_pieces(folder: Path, sources: Sequence[SourceInfo], draw: Draw, secon
     )
 
 
-def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report | None) -> None:
+def _open_deliveries(
+    opened: OpenSinks,
+    settings: SinkSettings,
+    sources: Sequence[SourceInfo],
+    report: Report | None,
+) -> None:
     wanted = [name for name in ("webhook", "mqtt") if getattr(settings, name) is not None]
     if not wanted:
         return
@@ -257,7 +262,7 @@ def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report |
         add("webhook", receiver, settings.webhook.verdicts, settings.webhook.batch)
     if settings.mqtt is not None:
         with needed("[sinks.mqtt]"):
-            broker = open_receivers.open_mqtt(settings.mqtt)
+            broker = open_receivers.open_mqtt(settings.mqtt, [source.name for source in sources])
         add("mqtt", broker, settings.mqtt.verdicts, open_receivers.MQTT_BATCH)
     deliveries = tuple(opened.deliveries)
 
