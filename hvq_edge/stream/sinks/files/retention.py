@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from hvq_edge.common.atomic import output_error
-from hvq_edge.errors import OutputError
+from hvq_edge.errors import HvqEdgeError, OutputError
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
@@ -211,7 +211,8 @@ class Retention:
         unseen = [one for one in recordings if one.name not in self._seen]
         ranks: dict[str, int] = {}
         if self._recorded is not None and any(one.changed > limit for one in unseen):
-            ranks = {time_stamp(at): rank for rank, at in enumerate(self._recorded())}
+            with suppress(HvqEdgeError):  # a damaged log is told of elsewhere
+                ranks = {time_stamp(at): rank for rank, at in enumerate(self._recorded())}
 
         def place(one: _Recording) -> tuple[bool, int, int, str]:
             rank = 0
