@@ -144,7 +144,12 @@ class _Walk:
         """Check what only the end can show."""
         found = self._found
         if self._head is None and (found.last_id or 0) > 1:
-            self._fault(path, None, "there is no head: whether the end was cut off is not known")
+            self._fault(
+                path,
+                None,
+                "there is no head beside it (--head names another place): whether the end was cut "
+                "off is not known",
+            )
         elif self._head is not None:
             found.head_id = self._head.id
             if not self._head_seen and (found.last_id or 0) < self._head.id:

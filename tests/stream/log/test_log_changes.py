@@ -129,9 +129,8 @@ def test_a_cut_off_end_is_found_by_the_head_alone(a_log, tmp_path):
     ]
     head_path(copy).unlink()
     found = verify_log(copy)
-    assert [fault.what for fault in found.faults] == [
-        "there is no head: whether the end was cut off is not known"
-    ]
+    (fault,) = found.faults
+    assert "whether the end was cut off is not known" in fault.what
     with pytest.raises(InputError, match="no head"):
         verify_log(copy, tmp_path / "elsewhere.head")
 
