@@ -1,8 +1,10 @@
-"""Ctrl-C and SIGTERM: what a command says when one ends it, and how a stream takes them."""
+"""Ctrl-C, SIGTERM, SIGHUP: what a command says when one ends it, and how a stream takes them."""
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,29 +39,32 @@ def interruption_said(stop: BaseException) -> str | None:
     return None if error is None else f"Interrupted. {error}".rstrip()
 
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
-    """Takes SIGINT and SIGTERM as long as the ``with`` block runs.
+    """Takes SIGINT, SIGTERM and SIGHUP as long as the ``with`` block runs.
 
     The first one is a request to end between two frames, so that no decision is in one sink and not
-    in the next; systemd and containers send SIGTERM. After it, Ctrl-C is what it is elsewhere.
-
-    Args:
-        stop: called at the first signal, from the signal handler: it must not wait for anything.
+    in the next; systemd and containers send SIGTERM, a terminal that goes away SIGHUP. After it,
+    Ctrl-C is what it is elsewhere. Before there is anything to stop, the first one ends the command
+    where it is, as an exception that closes what is open: with exit code 0, Ctrl-C with its own.
     """
 
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
+    def __init__(self) -> None:
+        self.stop: Callable[[], None] | None = None
+        """Called at each signal, from the handler: it must not wait for anything."""
         self._former: dict[int, signal.Handlers | int | Callable[..., object] | None] = {}
         self._asked = threading.Event()
         self._interrupted = False
 
     def __enter__(self) -> StopSignals:
-        """Take the signals."""
+        """Take the signals; SIGHUP only where it is not ignored, as ``nohup`` does."""
         for number in _NUMBERS:
-            self._former[number] = signal.getsignal(number)
+            former = signal.getsignal(number)
+            if number == signal.SIGHUP and former == signal.SIG_IGN:
+                continue
+            self._former[number] = former
             signal.signal(number, self._handle)
         return self
 
@@ -89,7 +94,24 @@ class StopSignals:
             pass
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        first = not self._asked.is_set()
         self._interrupted = self._interrupted or number == signal.SIGINT
         self._asked.set()
-        self._stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        if self.stop is not None:
+            self.stop()
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        elif first:
+            raise SystemExit(0)
+
+
+def _leave_terminal() -> None:
+    """Let what is still said go nowhere where the terminal has gone: writing to it would fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        if stat.S_ISCHR(os.fstat(output).st_mode) and not os.isatty(output):
+            os.dup2(nowhere, output)
+    os.close(nowhere)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import sys
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,26 +71,33 @@ def stream(
 ) -> None:
     """Inspect cameras, a video or a folder of images: pass, reject or no decision.
 
-    Ctrl-C (exit code 130) and SIGTERM (0) stop after the frames already captured; a second Ctrl-C
-    stops at once.
+    Ctrl-C (exit code 130), SIGTERM and SIGHUP (0) stop after the frames already captured; a second
+    Ctrl-C stops at once.
     """
-    from hvq_edge.cli.calibrate import asked
-    from hvq_edge.cli.stream_flags import check_calibration, settings_from
+    inspects = calibrate is None and not print_config
+    with ExitStack() as taking:
+        # From the first moment on: what follows loads libraries and engines for seconds.
+        signals = taking.enter_context(StopSignals()) if inspects else None
+        from hvq_edge.cli.calibrate import asked
+        from hvq_edge.cli.stream_flags import check_calibration, settings_from
 
-    learning = {
-        "--false-reject": false_reject,
-        "--confidence": confidence,
-        "--method": method,
-        "--force": force or None,
-    }
-    check_calibration(calibrate, learning, flags)
-    settings = settings_from(config, flags, inspects=calibrate is None and not print_config)
-    if print_config:
-        results.print(settings.to_toml(), end="", markup=False, highlight=False, soft_wrap=True)
-    elif calibrate is not None:
-        wanted = asked(false_reject, confidence, method)
-        _calibrate(settings, calibrate, wanted, force=force, as_json=as_json)
-    elif _inspect(settings, as_json=as_json):
+        learning = {
+            "--false-reject": false_reject,
+            "--confidence": confidence,
+            "--method": method,
+            "--force": force or None,
+        }
+        check_calibration(calibrate, learning, flags)
+        settings = settings_from(config, flags, inspects=inspects)
+        if signals is not None:
+            _inspect(settings, signals, as_json=as_json)
+        elif calibrate is not None:
+            wanted = asked(false_reject, confidence, method)
+            _calibrate(settings, calibrate, wanted, force=force, as_json=as_json)
+        else:
+            results.print(settings.to_toml(), end="", markup=False, highlight=False, soft_wrap=True)
+    if signals is not None and signals.interrupted:
+        messages.print("Interrupted.")
         raise typer.Exit(INTERRUPTED)
 
 
@@ -142,8 +151,8 @@ def add_stream(app: typer.Typer) -> None:
     app.command("stream", cls=StreamCommand, help=inspect.getdoc(stream))(lambda: None)
 
 
-def _inspect(settings: StreamSettings, *, as_json: bool) -> bool:
-    """Inspect until every camera has ended or a signal asks to stop; return whether Ctrl-C did.
+def _inspect(settings: StreamSettings, signals: StopSignals, *, as_json: bool) -> None:
+    """Inspect until every camera has ended or a signal asks to stop.
 
     With a live page, files that have ended stay on it until then.
     """
@@ -156,25 +165,25 @@ def _inspect(settings: StreamSettings, *, as_json: bool) -> bool:
     lines = messages if counter_shown and results.is_terminal else results
     several = len(settings.cameras) > 1
     told = JsonLines(sys.stdout) if as_json else DecisionLines(lines, several=several)
-    with (
-        open_line(settings, sinks=[told]) as line,
-        StopSignals(line.stop) as signals,
-    ):
+    with open_line(settings, sinks=[told]) as line:
+        signals.stop = line.stop
+        if signals.asked:  # and its exception was lost, as in a callback of a library
+            line.stop()
         _announce(line)
         with live_counter(line.inspector, shown=counter_shown):
             try:
                 for _ in line:
                     pass  # the sinks have it already
-            except BrokenPipeError:  # the reader of our output has gone, as head does: a way to end
+            except OSError as error:
+                if error.errno not in (errno.EPIPE, errno.EIO):
+                    raise
+                # The reader of our output has gone, as head does, or the terminal: a way to end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         line.finish()
         print_summary(messages if as_json else results, line.inspector, settings.out)
         if line.page is not None and not signals.asked:
             messages.print("All frames are inspected. The live page stays until Ctrl-C.")
             signals.wait()
-    if signals.interrupted:
-        messages.print("Interrupted.")
-    return signals.interrupted
 
 
 def _announce(line: Line) -> None:

@@ -103,6 +103,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_writable(path: Path) -> None:
+    """Check that a file could be written in place of ``path``, without touching it.
+
+    Raises:
+        OutputError: it could not.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(b"hvq-edge")
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically.
 

@@ -39,15 +39,11 @@ from hvq_edge.stream.live_page.history import History
 from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
 from hvq_edge.stream.live_page.serve import Serving, serve
 from hvq_edge.stream.settings import StreamSettings
+from hvq_edge.stream.sinks.all_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS, OpenSinks
+from hvq_edge.stream.sinks.faults import Report
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink import Sink
-from hvq_edge.stream.sinks.threads import (
-    CLOSE_SECONDS,
-    LEAST_CLOSE_SECONDS,
-    OpenSinks,
-    Report,
-    SinkThread,
-)
+from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.stream.watchdog import Watchdog
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.decision import Decision

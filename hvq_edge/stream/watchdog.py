@@ -6,6 +6,7 @@ starts it again when ``WATCHDOG=1`` does not come for ``WatchdogSec``. See sd_no
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from hvq_edge.common.closeable import Closeable
 from hvq_edge.common.extras import pip_install
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.statistics import Statistics
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 5.0
 """Seconds between two looks at the counts where systemd asks for no watchdog: for its status."""
@@ -69,7 +72,10 @@ class Watchdog(Closeable):
 
     def _run(self) -> None:
         while not self._ended.wait(self._pause):
-            self._look()
+            try:
+                self._look()
+            except Exception as error:  # looked again: systemd would kill a line that works
+                logger.warning("systemd could not be told how the line is: %s", error)
 
     def _look(self) -> None:
         """Tell systemd of progress since the last look."""

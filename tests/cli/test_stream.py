@@ -227,7 +227,9 @@ def test_a_reader_that_goes_away_ends_it(bundle, tmp_path):
     process.stderr.close()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)]
+)
 def test_signals_end_it_cleanly(bundle, tmp_path, number, code):
     """In a process of its own; the film is long enough not to end by itself."""
     film = write_video(tmp_path / "film.avi", [flat(i % 200) for i in range(5000)])

@@ -14,8 +14,8 @@ from helpers.decisions import written
 from rich.console import Console
 
 from hvq_edge.cli.log import _table
-from hvq_edge.stream.log.chain import LogFile
 from hvq_edge.stream.log.reader import last_rows, open_for_reading
+from hvq_edge.stream.log.sqlite_file import LogFile
 
 
 @pytest.fixture

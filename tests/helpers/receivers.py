@@ -142,6 +142,10 @@ class Broker:
         self._process.terminate()  # kill -9 would lose the sessions, which are the test's, not ours
         self._process.wait()
 
+    def forget(self) -> None:
+        """Lose what it has kept, as a broker without a disk does; while it is stopped."""
+        (self._settings.parent / "mosquitto.db").unlink(missing_ok=True)
+
     def _answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0

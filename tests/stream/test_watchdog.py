@@ -145,3 +145,17 @@ def test_the_unit_calls_options_that_exist(unit):
     known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
     assert command[1] == "stream"
     assert {word for word in command if word.startswith("--")} <= known
+
+
+def test_a_look_that_fails_does_not_end_the_feeding(systemd):
+    counting, failures = Counting(), [OSError("no descriptors are left")]
+
+    def statistics() -> Statistics:
+        if failures:
+            raise failures.pop()
+        return counting()
+
+    with Watchdog(statistics):
+        until(lambda: not failures)
+        counting.passed = 1
+        systemd.wait_for("WATCHDOG=1")

@@ -1,4 +1,4 @@
-"""The rows of the decision log, each with the hash of the row before, and a file of them.
+"""The rows of the decision log, each with the hash of the row before.
 
 A row that is changed, removed, inserted or swapped breaks the chain there. Only someone who
 rewrites every later row, and the head written aside, goes unseen: keep that head where the log's
@@ -10,15 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hvq_edge.common.atomic import atomic_file
-from hvq_edge.errors import InputError, OutputError
 from hvq_edge.verdict.decision import Decision
 
 GENESIS = "0" * 64
@@ -31,12 +26,11 @@ SESSION_START = "session_start"
 SESSION_END = "session_end"
 SESSION_LOST = "session_lost"
 """An inspector found that the one before it did not end its session: killed, or power was cut."""
+HEAD_MISMATCH = "head_mismatch"
+"""An inspector found a log that is not the one whose head was written aside: its end was cut off,
+or it was replaced, or the head is gone."""
 NOT_RECORDED = "not_recorded"
 """How many decisions a full or broken disk cost, written when there is room again."""
-
-APPLICATION_ID = 0x48565121
-"""``HVQ!``: tells our files from other databases."""
-FORMAT = 1
 
 
 class LogRow(NamedTuple):
@@ -64,35 +58,6 @@ class LogRow(NamedTuple):
 
 SELECT = f"SELECT {', '.join(LogRow._fields)} FROM log"
 """Whole rows: to be followed by a condition, an order or nothing."""
-_INSERT = (
-    f"INSERT INTO log ({', '.join(LogRow._fields)}) VALUES ({', '.join('?' * len(LogRow._fields))})"
-)
-_BUSY_SECONDS = 5.0
-_TABLES = """
-CREATE TABLE log (
-  id INTEGER PRIMARY KEY,
-  kind TEXT NOT NULL,
-  session TEXT NOT NULL,
-  time REAL NOT NULL,
-  camera TEXT,
-  frame INTEGER,
-  category TEXT,
-  score REAL,
-  verdict TEXT,
-  reason TEXT,
-  latency_ms REAL,
-  regions TEXT,
-  more TEXT NOT NULL,
-  previous TEXT NOT NULL,
-  hash TEXT NOT NULL
-) STRICT;
-CREATE TABLE deliveries (
-  name TEXT PRIMARY KEY,
-  cursor INTEGER NOT NULL,
-  delivered INTEGER NOT NULL,
-  dropped INTEGER NOT NULL
-) STRICT;
-"""
 
 
 def decision_row(decision: Decision, session: str) -> LogRow:
@@ -122,9 +87,21 @@ def decision_row(decision: Decision, session: str) -> LogRow:
     )
 
 
-def event_row(kind: str, session: str, time: float, details: Mapping[str, Any]) -> LogRow:
+def event_row(kind: str, session: str, at: float, details: Mapping[str, Any]) -> LogRow:
     """Return what the log says of an event, before it has a place in the chain."""
-    return LogRow(id=0, kind=kind, session=session, time=float(time), more=as_json(details))
+    return LogRow(id=0, kind=kind, session=session, time=float(at), more=as_json(details))
+
+
+def file_row(log_id: str, before: LogRow | None = None, session: str = "") -> LogRow:
+    """Return the first row of a file, which carries the last hash of the file before.
+
+    Args:
+        log_id: names the log among all others.
+        before: the last row of the file before; ``None``: the log begins here.
+        session: the run that goes on in the new file.
+    """
+    details = {"log": log_id, "continues": before is not None}
+    return chained(event_row(FILE, session, time.time(), details), before)
 
 
 def chained(row: LogRow, before: LogRow | None) -> LogRow:
@@ -178,141 +155,3 @@ def _number(value: float | None) -> float | None:
         raise ValueError(f"a decision with {value} cannot be logged")
     # SQLite keeps whole numbers in a REAL column as integers: -0.0 would come back as 0.0.
     return float(value) + 0.0
-
-
-def make_log_file(path: Path, first: LogRow) -> None:
-    """Make a file that holds its first row, or none: a kill in between leaves nothing of it.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with atomic_file(path) as temporary, translated(path):
-        connection = sqlite3.connect(temporary, isolation_level=None)
-        try:
-            connection.executescript(_TABLES)
-            connection.execute(_INSERT, first)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-        finally:
-            connection.close()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the name itself must outlast a power cut, as the rows will
-    finally:
-        os.close(folder)
-
-
-class LogFile:
-    """Appends rows in whole transactions; used by one thread at a time.
-
-    Args:
-        path: a file that :func:`make_log_file` made.
-
-    Raises:
-        InputError: the file is something else, or of another format.
-        OutputError: it cannot be opened for writing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with translated(path):
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        try:
-            self._prepare()
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def first(self) -> LogRow:
-        """Return the first row."""
-        return self._one("ORDER BY id LIMIT 1")
-
-    def last(self) -> LogRow:
-        """Return the last row."""
-        return self._one("ORDER BY id DESC LIMIT 1")
-
-    def last_of(self, kinds: Sequence[str]) -> LogRow:
-        """Return the last row of some kinds, one of which the file must have."""
-        marks = ", ".join("?" * len(kinds))
-        return self._one(f"WHERE kind IN ({marks}) ORDER BY id DESC LIMIT 1", kinds)
-
-    def append(self, rows: Sequence[LogRow]) -> None:
-        """Add rows, all or none; they outlast a power cut when this returns.
-
-        Raises:
-            OutputError: the disk is full or gone; nothing was added.
-        """
-        with translated(self.path), transaction(self._connection):
-            self._connection.executemany(_INSERT, rows)
-
-    @property
-    def bytes(self) -> int:
-        """Size of the database, what still stands in its write-ahead file included."""
-        with translated(self.path):
-            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-            (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
-        return int(pages) * int(page_bytes)
-
-    def close(self) -> None:
-        """Bring the write-ahead file into the database and close it; calling it twice is fine."""
-        self._connection.close()  # the last connection to close does the checkpoint
-
-    def _prepare(self) -> None:
-        execute = self._connection.execute
-        application = version = None
-        with suppress(sqlite3.DatabaseError):  # of a file that is no database at all
-            (application,) = execute("PRAGMA application_id").fetchone()
-            (version,) = execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            raise InputError(
-                f"{self.path} is a file of another program, or damaged.",
-                next_step="move it away, or choose another --out",
-            )
-        if version != FORMAT:
-            raise InputError(
-                f"{self.path} is a decision log of format {version}; this version writes {FORMAT}.",
-                next_step="move it away, or use the version of hvq-edge that wrote it",
-            )
-        with translated(self.path):
-            execute("PRAGMA journal_mode = WAL")
-            execute("PRAGMA synchronous = FULL")  # what was committed outlasts a power cut
-
-    def _one(self, rest: str, values: Sequence[str] = ()) -> LogRow:
-        with translated(self.path):
-            found = self._connection.execute(f"{SELECT} {rest}", values).fetchone()
-        if found is None:
-            raise InputError(
-                f"{self.path} has lost rows.", next_step=f"hvq-edge log verify {self.path}"
-            )
-        return LogRow(*found)
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All statements of the block take effect, or none."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours.
-
-    Raises:
-        OutputError: with what SQLite said.
-    """
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise OutputError(
-            f"cannot write {path}: {error}.",
-            next_step="check that the disk has room and can be written to",
-        ) from error

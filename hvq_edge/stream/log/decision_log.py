@@ -6,34 +6,51 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from hvq_edge.common.atomic import output_error
-from hvq_edge.errors import OutputError
+from hvq_edge.common.atomic import check_writable, output_error
+from hvq_edge.errors import HvqEdgeError, OutputError
 from hvq_edge.stream.log.chain import (
     FILE,
+    HEAD_MISMATCH,
     NOT_RECORDED,
     SESSION_END,
     SESSION_LOST,
     SESSION_START,
-    LogFile,
     LogRow,
     chained,
     decision_row,
     event_row,
-    make_log_file,
+    file_row,
 )
-from hvq_edge.stream.log.files import base_of, chain_files, following, head_path, write_head
+from hvq_edge.stream.log.files import (
+    LogHead,
+    base_of,
+    chain_files,
+    following,
+    head_path,
+    keep_aside,
+    lock_log,
+    newest_head,
+    write_head,
+)
+from hvq_edge.stream.log.sqlite_file import LogFile, LogLocked, LogMoved, make_log_file, settle
+from hvq_edge.stream.log.verification import doubt_of
 from hvq_edge.stream.sinks.files.retention import RESERVE_BYTES, check_room
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 
 LARGEST_GROUP = 512
 """Rows that are committed at once, however young they are."""
+MOST_PENDING = 4096
+"""Rows that may wait in memory for a lock of another program."""
+LOCK_SECONDS = 30.0
+"""How long the end of a log waits for such a lock, at most."""
+PAUSE_SECONDS = 0.1
+"""Between two attempts, where the failed one took no time."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,9 @@ class LogOptions:
     """How often."""
     reserve_bytes: int = RESERVE_BYTES
     """Left free on the disk."""
+    waits: bool = False
+    """Whether the source waits while another program keeps the log locked; else decisions beyond
+    :data:`MOST_PENDING` are counted instead of kept."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +88,9 @@ class DecisionLog:
 
     Used by one thread after another: open it, then leave it to a
     :class:`hvq_edge.stream.sinks.threads.SinkThread`. When the disk is full, decisions are
-    counted instead of kept, and a row says how many when there is room again.
+    counted instead of kept, and a row says how many when there is room again. While another program
+    keeps it locked, and when its file was moved or removed, decisions wait in memory: for the lock,
+    or for the new log that begins in its place.
 
     Args:
         path: the log's first file; see :func:`hvq_edge.stream.log.files.chain_files`.
@@ -101,19 +123,28 @@ class DecisionLog:
         self._unrecorded = 0
         self._unrecorded_since = 0.0
         self._cause = ""
+        self._refuses = False
+        """The disk is full or gone: nothing is taken until it is back."""
+        self._moved = False
+        """The file in hand is no longer the one at its path."""
         self._head_due = 0.0
-        self._closed = False
+        self._begun = self._closed = False
         self._last: LogRow
+        self._kept: LogRow
+        """The last row that this run has written."""
         self._counts = {"pass": 0, "reject": 0, "no_decision": 0}
         self.final_counts: Mapping[str, Any] | None = None
         """What the last row says of the run; by default this log's own counts."""
         self.lost = 0
         """Decisions taken that could not be kept after all."""
-        self._lock = self._locked()
+        self._lock = lock_log(self.path)
         try:
             self._open()
-            self._begin_session()
-        except BaseException:
+            self._begin_session(newest_head(self.path, self._head_path))
+        except BaseException:  # of a signal as well, which may come before the cameras run
+            if self._begun:
+                with suppress(HvqEdgeError):
+                    self.close()
             self._lock.release()
             raise
 
@@ -138,10 +169,17 @@ class DecisionLog:
         Raises:
             OutputError: nothing can be recorded at the moment; the decision is counted.
         """
-        if self._unrecorded:
-            self._unrecorded += 1
+        row = decision_row(decision, self.session.id)
+        while self._options.waits and not self._refuses and len(self._pending) >= MOST_PENDING:
+            try:
+                self._commit_after_lock(LOCK_SECONDS)
+            except HvqEdgeError as error:
+                self._cause = error.cause
+                time.sleep(PAUSE_SECONDS)
+        if self._refuses or len(self._pending) >= MOST_PENDING:
+            self._miss(1)
             raise OutputError(self._cause)
-        self._add(decision_row(decision, self.session.id))
+        self._add(row)
 
     def event(self, kind: str, details: Mapping[str, Any]) -> None:
         """Take an event into the chain: a changed threshold, a gap of a camera.
@@ -158,16 +196,17 @@ class DecisionLog:
         Raises:
             OutputError: the disk is full or gone. What was pending is lost and counted.
         """
-        if self._unrecorded:
-            self._resume()
-        if not self._pending:
+        self._resume()
+        if not self._pending and not self._unrecorded:
             return None
         age = time.monotonic() - self._pending_since
-        if age < self._options.commit_seconds and len(self._pending) < LARGEST_GROUP:
+        due = len(self._pending) >= LARGEST_GROUP or self._unrecorded
+        if age < self._options.commit_seconds and not due:
             return self._options.commit_seconds - age
         self._commit()
         if self._file_is_full():
-            self._next_file()
+            self._next_file(self._log_id)
+            self._kept = self._last
         return None
 
     def close(self) -> None:
@@ -180,45 +219,81 @@ class DecisionLog:
             return
         self._closed = True
         try:
-            if self._unrecorded:
-                self._resume()
-            counts = dict(self.final_counts or self._counts)
-            self._add(event_row(SESSION_END, self.session.id, time.time(), {"counts": counts}))
-            self._commit()
+            self._resume()
+            self._add(event_row(SESSION_END, self.session.id, time.time(), self._ending()))
+            self._commit_after_lock(LOCK_SECONDS if self._options.waits else 0.0)
             write_head(self._head_path, self._last)
         finally:
+            self.lost += self.pending
+            self._pending = []
             self._file.close()
             self._lock.release()
+
+    def _ending(self) -> dict[str, Any]:
+        return {"counts": dict(self.final_counts or self._counts)}
 
     def _add(self, row: LogRow) -> None:
         if not self._pending:
             self._pending_since = time.monotonic()
         self._pending.append(row)
 
+    def _miss(self, decisions: int) -> None:
+        if not self._unrecorded:
+            self._unrecorded_since = time.time()
+        self._unrecorded += decisions
+
     def _commit(self) -> None:
         """Put the pending rows on the disk, all or none."""
         pending = self._pending
+        rows = list(pending)
+        if self._unrecorded:
+            missed = {"decisions": self._unrecorded, "since": round(self._unrecorded_since, 6)}
+            rows.append(event_row(NOT_RECORDED, self.session.id, time.time(), missed))
         try:
+            self._file.check_place()
             check_room(self.path.parent, self._options.reserve_bytes)
-            self._append(pending)
+            self._append(rows)
+        except (LogLocked, LogMoved) as error:  # nothing is lost: the rows go on waiting
+            self._moved = isinstance(error, LogMoved)
+            self._cause = error.cause
+            raise
         except OutputError as error:
             self._cause = error.cause
             self._pending = [row for row in pending if row.verdict is None]  # events are few
             lost = len(pending) - len(self._pending)
             self.lost += lost
-            self._unrecorded, self._unrecorded_since = lost, time.time()
+            self._miss(lost)
+            self._refuses = True
             raise
         self._pending = []
+        self._unrecorded = 0
         if time.monotonic() >= self._head_due:
             write_head(self._head_path, self._last)
             self._head_due = time.monotonic() + self._options.head_seconds
+
+    def _commit_after_lock(self, seconds: float) -> None:
+        """Commit, and wait for a lock or for the place of a log that was moved.
+
+        Raises:
+            OutputError: it was not to be had for so long, or the disk is full or gone.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                self._resume()
+                return self._commit()
+            except LogMoved:
+                continue
+            except LogLocked:
+                if time.monotonic() >= end:
+                    raise
 
     def _append(self, new: Sequence[LogRow]) -> None:
         rows: list[LogRow] = []
         for row in new:
             rows.append(chained(row, rows[-1] if rows else self._last))
         self._file.append(rows)
-        self._last = rows[-1]
+        self._last = self._kept = rows[-1]
         for row in rows:
             if row.verdict in self._counts:
                 self._counts[row.verdict] += 1
@@ -226,37 +301,32 @@ class DecisionLog:
             self.on_commit(rows)
 
     def _resume(self) -> None:
-        """Record again, beginning with how much was not."""
+        """Open the log again where that is needed: it may be another one now."""
+        if not self._refuses and not self._moved:
+            return
         check_room(self.path.parent, self._options.reserve_bytes)
+        log_id = self._log_id
         self._file.close()
-        self._open()  # a disk that was gone may be another one now
-        details = {"decisions": self._unrecorded, "since": round(self._unrecorded_since, 6)}
-        self._append([event_row(NOT_RECORDED, self.session.id, time.time(), details)])
-        self._unrecorded = 0
-
-    def _locked(self) -> FileLock:
-        lock = FileLock(  # taken by the thread that opens the log, released by the one that closes
-            self.path.with_name(f".{self.path.name}.lock"), thread_local=False
-        )
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise OutputError(
-                f"another inspector is recording to {self.path}.",
-                next_step="stop it, or choose another --out",
-            ) from error
-        except OSError as error:
-            raise output_error(self.path, error) from error
-        return lock
+        if self._moved:  # and so was the lock
+            self._lock.release()
+            self._lock = lock_log(self.path)
+        self._open()
+        if self.on_commit is not None and self._log_id != log_id:
+            self.on_commit([self._file.first()])
+        kept = self._kept
+        if self._last.hash != kept.hash:
+            self._begin_session(LogHead(id=kept.id, hash=kept.hash, time=kept.time))
+        self._refuses = self._moved = False
 
     def _open(self) -> None:
         """Open the newest file; in a new log, make the first."""
         files = chain_files(self.path)
         if not files:
-            make_log_file(self.path, self._first_row(uuid.uuid4().hex))
+            make_log_file(self.path, file_row(uuid.uuid4().hex))
             files = [self.path]
         self._use(LogFile(files[-1]))
+        for path in files[:-1]:  # a kill may have left rows beside them
+            settle(path)
 
     def _use(self, file: LogFile) -> None:
         self._file = file
@@ -264,21 +334,38 @@ class DecisionLog:
         self._opened_at = first.time
         self._log_id = str(json.loads(first.more)["log"])
 
-    def _first_row(self, log_id: str, before: LogRow | None = None) -> LogRow:
-        """Return a file's first row, which carries the last hash of the file before."""
-        details = {"log": log_id, "continues": before is not None}
-        session = self.session.id if before else ""
-        return chained(event_row(FILE, session, time.time(), details), before)
+    def _begin_session(self, head: LogHead | None) -> None:
+        """Begin this run's rows.
 
-    def _begin_session(self) -> None:
+        Args:
+            head: the newest row that was known of the log; ``None``: there is no head to be read.
+        """
+        check_writable(self._head_path)  # before a row says anything
+        doubt = doubt_of(self.path, self._last, head)
+        kept = keep_aside(self._head_path) if doubt and self._head_path.exists() else None
         rows = []
         former = self._file.last_of((FILE, SESSION_START, SESSION_END, SESSION_LOST))
-        open_kinds = (SESSION_START, FILE)
-        if former.kind in open_kinds and former.session:
+        is_open = former.kind in (SESSION_START, FILE) and former.session
+        if is_open and former.session != self.session.id:
             details = {"last_id": self._last.id, "last_time": self._last.time}
             rows.append(event_row(SESSION_LOST, former.session, time.time(), details))
+        if doubt:
+            if self._last.id > 1:  # receivers may know rows of these ids: from here it is another
+                self._next_file(uuid.uuid4().hex)
+            said = {
+                "what": doubt,
+                "head": None if head is None else head.model_dump(),
+                "kept": None if kept is None else kept.name,
+            }
+            rows.append(event_row(HEAD_MISMATCH, self.session.id, time.time(), said))
         rows.append(event_row(SESSION_START, self.session.id, time.time(), self.session.details))
         self._append(rows)
+        self._begun = True
+        if kept is not None:
+            try:
+                self._head_path.replace(kept)
+            except OSError as error:
+                raise output_error(kept, error) from error
         write_head(self._head_path, self._last)
 
     def _file_is_full(self) -> bool:
@@ -288,9 +375,9 @@ class DecisionLog:
         age = time.time() - self._opened_at
         return options.file_seconds is not None and age >= options.file_seconds
 
-    def _next_file(self) -> None:
+    def _next_file(self, log_id: str) -> None:
         path = following(self._file.path)
-        make_log_file(path, self._first_row(self._log_id, self._last))
+        make_log_file(path, file_row(log_id, self._last, self.session.id))
         self._file.close()
         self._use(LogFile(path))
         if self.on_commit is not None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvq_edge.stream.log.chain import LogFile, transaction, translated
+from hvq_edge.errors import OutputError
+from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.files import chain_files
+from hvq_edge.stream.log.sqlite_file import LogFile, beside, connected, transaction, translated
 from hvq_edge.stream.sinks.files.retention import RetentionLimits
-
-_BUSY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,11 @@ class Deliveries:
                 delivered again after the next start.
         """
         with self._lock:
-            path = chain_files(self._log)[-1]
-            with translated(path), closing(self._opened(path)) as connection:
+            files = chain_files(self._log)
+            if not files:
+                raise OutputError(f"the log {self._log} is not there any more.")
+            path = files[-1]
+            with translated(path), closing(connected(path)) as connection:
                 # A power cut may take it back, which only delivers again; no need to wait for it.
                 connection.execute("PRAGMA synchronous = NORMAL")
                 with transaction(connection):
@@ -73,19 +76,16 @@ class Deliveries:
         """Return up to which row every receiver has got; ``None`` where there is none."""
         names: set[str] = set()
         for path in chain_files(self._log):
-            with translated(path), closing(self._opened(path)) as connection:
+            with translated(path), closing(connected(path)) as connection:
                 names |= {name for (name,) in connection.execute("SELECT name FROM deliveries")}
         every = [self.read(name) for name in names]
         return min((progress.cursor for progress in every if progress), default=None)
 
     def _found(self, path: Path, name: str) -> Progress | None:
         query = "SELECT cursor, delivered, dropped FROM deliveries WHERE name = ?"
-        with translated(path), closing(self._opened(path)) as connection:
+        with translated(path), closing(connected(path)) as connection:
             found = connection.execute(query, (name,)).fetchone()
         return Progress(*found) if found else None
-
-    def _opened(self, path: Path) -> sqlite3.Connection:
-        return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
 
 
 def remove_old_log_files(
@@ -105,6 +105,7 @@ def remove_old_log_files(
         The files removed.
 
     Raises:
+        OSError: a file cannot be removed.
         OutputError: a file cannot be read.
     """
     if limits == RetentionLimits():
@@ -112,20 +113,41 @@ def remove_old_log_files(
     now = time.time() if now is None else now
     files = chain_files(log)
     delivered = Deliveries(log).lowest_cursor()
-    total = sum(path.stat().st_size for path in files)
+    lasts = [_last_of(path) for path in files]
+    sizes = [sum(one.stat().st_size for one in (path, *beside(path))) for path in files]
+    total = sum(sizes)
     removed = []
-    for path in files[:-1]:
-        file = LogFile(path)
-        try:
-            last = file.last()
-        finally:
-            file.close()
+    for path, last, since, size in zip(files[:-1], lasts, _since(lasts, now), sizes, strict=False):
         too_many = limits.bytes is not None and total > limits.bytes
-        too_old = limits.seconds is not None and now - last.time > limits.seconds
+        too_old = limits.seconds is not None and now - since > limits.seconds
         wanted = delivered is not None and delivered < last.id
         if wanted or not (too_many or too_old):
             break
-        total -= path.stat().st_size
+        total -= size
         path.unlink()
+        for other in beside(path):
+            other.unlink(missing_ok=True)
         removed.append(path)
     return removed
+
+
+def _since(lasts: Sequence[LogRow], now: float) -> list[float]:
+    """Return since when each file is finished, at the latest.
+
+    A time that is still to come is of a clock that was ahead: such a file is as old as the one
+    after it, or it would keep every later one from being removed.
+    """
+    times = []
+    known = now
+    for last in reversed(lasts):
+        known = last.time if last.time <= now else known
+        times.append(known)
+    return times[::-1]
+
+
+def _last_of(path: Path) -> LogRow:
+    file = LogFile(path)
+    try:
+        return file.last()
+    finally:
+        file.close()  # which brings what stood beside it into it

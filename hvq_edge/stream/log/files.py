@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import count
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from hvq_edge.common.atomic import write_text
+from hvq_edge.common.atomic import output_error, write_text
 from hvq_edge.common.records import StrictTypes
-from hvq_edge.errors import InputError
+from hvq_edge.errors import InputError, OutputError
 from hvq_edge.stream.log.chain import LogRow
 
 
@@ -79,6 +81,36 @@ def write_head(path: Path, row: LogRow) -> None:
     write_text(path, json.dumps(head.model_dump()) + "\n")
 
 
+def lock_log(log: Path) -> FileLock:
+    """Take a log for this process alone; its folder is made.
+
+    Args:
+        log: the first file.
+
+    Raises:
+        OutputError: another inspector has it, or the lock cannot be written.
+    """
+    # Taken by the thread that opens the log, released by the one that closes it.
+    lock = FileLock(log.with_name(f".{log.name}.lock"), thread_local=False)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(
+            f"another inspector is recording to {log}.",
+            next_step="stop it, or choose another --out",
+        ) from error
+    except OSError as error:
+        raise output_error(log, error) from error
+    return lock
+
+
+def keep_aside(path: Path) -> Path:
+    """Return the name under which a head that does not fit is kept: the first that is free."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in count(1))
+    return next(other for other in numbered if not other.exists())
+
+
 def read_head(path: Path) -> LogHead | None:
     """Read a head; ``None`` where there is none.
 
@@ -94,3 +126,18 @@ def read_head(path: Path) -> LogHead | None:
             f"cannot read the head of the log, {path}: it is damaged.",
             next_step="name another copy of it with --head",
         ) from error
+
+
+def newest_head(log: Path, aside: Path) -> LogHead | None:
+    """Return the head of a log from the place where it is kept; ``None``: it cannot be read.
+
+    Where another place was chosen since the last run, the head is still beside the log.
+    """
+    for path in (aside, head_path(log)):
+        try:
+            head = read_head(path)
+        except InputError:
+            return None
+        if head is not None:
+            return head
+    return None

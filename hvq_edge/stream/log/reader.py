@@ -8,8 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 from hvq_edge.errors import InputError
-from hvq_edge.stream.log.chain import APPLICATION_ID, DECISION, SELECT, LogRow
+from hvq_edge.stream.log.chain import DECISION, SELECT, LogRow
 from hvq_edge.stream.log.files import chain_files
+from hvq_edge.stream.log.sqlite_file import APPLICATION_ID
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -73,6 +74,23 @@ def all_rows(log: Path) -> Iterator[LogRow]:
                 ) from error
 
 
+def decision_times(log: Path) -> Iterator[float]:
+    """Give the times of all decisions in the order of their rows, whatever the clock said.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    query = "SELECT time FROM log WHERE kind = ? ORDER BY id"
+    for path in chain_files(log):
+        with closing(open_for_reading(path)) as connection:
+            try:
+                yield from (at for (at,) in connection.execute(query, (DECISION,)))
+            except sqlite3.DatabaseError as error:
+                raise InputError(
+                    f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
+                ) from error
+
+
 def last_rows(log: Path, count: int, verdicts: Sequence[str] | None = None) -> list[LogRow]:
     """Return the last rows of a log, the oldest first.
 
@@ -101,6 +119,39 @@ def last_rows(log: Path, count: int, verdicts: Sequence[str] | None = None) -> l
     return rows[::-1]
 
 
+def row_with(log: Path, number: int) -> LogRow | None:
+    """Return one row of a log; ``None`` where it has none of that id.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    for path in reversed(chain_files(log)):
+        row = _one_of(path, "WHERE id = ?", (number,))
+        if row is not None:
+            return row
+    return None
+
+
+def first_row(log: Path) -> LogRow | None:
+    """Return the oldest row that a log still has.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    return _one_of(_files_of(log)[0], "ORDER BY id LIMIT 1")
+
+
+def _one_of(path: Path, rest: str, values: Sequence[int] = ()) -> LogRow | None:
+    with closing(open_for_reading(path)) as connection:
+        try:
+            found = connection.execute(f"{SELECT} {rest}", values).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
+            ) from error
+    return LogRow(*found) if found else None
+
+
 class RowsAfter:
     """Reads decisions behind a cursor, over all files of a log; used by one thread.
 
@@ -124,9 +175,13 @@ class RowsAfter:
             count: the most that are returned.
 
         Raises:
-            InputError: a file is damaged.
+            InputError: the log is gone, or a file is damaged.
+            sqlite3.Error: likewise.
+            OSError: the folder cannot be read.
         """
         files = chain_files(self._log)
+        if not files:
+            raise InputError(f"the log {self._log} is not there any more.")
         for path in files:
             last = self._finished.get(path) or self._last_id(path)
             if path != files[-1]:
@@ -159,10 +214,9 @@ class RowsAfter:
         return self._last_id(files[-1]) if files else 0
 
     def close(self) -> None:
-        """Close the file in hand."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = self._path = None
+        """Close the file in hand, and forget the others: another log may stand there next time."""
+        self._finished.clear()
+        self._leave()
 
     def _last_id(self, path: Path) -> int:
         (last,) = self._opened(path).execute("SELECT MAX(id) FROM log").fetchone()
@@ -170,9 +224,16 @@ class RowsAfter:
 
     def _opened(self, path: Path) -> sqlite3.Connection:
         if self._connection is None or self._path != path:
-            self.close()
+            self._leave()
             self._connection, self._path = open_for_reading(path), path
+            # Bytes that are no text, in a row that was changed, must not hide the rows behind it.
+            self._connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
         return self._connection
+
+    def _leave(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = self._path = None
 
 
 def _files_of(log: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from hvq_edge.errors import InputError
 from hvq_edge.stream.log.chain import (
     FILE,
     GENESIS,
+    HEAD_MISMATCH,
     SELECT,
     SESSION_END,
     SESSION_LOST,
@@ -20,7 +22,7 @@ from hvq_edge.stream.log.chain import (
     hash_of,
 )
 from hvq_edge.stream.log.files import LogHead, base_of, chain_files, head_path, read_head
-from hvq_edge.stream.log.reader import open_for_reading
+from hvq_edge.stream.log.reader import first_row, open_for_reading, row_with
 
 MOST_FAULTS = 20
 """Verification ends after this many faults."""
@@ -88,6 +90,29 @@ def verify_log(log: Path, head: Path | None = None) -> LogVerification:
     return found
 
 
+def doubt_of(log: Path, last: LogRow, head: LogHead | None) -> str:
+    """Say why the log that stands here is not the one that was written; empty: it is.
+
+    Args:
+        log: the log's first file.
+        last: its last row.
+        head: a row that was its last one once; ``None``: that is not known.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    if head is None:  # a kill between the first row and the first head is no fault
+        return "" if last.id == 1 else "its head is gone or damaged"
+    if head.id > last.id:
+        gone = last.id == 1
+        return f"{'the log' if gone else 'its end'} is gone: it once went on to row {head.id}"
+    row = row_with(log, head.id)
+    if row is None:  # gone with an older file, which may make room, or cut out
+        first = first_row(log)
+        return f"row {head.id} is gone" if first is None or first.id <= head.id else ""
+    return "" if row.hash == head.hash else f"row {head.id} is another one: it was written anew"
+
+
 class _Walk:
     """One pass over the rows."""
 
@@ -118,9 +143,14 @@ class _Walk:
     def end(self, path: Path) -> None:
         """Check what only the end can show."""
         found = self._found
-        if self._head is None:
-            found.notes.append("there is no head beside the log: a cut-off end would not be seen")
-        else:
+        if self._head is None and (found.last_id or 0) > 1:
+            self._fault(
+                path,
+                None,
+                "there is no head beside it (--head names another place): whether the end was cut "
+                "off is not known",
+            )
+        elif self._head is not None:
             found.head_id = self._head.id
             if not self._head_seen and (found.last_id or 0) < self._head.id:
                 self._fault(
@@ -169,10 +199,10 @@ class _Walk:
                     row.id,
                     f"row {row.id} is not the one that the head names: the log was written anew",
                 )
-        self._count(row)
+        self._count(path, row)
         self._before = row
 
-    def _count(self, row: LogRow) -> None:
+    def _count(self, path: Path, row: LogRow) -> None:
         found = self._found
         found.rows += 1
         found.first_id = row.id if found.first_id is None else found.first_id
@@ -180,6 +210,8 @@ class _Walk:
         found.decisions += row.verdict is not None
         found.sessions += row.kind == SESSION_START
         found.lost_sessions += row.kind == SESSION_LOST
+        if row.kind == HEAD_MISMATCH:
+            self._fault(path, row.id, f"row {row.id} says of the log before it: {_what(row)}")
         if row.kind == SESSION_START:
             self._open_session = row.session
         elif row.kind == SESSION_END or (row.kind == SESSION_LOST):
@@ -192,6 +224,13 @@ class _Walk:
 def _rows_of(connection: sqlite3.Connection) -> Iterator[LogRow]:
     for found in connection.execute(f"{SELECT} ORDER BY id"):
         yield LogRow(*found)
+
+
+def _what(row: LogRow) -> str:
+    try:
+        return str(json.loads(row.more)["what"])
+    except (ValueError, TypeError, KeyError):
+        return "it is not the one that was written"
 
 
 def _recomputed(row: LogRow) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +26,9 @@ from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import remove_old_log_files
 from hvq_edge.stream.log.events import EventWatch
+from hvq_edge.stream.log.reader import decision_times
+from hvq_edge.stream.sinks.all_sinks import OpenSinks
+from hvq_edge.stream.sinks.faults import Report
 from hvq_edge.stream.sinks.files.json_lines import JsonLinesFile
 from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.files.retention import (
@@ -39,7 +43,7 @@ from hvq_edge.stream.sinks.files.retention import (
 from hvq_edge.stream.sinks.files.video import AnnotatedVideo, ByCamera, VideoSegments
 from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
-from hvq_edge.stream.sinks.threads import OpenSinks, Report, SinkThread
+from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.verdict.decision import Decision
 
 if TYPE_CHECKING:
@@ -103,7 +107,7 @@ def open_sinks(
         if out is not None:
             _open_log(opened, settings, out, when_full, session or {}, report)
             _open_recordings(opened, settings, out, sources, draw, when_full, video, report)
-        _open_deliveries(opened, settings, report)
+        _open_deliveries(opened, settings, sources, report)
         _open_outputs(opened, settings, report)
         failing.pop_all()
     return opened
@@ -125,13 +129,14 @@ def _open_log(
         file_seconds=_seconds(chosen.file_days),
         head=None if chosen.head is None else Path(chosen.head),
         head_seconds=chosen.head_seconds,
+        waits=when_full == "wait",
     )
-    log = DecisionLog(out / "decisions.sqlite", Session(session), options)
+    log = opened.log = DecisionLog(out / "decisions.sqlite", Session(session), options)
     limits = _limits(chosen.keep_megabytes, chosen.keep_days)
     clock = SteadyClock()
     log.on_new_file = lambda: remove_old_log_files(log.path, limits, clock())
     thread = SinkThread(log, "log", when_full, DECISIONS_WAITING, report=report, images=False)
-    opened.log, opened.log_thread = log, thread
+    opened.log_thread = thread
     opened.threads.append(thread)
 
 
@@ -176,7 +181,12 @@ def _open_recordings(
         out / "rejects", copy(draw), settings.rejects.context_frames, name_cameras=several
     )
     limits = _limits(settings.rejects.keep_megabytes, settings.rejects.keep_days)
-    kept = _kept(rejects, out / "rejects", Retention(out / "rejects", REJECT_FILES, limits))
+    recorded = partial(decision_times, out / "decisions.sqlite")
+    kept = _kept(
+        rejects,
+        out / "rejects",
+        Retention(out / "rejects", REJECT_FILES, limits, recorded=recorded),
+    )
     # Without frames around them, only rejects concern it: passes must not crowd one out.
     with_context = settings.rejects.context_frames > 0
     add(kept, "rejects", wanted=None if with_context else lambda d: d.verdict == "reject")
@@ -188,7 +198,7 @@ def _open_recordings(
     folder = out / "videos"
     limits = _limits(settings.video.keep_megabytes, settings.video.keep_days)
     pieces = _video_pieces(folder, sources, copy(draw), settings.video.segment_minutes * 60.0)
-    add(_kept(pieces, folder, Retention(folder, VIDEO_FILES, limits)), "video")
+    add(_kept(pieces, folder, Retention(folder, VIDEO_FILES, limits, recorded=recorded)), "video")
 
 
 def _whole_videos(out: Path, sources: Sequence[SourceInfo], draw: Draw) -> Sink:
@@ -221,7 +231,12 @@ def _video_pieces(folder: Path, sources: Sequence[SourceInfo], draw: Draw, secon
     )
 
 
-def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report | None) -> None:
+def _open_deliveries(
+    opened: OpenSinks,
+    settings: SinkSettings,
+    sources: Sequence[SourceInfo],
+    report: Report | None,
+) -> None:
     wanted = [name for name in ("webhook", "mqtt") if getattr(settings, name) is not None]
     if not wanted:
         return
@@ -247,7 +262,7 @@ def _open_deliveries(opened: OpenSinks, settings: SinkSettings, report: Report |
         add("webhook", receiver, settings.webhook.verdicts, settings.webhook.batch)
     if settings.mqtt is not None:
         with needed("[sinks.mqtt]"):
-            broker = open_receivers.open_mqtt(settings.mqtt)
+            broker = open_receivers.open_mqtt(settings.mqtt, [source.name for source in sources])
         add("mqtt", broker, settings.mqtt.verdicts, open_receivers.MQTT_BATCH)
     deliveries = tuple(opened.deliveries)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from hvq_edge.errors import OutputError
 from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision
 
@@ -47,9 +48,23 @@ class TickingSink(Sink, Protocol):
             Seconds until it wants to be called again; ``None``: not before the next decision.
 
         Raises:
-            OutputError: it cannot be done; it is tried again.
+            OutputError: it cannot be done; it is tried again. :class:`TryAgain` says when.
         """
         ...
+
+
+class TryAgain(OutputError):
+    """Something could not be done, and something else is due soon all the same.
+
+    Args:
+        cause: what could not be done.
+        seconds: after which the sink wants to be called again.
+        next_step: what to do about it.
+    """
+
+    def __init__(self, cause: str, seconds: float, *, next_step: str = "") -> None:
+        super().__init__(cause, next_step=next_step)
+        self.seconds = seconds
 
 
 @runtime_checkable

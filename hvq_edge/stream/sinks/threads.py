@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.stream.log.chain import LogFile
-from hvq_edge.stream.log.decision_log import DecisionLog
-from hvq_edge.stream.log.events import EventWatch
-from hvq_edge.stream.log.files import chain_files
-from hvq_edge.stream.sinks.sink import BufferingSink, Sink, TickingSink
+from hvq_edge.stream.sinks.faults import Report, SinkFault
+from hvq_edge.stream.sinks.sink import BufferingSink, Sink, TickingSink, TryAgain
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
 from hvq_edge.verdict.decision import Decision
-
-if TYPE_CHECKING:
-    from hvq_edge.stream.sinks.network.delivery import Delivery
-
-logger = logging.getLogger(__name__)
 
 WhenFull = Literal["wait", "drop", "newest"]
 """``wait``: back-pressure, nothing is lost. ``drop``: the new decision is lost. ``newest``: those
 that wait give way to the new one, for outputs that show a state and not a history."""
 
-Report = Callable[[str, str], None]
-"""Told a sink's name and what is wrong with it, once for each fault."""
-
 RETRY_SECONDS = 1.0
 """How long a sink with a fault is left alone between decisions."""
-
-SILENT_SECONDS = 60.0
-"""A fault that comes and goes is reported this often at most."""
-
-CLOSE_SECONDS = 1.5
-"""All sinks of a live camera may take this long to close: SIGTERM must end within 2 s."""
-LEAST_CLOSE_SECONDS = 0.4
-"""The sinks get at least this long, because the log has to be committed."""
 
 
 class SinkThread:
@@ -84,7 +63,6 @@ class SinkThread:
         self._sink = sink
         self._when_full = when_full
         self._capacity = capacity
-        self._report = report or log_fault
         self._check = check
         self._ends_at_fault = ends_at_fault
         self._wanted = wanted
@@ -94,9 +72,7 @@ class SinkThread:
         self._written = 0
         self._dropped = 0
         self._in_hand = 0
-        self._fault = ""
-        self._reported = ""
-        self._reported_at = 0.0
+        self._fault = SinkFault(name, report)
         self._closing = False
         self._ended = False
         self._tick_at = time.monotonic() if isinstance(sink, TickingSink) else None
@@ -112,7 +88,7 @@ class SinkThread:
         if not self._images:
             decision, frame = replace(decision, map=None), _without_image(frame)
         with self._changed:
-            while self._when_full == "wait" and self._full and not self._closing:
+            while self._when_full == "wait" and self._full and not (self._closing or self._ended):
                 self._changed.wait()
             if self._closing or self._ended or (self._full and self._when_full == "drop"):
                 self._dropped += 1
@@ -144,7 +120,7 @@ class SinkThread:
                 written=written + counted_twice,
                 dropped=self._dropped + lost,
                 waiting=waiting + pending - counted_twice,
-                fault=self._fault,
+                fault=self._fault.cause,
             )
 
     def begin_close(self) -> None:
@@ -166,13 +142,28 @@ class SinkThread:
             with self._changed:
                 self._dropped += sum(isinstance(item, tuple) for item in self._waiting)
                 self._waiting.clear()
-                self._fault = self._fault or f"it did not finish within {timeout:g} s"
+            if not self._fault.cause:
+                self._fault.set(f"it did not finish within {timeout:g} s")
 
     @property
     def _full(self) -> bool:
         return len(self._waiting) >= self._capacity
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            self._fault.set(f"its thread has ended: {_cause(error)}")
+        finally:
+            with self._changed:  # nothing is taken any more, and nobody waits for room
+                self._ended = True
+                self._dropped += sum(isinstance(item, tuple) for item in self._waiting)
+                self._dropped += self._in_hand
+                self._in_hand = 0
+                self._waiting.clear()
+                self._changed.notify_all()
+
+    def _serve(self) -> None:
         while True:
             with self._changed:
                 while not self._waiting and not self._closing and not self._tick_due:
@@ -186,7 +177,7 @@ class SinkThread:
                 self._take(*item)
             elif item is not None:
                 self._guarded(item)
-            if self._tick_due or (item is not None and not self._fault):
+            if self._tick_due or (item is not None and not self._fault.cause):
                 self._tick()
         self._end()
 
@@ -212,38 +203,28 @@ class SinkThread:
             nonlocal seconds
             seconds = sink.tick()
 
-        if self._guarded(tick) and seconds is not None:
+        if self._guarded(tick, keeps=True) and seconds is not None:
             self._tick_at = time.monotonic() + seconds
 
-    def _guarded(self, function: Callable[[], None]) -> bool:
+    def _guarded(self, function: Callable[[], None], *, keeps: bool = False) -> bool:
         """Call a function of the sink; return whether it went well."""
         try:
             function()
-        except Exception as error:  # a defect of a sink must not end the inspection either
+        except BaseException as error:  # whatever a sink raises must not end its thread
             self._fail(error)
             return False
-        with self._changed:
-            if not self._ended:
-                self._fault = ""
+        # What a sink only buffers says nothing of its fault: the tick that keeps it does.
+        if not self._ended and (keeps or not isinstance(self._sink, BufferingSink)):
+            self._fault.clear()
         return True
 
-    def _fail(self, error: Exception) -> None:
-        cause = (
-            error.cause if isinstance(error, HvqEdgeError) else f"{type(error).__name__}: {error}"
-        )
-        now = time.monotonic()
-        with self._changed:
-            again = cause == self._reported and now - self._reported_at < SILENT_SECONDS
-            new = not self._fault and not again
-            self._fault = cause
-            if new:
-                self._reported, self._reported_at = cause, now
-        if self._tick_at is None:
-            self._tick_at = now + RETRY_SECONDS
+    def _fail(self, error: BaseException) -> None:
+        wait = min(error.seconds, RETRY_SECONDS) if isinstance(error, TryAgain) else RETRY_SECONDS
+        again = time.monotonic() + wait
+        self._tick_at = again if self._tick_at is None else min(self._tick_at, again)
         if self._ends_at_fault:
             self._end()
-        if new:
-            self._report(self.name, cause)
+        self._fault.set(_cause(error))
 
     def _end(self) -> None:
         """Close the sink, once."""
@@ -253,7 +234,7 @@ class SinkThread:
             self._ended = True
         try:
             self._sink.close()
-        except Exception as error:
+        except BaseException as error:
             self._fail(error)
 
     @property
@@ -265,89 +246,10 @@ class SinkThread:
         return None if self._tick_at is None else max(self._tick_at - time.monotonic(), 0.0)
 
 
-def log_fault(name: str, cause: str) -> None:
-    """Log a sink's fault: what is done where nobody else is told."""
-    logger.warning("%s: %s", name, cause)
+def _cause(error: BaseException) -> str:
+    return error.cause if isinstance(error, HvqEdgeError) else f"{type(error).__name__}: {error}"
 
 
 def _without_image(frame: Frame) -> Frame:
     fault = frame.fault or "the image is not kept here"
     return replace(frame, image=None, fault=fault)
-
-
-class OpenSinks:
-    """All sinks of a run behind one, each on its own thread.
-
-    Opened by :func:`hvq_edge.stream.sinks.open_sinks.open_sinks`.
-    """
-
-    def __init__(self) -> None:
-        self.threads: list[SinkThread] = []
-        """Each takes decisions."""
-        self.deliveries: list[Delivery] = []
-        """Each reads them from the log."""
-        self.log: DecisionLog | None = None
-        self.log_thread: SinkThread | None = None
-        """One of :attr:`threads`."""
-        self.watch = EventWatch()
-        """Finds the events that go into the log."""
-        self._closed = False
-
-    def write(self, decision: Decision, frame: Frame) -> None:
-        """Hand a decision to every sink; what happened before it goes into the log."""
-        for kind, details in self.watch.before(decision, frame):
-            self.event(kind, details)
-        for thread in self.threads:
-            thread.write(decision, frame)
-
-    def event(self, kind: str, details: Mapping[str, Any]) -> None:
-        """Put an event into the decision log, after the decisions so far.
-
-        Args:
-            kind: one word.
-            details: JSON values.
-        """
-        log, thread = self.log, self.log_thread
-        if log is not None and thread is not None:
-            thread.call(lambda: log.event(kind, dict(details)))
-
-    def statistics(self) -> tuple[SinkStatistics, ...]:
-        """Return every sink's counts and fault."""
-        return tuple(
-            [thread.statistics() for thread in self.threads]
-            + [delivery.statistics() for delivery in self.deliveries]
-        )
-
-    def close(
-        self, seconds: float | None = CLOSE_SECONDS, counts: Mapping[str, Any] | None = None
-    ) -> None:
-        """Drain and close everything; a second call tidies up and waits for nothing.
-
-        Args:
-            seconds: for all together; ``None``: as long as it takes, which is right for files.
-            counts: of the run, for the log's last row.
-        """
-        if self._closed:
-            seconds = 0.0
-        self._closed = True
-        end = None if seconds is None else time.monotonic() + seconds
-        if self.log is not None and counts is not None:
-            self.log.final_counts = counts
-        for thread in self.threads:
-            thread.begin_close()
-        if self.log_thread is not None:  # what it commits last is still sent
-            self.log_thread.close(_left(end))
-        for delivery in self.deliveries:
-            delivery.begin_close()
-        for thread in self.threads:
-            thread.close(_left(end))
-        for delivery in self.deliveries:
-            delivery.close(_left(end))
-        if self.log is not None and self.deliveries:
-            # The readers were the last to close, and they cannot tidy up: open it once more.
-            with suppress(HvqEdgeError):
-                LogFile(chain_files(self.log.path)[-1]).close()
-
-
-def _left(end: float | None) -> float | None:
-    return None if end is None else max(end - time.monotonic(), 0.0)

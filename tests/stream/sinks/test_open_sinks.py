@@ -16,6 +16,7 @@ from helpers.receivers import HttpReceiver, free_port
 from hvq_edge.common.extras import needed
 from hvq_edge.errors import MissingCapability, SettingsError
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
@@ -103,6 +104,27 @@ def test_a_live_camera_has_no_endless_text_file(tmp_path):
         "decisions.sqlite.head",
         "rejects",
     }
+
+
+def test_after_a_clean_end_each_file_of_the_log_is_complete_by_itself(tmp_path):
+    """The receiver read from all of them, which keeps SQLite from tidying up."""
+    http = HttpReceiver()
+    settings = SinkSettings.model_validate(
+        {
+            "log": {"file_megabytes": 0.02, "commit_ms": 0.0},
+            "webhook": {"url": http.url, "verdicts": ["pass"]},
+        }
+    )
+    opened = open_sinks(settings, tmp_path, SOURCES, DRAW, when_full="wait")
+    for index in range(100):
+        opened.write(*made(index))
+        if index % 5 == 0:
+            until(lambda: not any(one.waiting for one in opened.statistics()))
+    opened.close(None)
+    http.close()
+    assert len(chain_files(tmp_path)) > 1
+    assert not [*tmp_path.glob("*-wal"), *tmp_path.glob("*-shm")]
+    assert len([row for row in all_rows(tmp_path) if row.verdict]) == 100
 
 
 def test_all_receivers_dead_and_the_end_is_still_in_time(tmp_path):

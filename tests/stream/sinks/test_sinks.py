@@ -49,6 +49,18 @@ def test_json_log_is_appended_to(tmp_path):
     assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0, 1]
 
 
+def test_json_log_goes_on_where_its_file_was_moved_away(tmp_path):
+    path = tmp_path / "out" / "decisions.jsonl"
+    log = JsonLinesFile(path)
+    log.write(*made(0))
+    path.parent.rename(tmp_path / "moved")
+    log.write(*made(1))
+    log.close()
+    for folder, frame in ("moved", 0), ("out", 1):
+        lines = (tmp_path / folder / path.name).read_text().splitlines()
+        assert [json.loads(line)["frame"] for line in lines] == [frame]
+
+
 def test_json_log_takes_a_half_line_back(tmp_path):
     """A nearly full disk takes a part of a line, then no more."""
     path = tmp_path / "decisions.jsonl"

@@ -194,3 +194,33 @@ def test_a_full_disk_stops_rejects_until_there_is_room(tmp_path, monkeypatch):
     counts = thread.statistics()
     assert (counts.written, counts.dropped, counts.fault) == (6, 3, "")
     assert len([*tmp_path.glob("*.png")]) == 6
+
+
+def test_a_report_that_fails_or_ends_the_thread_is_seen():
+    """The terminal that a fault is told to may be gone; and no thread ends unseen."""
+    sink = Recorder()
+    sink.faulty = True
+
+    def gone(*_):
+        raise OSError("the terminal has gone")
+
+    thread = SinkThread(sink, "rejects", "wait", 1, report=gone)
+    thread.write(*made(0))
+    until(lambda: thread.statistics().dropped == 1)
+    sink.faulty = False
+    thread.write(*made(1))
+    until(lambda: sink.taken == [1])
+    thread.close()
+
+    def leave(*_):
+        raise SystemExit
+
+    sink = Recorder()
+    sink.faulty = True
+    thread = SinkThread(sink, "rejects", "wait", 1, report=leave)
+    for index in range(5):  # nobody waits for room that will never be
+        thread.write(*made(index))
+    until(lambda: thread.statistics().dropped == 5)
+    assert "thread has ended" in thread.statistics().fault
+    assert sums(thread) == 5
+    thread.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -13,6 +12,7 @@ import numpy as np
 
 from hvq_edge.common.atomic import atomic_file, output_error
 from hvq_edge.errors import OutputError
+from hvq_edge.stream.sinks.files.retention import time_stamp
 from hvq_edge.stream.sinks.sink import Draw
 from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision
@@ -136,16 +136,6 @@ def reject_stem(decision: Decision, frame: Frame, *, name_camera: bool = False) 
     parts = [decision.camera if name_camera else "", source]
     tail = "-".join(re.sub(r"[^\w.-]+", "_", part)[:60] for part in parts if part)
     return f"{time_stamp(decision.time)}-{decision.frame:06}" + (f"-{tail}" if tail else "")
-
-
-def time_stamp(seconds: float) -> str:
-    """Return a moment in UTC to the millisecond, as it begins the names of recordings.
-
-    Args:
-        seconds: since 1970.
-    """
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
-    return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03}Z"
 
 
 def _write_image(path: Path, rgb: Image) -> None:

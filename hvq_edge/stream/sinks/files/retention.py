@@ -6,12 +6,15 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import accumulate
 from pathlib import Path
 
 from hvq_edge.common.atomic import output_error
-from hvq_edge.errors import OutputError
+from hvq_edge.errors import HvqEdgeError, OutputError
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
@@ -19,11 +22,15 @@ from hvq_edge.verdict.decision import Decision
 RESERVE_BYTES = 16 * 2**20
 """Recording ends with this much free: a video needs room to be finished, a system to live."""
 
+CLOCK_SLACK_SECONDS = 2.0
+"""A file may bear a time that is so far ahead: file systems have clocks of their own."""
+
 EVERY_SECONDS = 30.0
 """Between two looks at a folder: reading one with many files takes a while."""
 
 STAMP = r"\d{8}T\d{9}Z"
-"""Moment in UTC, to the millisecond, that begins the names of recordings; they sort by time."""
+"""What :func:`time_stamp` returns."""
+STAMP_LENGTH = 19
 
 _UNFINISHED = r"(?:\.\w+\.tmp)?"
 """What a kill leaves behind keeps its temporary name; it makes room like the others."""
@@ -33,6 +40,16 @@ REJECT_FILES = re.compile(
     rf"(?:\.npy|\.png|_overlay\.jpg|_frame[+-]\d+\.jpg){_UNFINISHED}"
 )
 VIDEO_FILES = re.compile(rf"\.?(?P<recording>{STAMP})(?:-[\w.-]+?)?(?:\.\w+\.part)?\.mp4")
+
+
+def time_stamp(seconds: float) -> str:
+    """Return a moment in UTC to the millisecond, as it begins the names of recordings.
+
+    Args:
+        seconds: since 1970.
+    """
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03}Z"
 
 
 def check_room(folder: Path, reserve: int = RESERVE_BYTES) -> None:
@@ -91,25 +108,41 @@ class SteadyClock:
 
 @dataclass
 class _Recording:
+    name: str
     files: list[tuple[Path, int]]
-    changed: float
+    changed: int
+    """When its newest file was written, in nanoseconds since 1970."""
 
     @property
     def bytes(self) -> int:
         return sum(size for _, size in self.files)
+
+    @property
+    def begun(self) -> float:
+        """What its name says, in seconds since 1970."""
+        try:
+            moment = datetime.strptime(self.name[: STAMP_LENGTH - 1], "%Y%m%dT%H%M%S%f")
+        except ValueError:  # digits that are no date
+            return self.changed / 1e9
+        return moment.replace(tzinfo=timezone.utc).timestamp()
 
 
 class Retention:
     """Removes whole recordings, the oldest first, until a folder is within its limits.
 
     Only plain files with exactly the names that recordings have are looked at; the newest recording
-    always stays.
+    always stays. The order is that in which they were recorded, whatever the clock said: what
+    appears between two looks is newer than all that was there. So that it outlasts a restart, the
+    time of a file that was written while the clock was behind is moved to just after the one before
+    it.
 
     Args:
         folder: holds the recordings.
         pattern: of a file's whole name; its group ``recording`` tells what belongs together.
         limits: what may stay.
         clock: seconds since 1970; by default one that a jump of the system's cannot carry away.
+        recorded: gives the times of all decisions in the order in which they were made. It is asked
+            where files bear times that are still to come; without it these are the oldest.
     """
 
     def __init__(
@@ -118,11 +151,14 @@ class Retention:
         pattern: re.Pattern[str],
         limits: RetentionLimits,
         clock: Callable[[], float] | None = None,
+        recorded: Callable[[], Iterable[float]] | None = None,
     ) -> None:
         self._folder = folder
         self._pattern = pattern
         self._limits = limits
         self._clock = clock or SteadyClock()
+        self._recorded = recorded
+        self._seen: set[str] = set()
 
     def apply(self) -> list[Path]:
         """Remove what is over the limits.
@@ -135,23 +171,24 @@ class Retention:
         """
         if self._limits == RetentionLimits():
             return []
-        recordings = self._recordings()
-        total = sum(recording.bytes for recording in recordings)
         now = self._clock()
+        recordings = self._in_order(self._recordings(), now)
+        total = sum(recording.bytes for recording in recordings)
+        since = _known_since(recordings, now)
         removed: list[Path] = []
         for recording in recordings[:-1]:
             too_many = self._limits.bytes is not None and total > self._limits.bytes
-            too_old = (
-                self._limits.seconds is not None and now - recording.changed > self._limits.seconds
-            )
-            if too_many or too_old:
+            age = now - since[recording.name]
+            if too_many or (self._limits.seconds is not None and age > self._limits.seconds):
                 removed += _remove(recording)
                 total -= recording.bytes
         return removed
 
     def _recordings(self) -> list[_Recording]:
-        """Return all recordings, the oldest first by name."""
+        """Return all recordings, in any order."""
         found: dict[str, _Recording] = {}
+        if not self._folder.exists():  # somebody took it away; the next recording makes it again
+            return []
         for path in self._folder.iterdir():
             match = self._pattern.fullmatch(path.name)
             if match is None:
@@ -162,10 +199,56 @@ class Retention:
                 continue
             if not stat.S_ISREG(status.st_mode):
                 continue  # a link or a folder: not ours, whatever its name
-            recording = found.setdefault(match["recording"], _Recording([], 0.0))
+            name = match["recording"]
+            recording = found.setdefault(name, _Recording(name, [], 0))
             recording.files.append((path, status.st_size))
-            recording.changed = max(recording.changed, status.st_mtime)
-        return [found[name] for name in sorted(found)]
+            recording.changed = max(recording.changed, status.st_mtime_ns)
+        return list(found.values())
+
+    def _in_order(self, recordings: list[_Recording], now: float) -> list[_Recording]:
+        """Return them as they were recorded, and keep that order in the times of their files."""
+        limit = round((now + CLOCK_SLACK_SECONDS) * 1e9)
+        unseen = [one for one in recordings if one.name not in self._seen]
+        ranks: dict[str, int] = {}
+        if self._recorded is not None and any(one.changed > limit for one in unseen):
+            with suppress(HvqEdgeError):  # a damaged log is told of elsewhere
+                ranks = {time_stamp(at): rank for rank, at in enumerate(self._recorded())}
+
+        def place(one: _Recording) -> tuple[bool, int, int, str]:
+            rank = 0
+            if one.name not in self._seen:
+                # A time that is still to come is of a clock that was ahead, and then put right.
+                known = ranks.get(one.name[:STAMP_LENGTH], -1)
+                rank = known if ranks else int(one.changed <= limit)
+            return one.name not in self._seen, rank, one.changed, one.name
+
+        recordings.sort(key=place)
+        self._seen = {one.name for one in recordings}
+        last = 0
+        for recording in recordings:
+            if recording.changed < last:
+                recording.changed = last + 1
+                with suppress(OSError):
+                    os.utime(recording.files[0][0], ns=(recording.changed, recording.changed))
+            last = recording.changed
+        return recordings
+
+
+def _known_since(recordings: Sequence[_Recording], now: float) -> dict[str, float]:
+    """Return the times by which recordings were there at the latest.
+
+    Of a recording's name and its file the later one counts, but none that is still to come: what
+    has no other is as old as the next. None is older than the one before it.
+    """
+    times: list[float] = []
+    known = now
+    for recording in reversed(recordings):
+        known = max(
+            (at for at in (recording.begun, recording.changed / 1e9) if at <= now), default=known
+        )
+        times.append(known)
+    names = [recording.name for recording in recordings]
+    return dict(zip(names, accumulate(times[::-1], max), strict=True))
 
 
 class Housekeeping:

@@ -7,21 +7,23 @@ and a kill at any moment at most sends something twice. Each event has an id to 
 
 from __future__ import annotations
 
-import sqlite3
+import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tenacity import RetryCallState, Retrying, retry_if_not_exception_type, wait_random_exponential
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_when_event_set
 
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.stream.log.chain import LogRow, fields_of
+from hvq_edge.stream.log.chain import FILE, LogRow, fields_of
 from hvq_edge.stream.log.deliveries import Deliveries, Progress
 from hvq_edge.stream.log.reader import RowsAfter
-from hvq_edge.stream.sinks.threads import Report, log_fault
+from hvq_edge.stream.log.sqlite_file import translated
+from hvq_edge.stream.sinks.faults import Report, SinkFault
 from hvq_edge.stream.statistics import SinkStatistics
 
 LONGEST_WAIT_SECONDS = 30.0
@@ -54,6 +56,19 @@ class Receiver(Protocol):
 
     def close(self) -> None:
         """End the connection; calling it twice is fine."""
+        ...
+
+
+@runtime_checkable
+class ConnectedReceiver(Receiver, Protocol):
+    """A receiver whose connection is there before the first event and between two."""
+
+    def keep_up(self) -> None:
+        """Connect where there is no connection; called every second while nothing is sent.
+
+        Raises:
+            DeliveryFailed: the receiver is away; it is tried again.
+        """
         ...
 
 
@@ -90,20 +105,27 @@ class Delivery:
         self._receiver = receiver
         self._verdicts = frozenset(verdicts)
         self._batch = batch
-        self._report = report or log_fault
         self._longest_wait = longest_wait
         self._rows = RowsAfter(log, verdicts)
         self._deliveries = Deliveries(log)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._new = threading.Event()
+        """There may be something to do."""
         self._closing = threading.Event()
-        self._fault = ""
-        former = self._deliveries.read(name)
-        if former is None:
-            former = Progress(self._rows.last_id())
-            self._deliveries.write(name, former)
-        self._progress = self._kept = former
-        self._cursor = former.cursor
-        self._accepted = former.delivered + former.dropped + self._rows.count(former.cursor)
+        self._fault = SinkFault(name, report)
+        self._another: tuple[str, Progress] | None = None
+        """Id of a log that took the place of this one, and where it begins."""
+        with translated(log):
+            last = self._rows.last_id()
+            former = self._deliveries.read(name)
+            if former is None:
+                former = Progress(last)
+                self._deliveries.write(name, former)
+            # After the end of a log was cut off, its next rows have ids that were used before.
+            former = replace(former, cursor=min(former.cursor, last))
+            self._accepted = former.delivered + former.dropped + self._rows.count(former.cursor)
+        self._progress = former
+        self._kept: Progress | None = former
         self._rows.close()
         self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
 
@@ -113,24 +135,27 @@ class Delivery:
 
     def committed(self, rows: Sequence[LogRow]) -> None:
         """Learn of rows that are on the disk now; called by the log's thread."""
-        new = sum(row.verdict in self._verdicts for row in rows)
-        if new:
-            with self._changed:
-                self._accepted += new
-                self._changed.notify_all()
+        with self._lock:
+            for row in rows:
+                if row.kind == FILE:
+                    self._begun(row)
+                self._accepted += row.verdict in self._verdicts
+        self._new.set()
 
     def statistics(self) -> SinkStatistics:
         """Counts since the receiver was first named: ``waiting`` is what stands in the log."""
-        with self._changed:
+        with self._lock:
             delivered, dropped = self._progress.delivered, self._progress.dropped
             waiting = self._accepted - delivered - dropped
-            return SinkStatistics(self.name, delivered, dropped, waiting, self._fault)
+            fault = self._fault.cause
+        if self._thread.ident and not self._thread.is_alive() and not self._closing.is_set():
+            fault = fault or "its thread has ended"
+        return SinkStatistics(self.name, delivered, dropped, waiting, fault)
 
     def begin_close(self) -> None:
         """End after the batch in hand; does not wait."""
         self._closing.set()
-        with self._changed:
-            self._changed.notify_all()
+        self._new.set()
 
     def close(self, timeout: float | None = None) -> None:
         """End; what was not sent is sent after the next start.
@@ -143,45 +168,78 @@ class Delivery:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        try:
-            while not self._closing.is_set():
-                if not self._send_next():
-                    with self._changed:
-                        if self._waiting_count == 0 or self._fault:
-                            self._changed.wait(_IDLE_SECONDS)
-            while self._send_last():
-                pass
-        finally:
-            self._keep()
-            self._rows.close()
-            self._receiver.close()
+        while not self._closing.is_set():
+            self._new.clear()
+            if not self._turn():
+                self._new.wait(_IDLE_SECONDS)
+        # What still waits at the end: one attempt a batch, until the first that fails.
+        while self._waiting_count and not self._fault.cause and self._turn():
+            pass
+        for tidy in (self._keep, self._rows.close, self._receiver.close):
+            try:
+                tidy()
+            except Exception as error:
+                self._fault.set(_cause(error))
 
     @property
     def _waiting_count(self) -> int:
         return self._accepted - self._progress.delivered - self._progress.dropped
 
-    def _send_next(self) -> bool:
-        """Send one batch; return whether there was one."""
+    def _turn(self) -> bool:
+        """Send one batch; return whether there was one. Whatever goes wrong is tried again."""
         try:
-            rows, cursor = self._rows.read(self._cursor, self._batch)
-        except (HvqEdgeError, sqlite3.Error) as error:
-            self._fail(str(error))
-            return False
-        if rows and not self._retried([self._event(row) for row in rows]):
-            return False
-        self._cursor = cursor
-        if rows:
+            self._change_log()
+            rows, cursor = self._rows.read(self._progress.cursor, self._batch)
+            if rows:
+                self._send(rows)
+            elif not self._closing.is_set():
+                self._idle()
+            self._count(cursor)
             self._keep()
+        except Exception as error:  # a defect of a receiver must not end the thread either
+            self._rows.close()  # the file may be another one when it is tried again
+            self._fault.set(_cause(error))
+            return False
         return bool(rows)
 
-    def _send_last(self) -> bool:
-        """Send what still waits at the end: one attempt a batch, until the first that fails."""
-        if self._fault or self._waiting_count == 0:
-            return False
-        return self._send_next()
+    def _idle(self) -> None:
+        if isinstance(self._receiver, ConnectedReceiver):
+            self._retried(self._receiver.keep_up)
+        self._fault.clear()
 
-    def _retried(self, events: Sequence[dict[str, Any]]) -> bool:
-        """Send a batch until it is done with; return ``False`` when the end came first."""
+    def _send(self, rows: Sequence[LogRow]) -> None:
+        """Send rows until the receiver is done with all of them.
+
+        Raises:
+            Exception: what the receiver raised last, when the end came first.
+        """
+        events, unreadable = [], []
+        for row in rows:
+            try:
+                events.append(self._event(row))
+            except (ValueError, TypeError, RecursionError) as error:
+                unreadable.append(f"decision {self._id_of(row)} cannot be read: {_cause(error)}")
+        try:
+            if events:
+                self._retried(self._receiver.deliver, events)
+        except DeliveryRefused as error:
+            if len(rows) > 1:  # find those that are not wanted, so that the others get through
+                for row in rows:
+                    self._send([row])
+                return
+            unreadable.append(f"it refused decision {self._id_of(rows[0])} for good: {error}")
+            events = []
+        self._count(rows[-1].id, len(events), len(unreadable))
+        for cause in unreadable:
+            self._fault.set(cause)
+
+    def _retried(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call a function of the receiver until it goes well, or the end comes first.
+
+        Raises:
+            DeliveryRefused: of the receiver.
+            Exception: what it raised last, when the end came first.
+        """
         retrying = Retrying(
             retry=retry_if_not_exception_type(DeliveryRefused),
             wait=wait_random_exponential(multiplier=_FIRST_WAIT_SECONDS, max=self._longest_wait),
@@ -190,54 +248,65 @@ class Delivery:
             before_sleep=self._note,
             reraise=True,
         )
-        try:
-            retrying(self._receiver.deliver, events)
-        except DeliveryRefused as error:
-            return self._refused(events, error)
-        except Exception as error:  # a defect of a receiver must not end the thread
-            self._fail(_cause(error))
-            return False
-        with self._changed:
-            self._fault = ""
-            before = self._progress
-            self._progress = Progress(before.cursor, before.delivered + len(events), before.dropped)
-        return True
-
-    def _refused(self, events: Sequence[dict[str, Any]], error: DeliveryRefused) -> bool:
-        """Find the events that are not wanted, so that the others get through."""
-        if len(events) > 1:
-            return all(self._retried([event]) for event in events)
-        self._fail(f"it refused decision {events[0]['id']} for good: {error}")
-        with self._changed:
-            before = self._progress
-            self._progress = Progress(before.cursor, before.delivered, before.dropped + 1)
-        return True
+        retrying(function, *arguments)
+        self._fault.clear()
 
     def _event(self, row: LogRow) -> dict[str, Any]:
-        return {"id": f"{self._log_id}:{row.id}", **fields_of(row)}
+        """Return what is sent of a row.
+
+        Raises:
+            ValueError: JSON cannot hold it; likewise ``TypeError`` and ``RecursionError``.
+        """
+        event = {**fields_of(row), "id": self._id_of(row)}
+        json.dumps(event, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        return event
+
+    def _id_of(self, row: LogRow) -> str:
+        return f"{self._log_id}:{row.id}"
+
+    def _count(self, cursor: int, delivered: int = 0, dropped: int = 0) -> None:
+        with self._lock:
+            before = self._progress
+            self._progress = Progress(
+                cursor, before.delivered + delivered, before.dropped + dropped
+            )
+
+    def _begun(self, first: LogRow) -> None:
+        """See whether a file that has begun is of another log, whose ids begin anew."""
+        log_id = str(json.loads(first.more)["log"])
+        if log_id != (self._another[0] if self._another else self._log_id):
+            # What of the former log waits now is not there any more.
+            self._another = log_id, Progress(first.id, dropped=self._accepted)
+
+    def _change_log(self) -> None:
+        with self._lock:
+            if self._another is None:
+                return
+            self._log_id, begin = self._another
+            self._another = None
+            delivered = self._progress.delivered
+            dropped = max(begin.dropped - delivered, self._progress.dropped)
+            self._progress = Progress(begin.cursor, delivered, dropped)
+            self._kept = None
+        self._rows.close()
 
     def _keep(self) -> None:
-        """Write the cursor down, if it moved."""
-        progress = Progress(self._cursor, self._progress.delivered, self._progress.dropped)
-        if progress == self._kept:
-            return
-        try:
+        """Write the cursor down, if it moved.
+
+        Raises:
+            OutputError: it cannot be written; what was delivered may be delivered again.
+        """
+        progress = self._progress
+        if progress != self._kept:
             self._deliveries.write(self.name, progress)
             self._kept = progress
-        except HvqEdgeError as error:
-            self._fail(error.cause)
 
     def _note(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        self._fail(_cause(error))
-
-    def _fail(self, cause: str) -> None:
-        with self._changed:
-            new = not self._fault
-            self._fault = cause
-        if new:
-            self._report(self.name, cause)
+        self._fault.set(_cause(error))
 
 
 def _cause(error: BaseException | None) -> str:
+    if isinstance(error, HvqEdgeError):
+        return error.cause
     return str(error) if isinstance(error, DeliveryFailed) else f"{type(error).__name__}: {error}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessageInfo
@@ -24,7 +26,8 @@ class Mqtt:
 
     ``PREFIX/LINE/availability`` is retained and says ``online`` or ``offline``; the broker itself
     says the latter when the inspector is gone. A connection that failed is made anew: what the
-    library may hold for the old one is not wanted, for the log has it.
+    library may hold for the old one is not wanted, for the log has it. Each connection says
+    ``online`` and announces the cameras again: the broker may have forgotten both.
 
     Args:
         host: of the broker.
@@ -37,6 +40,7 @@ class Mqtt:
         ca_file: certificates to trust in place of the system's, PEM.
         discovery: prefix under which the cameras are announced in the style of Home Assistant;
             ``None``: they are not.
+        cameras: names that decisions will bear; another is announced with its first decision.
         timeout_seconds: for the connection and for the broker's receipt of a batch.
     """
 
@@ -52,8 +56,12 @@ class Mqtt:
         tls: bool = False,
         ca_file: str | None = None,
         discovery: str | None = None,
+        cameras: Sequence[str] = (),
         timeout_seconds: float = 5.0,
     ) -> None:
+        # One name for all connections: the broker ends the one before, so that its last will cannot
+        # come after the new one's "online". Brokers need not take more than 23 characters.
+        self._id = f"hvq{uuid.uuid4().hex[:20]}"
         self._address = (host, port)
         self._base = f"{prefix}/{topic_part(line)}"
         self._user = (username, password)
@@ -64,7 +72,7 @@ class Mqtt:
         self._client: Client | None = None
         self._connected = threading.Event()
         self._said = ""
-        self._announced: set[str] = set()
+        self._cameras = [_camera_part(name) for name in cameras]
 
     def deliver(self, events: Sequence[dict[str, Any]]) -> None:
         """Publish a batch and wait for the broker to confirm all of it.
@@ -72,26 +80,28 @@ class Mqtt:
         Raises:
             DeliveryFailed: it did not.
         """
-        try:
+        with self._reached():
             client = self._client or self._connect()
             sent: list[MQTTMessageInfo] = []
             for event in events:
-                camera = topic_part(str(event.get("camera") or "camera"))
-                if self._discovery is not None and camera not in self._announced:
-                    sent.append(self._announce(client, self._discovery, camera))
+                camera = _camera_part(str(event.get("camera") or ""))
+                if camera not in self._cameras:
+                    self._cameras.append(camera)
+                    sent += self._announced(client, [camera])
                 topic = f"{self._base}/{camera}/decision"
                 payload = json.dumps(event, ensure_ascii=False)
                 sent.append(client.publish(topic, payload, AT_LEAST_ONCE))
-            for message in sent:
-                message.wait_for_publish(self._timeout)
-                if not message.is_published():
-                    raise DeliveryFailed("the broker did not confirm in time")
-        except (OSError, ValueError, RuntimeError) as error:
-            self._drop()
-            raise DeliveryFailed(f"the broker cannot be reached: {error}") from error
-        except DeliveryFailed:
-            self._drop()
-            raise
+            self._confirmed(sent)
+
+    def keep_up(self) -> None:
+        """Connect where there is no connection: who listens sees the inspector before its events.
+
+        Raises:
+            DeliveryFailed: the broker is away, or refuses.
+        """
+        if self._client is None:
+            with self._reached():
+                self._connect()
 
     def close(self) -> None:
         """Say ``offline`` and disconnect."""
@@ -109,7 +119,7 @@ class Mqtt:
         return f"{self._base}/availability"
 
     def _connect(self) -> Client:
-        client = Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
+        client = Client(CallbackAPIVersion.VERSION2, self._id, reconnect_on_failure=False)
         username, password = self._user
         if username is not None:
             client.username_pw_set(username, password)
@@ -126,8 +136,27 @@ class Mqtt:
         client.loop_start()
         if not self._connected.wait(self._timeout) or self._said:
             raise DeliveryFailed(f"the broker refused: {self._said or 'no answer'}")
-        client.publish(self._availability, "online", AT_LEAST_ONCE, retain=True)
+        online = client.publish(self._availability, "online", AT_LEAST_ONCE, retain=True)
+        self._confirmed([online, *self._announced(client, self._cameras)])
         return client
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn what goes wrong into ``DeliveryFailed``; the next attempt connects anew."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            self._drop()
+            raise DeliveryFailed(f"the broker cannot be reached: {error}") from error
+        except BaseException:
+            self._drop()
+            raise
+
+    def _confirmed(self, sent: Sequence[MQTTMessageInfo]) -> None:
+        for message in sent:
+            message.wait_for_publish(self._timeout)
+            if not message.is_published():
+                raise DeliveryFailed("the broker did not confirm in time")
 
     def _on_connect(
         self,
@@ -152,21 +181,29 @@ class Mqtt:
             client.disconnect()
             client.loop_stop()
 
-    def _announce(self, client: Client, prefix: str, camera: str) -> MQTTMessageInfo:
-        """Describe a camera's verdict as a sensor, retained."""
-        name = topic_part(f"{self._base}_{camera}".replace("/", "_"))
-        config = {
-            "name": f"{camera} verdict",
-            "unique_id": name,
-            "state_topic": f"{self._base}/{camera}/decision",
-            "value_template": "{{ value_json.verdict }}",
-            "json_attributes_topic": f"{self._base}/{camera}/decision",
-            "availability_topic": self._availability,
-            "device": {"identifiers": [self._base], "name": f"hvq-edge {self._base}"},
-        }
-        self._announced.add(camera)
-        topic = f"{prefix}/sensor/{name}/config"
-        return client.publish(topic, json.dumps(config), AT_LEAST_ONCE, retain=True)
+    def _announced(self, client: Client, cameras: Sequence[str]) -> list[MQTTMessageInfo]:
+        """Describe each camera's verdict as a sensor, retained; nothing where nobody asked."""
+        if self._discovery is None:
+            return []
+        sent = []
+        for camera in cameras:
+            name = topic_part(f"{self._base}_{camera}".replace("/", "_"))
+            config = {
+                "name": f"{camera} verdict",
+                "unique_id": name,
+                "state_topic": f"{self._base}/{camera}/decision",
+                "value_template": "{{ value_json.verdict }}",
+                "json_attributes_topic": f"{self._base}/{camera}/decision",
+                "availability_topic": self._availability,
+                "device": {"identifiers": [self._base], "name": f"hvq-edge {self._base}"},
+            }
+            topic = f"{self._discovery}/sensor/{name}/config"
+            sent.append(client.publish(topic, json.dumps(config), AT_LEAST_ONCE, retain=True))
+        return sent
+
+
+def _camera_part(name: str) -> str:
+    return topic_part(name or "camera")
 
 
 def topic_part(name: str) -> str:

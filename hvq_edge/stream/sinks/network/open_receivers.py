@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hvq_edge.stream.sinks.plant.level_output import LevelOutput
@@ -39,8 +40,12 @@ def open_webhook(settings: WebhookSettings) -> Receiver:
     )
 
 
-def open_mqtt(settings: MqttSettings) -> Receiver:
+def open_mqtt(settings: MqttSettings, cameras: Sequence[str]) -> Receiver:
     """Prepare the connection to the broker.
+
+    Args:
+        settings: of the broker.
+        cameras: names that decisions will bear.
 
     Raises:
         SettingsError: the password is not there.
@@ -57,6 +62,7 @@ def open_mqtt(settings: MqttSettings) -> Receiver:
         tls=settings.tls,
         ca_file=settings.ca_file,
         discovery=settings.discovery_prefix if settings.discovery else None,
+        cameras=cameras,
         timeout_seconds=settings.timeout_seconds,
     )
 

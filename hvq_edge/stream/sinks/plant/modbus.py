@@ -8,6 +8,7 @@ from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
 from hvq_edge.errors import OutputError
+from hvq_edge.stream.sinks.plant.level_output import ControllerRefused
 from hvq_edge.verdict.decision import Decision
 
 # What it has to say is in the errors; it would say it again on standard error.
@@ -46,7 +47,8 @@ class ModbusController:
         """Write the reject coil.
 
         Raises:
-            OutputError: the controller cannot be reached or refuses.
+            ControllerRefused: the controller refuses.
+            OutputError: it cannot be reached.
         """
         self._write(self._reject_coil, on)
 
@@ -57,7 +59,8 @@ class ModbusController:
         """Write the heartbeat coil.
 
         Raises:
-            OutputError: the controller cannot be reached or refuses.
+            ControllerRefused: the controller refuses.
+            OutputError: it cannot be reached.
         """
         if self._heartbeat_coil is not None:
             self._write(self._heartbeat_coil, on)
@@ -77,7 +80,7 @@ class ModbusController:
                 f"the Modbus controller {self._where} does not answer: {error}"
             ) from error
         if answer.isError():
-            raise OutputError(
+            raise ControllerRefused(
                 f"the Modbus controller {self._where} refused to set coil {coil}: {answer}",
                 next_step="check the coil's address and the unit",
             )

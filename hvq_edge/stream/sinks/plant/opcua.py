@@ -13,14 +13,40 @@ from typing import Any
 
 from asyncua import ua
 from asyncua.sync import Client
-from asyncua.ua.uaerrors import UaError
+from asyncua.ua.uaerrors import (
+    BadNodeIdInvalid,
+    BadNodeIdUnknown,
+    BadNotWritable,
+    BadOutOfRange,
+    BadTypeMismatch,
+    BadUserAccessDenied,
+    BadWriteNotSupported,
+    UaError,
+)
 
 from hvq_edge.errors import OutputError
+from hvq_edge.stream.sinks.plant.level_output import ControllerRefused
 from hvq_edge.verdict.decision import Decision
 
 # What it has to say is in the errors; it would say it again, with tracebacks, on standard error.
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
+
+class _WrongType(Exception):
+    """A node is of another type than the value."""
+
+
+_REFUSALS = (
+    _WrongType,
+    BadNodeIdInvalid,
+    BadNodeIdUnknown,
+    BadNotWritable,
+    BadOutOfRange,
+    BadTypeMismatch,
+    BadUserAccessDenied,
+    BadWriteNotSupported,
+)
+"""What a server says of one node, the connection being as good as before."""
 _FAULTS = (OSError, UaError, TimeoutError, FutureTimeout, ConnectionError, RuntimeError)
 
 
@@ -61,12 +87,15 @@ class OpcUaController:
         self._security = security
         self._timeout = timeout_seconds
         self._client: Client | None = None
+        self._kinds: dict[str, ua.VariantType] = {}
+        """Types of nodes that are not those of the values."""
 
     def set_reject(self, on: bool) -> None:
         """Write the reject node.
 
         Raises:
-            OutputError: the server cannot be reached or refuses.
+            ControllerRefused: the server does not take a value.
+            OutputError: it cannot be reached.
         """
         self._write({self._reject_node: ua.Variant(on, ua.VariantType.Boolean)})
 
@@ -74,7 +103,8 @@ class OpcUaController:
         """Write verdict and score, where they have nodes.
 
         Raises:
-            OutputError: the server cannot be reached or refuses.
+            ControllerRefused: the server does not take a value.
+            OutputError: it cannot be reached.
         """
         values = {}
         if self._verdict_node is not None:
@@ -89,7 +119,8 @@ class OpcUaController:
         """Write the heartbeat node.
 
         Raises:
-            OutputError: the server cannot be reached or refuses.
+            ControllerRefused: the server does not take a value.
+            OutputError: it cannot be reached.
         """
         if self._heartbeat_node is not None:
             self._write({self._heartbeat_node: ua.Variant(on, ua.VariantType.Boolean)})
@@ -101,10 +132,19 @@ class OpcUaController:
             _end(client)
 
     def _write(self, values: dict[str, Any]) -> None:
+        """Write nodes; one that is refused does not keep the next from being written."""
+        refused: ControllerRefused | None = None
         try:
             client = self._client or self._connect()
             for node, variant in values.items():
-                client.get_node(node).write_value(ua.DataValue(variant))
+                try:
+                    self._write_one(client, node, variant)
+                except _REFUSALS as error:
+                    refused = refused or ControllerRefused(
+                        f"the OPC UA server does not take {variant.VariantType.name} "
+                        f"for the node {node}: {error}",
+                        next_step="check the node's id, its type and the right to write it",
+                    )
         except _FAULTS as error:
             self.close()
             said = str(error) or type(error).__name__
@@ -112,6 +152,21 @@ class OpcUaController:
                 f"the OPC UA server does not take the value: {said}",
                 next_step="check its address, the node's id and the right to write it",
             ) from error
+        if refused is not None:
+            raise refused
+
+    def _write_one(self, client: Client, name: str, variant: ua.Variant) -> None:
+        node = client.get_node(name)
+        kind = self._kinds.get(name, variant.VariantType)
+        try:
+            node.write_value(ua.DataValue(ua.Variant(variant.Value, kind)))
+        except BadTypeMismatch:
+            # A controller's REAL is a Float, and a score fits into one; other types do not convert.
+            kind = node.read_data_type_as_variant_type()
+            if {kind, variant.VariantType} != {ua.VariantType.Float, ua.VariantType.Double}:
+                raise _WrongType(f"it is of type {kind.name}") from None
+            node.write_value(ua.DataValue(ua.Variant(variant.Value, kind)))
+            self._kinds[name] = kind
 
     def _connect(self) -> Client:
         client = Client(self._url, timeout=self._timeout, sync_wrapper_timeout=self._timeout * 2)

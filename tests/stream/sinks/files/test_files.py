@@ -24,6 +24,7 @@ from hvq_edge.stream.sinks.files.retention import (
     VIDEO_FILES,
     Retention,
     RetentionLimits,
+    time_stamp,
 )
 from hvq_edge.stream.sinks.files.video import VideoSegments
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
@@ -142,6 +143,70 @@ def test_nothing_else_is_ever_removed(tmp_path):
     Retention(tmp_path, REJECT_FILES, RetentionLimits(1, 0.0)).apply()
     left = {*tmp_path.iterdir()}
     assert left == {*others, target, link, folder, *files[2]}
+
+
+DAY = 86_400.0
+
+
+def reject_at(folder: Path, wall: float, number: int) -> str:
+    """A reject as a machine records it whose clock says ``wall``: in the name and of the file."""
+    path = folder / f"{time_stamp(wall)}-{number:06}.png"
+    path.write_bytes(bytes(100))
+    os.utime(path, (wall, wall))
+    return path.name
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("off", [4 * 365 * DAY, 2 * DAY, -365 * DAY, -50 * 365 * DAY])
+def test_the_newest_stay_whatever_the_clock_said(tmp_path, off):
+    """Three sessions: a right clock, one that is off, a right one again; room for six rejects."""
+    right, order, times = 1.79e9, [], []
+    limits = RetentionLimits(bytes=600)
+    for session, wrong in enumerate([0.0, off, 0.0]):
+        wall = right + wrong + session * 1000.0
+        clock, logged = (lambda: wall), (lambda: times)  # noqa: B023
+        keep = Retention(tmp_path, REJECT_FILES, limits, clock, logged)
+        keep.apply()
+        for _ in range(4):
+            wall += 10.0
+            times.append(wall)
+            order.append(reject_at(tmp_path, wall, len(order)))
+            keep.apply()
+            assert order[-1] in names(tmp_path), "what was just recorded stays"
+        assert names(tmp_path) == {*order[-6:]}, "in the order in which they were recorded"
+
+
+def test_what_a_clock_recorded_that_was_ahead_goes_first_and_by_age(tmp_path):
+    """As an earlier version left it, which kept no order."""
+    now = 1.79e9
+    ahead = [reject_at(tmp_path, now + 4 * 365 * DAY + i, i) for i in range(3)]
+    later = [reject_at(tmp_path, now - 5 * DAY + i, 3 + i) for i in range(2)]
+    keep = Retention(tmp_path, REJECT_FILES, RetentionLimits(bytes=400), clock=lambda: now)
+    keep.apply()
+    assert names(tmp_path) == {*ahead[1:], *later}
+    keep = Retention(tmp_path, REJECT_FILES, RetentionLimits(seconds=DAY), clock=lambda: now)
+    keep.apply()
+    assert names(tmp_path) == {later[-1]}
+
+
+def test_a_clock_that_was_behind_makes_nothing_old(tmp_path):
+    now = 1.79e9
+    early = reject_at(tmp_path, now - 2 * DAY, 0)
+    keep = Retention(tmp_path, REJECT_FILES, RetentionLimits(seconds=7 * DAY), clock=lambda: 9e6)
+    keep.apply()
+    lost = [reject_at(tmp_path, 9e6 + i, 1 + i) for i in range(3)]  # a board without a battery
+    keep.apply()
+    keep = Retention(tmp_path, REJECT_FILES, RetentionLimits(seconds=7 * DAY), clock=lambda: now)
+    keep.apply()
+    assert names(tmp_path) == {early, *lost}
+
+
+def test_a_folder_that_was_removed_is_empty(tmp_path):
+    limits = RetentionLimits(bytes=1)
+    assert Retention(tmp_path / "rejects", REJECT_FILES, limits).apply() == []
 
 
 def test_log_files_go_when_every_receiver_has_what_is_in_them(tmp_path):

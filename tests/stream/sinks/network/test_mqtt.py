@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from helpers.patience import until
 from helpers.receivers import MOSQUITTO, VERDICTS, Broker, Line, Listener, frames_of
 
+from hvq_edge.stream.sinks.network import delivery
 from hvq_edge.stream.sinks.network.mqtt import Mqtt, topic_part
 
 
@@ -43,6 +45,63 @@ def test_mqtt_delivers_over_a_restart_of_the_broker(tmp_path, broker):
     listener.close()
     assert len({event["id"] for event in listener.decisions()}) == 12
     assert len(line.faults) == 1
+
+
+def retained(broker: Broker) -> dict[str, str]:
+    """What somebody sees who subscribes now."""
+    late = Listener(broker.port)
+    until(lambda: late.got, "anything is retained")
+    found = {topic: text for topic, text, kept in late.got if kept}
+    late.close()
+    return found
+
+
+def test_mqtt_is_there_before_the_first_decision_and_after_each_return_of_the_broker(
+    tmp_path, broker, monkeypatch
+):
+    monkeypatch.setattr(delivery, "_IDLE_SECONDS", 0.02)
+    cameras = ["left", "right"]
+    receiver = Mqtt(
+        "127.0.0.1", broker.port, "line 1", discovery="ha", cameras=cameras, timeout_seconds=5.0
+    )
+    line = Line(tmp_path, receiver, verdicts=("reject",))
+    topics = {f"ha/sensor/hvq-edge_line_1_{camera}/config" for camera in cameras}
+    until(lambda: receiver._client is not None and not line.delivery.statistics().fault)
+    until(lambda: {*retained(broker)} == {*topics, "hvq-edge/line_1/availability"})
+    assert retained(broker)["hvq-edge/line_1/availability"] == "online"
+    assert line.delivery.statistics().written == 0, "no decision was made yet"
+
+    broker.stop()
+    broker.forget()
+    until(lambda: "broker" in line.delivery.statistics().fault, "seen without a decision")
+    broker.start()
+    until(lambda: not line.delivery.statistics().fault)
+    found = retained(broker)
+    assert {*found} == {*topics, "hvq-edge/line_1/availability"}
+    assert found["hvq-edge/line_1/availability"] == "online"
+    line.close()
+    assert retained(broker)["hvq-edge/line_1/availability"] == "offline"
+
+
+def test_the_broker_says_offline_when_the_inspector_dies_and_never_of_its_next_connection(broker):
+    listener = Listener(broker.port)
+    receiver = Mqtt("127.0.0.1", broker.port, "line 1")
+    receiver.keep_up()
+    until(lambda: listener.availability() == ["online"])
+    receiver._client.socket().shutdown(socket.SHUT_RDWR)  # as when its process is killed
+    until(lambda: listener.availability() == ["online", "offline"], "the last will")
+    until(lambda: receiver._client is None)
+    receiver.keep_up()
+    until(lambda: listener.availability() == ["online", "offline", "online"])
+    # A connection that is dead without the broker's knowledge ends before the next one says online.
+    former = receiver._client
+    receiver._client = None
+    receiver.keep_up()
+    until(lambda: len(listener.availability()) == 5)
+    assert listener.availability()[3:] == ["offline", "online"]
+    receiver.close()
+    former.loop_stop()
+    listener.close()
 
 
 def test_mqtt_announces_cameras_only_where_asked(broker):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from helpers.decisions import made
-from helpers.patience import Stopwatch, until
+from helpers.patience import PATIENCE_SECONDS, Stopwatch, until
 from helpers.receivers import free_port
 
 from hvq_edge.errors import MissingCapability, OutputError
 from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.sinks.plant.gpio import GpioController
-from hvq_edge.stream.sinks.plant.level_output import LevelOutput
+from hvq_edge.stream.sinks.plant.level_output import ControllerRefused, LevelOutput
 from hvq_edge.stream.sinks.plant.modbus import ModbusController
 from hvq_edge.stream.sinks.plant.opcua import OpcUaController
 from hvq_edge.stream.sinks.plant.reject_signal import RejectSignal
@@ -61,7 +63,7 @@ class Server:
         self.thread.start()
 
     def do(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE_SECONDS)
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -164,6 +166,7 @@ class Nodes:
 
     def start(self) -> None:
         from asyncua import Server as OpcUaServer
+        from asyncua import ua
 
         async def begin():
             self._running = OpcUaServer()
@@ -171,11 +174,14 @@ class Nodes:
             self._running.set_endpoint(self.url)
             objects = self._running.nodes.objects
             self._nodes = {}
-            starts = {"reject": False, "verdict": "", "score": 0.0, "beat": False}
+            starts = {"reject": False, "verdict": "", "score": 0.0, "beat": False, "count": 0}
             for name, value in starts.items():
                 node = await objects.add_variable(f"ns=2;s={name}", name, value)
                 await node.set_writable()
                 self._nodes[name] = node
+            real = ua.Variant(0.0, ua.VariantType.Float)  # what a controller calls REAL
+            self._nodes["real"] = await objects.add_variable("ns=2;s=real", "real", real)
+            await self._nodes["real"].set_writable()
             await self._running.start()
 
         self._server.do(begin())
@@ -217,6 +223,25 @@ def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon):
     until(lambda: nodes["verdict"] == "pass")
     until(lambda: not nodes["reject"])
     thread.close(5.0)
+
+    # Other nodes of the same server, which takes seconds to start. A score fits into a REAL:
+    controller = OpcUaController(nodes.url, reject_node="ns=2;s=reject", score_node="ns=2;s=real")
+    controller.set_decision(made(0, "reject")[0])
+    assert nodes["real"] == 6.0
+    controller.close()
+    # What is refused is named with its type, and keeps neither another value nor the end from it:
+    controller = OpcUaController(
+        nodes.url,
+        reject_node="ns=2;s=reject",
+        verdict_node="ns=2;s=count",
+        score_node="ns=2;s=score",
+    )
+    output = LevelOutput(controller, RejectSignal(None))
+    with pytest.raises(OutputError, match="String for the node ns=2;s=count: it is of type Int64"):
+        output.write(*made(0, "reject"))
+    assert (nodes["reject"], nodes["score"]) == (True, 6.0)
+    output.close()
+    assert nodes["reject"] is False, "off at the end"
     nodes.stop()
 
 
@@ -229,6 +254,116 @@ def test_opc_ua_that_is_not_there_is_said_and_leaves_no_thread():
         controller.set_reject(True)
     controller.close()
     assert {*threading.enumerate()} <= before
+
+
+class Shown:
+    """A controller in memory; what is asked of it may be refused, or find it away."""
+
+    def __init__(self) -> None:
+        self.coil: bool | None = None
+        self.changes: list[tuple[bool, float]] = []
+        self.refuses: set[str] = set()
+        self.away: set[str] = set()
+        self.closed = 0
+
+    def set_reject(self, on):
+        self._answer("reject")
+        self.changes.append((on, time.monotonic()))
+        self.coil = on
+
+    def set_decision(self, decision):
+        self._answer("decision")
+
+    def beat(self, on):
+        self._answer("beat")
+
+    def close(self):
+        self.closed += 1
+
+    def _answer(self, what):
+        if what in self.away:
+            raise OutputError("it does not answer.")
+        if what in self.refuses:
+            raise ControllerRefused(f"it does not take the {what}.")
+
+
+@pytest.mark.parametrize("how", ["refuses", "away"])
+@pytest.mark.parametrize("what", ["decision", "beat"])
+def test_the_reject_signal_is_off_at_the_end_whatever_else_is_refused(how, what):
+    shown = Shown()
+    getattr(shown, how).add(what)
+    output = LevelOutput(shown, RejectSignal(None), 0.001)
+    for index, verdict in enumerate(["pass", "reject"]):
+        for call in (lambda of=(index, verdict): output.write(*made(*of)), output.tick):
+            with suppress(OutputError):
+                call()
+    assert shown.coil is True
+    output.close()
+    output.close()
+    assert (shown.coil, shown.closed) == (False, 1)
+
+
+def test_what_is_refused_beside_it_neither_repeats_nor_stretches_the_signal(retried_soon):
+    shown = Shown()
+    shown.refuses = {"decision", "beat"}
+    output, ticks = LevelOutput(shown, RejectSignal(0.05), heartbeat_seconds=1000.0), []
+    tick = output.tick
+    output.tick = lambda: (ticks.append(1), tick())[1]
+    thread = SinkThread(output, "plc", "newest", 1)
+    thread.write(*made(0, "reject"))
+    until(lambda: [on for on, _ in shown.changes][-2:] == [True, False])
+    until(lambda: len(ticks) > 3)
+    assert "does not take" in thread.statistics().fault, "as long as it does not"
+    thread.close()
+    states = [on for on, _ in shown.changes]
+    assert all(a != b for a, b in itertools.pairwise(states)), "each change is written once"
+    assert shown.changes[-1][1] - shown.changes[-2][1] >= 0.05
+
+
+def test_a_signal_that_is_held_does_not_wait_for_the_next_attempt(monkeypatch):
+    """The attempts of what is refused are far apart; the end of the signal is due before."""
+    monkeypatch.setattr(threads, "RETRY_SECONDS", 1000.0)
+    shown = Shown()
+    shown.away = {"decision"}
+    thread = SinkThread(LevelOutput(shown, RejectSignal(0.05)), "plc", "newest", 1)
+    until(lambda: shown.coil is False, "its first tick")
+    thread.write(*made(0, "reject"))
+    until(lambda: [on for on, _ in shown.changes] == [False, True, False], "the signal goes off")
+    thread.close()
+
+
+def test_an_end_over_a_dead_connection_is_written_over_a_new_one():
+    class Stale(Shown):
+        dead = False
+
+        def set_reject(self, on):
+            if self.dead:
+                self.dead = False
+                raise OutputError("broken pipe")
+            super().set_reject(on)
+
+    shown = Stale()
+    output = LevelOutput(shown, RejectSignal(None))
+    output.write(*made(0, "reject"))
+    shown.dead = True
+    output.close()
+    assert shown.coil is False
+
+
+def test_a_defect_of_a_controller_does_not_leave_the_signal_on():
+    class Broken(Shown):
+        def set_reject(self, on):
+            super().set_reject(on)
+            if on:
+                raise ZeroDivisionError("after it was written")
+
+    shown = Broken()
+    output = LevelOutput(shown, RejectSignal(None))
+    output.write(*made(0, "pass"))
+    with pytest.raises(ZeroDivisionError):
+        output.write(*made(1, "reject"))
+    output.close()
+    assert shown.coil is False
 
 
 def test_newest_only_and_the_others_are_counted():

@@ -1,0 +1,90 @@
+"""Signals end ``hvq-edge stream`` cleanly from its first moment on, also with its terminal gone."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.patience import PATIENCE_SECONDS, until
+from helpers.running_line import RunningLine, rows_of, save_film, save_line_bundle
+
+from hvq_edge.cli.interruption import StopSignals
+from hvq_edge.stream.log.verification import verify_log
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    """A bundle and a film, as arguments."""
+    folder = tmp_path_factory.mktemp("line")
+    save_line_bundle(folder / "bundle")
+    save_film(folder / "film.avi", 20)
+    return ["--bundle", folder / "bundle", "--camera", folder / "film.avi", "--play"]
+
+
+def catches(process: int, number: int) -> bool:
+    """Whether a process has a handler for a signal, as the kernel says it."""
+    status = Path(f"/proc/{process}/status").read_text()
+    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_cameras_run_is_an_end_like_any_other(tmp_path, line, number):
+    with RunningLine(tmp_path, *line) as running:
+        until(lambda: catches(running.process.pid, number), "it takes signals")
+        running.stop(number)
+        assert "Traceback" not in running.said
+
+
+def test_a_signal_at_any_moment_of_the_opening_leaves_no_session_open(tmp_path, line):
+    """From the first file of the log on."""
+    for pause in (0.0, 0.01, 0.05, 0.2):
+        with RunningLine(tmp_path / str(pause), *line) as running:
+            until(lambda at=running.out: list(at.glob("decisions.sqlite*")), "it begins", pause=0)
+            time.sleep(pause)
+            running.stop()
+        found = verify_log(running.out)
+        assert found.faults == []
+        kinds = [row["kind"] for row in rows_of(running.out)]
+        assert kinds.count("session_start") == kinds.count("session_end")
+        assert kinds[-1] in ("file", "session_end")
+
+
+def test_a_terminal_that_goes_away_ends_the_session(tmp_path, line):
+    """The kernel sends SIGHUP, and whatever is said from then on cannot be written."""
+    out = tmp_path / "out"
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "hvq_edge", "stream", *map(str, line), "--out", str(out)]
+    command += ["--backend", "onnxruntime", "--no-video", "--no-display"]
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *command], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    try:
+        until(
+            lambda: (out / "decisions.sqlite").exists() and any(r["verdict"] for r in rows_of(out))
+        )
+        os.close(ours)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+    assert rows_of(out)[-1]["kind"] == "session_end"
+
+
+def test_nohup_is_respected(monkeypatch):
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            with pytest.raises(SystemExit) as raised:
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert raised.value.code == 0
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, former)

@@ -1,0 +1,307 @@
+"""What stands where the log should be is compared with what was written, at each start and on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from helpers.decisions import AT_ONCE, made, written
+from helpers.patience import until
+
+from hvq_edge.errors import OutputError
+from hvq_edge.stream.log import decision_log, sqlite_file
+from hvq_edge.stream.log.chain import event_row
+from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.log.deliveries import remove_old_log_files
+from hvq_edge.stream.log.files import chain_files, head_path, read_head
+from hvq_edge.stream.log.reader import RowsAfter, all_rows
+from hvq_edge.stream.log.sqlite_file import LogFile, make_log_file
+from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.sinks.files.retention import RetentionLimits
+from hvq_edge.stream.sinks.threads import SinkThread
+
+SMALL_FILES = LogOptions(0.0, file_bytes=1, head_seconds=0.0, reserve_bytes=0)
+
+
+def execute(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert connection.execute(statement).rowcount > 0
+
+
+def log_ids(path: Path) -> list[str]:
+    """Of each file, from its first row."""
+    return [json.loads(row.more)["log"] for row in all_rows(path) if row.kind == "file"]
+
+
+def cut_off(path: Path) -> None:
+    execute(path, "DELETE FROM log WHERE id > 4")
+
+
+def last_file_removed(path: Path) -> None:
+    chain_files(path)[-1].unlink()
+
+
+def whole_log_removed(path: Path) -> None:
+    for file in chain_files(path):
+        file.unlink()
+
+
+def replaced(path: Path) -> None:
+    """By another log that is longer, and whole."""
+    other = path.with_name("other") / path.name
+    written(other, 40).close()
+    whole_log_removed(path)
+    other.replace(path)
+
+
+def head_removed(path: Path) -> None:
+    head_path(path).unlink()
+
+
+def head_damaged(path: Path) -> None:
+    head_path(path).write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said", "options"),
+    [
+        (cut_off, "its end is gone: it once went on to row 9", AT_ONCE),
+        (last_file_removed, "it once went on to row", SMALL_FILES),
+        (whole_log_removed, "the log is gone: it once went on to row 9", AT_ONCE),
+        (replaced, "row 9 is another one: it was written anew", AT_ONCE),
+        (head_removed, "its head is gone", AT_ONCE),
+        (head_damaged, "its head is gone or damaged", AT_ONCE),
+    ],
+)
+def test_the_next_start_launders_nothing(tmp_path, harm, said, options):
+    path = tmp_path / "decisions.sqlite"
+    written(path, 6, options).close()
+    (first_id, *_) = log_ids(path)
+    harm(path)
+    head = head_path(path).read_bytes() if head_path(path).exists() else None
+    for _ in range(2):
+        written(path, 3, options).close()
+        found = verify_log(path)
+        assert not found.whole, "from then on"
+        (fault,) = found.faults
+        assert said in fault.what
+        assert log_ids(path)[-1] != first_id, "ids of rows are never used twice"
+        (event,) = [row for row in all_rows(path) if row.kind == "head_mismatch"]
+        assert said in json.loads(event.more)["what"], "once"
+        kept = json.loads(event.more)["kept"]
+        assert (tmp_path / kept).read_bytes() == head if head else kept is None
+        assert read_head(head_path(path)).id == found.last_id
+
+
+def test_a_log_without_its_head_is_not_said_to_be_whole(tmp_path):
+    written(tmp_path / "decisions.sqlite", 3).close()
+    head_path(tmp_path / "decisions.sqlite").unlink()
+    (fault,) = verify_log(tmp_path).faults
+    assert "there is no head" in fault.what
+
+
+def test_a_start_after_a_kill_or_with_another_place_for_the_head_is_no_fault(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    first = event_row("file", "", 5.0, {"log": "a", "continues": False})
+    make_log_file(path, decision_log.chained(first, None))  # and killed before its first head
+    assert verify_log(path).whole
+    elsewhere = LogOptions(0.0, head=tmp_path / "audit" / "head", reserve_bytes=0)
+    for options in LogOptions(0.0, head_seconds=1e6, reserve_bytes=0), elsewhere, AT_ONCE:
+        log = written(path, 3, options)  # the head stays behind
+        log._file.close()
+        log._lock.release()  # as a kill does
+    written(path, 1).close()
+    found = verify_log(path)
+    assert found.faults == []
+    assert found.lost_sessions == 3
+
+
+def test_a_head_that_cannot_be_written_leaves_no_row(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    written(path, 3).close()
+    rows = list(all_rows(path))
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*head"):
+        written(path, 1, LogOptions(0.0, head=tmp_path / "file" / "head", reserve_bytes=0))
+    assert list(all_rows(path)) == rows
+    written(path, 1).close()
+    assert verify_log(path).whole
+
+
+# While it runs.
+
+
+def deleted(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def moved(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+
+
+@pytest.mark.parametrize("harm", [deleted, moved])
+def test_a_folder_that_goes_away_is_a_fault_and_a_new_log(tmp_path, monkeypatch, harm):
+    monkeypatch.setattr("hvq_edge.stream.sinks.threads.RETRY_SECONDS", 0.02)
+    path = tmp_path / "out" / "decisions.sqlite"
+    log = DecisionLog(path, Session({"version": "1"}), LogOptions(0.0, reserve_bytes=0))
+    former, told = log.log_id, []
+    thread = SinkThread(log, "log", "wait", 8, report=lambda *said: told.append(said))
+    for index in range(5):
+        thread.write(*made(index))
+    until(lambda: not thread.statistics().waiting)
+    harm(path.parent)
+    for index in range(5, 9):
+        thread.write(*made(index))
+    until(lambda: not thread.statistics().waiting)
+    thread.close()
+    assert [name for name, _ in told] == ["log"]
+    assert "was moved or removed while it was recorded" in told[0][1]
+    kinds = [row.kind for row in all_rows(path)]
+    begin = ["file", "head_mismatch", "session_start"]
+    assert kinds == [*begin, *["decision"] * 4, "session_end"], "not one is lost from then on"
+    assert log.log_id != former
+    assert not verify_log(path).whole
+    if harm is moved:
+        assert [row.frame for row in all_rows(tmp_path / "moved") if row.verdict] == [0, 1, 2, 3, 4]
+
+
+def test_a_folder_that_is_gone_at_the_end_is_no_traceback(tmp_path):
+    log = written(tmp_path / "out" / "decisions.sqlite", 3)
+    shutil.rmtree(tmp_path / "out")
+    log.close()
+    assert [row.kind for row in all_rows(tmp_path / "out")][-1] == "session_end"
+
+
+# A lock of another program.
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A log that another program has locked until it is told to let go."""
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.02)
+    written(tmp_path / "decisions.sqlite", 1).close()
+    other = sqlite3.connect(
+        tmp_path / "decisions.sqlite", isolation_level=None, check_same_thread=False
+    )
+
+    def lock():
+        other.execute("BEGIN IMMEDIATE")
+
+    yield lock, lambda: other.execute("ROLLBACK")
+    other.close()
+
+
+def test_a_lock_loses_no_decision(tmp_path, monkeypatch, locked):
+    monkeypatch.setattr("hvq_edge.stream.sinks.threads.RETRY_SECONDS", 0.02)
+    lock, let_go = locked
+    log = DecisionLog(tmp_path / "decisions.sqlite", Session(), AT_ONCE)
+    told = []
+    thread = SinkThread(log, "log", "drop", 64, report=lambda *said: told.append(said))
+    lock()
+    thread.write(*made(0))
+    until(lambda: told)
+    for index in range(1, 20):
+        thread.write(*made(index))
+    until(lambda: log.pending == 20)
+    counts = thread.statistics()
+    assert (counts.written, counts.waiting, counts.dropped) == (0, 20, 0)
+    assert "keeps it locked" in counts.fault, "as long as it lasts"
+    let_go()
+    until(lambda: thread.statistics().written == 20)
+    until(lambda: thread.statistics().fault == "")
+    thread.close()
+    assert [row.frame for row in all_rows(tmp_path) if row.verdict][1:] == list(range(20))
+
+
+def test_files_wait_for_a_lock_and_a_camera_counts_what_has_no_room(tmp_path, monkeypatch, locked):
+    monkeypatch.setattr("hvq_edge.stream.sinks.threads.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(decision_log, "MOST_PENDING", 3)
+    lock, let_go = locked
+    for waits in True, False:
+        options = LogOptions(0.0, reserve_bytes=0, waits=waits)
+        log = DecisionLog(tmp_path / "decisions.sqlite", Session(), options)
+        thread = SinkThread(log, "log", "wait" if waits else "drop", 2)
+        lock()
+        handed = threading.Thread(target=lambda to=thread: [to.write(*made(i)) for i in range(20)])
+        handed.start()
+        until(lambda of=log: of.pending == 3)
+        if not waits:
+            handed.join()
+            until(lambda of=thread: of.statistics().dropped >= 15)
+        let_go()
+        handed.join()
+        thread.close()
+        counts = thread.statistics()
+        assert counts.written + counts.dropped == 20
+        assert (counts.dropped == 0) is waits
+        rows = [row for row in all_rows(tmp_path) if row.session == log.session.id]
+        assert sum(row.verdict is not None for row in rows) == counts.written
+        missed = [json.loads(row.more)["decisions"] for row in rows if row.kind == "not_recorded"]
+        refused = log._unrecorded + sum(missed)
+        assert refused <= counts.dropped
+        assert bool(missed) is not waits
+    assert verify_log(tmp_path).whole
+
+
+# What stands beside a file.
+
+
+def test_a_copy_of_an_older_file_alone_has_all_its_rows(tmp_path):
+    """A receiver still reads from it when the next one begins."""
+    path = tmp_path / "decisions.sqlite"
+    log = DecisionLog(path, Session(), LogOptions(0.0, file_bytes=30_000, reserve_bytes=0))
+    reader = RowsAfter(path, ["pass"])
+    reader.read(0, 1)
+    index = 0
+    while len(chain_files(path)) == 1:
+        log.write(*made(index))
+        log.tick()
+        index += 1
+    copy = tmp_path / "copy" / path.name
+    copy.parent.mkdir()
+    shutil.copy(path, copy)
+    assert sum(row.verdict is not None for row in all_rows(copy)) == index
+    reader.close()
+    log.close()
+
+
+def test_old_files_are_counted_and_removed_with_what_stands_beside_them(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    written(path, 3, SMALL_FILES).close()
+    oldest, *_, newest = chain_files(path)
+    beside = [oldest.with_name(oldest.name + end) for end in ("-wal", "-shm")]
+    reader = RowsAfter(path, ["pass"])
+    reader.read(0, 1)
+    writer = LogFile(oldest)
+    before = sum(file.stat().st_size for file in chain_files(path))
+    assert all(other.exists() for other in beside)
+    removed = remove_old_log_files(path, RetentionLimits(bytes=before - oldest.stat().st_size))
+    writer.close()
+    reader.close()
+    assert removed == [oldest]
+    assert not any(other.exists() for other in beside)
+    assert newest.exists()
+
+
+def test_a_file_of_a_clock_that_was_ahead_does_not_keep_the_later_ones(tmp_path, monkeypatch):
+    path, now = tmp_path / "decisions.sqlite", 1.8e9
+    times = iter([now + 1e8, now - 5000, now - 4000, now - 100])
+    for _ in range(4):
+        at = next(times)
+        monkeypatch.setattr(decision_log.time, "time", lambda at=at: at)
+        log = DecisionLog(path, Session(), SMALL_FILES)
+        decision, frame = made(0)
+        object.__setattr__(decision, "time", at)
+        log.write(decision, frame)
+        log.tick()
+        log.close()
+    monkeypatch.undo()
+    files = chain_files(path)
+    removed = remove_old_log_files(path, RetentionLimits(seconds=1000.0), now)
+    assert removed == files[: len(removed)]
+    assert len(removed) == 3, "one file a session is full; the last session's are young"
