@@ -47,6 +47,26 @@ def test_everything_for_files_is_complete(tmp_path):
     assert '"frames":20' in rows[-1].more
 
 
+def test_video_in_limited_pieces_begins_without_a_fault(tmp_path):
+    settings = SinkSettings.model_validate(
+        {"video": {"segment_minutes": 1.0, "keep_megabytes": 1.0}}
+    )
+    said = []
+    opened = open_sinks(
+        settings,
+        tmp_path,
+        SOURCES,
+        DRAW,
+        when_full="wait",
+        video=True,
+        report=lambda *fault: said.append(fault),
+    )
+    opened.write(*made(0))
+    opened.close(None)
+    assert said == []
+    assert len([*(tmp_path / "videos").glob("*.mp4")]) == 1
+
+
 def test_thresholds_pauses_and_gaps_are_in_the_log(tmp_path):
     controls = Controls({"bolt": 3.0})
     opened = open_sinks(
