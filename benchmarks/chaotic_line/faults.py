@@ -90,6 +90,8 @@ class Kind:
     """/healthz may name these besides; ``*``: anything."""
     no_start: bool = False
     """The command may rightly refuse to start while it lasts."""
+    stays: bool = False
+    """It ends after all others of the round."""
     needs: Literal["", "mqtt", "disk"] = ""
 
 
@@ -289,8 +291,8 @@ KINDS = (
     Kind("output folder moved", _moved_out, "log", "log", ("*",), True),
     Kind("clock step", _clock_step, "clock"),
     Kind("camera gone", _film_gone, "film", BELT, no_start=True),
-    Kind("unreadable images in the folder", _bad_images, "folder", "", (FOLDER,)),
-    Kind("a pipe in the folder", _pipe, "folder", "", (FOLDER,)),
+    Kind("unreadable images in the folder", _bad_images, "folder", "", (FOLDER,), stays=True),
+    Kind("a pipe in the folder", _pipe, "folder", "", (FOLDER,), stays=True),
     Kind("half-open connections", _visitor(HALF_OPEN, 250), "page"),
     Kind("half-open connections without end", _visitor(HALF_OPEN, 1200), "page"),
     Kind("slow bodies", _visitor(SLOW_BODIES, 20, 100), "page"),

@@ -147,7 +147,11 @@ def excused(run: Run, kinds: Iterable[Kind]) -> None:
             if fault:
                 run.violated("/healthz is answered", fault)
                 break
-        for text in {text for poll in polls for text in poll.named}:
+        # Once may be a busy machine's doing, on which a receiver does not answer in its time.
+        twice = {
+            one for before, after in pairwise(polls) for one in {*before.named} & {*after.named}
+        }
+        for text in twice:
             who = text.removeprefix("camera ").split(":")[0]
             if who not in allowed and "*" not in allowed:
                 run.violated("/healthz is true", f"it named {text!r}, which had no fault")

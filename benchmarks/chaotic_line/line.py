@@ -132,14 +132,14 @@ class Line:
             "webhook": {
                 "url": f"http://127.0.0.1:{webhook.port}/",
                 "batch": 5,
-                "timeout_seconds": 0.5,
+                "timeout_seconds": 1.0,
             },
             "modbus": {
                 "host": "127.0.0.1",
                 "port": controller.port,
                 "reject_coil": Controller.REJECT,
                 "heartbeat_coil": Controller.HEARTBEAT,
-                "timeout_seconds": 0.5,
+                "timeout_seconds": 1.0,
             },
         }
         sinks["log"]["json_lines"] = True
@@ -147,7 +147,7 @@ class Line:
             sinks["mqtt"] = {
                 "host": "127.0.0.1",
                 "port": mqtt.broker.port,
-                "timeout_seconds": 1.0,
+                "timeout_seconds": 2.0,
             }
         belt = {"camera": str(self.film), "name": BELT, "play": True}
         self._save("line.toml", sinks, [belt, {"camera": f"watch:{self.watched}", "name": FOLDER}])

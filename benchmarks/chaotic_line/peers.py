@@ -96,7 +96,8 @@ class Webhook:
             case "hang":
                 while self.mode == "hang":
                     time.sleep(PAUSE_SECONDS)
-            case "drip" | "flood" as mode:  # an answer without an end
+            case "drip" | "flood" as mode:  # a receiver that has it, and an answer without an end
+                self.got.take(events)
                 handler.send_response(200)
                 handler.end_headers()
                 sent = 0

@@ -161,8 +161,9 @@ def test_a_fault_that_health_does_not_name_is_seen():
     ("seen", "names"),
     [
         (polls("", "", ""), []),
-        (polls("", "mqtt: gone", ""), []),
-        (polls("", "webhook: gone", ""), ["/healthz is true"]),
+        (polls("", "mqtt: gone", "mqtt: gone"), []),
+        (polls("", "webhook: gone", ""), []),
+        (polls("", "webhook: gone", "webhook: gone"), ["/healthz is true"]),
         ([*polls(""), Poll(1.0, 503, (), "no word of health", 0.01)], ["/healthz is answered"]),
         ([*polls(*[""] * 5), *polls("", seconds=30.0)], ["/healthz is answered"]),
     ],
