@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.chaotic_line.run import Run
 
 Undo = Callable[[], None]
+CHUNK = bytes(1 << 16)
 YEAR = 365 * 86_400
 HALF_OPEN = """
 import resource, socket, sys, time
@@ -137,8 +138,10 @@ def _full_disk(run: Run, details: random.Random) -> Undo:
     filler = run.line.disk / "somebody else's"
     left = details.choice((0, RESERVE_BYTES - (1 << 20)))
     disk = os.statvfs(run.line.disk)
-    with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - left)
+    with filler.open("wb") as file, suppress(OSError):  # the line takes room meanwhile
+        os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - left - (1 << 20))
+        while not left:
+            file.write(CHUNK)
     return filler.unlink
 
 

@@ -74,14 +74,11 @@ class Session:
     resident: list[float] = field(default_factory=list)
     """Megabytes at each poll."""
     descriptors: list[int] = field(default_factory=list)
+    up: bool = False
+    """Whether it has ever said how it is."""
     ending: bool = False
     killed: bool = False
     _read: int = 0
-
-    @property
-    def up(self) -> bool:
-        """Whether it has ever said how it is."""
-        return any(poll.status for poll in self.polls)
 
     def tail(self, path: Path) -> None:
         """Read the decisions that were printed meanwhile."""
@@ -221,6 +218,7 @@ class Line:
                 continue
             if not poll.status and not session.up:
                 continue  # it is starting
+            session.up = True
             session.polls.append(poll)
             try:
                 status = Path(f"/proc/{pid}/status").read_text()

@@ -47,7 +47,8 @@ def test_everything_for_files_is_complete(tmp_path):
     assert '"frames":20' in rows[-1].more
 
 
-def test_video_in_limited_pieces_begins_without_a_fault(tmp_path):
+@pytest.mark.parametrize("cameras", [("",), ("left", "right")])
+def test_video_in_limited_pieces_begins_without_a_fault(tmp_path, cameras):
     settings = SinkSettings.model_validate(
         {"video": {"segment_minutes": 1.0, "keep_megabytes": 1.0}}
     )
@@ -55,16 +56,17 @@ def test_video_in_limited_pieces_begins_without_a_fault(tmp_path):
     opened = open_sinks(
         settings,
         tmp_path,
-        SOURCES,
+        [SourceInfo(name, 10.0) for name in cameras],
         DRAW,
         when_full="wait",
         video=True,
         report=lambda *fault: said.append(fault),
     )
-    opened.write(*made(0))
+    for name in cameras:
+        opened.write(*of_camera(name, 0))
     opened.close(None)
     assert said == []
-    assert len([*(tmp_path / "videos").glob("*.mp4")]) == 1
+    assert len([*(tmp_path / "videos").glob("*.mp4")]) == len(cameras)
 
 
 def test_thresholds_pauses_and_gaps_are_in_the_log(tmp_path):

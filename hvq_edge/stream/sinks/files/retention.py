@@ -133,7 +133,8 @@ class Retention:
         Raises:
             OSError: the folder cannot be read. A file that cannot be removed stays, without error.
         """
-        if self._limits == RetentionLimits():
+        # A sink makes its folder with its first recording.
+        if self._limits == RetentionLimits() or not self._folder.exists():
             return []
         recordings = self._recordings()
         total = sum(recording.bytes for recording in recordings)

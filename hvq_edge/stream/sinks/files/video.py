@@ -221,9 +221,6 @@ class VideoSegments:
         frames_per_second: at which they play.
         seconds: length of a piece, by the clock.
         tail: added to the names, to tell cameras apart.
-
-    Raises:
-        OutputError: the folder cannot be made.
     """
 
     def __init__(
@@ -241,10 +238,6 @@ class VideoSegments:
         self._tail = tail
         self._video: AnnotatedVideo | None = None
         self._end = 0.0
-        try:  # now: old pieces are looked for before the first one is written
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(folder, error) from error
 
     def write(self, decision: Decision, frame: Frame) -> None:
         """Add one frame.
