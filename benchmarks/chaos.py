@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,7 @@ def main() -> None:
     if arguments.list or not kinds:
         print("\n".join(kind.name for kind in kinds or KINDS))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was mounted goes away
     with tempfile.TemporaryDirectory() as made, ExitStack() as closing:
         folder = Path(made)
         run = Run(
