@@ -59,17 +59,29 @@ def accepted(out: Path) -> list[Accepted]:
     return found
 
 
-def undelivered(run: Run, out: Path | None = None) -> set[str]:
-    """Return ids of accepted decisions that a receiver lacks; those told before are left out."""
+@dataclass(frozen=True)
+class Wanted:
+    """Ids that the receivers have to get."""
+
+    webhook: set[str]
+    mqtt: set[str]
+
+    def missing(self, run: Run) -> set[str]:
+        """Return those that have not come yet; what was told before is left out."""
+        missing = run.webhook.got.missing(self.webhook)
+        if run.mqtt is not None:
+            missing |= run.mqtt.got.missing(self.mqtt)
+        return missing - run.stuck
+
+
+def wanted(out: Path) -> Wanted:
+    """Return what a log has accepted by now; nothing where it cannot be read."""
     try:
-        there = accepted(out or run.line.out)
+        there = accepted(out)
     except (sqlite3.Error, OSError, ValueError):
-        return {"the log cannot be read"}
-    missing = run.webhook.got.missing({one.id for one in there if one.row["verdict"] == "reject"})
-    if run.mqtt is not None:
-        run.mqtt.pump()
-        missing |= run.mqtt.got.missing({one.id for one in there})
-    return missing - run.stuck
+        there = []
+    rejects = {one.id for one in there if one.row["verdict"] == "reject"}
+    return Wanted(rejects, {one.id for one in there})
 
 
 def calm(run: Run) -> None:
@@ -109,10 +121,9 @@ def calm(run: Run) -> None:
     run.expect(
         (run.line.out / "rejects" / name).exists, "a reject's images are kept", f"{name} is missing"
     )
-    # Each look takes what is accepted by then: the newest are always on their way.
-    there = undelivered(run)
-    if not run.wait(lambda: not there & undelivered(run)):
-        missing = there & undelivered(run)
+    by_now = wanted(run.line.out)
+    if not run.wait(lambda: not by_now.missing(run)):
+        missing = by_now.missing(run)
         run.stuck |= missing
         run.violated("what is accepted is delivered", _some(missing, "missing in a calm"))
     whole(run, run.line.out)
@@ -192,7 +203,7 @@ def clean_end(run: Run, session: Session, disturbed: set[str]) -> None:
         run.violated("no traceback is printed", said[said.index("Traceback") :][:400])
     if run.controller.listening and run.controller.mode != "hang" and run.coil_is_on():
         run.violated("the reject output is off at the end", "it is on")
-    if "log" in disturbed or not run.line.out.exists():
+    if {"log", "disk"} & disturbed or not run.line.out.exists():
         return
     whole(run, run.line.out)
     rows = rows_of(run.line.out)

@@ -43,6 +43,8 @@ os.replace = _replaced
 """Python runs it in the line's process before anything else (``sitecustomize``): its clock is ahead
 by the seconds in a file, and so are the dates of the files that it writes. (libfaketime makes some
 starts on a busy machine end with EINVAL.)"""
+HOLD_SECONDS = 1.5
+"""The reject output is on for more than half of the time: whatever ends the line may find it so."""
 BELT, FOLDER = "belt", "folder"
 
 
@@ -136,6 +138,7 @@ class Line:
                 "port": controller.port,
                 "reject_coil": Controller.REJECT,
                 "heartbeat_coil": Controller.HEARTBEAT,
+                "hold_ms": HOLD_SECONDS * 1000.0,
                 "timeout_seconds": 1.0,
             },
         }

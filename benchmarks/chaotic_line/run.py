@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from subprocess import TimeoutExpired
 
@@ -268,11 +269,12 @@ class Run:
 
     def _calm(self, *, told: bool = True) -> None:
         """All faults are over: everything has to be well within the patience."""
-        self.wait(lambda: self.line.session.up, START_SECONDS)
-        if told:
+        if not self.wait(lambda: self.line.session.up, START_SECONDS):
+            self.violated("it starts", self.line.session.running.said[-400:])
+        elif told:
             invariants.calm(self)
         else:  # what is still missing was told before
-            self.wait(lambda: not invariants.undelivered(self))
+            self.wait(partial(self._all_came, invariants.wanted(self.line.out)))
         for file in self.line.watched.glob("probe *.png"):
             file.unlink()
         invariants.excused(self, self._of_round)
@@ -308,9 +310,15 @@ class Run:
 
     def _settle(self) -> None:
         """Start the line without a camera, on each folder, until all that was accepted is sent."""
+        self.stuck.clear()
         for number, out in enumerate((*self.moved, self.line.out)):
-            with self._silent_line(number, out):
-                self.wait(lambda out=out: not invariants.undelivered(self, out))
+            wanted = invariants.wanted(out)
+            if wanted.missing(self):
+                with self._silent_line(number, out):
+                    self.wait(partial(self._all_came, wanted))
+
+    def _all_came(self, wanted: invariants.Wanted) -> bool:
+        return not wanted.missing(self)
 
     @contextmanager
     def _silent_line(self, number: int, out: Path) -> Iterator[None]:
