@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SEEN_SECONDS = 10.0
 """A fault that lasts so long must be seen by /healthz."""
+RECORDING = {"log", "disk"}
+"""Resources without which nothing is recorded."""
 LEAST_POLLS = 20
 SLOWEST_ANSWER = 20.0
 """/healthz, as a multiple of the usual time; seconds count only from :data:`SEEN_SECONDS`."""
@@ -203,7 +205,7 @@ def clean_end(run: Run, session: Session, disturbed: set[str]) -> None:
         run.violated("no traceback is printed", said[said.index("Traceback") :][:400])
     if run.controller.listening and run.controller.mode != "hang" and run.coil_is_on():
         run.violated("the reject output is off at the end", "it is on")
-    if {"log", "disk"} & disturbed or not run.line.out.exists():
+    if disturbed & RECORDING or not run.line.out.exists():
         return
     whole(run, run.line.out)
     rows = rows_of(run.line.out)
@@ -256,7 +258,7 @@ def account(run: Run) -> None:
     told = _unrecorded(run)
     missing, torn = _unaccounted(run.line.sessions, every)
     counts["decisions not recorded, and told"] = told
-    counts["decisions lost by a kill"] = torn
+    counts["decisions lost at an end"] = torn
     if missing > told:
         run.violated(
             "a decision is recorded or told as missing",
@@ -294,15 +296,15 @@ def _unrecorded(run: Run) -> int:
 
 
 def _unaccounted(sessions: Sequence[Session], every: Sequence[Accepted]) -> tuple[int, int]:
-    """Return how many printed decisions are in no log, and how many a kill took.
+    """Return how many printed decisions are in no log, and how many an end took.
 
-    A kill takes what was decided last: all that comes after the last one which is recorded.
+    That is what was decided last: all that comes after the last one which is recorded.
     """
     there = {_key(one.row) for one in every}
     missing = torn = 0
     for session in sessions:
         recorded = [_key(one) in there for _, one in session.printed]
-        while session.killed and recorded and not recorded[-1]:
+        while session.cut and recorded and not recorded[-1]:
             recorded.pop()
             torn += 1
         missing += recorded.count(False)

@@ -80,6 +80,8 @@ class Session:
     """Whether it has ever said how it is."""
     ending: bool = False
     killed: bool = False
+    cut: bool = False
+    """Whether its last decisions may be in no log: it was killed, or nothing could be recorded."""
     _read: int = 0
 
     def tail(self, path: Path) -> None:

@@ -207,7 +207,7 @@ class Run:
         session = self.line.session
         refused = code == 2 and not session.up and any(kind.no_start for kind in self._of_round)
         session.ending = True
-        session.killed = True
+        session.killed = session.cut = True
         if not refused:
             said = session.running.said[-400:]
             self.violated("it ends when it is told to", f"exit code {code}: {said}")
@@ -288,7 +288,9 @@ class Run:
             session = self.line.session
             process = session.running.process
         session.ending = True
+        disturbed = {kind.resource for kind in self._active}
         session.killed = number == signal.SIGKILL
+        session.cut = session.killed or bool(disturbed & invariants.RECORDING)
         self.line.pump()
         with Stopwatch() as watch:
             process.send_signal(number)
@@ -305,7 +307,7 @@ class Run:
         elif number == signal.SIGTERM and watch.seconds > LONGEST_STOP:
             self.violated("it ends in time", f"SIGTERM took {watch}")
         if number == signal.SIGTERM and ended:
-            invariants.clean_end(self, session, {kind.resource for kind in self._active})
+            invariants.clean_end(self, session, disturbed)
         invariants.memory(self, session)
 
     def _settle(self) -> None:

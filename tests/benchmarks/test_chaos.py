@@ -126,7 +126,7 @@ def test_a_decision_in_no_log_is_missed_and_a_kill_may_take_the_last_ones():
     logged = [row(1), row(3)]
     ended = session(printed=printed(1, 2, 3, 4))
     assert invariants._unaccounted([ended], logged) == (2, 0)
-    ended.killed = True
+    ended.cut = True
     assert invariants._unaccounted([ended], logged) == (1, 1)
 
 
