@@ -173,6 +173,8 @@ def test_health_that_names_what_is_well_or_does_not_answer_is_seen(seen, names):
     broker = next(kind for kind in KINDS if kind.shows == "mqtt")
     invariants.excused(run, [broker])
     assert run.names == names
+    invariants.excused(run, [])
+    assert run.names == names, "said once"
 
 
 def test_a_chain_that_does_not_hold_is_seen(tmp_path: Path):
