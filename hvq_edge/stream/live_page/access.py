@@ -47,7 +47,7 @@ class Access:
 
     def is_token(self, given: str) -> bool:
         """Compare in constant time."""
-        return hmac.compare_digest(given.encode(), self._token)
+        return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._token)
 
     def knows(self, headers: Mapping[str, str], cookie: str) -> bool:
         """Tell whether a request carries the token, or the cookie of a login.

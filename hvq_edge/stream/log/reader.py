@@ -46,7 +46,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
             break
         except sqlite3.OperationalError:
             continue
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # its message may quote damaged text
             break
     raise InputError(
         f"{path} is no decision log of hvq-edge, or its beginning is damaged.",

@@ -48,6 +48,28 @@ def test_everything_for_files_is_complete(tmp_path):
     assert '"frames":20' in rows[-1].more
 
 
+@pytest.mark.parametrize("cameras", [("",), ("left", "right")])
+def test_video_in_limited_pieces_begins_without_a_fault(tmp_path, cameras):
+    settings = SinkSettings.model_validate(
+        {"video": {"segment_minutes": 1.0, "keep_megabytes": 1.0}}
+    )
+    said = []
+    opened = open_sinks(
+        settings,
+        tmp_path,
+        [SourceInfo(name, 10.0) for name in cameras],
+        DRAW,
+        when_full="wait",
+        video=True,
+        report=lambda *fault: said.append(fault),
+    )
+    for name in cameras:
+        opened.write(*of_camera(name, 0))
+    opened.close(None)
+    assert said == []
+    assert len([*(tmp_path / "videos").glob("*.mp4")]) == len(cameras)
+
+
 def test_thresholds_pauses_and_gaps_are_in_the_log(tmp_path):
     controls = Controls({"bolt": 3.0})
     opened = open_sinks(

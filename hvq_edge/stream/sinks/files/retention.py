@@ -169,7 +169,8 @@ class Retention:
         Raises:
             OSError: the folder cannot be read. A file that cannot be removed stays, without error.
         """
-        if self._limits == RetentionLimits():
+        # A sink makes its folder with its first recording.
+        if self._limits == RetentionLimits() or not self._folder.exists():
             return []
         now = self._clock()
         recordings = self._in_order(self._recordings(), now)
