@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 MOST_CONNECTIONS = 256
 """Far below the 1024 descriptors that a process may have open where nobody raised that."""
 BACKLOG = 64
-"""Connections that wait to be accepted. asyncio accepts so many at a time: with several times as
+"""Connections that wait to be accepted, and that asyncio accepts at a time: with several times as
 many places nobody is put out before the request he sent is read."""
 EXCHANGE_SECONDS = 15.0
 """From the connection, or the end of the answer before, to the end of an answer."""
@@ -33,8 +33,9 @@ _END_SECONDS = 0.5
 class Connections:
     """The open connections of one server; used in its event loop only.
 
-    One above :data:`MOST_CONNECTIONS` takes the place of the one that has waited longest for a
-    request, so that a monitor that asks is heard whoever else keeps connections open.
+    One above :data:`MOST_CONNECTIONS` takes the place of the one whose exchange began first, be it
+    half a request or an answer that nobody reads: so a monitor that asks is heard whoever else
+    keeps connections open, and however.
     """
 
     def __init__(self) -> None:
@@ -69,8 +70,7 @@ class Connections:
         """Put a connection at the end of the row, and make room for it."""
         self._open.pop(connection, None)
         if len(self._open) >= MOST_CONNECTIONS:
-            waiting = (one for one in self._open if one.waits)
-            next(waiting, next(iter(self._open))).end("place")
+            next(iter(self._open)).end("place")
         self._open[connection] = None
 
     def forget(self, connection: _Connection) -> bool:
@@ -88,11 +88,6 @@ class _Connection(H11Protocol):
         self.logger = self.among.log
         self._received = 0
         self._limit: asyncio.TimerHandle | None = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether it has still to send a request, or the rest of one."""
-        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
