@@ -1,5 +1,6 @@
 # make demo   install into .venv and run the main job on real images
 # make test   every check: lint, typecheck, unit
+# make audit  the pinned packages against the database of known vulnerabilities
 #
 # PYTHON chooses the interpreter of .venv (make demo PYTHON=python3.12);
 # ARGS goes to pytest (make unit ARGS='-k settings').
@@ -11,10 +12,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TYPECHECK := .typecheck
+AUDIT := .audit
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo install test lint typecheck unit clean
+.PHONY: demo install test lint typecheck unit audit clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)
@@ -43,6 +45,17 @@ typecheck: $(INSTALLED)
 unit: $(INSTALLED)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
+# It needs the network, so it is no part of test; without it, it says so and fails nobody. pip-audit
+# stands in an environment of its own, and ends with 1 for what it found and for what it lacked alike.
+audit:
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install -qq 'pip-audit>=2.7' >$(AUDIT)/said 2>&1 \
+		&& $(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip \
+			>$(AUDIT)/said 2>&1 && echo "audit: no known vulnerability" \
+		|| if grep -Eq '^Found [0-9]+ known vulnerabilit' $(AUDIT)/said; \
+			then cat $(AUDIT)/said; exit 1; \
+			else echo "audit: NOT RUN: $$(tail -n 1 $(AUDIT)/said)"; fi
+
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit(f"hvq-edge needs Python 3.10 or newer, $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.12")'
 	@echo "Installing hvq-edge and PyTorch into $(VENV); the first time takes some minutes."
@@ -51,4 +64,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(TYPECHECK) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
+from helpers.patience import PATIENCE_SECONDS
 
 from hvq_edge.common.extras import EXTRA_OF
 
@@ -180,6 +181,44 @@ def test_each_optional_package_has_its_extra_named_when_it_is_missing():
         for item in extras[extra]
     }
     assert len(EXTRA_OF) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("pip_audit", "code", "said"),
+    [
+        ("echo No known vulnerabilities found", 0, "audit: no known vulnerability"),
+        ("echo Found 1 known vulnerability in 1 package; echo h11 0.15; exit 1", 2, "h11 0.15"),
+        (
+            "echo Trying; echo no route to the host; exit 1",
+            0,
+            "audit: NOT RUN: no route to the host",
+        ),
+        (None, 0, "audit: NOT RUN: no such package"),
+    ],
+)
+def test_the_audit_fails_for_what_it_finds_and_says_when_it_cannot_run(
+    tmp_path, pip_audit, code, said
+):
+    """With programs in the place of pip and pip-audit, which need the network."""
+    installs = "exit 0" if pip_audit else "echo no such package; exit 1"
+    scripts = {"python": installs, "pip-audit": pip_audit or "echo never; exit 1"}
+    made = "".join(
+        f"printf '#!/bin/sh\\n{text}\\n' > $3/bin/{name}; chmod +x $3/bin/{name}; "
+        for name, text in scripts.items()
+    )
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nmkdir -p $3/bin; {made}\n")
+    python.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(
+        ["make", "audit", f"PYTHON={python}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, said in done.stdout) == (code, True), done
 
 
 @pytest.mark.parametrize("page", ["Dockerfile.jetson", "docs/jetson.md"])

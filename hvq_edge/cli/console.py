@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from hvq_edge.common.progress import ProgressCallback
 
-messages = Console(stderr=True, highlight=False)
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
+    from rich.text import Text
+
+_UNSHOWN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters but tab and line feed, marks that change the direction of text, and halves of
+characters: the name of a file or a category could move the cursor with them, hide a part of itself
+or of what stands beside it, or be no text that can be written at all."""
+
+
+class SafeConsole(Console):
+    """Shows such characters as Python writes them: an escape as a backslash and ``x1b``.
+
+    Only what Rich itself sends, colours and the movements of a live line, reaches the terminal.
+    """
+
+    def render_str(self, text: str, **given: Any) -> Text:  # noqa: ANN401  # Rich's
+        """Make a text of a string: replaced here, a table gives it the room that it takes."""
+        return super().render_str(shown(text), **given)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render, then replace what is no text to be shown."""
+        for segment in super().render(renderable, options):
+            if segment.control is None and _UNSHOWN.search(segment.text):
+                yield segment._replace(text=shown(segment.text))
+            else:
+                yield segment
+
+
+def shown(text: str) -> str:
+    """Return a text with its control characters written as escapes."""
+    return _UNSHOWN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+messages = SafeConsole(stderr=True, highlight=False)
 # A file or a pipe is no narrow screen: tables keep their columns there.
-results = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+results = SafeConsole(highlight=False, width=None if sys.stdout.isatty() else 100)
 LINE_EVERY_S = 30.0
 """Without a terminal, a stage that takes long is heard of this often."""
 
@@ -25,7 +65,10 @@ SLOWEST_STEP_S = 3600.0
 
 def print_json(value: Any) -> None:  # noqa: ANN401  # anything json.dumps takes
     """Print one JSON document, alone, on standard output."""
-    results.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    written = json.dumps(value, ensure_ascii=False)
+    # JSON leaves C1 controls and directions as they are: as escapes they say the same.
+    safe = _UNSHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", written)
+    results.file.write(safe + "\n")
     results.file.flush()
 
 

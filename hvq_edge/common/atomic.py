@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +42,24 @@ def output_error(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {path}: {cause}.", next_step=remedy)
 
 
+def temporary_file(path: Path, suffix: str = ".tmp") -> Path:
+    """Make an empty file beside ``path``, hidden, with the mode that the umask gives to new files.
+
+    ``tempfile`` makes files for one user alone, which a mode set afterwards would open to others
+    whatever the umask says.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    temporary = _unused(path, suffix)
+    temporary.touch(exist_ok=False)
+    return temporary
+
+
+def _unused(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it over ``path`` on success, else remove it.
@@ -52,13 +70,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = temporary_file(path)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise output_error(path, error) from error
@@ -82,10 +97,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = _unused(path, ".tmp")
+        temporary.mkdir()
         yield temporary
         os.sync()  # once: a fsync for each of thousands of images takes seconds
-        temporary.chmod(0o755)
         former = temporary.with_name(temporary.name + ".former")
         if path.exists():
             path.replace(former)

@@ -22,11 +22,12 @@ Model = TypeVar("Model", bound=BaseModel)
 LONGEST_SHOWN = 60
 """Characters of a value in a message."""
 
-_SECRETS = ("camera", "password", "secret", "server", "token", "url", "user")
+_SECRETS = ("camera", "host", "password", "secret", "server", "token", "url", "user")
 """Keys with one of these in them may hold credentials: their values are not shown."""
 _EXPECTED = {
     r"^https?://[^/\s]+": "must begin with http:// or https://, then name a host",
     r"^opc\.tcp://[^/\s]+": "must begin with opc.tcp://, then name a host",
+    r"^[^/@\s]+$": "must be a name or an address, without anything else of a URL",
     r"^[^+#\s]+$": "must have neither spaces nor + nor #",
 }
 

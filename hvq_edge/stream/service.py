@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -54,6 +55,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER_FRAMES_PER_SECOND = 4.0
 """At which the annotated video of a folder of images plays: slow enough to look at each."""
+DESCRIPTORS = 8192
+"""Files and connections that a line may have open, where the system lets it."""
 PAGE_WAITING = 8
 """Decisions with their images that may wait for the page: it shows the newest, not all."""
 
@@ -134,6 +137,8 @@ def open_line(
 ) -> Iterator[Line]:
     """Open the bundle, engine, cameras, sinks, window and live page that settings ask for.
 
+    The process's soft limit of open files is raised, as far as the hard one allows.
+
     Args:
         settings: checked settings.
         sinks: take every decision besides, before those of the settings.
@@ -146,6 +151,7 @@ def open_line(
         GateFailed: the signature that is required does not hold.
         HvqEdgeError: something cannot be opened.
     """
+    _allow_descriptors()
     bundle = _signed_bundle(settings)
     with ExitStack() as closing:
         reasons: list[str] = []
@@ -184,6 +190,18 @@ def open_line(
         closing.callback(line.close)
         yield line
         line.finish()
+
+
+def _allow_descriptors() -> None:
+    """Let this process open as many files and connections as it may allow itself, within reason.
+
+    The usual soft limit of 1024 is for programs that use ``select``: cameras, receivers, the log
+    and browsers together must not come near it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def learn_thresholds(

@@ -173,12 +173,17 @@ class StreamSettings(StrictTypes):
         return self
 
     def to_toml(self) -> str:
-        """Return the settings as a file, without the credentials of cameras."""
-        from hvq_edge.stream.sources.open_source import shown_address
+        """Return the settings as a file, without credentials: addresses up to host and port."""
+        from hvq_edge.stream.sources.open_source import shown_address, shown_receiver
 
         table = json.loads(self.model_dump_json(exclude_none=True))
         for camera in table["cameras"]:
             camera["camera"] = shown_address(camera["camera"])
+        for receiver in table["sinks"].values():
+            if "url" in receiver:
+                receiver["url"] = shown_receiver(receiver["url"])
+        if "server" in table:
+            table["server"] = table["server"].rpartition("@")[2]
         return tomli_w.dumps(table)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 
 import pytest
 from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from hvq_edge.cli import console
 
@@ -40,3 +44,60 @@ def test_a_line_that_is_too_narrow_cuts_the_note_alone(monkeypatch):
     last = [line for line in lines if line.lstrip("\r").startswith("training")][-1]
     assert re.search(" 3/120 +ETA +0:00:", last)
     assert "…" in last[last.index("ETA") :]
+
+
+UNSHOWN = "part\x1b[2J\x9b31m\u202egnp.\udc80.png"
+ESCAPED = r"part\x1b[2J\x9b31m\u202egnp.\udc80.png"
+
+
+def written_by(show) -> str:
+    file = io.StringIO()
+    show(console.SafeConsole(file=file, force_terminal=True, width=120, color_system="standard"))
+    return file.getvalue()
+
+
+def test_a_name_neither_moves_the_cursor_nor_turns_the_text():
+    table = Table()
+    table.add_column(Text(UNSHOWN))  # its width is measured before: the end is cut off
+    table.add_column()
+    table.add_row("", UNSHOWN, style="red")
+    for show in (
+        lambda one: one.print(UNSHOWN, markup=False, soft_wrap=True),
+        lambda one: one.print(Text(UNSHOWN)),
+        lambda one: one.print(table),
+        lambda one: one.log(UNSHOWN),
+    ):
+        written = written_by(show)
+        assert ESCAPED in re.sub(r"\x1b\[[0-9;]*m", "", written)
+        assert not re.search("\x1b\\[2J|[\x9b\u202e\udc80]", written)
+        written.encode()
+
+
+def test_a_live_line_shows_names_safely_and_moves():
+    def show(one: Console) -> None:
+        with Live(Text(UNSHOWN), console=one, auto_refresh=False) as live:
+            live.update(Text(f"{UNSHOWN} 2"), refresh=True)
+
+    written = written_by(show)
+    assert f"{ESCAPED} 2" in written
+    assert "\x1b[2K" in written, "Rich's own movement"
+    assert "\x1b[2J" not in written
+
+
+def test_lines_tabs_and_other_scripts_stay():
+    text = "größe 規格 é\n  next"
+    assert written_by(lambda one: one.print(text, markup=False)) == f"{text}\n"
+
+
+def test_json_says_the_same_in_escapes(capsys, monkeypatch):
+    monkeypatch.setattr(console.results, "file", io.StringIO())
+    console.print_json({UNSHOWN: "größe"})
+    printed = console.results.file.getvalue()
+    assert not console._UNSHOWN.search(printed)
+    assert "größe" in printed
+    assert json.loads(printed) == {UNSHOWN: "größe"}
+
+
+def test_every_message_goes_through_it():
+    assert isinstance(console.messages, console.SafeConsole)
+    assert isinstance(console.results, console.SafeConsole)

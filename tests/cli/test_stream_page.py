@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from helpers.images import write_video
 from helpers.paths import ROOT
-from helpers.patience import until
+from helpers.patience import PATIENCE_SECONDS, until
 from helpers.running_line import LONGEST_STOP, RunningLine, parts, save_film, save_line_bundle
 from typer import Typer
 from typer.testing import CliRunner
@@ -122,7 +124,7 @@ def test_page_and_sinks_of_a_settings_file(bundle, film, tmp_path):
     assert "tulip" not in printed
     read = tomllib.loads(printed)
     assert read["page"]["port"] == 8701
-    assert read["sinks"]["webhook"]["url"] == "http://127.0.0.1:9/x"
+    assert read["sinks"]["webhook"]["url"] == "http://127.0.0.1:9/..."
     assert read["sinks"]["rejects"]["context_frames"] == 2
     settings.write_text("[page]\nprot = 1\n[sinks.webhook]\nurl = 5\n[sinks.rejects]\nframes = 1\n")
     cause = run("--config", settings, "--camera", film, fails=SettingsError)
@@ -131,6 +133,27 @@ def test_page_and_sinks_of_a_settings_file(bundle, film, tmp_path):
     settings.write_text('[sinks.webhook]\nurl = "http://127.0.0.1:9/x"\n')
     arguments = ["--config", settings, "--bundle", bundle.path, "--camera", film]
     assert "decision log" in run(*arguments, fails=SettingsError)
+
+
+def test_half_requests_cost_the_inspector_nothing(bundle, tmp_path):
+    film = save_film(tmp_path / "film.avi", 60)
+    arguments = ["--bundle", bundle.path, "--camera", film, "--play", "--page-port", 0]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as ends:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(700, limits[1]), limits[1]))
+        ends.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        line = ends.enter_context(RunningLine(tmp_path, *arguments))
+        port = int(re.search(r":(\d+)/", line.page)[1])
+        for _ in range(500):
+            half = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+            ends.enter_context(half).sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        assert line.get("healthz")[0] == 200
+        allowed = Path(f"/proc/{line.process.pid}/limits").read_text()
+        assert int(re.search(r"Max open files +(\d+)", allowed)[1]) == min(8192, limits[1])
+        line.wait_for(3, "reject")
+        line.stop()
+        line.assert_it_fits()
+    assert "Warning" not in line.said
 
 
 # Signatures, calibration, servers.

@@ -43,10 +43,21 @@ def test_a_file_appears_with_its_folders(tmp_path):
     assert names_in(tmp_path / "a" / "b é") == ["run.json"]
 
 
-def test_a_file_can_be_read_by_others(tmp_path):
-    """The quality manager opens the report that the inspector's account wrote."""
+@pytest.fixture(params=[0o022, 0o027, 0o077, 0o002])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_the_umask_says_who_may_read(tmp_path, umask):
+    """The quality manager opens the report that the inspector's account wrote, or nobody does."""
     write_text(tmp_path / "report.html", "")
-    assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o666 & ~umask
+    with atomic_folder(tmp_path / "bundle") as temporary:
+        (temporary / "bundle.json").touch()
+    assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o777 & ~umask
+    assert (tmp_path / "bundle" / "bundle.json").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.parametrize("error", [AnyError, KeyboardInterrupt])
@@ -91,7 +102,6 @@ def test_a_folder_takes_the_place_of_the_former_one(tmp_path):
             (temporary / version).write_text(version)
     assert names_in(path) == ["second"]
     assert names_in(path.parent) == ["bundle"]
-    assert path.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("error", [AnyError, KeyboardInterrupt])

@@ -195,6 +195,30 @@ def test_print_config():
     assert 'k_of_n = "1/2"' in result.output
 
 
+def test_no_address_of_a_receiver_is_printed_with_its_credentials(tmp_path):
+    file = tmp_path / "stream.toml"
+    file.write_text(
+        'out = "out"\nserver = "grpc://me:s3cret@triton:8001"\n[[cameras]]\ncamera = 0\n'
+        '[sinks.webhook]\nurl = "https://me:s3cret@mes:8443/hooks/s3cret?key=s3cret"\n'
+        '[sinks.opcua]\nurl = "opc.tcp://me:s3cret@plc:4840/s3cret"\nreject_node = "ns=2;i=3"\n'
+    )
+    printed = load_stream_settings(file).to_toml()
+    assert "s3cret" not in printed
+    for shown in ("https://mes:8443/...", "opc.tcp://plc:4840/...", "triton:8001"):
+        assert shown in printed
+
+
+@pytest.mark.parametrize("table", ["mqtt", "modbus"])
+def test_an_address_in_the_place_of_a_host_is_refused_and_not_repeated(tmp_path, table):
+    file = tmp_path / "stream.toml"
+    file.write_text(
+        f'out = "out"\n[[cameras]]\ncamera = 0\n[sinks.{table}]\nhost = "mqtt://me:s3cret@h"\n'
+    )
+    with pytest.raises(SettingsError, match=f"sinks.{table}.host: must be a name") as raised:
+        load_stream_settings(file)
+    assert "s3cret" not in raised.value.cause
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -221,7 +221,7 @@ def _address(url: str) -> tuple[str, bool]:
         port = None
     if parts.scheme not in ("grpc", "grpcs") or not parts.hostname or port is None:
         raise SettingsError(
-            f"{url!r} is no address of a Triton server.",
+            "what was given is no address of a Triton server.",  # it may hold credentials
             next_step="give its gRPC port: grpc://HOST:8001, or grpcs:// for TLS",
         )
     return f"{parts.hostname}:{port}", parts.scheme == "grpcs"

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.live_page.settings import LivePageSettings
+from hvq_edge.stream.same_site import is_host
 
 SHORTEST_TOKEN = 16
 """Characters: what a person makes up below that can be guessed over a network."""
@@ -37,7 +36,7 @@ class Access:
     ) -> None:
         self._token = token.encode()
         self._session = hmac.new(self._token, b"hvq-edge live page", hashlib.sha256).hexdigest()
-        self._names = {"localhost", *(name.lower() for name in names)}
+        self._names = {name.lower() for name in names}
         self.reading_is_open = reading_is_open
 
     @property
@@ -68,31 +67,8 @@ class Access:
         )
 
     def is_host(self, header: str) -> bool:
-        """Tell whether a Host header is one of ours.
-
-        A page of another site can point its own name at this machine (DNS rebinding), and then
-        reads what we serve. It cannot do so with an address, so addresses are always fine.
-        """
-        try:
-            host = urlsplit(f"//{header}").hostname or ""
-        except ValueError:
-            return False
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return host.lower() in self._names
-        return True
-
-
-def is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Tell whether a request comes from our own page, or from no page at all.
-
-    Browsers send ``Origin`` with everything that may change something; programs do not.
-    """
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+        """Tell whether a Host header is one of ours."""
+        return is_host(header, self._names)
 
 
 def open_access(settings: LivePageSettings) -> tuple[Access, str]:

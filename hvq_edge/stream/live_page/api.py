@@ -1,6 +1,6 @@
 """The API: routes, checks of requests and the OpenAPI document follow from these signatures.
 
-The functions run on threads of the server, not in its event loop.
+The functions run on threads of the server, not in its event loop, unless they are asynchronous.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
@@ -16,12 +17,13 @@ from starlette.exceptions import HTTPException
 
 from hvq_edge.errors import HvqEdgeError, SettingsError
 from hvq_edge.stream.live_page.access import Access
+from hvq_edge.stream.live_page.connections import Connections
 from hvq_edge.stream.live_page.health import Health, HealthCheck
 from hvq_edge.stream.live_page.history import Size
 from hvq_edge.stream.live_page.images import VIEW_SIDE
 from hvq_edge.stream.live_page.middleware import refuse
 from hvq_edge.stream.live_page.page_view import PageView, preview, tested
-from hvq_edge.stream.live_page.prometheus_metrics import CONTENT_TYPE
+from hvq_edge.stream.live_page.prometheus_metrics import CONTENT_TYPE, render_page
 from hvq_edge.stream.live_page.schemas import (
     CategoryRequest,
     Decisions,
@@ -50,6 +52,10 @@ class Served:
     health: HealthCheck = field(default_factory=HealthCheck)
     images_per_second: float = 10.0
     """A browser is told to ask for no more."""
+    connections: Connections | None = None
+    """Counted in ``/metrics``; ``None`` where no server of ours is in front."""
+    for_health: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
+    """Threads for ``/healthz``, which must answer while all others wait for a disk."""
 
 
 class Refused(Exception):
@@ -243,7 +249,7 @@ def login(asked: LoginRequest, request: Request, response: Response, page: Page)
         page.access.session,
         httponly=True,
         samesite="strict",
-        secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
+        secure=request.headers.get("x-forwarded-proto", request.scope["scheme"]) == "https",
         max_age=LOGIN_SECONDS,
     )
     return Done()
@@ -257,9 +263,11 @@ def logout(response: Response, page: Page) -> Done:
 
 
 @router.get("/healthz", include_in_schema=False)
-def healthz(request: Request, response: Response, page: Page) -> Health:
+async def healthz(request: Request, response: Response, page: Page) -> Health:
     """For a monitor: 200 while frames are judged, else 503; reasons for those who may read."""
-    health = page.health(page.view.statistics())
+    health = await to_thread.run_sync(
+        lambda: page.health(page.view.statistics()), limiter=page.for_health
+    )
     response.status_code = 200 if health.working else 503
     return health if request.state.may_read else replace(health, failing=(), degraded=())
 
@@ -269,7 +277,10 @@ def metrics(page: Page) -> Response:
     """For Prometheus."""
     if page.view.metrics is None:
         raise Refused(404, "no metrics are kept.", "serve the page with hvq-edge stream --page")
-    return Response(page.view.metrics(page.view.statistics()), media_type=CONTENT_TYPE)
+    content = page.view.metrics(page.view.statistics())
+    if page.connections is not None:
+        content += render_page(page.connections)
+    return Response(content, media_type=CONTENT_TYPE)
 
 
 def _in_force(page: Served, category: str) -> float:

@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from hvq_edge.stream.live_page.api import REFUSALS, Served, answer_refusal, router
-from hvq_edge.stream.live_page.middleware import Guard
+from hvq_edge.stream.live_page.middleware import LARGEST_BODY, Guard
 
 FILES = Path(__file__).with_name("page")
 PAGES = {"/": "index.html", "/login": "login.html", "/favicon.ico": "icon.svg"}
@@ -28,7 +29,10 @@ def make_app(served: Served) -> FastAPI:
         docs_url=None,  # FastAPI's own pages load scripts from other servers
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
-        middleware=[Middleware(Guard, access=served.access, cookie=served.cookie)],
+        middleware=[
+            Middleware(Guard, access=served.access, cookie=served.cookie),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY),
+        ],
         exception_handlers=dict.fromkeys(REFUSALS, answer_refusal),
     )
     app.state.served = served

@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hvq_edge.stream.live_page.access import Access, is_same_origin
+from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.schemas import Refusal
+from hvq_edge.stream.same_site import is_same_origin
 
 LARGEST_BODY = 16 * 1024
 """Bytes: no request of the API comes near."""
@@ -68,7 +69,7 @@ class Guard:
 
     def _refusal(self, request: Request, *, known: bool) -> Response | None:
         """Return the answer to a request that goes no further."""
-        path = request.url.path
+        path: str = request.scope["path"]  # what is routed; request.url is made of the Host header
         if not self._access.is_host(request.headers.get("host", "")):
             return refuse(
                 421,
@@ -89,12 +90,13 @@ class Guard:
                     "the request's content is not application/json.",
                     "send JSON with the header Content-Type: application/json",
                 )
-            length = request.headers.get("content-length", "")
+            # What it says of its length saves reading it; how long it is, Starlette counts.
+            length = request.headers.get("content-length", "0")
             if not length.isdecimal() or int(length) > LARGEST_BODY:
                 return refuse(
                     413,
                     f"a request may have up to {LARGEST_BODY} bytes.",
-                    "send less, and its length with it (Content-Length); see /openapi.json",
+                    "send less; see /openapi.json",
                 )
             if path not in _OPEN and not known:
                 return refuse(401, "changes need the token.", "log in, or send it as Bearer")

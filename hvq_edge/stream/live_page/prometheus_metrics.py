@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from hvq_edge.stream.live_page.connections import FAULTS, LIMITS, Connections
 from hvq_edge.stream.statistics import CameraStatistics, SinkStatistics, Statistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -21,6 +22,35 @@ def render(statistics: Statistics) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Snapshot(statistics))
     return generate_latest(registry)
+
+
+def render_page(connections: Connections) -> bytes:
+    """Return what the live page's own server has to say, in the same format."""
+    registry = CollectorRegistry()
+    registry.register(_Page(connections))
+    return generate_latest(registry)
+
+
+class _Page(Collector):
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def collect(self) -> Iterator[Metric]:
+        closed = CounterMetricFamily(
+            "hvq_page_connections_closed",
+            "Connections to the live page that a limit ended: place, time or size.",
+            labels=["limit"],
+        )
+        for limit in LIMITS:
+            closed.add_metric([limit], self._connections.closed[limit])
+        faults = CounterMetricFamily(
+            "hvq_page_faults",
+            "Requests that are no HTTP, and faults of the live page's server.",
+            labels=["kind"],
+        )
+        for kind in FAULTS:
+            faults.add_metric([kind], self._connections.faults[kind])
+        yield from (closed, faults)
 
 
 class _Snapshot(Collector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hvq_edge.common.extras import needed
 from hvq_edge.errors import SettingsError
@@ -17,6 +19,11 @@ from hvq_edge.stream.live_page.access import open_access
 from hvq_edge.stream.live_page.health import HealthCheck
 from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.settings import LivePageSettings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from hvq_edge.stream.live_page.connections import Connections
 
 START_SECONDS = 10.0
 STOP_SECONDS = 2.0
@@ -58,24 +65,35 @@ def serve(
 
         from hvq_edge.stream.live_page.api import Served
         from hvq_edge.stream.live_page.app import make_app
+        from hvq_edge.stream.live_page.connections import BACKLOG, Connections
     access, made = open_access(settings)
     listening = _listen(settings)
     port = int(listening.getsockname()[1])
-    cookie = f"hvq_edge_{port}"
-    served = Served(view, access, cookie, health or HealthCheck(), settings.frames_per_second)
+    connections = Connections()
+    served = Served(
+        view,
+        access,
+        f"hvq_edge_{port}",
+        health or HealthCheck(),
+        settings.frames_per_second,
+        connections,
+    )
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(served),
+            http=connections.protocol(),
+            backlog=BACKLOG,
             log_config=None,  # the terminal belongs to the inspector
             access_log=False,
             server_header=False,
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=1,
-            limit_concurrency=200,
         )
     )
-    thread = threading.Thread(target=server.run, args=([listening],), name="live page", daemon=True)
+    thread = threading.Thread(
+        target=_run, args=(server, listening, connections), name="live page", daemon=True
+    )
     thread.start()
     try:
         _wait_until_started(server, thread)
@@ -84,6 +102,14 @@ def serve(
         server.should_exit = True
         thread.join(STOP_SECONDS)
         listening.close()
+
+
+def _run(server: uvicorn.Server, listening: socket.socket, connections: Connections) -> None:
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(connections.fault)
+        await server.serve([listening])
+
+    asyncio.run(run())
 
 
 def _listen(settings: LivePageSettings) -> socket.socket:

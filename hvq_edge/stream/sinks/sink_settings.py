@@ -13,6 +13,7 @@ from hvq_edge.common.records import StrictTypes
 from hvq_edge.errors import SettingsError
 
 VerdictName = Literal["pass", "reject", "no_decision"]
+HOST = r"^[^/@\s]+$"
 MEGABYTE = 10**6
 DAY_SECONDS = 86_400.0
 
@@ -90,7 +91,7 @@ class WebhookSettings(StrictTypes):
 class MqttSettings(StrictTypes):
     """``[sinks.mqtt]``: a broker."""
 
-    host: str = Field(min_length=1)
+    host: str = Field(pattern=HOST)
     port: int = Field(1883, ge=1, le=65535)
     line: str = Field("line", min_length=1)
     prefix: str = Field("hvq-edge", pattern=r"^[^+#\s]+$")
@@ -115,7 +116,7 @@ class _Signal(StrictTypes):
 class ModbusSettings(_Signal):
     """``[sinks.modbus]``: coils of a controller; addresses from 0."""
 
-    host: str = Field(min_length=1)
+    host: str = Field(pattern=HOST)
     port: int = Field(502, ge=1, le=65535)
     unit: int = Field(1, ge=0, le=255)
     reject_coil: int = Field(0, ge=0, le=65535)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader
+from socket import SHUT_RDWR, socket
 from typing import Any
 
 from hvq_edge.errors import MissingCapability
+from hvq_edge.stream.same_site import is_host, is_same_origin
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 
@@ -18,6 +23,10 @@ ANSWER_SECONDS = 2.0
 """A request waits this long for its decision; after that it gets the frame's number alone."""
 _MOST_WAITING = 64
 """Triggers that wait for the camera; more are refused, so that a caller learns of it."""
+_MOST_CONNECTIONS = 2 * _MOST_WAITING
+"""Each has a thread. One more takes the place of the one that has sent no request for longest."""
+_REQUEST_SECONDS = 5.0
+"""A connection that has sent no whole request by then is closed."""
 
 
 class _Request:
@@ -40,7 +49,7 @@ class HttpTrigger:
     ``POST /trigger`` answers 200 with ``{"frame": 17, "decisions": [...]}``, the decisions being
     lines of ``decisions.jsonl``; 202 with what there is when they take longer than
     :data:`ANSWER_SECONDS` (``frame`` is ``null`` while the camera has not been asked yet); 503 when
-    too many triggers wait.
+    too many triggers wait. A page of another site, open in a browser on this machine, is refused.
 
     Args:
         port: to listen on; 0 takes a free one, see :attr:`port`.
@@ -63,13 +72,12 @@ class HttpTrigger:
         self._last: _Request | None = None
         self._open: list[_Request] = []
         try:
-            self._server = ThreadingHTTPServer((HOST, port), _handler_for(self))
+            self._server = _Server((HOST, port), _handler_for(self))
         except OSError as error:
             raise MissingCapability(
                 f"cannot listen for triggers on {HOST}:{port}: {error.strerror}.",
                 next_step="choose another port with --trigger-port",
             ) from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="trigger", daemon=True
         )
@@ -129,17 +137,101 @@ class HttpTrigger:
         self._thread.join(2.0)
 
 
+class _Server(ThreadingHTTPServer):
+    """The library's server, with limits for those who connect and send no request."""
+
+    daemon_threads = True
+    request_queue_size = 32
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._lock = threading.Lock()
+        self._silent: dict[socket, float] = {}
+        """Connections without a whole request, and when they came, oldest first."""
+        self._asking: set[socket] = set()
+        super().__init__(address, handler)
+
+    def get_request(self) -> tuple[socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor is left; without a rest this would be asked in a tight loop
+            time.sleep(0.1)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  # typeshed's
+        with self._lock:
+            self._silent[request] = time.monotonic()
+            if len(self._silent) + len(self._asking) > _MOST_CONNECTIONS:
+                self._put_out(next(iter(self._silent)))
+        super().process_request(request, client_address)
+
+    def asks(self, request: socket) -> None:
+        """Note that the whole request is there: its answer may take time."""
+        with self._lock:
+            if self._silent.pop(request, None) is not None:
+                self._asking.add(request)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401  # typeshed's
+        with self._lock:
+            self._silent.pop(request, None)
+            self._asking.discard(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Put out who is late; called by ``serve_forever`` all the time."""
+        with self._lock:
+            due = time.monotonic() - _REQUEST_SECONDS
+            for request in [one for one, came in self._silent.items() if came < due]:
+                self._put_out(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  # typeshed's
+        """Print nothing: who asked has gone, and that is no fault of the line."""
+
+    def _put_out(self, request: socket) -> None:
+        del self._silent[request]
+        with suppress(OSError):  # it has gone already
+            request.shutdown(SHUT_RDWR)  # wakes its thread, which closes it
+
+
+class _Lines(BufferedReader):
+    """Remembers the last line: the library takes the end of a connection for the end of a head."""
+
+    last = b""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.last = super().readline(size)
+        return self.last
+
+
 def _handler_for(trigger: HttpTrigger) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = 5.0
+        server: _Server
+        rfile: _Lines
+        timeout = _REQUEST_SECONDS
+
+        def setup(self) -> None:
+            super().setup()
+            self.rfile = _Lines(self.rfile.detach())
+
+        def parse_request(self) -> bool:
+            return super().parse_request() and self.rfile.last in (b"\r\n", b"\n")
 
         def do_POST(self) -> None:  # the name the library calls
+            self.server.asks(self.connection)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            hosts = self.headers.get_all("host", [])  # none: a controller that speaks HTTP/1.0
+            if len(hosts) > 1 or not all(map(is_host, hosts)):
+                self._reply(HTTPStatus.MISDIRECTED_REQUEST, {"fault": f"this is {HOST}"})
+                return
+            if not is_same_origin(headers):
+                self._reply(HTTPStatus.FORBIDDEN, {"fault": "the request is another site's"})
+                return
             if self.path.partition("?")[0] != "/trigger":
                 self._reply(HTTPStatus.NOT_FOUND, {"fault": "POST /trigger is all there is"})
                 return
             self._reply(*trigger.request())
 
         def do_GET(self) -> None:
+            self.server.asks(self.connection)
             self._reply(HTTPStatus.METHOD_NOT_ALLOWED, {"fault": "use POST /trigger"})
 
         def log_message(self, format: str, *args: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ ACCEPTED = (
     "a camera number (0), /dev/video0, csi://0, rtsp://host/path, gst:PIPELINE, a video file, "
     "a folder of images, watch:FOLDER, or a series of images (img_%04d.png, img_*.png)"
 )
+
+_MISTYPED = re.compile(r"[A-Za-z]\w*:|(?:rtsps?|https?|gst|csi)\b|.*@", re.DOTALL)
+"""Begins what was meant as a URL or a pipeline and is none, as ``rtsp//user:word@host`` is: it is
+taken for a path, and may hold credentials as well."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ def open_source(camera: int | str | Path, wanted: CaptureFormat = ANY_FORMAT) ->
         return VideoFile(path)
     if is_sequence(path.name):
         return open_sequence(path)
-    raise InputError(f"{path} does not exist.", next_step=f"give {ACCEPTED} with --camera")
+    shown = "this address" if _MISTYPED.match(address.text) else str(path)
+    raise InputError(f"{shown} does not exist.", next_step=f"give {ACCEPTED} with --camera")
 
 
 def shown_address(camera: int | str) -> int | str:
@@ -128,7 +134,22 @@ def shown_address(camera: int | str) -> int | str:
         return "..."
     if address.kind == "rtsp":
         return shown_url(address.text)
-    return shown_pipeline(address.text) if address.kind == "gst" else camera
+    if address.kind == "gst":
+        return shown_pipeline(address.text)
+    mistyped = address.kind == "path" and _MISTYPED.match(address.text) is not None
+    return "..." if mistyped and not os.path.lexists(address.text) else camera
+
+
+def shown_receiver(url: str) -> str:
+    """Return what may be shown of the URL that decisions are sent to.
+
+    Its path goes too: that of a webhook is often what its receiver knows the sender by.
+    """
+    try:
+        shown = shown_url(url)
+    except InputError:
+        return "..."
+    return shown if shown == url else f"{shown.removesuffix('/...')}/..."
 
 
 def _not_accepted(what: str) -> InputError:

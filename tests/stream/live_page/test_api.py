@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -231,6 +232,7 @@ def test_another_site_cannot_use_the_login(line, path, content):
     for headers in (
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site"},
     ):
         assert client.post(path, json=content, headers=headers).status_code == 403
@@ -248,10 +250,33 @@ def test_a_name_of_another_site_that_points_here_reads_nothing(line):
     assert client.get("/api/state", headers={"host": "factory.example"}).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1/login?", "127.0.0.1/page/", "127.0.0.1/healthz#"])
+def test_a_host_that_names_an_open_path_opens_no_other(line, host):
+    """As Starlette 1.0.0 let it: there the Host header had a part in the path."""
+    client = line.client(reading_is_open=False)
+    answer = client.get("/api/state", headers={"host": host})
+    assert answer.status_code == 421
+    assert "counts" not in answer.text
+
+
 def test_a_large_body_is_refused_before_it_is_read(line):
     content = {"category": "x" * 20000, "value": 1.0}
     answer = line.client(**BEARER).post("/api/threshold", json=content)
     assert answer.status_code == 413
+
+
+def test_a_body_that_says_no_length_may_be_as_long_as_others(line):
+    def pieces(size: int) -> Iterator[bytes]:
+        yield b'{"category": "bolt", "value": 0.25'
+        for _ in range(size // 100):
+            yield b" " * 100
+        yield b"}"
+
+    client = line.client(**BEARER, **{"content-type": "application/json"})
+    assert client.post("/api/threshold", content=pieces(20_000)).status_code == 413
+    assert line.controls.thresholds["bolt"] == 0.5
+    assert client.post("/api/threshold", content=pieces(10_000)).status_code == 200
+    assert line.controls.thresholds["bolt"] == 0.25
 
 
 API = [route for route in router.routes if route.path.startswith("/api/")]

@@ -25,7 +25,7 @@ from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.common.heat_map import legend_gradient
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.live_page.access import Access, is_same_origin, open_access
+from hvq_edge.stream.live_page.access import open_access
 from hvq_edge.stream.live_page.health import HealthCheck
 from hvq_edge.stream.live_page.history import History
 from hvq_edge.stream.live_page.images import VIEW_SIDE
@@ -306,39 +306,6 @@ def test_a_token_that_is_no_good_is_refused(tmp_path, text):
 def test_a_token_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"gone cannot be read: No such file"):
         open_access(LivePageSettings(token_file=tmp_path / "gone"))
-
-
-@pytest.mark.parametrize(
-    ("host", "ours"),
-    [
-        ("127.0.0.1:8642", True),
-        ("[::1]:8642", True),
-        ("10.0.0.7", True),
-        ("localhost:1", True),
-        ("Factory.Example", True),
-        ("evil.example", False),
-        ("localhost.evil.example", False),
-        ("", False),
-        ("[::1", False),
-    ],
-)
-def test_a_name_that_somebody_else_may_own_is_not_ours(host, ours):
-    assert Access("token", names=("factory.example",)).is_host(host) is ours
-
-
-@pytest.mark.parametrize(
-    ("headers", "same"),
-    [
-        ({"host": "a:1"}, True),
-        ({"host": "a:1", "origin": "http://a:1"}, True),
-        ({"host": "a:1", "origin": "http://a:2"}, False),
-        ({"host": "a:1", "origin": "null"}, False),
-        ({"host": "a:1", "sec-fetch-site": "cross-site"}, False),
-        ({"host": "a:1", "sec-fetch-site": "same-site"}, False),
-    ],
-)
-def test_a_page_of_another_site_is_told(headers, same):
-    assert is_same_origin(headers) is same
 
 
 def test_the_missing_extra_is_named(monkeypatch):

@@ -22,7 +22,7 @@ from hvq_edge.stream.sources.csi_camera import csi_pipeline
 from hvq_edge.stream.sources.folder import natural_key
 from hvq_edge.stream.sources.gstreamer import has_gstreamer
 from hvq_edge.stream.sources.live_capture import LiveCapture, wait_before
-from hvq_edge.stream.sources.open_source import open_source, parse_address
+from hvq_edge.stream.sources.open_source import open_source, parse_address, shown_address
 from hvq_edge.stream.sources.rtsp_camera import shown_url
 from hvq_edge.stream.sources.source import Frame
 
@@ -201,6 +201,30 @@ def test_file_that_is_no_video(tmp_path, content, capfd):
 def test_path_that_does_not_exist(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         open_source(str(tmp_path / "nothing.mp4"))
+
+
+@pytest.mark.parametrize(
+    "mistyped",
+    [
+        "rtsp//me:s3cret@10.0.0.5/line",
+        "rtsp:/10.0.0.5/user=me&password=s3cret",
+        "rstp:me:s3cret@h",
+        "me:s3cret@10.0.0.5/line",
+        "gts:rtspsrc location=rtsp://me:s3cret@h ! x",
+        "rtps://me:s3cret@10.0.0.5/line",
+    ],
+)
+def test_a_mistyped_address_is_not_repeated(mistyped):
+    with pytest.raises(InputError) as raised:
+        open_source(mistyped)
+    assert "s3cret" not in str(raised.value)
+    assert "s3cret" not in str(shown_address(mistyped))
+
+
+def test_the_path_of_a_file_is_shown_whatever_is_in_it(tmp_path):
+    path = tmp_path / "teil:1@line.avi"
+    path.touch()
+    assert shown_address(str(path)) == str(path)
 
 
 def test_folder_in_natural_order_with_broken_images(tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import queue
+import socket
 import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 
 import pytest
 from helpers.bright_parts import BrightnessEngine, bundle  # noqa: F401  # a fixture
@@ -18,6 +20,7 @@ from helpers.sources import ListSource
 
 from hvq_edge.errors import InputError, MissingCapability, OutputError
 from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.sources import http_trigger
 from hvq_edge.stream.sources import trigger as trigger_module
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.sources.source import arrived, lost
@@ -209,3 +212,88 @@ def test_too_many_triggers_are_refused():
         assert statuses.count(503) == 70 - 64
     finally:
         trigger.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Host: evil.example:8700",
+        "Host: 127.0.0.1\r\nHost: evil.example",
+        "Host: 127.0.0.1/trigger?",
+        "Host: 127.0.0.1:8700\r\nOrigin: http://evil.example",
+        "Host: 127.0.0.1:8700\r\nOrigin: null",
+        "Host: 127.0.0.1:8700\r\nOrigin: http://[",
+        "Host: evil.example:8700\r\nOrigin: http://evil.example:8700",
+        "Host: 127.0.0.1:8700\r\nSec-Fetch-Site: cross-site",
+    ],
+)
+def test_a_page_of_another_site_triggers_nothing(headers):
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    try:
+        assert told(trigger.port, headers).split()[1] in (b"403", b"421")
+        assert not trigger.wait(0)
+    finally:
+        trigger.close()
+
+
+@pytest.mark.parametrize("headers", ["Host: localhost:8700", "X-No-Host: HTTP/1.0 needs none"])
+def test_a_program_of_this_machine_triggers(headers):
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    try:
+        assert told(trigger.port, headers).split()[1] == b"202"
+        assert trigger.wait(0)
+    finally:
+        trigger.close()
+
+
+@pytest.mark.parametrize("cut", ["POST /trigger HTTP/1.1\r\n", "POST /trigger HTTP/1.1\r\nHo"])
+def test_a_request_that_was_cut_off_triggers_nothing(cut):
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    try:
+        with socket.create_connection(("127.0.0.1", trigger.port)) as connection:
+            connection.sendall(cut.encode())
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.makefile("rb").read() == b""
+        assert not trigger.wait(0)
+    finally:
+        trigger.close()
+
+
+def told(port: int, headers: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(f"POST /trigger HTTP/1.0\r\n{headers}\r\n\r\n".encode())
+        return connection.makefile("rb").read()
+
+
+def test_whoever_holds_connections_open_a_trigger_is_heard(monkeypatch, capfd):
+    monkeypatch.setattr(http_trigger, "_MOST_CONNECTIONS", 20)
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    before = threading.active_count()
+    with ExitStack() as ends:
+        ends.callback(trigger.close)
+        for _ in range(100):
+            held = socket.create_connection(("127.0.0.1", trigger.port), timeout=PATIENCE_SECONDS)
+            ends.enter_context(held).sendall(b"POST /trigger HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        assert post(trigger.port)[0] == 202
+        assert [trigger.wait(0) for _ in range(2)] == [True, False]
+        until(lambda: threading.active_count() <= before + 21, "the threads' end")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_request_in_drips_ends(monkeypatch):
+    monkeypatch.setattr(http_trigger, "_REQUEST_SECONDS", 0.2)
+    trigger = HttpTrigger(0, "camera", seconds=0)
+
+    def refused() -> bool:
+        try:
+            drips.sendall(b"X-More: 1\r\n")
+        except OSError:
+            return True
+        return False
+
+    with socket.create_connection(("127.0.0.1", trigger.port)) as drips:
+        try:
+            drips.sendall(b"POST /trigger HTTP/1.1\r\n")
+            until(refused, pause=0.05)
+        finally:
+            trigger.close()

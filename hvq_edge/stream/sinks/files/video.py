@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from hvq_edge.common.atomic import output_error
+from hvq_edge.common.atomic import output_error, temporary_file
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.sinks.files.retention import time_stamp
 from hvq_edge.stream.sinks.sink import Draw, Sink
@@ -57,11 +55,9 @@ class AnnotatedVideo:
         self._size = (0, 0)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(f".part{path.suffix}", f".{path.stem}.", path.parent)
-            os.close(handle)
+            self._temporary: Path | None = temporary_file(path, f".part{path.suffix}")
         except OSError as error:
             raise output_error(path, error) from error
-        self._temporary: Path | None = Path(name)
 
     def write(self, decision: Decision, frame: Frame) -> None:
         """Add one frame.
@@ -101,7 +97,6 @@ class AnnotatedVideo:
                     next_step="free some space, then run the same command again",
                 )
             written.release()
-            temporary.chmod(0o644)
             temporary.replace(self._path)
         except OSError as error:
             raise output_error(self._path, error) from error
