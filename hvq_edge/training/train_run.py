@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -40,6 +41,8 @@ from hvq_edge.training.trainer import rate_factor, train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
 from hvq_edge.verdict.image_limits import learn_limits
 
+logger = logging.getLogger(__name__)
+
 UNUSED_USAGE = 1e-3
 """Tokens an image, on average, below which a code counts as unused in the events."""
 
@@ -75,7 +78,9 @@ def start_run(
             if finished
             else f"continue it with hvq-edge train --resume --out {run}, or choose another --out",
         )
-    dataset = find_dataset(data)
+    dataset = find_dataset(data, on_progress)
+    for note in dataset.notes:
+        logger.warning("%s", note)
     training = settings.training
     images = split_training(dataset, training.held_out, training.seed, on_progress)
     # The weights are read before anything is written: a missing file is found at once.
