@@ -17,6 +17,7 @@ from hvq_edge.runtime.contract import (
     graph_feed,
     graph_outputs,
     graph_result,
+    run_error,
 )
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import EngineOutput, Frames
@@ -81,7 +82,10 @@ class OnnxRuntimeEngine(Closeable):
         if session is None:
             raise closed_error()
         feed = graph_feed(frames, category, self.info)
-        results = session.run(self._outputs, feed)
+        try:
+            results = session.run(self._outputs, feed)
+        except Exception as error:  # its exceptions share no public base class
+            raise run_error(self.info, error) from error
         return graph_result(dict(zip(self._outputs, results, strict=True)), feed, self.info)
 
     def close(self) -> None:

@@ -10,7 +10,9 @@ import pytest
 from helpers.decisions import written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from hvq_edge.cli.app import app
 from hvq_edge.errors import InputError
 from hvq_edge.stream.log.chain import LogRow, hash_of
 from hvq_edge.stream.log.decision_log import LogOptions
@@ -157,3 +159,20 @@ def test_a_damaged_file_is_a_fault_and_no_crash(tmp_path):
     content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
     path.write_bytes(content)
     assert not verify_log(path).whole
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    row=ROWS,
+    column=st.sampled_from(("more", "regions", "time", "score", "frame", "verdict", "kind")),
+    value=st.one_of(st.text(max_size=9), st.binary(max_size=9), st.just("[" * 5000), st.floats()),
+)
+def test_showing_a_changed_log_never_ends_in_a_traceback(a_log, tmp_path, row, column, value):
+    log = altered(a_log, tmp_path, [(f"UPDATE log SET {column} = ? WHERE id = ?", (value, row))])
+    for arguments in (["show"], ["show", "--json"], ["export"], ["export", "--json"]):
+        done = CliRunner().invoke(app, ["log", *arguments, str(log)])
+        assert done.exception is None or isinstance(done.exception, InputError), done.exception
+        if done.exception:
+            assert "log verify" in done.exception.next_step
