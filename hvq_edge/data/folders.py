@@ -90,7 +90,7 @@ class Listing:
     masks: tuple[Path, ...] = ()
     """Images that by name and content are masks of others."""
     unfollowed: tuple[Path, ...] = ()
-    """Links to folders that are listed already, or that hold the folder itself."""
+    """Links to folders that are listed already or hold the folder itself, or that lead nowhere."""
 
 
 def list_images(folder: Path, *, deep: bool = True) -> Listing:
@@ -130,7 +130,8 @@ def list_images(folder: Path, *, deep: bool = True) -> Listing:
                     (links if entry.is_symlink() else places).append(place / entry.name)
             elif not _hidden(entry.name):
                 is_image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
-                (own if is_image else others).append(place / entry.name)
+                lost = entry.is_symlink() and not is_image and not os.path.exists(entry.path)  # noqa: PTH110
+                (own if is_image else unfollowed if lost else others).append(place / entry.name)
         links.sort(reverse=True)
         beside = masks_beside(own)
         masks += beside
@@ -261,8 +262,8 @@ def category_content(
             f"{MASK_FOLDER}/<defect>/<stem>_mask.png."
         )
     more += [
-        f"{name}: the link {link.relative_to(folder)} is not followed: it leads to images that "
-        "are listed already, or to the folder that it is in."
+        f"{name}: the link {link.relative_to(folder)} is not followed: it leads nowhere, to images "
+        "that are listed already, or to a folder that it is in."
         for link in links
     ]
     return CategoryContent(tuple(images), (*notes, *more), unused, assigned.shared, strays)

@@ -64,9 +64,12 @@ def test_linked_folders_are_followed_each_folder_once(mvtec_folder, tmp_path):
     (good / "again").symlink_to(tmp_path / "elsewhere/deep")
     (good / "around").symlink_to(mvtec_folder)
     (good / "itself").symlink_to("itself")
+    (good / "unmounted").symlink_to(tmp_path / "gone")
     listing = list_images(good)
     assert names(listing, good) == [*(f"{i:03}.png" for i in range(8)), "again/a.png"]
-    assert {path.name for path in listing.unfollowed} == {"around", "back", "deep"}
+    assert {path.name for path in listing.unfollowed} == {
+        *("around", "back", "deep", "itself", "unmounted")
+    }
     notes = "\n".join(find_dataset(mvtec_folder).notes)
     assert "tile: the link train/good/around is not followed" in notes
 
