@@ -15,7 +15,8 @@ from hvq_edge.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.data.check import DatasetCheck, DatasetFinding
+    from hvq_edge.data.check import DatasetCheck
+    from hvq_edge.data.findings import DatasetFinding
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
