@@ -6,7 +6,11 @@ so ``hvq-edge --help`` answers at once with only the base dependencies installed
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 
 import typer
@@ -34,6 +38,11 @@ from hvq_edge.cli.console import messages
 from hvq_edge.cli.interruption import INTERRUPTED, interruption_said
 from hvq_edge.cli.logs import install_handler
 from hvq_edge.errors import HvqEdgeError, MissingCapability
+
+UNFORESEEN = 70
+"""Exit code after a fault of hvq-edge itself: ``EX_SOFTWARE`` of sysexits.h."""
+
+_REPORTED = ("hvq-edge", "numpy", "opencv-python", "onnxruntime", "openvino", "torch", "tensorrt")
 
 app = typer.Typer(
     name="hvq-edge",
@@ -79,8 +88,17 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with a code (docs/architecture.md, "Exit codes").
 
-    0 done; 1 a gate failed; 2 bad input or usage; 3 something the machine lacks; 130 interrupted.
+    0 done; 1 a gate failed; 2 bad input or usage; 3 something the machine lacks; 70 a fault of
+    hvq-edge itself; 130 interrupted.
     """
+    try:
+        _run(arguments)
+    except Exception as error:  # the last net: nobody is shown a bare traceback
+        _say_unforeseen(error, sys.argv[1:] if arguments is None else arguments)
+        sys.exit(UNFORESEEN)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         install_handler()
         app(args=arguments)
@@ -105,3 +123,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if said is not None:
             messages.print(said, markup=False, soft_wrap=True)
         raise
+
+
+def _say_unforeseen(error: Exception, arguments: Sequence[str]) -> None:
+    """Say that hvq-edge itself failed, and where the report of it lies."""
+    what = f"hvq-edge failed in a way that it does not foresee ({type(error).__name__})"
+    report = _report(error, arguments)
+    try:
+        # Readable by its owner alone: messages of libraries can quote addresses with passwords.
+        handle, name = tempfile.mkstemp(prefix="hvq-edge-report-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(report)
+    except OSError as unwritten:
+        why = unwritten.strerror
+        said = f"Error: {what}; no report can be written ({why}):\n{report}"
+        messages.print(said, markup=False, soft_wrap=True)
+        return
+    messages.print(f"Error: {what}.", markup=False, soft_wrap=True)
+    messages.print(
+        f"Next:  look through the report {name}, then send it to those who maintain hvq-edge",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _report(error: Exception, arguments: Sequence[str]) -> str:
+    """Return what is needed to find the fault; of the arguments the names alone."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed_version
+
+    names = [one.partition("=")[0] if one.startswith("-") else "..." for one in arguments]
+    if names and arguments[0].isalpha():
+        names[0] = arguments[0]
+    versions = []
+    for package in _REPORTED:
+        try:
+            versions.append(f"{package} {installed_version(package)}")
+        except PackageNotFoundError:
+            continue
+    return "\n".join(
+        (
+            f"command: hvq-edge {' '.join(names)}",
+            f"system: {platform.platform()}, Python {platform.python_version()}",
+            f"packages: {', '.join(versions)}",
+            "",
+            "".join(traceback.format_exception(error)),
+        )
+    )

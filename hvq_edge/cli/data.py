@@ -15,7 +15,8 @@ from hvq_edge.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.data.check import DatasetCheck, DatasetFinding
+    from hvq_edge.data.check import DatasetCheck
+    from hvq_edge.data.findings import DatasetFinding
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,12 +26,17 @@ MOST_LISTED = 20
 HEADINGS = {
     "unreadable": "Cannot be read: a training stops at it, an evaluation leaves it out",
     "too_few": "Too few good images to train with",
+    "hardly_differ": "Training images that hardly differ: every other part looks unknown",
+    "two_levels": "Images of two levels: masks or empty exposures, not photos",
+    "few_levels": "16-bit files that hold fewer bits: nearly black when they are read",
     "train_and_test": "In train and in test: the test is not one",
     "good_and_defective": "Called good and defective at once",
+    "mask_place": "Masks among the images: left out, and used for none",
     "mask_size": "Masks of another size than their image",
     "mask_empty": "Masks that mark nothing",
     "mask_full": "Masks that mark everything: inverted?",
     "mask_missing": "Defective images without a mask: left out of the pixel metrics",
+    "mask_shared": "Images that would share one mask: left out of the pixel metrics",
     "mask_unused": "Masks without an image: misnamed, or an image is missing",
     "copies": "Copies within train or within test: no fault, but they weigh more",
 }

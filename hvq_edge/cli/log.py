@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,14 +103,14 @@ def show(
     from hvq_edge.stream.log.reader import last_rows
 
     rows = last_rows(file, last, _verdicts(verdict))
-    if as_json:
-        for row in rows:
-            print_json({"id": row.id, **fields_of(row), "hash": row.hash})
-        return
-    if not rows:
-        messages.print("The log has no such row.")
-        return
-    results.print(_table(rows))
+    with _damage_said(file):
+        if as_json:
+            for row in rows:
+                print_json({"id": row.id, **fields_of(row), "hash": row.hash})
+        elif rows:
+            results.print(_table(rows))
+        else:
+            messages.print("The log has no such row.")
 
 
 @group.command("export")
@@ -131,21 +132,41 @@ def export(
 
     rows = all_rows(file)
     if as_json:
-        for row in rows:
-            print_json({"id": row.id, **fields_of(row), "hash": row.hash})
+        with _damage_said(file):
+            for row in rows:
+                print_json({"id": row.id, **fields_of(row), "hash": row.hash})
         return
     if csv is None:
-        for line in _csv_lines(rows):
-            results.file.write(line)
+        with _damage_said(file):
+            for line in _csv_lines(rows):
+                results.file.write(line)
         return
     from hvq_edge.common.atomic import atomic_file
 
-    with atomic_file(csv) as temporary, temporary.open("w", encoding="utf-8") as out:
+    with (
+        _damage_said(file),
+        atomic_file(csv) as temporary,
+        temporary.open("w", encoding="utf-8") as out,
+    ):
         count = -1  # the header
         for line in _csv_lines(rows):
             out.write(line)
             count += 1
     messages.print(f"{count} rows in {csv}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _damage_said(file: Path) -> Iterator[None]:
+    """Say that a log is damaged where a row holds what no inspector writes."""
+    from hvq_edge.errors import InputError
+
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        raise InputError(
+            f"{file} is damaged: a row holds what no inspector writes ({error}).",
+            next_step=f"hvq-edge log verify {file}",
+        ) from error
 
 
 def _verdicts(given: Sequence[str] | None) -> list[str] | None:

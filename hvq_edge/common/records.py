@@ -84,11 +84,13 @@ def read_record(
     except OSError as caught:
         cause = unread(caught) if unread else f"{path} cannot be read: {caught.strerror}"
         raise error(f"{cause}.", next_step=next_step) from caught
-    except (UnicodeDecodeError, ValidationError) as caught:
+    except ValueError as caught:
         if isinstance(caught, ValidationError):
             why = "; ".join(faults_of(caught, model))
-        else:
+        elif isinstance(caught, UnicodeDecodeError):
             why = f"it is not UTF-8 text ({caught})"
+        else:
+            why = f"it is no path of a file ({caught})"
         raise error(
             f"{path} is not {kind} that this version reads: {why}.", next_step=again or next_step
         ) from caught

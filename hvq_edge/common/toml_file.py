@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,45 @@ def read_toml(file: Path, flag: str, kind: str = "settings file") -> dict[str, A
         SettingsError: it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
             f"cannot read the {kind} {file}: {error.strerror}.",
             next_step=f"check the path given with {flag}",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise SettingsError(
+            f"{file} cannot be read: its values are nested too deeply.",
+            next_step="write each table under its own [heading]",
+        ) from error
+    except ValueError as error:  # no TOML, no UTF-8, a number of thousands of digits, a NUL in file
         raise SettingsError(
             f"{file} is not valid TOML: {error}.", next_step="correct the file at that line"
         ) from error
+    if (place := _with_nul(content)) is not None:
+        raise SettingsError(
+            f"{place} in {file} has a NUL character, which no path and no name can have.",
+            next_step="take \\u0000 out of the value",
+        )
+    return content
+
+
+def _with_nul(content: object, place: str = "") -> str | None:
+    """Return the place of a key or text with a NUL character."""
+    if isinstance(content, str):
+        return place if "\0" in content else None
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(content, dict):
+        items = content.items()
+    elif isinstance(content, list):
+        items = enumerate(content)
+    for name, value in items:
+        key = str(name).replace("\0", "\\0")
+        inner = f"{place}.{key}" if place else key
+        found = inner if key != str(name) else _with_nul(value, inner)
+        if found is not None:
+            return found
+    return None
 
 
 def all_wrong(faults: Sequence[str], where: str, next_step: str) -> SettingsError:

@@ -7,53 +7,32 @@ copy in another format or with other metadata is a copy all the same.
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.content import ImageContent, in_threads, read_content, same_images
 from hvq_edge.data.dataset import Dataset, Layout, find_dataset
+from hvq_edge.data.findings import DatasetFinding, FindingKind, level_findings, too_few
 from hvq_edge.data.folders import DatasetImage
-from hvq_edge.data.images import read_full_mask, read_image
-from hvq_edge.data.splits import LEAST_TO_FIT
+from hvq_edge.data.images import read_full_mask
+from hvq_edge.data.masks import MASK_FOLDER
 from hvq_edge.errors import ImageError
 
-FindingKind = Literal[
-    "unreadable",
-    "too_few",
-    "train_and_test",
-    "good_and_defective",
+_MASK_KINDS = (
+    "mask_place",
     "mask_size",
     "mask_empty",
     "mask_full",
     "mask_missing",
+    "mask_shared",
     "mask_unused",
-    "copies",
-]
-_MASK_KINDS = ("mask_size", "mask_empty", "mask_full", "mask_missing", "mask_unused")
-_LEAST_TO_TRAIN = LEAST_TO_FIT + 1  # one is held out for the threshold
-_MOST_THREADS = 8
-
-
-@dataclass(frozen=True)
-class DatasetFinding:
-    """Something found in a dataset."""
-
-    kind: FindingKind
-    categories: tuple[str, ...]
-    """Concerned, sorted; several where copies lie in several."""
-    paths: tuple[Path, ...]
-    """Files concerned; empty where a whole category is."""
-    detail: str
-    """What is wrong, a few words to stand behind the paths."""
+)
 
 
 @dataclass(frozen=True)
@@ -103,10 +82,7 @@ class _Facts:
     """What is kept of one image and its mask."""
 
     image: DatasetImage
-    size: tuple[int, int] | None
-    """Width and height; ``None``: it cannot be decoded."""
-    pixels: bytes
-    """Hash of the decoded pixels; empty where they cannot be decoded."""
+    content: ImageContent
     faults: tuple[DatasetFinding, ...]
 
 
@@ -122,14 +98,19 @@ def check_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset
         ImageError: a file that the plain layout must hash cannot be read at all.
     """
     dataset = find_dataset(root, on_progress)
-    facts = list(_examine_all(dataset.images, on_progress))
+    facts = []
+    for one in in_threads(_examine, dataset.images):
+        facts.append(one)
+        on_progress("Checking images", len(facts), len(dataset.images), one.image.category)
+    contents = [one.content for one in facts]
     repeated = list(_repeated(facts))
     faults = [
         *(fault for one in facts for fault in one.faults),
         *_too_few(facts),
+        *level_findings(dataset.images, contents),
         *(finding for finding in repeated if finding.kind != "copies"),
-        *_without_mask(dataset.images),
-        *_unused(dataset),
+        *_without_mask(dataset),
+        *_misplaced(dataset),
     ]
     order = get_args(FindingKind)
     faults.sort(key=lambda fault: (order.index(fault.kind), fault.categories, fault.paths))
@@ -143,33 +124,22 @@ def check_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset
     )
 
 
-def _examine_all(images: Sequence[DatasetImage], on_progress: ProgressCallback) -> Iterator[_Facts]:
-    """Yield the facts of each image in order; decoding and hashing run outside Python's lock."""
-    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS))
-    try:
-        for done, facts in enumerate(pool.map(_examine, images), start=1):
-            yield facts
-            on_progress("Checking images", done, len(images), facts.image.category)
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for thousands of images
-
-
 def _examine(image: DatasetImage) -> _Facts:
     faults: list[DatasetFinding] = []
-    size, pixels = None, b""
     try:
-        decoded = read_image(image.path)
-        size, pixels = (decoded.shape[1], decoded.shape[0]), _hash_pixels(decoded)
+        content = read_content(image.path)
     except ImageError as error:
-        faults.append(_unreadable(image, image.path, error))
+        content = ImageContent("", fault=error)
+    if content.fault is not None:
+        faults.append(_unreadable(image, image.path, content.fault))
     if image.mask is not None:
         try:
             mask = read_full_mask(image.mask)
         except ImageError as error:
             faults.append(_unreadable(image, image.mask, error))
         else:
-            faults += _mask_faults(image, image.mask, mask, size)
-    return _Facts(image, size, pixels, tuple(faults))
+            faults += _mask_faults(image, image.mask, mask, content.size)
+    return _Facts(image, content, tuple(faults))
 
 
 def _mask_faults(
@@ -190,17 +160,13 @@ def _unreadable(image: DatasetImage, path: Path, error: ImageError) -> DatasetFi
     return DatasetFinding("unreadable", (image.category,), (path,), detail)
 
 
-def _hash_pixels(image: NDArray[np.uint8]) -> bytes:
-    shape = b"%dx%d" % image.shape[:2]
-    return hashlib.blake2b(image.data, digest_size=16, person=shape).digest()
-
-
 def _repeated(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
     """Yield one finding for each image content that several files have."""
-    by_content: dict[bytes, list[DatasetImage]] = {}
-    for one in facts:
-        if one.pixels:
-            by_content.setdefault(one.pixels, []).append(one.image)
+    readable = [one for one in facts if one.content.pixels]
+    contents = same_images([one.image.path for one in readable], [one.content for one in readable])
+    by_content: dict[str, list[DatasetImage]] = {}
+    for one, content in zip(readable, contents, strict=True):
+        by_content.setdefault(content, []).append(one.image)
     for images in by_content.values():
         if len(images) == 1:
             continue
@@ -217,41 +183,45 @@ def _repeated(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
 
 def _too_few(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
     """Yield the categories that no training can start with."""
-    different: dict[str, set[bytes]] = {}
-    readable: Counter[str] = Counter()
+    trained: dict[str, list[_Facts]] = {}
     for one in facts:
-        different.setdefault(one.image.category, set())
-        if one.image.split == "train" and one.pixels:
-            different[one.image.category].add(one.pixels)
-            readable[one.image.category] += 1
-    for name in sorted(different):
-        if readable[name] < _LEAST_TO_TRAIN or len(different[name]) < 2:
-            detail = (
-                f"{readable[name]} good training images can be read, {len(different[name])} of "
-                f"them different; {_LEAST_TO_TRAIN} are needed, not all the same"
-            )
-            yield DatasetFinding("too_few", (name,), (), detail)
+        own = trained.setdefault(one.image.category, [])
+        if one.image.split == "train":
+            own.append(one)
+    for name, own in sorted(trained.items()):
+        finding = too_few(name, [one.image for one in own], [one.content for one in own])
+        if finding is not None:
+            yield finding
 
 
-def _without_mask(images: Iterable[DatasetImage]) -> Iterator[DatasetFinding]:
+def _without_mask(dataset: Dataset) -> Iterator[DatasetFinding]:
     """Yield defective images without a mask, of categories where others have one."""
-    defective = [image for image in images if not image.good]
+    defective = [image for image in dataset.images if not image.good]
     masked = {image.category for image in defective if image.mask is not None}
+    shared = {path for _, _, images in dataset.shared_masks for path in images}
     for image in defective:
-        if image.mask is None and image.category in masked:
+        if image.mask is None and image.category in masked and image.path not in shared:
             detail = "defective, without a mask; others of the category have one"
             yield DatasetFinding("mask_missing", (image.category,), (image.path,), detail)
 
 
-def _unused(dataset: Dataset) -> Iterator[DatasetFinding]:
+def _misplaced(dataset: Dataset) -> Iterator[DatasetFinding]:
     for category, mask in dataset.unused_masks:
         yield DatasetFinding("mask_unused", (category,), (mask,), "no image belongs to this mask")
+    for category, mask, images in dataset.shared_masks:
+        detail = f"all would have the mask {mask.name}: it is used for none of them"
+        yield DatasetFinding("mask_shared", (category,), images, detail)
+    for category, mask in dataset.stray_masks:
+        detail = f"a mask among the images: left out; masks belong in {MASK_FOLDER}"
+        yield DatasetFinding("mask_place", (category,), (mask,), detail)
 
 
 def _summary(name: str, facts: Iterable[_Facts], faults: Sequence[DatasetFinding]) -> CategoryCheck:
     own = [one for one in facts if one.image.category == name]
     images = [one.image for one in own]
-    sizes = sorted((one.size for one in own if one.size), key=lambda size: size[0] * size[1])
+    sizes = sorted(
+        (one.content.size for one in own if one.content.size), key=lambda size: size[0] * size[1]
+    )
     here = [fault for fault in faults if name in fault.categories]
     leaked = {path for fault in here if fault.kind == "train_and_test" for path in fault.paths}
     return CategoryCheck(

@@ -1,19 +1,59 @@
 """Images told apart by their content: hashes, and a share of them that stays put.
 
-A file's name says nothing about its content, and factories copy files. So which image is kept
-for testing or thresholds follows from the bytes alone: copies go together, renaming or reordering
-changes nothing, and a new image moves next to none of the others.
+A file's name says nothing about its content, and factories copy files, also into another format.
+So which image is kept for testing or thresholds follows from the content alone: copies go together,
+renaming or reordering changes nothing, and a new image moves next to none of the others.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from hvq_edge.common.atomic import sha256_of
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.data.images import decode_levels, read_file, rgb_of
 from hvq_edge.errors import ImageError
+
+SKETCH_SIDE = 16
+_MOST_THREADS = 8
+_SAMPLED = 64
+_LARGE = 1024
+_SAME_SKETCH = 2.0
+"""Grey levels by which the sketch of an image may move when it is saved in a lossy format."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageContent:
+    """What is kept of an image file that was decoded once."""
+
+    sha256: str
+    """Of the file, 64 hexadecimal digits."""
+    pixels: str = ""
+    """Hash of the decoded pixels; empty: they cannot be decoded."""
+    size: tuple[int, int] | None = None
+    """Width and height, likewise ``None``."""
+    bits: int = 0
+    """That a level of the file has, 8 or 16."""
+    highest: int = 0
+    """Level in the file, of any channel."""
+    two_levels: bool = False
+    """Whether no channel has more than two levels, as masks and empty exposures."""
+    sketch: NDArray[np.float32] | None = None
+    """Grey ``[16, 16]``: the mean level of each part of the image."""
+    fault: ImageError | None = None
+    """Why it cannot be decoded."""
 
 
 def hash_image(path: Path) -> str:
@@ -22,13 +62,96 @@ def hash_image(path: Path) -> str:
     Raises:
         ImageError: the file cannot be read.
     """
+    return hashlib.sha256(read_file(path)).hexdigest()
+
+
+def read_content(path: Path) -> ImageContent:
+    """Read an image file and keep what tells it from others.
+
+    Raises:
+        ImageError: the file cannot be read; one that cannot be decoded has its ``fault``.
+    """
+    data = read_file(path)
+    sha256 = hashlib.sha256(data).hexdigest()
     try:
-        return sha256_of(path)
-    except OSError as error:
-        raise ImageError(
-            f"{path} cannot be read: {error.strerror}.",
-            next_step="check that the file is still there and that you may read it",
-        ) from error
+        levels = decode_levels(data, path)
+    except ImageError as error:
+        return ImageContent(sha256, fault=error)
+    rgb = rgb_of(levels)
+    height, width = rgb.shape[:2]
+    shape = b"%dx%d" % (height, width)
+    # Shrunk in float, so that a difference of less than a level is seen; large ones in two steps.
+    grey = cv2.resize(rgb, (min(width, _LARGE), min(height, _LARGE)), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(grey, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return ImageContent(
+        sha256=sha256,
+        pixels=hashlib.blake2b(rgb.data, digest_size=16, person=shape).hexdigest(),
+        size=(width, height),
+        bits=8 * levels.itemsize,
+        highest=int(levels.max()),
+        two_levels=has_few_levels(levels, 2),
+        sketch=cv2.resize(grey, (SKETCH_SIDE, SKETCH_SIDE), interpolation=cv2.INTER_AREA),
+    )
+
+
+def has_few_levels(levels: NDArray[np.generic], most: int) -> bool:
+    """Tell whether each channel of an image has at most so many different levels."""
+    sampled = levels[:: max(levels.shape[0] // _SAMPLED, 1), :: max(levels.shape[1] // _SAMPLED, 1)]
+    for part in (sampled, levels):  # most images are told by a few of their pixels
+        for channel in np.atleast_3d(part).transpose(2, 0, 1):
+            if len(np.unique(channel)) > most:
+                return False
+    return True
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Yield the result of each item in order; decoding and hashing run outside Python's lock."""
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS))
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for thousands of images
+
+
+def same_images(paths: Sequence[Path], contents: Sequence[ImageContent]) -> list[str]:
+    """Return a name for the content of each image, which its copies have as well.
+
+    Copies have the same decoded pixels, whatever their format; or their files differ in the suffix
+    alone, and they look the same but for what a lossy format changes.
+
+    Args:
+        paths: of the images.
+        contents: what each holds.
+
+    Returns:
+        The smallest SHA-256 among an image and its copies: where there are none, its own.
+    """
+    leader = list(range(len(paths)))
+
+    def find(number: int) -> int:
+        while leader[number] != number:
+            number = leader[number]
+        return number
+
+    first: dict[str, int] = {}
+    of_stem: dict[Path, list[int]] = defaultdict(list)
+    for number, (path, content) in enumerate(zip(paths, contents, strict=True)):
+        leader[number] = find(first.setdefault(content.pixels or content.sha256, number))
+        for other in of_stem[path.with_suffix("")]:
+            if _look_the_same(content, contents[other]):
+                leader[find(number)] = find(other)
+        of_stem[path.with_suffix("")].append(number)
+    names: dict[int, str] = {}
+    for number, content in enumerate(contents):
+        group = find(number)
+        names[group] = min(names.get(group, content.sha256), content.sha256)
+    return [names[find(number)] for number in range(len(paths))]
+
+
+def _look_the_same(one: ImageContent, other: ImageContent) -> bool:
+    if one.sketch is None or other.sketch is None or one.size != other.size:
+        return False
+    return bool(np.abs(one.sketch - other.sketch).max() <= _SAME_SKETCH)
 
 
 def choose_share(hashes: Sequence[str], share: float, key: str, *, leave: int) -> frozenset[str]:

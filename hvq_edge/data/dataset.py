@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data import mvtec, plain_folder, visa
-from hvq_edge.data.folders import GOOD, DatasetImage, is_folder, list_folders, list_images
+from hvq_edge.data.folders import (
+    GOOD,
+    CategoryContent,
+    DatasetImage,
+    is_folder,
+    list_folders,
+    list_images,
+)
 from hvq_edge.errors import DatasetError
 
 __all__ = ["RESERVED_CATEGORIES", "Dataset", "DatasetImage", "Layout", "find_dataset"]
@@ -33,6 +40,10 @@ class Dataset:
     """What looked odd but did not stop the work, one sentence each, for the user to see."""
     unused_masks: tuple[tuple[str, Path], ...] = ()
     """Category and path of every mask that belongs to no image."""
+    shared_masks: tuple[tuple[str, Path, tuple[Path, ...]], ...] = ()
+    """Category and path of every mask that several images would have, with those images."""
+    stray_masks: tuple[tuple[str, Path], ...] = ()
+    """Category and path of every mask that lies among the images: left out."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -83,8 +94,7 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
     if not categories:
         raise _no_layout(root)
     layout = _common_layout(categories)
-    images: list[DatasetImage] = []
-    unused: list[tuple[str, Path]] = []
+    contents: dict[str, CategoryContent] = {}
     notes = [
         f"{folder.name} is not a category: it has no folder of good images; ignored."
         for folder in folders
@@ -93,15 +103,27 @@ def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
     for folder in categories:
         name = _name_of(folder)
         _check_name(name, f"rename the folder {folder}")
-        content = (
+        contents[name] = (
             mvtec.read_category(folder, name)
             if layout == "mvtec"
             else plain_folder.read_category(folder, name, on_progress)
         )
-        images += content.images
-        notes += content.notes
-        unused += [(name, mask) for mask in content.unused_masks]
-    return Dataset(root, layout, tuple(images), tuple(notes), tuple(unused))
+    return _dataset(root, layout, contents, notes)
+
+
+def _dataset(
+    root: Path, layout: Layout, contents: Mapping[str, CategoryContent], notes: Sequence[str] = ()
+) -> Dataset:
+    named = contents.items()
+    return Dataset(
+        root,
+        layout,
+        tuple(image for content in contents.values() for image in content.images),
+        (*notes, *(note for content in contents.values() for note in content.notes)),
+        tuple((name, mask) for name, content in named for mask in content.unused_masks),
+        tuple((name, *shared) for name, content in named for shared in content.shared_masks),
+        tuple((name, mask) for name, content in named for mask in content.stray_masks),
+    )
 
 
 def _visa_dataset(root: Path, others: Sequence[Path]) -> Dataset:
@@ -115,13 +137,7 @@ def _visa_dataset(root: Path, others: Sequence[Path]) -> Dataset:
     contents = visa.read_dataset(root)
     for name in contents:
         _check_name(name, f"give it another name in {table}")
-    return Dataset(
-        root,
-        "visa",
-        tuple(image for content in contents.values() for image in content.images),
-        tuple(note for content in contents.values() for note in content.notes),
-        tuple((name, mask) for name in contents for mask in contents[name].unused_masks),
-    )
+    return _dataset(root, "visa", contents)
 
 
 def _has_layout(folder: Path) -> bool:

@@ -6,13 +6,15 @@ model learnt is what it sees later, pixel for pixel.
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.data.whole_file import fault_in_file
+from hvq_edge.data.whole_file import announced, damage_in_jpeg, fault_in_file
 from hvq_edge.errors import ImageError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -21,6 +23,10 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 SMALLEST_SIDE = 16
 """Pixels; below this an image has less than one token of detail and is surely not a product."""
 
+MOST_PIXELS = 2**27
+"""Width times height; 400 MB once decoded. A small file can announce far more than memory holds."""
+
+_MOST_BYTES = 8 * MOST_PIXELS  # four channels of 16 bits, not compressed
 _LOSSY_SUFFIXES = frozenset({".jpeg", ".jpg", ".webp"})
 
 
@@ -38,18 +44,66 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         uint8 ``[height, width, 3]``, RGB, contiguous.
 
     Raises:
-        ImageError: missing, not readable, empty, not an image, truncated, of another pixel
-            type, or smaller than :data:`SMALLEST_SIDE` on a side.
+        ImageError: missing, not readable, no plain file, empty, not an image, truncated or damaged,
+            of another pixel type, smaller than :data:`SMALLEST_SIDE` on a side, or with more than
+            :data:`MOST_PIXELS`.
+    """
+    return rgb_of(decode_levels(read_file(path), path))
+
+
+def read_file(path: Path) -> bytes:
+    """Read a plain file of a size that an image can have.
+
+    A pipe or a device is refused, not waited for.
+
+    Raises:
+        ImageError: missing, not readable, no plain file, or too large.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123  # it is open already
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(
+                    f"{path} cannot be read: it is a pipe or a device, not a plain file.",
+                    next_step="name an image file, or take it out of the folder",
+                )
+            if status.st_size > _MOST_BYTES:
+                raise ImageError(
+                    f"{path} cannot be used: it has more than {_MOST_BYTES >> 20} MiB.",
+                    next_step="cut or shrink the image, or take it out of the folder",
+                )
+            return file.read()
+    except FileNotFoundError:
+        raise ImageError(
+            f"{path} does not exist.", next_step="check the path of the image"
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ImageError(
+            f"{path} cannot be read: {why}.",
+            next_step="check that it is an image file that you may read",
+        ) from error
+
+
+def decode_levels(data: bytes, path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode the bytes of an image file to the levels it holds.
+
+    Args:
+        data: the whole file.
+        path: where they are from, for messages.
+
+    Returns:
+        uint8 or uint16 ``[height, width, 3]``, BGR.
+
+    Raises:
+        ImageError: as :func:`read_image`.
     """
     # ANYDEPTH keeps 16 bits, so that the scaling is ours; COLOR drops alpha and applies EXIF.
-    decoded = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if decoded.dtype == np.uint16:
-        decoded = cv2.convertScaleAbs(decoded, alpha=1 / 257)
-    if decoded.dtype != np.uint8:
-        raise ImageError(
-            f"{path} cannot be used: its pixels are {decoded.dtype}, not 8-bit or 16-bit levels.",
-            next_step="save it as 8-bit or 16-bit PNG, with the same scale for all images",
-        )
+    decoded = _decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if decoded.dtype not in (np.uint8, np.uint16):
+        raise _other_samples(path, str(decoded.dtype))
     height, width = decoded.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
         raise ImageError(
@@ -57,7 +111,14 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             f"{SMALLEST_SIDE} on a side.",
             next_step="take it out of the folder, or put the full-size image there",
         )
-    rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return decoded  # type: ignore[return-value]  # the dtype was checked
+
+
+def rgb_of(levels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Turn what :func:`decode_levels` gives into 8-bit RGB."""
+    if levels.dtype == np.uint16:
+        levels = cv2.convertScaleAbs(levels, alpha=1 / 257)
+    rgb: NDArray[np.uint8] = cv2.cvtColor(levels, cv2.COLOR_BGR2RGB)
     return rgb
 
 
@@ -143,33 +204,41 @@ def read_full_mask(path: Path) -> NDArray[np.bool_]:
     Raises:
         ImageError: missing, not an image or truncated.
     """
-    # Converted to 8-bit grey, level 1 of 16 bits and a dark blue would become 0.
-    levels = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    levels = read_any_levels(path)
     smallest = 128 if path.suffix.lower() in _LOSSY_SUFFIXES else 1
     defective = np.asarray(levels) >= smallest
     return np.asarray(defective.any(axis=2) if defective.ndim == 3 else defective, dtype=np.bool_)
 
 
-def _decode(path: Path, flags: int) -> NDArray[np.generic]:
+def read_any_levels(path: Path) -> NDArray[np.generic]:
+    """Read the levels of an image as its file holds them: grey ``[h, w]`` or BGR ``[h, w, 3]``.
+
+    Raises:
+        ImageError: as :func:`read_full_mask`.
+    """
+    # Converted to 8-bit grey, level 1 of 16 bits and a dark blue would become 0.
+    return _decode(read_file(path), path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+
+
+def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.generic]:
     """Decode a file after checking that it is whole, so that no decoder guesses or prints."""
-    try:
-        data = path.read_bytes()  # not cv2.imread: it cannot open every Unicode path
-    except FileNotFoundError:
-        raise ImageError(
-            f"{path} does not exist.", next_step="check the path of the image"
-        ) from None
-    except OSError as error:
-        raise ImageError(
-            f"{path} cannot be read: {error.strerror}.",
-            next_step="check that it is an image file that you may read",
-        ) from error
     fault = fault_in_file(data)
+    header = announced(data) if fault is None else None
+    if header is not None and header.width * header.height > MOST_PIXELS:
+        raise ImageError(
+            f"{path} cannot be used: it is {header.width}x{header.height} pixels, "
+            f"more than {MOST_PIXELS / 1e6:.0f} million in all.",
+            next_step="cut or shrink the image, or take it out of the folder",
+        )
+    if header is not None and header.samples:
+        raise _other_samples(path, header.samples)
+    fault = fault or damage_in_jpeg(data)
     if fault is None:
         try:
             decoded: NDArray[np.generic] | None = cv2.imdecode(
                 np.frombuffer(data, dtype=np.uint8), flags
             )
-        except cv2.error:  # for example more pixels than OpenCV's limit
+        except cv2.error:
             decoded = None
         if decoded is not None:
             return decoded
@@ -177,4 +246,11 @@ def _decode(path: Path, flags: int) -> NDArray[np.generic]:
     raise ImageError(
         f"{path} cannot be used: {fault}.",
         next_step="copy or save the image again, or take it out of the folder",
+    )
+
+
+def _other_samples(path: Path, samples: str) -> ImageError:
+    return ImageError(
+        f"{path} cannot be used: its pixels are {samples}, not 8-bit or 16-bit levels.",
+        next_step="save it as 8-bit or 16-bit PNG, with the same scale for all images",
     )

@@ -8,19 +8,20 @@ from hvq_edge.data.folders import (
     GOOD,
     CategoryContent,
     DatasetImage,
-    Listing,
     category_content,
-    find_mask,
+    good_folders,
+    good_notes,
     is_folder,
     list_folders,
     list_good,
     list_images,
+    list_kind,
 )
 
 TREE = """\
 DIR/
 └── <category>/
-    ├── train/good/              good images to learn from
+    ├── train/good/              good images to learn from (ok, normal, Good mean the same)
     ├── validation/good/         good images of another day, for thresholds (optional)
     ├── test/good/               good images to test with
     ├── test/<defect>/           defective images, a folder for each kind
@@ -29,7 +30,7 @@ DIR/
 
 def is_category(folder: Path) -> bool:
     """Whether ``folder`` holds one category in MVTec layout."""
-    return is_folder(folder / "train" / GOOD)
+    return bool(good_folders(folder / "train"))
 
 
 def read_category(folder: Path, name: str) -> CategoryContent:
@@ -38,42 +39,45 @@ def read_category(folder: Path, name: str) -> CategoryContent:
     Raises:
         DatasetError: no image in ``train/good``, or a folder cannot be read.
     """
-    listing = list_good(folder / "train" / GOOD, name, TREE)
-    notes: list[str] = []
-    others = list(listing.others)
-    images = [DatasetImage(path, name, "train", GOOD) for path in listing.images]
+    good = good_folders(folder / "train")
+    listings = dict(zip(good, list_good(good, name, TREE), strict=True))
+    images = [
+        DatasetImage(path, name, "train", GOOD)
+        for listing in listings.values()
+        for path in listing.images
+    ]
+    notes = good_notes(folder, name, good)
     for kind in _folders_in(folder / "train"):
-        if kind.name != GOOD:
+        if kind not in good:
             notes.append(f"{name}: train/{kind.name} is ignored; only train/good is learnt from.")
+    apart = good_folders(folder / "validation")
     for kind in _folders_in(folder / "validation"):
-        if kind.name != GOOD:
+        if kind not in apart:
             notes.append(
                 f"{name}: validation/{kind.name} is ignored; only validation/good sets thresholds."
             )
             continue
-        listing = list_images(kind)
-        others += listing.others
-        images += [DatasetImage(p, name, "train", GOOD, kept_apart=True) for p in listing.images]
+        listings[kind] = list_kind(kind)
+        images += [
+            DatasetImage(path, name, "train", GOOD, kept_apart=True)
+            for path in listings[kind].images
+        ]
     test = folder / "test"
+    tested_good = good_folders(test)
+    notes += good_notes(folder, name, tested_good)
     for kind in _folders_in(test):
-        listing = list_images(kind)
-        others += listing.others
-        images += _tested(folder, name, kind.name, listing)
+        defect = GOOD if kind in tested_good else kind.name
+        listings[kind] = list_kind(kind)
+        images += [DatasetImage(path, name, "test", defect) for path in listings[kind].images]
     loose = list_images(test, deep=False).images if is_folder(test) else ()
     if loose:
         notes.append(f"{name}: {len(loose)} images directly in test are ignored.")
-    if all(image.split == "train" for image in images):
+    tested = [image for image in images if image.split == "test"]
+    if not tested:
         notes.append(f"{name}: there are no test images.")
-    return category_content(folder, name, images, notes, others)
-
-
-def _tested(folder: Path, name: str, defect: str, listing: Listing) -> list[DatasetImage]:
-    return [
-        DatasetImage(
-            path, name, "test", defect, None if defect == GOOD else find_mask(folder, defect, path)
-        )
-        for path in listing.images
-    ]
+    elif not any(image.good for image in tested):
+        notes.append(f"{name}: no test image is good, so false rejects cannot be counted.")
+    return category_content(folder, name, images, notes, listings)
 
 
 def _folders_in(folder: Path) -> list[Path]:

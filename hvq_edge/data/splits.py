@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.content import choose_share, hash_image
+from hvq_edge.data.content import (
+    ImageContent,
+    choose_share,
+    hash_image,
+    in_threads,
+    read_content,
+    same_images,
+)
 from hvq_edge.data.dataset import Dataset
 from hvq_edge.data.days import days_of
+from hvq_edge.data.findings import LEAST_TO_FIT, level_findings, sentence_of
 from hvq_edge.data.folders import DatasetImage
-from hvq_edge.errors import DatasetError
+from hvq_edge.errors import DatasetError, ImageError
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.defaults import FALSE_REJECT
 
-LEAST_TO_FIT = 2
-"""Images a category needs to learn from; one more is held out."""
+logger = logging.getLogger(__name__)
 
 LEAST_OF_A_DAY = round(1 / FALSE_REJECT)
 """Images of a day that set a threshold in place of a random share. Of so many one is expected above
@@ -44,15 +52,16 @@ def split_training(
     the layout keeps apart (``validation/good``); else those of the latest day, where files say it
     and two or more days have :data:`LEAST_OF_A_DAY` different images; else a random share.
 
-    By content, as :func:`hvq_edge.data.content.choose_share` does: copies of an image land on
-    the same side, so no threshold is set by an image that was learnt; names and order do not
-    matter; and an added image moves at most one other where there are no copies.
+    By content, as :func:`hvq_edge.data.content.choose_share` does: copies of an image, in another
+    format too, land on the same side, so no threshold is set by an image that was learnt; names
+    and order do not matter; and an added image moves at most one other where there are no copies.
+    What ``hvq-edge data check`` finds in these images is logged.
 
     Args:
         dataset: what :func:`hvq_edge.data.dataset.find_dataset` returns.
         held_out: wanted share of ``held_out``, more than 0 and less than 1.
         seed: another seed gives another split.
-        on_progress: told of every image hashed.
+        on_progress: told of every image read.
 
     Returns:
         The division; all copies of an image are on the same side.
@@ -60,13 +69,20 @@ def split_training(
     Raises:
         MissingCapability: Pillow is not installed.
         DatasetError: a category has too few different images for both uses.
-        ImageError: an image cannot be read.
+        ImageError: images cannot be read; says how many and names the first.
     """
     images = dataset.train_good()
-    hashes: dict[Path, str] = {}
-    for done, image in enumerate(images, start=1):
-        hashes[image.path] = hash_image(image.path)
-        on_progress("Hashing images", done, len(images))
+    contents: list[ImageContent] = []
+    for content in in_threads(read_content, [image.path for image in images]):
+        contents.append(content)
+        on_progress("Reading images", len(contents), len(images))
+    unreadable = [content.fault for content in contents if content.fault is not None]
+    if unreadable:
+        raise _unreadable(unreadable)
+    for finding in level_findings(images, contents):
+        logger.warning("%s", sentence_of(finding, dataset.root))
+    copies = same_images([image.path for image in images], contents)
+    hashes = {image.path: copy for image, copy in zip(images, copies, strict=True)}
     kept: dict[str, frozenset[str]] = {}
     sources: dict[str, str] = {}
     for category in dataset.categories:
@@ -79,10 +95,10 @@ def split_training(
         ImageRecord(
             path=image.path.relative_to(dataset.root).as_posix(),
             category=image.category,
-            sha256=hashes[image.path],
+            sha256=content.sha256,
             use="held_out" if hashes[image.path] in kept[image.category] else "fit",
         )
-        for image in images
+        for image, content in zip(images, contents, strict=True)
     )
     return Split(records, sources)
 
@@ -166,6 +182,11 @@ def _checked(
             next_step=f"add good images of {category}; a useful model needs some dozens",
         )
     return chosen
+
+
+def _unreadable(errors: Sequence[ImageError]) -> ImageError:
+    more = f" {len(errors) - 1} more images cannot be read." if len(errors) > 1 else ""
+    return ImageError(f"{errors[0].cause}{more}", next_step=errors[0].next_step)
 
 
 def _changed(

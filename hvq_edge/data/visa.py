@@ -20,9 +20,9 @@ from hvq_edge.data.folders import (
     DatasetImage,
     is_folder,
     list_images,
-    mask_notes,
     unused_masks,
 )
+from hvq_edge.data.masks import mask_notes
 from hvq_edge.errors import DatasetError
 
 SPLIT_FOLDER = "split_csv"
@@ -261,7 +261,10 @@ def _content(root: Path, name: str, rows: Sequence[Row]) -> CategoryContent:
     notes += _unlisted(root, name, rows)
     listed = [root / row.mask for row in rows if row.mask]
     unused = unused_masks(root / name / "Data" / "Masks", listed)
-    return CategoryContent(images, (*notes, *mask_notes(name, images, unused)), unused)
+    defective = [image for image in images if not image.good]
+    without = sum(image.mask is None for image in defective)
+    more = mask_notes(name, len(defective), without, unused)
+    return CategoryContent(images, (*notes, *more), unused)
 
 
 def _unlisted(root: Path, name: str, rows: Iterable[Row]) -> list[str]:

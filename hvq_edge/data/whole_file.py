@@ -3,7 +3,8 @@
 Decoders disagree on broken files: some OpenCV releases fill the missing part of a truncated JPEG
 with grey and say nothing, others print to standard error. A grey half would pass for a defect, or
 worse, teach the model; so a file is walked marker by marker (chunk by chunk, strip by strip)
-first. Formats: JPEG (ITU-T T.81 annex B), PNG (ISO 15948 section 5), BMP, TIFF 6.0, WebP (RIFF).
+first. Formats: JPEG (ITU-T T.81 annex B), PNG (ISO 15948 section 5), BMP, TIFF 6.0 and BigTIFF,
+WebP (RIFF). JPEG has no checksums: libjpeg-turbo's own warnings tell of damage inside its data.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import simplejpeg
 
 _TEXT = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\n\r")
 
@@ -20,12 +24,27 @@ _JPEG_WITHOUT_LENGTH = {0x01, 0xD8}
 # A marker is 0xFF and a byte that is neither stuffing (00), fill (FF) nor a restart (D0 to D7),
 # so a search from the start of entropy-coded data jumps to that data's end.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Some cameras pad the data before the end marker: the image is whole, whatever libjpeg says.
+_JPEG_PADDED = re.compile(r"extraneous bytes before marker 0xd9")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_ANCILLARY = 0x20  # bit 5 of a chunk type's first letter: decoders may ignore the chunk
 
 _TIFF_OFFSETS_AND_COUNTS = ((273, 279), (324, 325))  # strips; tiles
-_TIFF_INTEGERS = {3: "H", 4: "I"}
+_TIFF_INTEGERS = {3: "H", 4: "I", 16: "Q"}
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLE_FORMAT = 256, 257, 258, 339
+_TIFF_SAMPLES = {2: "int", 3: "float", 5: "complex int", 6: "complex"}
+_TIFF_MOST_BITS = 16
+
+
+class Announced(NamedTuple):
+    """What a file's header says of the pixels, known before anything is decoded."""
+
+    width: int
+    height: int
+    samples: str = ""
+    """The pixel type where it is none of 8-bit or 16-bit levels: ``float32``, ``12-bit JPEG``."""
 
 
 def fault_in_file(data: bytes) -> str | None:
@@ -36,16 +55,50 @@ def fault_in_file(data: bytes) -> str | None:
 
     Returns:
         The fault as the end of a sentence ("it is ..."), or ``None`` for a file that is whole.
-        Damage inside JPEG entropy-coded data is not seen: the format has no checksum.
     """
     if not data:
         return "it is empty"
-    for signature, check in _CHECKS:
-        if signature.match(data):
-            return check(data)
+    found = _format_of(data)
+    if found is not None:
+        return _READERS[found][0](data)
     if all(byte in _TEXT for byte in data[:64]):
         return "it is not an image but text"
     return "it is not a JPEG, PNG, BMP, TIFF or WebP image, whatever its name says"
+
+
+def damage_in_jpeg(data: bytes) -> str | None:
+    """Say what libjpeg-turbo finds damaged inside the data of a JPEG.
+
+    It decodes all of it, so ask for what the header announces first.
+
+    Args:
+        data: the whole file, of any format.
+
+    Returns:
+        The fault as the end of a sentence, or ``None``: none, or no JPEG.
+    """
+    if _format_of(data) != "jpeg":
+        return None
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", strict=True)
+    except ValueError as error:
+        # What it does not decode at all is left to the decoder; only damage is told from here.
+        if "orrupt" in str(error) and not _JPEG_PADDED.search(str(error)):
+            return f"it is a damaged JPEG ({str(error).partition(': ')[2] or error})"
+    return None
+
+
+def announced(data: bytes) -> Announced | None:
+    """Return what the header of a whole file says; ``None`` where it does not say it."""
+    found = _format_of(data)
+    try:
+        return _READERS[found][1](data) if found else None
+    except struct.error:
+        return None
+
+
+def _format_of(data: bytes) -> _Format | None:
+    return next((name for name, mark in _SIGNATURES.items() if mark.match(data)), None)
 
 
 def _jpeg_fault(data: bytes) -> str | None:
@@ -96,9 +149,8 @@ def _bmp_fault(data: bytes) -> str | None:
 
 
 def _tiff_fault(data: bytes) -> str | None:
-    order = "<" if data[:2] == b"II" else ">"
     try:
-        tags = dict(_tiff_integer_tags(data, order))
+        tags = _tiff_tags(data)
     except struct.error:
         return "it is a truncated TIFF (its directory is missing)"
     for offsets, counts in _TIFF_OFFSETS_AND_COUNTS:
@@ -108,20 +160,34 @@ def _tiff_fault(data: bytes) -> str | None:
     return None
 
 
-def _tiff_integer_tags(data: bytes, order: str) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Yield tag and values of the first directory's strip and tile entries."""
+def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
+    """Return the integer tags of the first directory that this module asks for.
+
+    Raises:
+        struct.error: they lie beyond the end of the file.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    place_of, count_of, entry_of, length, inline = (
+        ("Q", "Q", "HHQ", 20, 8) if big else ("I", "H", "HHI", 12, 4)
+    )
     wanted = {tag for pair in _TIFF_OFFSETS_AND_COUNTS for tag in pair}
-    (directory,) = struct.unpack_from(f"{order}I", data, 4)
-    (entries,) = struct.unpack_from(f"{order}H", data, directory)
-    for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
-        tag, kind, count = struct.unpack_from(f"{order}HHI", data, entry)
+    wanted |= {_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLE_FORMAT}
+    (directory,) = struct.unpack_from(order + place_of, data, 8 if big else 4)
+    (entries,) = struct.unpack_from(order + count_of, data, directory)
+    first = directory + struct.calcsize(order + count_of)
+    tags: dict[int, tuple[int, ...]] = {}
+    for number in range(entries):
+        entry = first + length * number
+        tag, kind, count = struct.unpack_from(order + entry_of, data, entry)
         if tag not in wanted or kind not in _TIFF_INTEGERS:
             continue
         values = f"{order}{count}{_TIFF_INTEGERS[kind]}"
-        place = entry + 8
-        if struct.calcsize(values) > 4:
-            (place,) = struct.unpack_from(f"{order}I", data, place)
-        yield tag, struct.unpack_from(values, data, place)
+        place = entry + length - inline
+        if struct.calcsize(values) > inline:
+            (place,) = struct.unpack_from(order + place_of, data, place)
+        tags[tag] = struct.unpack_from(values, data, place)
+    return tags
 
 
 def _webp_fault(data: bytes) -> str | None:
@@ -129,15 +195,68 @@ def _webp_fault(data: bytes) -> str | None:
     return "it is a truncated WebP" if 8 + size > len(data) else None
 
 
-def _nothing_known(_: bytes) -> str | None:
+def _jpeg_header(data: bytes) -> Announced | None:
+    position = 2
+    while marker := _JPEG_MARKER.search(data, position):
+        kind, position = marker[1][0], marker.end()
+        if kind in _JPEG_WITHOUT_LENGTH:
+            continue
+        length, bits, height, width = struct.unpack_from(">HBHH", data, position)
+        if kind in _JPEG_FRAMES:
+            return Announced(width, height, "" if bits == 8 else f"those of a {bits}-bit JPEG")
+        position += max(length, 2)
     return None
 
 
-_CHECKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], str | None]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), _jpeg_fault),
-    (re.compile(re.escape(_PNG_SIGNATURE)), _png_fault),
-    (re.compile(rb"BM"), _bmp_fault),
-    (re.compile(rb"II\*\x00|MM\x00\*"), _tiff_fault),
-    (re.compile(rb"II\+\x00|MM\x00\+"), _nothing_known),  # BigTIFF: left to the decoder
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp_fault),
-)
+def _png_header(data: bytes) -> Announced:
+    return Announced(*struct.unpack_from(">II", data, len(_PNG_SIGNATURE) + 8))
+
+
+def _bmp_header(data: bytes) -> Announced:
+    os2 = struct.unpack_from("<I", data, 14) == (12,)
+    width, height = struct.unpack_from("<HH" if os2 else "<ii", data, 18)
+    return Announced(abs(width), abs(height))
+
+
+def _tiff_header(data: bytes) -> Announced | None:
+    tags = _tiff_tags(data)
+    if not tags.get(_TIFF_WIDTH) or not tags.get(_TIFF_HEIGHT):
+        return None
+    bits = max(tags.get(_TIFF_BITS, (1,)), default=1)
+    (kind, *_) = tags.get(_TIFF_SAMPLE_FORMAT) or (1,)
+    name = _TIFF_SAMPLES.get(kind, "uint" if bits > _TIFF_MOST_BITS else "")
+    return Announced(tags[_TIFF_WIDTH][0], tags[_TIFF_HEIGHT][0], f"{name}{bits}" if name else "")
+
+
+def _webp_header(data: bytes) -> Announced | None:
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        return Announced(
+            1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+        )
+    if chunk == b"VP8L":
+        (packed,) = struct.unpack_from("<I", data, 21)
+        return Announced(1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF))
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Announced(width & 0x3FFF, height & 0x3FFF)
+    return None
+
+
+_Format = Literal["jpeg", "png", "bmp", "tiff", "webp"]
+_SIGNATURES: dict[_Format, re.Pattern[bytes]] = {
+    "jpeg": re.compile(rb"\xff\xd8\xff"),
+    "png": re.compile(re.escape(_PNG_SIGNATURE)),
+    "bmp": re.compile(rb"BM"),
+    "tiff": re.compile(rb"II[*+]\x00|MM\x00[*+]"),
+    "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
+_READERS: dict[
+    _Format, tuple[Callable[[bytes], str | None], Callable[[bytes], Announced | None]]
+] = {
+    "jpeg": (_jpeg_fault, _jpeg_header),
+    "png": (_png_fault, _png_header),
+    "bmp": (_bmp_fault, _bmp_header),
+    "tiff": (_tiff_fault, _tiff_header),
+    "webp": (_webp_fault, _webp_header),
+}

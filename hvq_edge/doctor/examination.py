@@ -21,6 +21,7 @@ def checks_for(bundle: Path | None) -> list[Check]:
         Check("memory", board.memory),
         Check("disk", board.disk),
         Check("opencv", software.opencv),
+        Check("images", software.images),
         Check("camera", cameras.cameras),
         Check("onnxruntime", software.onnxruntime),
         Check("openvino", software.openvino),

@@ -77,6 +77,16 @@ def opencv(build: str | None = None) -> list[CheckResult]:
     return findings
 
 
+def images() -> list[CheckResult]:
+    """Look at whether image files can be read, and say up to which size."""
+    code = "from hvq_edge.data.images import MOST_PIXELS\nanswer = MOST_PIXELS"
+    try:
+        most = run_isolated(code)
+    except NoAnswer as error:
+        return [CheckResult("images", "missing", str(error), "pip install simplejpeg")]
+    return [CheckResult("images", "ok", f"files of up to {most / 1e6:.0f} million pixels are read")]
+
+
 def _part(build: str, labels: Sequence[str]) -> tuple[bool, str]:
     for label in labels:
         line = re.search(rf"^\s*{re.escape(label)}:\s*(\S.*)$", build, re.MULTILINE)

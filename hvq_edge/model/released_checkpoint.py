@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from hvq_edge.errors import CheckpointError
@@ -63,7 +62,10 @@ def from_released(state: Mapping[str, Any], categories: int) -> dict[str, Tensor
             faults.append(f"missing: {entry.released}")
             continue
         target = ours[entry.key] if entry.category is None else ours[entry.key][entry.category]
-        value = torch.as_tensor(released[entry.released])
+        value = released[entry.released]
+        if not isinstance(value, Tensor) or not value.dim():
+            faults.append(f"no tensor of any shape: {entry.released}")
+            continue
         part = entry.part(value)
         if part.shape != target.shape:
             faults.append(f"shape of {entry.released}: {tuple(value.shape)} does not fit")

@@ -41,4 +41,9 @@ def load_tensors(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary.")
+    if not all(isinstance(name, str) for name in content):
+        raise CheckpointError(
+            f"{path} is no checkpoint: its entries have no names.",
+            next_step="use a checkpoint that holds tensors by name (torch.save of a state dict)",
+        )
     return content

@@ -226,3 +226,12 @@ def graph_result(
 def closed_error() -> InputError:
     """Return the error for a run on a closed engine."""
     return InputError("the engine is closed.", next_step="open it again with open_engine")
+
+
+def run_error(info: EngineInfo, error: Exception) -> BundleError:
+    """Return the error for a graph that loads and then fails on a batch."""
+    why = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return BundleError(
+        f"the {info.precision} graph fails while it runs on {info.device}: {why}.",
+        next_step="try another engine with --backend; if that fails too, run hvq-edge export again",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ from hvq_edge.training.trainer import rate_factor, train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
 from hvq_edge.verdict.image_limits import learn_limits
 
+logger = logging.getLogger(__name__)
+
 MOST_VARIED = 200
 """Images of a category whose versions are looked at: enough for means and variances, and bounded
 for any data set."""
@@ -80,7 +83,9 @@ def start_run(
             if finished
             else f"continue it with hvq-edge train --resume --out {run}, or choose another --out",
         )
-    dataset = find_dataset(data)
+    dataset = find_dataset(data, on_progress)
+    for note in dataset.notes:
+        logger.warning("%s", note)
     training = settings.training
     split = split_training(dataset, training.held_out, training.seed, on_progress)
     # The weights are read before anything is written: a missing file is found at once.

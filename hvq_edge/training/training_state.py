@@ -99,9 +99,10 @@ def load_state(
         best = Best.of(model, EpochResult(*state["best_result"]))
         if "best_weights" in state:
             best = Best(best.result, state["best_weights"])
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (AttributeError, LookupError, RuntimeError, ValueError, TypeError) as error:
+        why = str(error).splitlines() or [type(error).__name__]
         raise RunError(
-            f"{path} does not fit this run: {str(error).splitlines()[0]}",
+            f"{path} does not fit this run: {why[0]}",
             next_step=f"delete {path} and run the same command again to start over",
         ) from error
     return result, best

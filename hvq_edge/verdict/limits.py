@@ -26,7 +26,7 @@ class ImageLimits(Strict):
 class Placement(Strict):
     """Where a category's parts lie in the image (:mod:`hvq_edge.verdict.placement`)."""
 
-    reference: str = Field(pattern=r"^[0-9A-Za-z+/]{4180}[0-9A-Za-z+/=]{4}$")
+    reference: str = Field(pattern=r"^[0-9A-Za-z+/]{4182}==$")
     """Mean of the training images: 56x56 grey levels of 8 bits, row by row, in Base64."""
     gain_high: float
     """A frame that matches the reference better than this elsewhere than in its place has moved."""

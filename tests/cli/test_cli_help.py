@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 
 import pytest
@@ -264,16 +265,6 @@ def test_a_missing_extra_is_named(command, capsys):
     assert "pip install 'hvq-edge[train]'" in printed
 
 
-def test_a_missing_module_of_ours_is_not_hidden(command):
-    def trial() -> None:
-        """Break."""
-        raise ModuleNotFoundError("No module named 'hvq_edge.odel'", name="hvq_edge.odel")
-
-    command(trial)
-    with pytest.raises(ModuleNotFoundError):
-        command_line.main(["trial"])
-
-
 def test_a_command_that_works_ends_with_0(command, capsys):
     def trial() -> None:
         """Work."""
@@ -286,16 +277,48 @@ def test_a_command_that_works_ends_with_0(command, capsys):
     assert json.loads(capsys.readouterr().out) == {"a": "é"}
 
 
-def test_a_defect_of_ours_is_not_hidden(command):
-    """Only errors with a remedy are put in words; anything else keeps its traceback."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZeroDivisionError("division by zero"),
+        RecursionError("maximum recursion depth exceeded"),
+        ModuleNotFoundError("No module named 'hvq_edge.odel'", name="hvq_edge.odel"),
+    ],
+)
+def test_a_defect_of_ours_is_said_and_kept_in_a_report(
+    command, capsys, tmp_path, monkeypatch, error
+):
+    def trial(camera: str, token: str = "") -> None:
+        """Break."""
+        raise error
 
+    command(trial)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert exit_code("trial", "rtsp://user:word@host", "--token=s3cret") == 70
+    printed = capsys.readouterr()
+    (report,) = tmp_path.iterdir()
+    assert (printed.out, "Traceback" in printed.err) == ("", False)
+    assert f"({type(error).__name__})" in printed.err
+    assert str(report) in printed.err
+    text = report.read_text()
+    assert "Traceback" in text
+    assert str(error) in text
+    assert "command: hvq-edge trial ... --token\n" in text
+    assert not {"s3cret", "word@host"} & set(re.findall(r"[\w@]+", text)), "values are left out"
+    assert report.stat().st_mode & 0o077 == 0
+
+
+def test_a_report_that_cannot_be_written_is_printed(command, capsys, monkeypatch, tmp_path):
     def trial() -> None:
         """Break."""
         raise ZeroDivisionError
 
     command(trial)
-    with pytest.raises(ZeroDivisionError):
-        command_line.main(["trial"])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert exit_code("trial") == 70
+    printed = capsys.readouterr().err
+    assert "no report can be written (No such file or directory)" in printed
+    assert "Traceback" in printed
 
 
 def test_a_reader_that_went_away_is_no_failed_gate():

@@ -20,7 +20,11 @@ from typer.testing import CliRunner
 from hvq_edge.cli.app import app
 from hvq_edge.cli.data import HEADINGS, MOST_LISTED, check_table
 from hvq_edge.data import check as check_module
-from hvq_edge.data.check import FindingKind, check_dataset
+from hvq_edge.data import content as content_module
+from hvq_edge.data.check import check_dataset
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.findings import FindingKind, sentence_of
+from hvq_edge.data.splits import split_training
 from hvq_edge.errors import GateFailed
 
 
@@ -186,13 +190,53 @@ def test_too_few_images_to_train_with(mvtec_folder, copies):
 
 def test_what_check_calls_too_few_is_what_training_refuses(mvtec_folder):
     """Three different images are enough for both."""
-    from hvq_edge.data.dataset import find_dataset
-    from hvq_edge.data.splits import split_training
-
     for path in sorted((mvtec_folder / "tile/train/good").iterdir())[3:]:
         path.unlink()
     assert check_dataset(mvtec_folder).fit
     assert split_training(find_dataset(mvtec_folder), 0.15, seed=0)
+
+
+def test_training_logs_what_check_finds(mvtec_folder, caplog):
+    write_png(mvtec_folder / "tile/train/good/dark.png", np.zeros((96, 96), np.uint8))
+    found = check_dataset(mvtec_folder)
+    assert only_fault(found).kind == "two_levels"
+    split_training(find_dataset(mvtec_folder), 0.15, seed=0)
+    assert [record.getMessage() for record in caplog.records] == [
+        sentence_of(only_fault(found), mvtec_folder)
+    ]
+    assert "tile/train/good/dark.png: it has two levels at most" in caplog.text
+
+
+def test_images_of_two_levels_are_what_some_cameras_give(mvtec_folder):
+    for number, path in enumerate(sorted((mvtec_folder / "tile").rglob("*.png"))):
+        write_png(path, np.where(make_texture(number) > 127, np.uint8(255), np.uint8(0)))
+    assert check_dataset(mvtec_folder).fit
+
+
+@pytest.mark.parametrize(("bits", "said"), [(8, "8"), (10, "10"), (11, "12"), (14, "14")])
+def test_levels_of_fewer_bits_in_16_bit_files(mvtec_folder, bits, said):
+    for path in (mvtec_folder / "tile").rglob("*.png"):
+        levels = cv2.imread(str(path)).astype(np.uint32) * (2**bits - 1) // 255
+        write_png(path, levels.astype(np.uint16))
+    fault = only_fault(check_dataset(mvtec_folder))
+    assert (fault.kind, fault.categories) == ("few_levels", ("tile",))
+    assert f"as {said}-bit cameras give them" in fault.detail
+    assert f"multiply them by {2 ** (16 - int(said))}" in fault.detail
+
+
+def test_16_bit_files_that_use_their_range_are_fit(mvtec_folder):
+    for path in (mvtec_folder / "tile").rglob("*.png"):
+        write_png(path, cv2.imread(str(path)).astype(np.uint16) * 257)
+    assert check_dataset(mvtec_folder).fit
+
+
+def test_images_of_a_still_part_differ_by_the_sensors_noise(tmp_path):
+    still = make_texture(3).astype(float)
+    for seed in range(4):
+        noise = np.random.default_rng(seed).normal(0, 0.5, still.shape)
+        noisy = np.rint(still + noise).clip(0, 255).astype(np.uint8)
+        write_png(tmp_path / f"rig/train/good/{seed}.png", noisy)
+    assert check_dataset(tmp_path).fit
 
 
 def test_images_are_not_kept(mvtec_folder, monkeypatch):
@@ -214,15 +258,15 @@ def test_images_are_not_kept(mvtec_folder, monkeypatch):
             most[0] = max(most[0], alive[0])
         return image
 
-    monkeypatch.setattr(check_module, "read_image", read)
+    monkeypatch.setattr(content_module, "rgb_of", read)
     check_dataset(mvtec_folder)
-    assert 1 <= most[0] <= check_module._MOST_THREADS
+    assert 1 <= most[0] <= content_module._MOST_THREADS
 
 
 def test_an_interrupt_does_not_wait_for_the_rest(mvtec_folder, monkeypatch):
     started = []
-    real = check_module.read_image
-    monkeypatch.setattr(check_module, "read_image", lambda p: (started.append(p), real(p))[1])
+    real = check_module.read_content
+    monkeypatch.setattr(check_module, "read_content", lambda p: (started.append(p), real(p))[1])
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -250,6 +294,18 @@ def spoilt(mvtec_folder) -> Path:
     (masks / "003_mask.png").rename(masks / "300_mask.png")
     for i in range(2):
         write_png(mvtec_folder / f"nut/train/good/{i}.png", make_texture(9000 + i))
+    write_png(bolt / "test/scratch/000_mask.png", np.eye(96, dtype=np.uint8))
+    write_png(tile / "train/good/dark.png", np.zeros((96, 96), np.uint8))
+    for i in range(4):
+        still = make_texture(7000)
+        still[0, 0, 0] = i  # a level or so of one pixel
+        write_png(mvtec_folder / f"rig/train/good/{i}.png", still)
+        deep = 16 * make_texture(8000 + i).astype(np.uint16)
+        write_png(mvtec_folder / f"mono12/train/good/{i}.png", deep)
+    for seed, place in ((8100, "left"), (8101, "right")):
+        deep = 16 * make_texture(seed).astype(np.uint16)
+        write_png(mvtec_folder / f"mono12/test/dent/{place}/0.png", deep)
+    write_png(mvtec_folder / "mono12/ground_truth/dent/0_mask.png", np.eye(96, dtype=np.uint8))
     return mvtec_folder
 
 
@@ -270,7 +326,7 @@ def test_json(spoilt):
     assert record["data"] == str(spoilt.resolve())
     bolt = record["categories"][0]
     assert (bolt["category"], bolt["train_good"], bolt["smallest"]) == ("bolt", 8, [96, 96])
-    assert (bolt["leaked"], bolt["unreadable"], bolt["mask_faults"]) == (1, 1, 5)
+    assert (bolt["leaked"], bolt["unreadable"], bolt["mask_faults"]) == (1, 1, 6)
     assert record["faults"][0] == {
         "kind": "unreadable",
         "categories": ["bolt"],
@@ -284,7 +340,7 @@ def test_json(spoilt):
 def test_faults_are_listed_with_their_paths(spoilt):
     done = CliRunner().invoke(app, ["data", "check", str(spoilt)])
     assert done.exit_code != 0
-    assert "9 faults in" in str(done.exception)
+    assert "14 faults in" in str(done.exception)
     for line in (
         "bolt/train/good/000.png = bolt/test/good/[bold]leak.png: the same image in train and",
         "bolt/test/good/cut.jpg: cannot be used: it is",

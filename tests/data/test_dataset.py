@@ -182,7 +182,7 @@ def text_in_good(root):
 
 
 def train_without_good(root):
-    touch(root / "bolt/train/ok/0.png")
+    touch(root / "bolt/train/parts/0.png")
 
 
 def one_of_two_without_good(root):

@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -5,11 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.data.images import fit_image, read_frame, read_image, read_mask
-from hvq_edge.data.whole_file import fault_in_file
+from hvq_edge.data.whole_file import announced, fault_in_file
 from hvq_edge.errors import ImageError
 
 
@@ -141,11 +143,140 @@ def test_bad_files_are_refused_with_path_cause_and_next_step(tmp_path, name, cap
     assert capfd.readouterr().err == ""  # decoders must not print over a progress bar
 
 
+def tiff(array, bits, sample_format, *, big=False, order="<"):
+    """Grey, one strip, with nothing but the tags that a reader needs."""
+    mark = b"II" if order == "<" else b"MM"
+    height, width = array.shape
+    body = array.astype(array.dtype.newbyteorder(order)).tobytes()
+    place, count, entry = ("Q", "Q", "HHQQ") if big else ("I", "H", "HHII")
+    start = 16 if big else 8
+    values = {
+        256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: start, 277: 1, 278: height,
+        279: len(body), 339: sample_format,
+    }  # fmt: skip
+    head = mark + struct.pack(order + ("HHH" if big else "H"), *((43, 8, 0) if big else (42,)))
+    long = 16 if big else 4
+    entries = b"".join(
+        struct.pack(order + entry, tag, long, 1, value) for tag, value in sorted(values.items())
+    )
+    directory = struct.pack(order + count, len(values)) + entries + bytes(8)
+    return head + struct.pack(order + place, start + len(body)) + body + directory
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("dtype", "sample_format", "name"),
+    [
+        (np.float32, 3, "float32"),
+        (np.float64, 3, "float64"),
+        (np.int32, 2, "int32"),
+        (np.int16, 2, "int16"),
+        (np.uint32, 1, "uint32"),
+    ],
+)
+def test_other_pixel_types_are_named(tmp_path, capfd, dtype, sample_format, name, order, big):
+    path = tmp_path / "other.tif"
+    levels = IMAGE[..., 0].astype(dtype)
+    path.write_bytes(tiff(levels, 8 * levels.itemsize, sample_format, big=big, order=order))
+    with pytest.raises(ImageError, match=rf"its pixels are {name}, not 8-bit or 16-bit levels"):
+        read_image(path)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bit_tiff_is_read_whatever_its_byte_order(tmp_path, order):
+    path = tmp_path / "deep.tif"
+    path.write_bytes(tiff(IMAGE[..., 0].astype(np.uint16) * 257, 16, 1, order=order))
+    assert np.array_equal(read_image(path)[..., 0], IMAGE[..., 0])
+
+
+def enlarged(name):
+    """A whole small file whose header announces 40000x30000 pixels."""
+    wide, high = 40000, 30000
+    if name == "png":
+        header = b"IHDR" + struct.pack(">II", wide, high) + WHOLE["png"][24:29]
+        return (
+            WHOLE["png"][:12] + header + struct.pack(">I", zlib.crc32(header)) + WHOLE["png"][33:]
+        )
+    if name == "tiff":
+        return tiff(np.broadcast_to(np.uint8(0), (high, 1)), 8, 1).replace(
+            struct.pack("<HHII", 256, 4, 1, 1), struct.pack("<HHII", 256, 4, 1, wide)
+        )
+    data = bytearray(WHOLE[name])
+    if name == "jpeg":
+        place = data.index(b"\xff\xc0") + 5
+        data[place : place + 4] = struct.pack(">HH", high, wide)
+    elif name == "bmp":
+        data[18:26] = struct.pack("<ii", wide, high)
+        data[30:34] = struct.pack("<I", 1)  # run lengths: the size of the data says nothing
+    else:
+        extended = bytes(4) + (wide - 1).to_bytes(3, "little") + (high - 1).to_bytes(3, "little")
+        chunk = b"VP8X" + struct.pack("<I", 10) + extended
+        data[12:12] = chunk
+        data[4:8] = struct.pack("<I", len(data) - 8)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", ["png", "tiff", "jpeg", "bmp", "webp"])
+def test_a_small_file_that_announces_a_huge_image_is_not_decoded(tmp_path, monkeypatch, name):
+    def decode(*_):
+        raise AssertionError("memory would be filled")
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", decode)
+    path = tmp_path / "bomb.png"
+    path.write_bytes(enlarged(name))
+    assert path.stat().st_size < 100_000
+    for read in (read_image, lambda path: read_mask(path, 16, 16)):
+        with pytest.raises(ImageError, match="40000x30000 pixels, more than 134 million in all"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", sorted({"jpeg", "png", "bmp", "tiff", "webp"}))
+def test_the_size_that_a_header_announces(name):
+    found = announced(WHOLE[name])
+    assert (found.width, found.height, found.samples) == (60, 40, "")
+
+
+@given(data=st.binary(max_size=200), name=st.sampled_from(["jpeg", "png", "bmp", "tiff", "webp"]))
+def test_the_header_of_any_bytes_can_be_asked_for(data, name):
+    found = announced(WHOLE[name][:12] + data)
+    assert found is None or (found.width >= 0 and found.height >= 0)
+
+
+@pytest.mark.parametrize("options", [(), PROGRESSIVE, (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)])
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+def test_a_jpeg_that_was_cut_and_closed_is_damaged(tmp_path, capfd, options, share):
+    """Its end marker is there: decoders fill the rest with grey and print a warning."""
+    whole = encode(
+        ".jpg", np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8), *options
+    )
+    scan = whole.index(b"\xff\xda")
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(whole[: scan + int(share * (len(whole) - scan))] + b"\xff\xd9")
+    with pytest.raises(ImageError, match=r"it is a damaged JPEG \(.+\)"):
+        read_image(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_jpeg_that_a_camera_has_padded_is_whole(tmp_path, capfd):
+    path = tmp_path / "padded.jpg"
+    path.write_bytes(WHOLE["jpeg"][:-2] + bytes(7) + WHOLE["jpeg"][-2:] + bytes(512))
+    assert np.abs(read_image(path).astype(int) - IMAGE).mean() <= 6
+    capfd.readouterr()  # OpenCV's decoder says so on standard error
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(ImageError, match="does not exist"):
         read_image(tmp_path / "gone.png")
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path)
+    with pytest.raises(ImageError, match="null byte"):
+        read_image(tmp_path / "a\0b.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match="a pipe or a device, not a plain file"):
+        read_image(tmp_path / "pipe.png")
 
 
 WHOLE = {

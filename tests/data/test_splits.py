@@ -2,6 +2,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.content import choose_share
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.splits import LEAST_OF_A_DAY, LEAST_TO_FIT, check_unchanged, split_training
-from hvq_edge.errors import DatasetError
+from hvq_edge.data.findings import LEAST_TO_FIT
+from hvq_edge.data.splits import LEAST_OF_A_DAY, check_unchanged, split_training
+from hvq_edge.errors import DatasetError, ImageError
 
 
 def fingerprint(number):
@@ -84,6 +86,58 @@ def test_copies_land_on_the_same_side(mvtec_folder):
         sides.setdefault(record.sha256, set()).add(record.use)
     assert len(sides) == 16
     assert all(len(uses) == 1 for uses in sides.values())
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tiff", ".webp", ".jpg"])
+def test_copies_in_another_format_land_on_the_same_side(mvtec_folder, suffix):
+    """Lossless ones under any name, lossy ones under the name of the original."""
+    good = mvtec_folder / "bolt/train/good"
+    options = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
+    for path in sorted(good.iterdir()):
+        stem = path.stem if suffix == ".jpg" else f"copy of {path.stem}"
+        assert cv2.imwrite(str(good / f"{stem}{suffix}"), cv2.imread(str(path)), options)
+    uses = {}
+    for record in split_training(find_dataset(mvtec_folder), 0.3, seed=0).images:
+        if record.category == "bolt":
+            uses.setdefault(Path(record.path).stem.removeprefix("copy of "), []).append(record.use)
+    assert len(uses) == 8
+    assert all(len(use) == 2 and len(set(use)) == 1 for use in uses.values())
+    assert {use[0] for use in uses.values()} == {"fit", "held_out"}
+
+
+def test_copies_in_another_format_are_tested_or_learnt_together(plain_folder):
+    for path in sorted((plain_folder / "good").iterdir()):
+        cv2.imwrite(str(path.with_name(f"x{path.stem}.bmp")), cv2.imread(str(path)))
+    splits = {}
+    for image in find_dataset(plain_folder).images:
+        if image.good:
+            splits.setdefault(image.path.stem.removeprefix("x"), set()).add(image.split)
+    assert all(len(split) == 1 for split in splits.values())
+
+
+def test_the_split_of_images_without_copies_is_that_of_their_files(mvtec_folder):
+    """So that a run of an earlier version is still tested on images it has not learnt."""
+    records = split_training(find_dataset(mvtec_folder), 0.25, seed=0).images
+    for category in ("bolt", "tile"):
+        own = [record for record in records if record.category == category]
+        chosen = choose_share([record.sha256 for record in own], 0.25, "0", leave=LEAST_TO_FIT)
+        assert {record.sha256 for record in own if record.use == "held_out"} == chosen
+
+
+def test_one_image_saved_in_ten_ways_is_too_few(mvtec_folder):
+    good = mvtec_folder / "tile/train/good"
+    image = cv2.imread(str(good / "000.png"))
+    for number in range(8):
+        cv2.imwrite(str(good / f"{number:03}.png"), image, [cv2.IMWRITE_PNG_COMPRESSION, number])
+    with pytest.raises(DatasetError, match="8 good training images, 1 of them different"):
+        split_training(find_dataset(mvtec_folder), 0.15, seed=0)
+
+
+def test_images_that_cannot_be_read_stop_a_training_before_it_begins(mvtec_folder):
+    for number in range(3):
+        (mvtec_folder / f"tile/train/good/{number:03}.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"000.png .*it is empty.* 2 more images cannot be read"):
+        split_training(find_dataset(mvtec_folder), 0.15, seed=0)
 
 
 @pytest.mark.parametrize("kept", [1, 2])

@@ -94,7 +94,7 @@ def test_a_mask_in_a_dark_colour(tmp_path):
 
 
 def test_the_split_of_a_training_survives_a_round_trip(visa):
-    records = split_training(find_dataset(visa), 0.2, seed=0)
+    records = split_training(find_dataset(visa), 0.2, seed=0).images
     assert len(records) == 12
     check_unchanged(records, visa)
 

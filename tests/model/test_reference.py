@@ -210,6 +210,15 @@ def test_missing_and_unknown_entries_are_all_counted(released):
         assert name in str(caught.value)
 
 
+def test_entries_that_are_no_tensors_are_said(released):
+    entries = [3, "text", None, {"a": 1}, [1, 2], torch.tensor(1.0)]
+    names = [name for name in released if name.endswith("linear1.bias")][: len(entries)]
+    with pytest.raises(CheckpointError, match=f"{len(entries)} entries differ") as caught:
+        from_released({**released, **dict(zip(names, entries, strict=True))}, 15)
+    for name in names:
+        assert f"no tensor of any shape: {name.removeprefix('module.')}" in str(caught.value)
+
+
 def test_load_command_makes_a_run(released, batch, forward, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": released, "epoch": 7}, "ckpt_best.pth.tar")

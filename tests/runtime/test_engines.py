@@ -63,6 +63,23 @@ def test_numbers_shapes_and_dtypes(backend, graphs, mode):
                 np.testing.assert_allclose(output[name], wanted[name], rtol=1e-5)
 
 
+def test_a_graph_that_fails_while_it_runs_is_said(backend, graphs, monkeypatch):
+    class Broken:
+        def set_tensor(self, *_):
+            pass
+
+        def infer(self):
+            raise RuntimeError("Exception from src/core\n  at line 3: shapes do not fit")
+
+        def run(self, *_):
+            return self.infer()
+
+    with make(backend, graphs["one"], threads=1) as engine:
+        monkeypatch.setattr(engine, "_session" if backend == "onnxruntime" else "_single", Broken())
+        with pytest.raises(BundleError, match=r"fp32 graph fails while it runs on .*src/core"):
+            engine.run(frames(1))
+
+
 def test_float32_stays_float32(backend, graphs):
     """A CPU with bfloat16 must not use it: two frames that differ in one grey level differ."""
     images = np.full((2, SIDE, SIDE, 3), 200, np.uint8)

@@ -237,6 +237,12 @@ def test_a_list_is_not_a_checkpoint(tmp_path):
         load_tensors(tmp_path / "list.pth")
 
 
+def test_a_file_of_nameless_entries_is_no_checkpoint(tmp_path):
+    torch.save({3: torch.zeros(1)}, tmp_path / "numbers.pth")
+    with pytest.raises(CheckpointError, match="its entries have no names"):
+        load_tensors(tmp_path / "numbers.pth")
+
+
 def test_a_diverging_training_stops(tmp_path):
     model = small_model()
     features = features_of(model, 8)

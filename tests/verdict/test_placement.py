@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from helpers.images import make_texture, scratch
 from helpers.looks import ANYTHING
+from pydantic import ValidationError
 
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.features import FrameLooks
 from hvq_edge.verdict.image_limits import measure
 from hvq_edge.verdict.likeness.look import look_at
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
+from hvq_edge.verdict.limits import CategoryLimits, ImageLimits, Placement
 from hvq_edge.verdict.placement import SIDE, learn_placement, moved, small_grey
 from hvq_edge.verdict.usable import ImageChecks
 
@@ -101,3 +102,9 @@ def test_limits_of_each_category_from_its_images():
     assert limits["plate"].image.brightness_high < limits["stone"].image.brightness_high
     again = CategoryLimits.model_validate_json(limits["plate"].model_dump_json())
     assert again == limits["plate"]
+
+
+@pytest.mark.parametrize("reference", ["A" * 4184, "A" * 4183 + "=", "A=" * 2092, "====" * 1046])
+def test_a_reference_that_is_no_image_is_refused_when_it_is_read(reference):
+    with pytest.raises(ValidationError, match="reference"):
+        Placement(reference=reference, gain_high=0.1, similarity_low=0.5)

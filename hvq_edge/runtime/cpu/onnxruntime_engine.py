@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.runtime.contract import Graph, check_graph, closed_error, graph_feed, graph_result
+from hvq_edge.runtime.contract import (
+    Graph,
+    check_graph,
+    closed_error,
+    graph_feed,
+    graph_result,
+    run_error,
+)
 from hvq_edge.runtime.cpu.graph_engine import CpuGraphEngine
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import EngineOutput, Frames
@@ -50,7 +57,10 @@ class OnnxRuntimeEngine(CpuGraphEngine):
         if session is None:
             raise closed_error()
         feed = graph_feed(frames, category, self.info)
-        results = session.run(self._outputs, feed)
+        try:
+            results = session.run(self._outputs, feed)
+        except Exception as error:  # its exceptions share no public base class
+            raise run_error(self.info, error) from error
         return graph_result(dict(zip(self._outputs, results, strict=True)), feed, self.info)
 
     def close(self) -> None:

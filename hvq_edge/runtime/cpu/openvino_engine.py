@@ -17,6 +17,7 @@ from hvq_edge.runtime.contract import (
     closed_error,
     graph_feed,
     graph_result,
+    run_error,
 )
 from hvq_edge.runtime.cpu.graph_engine import CpuGraphEngine
 from hvq_edge.runtime.engine import EngineOutput, Frames
@@ -72,7 +73,10 @@ class OpenVinoEngine(CpuGraphEngine):
             request = self._request(len(feed[FRAMES]))
             for name in self._inputs:
                 request.set_tensor(name, self._tensor(feed[name]))
-            request.infer()
+            try:
+                request.infer()
+            except RuntimeError as error:
+                raise run_error(self.info, error) from error
             # Copies: the next infer() writes into the same buffers.
             results = {name: request.get_tensor(name).data.copy() for name in self._outputs}
         return graph_result(results, feed, self.info)

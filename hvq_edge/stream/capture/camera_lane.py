@@ -83,7 +83,6 @@ class CameraLane:
         self._max_frames = max_frames
         self._queue: FrameQueue[Frame | CheckedFrame] = FrameQueue(policy, changed)
         self._thread = threading.Thread(target=self._capture, name=f"capture {name}", daemon=True)
-        self._on_demand = comes_on_demand(source)
         self._gaps = 0
         self._fault = ""
         self._verdicts: dict[Verdict, int] = {"pass": 0, "reject": 0, "no_decision": 0}
@@ -156,7 +155,7 @@ class CameraLane:
             ),
             connected=not fault,
             fault=fault,
-            due=not self._on_demand and not self._queue.exhausted,
+            due=not comes_on_demand(self._source) and not self._queue.exhausted,
             gaps=self._gaps,
         )
 

@@ -57,7 +57,11 @@ class PreparedSource:
         self._name = name or source.name
         self._mask: NDArray[np.bool_] | None = None
         self.live = source.live
-        self.on_demand = comes_on_demand(source)
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether no frame is due now, as the source says."""
+        return comes_on_demand(self._source)
 
     @property
     def name(self) -> str:

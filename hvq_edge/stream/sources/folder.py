@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hvq_edge.data.folders import MASK_FOLDER, list_images
+from hvq_edge.data.folders import list_images
 from hvq_edge.data.images import IMAGE_SUFFIXES, read_image
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.stream.sources.source import Frame, arrived, lost
@@ -58,8 +58,7 @@ def open_folder(path: Path) -> ImageFiles:
     Raises:
         InputError: there is no image in it, or it may not be read.
     """
-    below = [file.relative_to(path) for file in list_images(path).images]
-    names = [file.as_posix() for file in below if MASK_FOLDER not in file.parts]
+    names = [file.relative_to(path).as_posix() for file in list_images(path).images]
     if not names:
         raise InputError(
             f"there is no image in the folder {path}.",

@@ -71,7 +71,8 @@ class Source(Protocol):
 def comes_on_demand(source: Source) -> bool:
     """Tell whether a source may rightly be silent for long: a trigger's, or a watched folder.
 
-    Such a source says so with an attribute ``on_demand``.
+    Such a source says so with an attribute ``on_demand``, which may change: a frame is due while a
+    read is under way.
     """
     return bool(getattr(source, "on_demand", False))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ import cv2
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.opencv_capture import open_capture, read_rgb
 from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
+
+_LET_PASS = 0.02  # of a length: announced ones are rounded
 
 MOST_DAMAGED = 250
 """Frames in a row: after more, the file counts as ended."""
@@ -79,9 +82,10 @@ class VideoFile:
                     yield lost(index, "the frame cannot be decoded: the video is damaged here")
                     index += 1
                 image = following
-            if not self._closed.is_set() and _ends_early(index, self._announced):
-                fault = f"the video ends after {index} of {self._announced} frames: it is damaged"
-                yield lost(index, fault)
+            if not self._closed.is_set() and index < self._announced:
+                fault = _missing_end(self._path, index, self._announced)
+                if fault:
+                    yield lost(index, fault)
         finally:
             self._capture.release()
 
@@ -103,6 +107,49 @@ class VideoFile:
         return None, 0
 
 
-def _ends_early(read: int, announced: int) -> bool:
-    """Tell a truncated video. Announced counts are estimates in some formats: 2 % are let pass."""
-    return read < announced - max(2, announced // 50)
+def _missing_end(path: Path, read: int, announced: int) -> str:
+    """Say what is missing at the end of a video, or nothing.
+
+    OpenCV's count is an estimate where the file holds none: its length times its rate, which is far
+    too many where the rate varies. So what lies in the file is compared with what it announces.
+
+    Args:
+        path: the file.
+        read: frames that were decoded, and those that could not be.
+        announced: OpenCV's count.
+    """
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            video = container.streams.video[0]
+            starts: list[float] = []
+            shown, end = 0, 0.0
+            for packet in container.demux():
+                if packet.pts is None or packet.time_base is None:
+                    continue
+                start = float(packet.pts * packet.time_base)
+                end = max(end, start + float((packet.duration or 0) * packet.time_base))
+                if packet.stream is video:
+                    starts.append(start)
+                    shown += not packet.is_discard
+            rate = float(video.average_rate or 0)
+            beginning = (container.start_time or 0) / av.time_base
+            length = (container.duration or 0) / av.time_base
+            counted = video.frames
+            if container.format.name == "avi" and rate:
+                # FFmpeg takes the length of the file there is; other formats keep what was written.
+                length = max(length, counted / rate)
+    except (av.FFmpegError, IndexError):
+        return f"the video ends after {read} of about {announced} frames: it is damaged"
+    gap = max((after - before for before, after in pairwise(sorted(starts))), default=0.0)
+    if end - beginning < length - max(_LET_PASS * length, gap):
+        if counted:
+            return f"the video ends after {read} of {counted} frames: it is damaged"
+        return (
+            f"the video ends after {end - beginning:.1f} of {length:.1f} s, with {read} frames: it "
+            "is damaged"
+        )
+    if read < shown - max(2, _LET_PASS * shown):
+        return f"the last {shown - read} of {shown} frames cannot be decoded: the video is damaged"
+    return ""

@@ -9,15 +9,13 @@ from typing import NamedTuple
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import hash_image
-from hvq_edge.data.folders import GOOD, list_folders, list_images
+from hvq_edge.data.folders import good_folders, list_folders, list_images
 from hvq_edge.errors import DatasetError, InputError, RunError
 from hvq_edge.run.record import read_run
 
 TREE = """\
 DIR/*.png                     good images of one category, or of all where the graph chooses it
 DIR/<category>/*.png          one folder a category, or in it good/, train/good/, ..."""
-
-_PLACES = (f"train/{GOOD}", f"validation/{GOOD}", f"test/{GOOD}", GOOD)
 
 
 class GoodImage(NamedTuple):
@@ -119,7 +117,8 @@ def _listed(folder: Path, categories: Sequence[str]) -> list[tuple[Path, str | N
 
 def _good_in(folder: Path) -> list[Path]:
     """Return the images below ``good`` where there is one, else those right in the folder."""
-    places = [folder / place for place in _PLACES if (folder / place).is_dir()]
+    above = (folder / "train", folder / "validation", folder / "test", folder)
+    places = [place for one in above for place in good_folders(one)]
     if places:
         return [path for place in places for path in list_images(place).images]
     return list(list_images(folder, deep=False).images)

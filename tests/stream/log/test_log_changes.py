@@ -10,7 +10,9 @@ import pytest
 from helpers.decisions import written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from hvq_edge.cli.app import app
 from hvq_edge.errors import InputError
 from hvq_edge.stream.log.chain import LogRow, hash_of
 from hvq_edge.stream.log.decision_log import LogOptions
@@ -157,3 +159,44 @@ def test_a_damaged_file_is_a_fault_and_no_crash(tmp_path):
     content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
     path.write_bytes(content)
     assert not verify_log(path).whole
+
+
+def shown(log: Path) -> None:
+    """Show and export a log: it works, or says that the log is damaged."""
+    for arguments in (["show"], ["show", "--json"], ["export"], ["export", "--json"]):
+        done = CliRunner().invoke(app, ["log", *arguments, str(log)])
+        assert done.exception is None or isinstance(done.exception, InputError), done.exception
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    row=ROWS,
+    change=st.one_of(
+        st.tuples(
+            st.sampled_from(("more", "regions", "verdict", "kind")),
+            st.one_of(st.text(max_size=9).map(str.encode), st.binary(max_size=9))
+            | st.sampled_from([b"[" * 5000, b"9" * 5000, b"[1", b"{}", b"null"]),
+        ),
+        st.tuples(st.sampled_from(("time", "score")), st.floats(allow_nan=False)),
+    ),
+)
+def test_showing_a_changed_log_never_ends_in_a_traceback(a_log, tmp_path, row, change):
+    column, value = change
+    given = "CAST(? AS TEXT)" if isinstance(value, bytes) else "?"
+    statement = f"UPDATE log SET {column} = {given} WHERE id = ?"
+    shown(altered(a_log, tmp_path, [(statement, (value, row))]))
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(place=st.floats(0, 1), junk=st.binary(min_size=1, max_size=64))
+def test_showing_a_log_of_damaged_pages_never_ends_in_a_traceback(a_log, tmp_path, place, junk):
+    log = altered(a_log, tmp_path, [])
+    content = bytearray(log.read_bytes())
+    start = int(place * (len(content) - 1))
+    content[start : start + len(junk)] = junk
+    log.write_bytes(content)
+    shown(log)

@@ -1,0 +1,163 @@
+"""Ground-truth masks: which file is one, and to which image it belongs."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import cv2
+import numpy as np
+
+from hvq_edge.data.content import has_few_levels
+from hvq_edge.data.images import read_any_levels
+from hvq_edge.errors import ImageError
+
+MASK_FOLDER = "ground_truth"
+"""Where the layouts expect masks."""
+
+MASK_ENDINGS = ("_mask", "", "_label", "_gt", "_seg")
+"""What a mask's stem has after its image's, the first that is there wins."""
+
+_NAME = r"(?:masks?|labels?|gt|seg|segmentations?|annotations?|ground[ _-]?truth)"
+_FOLDER = re.compile(rf"(?:.*[ _-])?{_NAME}(?:[ _-].*)?", re.IGNORECASE)
+_FILE = re.compile(rf"(?P<stem>.+)[ ._-]{_NAME}|{_NAME}[ ._-](?P<after>.+)", re.IGNORECASE)
+_MOST_CLASSES = 16
+"""Levels of a mask that numbers kinds of defect; a photo has more."""
+_NEARLY, _OF_ALL = 8, 0.99
+"""A lossy format moves a mask's 0 and 255 by so much, in all but one of a hundred pixels."""
+_LOOKED_AT = 5
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Masks of one category."""
+
+    masks: Mapping[Path, Path]
+    """By image."""
+    shared: tuple[tuple[Path, tuple[Path, ...]], ...]
+    """Masks that several images would have, with those: they belong to none."""
+
+
+def may_hold_masks(name: str) -> bool:
+    """Tell whether a folder is called as one of masks; a defect may well be called ``label``."""
+    return _FOLDER.fullmatch(name) is not None
+
+
+def is_mask_folder(name: str, images: Sequence[Path]) -> bool:
+    """Tell whether a folder is called as one of masks, and holds no photos.
+
+    Args:
+        name: of the folder. :data:`MASK_FOLDER` is one whatever it holds.
+        images: in it and below.
+    """
+    if name == MASK_FOLDER:
+        return True
+    if not images or not may_hold_masks(name):
+        return False
+    return all(looks_like_mask(path) for path in images[:: -(-len(images) // _LOOKED_AT)])
+
+
+def masks_beside(images: Sequence[Path]) -> list[Path]:
+    """Return those of a folder's images that by name and content are masks of others in it."""
+    stems = {path.stem.casefold() for path in images}
+
+    def of_another(path: Path) -> bool:
+        match = _FILE.fullmatch(path.stem)
+        stem = match and (match["stem"] or match["after"])
+        return bool(stem) and str(stem).casefold() in stems
+
+    return [path for path in images if of_another(path) and looks_like_mask(path)]
+
+
+def looks_like_mask(path: Path) -> bool:
+    """Tell whether an image has the few levels of a mask; not so where it cannot be read."""
+    try:
+        levels = read_any_levels(path)
+    except ImageError:
+        return False
+    if has_few_levels(levels, _MOST_CLASSES):
+        return True
+    if levels.dtype != np.uint8:
+        return False
+    counts = cv2.calcHist([levels], [0], None, [256], [0, 256])
+    extreme = counts[: _NEARLY + 1].sum() + counts[-_NEARLY - 1 :].sum()
+    return bool(extreme >= _OF_ALL * counts.sum())
+
+
+def assign_masks(
+    masks: Mapping[str, Mapping[PurePath, Path]], images: Mapping[Path, tuple[str, PurePath]]
+) -> Assigned:
+    """Find the mask of every defective image.
+
+    The mask at the same place below its folder comes first; then one right in the folder, if no
+    other image has it. Letters count whatever their case where no name matches to the letter.
+
+    Args:
+        masks: by kind of defect, every mask by its path below the kind's folder.
+        images: kind of defect and path below its folder of every image.
+    """
+    assigned: dict[Path, Path] = {}
+    shared: list[tuple[Path, tuple[Path, ...]]] = []
+    index = {kind: _by_stem(below) for kind, below in masks.items()}
+    taken: set[Path] = set()
+    for flat in (False, True):
+        claims: dict[Path, list[Path]] = defaultdict(list)
+        for image, (kind, place) in images.items():
+            if image not in assigned:
+                mask = _find(index.get(kind, {}), PurePath(place.name) if flat else place)
+                if mask is not None and mask not in taken:
+                    claims[mask].append(image)
+        for mask, claimants in claims.items():
+            taken.add(mask)
+            if len(claimants) > 1:
+                shared.append((mask, tuple(claimants)))
+            else:
+                assigned[claimants[0]] = mask
+    return Assigned(assigned, tuple(sorted(shared)))
+
+
+def _by_stem(below: Mapping[PurePath, Path]) -> dict[str, Path]:
+    """Index masks by place and stem, to the letter and folded; PNG before other formats."""
+    found: dict[str, Path] = {}
+    order = sorted(below, key=lambda place: (place.suffix.lower() != ".png", place))
+    for fold in (False, True):
+        for place in order:
+            stem = place.with_suffix("").as_posix()
+            found.setdefault(_folded(stem) if fold else stem, below[place])
+    return found
+
+
+def _find(index: Mapping[str, Path], place: PurePath) -> Path | None:
+    for ending in MASK_ENDINGS:
+        stem = place.with_name(place.stem + ending).as_posix()
+        mask = index.get(stem) or index.get(_folded(stem))
+        if mask is not None:
+            return mask
+    return None
+
+
+def _folded(stem: str) -> str:
+    return f"{stem.casefold()}/"  # no path ends so: it is no key of another name
+
+
+def mask_notes(
+    name: str, defective: int, without: int, unused: Sequence[Path], shared: Iterable[object] = ()
+) -> list[str]:
+    """Note masks and defective images without each other, where the category has masks."""
+    notes = []
+    count = sum(1 for _ in shared)
+    if without and (unused or count or without < defective):
+        notes.append(f"{name}: {without} of {defective} defective images have no mask.")
+    if unused:
+        masks = "1 mask belongs" if len(unused) == 1 else f"{len(unused)} masks belong"
+        notes.append(f"{name}: {masks} to no image, such as {unused[0].name}; ignored.")
+    if count:
+        masks = "1 mask is" if count == 1 else f"{count} masks are"
+        notes.append(
+            f"{name}: {masks} called as several images are: used for none of them. Give each image "
+            "its own stem, or lay masks out in the images' folders."
+        )
+    return notes
