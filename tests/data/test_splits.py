@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -202,8 +203,14 @@ def named(folder: Path, names: list[str]) -> Path:
     good = folder / "bolt/train/good"
     good.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (good / f"{name}.png").write_bytes(name.encode())  # nothing is decoded
+        write_named(good, name)
     return folder
+
+
+def write_named(folder: Path, name: str) -> None:
+    """A small image whose pixels its name decides."""
+    pixels = np.random.default_rng(list(name.encode())).integers(0, 256, (24, 24, 3), np.uint8)
+    assert cv2.imwrite(str(folder / f"{name}.png"), pixels)
 
 
 def of_days(**counts: int) -> list[str]:
@@ -222,7 +229,7 @@ def test_what_the_layout_keeps_apart_sets_the_threshold(mvtec_folder, kept):
     folder = mvtec_folder / "bolt/validation/good"
     folder.mkdir(parents=True)
     for i in range(kept):
-        (folder / f"new{i}.png").write_bytes(b"new%d" % i)
+        write_named(folder, f"new{i}")
     (mvtec_folder / "bolt/validation/bad").mkdir()
     dataset = find_dataset(mvtec_folder)
     assert "bolt: validation/bad is ignored; only validation/good sets thresholds." in dataset.notes
