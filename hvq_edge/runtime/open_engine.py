@@ -94,8 +94,8 @@ def open_engine(
             if engine_backend(chosen.backend) is not None:
                 engine = open_candidate.open_built(bundle, chosen)
             else:
-                model_file = bundle.model_file(chosen.precision)
-                engine = open_candidate.open_graph(bundle, chosen, model_file, threads)
+                content = bundle.read(bundle.model_name(chosen.precision))
+                engine = open_candidate.open_graph(bundle, chosen, content, threads)
     return engine if category is None else with_category(engine, category, target)
 
 

@@ -99,7 +99,7 @@ def choose_graph(
     """
     check_threads(threads)
     backends = _known_backends(backend)
-    verdicts = read_verdicts(bundle.path)
+    verdicts = read_verdicts(bundle)
     if precision == AUTO:
         precisions = usable_precisions(bundle.manifest.models, verdicts)
     else:
@@ -171,7 +171,7 @@ def _times(
     known = remembered(key)
     if known is None:
         # Outside the measurement: a changed file is an error, not a candidate that drops out.
-        files = {name: bundle.model_file(name) for name in precisions}
+        files = {name: bundle.read(bundle.model_name(name)) for name in precisions}
 
         def opener(candidate: Candidate) -> Engine:
             if candidate in built:

@@ -56,7 +56,7 @@ class OnnxRuntimeEngine(Closeable):
         options.intra_op_num_threads = threads or 0
         try:
             session = onnxruntime.InferenceSession(
-                graph.file, options, providers=["CPUExecutionProvider"]
+                graph.load(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no public base class
             raise BundleError(

@@ -189,7 +189,7 @@ def open_triton_engine(
         MissingCapability: ``tritonclient`` is not installed, or no server answers.
         BundleError: the server has no model of this bundle.
     """
-    verdicts = read_verdicts(bundle.path)
+    verdicts = read_verdicts(bundle)
     reasons = []
     for one in known_precisions(precision) or FOR_GPUS:
         if one not in bundle.manifest.models:
