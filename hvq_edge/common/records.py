@@ -100,7 +100,8 @@ def kept_record(path: Path, model: type[Model]) -> Model | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _passed_over(path, error)
+        _say_passed_over(path, error)
+        return None
 
 
 def parsed_record(path: Path, content: bytes, model: type[Model]) -> Model | None:
@@ -114,10 +115,11 @@ def parsed_record(path: Path, content: bytes, model: type[Model]) -> Model | Non
     try:
         return model.model_validate_json(content)
     except ValidationError as error:  # of what is no UTF-8 as well
-        return _passed_over(path, error)
+        _say_passed_over(path, error)
+        return None
 
 
-def _passed_over(path: Path, error: Exception) -> None:
+def _say_passed_over(path: Path, error: Exception) -> None:
     logger.warning("%s cannot be read and is passed over: %s", path, type(error).__name__)
 
 

@@ -104,6 +104,7 @@ class TensorRTEngine(Closeable):
             input_side=input_side,
             categories=categories,
             category_mode=category_mode,
+            plan_sha256=record.plan_sha256,
         )
         try:
             with listening(module) as log, memory.current():
