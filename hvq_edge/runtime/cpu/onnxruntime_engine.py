@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.extras import missing_library
 from hvq_edge.errors import BundleError, MissingCapability
 from hvq_edge.runtime.contract import (
     Graph,
@@ -44,7 +45,7 @@ class OnnxRuntimeEngine(Closeable):
         try:
             import onnxruntime
         except ImportError as error:
-            raise MissingCapability(
+            raise missing_library(error) or MissingCapability(
                 f"ONNX Runtime cannot be imported: {error}.",
                 next_step="run pip install onnxruntime, or use --backend openvino",
             ) from error

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.extras import missing_library
 from hvq_edge.errors import BundleError, MissingCapability
 from hvq_edge.runtime.contract import (
     FRAMES,
@@ -49,7 +50,7 @@ class OpenVinoEngine(Closeable):
         try:
             import openvino
         except ImportError as error:
-            raise MissingCapability(
+            raise missing_library(error) or MissingCapability(
                 f"OpenVINO cannot be imported: {error}.",
                 next_step="run pip install openvino, or use --backend onnxruntime",
             ) from error
