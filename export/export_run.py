@@ -28,6 +28,7 @@ from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, OutputError, SettingsError
 from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
 from hvq_edge.export.graph.onnx_graph import compare_with_plain, export_graph
+from hvq_edge.export.known_answers import learn_known_answers
 from hvq_edge.export.lint.check import check_graph_file
 from hvq_edge.export.precision_files import (
     FILE_NAMES,
@@ -38,6 +39,7 @@ from hvq_edge.export.precision_files import (
 )
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.run.record import ImageRecord, RunRecord
+from hvq_edge.runtime.known_answers import ANSWERS_NAME, write_known_answers
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.gathering import HELD_OUT, gather_images
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
@@ -163,6 +165,13 @@ def export_run(
             calibration=written.calibration,
             fp16=written.fp16,
         )
+        shown = [(data / one.path, one.category) for one in held_out or learnt_from] if data else []
+        shown = shown or [(one.path, one.category) for one in images if one.category]
+        answers = learn_known_answers(Bundle(folder, manifest), run, shown, on_progress)
+        if answers is not None:
+            write_known_answers(folder / ANSWERS_NAME, answers)
+            files = {**manifest.files, ANSWERS_NAME: record_of(folder / ANSWERS_NAME)}
+            manifest = manifest.model_copy(update={"files": files})
         if held_out and data is not None:
             manifest = _with_thresholds(
                 Bundle(folder, manifest),

@@ -160,7 +160,7 @@ def _chosen_backend(name: str, find: Callable[[str], object]) -> EngineBackend:
 def _chosen_precision(bundle: Bundle, name: str) -> Precision:
     models = bundle.manifest.models
     if name == AUTO:
-        verdicts = read_verdicts(bundle.path)
+        verdicts = read_verdicts(bundle)
         for precision in FOR_GPUS:
             if precision in models and (precision == "fp32" or verdicts.get(precision, True)):
                 return precision

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from polygraphy.comparator import Comparator
 from polygraphy.logger import G_LOGGER
 
-from hvq_edge.bundle.integrity.self_test import CHECK_NAME, KnownAnswer, write_known_answer
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.bundle.verification import (
@@ -30,6 +29,7 @@ from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.folders import DatasetImage
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import BundleError, DatasetError
+from hvq_edge.export.known_answers import learn_known_answers
 from hvq_edge.export.verify.agreement import LIMITS, Outputs, compare
 from hvq_edge.export.verify.bisect import bisect_precision
 from hvq_edge.export.verify.polygraphy_files import (
@@ -40,12 +40,11 @@ from hvq_edge.export.verify.polygraphy_files import (
 from hvq_edge.export.verify.runners import EngineRunner, runners_of
 from hvq_edge.run.record import read_run
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
+from hvq_edge.runtime.known_answers import ANSWERS_NAME, CHECK_NAME, write_known_answers
 from hvq_edge.verdict.judgement import judgements, refusal, rule
 
 PYTORCH = "PyTorch"
 DEFAULT_IMAGES = 96
-_LEAST_TOLERANCE = 1e-3
-"""Of the self test's score, relative: other processors round otherwise."""
 
 
 def verify_bundle(
@@ -60,8 +59,8 @@ def verify_bundle(
 ) -> Verification:
     """Run every precision on every library that is here against PyTorch, write ``verify.json``.
 
-    Beside it, ``verify/`` gets a few images with all outputs as Polygraphy's files, and the
-    known answer that a device tries itself with.
+    Beside it, ``verify/`` gets a few images with all outputs as Polygraphy's files, and known
+    answers where the export left none.
 
     Args:
         bundle_path: the bundle's folder.
@@ -141,15 +140,6 @@ def verify_bundle(
             worst = _worst_image(precision, comparisons, outputs)
             bisections += bisect_precision(bundle, run, precision, feeds[worst], names[worst])
             on_progress("bisecting", done, len(failed or precisions))
-    # The check image is one that the line decides on, where there is one.
-    check = next(
-        (
-            number
-            for number, (feed, output) in enumerate(zip(feeds, reference, strict=True))
-            if _verdict(bundle, "fp32", feed, output).verdict != "no_decision"
-        ),
-        0,
-    )
     scale = max(float(np.abs(output["map"]).max()) for output in reference)
     verification = Verification(
         passed=all(comparison.passed for comparison in comparisons),
@@ -171,10 +161,12 @@ def verify_bundle(
     )
     with atomic_folder(bundle_path / FOLDER) as folder, G_LOGGER.verbosity(G_LOGGER.CRITICAL):
         write_polygraphy_files(folder, bundle, feeds, outputs)
-        write_known_answer(
-            folder / Path(CHECK_NAME).name,
-            _known_answer(feeds[check], reference[check], precisions, comparisons),
-        )
+        if ANSWERS_NAME not in bundle.manifest.files:  # an earlier export, or one without images
+            answers = learn_known_answers(
+                bundle, run, [(image.path, image.category) for image in images], on_progress
+            )
+            if answers is not None:
+                write_known_answers(folder / Path(CHECK_NAME).name, answers)
     write_text(bundle_path / VERIFY_NAME, verification.model_dump_json(indent=2) + "\n")
     return verification
 
@@ -264,29 +256,6 @@ def _worst_image(
         for ours, theirs in zip(outputs[PYTORCH], outputs[f"{precision} {runner}"], strict=True)
     ]
     return int(np.argmax(errors))
-
-
-def _known_answer(
-    feed: Mapping[str, NDArray[Any]],
-    reference: Outputs,
-    precisions: Mapping[Precision, PrecisionVerdict],
-    comparisons: Sequence[Agreement],
-) -> KnownAnswer:
-    score = float(reference["score"][0])
-    least = _LEAST_TOLERANCE * max(abs(score), 1.0)
-    return KnownAnswer(
-        frames=feed["frames"],
-        category=int(reference["category"][0]),
-        score=score,
-        tolerance={
-            precision: max(
-                least,
-                *(2 * one.score_error_max for one in comparisons if one.precision == precision),
-            )
-            for precision, verdict in precisions.items()
-            if verdict.passed
-        },
-    )
 
 
 def _precision_verdict(precision: Precision, comparisons: Sequence[Agreement]) -> PrecisionVerdict:

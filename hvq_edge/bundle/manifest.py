@@ -6,6 +6,8 @@ thresholds for each precision, and the images they were learnt from (as hashes).
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -136,6 +138,9 @@ class Bundle:
 
     path: Path
     manifest: BundleManifest
+    signed: bool = False
+    """Its signature was required and holds: a file that the manifest does not name is never used,
+    and what is used is hashed in the bytes that are, for files may be exchanged at any time."""
 
     @property
     def checks(self) -> ImageChecks:
@@ -148,25 +153,44 @@ class Bundle:
         Raises:
             BundleError: the file is not in the manifest, is missing, or its bytes changed.
         """
-        record = self.manifest.files.get(name)
-        path = self.path / name
-        outside = Path(name).is_absolute() or ".." in Path(name).parts
-        if record is None or outside or "\0" in name:
-            raise BundleError(f"{name!r} is not a file of the bundle {self.path}.")
+        path, record = self._listed(name)
         try:
             digest = sha256_of(path)
         except OSError as error:
-            raise BundleError(
-                f"the bundle {self.path} lacks its file {name}: {error.strerror}.",
-                next_step="copy the whole bundle folder again, or run hvq-edge export again",
-            ) from error
-        if digest != record.sha256:
-            raise BundleError(
-                f"{path} is not the file that was exported (SHA-256 {digest[:12]}…, "
-                f"the bundle says {record.sha256[:12]}…).",
-                next_step="copy the bundle again, or run hvq-edge export again",
-            )
+            raise self._lacks(name, error) from error
+        self._compare(path, digest, record)
         return path
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file of the bundle: the very bytes that were checked.
+
+        Raises:
+            BundleError: the file is not in the manifest, is missing, or its bytes changed.
+        """
+        path, record = self._listed(name)
+        try:
+            with path.open("rb") as file:
+                most = min(record.bytes, os.fstat(file.fileno()).st_size)
+                content = file.read(most + 1)  # a byte more than is recorded is another file
+        except OSError as error:
+            raise self._lacks(name, error) from error
+        self._compare(path, hashlib.sha256(content).hexdigest(), record)
+        return content
+
+    def model_name(self, precision: Precision) -> str:
+        """Return the name of the ONNX graph of a precision.
+
+        Raises:
+            BundleError: the bundle has no such precision.
+        """
+        try:
+            return self.manifest.models[precision]
+        except KeyError:
+            raise BundleError(
+                f"the bundle {self.path} has no {precision} model; it has "
+                f"{', '.join(self.manifest.models)}.",
+                next_step=f"run hvq-edge export {EXPORT_FLAGS[precision]}".rstrip(),
+            ) from None
 
     def model_file(self, precision: Precision) -> Path:
         """Return the checked path of the ONNX graph of a precision.
@@ -174,15 +198,7 @@ class Bundle:
         Raises:
             BundleError: the bundle has no such precision, or the file changed.
         """
-        try:
-            name = self.manifest.models[precision]
-        except KeyError:
-            raise BundleError(
-                f"the bundle {self.path} has no {precision} model; it has "
-                f"{', '.join(self.manifest.models)}.",
-                next_step=f"run hvq-edge export {EXPORT_FLAGS[precision]}".rstrip(),
-            ) from None
-        return self.file(name)
+        return self.file(self.model_name(precision))
 
     def category_index(self, name: str) -> int:
         """Return the index of a category.
@@ -198,6 +214,28 @@ class Bundle:
                 f"{', '.join(self.manifest.categories)}.",
                 next_step="use one of these names, or train with that category",
             ) from None
+
+    def _listed(self, name: str) -> tuple[Path, FileRecord]:
+        record = self.manifest.files.get(name)
+        outside = Path(name).is_absolute() or ".." in Path(name).parts
+        if record is None or outside or "\0" in name:
+            raise BundleError(f"{name!r} is not a file of the bundle {self.path}.")
+        return self.path / name, record
+
+    def _lacks(self, name: str, error: OSError) -> BundleError:
+        return BundleError(
+            f"the bundle {self.path} lacks its file {name}: {error.strerror}.",
+            next_step="copy the whole bundle folder again, or run hvq-edge export again",
+        )
+
+    @staticmethod
+    def _compare(path: Path, digest: str, record: FileRecord) -> None:
+        if digest != record.sha256:
+            raise BundleError(
+                f"{path} is not the file that was exported (SHA-256 {digest[:12]}…, "
+                f"the bundle says {record.sha256[:12]}…).",
+                next_step="copy the bundle again, or run hvq-edge export again",
+            )
 
 
 def open_bundle(path: Path) -> Bundle:

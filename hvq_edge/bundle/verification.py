@@ -8,8 +8,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.bundle.precision import PRECISIONS, Precision
-from hvq_edge.common.records import Extensible, Measured, kept_record, read_record
+from hvq_edge.common.records import Extensible, Measured, kept_record, parsed_record, read_record
 from hvq_edge.errors import InputError
 from hvq_edge.verdict.judgement import Verdict, VerdictCounts
 
@@ -197,13 +198,22 @@ class _Verdicts(Extensible):
     precisions: dict[str, _Passed]
 
 
-def read_verdicts(bundle: Path) -> Verdicts:
+def read_verdicts(bundle: Bundle) -> Verdicts:
     """Return what a bundle's ``verify.json`` says; nothing where there is no such file.
 
-    In a file that cannot be read none passed: int8 is used by default only on good evidence.
+    In a file that cannot be read none passed: int8 is used by default only on good evidence. Of a
+    signed bundle the file is the signed one, or there is none.
+
+    Raises:
+        BundleError: the bundle is signed, and the file is another now.
     """
-    path = bundle / VERIFY_NAME
-    found = kept_record(path, _Verdicts)
+    path = bundle.path / VERIFY_NAME
+    if bundle.signed:
+        if VERIFY_NAME not in bundle.manifest.files:
+            return {}
+        found = parsed_record(path, bundle.read(VERIFY_NAME), _Verdicts)
+    else:
+        found = kept_record(path, _Verdicts)
     if found is None:
         return dict.fromkeys(PRECISIONS, False) if path.exists() else {}
     return {name: found.precisions[name].passed for name in PRECISIONS if name in found.precisions}

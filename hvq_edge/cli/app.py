@@ -107,11 +107,16 @@ def _run(arguments: Sequence[str] | None) -> None:
         if error.next_step:
             messages.print(f"Next:  {error.next_step}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        from hvq_edge.common.extras import EXTRA_OF, pip_install
+    except ImportError as error:
+        from hvq_edge.common.extras import EXTRA_OF, missing_library, pip_install
 
+        lacking = missing_library(error)
+        if lacking is not None:
+            messages.print(f"Error: {lacking.cause}", markup=False, soft_wrap=True)
+            messages.print(f"Next:  {lacking.next_step}", markup=False, soft_wrap=True)
+            sys.exit(lacking.exit_code)
         package = (error.name or "").partition(".")[0]
-        if package not in EXTRA_OF:
+        if package not in EXTRA_OF or not isinstance(error, ModuleNotFoundError):
             raise
         messages.print(f"Error: this command needs {package}, which is not installed.")
         messages.print(f"Next:  {pip_install(EXTRA_OF[package])}", markup=False)

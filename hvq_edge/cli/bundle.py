@@ -174,7 +174,7 @@ def install(
     self_test: Annotated[
         bool,
         typer.Option(
-            "--self-test/--no-self-test", help="Run it on its check image before switching."
+            "--self-test/--no-self-test", help="Run it on its known images before switching."
         ),
     ] = True,
     keep: Annotated[int, typer.Option("--keep", min=2, help="Versions to keep.")] = 3,

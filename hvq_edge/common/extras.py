@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,8 +39,28 @@ EXTRA_OF = {
     "tritonclient": "server",
 }
 """The optional dependency that brings a package, by the package's import name."""
-_CALLED = {"sklearn": "scikit-learn", "paho": "paho-mqtt", "PIL": "Pillow"}
+_CALLED = {"sklearn": "scikit-learn", "paho": "paho-mqtt", "PIL": "Pillow", "cv2": "OpenCV"}
 """Packages that people know by another name than they import."""
+
+_NO_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")
+_BROUGHT_BY = {
+    "libGL.so": "libgl1",
+    "libEGL.so": "libegl1",
+    "libglib-2.0.so": "libglib2.0-0",
+    "libgthread-2.0.so": "libglib2.0-0",
+    "libgobject-2.0.so": "libglib2.0-0",
+    "libxcb.so": "libxcb1",
+    "libxcb-": "libxcb-xinerama0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-render-util0",
+    "libX11": "libx11-6",
+    "libXext": "libxext6",
+    "libXrender": "libxrender1",
+    "libSM.so": "libsm6",
+    "libICE.so": "libice6",
+    "libfontconfig.so": "libfontconfig1",
+    "libgomp.so": "libgomp1",
+    "libstdc++.so": "libstdc++6",
+}
+"""Packages of Debian and Ubuntu, by how a library's name begins."""
 
 
 def pip_install(extra: str) -> str:
@@ -59,11 +80,39 @@ def require(module: str) -> Any:  # noqa: ANN401  # most of them have no types
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        lacking = missing_library(error)
+        if lacking is not None:
+            raise lacking from error
         package = module.partition(".")[0]
         raise MissingCapability(
             f"{_CALLED.get(package, package)} cannot be imported: {error}.",
             next_step=pip_install(EXTRA_OF[package]),
         ) from error
+
+
+def missing_library(error: ImportError | str) -> MissingCapability | None:
+    """Return what to say where a package is there and a library of the system is not.
+
+    Minimal images of Debian and Ubuntu lack what OpenCV's windows are made with.
+
+    Args:
+        error: what importing raised, or its text.
+
+    Returns:
+        ``None``: it is another error.
+    """
+    found = _NO_LIBRARY.search(str(error))
+    if found is None:
+        return None
+    library = found[1]
+    package = next((one for name, one in _BROUGHT_BY.items() if library.startswith(name)), None)
+    user = getattr(error, "name", None) or "a package"
+    return MissingCapability(
+        f"{_CALLED.get(user, user)} cannot be loaded: this system lacks {library}.",
+        next_step=f"as root, run apt-get install {package}"
+        if package
+        else f"install what brings it: apt-file search {library} names it on Debian and Ubuntu",
+    )
 
 
 @contextmanager

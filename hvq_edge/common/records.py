@@ -99,12 +99,31 @@ def read_record(
 def kept_record(path: Path, model: type[Model]) -> Model | None:
     """Read a JSON file that can be made again; ``None``: not there, or not to be read."""
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        return parsed_record(path, path.read_bytes(), model)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        logger.warning("%s cannot be read and is passed over: %s", path, type(error).__name__)
+    except OSError as error:
+        _say_passed_over(path, error)
         return None
+
+
+def parsed_record(path: Path, content: bytes, model: type[Model]) -> Model | None:
+    """Return what a file's content holds; ``None`` where that is something else.
+
+    Args:
+        path: of the file, for the log.
+        content: JSON, UTF-8.
+        model: what it must hold.
+    """
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:  # of what is no UTF-8 as well
+        _say_passed_over(path, error)
+        return None
+
+
+def _say_passed_over(path: Path, error: Exception) -> None:
+    logger.warning("%s cannot be read and is passed over: %s", path, type(error).__name__)
 
 
 def faults_of(error: ValidationError, model: type[BaseModel]) -> list[str]:

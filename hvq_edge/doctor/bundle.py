@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.precision import FOR_CPUS
 from hvq_edge.common.child_process import NoAnswer, run_isolated
 from hvq_edge.doctor.finding import CheckResult
-from hvq_edge.errors import BundleError
+from hvq_edge.errors import BundleError, HvqEdgeError
+from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
+from hvq_edge.runtime.engine_check import check_engine_here
+from hvq_edge.runtime.known_answers import answers_file
+from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.runtime.tensorrt.engine_file import (
     ENGINES_FOLDER,
     EngineBackend,
@@ -19,6 +26,10 @@ from hvq_edge.runtime.tensorrt.engine_file import (
     this_platform,
 )
 from hvq_edge.runtime.tensorrt.library import MODULES
+
+CheckState = Literal["right", "wrong", "unknown", "not run"]
+ENGINE_TIMEOUT_S = 120.0
+"""Until an engine that was opened to be tried counts as hanging."""
 
 Version = Callable[[EngineBackend], str]
 Gpu = Callable[[], dict[str, str]]
@@ -134,6 +145,74 @@ def engines(
             )
         ]
     return [_engine(opened, plan, gpu or _this_gpu, version or _this_version) for plan in plans]
+
+
+def known_answers(path: Path) -> list[CheckResult]:
+    """Hold each engine that may run a bundle here against its known answers.
+
+    Each is opened in a process of its own. One that was right before is not run again.
+    """
+    try:
+        opened = open_bundle(path)
+    except BundleError:
+        return []  # the line "bundle" has said it
+    if answers_file(opened) is None:
+        return [
+            CheckResult(
+                "computes",
+                "note",
+                "the bundle has no known answers: whether an engine computes rightly here is not "
+                "known",
+                "run hvq-edge export again with this version",
+            )
+        ]
+    models = opened.manifest.models
+    precisions = [one for one in FOR_CPUS if one in models] or list(models)
+    installed = [one for one in GRAPH_BACKENDS if find_spec(one)]
+    wanted: list[tuple[str, str]] = [(one, name) for name in precisions for one in installed]
+    for plan in sorted((path / ENGINES_FOLDER).glob("*.plan")):
+        try:
+            record = read_record(plan)
+        except BundleError:
+            continue  # its own line says it
+        wanted.append((record.backend, record.precision))
+    return [_computes(path, backend, one) for backend, one in dict.fromkeys(wanted)]
+
+
+def tried(path: str, backend: str, precision: str) -> tuple[CheckState, str, str]:
+    """Open an engine and hold it against the known answers; called in a process of its own.
+
+    Returns:
+        What came of it, that in words, and when; or what to do where it does not run.
+    """
+    opened = open_bundle(Path(path))
+    try:
+        with open_engine(opened, precision=precision, backend=backend, unchecked=True) as engine:
+            found = check_engine_here(engine, opened)
+    except HvqEdgeError as error:
+        return "not run", error.cause.rstrip("."), error.next_step
+    if found is None:
+        return "unknown", "", ""
+    return "wrong" if found.faults else "right", str(found), found.checked
+
+
+def _computes(path: Path, backend: str, precision: str) -> CheckResult:
+    name = f"computes-{precision}-{backend}"
+    code = "from hvq_edge.doctor.bundle import tried\nanswer = tried(*arguments)"
+    try:
+        state, said, more = run_isolated(
+            code, str(path), backend, precision, timeout=ENGINE_TIMEOUT_S
+        )
+    except NoAnswer as error:
+        state, said, more = "not run", str(error), ""
+    if state == "right":
+        return CheckResult(name, "ok", f"{said} (tried {more})")
+    if state == "wrong":
+        remedy = f"auto leaves it out; update {backend}, or use another engine"
+        return CheckResult(name, "missing", said, remedy)
+    if state == "unknown":
+        return CheckResult(name, "note", f"the bundle has no known answer at {precision}")
+    return CheckResult(name, "missing", f"does not run here: {said}", more or "use another engine")
 
 
 def _engine(opened: Bundle, plan: Path, gpu: Gpu, version: Version) -> CheckResult:

@@ -36,6 +36,7 @@ def checks_for(bundle: Path | None) -> list[Check]:
         checks += [
             Check("bundle", lambda: bundle_checks.bundle(bundle, own)),
             Check("engines", lambda: bundle_checks.engines(bundle)),
+            Check("computes", lambda: bundle_checks.known_answers(bundle)),
         ]
     return checks
 

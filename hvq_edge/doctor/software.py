@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from hvq_edge.common.child_process import NoAnswer, run_isolated
-from hvq_edge.common.extras import pip_install
+from hvq_edge.common.extras import missing_library, pip_install
 from hvq_edge.doctor.finding import CheckResult
 
 OLDEST, NEWEST = (3, 10), (3, 13)
@@ -58,9 +58,7 @@ def opencv(build: str | None = None) -> list[CheckResult]:
         try:
             build = str(run_isolated("import cv2\nanswer = cv2.getBuildInformation()"))
         except NoAnswer as error:
-            return [
-                CheckResult("opencv", "missing", str(error), "pip install opencv-python"),
-            ]
+            return [_not_imported("opencv", error, "pip install opencv-python")]
     number = re.search(r"OpenCV\s+(\d+\.\d+\.\d+\S*)", build)
     findings = [CheckResult("opencv", "ok", number[1] if number else "unknown version")]
     for name, labels in _PARTS.items():
@@ -83,8 +81,13 @@ def images() -> list[CheckResult]:
     try:
         most = run_isolated(code)
     except NoAnswer as error:
-        return [CheckResult("images", "missing", str(error), "pip install simplejpeg")]
+        return [_not_imported("images", error, "pip install simplejpeg")]
     return [CheckResult("images", "ok", f"files of up to {most / 1e6:.0f} million pixels are read")]
+
+
+def _not_imported(name: str, error: NoAnswer, install: str) -> CheckResult:
+    lacking = missing_library(str(error))
+    return CheckResult(name, "missing", str(error), lacking.next_step if lacking else install)
 
 
 def _part(build: str, labels: Sequence[str]) -> tuple[bool, str]:
@@ -105,7 +108,7 @@ def onnxruntime() -> list[CheckResult]:
     try:
         number, providers = run_isolated(code)
     except NoAnswer as error:
-        return [CheckResult("onnxruntime", "missing", str(error), "pip install onnxruntime")]
+        return [_not_imported("onnxruntime", error, "pip install onnxruntime")]
     names = ", ".join(one.removesuffix("ExecutionProvider") for one in providers)
     return [CheckResult("onnxruntime", "ok", f"{number}; providers: {names} (hvq-edge uses CPU)")]
 
@@ -122,7 +125,7 @@ def openvino() -> list[CheckResult]:
     except NoAnswer as error:
         if _is_arm():  # ONNX Runtime and TensorRT do there
             return [CheckResult("openvino", "note", f"{error}; not needed on this board")]
-        return [CheckResult("openvino", "missing", str(error), "pip install openvino")]
+        return [_not_imported("openvino", error, "pip install openvino")]
     named = ", ".join(f"{name} ({str(full).strip()})" for name, full in devices.items())
     return [CheckResult("openvino", "ok", f"{number}; devices: {named}")]
 

@@ -25,7 +25,7 @@ class Graph:
     """An exported ONNX graph, and what its bundle says of it."""
 
     file: Path
-    """Its hash is to be checked first (:meth:`hvq_edge.bundle.manifest.Bundle.file`)."""
+    """Where it stands, for messages; it is read where ``content`` is not given."""
     precision: str
     """What it was exported as."""
     input_side: int
@@ -33,6 +33,12 @@ class Graph:
     categories: tuple[str, ...]
     """Names in the order of the category index."""
     category_mode: CategoryMode
+    content: bytes | None = None
+    """Its bytes as they were checked (:meth:`hvq_edge.bundle.manifest.Bundle.read`)."""
+
+    def load(self) -> bytes:
+        """Return its bytes."""
+        return self.file.read_bytes() if self.content is None else self.content
 
     def info(self, backend: str, device: str) -> EngineInfo:
         """Return what an engine that runs it says of itself."""

@@ -47,6 +47,8 @@ class EngineInfo:
     input_side: int
     categories: tuple[str, ...]
     category_mode: CategoryMode
+    plan_sha256: str = ""
+    """Of the engine's file; empty where it runs the bundle's graph itself."""
 
 
 class Engine(Protocol):

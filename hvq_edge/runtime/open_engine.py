@@ -12,6 +12,7 @@ from hvq_edge.runtime.choice import open_candidate
 from hvq_edge.runtime.choice.choose_graph import EngineChoice, choose, choose_graph
 from hvq_edge.runtime.choice.measured_choice import TIME_LIMIT_S
 from hvq_edge.runtime.engine import Engine
+from hvq_edge.runtime.engine_check import checked
 from hvq_edge.runtime.engine_names import (
     AUTO,
     BACKENDS,
@@ -49,8 +50,12 @@ def open_engine(
     category: str | None = None,
     threads: int | None = None,
     on_choice: Callable[[str], None] | None = None,
+    unchecked: bool = False,
 ) -> Engine:
-    """Open an engine.
+    """Open an engine, and see that it computes as it should.
+
+    The first opening on a machine holds it against the bundle's known answers, which takes a few
+    frames' time (:mod:`hvq_edge.runtime.engine_check`).
 
     Where ``auto`` leaves more than one way to run a bundle, the first opening on a machine times
     them, which takes seconds; see :func:`choose`.
@@ -66,8 +71,10 @@ def open_engine(
         threads: threads of one call; ``None`` leaves it to the library.
         on_choice: told why a bundle runs so, as :attr:`EngineChoice.reason`; not of a backend that
             is an engine for GPUs.
+        unchecked: do not hold it against the known answers: for whoever does so himself.
 
     Raises:
+        GateFailed: it gives other answers than the known ones, or these cannot be read.
         BundleError: no bundle there, or it is changed or lacks the precision.
         RunError: the run is not finished.
         SettingsError: an unknown precision or backend, or one that does not fit ``target``; or less
@@ -94,8 +101,10 @@ def open_engine(
             if engine_backend(chosen.backend) is not None:
                 engine = open_candidate.open_built(bundle, chosen)
             else:
-                model_file = bundle.model_file(chosen.precision)
-                engine = open_candidate.open_graph(bundle, chosen, model_file, threads)
+                content = bundle.read(bundle.model_name(chosen.precision))
+                engine = open_candidate.open_graph(bundle, chosen, content, threads)
+        if not unchecked:
+            engine = checked(engine, bundle)
     return engine if category is None else with_category(engine, category, target)
 
 

@@ -93,6 +93,7 @@ def open_stream_engine(
             :func:`hvq_edge.runtime.open_engine.open_engine` and
             :func:`hvq_edge.runtime.triton.engine.open_triton_engine`.
         SettingsError: a backend together with a server.
+        GateFailed: the engine gives other answers than the bundle's known ones.
     """
     mode = bundle.manifest.category_mode
     if category is None and mode == "input":

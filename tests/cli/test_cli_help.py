@@ -265,6 +265,43 @@ def test_a_missing_extra_is_named(command, capsys):
     assert "pip install 'hvq-edge[train]'" in printed
 
 
+@pytest.mark.parametrize(
+    ("library", "package"),
+    [
+        ("libGL.so.1", "libgl1"),
+        ("libgthread-2.0.so.0", "libglib2.0-0"),
+        ("libxcb.so.1", "libxcb1"),
+        ("libodd-1.so.7", "apt-file search libodd-1.so.7"),
+    ],
+)
+def test_a_missing_library_of_the_system_is_named_with_its_package(
+    command, capsys, library, package
+):
+    """On a minimal image, `import cv2` needs what windows are made with."""
+
+    def trial() -> None:
+        """Need OpenCV."""
+        said = f"{library}: cannot open shared object file: No such file or directory"
+        raise ImportError(said, name="cv2")
+
+    command(trial)
+    assert exit_code("trial") == 3
+    printed = capsys.readouterr().err
+    assert f"Error: OpenCV cannot be loaded: this system lacks {library}." in printed
+    assert package in printed.partition("Next:")[2]
+    assert "Traceback" not in printed
+
+
+def test_a_missing_module_of_ours_is_a_fault_of_ours(command, capsys):
+    def trial() -> None:
+        """Break."""
+        raise ModuleNotFoundError("No module named 'hvq_edge.odel'", name="hvq_edge.odel")
+
+    command(trial)
+    assert exit_code("trial") == 70
+    assert "ModuleNotFoundError" in capsys.readouterr().err
+
+
 def test_a_command_that_works_ends_with_0(command, capsys):
     def trial() -> None:
         """Work."""

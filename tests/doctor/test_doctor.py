@@ -10,7 +10,9 @@ import struct
 from pathlib import Path
 
 import pytest
+from helpers.engine_bench import cache  # noqa: F401  # a fixture
 from helpers.graphs import save_bundle
+from helpers.known_answers import compute_wrongly, give_answers
 from helpers.looks import texture_looks, used_to
 from helpers.patience import Stopwatch
 from helpers.thresholds import threshold_at
@@ -20,7 +22,7 @@ from hvq_edge.cli.app import main
 from hvq_edge.common.child_process import NoAnswer, run_isolated, tool
 from hvq_edge.doctor import board, gpu, software
 from hvq_edge.doctor.bundle import bundle as look_at_bundle
-from hvq_edge.doctor.bundle import engines
+from hvq_edge.doctor.bundle import engines, known_answers
 from hvq_edge.doctor.cameras import _request, cameras, query
 from hvq_edge.doctor.examination import insist
 from hvq_edge.doctor.finding import Check, CheckResult, examine
@@ -112,6 +114,15 @@ def test_the_largest_image_that_is_read_is_said(monkeypatch):
     monkeypatch.setattr(software, "run_isolated", lambda _: run_isolated("import no_such_library"))
     (found,) = software.images()
     assert (found.state, "no_such_library" in found.found) == ("missing", True)
+
+
+def test_a_library_that_the_system_lacks_is_named_with_its_package(monkeypatch):
+    def lacks(*_):
+        raise NoAnswer("ImportError: libGL.so.1: cannot open shared object file: No such file")
+
+    monkeypatch.setattr(software, "run_isolated", lacks)
+    (found,) = software.opencv()
+    assert (found.state, found.remedy) == ("missing", "as root, run apt-get install libgl1")
 
 
 # Cameras.
@@ -369,6 +380,22 @@ def test_engines_that_run_here_and_why_others_do_not(bundle):
 
     (found,) = engines(bundle.path, none, lambda _: "10.3.0")
     assert "no NVIDIA GPU" in found.found
+
+
+def test_whether_engines_compute_rightly_here(tmp_path, cache):
+    bundle = save_bundle(tmp_path / "b", "auto", ("fp32", "int8"))
+    (unknown,) = known_answers(bundle.path)
+    assert (unknown.name, unknown.state) == ("computes", "note")
+    compute_wrongly(give_answers(bundle), "int8")
+    for _ in range(2):
+        found = by_name(known_answers(bundle.path))
+        for backend in ("onnxruntime", "openvino"):
+            right, wrong = (found[f"computes-{name}-{backend}"] for name in ("fp32", "int8"))
+            assert right.state == "ok"
+            assert right.found.startswith("right on 3 known images: 100.0% of codes equal")
+            assert wrong.state == "missing"
+            assert wrong.found.startswith("computes wrongly on 3 known images: the map is off")
+    assert known_answers(tmp_path / "nowhere") == [], "said twice"
 
 
 # The command.

@@ -13,8 +13,9 @@ import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("sklearn")
-from helpers.graphs import CATEGORIES, GRID, SIDE, save_bundle
+from helpers.graphs import CATEGORIES, GRID, LEVELS, SIDE, save_bundle
 from helpers.images import write_png
+from helpers.known_answers import take_in
 from helpers.looks import ANYTHING
 from helpers.thresholds import threshold_at
 
@@ -29,7 +30,15 @@ from hvq_edge.evaluation.acceptance.measured import measured_of
 from hvq_edge.export import export_run
 from hvq_edge.export.verify import verify
 from hvq_edge.run.record import ImageRecord
+from hvq_edge.runtime.choice.choose_graph import EngineChoice
 from hvq_edge.runtime.engine import EngineInfo
+from hvq_edge.runtime.known_answers import (
+    ANSWERS_NAME,
+    Answer,
+    Deviation,
+    KnownAnswers,
+    write_known_answers,
+)
 from hvq_edge.stream.calibrate import calibrate_from_stream
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.history import Record
@@ -97,7 +106,7 @@ class ScriptedEngine:
         return {
             "score": np.array([one.score for one in found], np.float32),
             "map": np.stack(maps),
-            "codes": np.zeros((len(found), 1, GRID**2), np.int32),
+            "codes": np.zeros((len(found), LEVELS, GRID**2), np.int32),
             "category": np.array([one.category for one in found], np.int32),
             "margin": np.array([one.margin for one in found], np.float32),
         }
@@ -279,11 +288,19 @@ def test_export(scene):
 def test_the_self_test_of_an_installation(scene, monkeypatch):
     """It is shown an image that the line decides on, and fails where that is no longer so."""
     situation = scene.situation
-    answer = self_test.KnownAnswer(scene.frame[None], 0, situation.score, {"fp32": 1e-3})
-    monkeypatch.setattr(self_test, "read_known_answer", lambda _: answer)
+    said = ScriptedEngine({scene.frame.tobytes(): replace(situation, category=0)})
+    output = said.run(scene.frame[None])
+    answer = Answer(tolerance=Deviation(0.0, 0.0, 1e-3, 0.0), **output)
+    write_known_answers(
+        scene.bundle.path / ANSWERS_NAME,
+        KnownAnswers(scene.frame[None], np.zeros(1, np.int32), {"fp32": answer}),
+    )
+    bundle = take_in(scene.bundle, ANSWERS_NAME)
+    choice = EngineChoice("onnxruntime", "fp32", "fp32: as scripted")
+    monkeypatch.setattr(self_test, "choose", lambda _: choice)
     decided = replace(situation, category=0) == situation and situation.verdict != "no_decision"
     if decided:
-        assert "the check image" in self_test.self_test(scene.bundle)
+        assert "right on 1 known image" in self_test.self_test(bundle)
     else:
         with pytest.raises(GateFailed):
-            self_test.self_test(scene.bundle)
+            self_test.self_test(bundle)

@@ -29,7 +29,7 @@ from hvq_edge.common.atomic import atomic_file, atomic_folder
 from hvq_edge.errors import BundleError, GateFailed, OutputError
 
 SUFFIX = ".hvq"
-MOST_MANIFEST_BYTES = 64 << 20
+MOST_MANIFEST_BYTES = 16 << 20
 MOST_FILES = 10_000
 _DATE = (1980, 1, 1, 0, 0, 0)
 """The first that a zip archive can hold."""

@@ -187,7 +187,8 @@ def require_signature(
             "changed after signing.",
             next_step=_SIGN_AGAIN,
         ) from error
-    signed = Bundle(folder, type(opened.manifest).model_validate_json(content))
+    manifest = type(opened.manifest).model_validate_json(content)
+    signed = Bundle(folder, manifest, signed=True)
     found = look(signed)
     faults = signed_faults(found, engines=engines)
     if faults:

@@ -36,6 +36,8 @@ VERSIONS = "versions"
 CURRENT = "current"
 HISTORY = "history.json"
 KEPT = 3
+_SAY_WHAT_IT_IS = (MANIFEST_NAME, SIGNATURE_NAME)
+"""Files of a bundle that its name among the versions is made of."""
 
 Test = Callable[[Bundle], None]
 """Raises what is wrong with a version before it comes into use."""
@@ -97,13 +99,15 @@ def install_bundle(
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         bundle = open_bundle(into / VERSIONS / name)
-        if test is not None:
-            try:
+        try:
+            if trusted is not None:  # of the very folder that the link will name
+                bundle = require_signature(bundle, trusted).bundle
+            if test is not None:
                 test(bundle)
-            except BaseException:
-                if name != former and name not in _history(into).versions:
-                    shutil.rmtree(bundle.path, ignore_errors=True)
-                raise
+        except BaseException:
+            if name != former and name not in _history(into).versions:
+                shutil.rmtree(bundle.path, ignore_errors=True)
+            raise
         known = _history(into).versions
         before: tuple[str, ...] = () if former is None else (former,)
         if former in known:
@@ -172,20 +176,16 @@ def current_version(into: Path) -> str | None:
 def _place(into: Path, staged: Path) -> str:
     """Bring a staged version to the disk under its own name; return that."""
     digest = hashlib.sha256()
-    for part in (MANIFEST_NAME, SIGNATURE_NAME):
-        path = staged / part
-        digest.update(path.read_bytes() if path.is_file() else b"")
+    for part in _SAY_WHAT_IT_IS:
+        digest.update(_content(staged / part) or b"")
     name = digest.hexdigest()[:16]
     number = 1
     target = into / VERSIONS / name
-    while target.exists():
-        try:
-            _whole(target)
-        except HvqEdgeError:  # damaged where it lies, and perhaps in use: leave it, go beside it
-            number += 1
-            target = target.with_name(f"{name}-{number}")
-        else:
+    while os.path.lexists(target):
+        if _same_version(staged, target):
             return target.name
+        number += 1  # damaged or planted, and perhaps in use: leave it, go beside it
+        target = target.with_name(f"{name}-{number}")
     try:
         _bring_to_disk(staged)
         os.rename(staged, target)  # noqa: PTH104  # beside the other steps that the tests cut
@@ -214,6 +214,25 @@ def _whole(folder: Path) -> Bundle:
     if faults:
         raise BundleError(f"{folder} is damaged: {'; '.join(faults)}.")
     return bundle
+
+
+def _same_version(staged: Path, there: Path) -> bool:
+    """Tell whether a version that lies there is, file by file, the one that came.
+
+    Its own manifest cannot say so: whoever put the folder there wrote that too. Engines that the
+    device built into it are its own.
+    """
+    if there.is_symlink():
+        return False
+    try:
+        same = all(_content(staged / one) == _content(there / one) for one in _SAY_WHAT_IT_IS)
+        return same and not look(_whole(there)).added
+    except (HvqEdgeError, OSError):
+        return False
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if os.path.lexists(path) else None
 
 
 def _history(into: Path) -> History:

@@ -27,7 +27,9 @@ from hvq_edge.runtime.choice.precision_rules import usable_precisions, why_chose
 from hvq_edge.runtime.contract import check_threads
 from hvq_edge.runtime.cpu.processor import load_average
 from hvq_edge.runtime.engine import Engine
+from hvq_edge.runtime.engine_check import checked
 from hvq_edge.runtime.engine_names import AUTO, known_precision, unknown_backend
+from hvq_edge.runtime.known_answers import answers_file
 from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, EngineBackend, engine_backend
 
 if TYPE_CHECKING:
@@ -58,12 +60,13 @@ def choose(
 
     ``auto`` is what is fastest for one image on this machine, measured among the installed
     backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
-    rejected it. Engines that ``hvq-edge build`` made take part where they run on this
-    machine's GPU and ``hvq-edge verify`` has passed their precision. At equal speed ``fp32`` comes
-    before ``int8``, OpenVINO before ONNX Runtime, and both before engines. The graphs of the
-    float16 precisions are made for GPUs, and are taken only where the bundle has nothing else. With
-    one candidate nothing is measured; otherwise the times are kept in the
-    user's cache folder (:mod:`hvq_edge.runtime.choice.measured_choice`).
+    rejected it. One that gives other answers than the bundle's known ones is left out
+    (:mod:`hvq_edge.runtime.engine_check`). Engines that ``hvq-edge build`` made take part where
+    they run on this machine's GPU and ``hvq-edge verify`` has passed their precision. At equal
+    speed ``fp32`` comes before ``int8``, OpenVINO before ONNX Runtime, and both before engines. The
+    graphs of the float16 precisions are made for GPUs, and are taken only where the bundle has
+    nothing else. With one candidate nothing is measured; otherwise the times are kept in the user's
+    cache folder (:mod:`hvq_edge.runtime.choice.measured_choice`).
 
     Args:
         bundle: the bundle.
@@ -99,7 +102,7 @@ def choose_graph(
     """
     check_threads(threads)
     backends = _known_backends(backend)
-    verdicts = read_verdicts(bundle.path)
+    verdicts = read_verdicts(bundle)
     if precision == AUTO:
         precisions = usable_precisions(bundle.manifest.models, verdicts)
     else:
@@ -167,21 +170,28 @@ def _times(
         engines=engines,
         engine_versions=on_gpu.versions if on_gpu else None,
         gpu=on_gpu.gpu if on_gpu else None,
+        answers=_recorded_answers(bundle),
     )
     known = remembered(key)
     if known is None:
         # Outside the measurement: a changed file is an error, not a candidate that drops out.
-        files = {name: bundle.model_file(name) for name in precisions}
+        files = {name: bundle.read(bundle.model_name(name)) for name in precisions}
 
         def opener(candidate: Candidate) -> Engine:
             if candidate in built:
-                return open_candidate.open_built(bundle, candidate)
-            return open_candidate.open_graph(bundle, candidate, files[candidate.precision], threads)
+                return checked(open_candidate.open_built(bundle, candidate), bundle)
+            content = files[candidate.precision]
+            return checked(open_candidate.open_graph(bundle, candidate, content, threads), bundle)
 
         load = load_average()  # of the others: our own work comes after it
         known = measure(candidates, opener, time_limit=time_limit)
         remember(key, known, load)
     return known
+
+
+def _recorded_answers(bundle: Bundle) -> str | None:
+    name = answers_file(bundle)
+    return None if name is None else bundle.manifest.files[name].sha256
 
 
 def _recorded_hash(bundle: Bundle, precision: Precision) -> str:

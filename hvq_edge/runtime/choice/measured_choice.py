@@ -28,7 +28,7 @@ from hvq_edge.bundle.manifest import Precision
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.common.records import Strict, kept_record
-from hvq_edge.errors import HvqEdgeError, OutputError
+from hvq_edge.errors import GateFailed, HvqEdgeError, OutputError
 from hvq_edge.runtime.cpu.processor import processor_name, usable_cpus
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
@@ -79,6 +79,8 @@ class MeasurementKey(Strict):
     """SHA-256 of the plan of each engine for GPUs that is a candidate."""
     gpu: str | None
     """Name and driver of the GPU, where such engines are candidates."""
+    answers: str | None = None
+    """SHA-256 of the bundle's known answers, which put out a candidate that computes wrongly."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def key_for(
     engines: Mapping[EngineBackend, Mapping[Precision, str]] | None = None,
     engine_versions: Mapping[EngineBackend, str] | None = None,
     gpu: str | None = None,
+    answers: str | None = None,
 ) -> MeasurementKey:
     """Return the key of a measurement on this machine.
 
@@ -121,6 +124,7 @@ def key_for(
         engines: SHA-256 of the plan of each candidate engine.
         engine_versions: of those engines' libraries.
         gpu: that they run on, and its driver.
+        answers: SHA-256 of the bundle's known answers.
     """
     versions = {name: _version_of(name) for name in ("hvq_edge", *backends)}
     return MeasurementKey(
@@ -131,6 +135,7 @@ def key_for(
         threads=threads,
         engines={backend: dict(plans) for backend, plans in (engines or {}).items()},
         gpu=gpu,
+        answers=answers,
     )
 
 
@@ -190,23 +195,35 @@ def remembered(key: MeasurementKey) -> Measurement | None:
     candidates += [Candidate(name, one) for name, plans in key.engines.items() for one in plans]
     times = {one: kept.milliseconds.get(one.backend, {}).get(one.precision) for one in candidates}
     known = {one: time for one, time in times.items() if time is not None}
-    return Measurement(known) if kept.key == key and len(known) == len(times) else None
+    wrong = {
+        one: GateFailed(kept.wrong[one.backend][one.precision])
+        for one in candidates
+        if one.precision in kept.wrong.get(one.backend, {})
+    }
+    complete = len(known) + len(wrong) == len(times)
+    return Measurement(known, wrong) if kept.key == key and known and complete else None
 
 
 def remember(key: MeasurementKey, measurement: Measurement, load: float = 0.0) -> None:
     """Keep times for the next opening, where the cache folder can be written to.
 
-    A measurement with failures is not kept: a library that is repaired has the same version. Nor
+    A measurement with failures is not kept: a library that is repaired has the same version. But
+    one that computes wrongly is no failure to open, and its cause is kept. Nor
     is one of a busy machine: it would stand for ever. ``load``: :func:`load_average` before it.
     """
     path = _place(key)
-    if path is None or measurement.failures or load > BUSY * key.cpus:
+    wrong: dict[GraphBackend | EngineBackend, dict[Precision, str]] = {}
+    for (backend, precision), error in measurement.failures.items():
+        if not isinstance(error, GateFailed):
+            return
+        wrong.setdefault(backend, {})[precision] = error.cause
+    if path is None or load > BUSY * key.cpus:
         return
     times: dict[GraphBackend | EngineBackend, dict[Precision, float]] = {}
     for (backend, precision), time in measurement.milliseconds.items():
         times.setdefault(backend, {})[precision] = float(f"{time:.4g}")
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    kept = _Kept(key=key, measured=now, milliseconds=times)
+    kept = _Kept(key=key, measured=now, milliseconds=times, wrong=wrong)
     try:
         write_text(path, kept.model_dump_json(indent=2) + "\n")
     except (OutputError, OSError) as error:
@@ -224,6 +241,8 @@ class _Kept(Strict):
         dict[Precision, Annotated[float, Field(ge=0)]],
     ]
     """Median for one image."""
+    wrong: dict[GraphBackend | EngineBackend, dict[Precision, str]] = Field(default={})
+    """Why a candidate that computes wrongly has no time."""
     key: MeasurementKey
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.runtime.choice.measured_choice import Candidate
 from hvq_edge.runtime.contract import Graph
@@ -26,15 +24,13 @@ def open_built(bundle: Bundle, candidate: Candidate) -> Engine:
     return open_tensorrt(bundle, library, candidate.precision)
 
 
-def open_graph(
-    bundle: Bundle, candidate: Candidate, model_file: Path, threads: int | None
-) -> Engine:
+def open_graph(bundle: Bundle, candidate: Candidate, content: bytes, threads: int | None) -> Engine:
     """Open a graph in a library of the CPU.
 
     Args:
         bundle: whose graph it is.
         candidate: backend and precision.
-        model_file: the graph, checked against the bundle's record.
+        content: of the graph's file (:meth:`hvq_edge.bundle.manifest.Bundle.read`).
         threads: threads of one call; ``None`` leaves it to the library.
 
     Raises:
@@ -47,10 +43,11 @@ def open_graph(
     opener = OpenVinoEngine if candidate.backend == "openvino" else OnnxRuntimeEngine
     manifest = bundle.manifest
     graph = Graph(
-        model_file,
+        bundle.path / bundle.model_name(candidate.precision),
         candidate.precision,
         manifest.input_side,
         manifest.categories,
         manifest.category_mode,
+        content,
     )
     return opener(graph, threads=threads)

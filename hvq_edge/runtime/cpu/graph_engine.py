@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.extras import missing_library
 from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability
 from hvq_edge.runtime.contract import Graph, check_threads, graph_inputs, graph_outputs
 
@@ -38,7 +39,7 @@ class CpuGraphEngine(Closeable, ABC):
         try:
             library = importlib.import_module(self.library)
         except ImportError as error:
-            raise MissingCapability(
+            raise missing_library(error) or MissingCapability(
                 f"{self.called} cannot be imported: {error}.", next_step=self.without
             ) from error
         self._inputs = graph_inputs(graph.category_mode)

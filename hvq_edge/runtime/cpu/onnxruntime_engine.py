@@ -40,7 +40,9 @@ class OnnxRuntimeEngine(CpuGraphEngine):
         options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _SEVERITY_ERROR
         options.intra_op_num_threads = threads or 0
-        session = library.InferenceSession(graph.file, options, providers=["CPUExecutionProvider"])
+        session = library.InferenceSession(
+            graph.load(), options, providers=["CPUExecutionProvider"]
+        )
         check_graph(
             graph.file,
             {node.name: node.shape for node in session.get_inputs()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cache, partial
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class OpenVinoEngine(CpuGraphEngine):
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads
         core = _core()
-        model = core.read_model(graph.file)
+        model = core.read_model(BytesIO(graph.load()))
         inputs = {_name_of(port, self._inputs): port for port in model.inputs}
         shapes = {name: _shape_of(port) for name, port in inputs.items()}
         outputs = [_name_of(port, self._outputs) for port in model.outputs]

@@ -7,6 +7,7 @@ computing (:mod:`hvq_edge.runtime.tensorrt.lanes`). This has not been run on a G
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ class TensorRTEngine(Closeable):
             input_side=input_side,
             categories=categories,
             category_mode=category_mode,
+            plan_sha256=record.plan_sha256,
         )
         try:
             with listening(module) as log, memory.current():
@@ -181,7 +183,13 @@ class TensorRTEngine(Closeable):
             self._runtime.engine_host_code_allowed = True  # the plan brings its own small runtime
         if record.options.dla_core is not None:
             self._runtime.DLA_core = record.options.dla_core
-        self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        content = plan.read_bytes()
+        if hashlib.sha256(content).hexdigest() != record.plan_sha256:
+            raise BundleError(
+                f"{plan} was changed while it was opened.",
+                next_step="copy the bundle again, or run hvq-edge build again",
+            )
+        self._engine = self._runtime.deserialize_cuda_engine(content)
         if self._engine is None:
             raise BundleError(
                 f"{record.backend} {module.__version__} cannot load {plan}: {log.first_error}.",

@@ -132,6 +132,7 @@ def find_engine_file(
         for file in engine_files(bundle, backend, precision):
             try:
                 record = read_record(file)
+                _check_signed(bundle, file, record)
                 check_engine(file, record, here)
             except BundleError as error:
                 reasons.append(error.cause.rstrip("."))
@@ -150,3 +151,16 @@ def find_engine_file(
         + (f": {'; '.join(reasons)}." if reasons else "."),
         next_step=f"run {command}",
     )
+
+
+def _check_signed(bundle: Bundle, plan: Path, record: EngineRecord) -> None:
+    """Refuse a plan that a signature, where one was required, does not cover.
+
+    Raises:
+        BundleError: the manifest does not name the plan, or another one.
+    """
+    listed = bundle.manifest.files.get(f"{ENGINES_FOLDER}/{plan.name}")
+    if bundle.signed and (listed is None or listed.sha256 != record.plan_sha256):
+        raise BundleError(
+            f"{plan} is not an engine that was signed.", next_step="run hvq-edge sign again"
+        )

@@ -19,7 +19,7 @@ from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.common.extras import require
-from hvq_edge.errors import BundleError, HvqEdgeError, MissingCapability, SettingsError
+from hvq_edge.errors import BundleError, GateFailed, HvqEdgeError, MissingCapability, SettingsError
 from hvq_edge.runtime.contract import (
     FRAMES,
     closed_error,
@@ -28,6 +28,7 @@ from hvq_edge.runtime.contract import (
     graph_result,
 )
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
+from hvq_edge.runtime.engine_check import checked
 from hvq_edge.runtime.engine_names import known_precisions
 
 GRAPH_PARAMETER = "hvq_edge.onnx_sha256"
@@ -180,17 +181,19 @@ def open_triton_engine(
     Args:
         url: see :class:`TritonEngine`.
         bundle: whose repository the server runs.
-        precision: ``auto``: int8-fp16, fp16, int8, fp32, the first that the server has and
-            ``hvq-edge verify`` did not reject.
+        precision: ``auto``: int8-fp16, fp16, int8, fp32, the first that the server has,
+            ``hvq-edge verify`` did not reject and that gives the bundle's known answers.
         timeout: seconds for one answer.
 
     Raises:
         SettingsError: an unknown precision, or an address that is none.
         MissingCapability: ``tritonclient`` is not installed, or no server answers.
         BundleError: the server has no model of this bundle.
+        GateFailed: what it has gives other answers than the known ones.
     """
-    verdicts = read_verdicts(bundle.path)
+    verdicts = read_verdicts(bundle)
     reasons = []
+    wrong: GateFailed | None = None
     for one in known_precisions(precision) or FOR_GPUS:
         if one not in bundle.manifest.models:
             reasons.append(f"the bundle has no {one} model")
@@ -198,9 +201,13 @@ def open_triton_engine(
             reasons.append(f"hvq-edge verify did not pass {one}")
         else:
             try:
-                return TritonEngine(url, bundle, one, timeout=timeout)
+                return checked(TritonEngine(url, bundle, one, timeout=timeout), bundle)
             except BundleError as error:
                 reasons.append(error.cause.rstrip("."))
+            except GateFailed as error:
+                wrong = wrong or error
+    if wrong is not None:
+        raise wrong
     raise BundleError(
         f"no model of {bundle.path} can be used: {'; '.join(reasons)}.",
         next_step="write the repository with hvq-edge export --triton, and give it to tritonserver",

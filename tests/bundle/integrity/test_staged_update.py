@@ -9,9 +9,10 @@ from helpers.graphs import save_bundle
 from helpers.versions_of_a_bundle import device, files, in_use  # noqa: F401  # fixtures
 
 from hvq_edge.bundle.integrity.keys import new_key
-from hvq_edge.bundle.integrity.signature import sign_bundle
+from hvq_edge.bundle.integrity.pack import pack_bundle
+from hvq_edge.bundle.integrity.signature import require_signature, sign_bundle
 from hvq_edge.bundle.integrity.staged_update import current_version, install_bundle, roll_back
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
 from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, GateFailed, InputError, OutputError
 
@@ -70,6 +71,43 @@ def test_installing_heals_a_damaged_version(files, device):
     (device / "current" / "model.fp32.onnx").write_bytes(b"")
     install_bundle(files["a"], device)
     assert in_use(device) == "a"
+
+
+@pytest.mark.parametrize("how", ["unsigned", "other manifest", "added", "link"])
+def test_a_planted_version_is_not_taken_for_the_signed_one(tmp_path, device, how):
+    """A folder of the right name whose own manifest finds it whole."""
+    bundle = save_bundle(tmp_path / "bundle", precisions=("fp32", "int8")).path
+    public = new_key(tmp_path / "key")
+    sign_bundle(bundle, tmp_path / "key")
+    pack_bundle(bundle, tmp_path / "b.hvq")
+    planted = install_bundle(tmp_path / "b.hvq", device, trusted=public).bundle.path
+    manifest = open_bundle(planted).manifest
+    if how == "unsigned":
+        (planted / "bundle.sig").unlink()
+    elif how == "added":
+        (planted / "notes.txt").write_text("not from the office")
+    else:
+        if how == "link":
+            planted = planted.rename(tmp_path / "elsewhere")
+            (device / "current").resolve().symlink_to(planted)
+        (planted / "model.int8.onnx").write_bytes(b"planted")
+        record = record_of(planted / "model.int8.onnx")
+        files = {**manifest.files, "model.int8.onnx": record}
+        write_manifest(planted, manifest.model_copy(update={"files": files}))
+    seen = []
+    done = install_bundle(tmp_path / "b.hvq", device, trusted=public, test=seen.append)
+    assert done.version != done.former
+    assert [one.path for one in seen] == [device / "versions" / done.version]
+    current = require_signature(device / "current", public).bundle
+    assert current.manifest == manifest
+    assert not (device / "current").resolve().is_symlink()
+
+
+def test_an_engine_that_the_device_built_does_not_make_it_another_version(files, device):
+    first = install_bundle(files["a"], device)
+    (first.bundle.path / "engines").mkdir()
+    (first.bundle.path / "engines" / "tensorrt-10.3.0-sm87-fp32.plan").write_bytes(b"plan")
+    assert install_bundle(files["a"], device).version == first.version
 
 
 def test_a_lost_history_costs_the_way_back_only(files, device):

@@ -22,20 +22,22 @@ from polygraphy.json import load_json
 from rich.console import Console
 
 from hvq_edge.bundle.integrity.content import seal
-from hvq_edge.bundle.integrity.self_test import read_known_answer, self_test
-from hvq_edge.bundle.manifest import Bundle, open_bundle, record_of, write_manifest
+from hvq_edge.bundle.integrity.self_test import self_test
+from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
 from hvq_edge.bundle.verification import Verification
 from hvq_edge.cli.app import main
 from hvq_edge.cli.verify import bisection_table
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, DatasetError, GateFailed
+from hvq_edge.export.known_answers import KEPT
 from hvq_edge.export.verify.agreement import LIMITS, compare
 from hvq_edge.export.verify.bisect import bisect_graph
 from hvq_edge.export.verify.module_outputs import bisect_modules, module_outputs
 from hvq_edge.export.verify.runners import runners_of
 from hvq_edge.export.verify.verify import choose_images, verify_bundle
 from hvq_edge.model.checkpoint import load_run
-from hvq_edge.runtime.open_engine import choose
+from hvq_edge.runtime.known_answers import ANSWERS_NAME, CHECK_NAME, read_known_answers
+from hvq_edge.runtime.open_engine import choose, open_engine
 
 
 @pytest.fixture
@@ -68,12 +70,12 @@ def test_verify_passes_a_right_bundle(bundle, small_run, solar_cells):
         by_category = {one.category: one.images for one in row.decisions}
         assert by_category == {"solar_cell_mono": 6, "solar_cell_poly": 6}
     repeat_with_polygraphy(bundle, found)
-    try_known_answer(bundle, found)
     assert choose(open_bundle(bundle)).reason.startswith(
         ("int8: verified", "fp32: int8 is ")  # by speed
         if found.precisions["int8"].passed
         else "fp32: hvq-edge verify did not pass int8"
     )
+    try_known_answers(bundle)
 
 
 def repeat_with_polygraphy(bundle: Path, found: Verification) -> None:
@@ -94,7 +96,6 @@ def repeat_with_polygraphy(bundle: Path, found: Verification) -> None:
     names = {path.name for path in (bundle / "verify").iterdir()}
     assert names == {
         "inputs.json",
-        "check.npz",
         "outputs-pytorch.json",
         *(f"outputs-{p}-{r}.json" for p in ("fp32", "int8") for r in ("onnx-runtime", "openvino")),
     }
@@ -106,20 +107,35 @@ def repeat_with_polygraphy(bundle: Path, found: Verification) -> None:
     damaged.unlink()
 
 
-def try_known_answer(bundle: Path, found: Verification) -> None:
-    """What verify leaves is what a device tries itself with, and a damaged graph does not pass."""
-    sealed, names = seal(open_bundle(bundle))
-    assert "verify/check.npz" in names
-    answer = read_known_answer(sealed)
-    assert answer is not None
-    assert set(answer.tolerance) == {name for name, one in found.precisions.items() if one.passed}
-    fp32 = {"models": {"fp32": "model.fp32.onnx"}}
-    alone = Bundle(bundle, sealed.manifest.model_copy(update=fp32))
-    assert "the check image" in self_test(alone)
+def try_known_answers(bundle: Path) -> None:
+    """What the export left is what a device tries itself with; a damaged graph does not pass."""
+    opened = open_bundle(bundle)
+    answers = read_known_answers(opened)
+    assert answers is not None
+    assert set(answers.precisions) == {"fp32", "int8"}
+    assert len(answers.frames) == KEPT
+    for precision in ("fp32", "int8"):
+        for backend in ("onnxruntime", "openvino"):
+            open_engine(opened, precision=precision, backend=backend).close()
+    tight, loose = (answers.precisions[one].tolerance for one in ("fp32", "int8"))
+    assert tight.codes <= loose.codes
+    assert tight.score < loose.score
+    assert "right on 4 known images" in self_test(opened)
     change_weight(bundle, "decoder_norm.weight", 1.5)
-    manifest = open_bundle(bundle).manifest.model_copy(update=fp32)
-    with pytest.raises(GateFailed, match="right is"):
-        self_test(Bundle(bundle, manifest))
+    for backend in ("onnxruntime", "openvino"):
+        with pytest.raises(GateFailed, match="computes wrongly"):
+            open_engine(open_bundle(bundle), precision="fp32", backend=backend)
+
+
+def test_verify_leaves_known_answers_where_the_export_left_none(bundle, small_run, solar_cells):
+    manifest = open_bundle(bundle).manifest
+    files = {name: one for name, one in manifest.files.items() if name != ANSWERS_NAME}
+    (bundle / ANSWERS_NAME).unlink()
+    write_manifest(bundle, manifest.model_copy(update={"files": files}))
+    verify_bundle(bundle, small_run, solar_cells, most_images=4)
+    sealed, names = seal(open_bundle(bundle))
+    assert CHECK_NAME in names
+    assert set(read_known_answers(sealed).precisions) == {"fp32", "int8"}
 
 
 def save_changed(source: Path, target: Path, name: str, factor: float) -> None:

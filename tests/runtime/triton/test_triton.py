@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from helpers.patience import PATIENCE_SECONDS
 pytest.importorskip("onnx")
 pytest.importorskip("tritonclient.grpc", reason="needs the server extra")
 from helpers.graphs import CATEGORIES, GRID, LEVELS, SIDE, expected, frames, save_bundle
+from helpers.known_answers import answers_of, give_answers
 from helpers.plans import same, save_plan
 from helpers.triton_stand_in import read_config, serving
 from tritonclient.grpc import model_config_pb2
@@ -20,6 +22,7 @@ from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
 from hvq_edge.cli.app import main
 from hvq_edge.errors import (
     BundleError,
+    GateFailed,
     HvqEdgeError,
     InputError,
     MissingCapability,
@@ -218,6 +221,21 @@ def test_auto_takes_what_the_server_has_and_verify_passed(tmp_path):
             open_triton_engine(address, bundle, precision="int8-fp16")
         with pytest.raises(SettingsError, match="'int9' is none of"):
             open_triton_engine(address, bundle, precision="int9")
+
+
+def test_a_server_that_computes_wrongly_judges_nothing(tmp_path):
+    """Graph and repository are the same: what runs them is wrong."""
+    bundle = save_bundle(tmp_path / "b", precisions=("fp32", "int8"))
+    answers = answers_of(bundle)
+    wrong = replace(answers.precisions["int8"], score=answers.precisions["int8"].score + 1)
+    bundle = give_answers(
+        bundle, replace(answers, precisions={**answers.precisions, "int8": wrong})
+    )
+    with serving(repository_of(bundle, tmp_path)) as (address, _):
+        with open_stream_engine(bundle, server=address) as engine:
+            assert engine.info.precision == "fp32"
+        with pytest.raises(GateFailed, match="int8 on triton computes wrongly"):
+            open_stream_engine(bundle, precision="int8", server=address)
 
 
 def test_a_model_of_another_bundle_is_refused(tmp_path):

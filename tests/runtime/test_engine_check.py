@@ -1,0 +1,333 @@
+"""An engine that computes wrongly judges nothing: it is held against known answers first."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.engine_bench import ALL, ORT8, ORT32, OV8, OV32, both, cache, plant  # noqa: F401  # fixtures
+from helpers.graphs import CATEGORIES, expected, frames, save_bundle
+from helpers.known_answers import TOLERANCE, answers_of, compute_wrongly, give_answers, take_in
+
+from hvq_edge.cli.app import main
+from hvq_edge.errors import GateFailed
+from hvq_edge.runtime.choice import open_candidate
+from hvq_edge.runtime.engine import EngineInfo
+from hvq_edge.runtime.engine_check import check_engine_here, checked
+from hvq_edge.runtime.known_answers import (
+    ANSWERS_NAME,
+    MOST_UNPACKED,
+    read_known_answers,
+)
+from hvq_edge.runtime.open_engine import choose, open_engine
+from hvq_edge.stream.inspection import open_stream_engine
+
+MODES = ("one", "input", "auto")
+
+
+class Counting:
+    """A right engine, or one that is wrong as planted, that counts what it is shown."""
+
+    def __init__(self, bundle, precision="fp32", *, backend="fake", wrong=None):
+        manifest = bundle.manifest
+        self.info = EngineInfo(
+            backend,
+            precision,
+            f"{backend} 1.0",
+            manifest.input_side,
+            manifest.categories,
+            manifest.category_mode,
+        )
+        self._wrong = wrong or {}
+        self.shown = 0
+        self.closed = False
+
+    def run(self, images, category=None):
+        assert (category is not None) == (self.info.category_mode == "input")
+        self.shown += len(images)
+        known = expected(images, self.info.category_mode, category)
+        kinds = {"codes": np.int32, "category": np.int32}
+        output = {name: one.astype(kinds.get(name, np.float32)) for name, one in known.items()}
+        for name, change in self._wrong.items():
+            output[name] = change(output[name]).astype(output[name].dtype)
+        return output
+
+    def close(self):
+        self.closed = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_right_engine_is_tried_once_on_a_machine(tmp_path, cache, mode):
+    bundle = give_answers(save_bundle(tmp_path / "b", mode))
+    first = Counting(bundle)
+    assert checked(first, bundle) is first
+    assert first.shown == len(read_known_answers(bundle).frames)
+    again = Counting(bundle)
+    assert checked(again, bundle).shown == 0
+    (kept,) = (cache.parent / "engine-checks").iterdir()
+    kept.write_text("{")
+    assert checked(Counting(bundle), bundle).shown > 0
+
+
+@pytest.mark.parametrize("changed", ["device", "precision", "plan_sha256", "answers", "graph"])
+def test_another_engine_version_machine_or_graph_is_tried_anew(tmp_path, cache, changed):
+    bundle = give_answers(save_bundle(tmp_path / "b", precisions=("fp32", "int8")))
+    checked(Counting(bundle), bundle)
+    other = Counting(bundle)
+    if changed == "answers":
+        answers = answers_of(bundle, tolerance=replace(TOLERANCE, score=0.02))
+        bundle = give_answers(bundle, answers)
+    elif changed == "graph":  # of the same numbers
+        path = bundle.path / "model.fp32.onnx"
+        path.write_bytes(path.read_bytes() + b"\x7a\x00")
+        bundle = take_in(bundle, path.name)
+    else:
+        other.info = replace(other.info, **{changed: "int8"})
+    assert checked(other, bundle).shown > 0
+
+
+WRONG = {
+    "codes": {"codes": lambda codes: np.where(np.arange(codes.shape[2]) < 1, codes + 1, codes)},
+    "map": {"map": lambda heat: heat * 1.02},
+    "score": {"score": lambda score: score + 0.02},
+    "margin": {"margin": lambda margin: margin - 0.02},
+    "not finite": {"score": lambda score: score * np.nan},
+    "no number in the map": {"map": lambda heat: heat * np.nan},
+    "margin is no number": {"margin": lambda margin: margin * np.nan},
+    "another category": {"category": lambda category: (category + 1) % len(CATEGORIES)},
+    "codes of another size": {"codes": lambda codes: codes[:, :1]},
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_each_output_is_held_to_its_known_value(tmp_path, cache, how):
+    bundle = give_answers(save_bundle(tmp_path / "b", "auto"))
+    for _ in range(2):  # what failed is tried again each time it is asked for
+        engine = Counting(bundle, wrong=WRONG[how])
+        with pytest.raises(
+            GateFailed, match="fp32 on fake computes wrongly on 3 known im"
+        ) as found:
+            checked(engine, bundle)
+        assert engine.shown == 3
+        assert engine.closed
+        assert f"doctor --bundle {bundle.path}" in found.value.next_step
+    assert checked(Counting(bundle), bundle).shown == 3, "a repaired library is right at once"
+
+
+def test_a_difference_within_its_tolerance_passes(tmp_path, cache):
+    bundle = give_answers(save_bundle(tmp_path / "b", "auto"))
+    small = {"map": lambda heat: heat * 1.005, "score": lambda score: score + 0.005}
+    check = check_engine_here(Counting(bundle, wrong=small), bundle)
+    assert not check.faults
+    assert check.map == pytest.approx(0.005, rel=1e-3)
+    assert check.score == pytest.approx(0.005, rel=1e-2)
+    assert str(check).startswith("right on 3 known images: 100.0% of codes equal")
+
+
+def test_nothing_is_kept_of_a_server(tmp_path, cache):
+    bundle = give_answers(save_bundle(tmp_path / "b"))
+    for _ in range(2):
+        assert checked(Counting(bundle, backend="triton"), bundle).shown == 3
+
+
+def test_a_machine_without_a_cache_tries_each_time(tmp_path, cache):
+    bundle = give_answers(save_bundle(tmp_path / "b"))
+    cache.parent.mkdir(parents=True)
+    (cache.parent / "engine-checks").write_text("no folder")
+    for _ in range(2):
+        assert checked(Counting(bundle), bundle).shown == 3
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_wrong_engine_that_was_named_is_an_error(tmp_path, cache, backend, capsys):
+    pytest.importorskip(backend)
+    bundle = give_answers(save_bundle(tmp_path / "b"))
+    with closing(open_engine(bundle, backend=backend)):
+        pass
+    wrong = compute_wrongly(bundle, factor=1.1)
+    for opening in (open_engine, open_stream_engine):
+        with pytest.raises(GateFailed, match=f"fp32 on {backend} computes wrongly"):
+            opening(wrong, backend=backend)
+    arguments = ["stream", "--bundle", str(wrong.path), "--camera", str(tmp_path), "--no-display"]
+    with pytest.raises(SystemExit) as exit_:
+        main(
+            [*arguments, "--backend", backend, "--precision", "fp32", "--out", str(tmp_path / "o")]
+        )
+    assert exit_.value.code == 1
+    error = capsys.readouterr().err
+    assert f"Error: fp32 on {backend} computes wrongly on 3 known images: the map is off" in error
+    assert "Traceback" not in error
+
+
+def test_auto_never_takes_a_wrong_engine(plant, cache, both, monkeypatch):
+    """The fastest computes wrongly: it is left out, and said; the times are kept all the same."""
+    bench = plant(delays={OV32: 0.010, ORT32: 0.020, OV8: 0.001, ORT8: 0.030})
+    bundle = give_answers(both)
+    opened = []
+
+    def open_graph(_, candidate, *__):
+        fake = bench.open(candidate)
+        wrong = {"codes": lambda codes: codes + 1} if candidate == OV8 else None
+        engine = Counting(bundle, candidate.precision, backend=candidate.backend, wrong=wrong)
+        judge = engine.run
+
+        def run(images, category=None):
+            fake.run(images, category)
+            return judge(images, category)
+
+        engine.run = run
+        opened.append(candidate)
+        return engine
+
+    monkeypatch.setattr(open_candidate, "open_graph", open_graph)
+    choice = choose(bundle)
+    assert (choice.backend, choice.precision) == ("openvino", "fp32")
+    assert "int8 on openvino failed: int8 on openvino computes wrongly on 3 known" in choice.reason
+    assert len(opened) == 4
+    assert choose(bundle) == choice
+    assert len(opened) == 4, "measured again"
+    with pytest.raises(GateFailed, match=r"0\.0% of codes are equal, right are 98\.0%"):
+        open_engine(bundle, precision="int8", backend="openvino")
+    with open_engine(bundle) as engine:
+        assert engine.info.precision == "fp32"
+
+
+def test_with_no_right_engine_there_is_none(tmp_path, cache):
+    bundle = compute_wrongly(give_answers(save_bundle(tmp_path / "b")))
+    with pytest.raises(GateFailed, match="computes wrongly"):
+        open_engine(bundle)
+    with open_engine(bundle, backend="onnxruntime", unchecked=True) as engine:
+        assert np.isfinite(engine.run(frames(1))["score"]).all()
+
+
+def test_a_bundle_without_known_answers_runs(tmp_path, cache):
+    bundle = save_bundle(tmp_path / "b")
+    assert check_engine_here(Counting(bundle), bundle) is None
+    with closing(open_engine(bundle)):
+        pass
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_written_is_read(tmp_path, mode):
+    bundle = save_bundle(tmp_path / "b", mode, precisions=("fp32", "int8"))
+    answers = answers_of(bundle)
+    found = read_known_answers(give_answers(bundle, answers))
+    np.testing.assert_array_equal(found.frames, answers.frames)
+    assert set(found.precisions) == {"fp32", "int8"}
+    for name, one in found.precisions.items():
+        assert one.tolerance == answers.precisions[name].tolerance
+        for part in ("category", "score", "map", "codes", "margin"):
+            np.testing.assert_array_equal(
+                getattr(one, part), getattr(answers.precisions[name], part)
+            )
+
+
+def member(array) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=True)
+    return content.getvalue()
+
+
+def header(shape: str) -> bytes:
+    """A member that says it is large, and is not."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+BAD = {
+    "frames.npy": {
+        "no array": b"no array",
+        "an object": member(np.array([{}], dtype=object)),
+        "of another size": member(np.zeros((1, 8, 8, 3), np.uint8)),
+        "larger than it is": header("(99999999999, 64, 64, 3)"),
+        "no images": member(np.zeros((0, 64, 64, 3), np.uint8)),
+        "one number": member(np.uint8(3)),
+    },
+    "category.npy": {"no category": member(np.array([0, 1, 7], np.int32))},
+    "fp32.score.npy": {"NaN": member(np.full(3, np.nan, np.float32))},
+    "fp32.tolerance.npy": {
+        "NaN": member(np.full(4, np.nan)),
+        "infinite": member(np.full(4, np.inf)),
+        "short": member(np.ones(2)),
+    },
+    "format.npy": {"of a later version": member(np.array("hvq-edge-known-answers/9"))},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param(name, content, id=f"{name} {how}")
+        for name, ways in BAD.items()
+        for how, content in ways.items()
+    ],
+)
+def test_a_file_that_tells_nothing_is_refused(tmp_path, name, content):
+    bundle = give_answers(save_bundle(tmp_path / "b"))
+    path = bundle.path / ANSWERS_NAME
+    with zipfile.ZipFile(path) as archive:
+        members = {one: archive.read(one) for one in archive.namelist()}
+    assert name in members
+    with zipfile.ZipFile(path, "w") as archive:
+        for one, kept in {**members, name: content}.items():
+            archive.writestr(one, kept)
+    with pytest.raises(GateFailed, match="holds no known answers"):
+        read_known_answers(take_in(bundle, ANSWERS_NAME))
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path, lies, monkeypatch):
+    """Before it is unpacked, and whatever its directory says of its size."""
+    import tracemalloc
+
+    bundle = give_answers(save_bundle(tmp_path / "b"))
+    path = bundle.path / ANSWERS_NAME
+    size = MOST_UNPACKED + 1
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("frames.npy", bytes(size))
+    content = path.read_bytes()
+    assert len(content) < size / 500
+    if lies:
+        path.write_bytes(content.replace(size.to_bytes(4, "little"), (99).to_bytes(4, "little")))
+    bundle = take_in(bundle, ANSWERS_NAME)
+    said = "holds no known answers: " + ("" if lies else f"it unpacks to {size} bytes, more than")
+    tracemalloc.start()
+    try:
+        with pytest.raises(GateFailed, match=said):
+            read_known_answers(bundle)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < size / 8
+
+
+def test_any_cut_of_the_file_is_refused(tmp_path):
+    bundle = give_answers(save_bundle(tmp_path / "b"))
+    path = bundle.path / ANSWERS_NAME
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    said = []
+    for _ in range(60):
+        content = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            content[place] = int(rng.integers(0, 256))
+        path.write_bytes(bytes(content[: rng.integers(1, len(whole) + 1)]))
+        try:
+            read_known_answers(take_in(bundle, ANSWERS_NAME))
+        except GateFailed as error:
+            said.append(error.cause)
+    assert len(said) > 50
+    assert all(str(path) in one for one in said)
