@@ -278,7 +278,7 @@ def test_export(scene):
 
     def learn():
         manifest = export_run._with_thresholds(
-            scene.bundle, held_out, [], scene.data, 0.05, lambda *_, **__: None
+            scene.bundle, held_out, [], scene.data, 0.05, {}, lambda *_, **__: None
         )
         return manifest.thresholds["fp32"]
 
