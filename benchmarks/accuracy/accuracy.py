@@ -157,7 +157,7 @@ def measure(
         pseudo=Streamed(model, pseudo_sources(held_out), names),
         side=record.settings.model.input_side,
     )
-    with varied_images(out, record, model, data, on_progress) as varied:
+    with varied_images(out, record, model, data, on_progress) as (varied, _):
         forms = MapForms(model, (fit, *varied), record.settings.training.seed)
     judge = everything(map_of(model), memories(fit, model.score_window), forms)
     found = gather(judge, material, on_progress)

@@ -27,7 +27,9 @@ from hvq_edge.data.versions import (
     jpeg,
     levels,
     moved,
+    noisy,
     rounded,
+    tinted,
 )
 from hvq_edge.errors import MissingCapability
 
@@ -64,22 +66,6 @@ def h264(image: Pixels, megabits: float) -> Pixels:
     else:
         raise MissingCapability("H.264 needs PyAV or ffmpeg.", next_step="pip install av")
     return levels(last[:height, :width])
-
-
-def noisy(image: Pixels, sigma: float, seed: int) -> Pixels:
-    """Add Gaussian noise of ``sigma`` levels: to each colour on its own, but a grey image stays so.
-
-    The camera of a grey image has no colours that could differ.
-    """
-    grey = (image == image[..., :1]).all()
-    shape = (*image.shape[:2], 1 if grey else 3)
-    noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-    return rounded(image + sigma * noise)
-
-
-def tinted(image: Pixels, share: float) -> Pixels:
-    """Multiply red by ``1 + share`` and blue by ``1 - share``: another white balance."""
-    return rounded(image * np.array([1 + share, 1, 1 - share]))
 
 
 def gamma(image: Pixels, exponent: float) -> Pixels:

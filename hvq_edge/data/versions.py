@@ -46,6 +46,21 @@ def contrasted(image: Pixels, share: float) -> Pixels:
     return rounded(mean + (image - mean) * (1 + share))
 
 
+def tinted(image: Pixels, share: float) -> Pixels:
+    """Multiply red by ``1 + share`` and blue by ``1 - share``: another white balance."""
+    return rounded(image * np.array([1 + share, 1, 1 - share]))
+
+
+def noisy(image: Pixels, sigma: float, seed: int) -> Pixels:
+    """Add Gaussian noise of ``sigma`` levels: to each colour on its own, but a grey image stays so.
+
+    The camera of a grey image has no colours that could differ.
+    """
+    shape = (*image.shape[:2], 1 if _is_grey(image) else 3)
+    noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    return rounded(image + sigma * noise)
+
+
 def moved(
     image: Pixels, right: float = 0, down: float = 0, degrees: float = 0, scale: float = 1.0
 ) -> Pixels:
@@ -76,6 +91,10 @@ def levels(image: NDArray[Any]) -> Pixels:
     return np.ascontiguousarray(image, dtype=np.uint8)
 
 
+def _is_grey(image: Pixels) -> bool:
+    return bool((image == image[..., :1]).all())
+
+
 class Kind(NamedTuple):
     """What a version differs in."""
 
@@ -99,14 +118,21 @@ def _softer(image: Pixels, side: int, drawn: tuple[float, ...]) -> Pixels:
 
 
 def _lit(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
-    return brightened(contrasted(image, drawn[0]), drawn[1])
+    lit = brightened(contrasted(image, drawn[0]), drawn[1])
+    return lit if _is_grey(image) else tinted(lit, drawn[2])
+
+
+def _noisy(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
+    return noisy(image, drawn[0], int(drawn[1]))
 
 
 KINDS: Mapping[str, Kind] = {
-    "moved": Kind(_moved, ((-0.03, 0.03), (-0.03, 0.03), (-1.0, 1.0))),  # shares; degrees
+    # Shares of the sides, degrees, scale.
+    "moved": Kind(_moved, ((-0.03, 0.03), (-0.03, 0.03), (-1.5, 1.5), (0.97, 1.03))),
     "compressed": Kind(_compressed, ((60, 90),)),  # JPEG quality
     "softer": Kind(_softer, ((0.5, 1.25),)),  # standard deviation, pixels of the model's input
-    "lit": Kind(_lit, ((-0.15, 0.15), (-0.15, 0.15))),  # contrast, brightness: shares
+    "lit": Kind(_lit, ((-0.15, 0.15), (-0.15, 0.15), (-0.06, 0.06))),  # contrast, light, warmth
+    "noisy": Kind(_noisy, ((1, 4), (0, 2**31))),  # standard deviation in levels; seed
 }
 """In the order in which versions take turns."""
 

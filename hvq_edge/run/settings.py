@@ -133,10 +133,10 @@ class TrainingSettings(StrictTypes):
     patience: int = Field(15, ge=0)
     """Stop after this many epochs in which the loss on the held-out images did not fall by 0.1 %,
     with the weights of the best; 0: never stop early."""
-    versions: int = Field(4, ge=0, le=64)
-    """Versions of each image (moved, compressed, softer, lit otherwise) that the whitening and the
-    map's scale are fitted to besides the image itself: they say how much a good part may differ
-    for another camera, lamp or gripper. 0: none, as published."""
+    versions: int = Field(5, ge=0, le=64)
+    """Versions of each image (moved, compressed, softer, lit otherwise, noisy) that the whitening
+    and the map's scale are fitted to besides the image itself: they say how much a good part may
+    differ for another camera, lamp or gripper. 0: none, as published."""
     held_out: float = Field(0.15, gt=0.0, lt=0.9)
     """Share of the good training images kept apart: thresholds come from them. Good images of
     another day take their place where there are any."""

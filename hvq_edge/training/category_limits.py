@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.training.features import FrameLooks
-from hvq_edge.verdict.image_limits import learn_limits
+from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
 from hvq_edge.verdict.likeness.usual import learn_usual
 from hvq_edge.verdict.limits import CategoryLimits
 from hvq_edge.verdict.placement import learn_placement
@@ -18,20 +18,23 @@ PLACEMENT_IMAGES = 200
 
 
 def learn_category_limits(
-    images: Sequence[ImageRecord], looks: FrameLooks
+    images: Sequence[ImageRecord],
+    looks: FrameLooks,
+    borne: Mapping[str, Sequence[FrameQuality]],
 ) -> dict[str, CategoryLimits]:
     """Learn the limits of every category that has images.
 
     Args:
         images: good training images.
         looks: of each.
+        borne: qualities of versions of them, by category.
     """
     limits = {}
     for name in sorted({image.category for image in images}):
         own = [i for i, image in enumerate(images) if image.category == name]
         spread = np.linspace(0, len(own) - 1, min(len(own), PLACEMENT_IMAGES)).astype(int)
         limits[name] = CategoryLimits(
-            image=learn_limits(looks.qualities[i] for i in own),
+            image=learn_limits((looks.qualities[i] for i in own), borne.get(name, ())),
             usual=learn_usual([looks.looks[i] for i in own]),
             placement=learn_placement([looks.greys[own[k]].astype(np.float32) for k in spread]),
         )

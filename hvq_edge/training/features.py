@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -107,6 +107,14 @@ def cache_features(
     return np.load(path, mmap_mode="r"), looks
 
 
+class Versions(NamedTuple):
+    """What is known of versions of images: an image's stand together."""
+
+    features: NDArray[np.float16]
+    """``[images * versions, tokens, channels]``, raw, read-only memory map."""
+    qualities: list[FrameQuality]
+
+
 @contextmanager
 def features_of_versions(
     run: Path,
@@ -115,7 +123,7 @@ def features_of_versions(
     images: Sequence[ImageRecord],
     versions: int,
     on_progress: ProgressCallback = silent,
-) -> Iterator[NDArray[np.float16]]:
+) -> Iterator[Versions]:
     """Compute raw backbone features of versions of training images; they are gone at the end.
 
     Args:
@@ -126,15 +134,12 @@ def features_of_versions(
         versions: of each image (:mod:`hvq_edge.data.versions`), without the image itself.
         on_progress: called after each batch.
 
-    Yields:
-        float16 ``[images * versions, tokens, channels]``, read-only memory map: the versions of an
-        image stand together.
-
     Raises:
         ImageError: an image cannot be read.
         OutputError: the features cannot be written.
     """
     path = run / "features_versions.npy"
+    qualities: list[FrameQuality] = []
     try:
         with (
             atomic_file(path) as temporary,
@@ -145,9 +150,10 @@ def features_of_versions(
             read = partial(_read_versions, data, model.settings.input_side, versions)
             for start, batch in _read_ahead(readers, read, images):
                 for frames in batch:
+                    qualities += [measure(frame) for frame in frames]
                     _write_features(file, model, frames)
                 on_progress("features of versions", start + len(batch), len(images))
-        yield np.load(path, mmap_mode="r")
+        yield Versions(np.load(path, mmap_mode="r"), qualities)
     finally:
         path.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -41,7 +42,7 @@ from hvq_edge.training.statistics import (
 )
 from hvq_edge.training.trainer import rate_factor, train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
-from hvq_edge.verdict.image_limits import learn_limits
+from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +173,8 @@ def _train(
     if processes.rank() == 0:
         fit_classifier(model, fit.features, fit.category, held_out.features, held_out.category)
         fit_prototypes(model, fit.features, fit.category, settings.training.seed, on_progress)
-        with varied_images(run, record, model, Path(record.data or ""), on_progress) as varied:
+        data = Path(record.data or "")
+        with varied_images(run, record, model, data, on_progress) as (varied, borne):
             if settings.model.whiten_distance:
                 fit_residual_whitening(model, fit, *varied)
             if settings.model.map_scale == "good_images":
@@ -188,8 +190,8 @@ def _train(
         }
         record = record.model_copy(
             update={
-                "image_limits": learn_limits(looks.qualities),
-                "category_limits": learn_category_limits(used, looks),
+                "image_limits": learn_limits(looks.qualities, chain.from_iterable(borne.values())),
+                "category_limits": learn_category_limits(used, looks, borne),
                 "checkpoint_sha256": save_checkpoint(run, model),
                 "epochs_done": last.epoch,
                 "metrics": {**losses, **seconds},
@@ -271,8 +273,10 @@ def varied_images(
     model: HVQTrans,
     data: Path,
     on_progress: ProgressCallback = silent,
-) -> Iterator[tuple[Images, ...]]:
+) -> Iterator[tuple[tuple[Images, ...], dict[str, list[FrameQuality]]]]:
     """Yield versions of the images learnt from, where the settings have any.
+
+    Yields them, none or one group, and how their frames look, by category.
 
     Args:
         scratch: folder that holds their features meanwhile.
@@ -283,15 +287,19 @@ def varied_images(
     """
     versions = record.settings.training.versions
     if not versions:
-        yield ()
+        yield (), {}
         return
     images: list[ImageRecord] = []
     for name in record.categories:
         own = [one for one in record.images if one.use == "fit" and one.category == name]
         images += own[:: -(-len(own) // MOST_VARIED)]
-    index = np.array([record.categories.index(image.category) for image in images])
-    with features_of_versions(scratch, model, data, images, versions, on_progress) as features:
-        yield (Images(features, index.repeat(versions)),)
+    names = [image.category for image in images for _ in range(versions)]
+    index = np.array([record.categories.index(name) for name in names])
+    with features_of_versions(scratch, model, data, images, versions, on_progress) as found:
+        borne: dict[str, list[FrameQuality]] = {}
+        for name, quality in zip(names, found.qualities, strict=True):
+            borne.setdefault(name, []).append(quality)
+        yield (Images(found.features, index),), borne
 
 
 def _new_model(settings: Settings, categories: int) -> HVQTrans:

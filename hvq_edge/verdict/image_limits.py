@@ -55,17 +55,21 @@ def measure(frame: NDArray[np.uint8]) -> FrameQuality:
     )
 
 
-def learn_limits(qualities: Iterable[FrameQuality]) -> ImageLimits:
+def learn_limits(
+    qualities: Iterable[FrameQuality], borne: Iterable[FrameQuality] = ()
+) -> ImageLimits:
     """Learn what a usable frame looks like.
 
     Brightness may leave the range of the training images by half of that range and at least
     :data:`BRIGHTNESS_MARGIN`, up to :data:`NEAR_BLACK` and :data:`NEAR_WHITE`; where training
     images come closer to black or white than these, half of the way that is left. So an all
     black or all white frame stays outside. Contrast may fall to half of the least one seen, and
-    sharpness, being a variance, to a quarter. Every training image is inside.
+    sharpness, being a variance, to a quarter. Every training image is inside, and so is every
+    version of one that the model has learnt to bear: a lens that is a little softer is no fault.
 
     Args:
         qualities: of the training images.
+        borne: of versions of them.
 
     Raises:
         DatasetError: there are none.
@@ -79,11 +83,24 @@ def learn_limits(qualities: Iterable[FrameQuality]) -> ImageLimits:
     darkest = min(quality.brightness for quality in seen)
     brightest = max(quality.brightness for quality in seen)
     margin = max((brightest - darkest) / 2, BRIGHTNESS_MARGIN)
+    everything = [*seen, *borne]
     return ImageLimits(
-        brightness_low=max(darkest - margin, min(NEAR_BLACK, (darkest + BLACK) / 2)),
-        brightness_high=min(brightest + margin, max(NEAR_WHITE, (brightest + WHITE) / 2)),
-        contrast_low=min(quality.contrast for quality in seen) / 2,
-        sharpness_low=min(quality.sharpness for quality in seen) / 4,
+        brightness_low=min(
+            max(darkest - margin, min(NEAR_BLACK, (darkest + BLACK) / 2)),
+            *(quality.brightness for quality in everything),
+        ),
+        brightness_high=max(
+            min(brightest + margin, max(NEAR_WHITE, (brightest + WHITE) / 2)),
+            *(quality.brightness for quality in everything),
+        ),
+        contrast_low=min(
+            min(quality.contrast for quality in seen) / 2,
+            *(quality.contrast for quality in everything),
+        ),
+        sharpness_low=min(
+            min(quality.sharpness for quality in seen) / 4,
+            *(quality.sharpness for quality in everything),
+        ),
     )
 
 

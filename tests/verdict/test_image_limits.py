@@ -16,6 +16,15 @@ qualities = st.builds(
 )
 
 
+def test_what_the_model_has_learnt_to_bear_is_usable():
+    seen, softer = FrameQuality(100.0, 40.0, 400.0), FrameQuality(95.0, 30.0, 20.0)
+    assert fault(softer, learn_limits([seen])).startswith("blurred")
+    limits = learn_limits([seen], [softer, FrameQuality(240.0, 12.0, 900.0)])
+    for borne in (softer, seen, FrameQuality(240.0, 12.0, 900.0)):
+        assert fault(borne, limits) is None
+    assert fault(FrameQuality(100.0, 40.0, 19.0), limits).startswith("blurred")
+
+
 @given(st.lists(qualities, min_size=1, max_size=20))
 def test_every_training_image_is_inside_its_limits(seen):
     limits = learn_limits(seen)

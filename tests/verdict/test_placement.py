@@ -95,7 +95,7 @@ def test_limits_of_each_category_from_its_images():
     greys = np.stack([small_grey(image) for image in images]).astype(np.uint8)
     measured = [measure(image) for image in images]
     looks = FrameLooks(measured, [look_at(image, image) for image in images], greys)
-    limits = learn_category_limits(records, looks)
+    limits = learn_category_limits(records, looks, {})
     assert list(limits) == ["plate", "stone"]
     assert limits["plate"].placement is not None
     assert limits["stone"].placement is None
