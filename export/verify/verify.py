@@ -26,8 +26,8 @@ from hvq_edge.bundle.verification import (
 from hvq_edge.common.atomic import atomic_folder, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.folders import DatasetImage
 from hvq_edge.data.images import read_frame
+from hvq_edge.data.layouts.folders import DatasetImage
 from hvq_edge.errors import BundleError, DatasetError
 from hvq_edge.export.known_answers import learn_known_answers
 from hvq_edge.export.verify.agreement import LIMITS, Outputs, compare

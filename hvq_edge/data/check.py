@@ -19,9 +19,9 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import ImageContent, in_threads, read_content, same_images
 from hvq_edge.data.dataset import Dataset, Layout, find_dataset
 from hvq_edge.data.findings import DatasetFinding, FindingKind, level_findings, too_few
-from hvq_edge.data.folders import DatasetImage
 from hvq_edge.data.images import read_full_mask
-from hvq_edge.data.masks import MASK_FOLDER
+from hvq_edge.data.layouts.folders import DatasetImage
+from hvq_edge.data.layouts.masks import MASK_FOLDER
 from hvq_edge.errors import ImageError
 
 _MASK_KINDS = (

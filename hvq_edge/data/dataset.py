@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data import mvtec, plain_folder, visa
-from hvq_edge.data.folders import (
+from hvq_edge.data.layouts import mvtec, plain_folder, visa
+from hvq_edge.data.layouts.folders import (
     GOOD,
     CategoryContent,
     DatasetImage,
@@ -69,10 +69,10 @@ class Dataset:
 def find_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset:
     """Recognise the layout of a folder and list its images.
 
-    Known are the MVTec layout (:data:`hvq_edge.data.mvtec.TREE`) and the plain one
-    (:data:`hvq_edge.data.plain_folder.TREE`), each with many categories below ``root`` or with
-    ``root`` itself as the one category, called as the folder is; and VisA as it was unpacked
-    (:data:`hvq_edge.data.visa.TREE`).
+    Known are the MVTec layout (:data:`hvq_edge.data.layouts.mvtec.TREE`) and the plain one
+    (:data:`hvq_edge.data.layouts.plain_folder.TREE`), each with many categories below ``root`` or
+    with ``root`` itself as the one category, called as the folder is; and VisA as it was unpacked
+    (:data:`hvq_edge.data.layouts.visa.TREE`).
 
     Args:
         root: the folder.

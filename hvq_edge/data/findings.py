@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from hvq_edge.data.content import ImageContent, same_images
-from hvq_edge.data.folders import DatasetImage
+from hvq_edge.data.layouts.folders import DatasetImage
 
 FindingKind = Literal[
     "unreadable",

@@ -20,7 +20,7 @@ from hvq_edge.data.content import (
 from hvq_edge.data.dataset import Dataset
 from hvq_edge.data.days import days_of
 from hvq_edge.data.findings import LEAST_TO_FIT, level_findings, sentence_of
-from hvq_edge.data.folders import DatasetImage
+from hvq_edge.data.layouts.folders import DatasetImage
 from hvq_edge.errors import DatasetError, ImageError
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.defaults import FALSE_REJECT

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from hvq_edge.data import mvtec, visa
-from hvq_edge.data import plain_folder as plain_layout
 from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.layouts import mvtec, visa
+from hvq_edge.data.layouts import plain_folder as plain_layout
 from hvq_edge.errors import DatasetError
 
 

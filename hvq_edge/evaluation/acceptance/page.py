@@ -12,7 +12,7 @@ from hvq_edge.bundle.integrity.report_sources import ACCEPTANCE_NAME, META, repo
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.folders import DatasetImage
+from hvq_edge.data.layouts.folders import DatasetImage
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance.acceptance import Acceptance, OpenPoint, collect
 from hvq_edge.evaluation.acceptance.examples import Examples, examples

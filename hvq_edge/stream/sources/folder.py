@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hvq_edge.data.folders import list_images
 from hvq_edge.data.images import IMAGE_SUFFIXES, read_image
+from hvq_edge.data.layouts.folders import list_images
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 

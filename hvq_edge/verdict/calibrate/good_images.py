@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import hash_image
-from hvq_edge.data.folders import good_folders, list_folders, list_images
+from hvq_edge.data.layouts.folders import good_folders, list_folders, list_images
 from hvq_edge.errors import DatasetError, InputError, RunError
 from hvq_edge.run.record import read_run
 

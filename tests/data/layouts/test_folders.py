@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.folders import list_images
+from hvq_edge.data.layouts.folders import list_images
 from hvq_edge.stream.sources.open_source import open_source
 
 SYSTEM_FOLDERS = [

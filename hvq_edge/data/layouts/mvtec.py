@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hvq_edge.data.folders import (
+from hvq_edge.data.layouts.folders import (
     GOOD,
     CategoryContent,
     DatasetImage,

@@ -1,8 +1,8 @@
 """The layout of VisA (Zou et al., ECCV 2022): one folder an object, and a table that splits it.
 
 Published as ``amazon-science/spot-diff``. The folder is used as it was unpacked; one prepared by
-its authors' script is in MVTec layout, and :mod:`hvq_edge.data.mvtec` reads it. Of the three
-published tables ``1cls.csv`` is used: good images alone to learn from.
+its authors' script is in MVTec layout, and :mod:`hvq_edge.data.layouts.mvtec` reads it. Of the
+three published tables ``1cls.csv`` is used: good images alone to learn from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Literal, get_args
 
-from hvq_edge.data.folders import (
+from hvq_edge.data.layouts.folders import (
     GOOD,
     CategoryContent,
     DatasetImage,
@@ -22,7 +22,7 @@ from hvq_edge.data.folders import (
     list_images,
     unused_masks,
 )
-from hvq_edge.data.masks import mask_notes
+from hvq_edge.data.layouts.masks import mask_notes
 from hvq_edge.errors import DatasetError
 
 SPLIT_FOLDER = "split_csv"

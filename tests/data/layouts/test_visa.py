@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_full_mask, read_mask
+from hvq_edge.data.layouts.visa import COLUMNS, parse_split
 from hvq_edge.data.splits import check_unchanged, split_training
-from hvq_edge.data.visa import COLUMNS, parse_split
 from hvq_edge.errors import DatasetError
 
 TABLE = Path("visa/split_csv/1cls.csv")

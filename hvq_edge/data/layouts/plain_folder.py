@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import choose_share, in_threads, read_content, same_images
-from hvq_edge.data.folders import (
+from hvq_edge.data.layouts.folders import (
     GOOD,
     CategoryContent,
     DatasetImage,

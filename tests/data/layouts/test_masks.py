@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hvq_edge.data.check import check_dataset
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.masks import MASK_ENDINGS, assign_masks
+from hvq_edge.data.layouts.masks import MASK_ENDINGS, assign_masks
 
 
 def masks_of(root):

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Literal, NoReturn
 
 from hvq_edge.data.images import IMAGE_SUFFIXES
-from hvq_edge.data.masks import (
+from hvq_edge.data.layouts.masks import (
     MASK_FOLDER,
     assign_masks,
     is_mask_folder,
