@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from scipy.stats import theilslopes
 from torch import Tensor
 
 from hvq_edge.model.category_classifier import pool
-from hvq_edge.model.hvq_trans import HVQTrans, image_level
+from hvq_edge.model.hvq_trans import LARGEST_LEVEL, HVQTrans, image_level
 from hvq_edge.training.batches import Images, standardised
 
 LEAST_FOR_SLOPE = 3
@@ -143,11 +143,6 @@ def inverse_root(moment: Tensor, ridge: float = RIDGE) -> Tensor:
 def fit_map_scale(model: HVQTrans, *images: Images) -> None:
     """Set centre and spread of the map's parts, by category and position.
 
-    The mean of two standardisations: with the category's own mean and deviation, which suits parts
-    that lie anywhere, and position by position, which suits parts that always lie the same. A
-    position's variance is pooled half and half with its category's: with few images its own
-    estimate is too noisy to divide by.
-
     Args:
         model: changed in place.
         images: groups of good images, which count alike.
@@ -160,23 +155,63 @@ def fit_map_scale(model: HVQTrans, *images: Images) -> None:
             model.map_parts(batch, model.reconstruct(model.normalise(batch), label), label)
             for batch, label in batches_of(model, images, k)
         ]
-        values = torch.cat(parts, dim=1).double()  # [3, images, tokens]
-        position_mean = values.mean(1)
-        variance = (values - position_mean[:, None]).square().mean(1)
-        position_spread = ((variance + variance.mean(1, keepdim=True)) / 2).sqrt()
-        mean = values.mean((1, 2))[:, None]
-        spread = values.std((1, 2), correction=0)[:, None]
-        # x -> ((x - mean) / spread + (x - position_mean) / position_spread) / 2 is again linear.
-        spread, position_spread = spread.clamp_min(1e-6), position_spread.clamp_min(1e-6)
-        scale = (1 / spread + 1 / position_spread) / 2
-        centre = (mean / spread + position_mean / position_spread) / 2 / scale
+        centre, spread = scale_of_parts(torch.cat(parts, dim=1))
         model.map_centre[:, k] = centre.float()
-        model.map_spread[:, k] = (1 / scale).float()
+        model.map_spread[:, k] = spread.float()
+
+
+def scale_of_parts(
+    parts: Tensor, by: Collection[str] = ("category", "position")
+) -> tuple[Tensor, Tensor]:
+    """Centre and spread that standardise a category's parts of the map.
+
+    The mean of two standardisations: with the category's own mean and deviation, which suits parts
+    that lie anywhere, and position by position, which suits parts that always lie the same. A
+    position's variance is pooled half and half with its category's: with few images its own
+    estimate is too noisy to divide by.
+
+    Args:
+        parts: ``[parts, images, tokens]``, of good images.
+        by: which standardisations: ``category``, ``position`` or both.
+
+    Returns:
+        float64 ``[parts, tokens]`` each.
+    """
+    values = parts.double()
+    position_mean = values.mean(1)
+    variance = (values - position_mean[:, None]).square().mean(1)
+    position_spread = ((variance + variance.mean(1, keepdim=True)) / 2).sqrt()
+    mean = values.mean((1, 2))[:, None].expand_as(position_mean)
+    spread = values.std((1, 2), correction=0)[:, None].expand_as(position_mean)
+    each = {"category": (mean, spread), "position": (position_mean, position_spread)}
+    chosen = [(centre, spread.clamp_min(1e-6)) for centre, spread in (each[one] for one in by)]
+    # x -> ((x - mean) / spread + (x - position_mean) / position_spread) / 2 is again linear.
+    scale = torch.stack([1 / spread for _, spread in chosen]).mean(0)
+    centre = torch.stack([centre / spread for centre, spread in chosen]).mean(0) / scale
+    return centre, 1 / scale
 
 
 @torch.no_grad()
 def fit_level(model: HVQTrans, fit: Images, held_out: Images) -> None:
     """Set how much of an image's own level each category's score leaves out.
+
+    Args:
+        model: changed in place.
+        fit: good images that the model learnt from.
+        held_out: good images that it did not.
+    """
+    model.eval()
+    for k in range(model.categories):
+        share, limit = level_of_good_images(
+            *(_level_and_window(model, images, k) for images in (fit, held_out))
+        )
+        model.level_share[k], model.level_limit[k] = share, limit
+
+
+def level_of_good_images(
+    fit: NDArray[np.float64], held_out: NDArray[np.float64], reach: float = LEVEL_REACH
+) -> tuple[float, float]:
+    """How much of an image's own level a category's score leaves out.
 
     The share is the slope, between 0 and 1, of the highest window on the level over good images:
     what the score of a good image owes to its level (Theil and Sen's, which a few odd images among
@@ -185,25 +220,25 @@ def fit_level(model: HVQTrans, fit: Images, held_out: Images) -> None:
     own medians, and both count.
 
     A level that no good image comes near is a defect of the whole image. So no more is left out
-    than the level of the median held-out image and :data:`LEVEL_REACH` robust deviations.
+    than the level of the median held-out image and ``reach`` robust deviations.
+
+    Args:
+        fit: level and highest window of images that the model learnt from, ``[images, 2]``.
+        held_out: the same of held-out images.
+        reach: robust deviations of the level.
+
+    Returns:
+        Share and limit; 1 and :data:`LARGEST_LEVEL` where there are too few images to tell.
     """
-    model.eval()
-    for k in range(model.categories):
-        groups = [
-            group
-            for images in (fit, held_out)
-            if len(group := _level_and_window(model, images, k)) >= LEAST_FOR_SLOPE
-        ]
-        if not groups:
-            continue  # nothing tells: all of it is left out
-        centred = np.concatenate([group - np.median(group, axis=0) for group in groups])
-        level, window = centred[:: -(-len(centred) // MOST_FOR_SLOPE)].T
-        if level.std() > 1e-6:
-            slope = theilslopes(window, level)[0]
-            model.level_share[k] = float(np.clip(slope, 0.0, 1.0))
-        deviation = 1.4826 * np.median(np.abs(centred[:, 0]))
-        middle = np.median(groups[-1][:, 0])  # of held-out images where there are enough
-        model.level_limit[k] = float(middle + LEVEL_REACH * deviation)
+    groups = [group for group in (fit, held_out) if len(group) >= LEAST_FOR_SLOPE]
+    if not groups:
+        return 1.0, LARGEST_LEVEL
+    centred = np.concatenate([group - np.median(group, axis=0) for group in groups])
+    level, window = centred[:: -(-len(centred) // MOST_FOR_SLOPE)].T
+    slope = theilslopes(window, level)[0] if level.std() > 1e-6 else 1.0
+    deviation = 1.4826 * np.median(np.abs(centred[:, 0]))
+    middle = np.median(groups[-1][:, 0])  # of held-out images where there are enough
+    return float(np.clip(slope, 0.0, 1.0)), float(middle + reach * deviation)
 
 
 def _level_and_window(model: HVQTrans, images: Images, k: int) -> NDArray[np.float64]:
