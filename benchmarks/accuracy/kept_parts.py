@@ -125,7 +125,7 @@ def products_of(run: Path, out: Path, on_progress: ProgressCallback = silent) ->
     forms = {OWN: model, ALONE: copy.deepcopy(model), PLAIN: copy.deepcopy(model)}
     fit_residual_whitening(forms[ALONE], fit)
     forms[PLAIN].residual_whitening.copy_(torch.eye(model.residual_whitening.shape[1]))
-    with varied_images(out, record, model, data, on_progress) as groups:
+    with varied_images(out, record, model, data, on_progress) as (groups, _):
         varied = {
             name: parts_of(forms, groups[0], record.categories.index(name)) if groups else None
             for name in judged
