@@ -163,7 +163,7 @@ def parts_of(forms: Mapping[str, HVQTrans], images: Images, k: int) -> Parts:
 
 def judged_sources(categories: Sequence[Sequence[DatasetImage]]) -> dict[str, list[Source]]:
     """Test images as they are and by disturbance, category by category."""
-    code = " ".join(sha256_of(Path(one.__file__)) for one in (disturbances, versions))
+    code = " ".join(sha256_of(Path(str(one.__file__))) for one in (disturbances, versions))
     found: dict[str, list[Source]] = {condition: [] for condition in (CLEAN, *STRENGTHS)}
     for images in categories:
         for number, (image, source) in enumerate(zip(images, sources_of(images), strict=True)):

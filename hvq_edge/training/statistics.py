@@ -202,9 +202,8 @@ def fit_level(model: HVQTrans, fit: Images, held_out: Images) -> None:
     """
     model.eval()
     for k in range(model.categories):
-        share, limit = level_of_good_images(
-            *(_level_and_window(model, images, k) for images in (fit, held_out))
-        )
+        learnt, others = (_level_and_window(model, images, k) for images in (fit, held_out))
+        share, limit = level_of_good_images(learnt, others)
         model.level_share[k], model.level_limit[k] = share, limit
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -47,15 +49,20 @@ def test_the_default_is_what_the_model_says(condition, products, small_run):
 
 
 def test_every_choice_is_another_score(products):
+    """Where the learnt share is none or all, or no level reaches the limit, levels are the same."""
     product = products[0]
-    threshold, scores = scores_of(product, DEFAULT)
-    tried = {name: choice for name, choice in CHOICES.items() if choice.reach == DEFAULT.reach}
-    del tried["default"]
-    for name, choice in {**tried, "lower limit": Choice(reach=-2.0)}.items():
-        other_threshold, other = scores_of(product, choice)
-        assert np.abs(other[CLEAN] - scores[CLEAN]).max() > 1e-3, name
-        assert other_threshold != threshold, name
-    assert not product.defective.all()
+    groups = [
+        {name: choice for name, choice in CHOICES.items() if "level" not in name},
+        {name: choice for name, choice in CHOICES.items() if choice.share is not None},
+        {"low limit": Choice(reach=-2.0), "lower limit": Choice(reach=-4.0)},
+    ]
+    for group in groups:
+        found = {name: scores_of(product, choice) for name, choice in group.items()}
+        for (one, (limit, scores)), (other, (other_limit, others)) in combinations(
+            found.items(), 2
+        ):
+            assert np.abs(others[CLEAN] - scores[CLEAN]).max() > 1e-3, (one, other)
+            assert other_limit != limit, (one, other)
     assert numbers(product, CHOICES["prototypes alone"]) != numbers(product, DEFAULT)
 
 

@@ -23,6 +23,7 @@ from hvq_edge.training.statistics import (
     fit_map_scale,
     fit_residual_whitening,
     inverse_root,
+    scale_of_parts,
 )
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
@@ -165,6 +166,19 @@ def test_map_scale_is_the_mean_of_two_standardisations(changed):
             np.testing.assert_allclose(scaled[part, category == k], expected, rtol=0, atol=2e-3)
     weighted = sum(model.part_weights[part] * scaled[part] for part in used)
     torch.testing.assert_close(joined, weighted, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("by", ["category", "position"])
+def test_either_standardisation_can_be_had_alone(by):
+    parts = np.random.default_rng(0).gamma(2.0, np.arange(1, 10), (3, 20, 9))
+    centre, spread = (one.numpy()[:, None] for one in scale_of_parts(torch.from_numpy(parts), [by]))
+    of_category = {"axis": (1, 2), "keepdims": True}
+    expected = (parts - parts.mean(**of_category)) / parts.std(**of_category)
+    if by == "position":
+        variance = parts.var(1, keepdims=True)
+        pooled = np.sqrt((variance + variance.mean(2, keepdims=True)) / 2)
+        expected = (parts - parts.mean(1, keepdims=True)) / pooled
+    np.testing.assert_allclose((parts - centre) / spread, expected, rtol=0, atol=1e-9)
 
 
 def test_groups_of_images_count_as_one():
