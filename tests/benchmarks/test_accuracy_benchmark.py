@@ -137,7 +137,7 @@ def test_a_second_call_trains_nothing_and_finds_the_same(
 ):
     before = content(accuracy_out)
     monkeypatch.setattr("hvq_edge.training.train_run.train_epochs", fail)
-    monkeypatch.setattr("hvq_edge.training.features.atomic_file", fail)  # nor features of training
+    monkeypatch.setattr("hvq_edge.training.features._read", fail)  # nor features of training
     accuracy.main(accuracy_arguments(data, accuracy_out, settings_file, "--json"))
     printed = json.loads(capsys.readouterr().out)
     assert {**printed, "created": ""} == {**content(accuracy_out), "created": ""}
@@ -173,9 +173,9 @@ def test_ours_and_the_baseline_are_fed_the_same(data, accuracy_out, tmp_path, mo
 
         return Watched()
 
-    def watched_forms(model, raw, category, seed):
-        fitted["ours"] = np.asarray(raw)
-        return forms(model, raw, category, seed)
+    def watched_forms(model, images, seed):
+        fitted["ours"] = np.asarray(images[0].features)
+        return forms(model, images, seed)
 
     def watched_map(model):
         def judge(raw, k):
