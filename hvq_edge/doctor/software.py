@@ -76,13 +76,19 @@ def opencv(build: str | None = None) -> list[CheckResult]:
 
 
 def images() -> list[CheckResult]:
-    """Look at whether image files can be read, and say up to which size."""
-    code = "from hvq_edge.data.images import MOST_PIXELS\nanswer = MOST_PIXELS"
+    """Look at whether image files can be read, and say how large a file may unpack to."""
+    code = (
+        "from hvq_edge.data.images import MOST_PIXELS\n"
+        "from hvq_edge.runtime.known_answers import MOST_UNPACKED\n"
+        "answer = [MOST_PIXELS, MOST_UNPACKED]"
+    )
     try:
-        most = run_isolated(code)
+        pixels, unpacked = run_isolated(code)
     except NoAnswer as error:
         return [_not_imported("images", error, "pip install simplejpeg")]
-    return [CheckResult("images", "ok", f"files of up to {most / 1e6:.0f} million pixels are read")]
+    said = f"files of up to {pixels / 1e6:.0f} million pixels are read; "
+    said += f"a bundle's known answers may unpack to {unpacked >> 20} MiB"
+    return [CheckResult("images", "ok", said)]
 
 
 def _not_imported(name: str, error: NoAnswer, install: str) -> CheckResult:

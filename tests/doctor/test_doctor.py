@@ -107,9 +107,9 @@ def test_opencv_of_a_jetson_and_of_pip():
     assert by_name(software.opencv("no such text"))["opencv-ffmpeg"].state == "missing"
 
 
-def test_the_largest_image_that_is_read_is_said(monkeypatch):
-    assert (
-        by_name(software.images())["images"].found == "files of up to 134 million pixels are read"
+def test_how_large_a_file_may_unpack_to_is_said(monkeypatch):
+    assert by_name(software.images())["images"].found == (
+        "files of up to 134 million pixels are read; a bundle's known answers may unpack to 64 MiB"
     )
     monkeypatch.setattr(software, "run_isolated", lambda _: run_isolated("import no_such_library"))
     (found,) = software.images()
