@@ -28,6 +28,7 @@ def read_toml(file: Path, flag: str, kind: str = "settings file") -> dict[str, A
     """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
+        place = _with_nul(content)
     except OSError as error:
         raise SettingsError(
             f"cannot read the {kind} {file}: {error.strerror}.",
@@ -42,7 +43,7 @@ def read_toml(file: Path, flag: str, kind: str = "settings file") -> dict[str, A
         raise SettingsError(
             f"{file} is not valid TOML: {error}.", next_step="correct the file at that line"
         ) from error
-    if (place := _with_nul(content)) is not None:
+    if place is not None:
         raise SettingsError(
             f"{place} in {file} has a NUL character, which no path and no name can have.",
             next_step="take \\u0000 out of the value",

@@ -47,6 +47,10 @@ class Announced(NamedTuple):
     """The pixel type where it is none of 8-bit or 16-bit levels: ``float32``, ``12-bit JPEG``."""
 
 
+_BEYOND = (struct.error, OverflowError, MemoryError)
+"""What a place, or a number of values, raises that no file can have."""
+
+
 def fault_in_file(data: bytes) -> str | None:
     """Say what is wrong with the bytes of an image file.
 
@@ -93,7 +97,7 @@ def announced(data: bytes) -> Announced | None:
     found = _format_of(data)
     try:
         return _READERS[found][1](data) if found else None
-    except struct.error:
+    except _BEYOND:
         return None
 
 
@@ -151,7 +155,7 @@ def _bmp_fault(data: bytes) -> str | None:
 def _tiff_fault(data: bytes) -> str | None:
     try:
         tags = _tiff_tags(data)
-    except struct.error:
+    except _BEYOND:
         return "it is a truncated TIFF (its directory is missing)"
     for offsets, counts in _TIFF_OFFSETS_AND_COUNTS:
         pieces = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
@@ -164,7 +168,7 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
     """Return the integer tags of the first directory that this module asks for.
 
     Raises:
-        struct.error: they lie beyond the end of the file.
+        struct.error, OverflowError, MemoryError: they lie beyond the end of the file.
     """
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
@@ -180,8 +184,8 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
     for number in range(entries):
         entry = first + length * number
         tag, kind, count = struct.unpack_from(order + entry_of, data, entry)
-        if tag not in wanted or kind not in _TIFF_INTEGERS:
-            continue
+        if tag not in wanted or tag in tags or kind not in _TIFF_INTEGERS:
+            continue  # of a tag that comes twice, the first counts, as for its decoder
         values = f"{order}{count}{_TIFF_INTEGERS[kind]}"
         place = entry + length - inline
         if struct.calcsize(values) > inline:

@@ -7,8 +7,10 @@ wrongly on one kind of processor and say nothing.
 
 from __future__ import annotations
 
+import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -36,7 +38,8 @@ _FORMAT = "hvq-edge-known-answers/1"
 _MARGIN = "margin"
 _BROKEN = (
     *(ValueError, TypeError, KeyError, OverflowError, EOFError, OSError, struct.error),
-    *(zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError),
+    *(tokenize.TokenError, SyntaxError, MemoryError),
 )
 """What zipfile and numpy raise over a file that lies about itself."""
 

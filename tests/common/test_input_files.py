@@ -21,6 +21,7 @@ class Record(Strict):
     ("content", "said"),
     [
         ("a = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        (".".join("a" * 1500) + " = 1", "nested too deeply"),
         ("a = " + "9" * 5000, "is not valid TOML"),
         ('[[cameras]]\nsource = "a\\u0000b"', "cameras.0.source in .* has a NUL character"),
         ('"a\\u0000b" = 1', r"a\\0b in .* has a NUL character"),

@@ -421,3 +421,25 @@ def test_noise_of_a_lossy_mask_is_not_a_defect(tmp_path):
     path = Path(tmp_path / "000_mask.jpg")
     path.write_bytes(encode(".jpg", mask, cv2.IMWRITE_JPEG_QUALITY, 60))
     assert abs(int(read_mask(path, 64, 64).sum()) - 16 * 16) <= 16
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("directory", "entry"),
+    [
+        (2**64 - 1, b""),
+        (16, (256, 4, 2**63, 2**64 - 1)),  # as many widths as no file can hold
+        (16, (273, 16, 1, 2**64 - 1)),
+    ],
+)
+def test_a_bigtiff_that_points_beyond_any_file_is_said_to_be_no_image(
+    tmp_path, order, directory, entry
+):
+    path = tmp_path / "beyond.tif"
+    mark = b"II+\0" if order == "<" else b"MM\0+"
+    content = mark + struct.pack(order + "HHQ", 8, 0, directory)
+    if entry:
+        content += struct.pack(order + "QHHQQ", 1, *entry)
+    path.write_bytes(content + bytes(64))
+    with pytest.raises(ImageError, match=r"beyond\.tif cannot be"):
+        read_image(path)

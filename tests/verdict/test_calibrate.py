@@ -76,6 +76,14 @@ def test_enough_images_reject_the_oddest(bundle, tmp_path):
     assert len(done.rejected["bolt"]) <= 4
 
 
+def test_test_images_that_set_a_threshold_are_said(bundle, tmp_path):
+    save_parts(tmp_path / "test/good", range(60, 90))
+    done = calibrate_run(bundle.path, tmp_path / "test/good")
+    assert [note for note in done.notes if note.startswith("30 of 30 images are test images")]
+    done = calibrate_run(bundle.path, save_parts(tmp_path / "good", range(60, 90))[0].parent)
+    assert not [note for note in done.notes if "test images" in note]
+
+
 def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):
     files = save_parts(tmp_path / "good", range(60, 90))
     record = CalibrationRecord(

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from hvq_edge.common.atomic import output_error, write_text
 from hvq_edge.common.records import StrictTypes
@@ -59,7 +59,7 @@ class LogHead(StrictTypes):
     """A row that was the last one at some moment."""
 
     format: int = 1
-    id: int
+    id: int = Field(ge=1)
     hash: str
     time: float
     """Time of that row in seconds since 1970, UTC."""

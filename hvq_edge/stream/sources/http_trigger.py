@@ -25,6 +25,8 @@ _MOST_WAITING = 64
 """Triggers that wait for the camera; more are refused, so that a caller learns of it."""
 _MOST_CONNECTIONS = 2 * _MOST_WAITING
 """Each has a thread. One more takes the place of the one that has sent no request for longest."""
+_LARGEST_BODY = 16 * 1024
+_ASKS_WHO = ("origin", "sec-fetch-site")
 _REQUEST_SECONDS = 5.0
 """A connection that has sent no whole request by then is closed."""
 
@@ -216,19 +218,33 @@ def _handler_for(trigger: HttpTrigger) -> type[BaseHTTPRequestHandler]:
             return super().parse_request() and self.rfile.last in (b"\r\n", b"\n")
 
         def do_POST(self) -> None:  # the name the library calls
-            self.server.asks(self.connection)
             headers = {name.lower(): value for name, value in self.headers.items()}
             hosts = self.headers.get_all("host", [])  # none: a controller that speaks HTTP/1.0
             if len(hosts) > 1 or not all(map(is_host, hosts)):
                 self._reply(HTTPStatus.MISDIRECTED_REQUEST, {"fault": f"this is {HOST}"})
                 return
-            if not is_same_origin(headers):
+            twice = any(len(self.headers.get_all(one, [])) > 1 for one in _ASKS_WHO)
+            if twice or not is_same_origin(headers):
                 self._reply(HTTPStatus.FORBIDDEN, {"fault": "the request is another site's"})
                 return
             if self.path.partition("?")[0] != "/trigger":
                 self._reply(HTTPStatus.NOT_FOUND, {"fault": "POST /trigger is all there is"})
                 return
+            if not self._whole():
+                self._reply(HTTPStatus.BAD_REQUEST, {"fault": "the request is not whole"})
+                return
+            self.server.asks(self.connection)
             self._reply(*trigger.request())
+
+        def _whole(self) -> bool:
+            """Read the body, which says nothing; a request cut off in it triggers nothing."""
+            lengths = self.headers.get_all("content-length", [])
+            if self.headers.defects or "transfer-encoding" in self.headers or len(lengths) > 1:
+                return False
+            length = lengths[0].strip() if lengths else "0"
+            if not length.isdecimal() or int(length) > _LARGEST_BODY:
+                return False
+            return len(self.rfile.read(int(length))) == int(length)
 
         def do_GET(self) -> None:
             self.server.asks(self.connection)

@@ -74,7 +74,9 @@ def find_good_images(
             learnt += 1
         else:
             kept[digest] = GoodImage(path, category, digest)
+    tested = sum(image.path.parent.parent.name == "test" for image in kept.values())
     reasons = (
+        (tested, "are test images: what is counted on them is then no test of these thresholds"),
         (copies, "are copies of others: each counts once"),
         (ranged, "set the INT8 ranges: left out, or the upper bound would be too low"),
         (learnt, "were learnt from in training: left out, they score lower than new ones"),

@@ -225,6 +225,7 @@ def test_too_many_triggers_are_refused():
         "Host: 127.0.0.1:8700\r\nOrigin: http://[",
         "Host: evil.example:8700\r\nOrigin: http://evil.example:8700",
         "Host: 127.0.0.1:8700\r\nSec-Fetch-Site: cross-site",
+        "Host: 127.0.0.1\r\nOrigin: http://evil.example\r\nOrigin: http://127.0.0.1",
     ],
 )
 def test_a_page_of_another_site_triggers_nothing(headers):
@@ -255,6 +256,35 @@ def test_a_request_that_was_cut_off_triggers_nothing(cut):
             connection.shutdown(socket.SHUT_WR)
             assert connection.makefile("rb").read() == b""
         assert not trigger.wait(0)
+    finally:
+        trigger.close()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "Content-Length: 50\r\n\r\nfrom 6",
+        "Content-Length: 50\r\n\r\n",
+        "Content-Length: -1\r\n\r\n",
+        "Content-Length: many\r\n\r\n",
+        "Content-Length: 99999999\r\n\r\n",
+        "Content-Length: 0\r\nContent-Length: 0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nfro",
+        "broken line\r\nOrigin: http://evil.example\r\n\r\n",
+    ],
+)
+def test_a_request_that_is_not_whole_triggers_nothing(rest):
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    address = ("127.0.0.1", trigger.port)
+    try:
+        with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
+            connection.sendall(f"POST /trigger HTTP/1.0\r\nHost: 127.0.0.1\r\n{rest}".encode())
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.makefile("rb").read().split()[1] == b"400"
+        assert not trigger.wait(0)
+        body = "Host: 127.0.0.1\r\nContent-Length: 4\r\n\r\nwhat"
+        assert told(trigger.port, body).split()[1] == b"202"
+        assert trigger.wait(0)
     finally:
         trigger.close()
 
