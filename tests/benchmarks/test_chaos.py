@@ -72,6 +72,7 @@ class Noted:
     def __init__(self, **parts: object) -> None:
         self.found: list[tuple[str, str]] = []
         self.line = SimpleNamespace(**parts)
+        self.moved: list[Path] = []
 
     def violated(self, invariant: str, what: str) -> None:
         self.found.append((invariant, what))

@@ -90,7 +90,7 @@ def test_lines_tabs_and_other_scripts_stay():
 
 
 def test_json_says_the_same_in_escapes(capsys, monkeypatch):
-    monkeypatch.setattr(console.results, "file", io.StringIO())
+    monkeypatch.setattr(console.results, "_file", io.StringIO())  # ``file`` could not be undone
     console.print_json({UNSHOWN: "größe"})
     printed = console.results.file.getvalue()
     assert not console._UNSHOWN.search(printed)

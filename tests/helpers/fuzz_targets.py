@@ -20,8 +20,9 @@ from starlette.testclient import TestClient
 from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
 from hvq_edge.errors import BundleError, HvqEdgeError, InputError
-from hvq_edge.stream.log.chain import LogRow, event_row, make_log_file
+from hvq_edge.stream.log.chain import LogRow, event_row
 from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.sqlite_file import make_log_file
 from hvq_edge.stream.log.verification import verify_log
 
 CHANGES = ("/api/pause", "/api/threshold", "/api/category", "/api/login", "/api/logout")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from pathlib import Path
@@ -51,15 +50,30 @@ def test_a_service_that_works_says_so(tmp_path, systemd):
     line.assert_it_fits()
 
 
+HANGS = """
+import os, time
+opened = os.open
+
+def open_or_hang(path, *given, **named):
+    if os.fspath(path).endswith("1.jpg"):
+        time.sleep(10**6)
+    return opened(path, *given, **named)
+
+os.open = open_or_hang
+"""
+
+
 def test_a_camera_that_hangs_for_ever_starves_the_watchdog(tmp_path, systemd):
-    """A driver that never returns from a read: here an image that is a pipe nobody writes to."""
+    """A driver that never returns from a read: here the opening of the second image."""
     bundle = save_line_bundle(tmp_path / "bundle")
     folder = tmp_path / "images"
     folder.mkdir()
     shutil.copy(ROOT / "docs" / "overlay.jpg", folder / "0.jpg")
-    os.mkfifo(folder / "1.jpg")
+    shutil.copy(folder / "0.jpg", folder / "1.jpg")
+    (tmp_path / "sitecustomize.py").write_text(HANGS, encoding="utf-8")
     arguments = ["--bundle", bundle.path, "--camera", folder]
-    with RunningLine(tmp_path, *arguments, environment=environment_of(systemd)) as line:
+    environment = {**environment_of(systemd), "PYTHONPATH": str(tmp_path)}
+    with RunningLine(tmp_path, *arguments, environment=environment) as line:
         systemd.wait_for("WATCHDOG=1")
         line.wait_for(1 - len(line.decisions()))
         until(lambda: not systemd.hears("WATCHDOG=1", WATCHDOG_SECONDS), "it is not fed")

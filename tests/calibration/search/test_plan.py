@@ -32,7 +32,7 @@ from hvq_edge.errors import InputError
 
 SHARE = st.floats(0, 1)
 EFFECTS = st.builds(Effect, codes=SHARE, maps=SHARE, scores=SHARE, drop=st.floats(-50, 50))
-TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]))
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\0"))
 
 
 @given(
