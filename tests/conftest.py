@@ -46,6 +46,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def hang_ups_reach_what_is_started() -> None:
+    """Below nohup, what the tests start would ignore SIGHUP as well; a handler is not passed on."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_cache(made_once: MakeOnce) -> Iterator[None]:
     """Tests neither take engine times from the user's cache nor leave any there.
 
