@@ -321,10 +321,14 @@ class DecisionLog:
     def _open(self) -> None:
         """Open the newest file; in a new log, make the first."""
         files = chain_files(self.path)
-        if not files:
+        begins = not files
+        if begins:
+            check_writable(self._head_path)
             make_log_file(self.path, file_row(uuid.uuid4().hex))
             files = [self.path]
         self._use(LogFile(files[-1]))
+        if begins and not self._head_path.exists():  # else it tells of the log that was here
+            write_head(self._head_path, self._last)
         for path in files[:-1]:  # a kill may have left rows beside them
             settle(path)
 
