@@ -128,7 +128,7 @@ class DecisionLog:
         self._moved = False
         """The file in hand is no longer the one at its path."""
         self._head_due = 0.0
-        self._begun = self._closed = False
+        self._closed = False
         self._last: LogRow
         self._kept: LogRow
         """The last row that this run has written."""
@@ -142,8 +142,10 @@ class DecisionLog:
             self._open()
             self._begin_session(newest_head(self.path, self._head_path))
         except BaseException:  # of a signal as well, which may come before the cameras run
-            if self._begun:
-                with suppress(HvqEdgeError):
+            # What is on the disk counts: it may have come between a commit and our note of it.
+            with suppress(HvqEdgeError, AttributeError):  # there may be no file in hand yet
+                self._last = self._file.last()
+                if (self._last.kind, self._last.session) == (SESSION_START, self.session.id):
                     self.close()
             self._lock.release()
             raise
@@ -364,7 +366,6 @@ class DecisionLog:
             rows.append(event_row(HEAD_MISMATCH, self.session.id, time.time(), said))
         rows.append(event_row(SESSION_START, self.session.id, time.time(), self.session.details))
         self._append(rows)
-        self._begun = True
         if kept is not None:
             try:
                 self._head_path.replace(kept)
