@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.chaotic_line.run import Run
 
 Undo = Callable[[], None]
+Begin = Callable[["Run", random.Random], Undo | None]
 CHUNK = bytes(1 << 16)
 YEAR = 365 * 86_400
 HALF_OPEN = """
@@ -81,7 +82,7 @@ class Kind:
     """A kind of fault."""
 
     name: str
-    begin: Callable[[Run, random.Random], Undo | None]
+    begin: Begin
     """Returns what ends it; ``None``: it is over at once."""
     resource: str
     """Two faults of one are not drawn together."""
@@ -96,17 +97,27 @@ class Kind:
     needs: Literal["", "mqtt", "disk"] = ""
 
 
-def _webhook(mode: str) -> Callable[[Run, random.Random], Undo]:
+def _answers(peer: Literal["webhook", "controller"], mode: str) -> Begin:
+    """It listens, and does with what comes as ``mode`` says."""
+
     def begin(run: Run, _: random.Random) -> Undo:
-        run.webhook.mode = mode
-        return lambda: setattr(run.webhook, "mode", "take")
+        other = getattr(run, peer)
+        other.mode = mode
+        return lambda: setattr(other, "mode", "take")
 
     return begin
 
 
-def _webhook_gone(run: Run, _: random.Random) -> Undo:
-    run.webhook.refuse()
-    return run.webhook.listen
+def _gone(peer: Literal["webhook", "controller"]) -> Begin:
+    """It refuses connections."""
+
+    def begin(run: Run, _: random.Random) -> Undo:
+        other = getattr(run, peer)
+        other.refuse()
+        undo: Undo = other.listen
+        return undo
+
+    return begin
 
 
 def _broker_gone(run: Run, _: random.Random) -> Undo:
@@ -119,19 +130,6 @@ def _broker_frozen(run: Run, _: random.Random) -> Undo:
     assert run.mqtt is not None
     run.mqtt.broker.freeze()
     return run.mqtt.broker.thaw
-
-
-def _controller(mode: str) -> Callable[[Run, random.Random], Undo]:
-    def begin(run: Run, _: random.Random) -> Undo:
-        run.controller.mode = mode
-        return lambda: setattr(run.controller, "mode", "take")
-
-    return begin
-
-
-def _controller_gone(run: Run, _: random.Random) -> Undo:
-    run.controller.refuse()
-    return run.controller.listen
 
 
 def _full_disk(run: Run, details: random.Random) -> Undo:
@@ -272,19 +270,24 @@ def _restart(number: int, *, early: bool = False) -> Callable[[Run, random.Rando
 
 _DISK = ("log", "jsonl", "rejects", "video", "webhook", "mqtt")
 KINDS = (
-    Kind("webhook refuses connections", _webhook_gone, "webhook", "webhook"),
-    Kind("webhook hangs", _webhook("hang"), "webhook", "webhook"),
-    Kind("webhook answers 503", _webhook("unavailable"), "webhook", "webhook"),
-    Kind("webhook takes and does not answer", _webhook("lose the answer"), "webhook", "webhook"),
-    Kind("webhook drips an endless answer", _webhook("drip"), "webhook"),
-    Kind("webhook floods with an answer", _webhook("flood"), "webhook"),
+    Kind("webhook refuses connections", _gone("webhook"), "webhook", "webhook"),
+    Kind("webhook hangs", _answers("webhook", "hang"), "webhook", "webhook"),
+    Kind("webhook answers 503", _answers("webhook", "unavailable"), "webhook", "webhook"),
+    Kind(
+        "webhook takes and does not answer",
+        _answers("webhook", "lose the answer"),
+        "webhook",
+        "webhook",
+    ),
+    Kind("webhook drips an endless answer", _answers("webhook", "drip"), "webhook"),
+    Kind("webhook floods with an answer", _answers("webhook", "flood"), "webhook"),
     Kind("broker gone", _broker_gone, "mqtt", "mqtt", needs="mqtt"),
     Kind("broker frozen", _broker_frozen, "mqtt", "mqtt", needs="mqtt"),
-    Kind("controller gone", _controller_gone, "modbus", "modbus"),
-    Kind("controller hangs", _controller("hang"), "modbus", "modbus"),
+    Kind("controller gone", _gone("controller"), "modbus", "modbus"),
+    Kind("controller hangs", _answers("controller", "hang"), "modbus", "modbus"),
     Kind(
         "controller refuses the heartbeat",
-        _controller("refuse the heartbeat"),
+        _answers("controller", "refuse the heartbeat"),
         "modbus",
         "modbus",
     ),

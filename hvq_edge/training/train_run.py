@@ -173,8 +173,8 @@ def _train(
     if processes.rank() == 0:
         fit_classifier(model, fit.features, fit.category, held_out.features, held_out.category)
         fit_prototypes(model, fit.features, fit.category, settings.training.seed, on_progress)
-        data = Path(record.data or "")
-        with varied_images(run, record, model, data, on_progress) as (varied, borne):
+        assert record.data is not None
+        with varied_images(run, record, model, Path(record.data), on_progress) as (varied, borne):
             if settings.model.whiten_distance:
                 fit_residual_whitening(model, fit, *varied)
             if settings.model.map_scale == "good_images":
@@ -274,9 +274,7 @@ def varied_images(
     data: Path,
     on_progress: ProgressCallback = silent,
 ) -> Iterator[tuple[tuple[Images, ...], dict[str, list[FrameQuality]]]]:
-    """Yield versions of the images learnt from, where the settings have any.
-
-    Yields them, none or one group, and how their frames look, by category.
+    """Compute the features of versions of the images learnt from, where the settings have any.
 
     Args:
         scratch: folder that holds their features meanwhile.
@@ -284,6 +282,9 @@ def varied_images(
         model: its backbone is used.
         data: what the images' paths are relative to.
         on_progress: called after each batch.
+
+    Yields:
+        One group of images, none without versions; and by category how the frames look.
     """
     versions = record.settings.training.versions
     if not versions:

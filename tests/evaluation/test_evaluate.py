@@ -12,13 +12,14 @@ pytest.importorskip("onnx")
 pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
 from helpers.graphs import CATEGORIES, GRID, SIDE, save_bundle
+from helpers.judged_images import UNDEFINED
 from helpers.spotted_parts import data, draw, draw_mask, metrics_of, run_evaluation  # noqa: F401  # fixtures
 
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import DatasetError
 from hvq_edge.evaluation.evaluate import evaluate, ways_of
 from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, metrics_file
-from hvq_edge.evaluation.metrics.results import Metrics, mean_metrics
+from hvq_edge.evaluation.metrics.results import mean_metrics
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import FixedCategoryEngine, open_engine
 
@@ -242,14 +243,6 @@ def test_a_fixed_category_is_evaluated_as_one(data, tmp_path):
 
 
 def test_means_leave_out_what_is_not_defined():
-    empty = Metrics(
-        image_auroc=None,
-        image_ap=None,
-        image_f1=None,
-        pixel_auroc=None,
-        pixel_ap=None,
-        category_accuracy=None,
-    )
-    some = empty.model_copy(update={"image_auroc": 0.5})
-    assert mean_metrics([empty, some]).image_auroc == 0.5
-    assert mean_metrics([empty]).image_auroc is None
+    some = UNDEFINED.model_copy(update={"image_auroc": 0.5})
+    assert mean_metrics([UNDEFINED, some]).image_auroc == 0.5
+    assert mean_metrics([UNDEFINED]).image_auroc is None

@@ -13,6 +13,17 @@ GOOD = (0.1, 0.2, 0.3, 0.4)
 DEFECTIVE = (0.35, 0.5, 0.6, 0.7, 0.8)
 
 
+UNDEFINED = Metrics(
+    image_auroc=None,
+    image_ap=None,
+    image_f1=None,
+    pixel_auroc=None,
+    pixel_ap=None,
+    category_accuracy=None,
+)
+"""Metrics of which none is defined."""
+
+
 def rows() -> tuple[ImageRow, ...]:
     """Images of ``bolt`` with these scores, and a defective one that leads to no decision."""
     common = {"category": "bolt", "judged_as": "bolt"}
@@ -30,17 +41,9 @@ def evaluated(
     created: str = "9999-01-01T00:00:00+00:00",
 ) -> None:
     """Write them into a bundle as its evaluation at fp32."""
-    none = Metrics(
-        image_auroc=None,
-        image_ap=None,
-        image_f1=None,
-        pixel_auroc=None,
-        pixel_ap=None,
-        category_accuracy=None,
-    )
     images = rows() if images is None else tuple(images)
     record = EvaluationRecord(
-        category="known", mean=none, categories=(), images=images, unreadable={}
+        category="known", mean=UNDEFINED, categories=(), images=images, unreadable={}
     )
     content = MetricsFile(
         hvq_edge_version="0",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 
 import cv2
@@ -12,6 +11,7 @@ import pytest
 from helpers.images import flat, make_texture, write_png
 from helpers.patience import PATIENCE_SECONDS, until
 from helpers.sources import FlakyCapture, ListSource
+from helpers.watching import watch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +22,6 @@ from hvq_edge.stream.sources.gstreamer import shown_pipeline, whole_pipeline
 from hvq_edge.stream.sources.open_source import open_source
 from hvq_edge.stream.sources.opencv_capture import CaptureFormat
 from hvq_edge.stream.sources.source import unique_names
-from hvq_edge.stream.sources.watched_folder import WatchedFolder
 
 
 def prepared(images, **preparation):
@@ -105,31 +104,11 @@ def test_matched_series_in_natural_order(tmp_path):
             open_source(tmp_path / pattern)
 
 
-def watch(folder, **options):
-    """Start to watch; return the source, the frames so far, and a function that ends it."""
-    source = WatchedFolder(folder, **{"poll": 0.01, "patience": 0.15, **options})
-    frames = []
-
-    def collect() -> None:
-        for frame in source:
-            frames.append(frame)
-
-    thread = threading.Thread(target=collect, daemon=True)
-    thread.start()
-
-    def end() -> None:
-        source.close()
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive()
-
-    return frames, end
-
-
 def test_watched_folder_takes_each_file_once_when_it_is_whole(tmp_path):
     write_png(tmp_path / "2.png", make_texture(2))
     os.utime(write_png(tmp_path / "10.png", make_texture(10)), (1, 1))  # older: first
     (tmp_path / "notes.txt").write_text("no image")
-    frames, end = watch(tmp_path, patience=PATIENCE_SECONDS)
+    _, frames, end = watch(tmp_path, patience=PATIENCE_SECONDS)
     until(lambda: len(frames) == 2)
     content = write_png(tmp_path / "other" / "3.png", make_texture(3)).read_bytes()
     with (tmp_path / "3.png").open("wb") as half:
@@ -155,7 +134,7 @@ def test_watched_folder_records_a_broken_file_and_a_folder_that_goes_away(tmp_pa
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "1.png").write_text("no image")
-    frames, end = watch(folder)
+    _, frames, end = watch(folder)
     until(lambda: len(frames) == 1)
     assert "1.png" in frames[0].fault
     folder.rename(tmp_path / "away")

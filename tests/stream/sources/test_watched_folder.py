@@ -6,8 +6,10 @@ import os
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 
 import pytest
+from helpers import watching
 from helpers.images import make_texture, write_png
 from helpers.patience import PATIENCE_SECONDS, until
 
@@ -19,26 +21,14 @@ from hvq_edge.stream.sources.watched_folder import WatchedFolder
 @pytest.fixture
 def watch():
     """Start to watch a folder; returns the source and the frames so far."""
-    started = []
+    with ExitStack() as ends:
 
-    def start(folder, **options):
-        source = WatchedFolder(folder, **{"poll": 0.02, "patience": 0.2, **options})
-        frames = []
+        def start(folder, **options):
+            source, frames, end = watching.watch(folder, **options)
+            ends.callback(end)
+            return source, frames
 
-        def collect() -> None:
-            for frame in source:
-                frames.append(frame)
-
-        thread = threading.Thread(target=collect, daemon=True)
-        thread.start()
-        started.append((source, thread))
-        return source, frames
-
-    yield start
-    for source, thread in started:
-        source.close()
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive()
+        yield start
 
 
 def images(frames):
