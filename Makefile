@@ -46,14 +46,19 @@ unit: $(INSTALLED)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 # It needs the network, so it is no part of test; without it, it says so and fails nobody. pip-audit
-# stands in an environment of its own, and ends with 1 for what it found and for what it lacked alike.
+# stands in an environment of its own, ends with 1 for what it found and for what it lacked alike,
+# and with 0 where it could look up nothing.
 audit:
 	@$(PYTHON) -m venv $(AUDIT)
 	@$(AUDIT)/bin/python -m pip install -qq 'pip-audit>=2.7' >$(AUDIT)/said 2>&1 \
 		&& $(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip \
-			>$(AUDIT)/said 2>&1 && echo "audit: no known vulnerability" \
+			>$(AUDIT)/said 2>&1 && ! grep -q 'could not be audited' $(AUDIT)/said \
+		&& echo "audit: no known vulnerability" \
 		|| if grep -Eq '^Found [0-9]+ known vulnerabilit' $(AUDIT)/said; \
 			then cat $(AUDIT)/said; exit 1; \
+			elif grep -q 'could not be audited' $(AUDIT)/said; \
+			then echo "audit: NOT RUN for $$(grep -c 'could not be audited' $(AUDIT)/said)" \
+				"packages: $$(grep -m 1 'could not be audited' $(AUDIT)/said | tr -s ' ')"; \
 			else echo "audit: NOT RUN: $$(tail -n 1 $(AUDIT)/said)"; fi
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -194,6 +194,12 @@ def test_each_optional_package_has_its_extra_named_when_it_is_missing():
             "audit: NOT RUN: no route to the host",
         ),
         (None, 0, "audit: NOT RUN: no such package"),
+        (
+            "echo No known vulnerabilities found; echo a could not be audited: a; "
+            "echo b could not be audited: b",
+            0,
+            "audit: NOT RUN for 2 packages: a could not be audited: a",
+        ),
     ],
 )
 def test_the_audit_fails_for_what_it_finds_and_says_when_it_cannot_run(
