@@ -17,6 +17,7 @@ from pydantic import Field
 from hvq_edge.bundle.precision import EXPORT_FLAGS
 from hvq_edge.bundle.precision import Precision as Precision
 from hvq_edge.common.atomic import sha256_of, write_text
+from hvq_edge.common.plain_file import open_plain
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import BundleError
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
@@ -169,7 +170,7 @@ class Bundle:
         """
         path, record = self._listed(name)
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 most = min(record.bytes, os.fstat(file.fileno()).st_size)
                 content = file.read(most + 1)  # a byte more than is recorded is another file
         except OSError as error:

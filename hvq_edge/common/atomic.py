@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hvq_edge.common.plain_file import open_plain
 from hvq_edge.errors import OutputError
 
 _CANNOT_WRITE = {
@@ -144,9 +145,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    """Return the SHA-256 of a plain file as 64 hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or a device.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hvq_edge.common.plain_file import read_plain
 from hvq_edge.errors import HvqEdgeError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def read_record(
         unread: the message where it cannot be read; default: ``PATH cannot be read: WHY``.
     """
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        return model.model_validate_json(read_plain(path).decode("utf-8"))
     except OSError as caught:
         cause = unread(caught) if unread else f"{path} cannot be read: {caught.strerror}"
         raise error(f"{cause}.", next_step=next_step) from caught
@@ -99,7 +100,7 @@ def read_record(
 def kept_record(path: Path, model: type[Model]) -> Model | None:
     """Read a JSON file that can be made again; ``None``: not there, or not to be read."""
     try:
-        return parsed_record(path, path.read_bytes(), model)
+        return parsed_record(path, read_plain(path), model)
     except FileNotFoundError:
         return None
     except OSError as error:

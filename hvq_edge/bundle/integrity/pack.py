@@ -26,6 +26,7 @@ from hvq_edge.bundle.integrity.signature import (
 )
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, BundleManifest, open_bundle
 from hvq_edge.common.atomic import atomic_file, atomic_folder
+from hvq_edge.common.plain_file import open_plain
 from hvq_edge.errors import BundleError, GateFailed, OutputError
 
 SUFFIX = ".hvq"
@@ -92,7 +93,7 @@ def pack_bundle(folder: Path, out: Path) -> Packed:
             info.external_attr = _MODE
             info.create_system = _UNIX
             info.file_size = (folder / name).stat().st_size  # so that zip64 is chosen by size
-            with (folder / name).open("rb") as source, archive.open(info, "w") as member:
+            with open_plain(folder / name) as source, archive.open(info, "w") as member:
                 shutil.copyfileobj(source, member, 1 << 20)
     return Packed(taken_in, content.engines)
 

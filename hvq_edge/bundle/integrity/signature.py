@@ -24,6 +24,7 @@ from hvq_edge.bundle.integrity.keys import key_id, read_private_key, read_public
 from hvq_edge.bundle.integrity.report_sources import check_report
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.common.atomic import write_text
+from hvq_edge.common.plain_file import read_plain
 from hvq_edge.common.records import Strict
 from hvq_edge.errors import BundleError, GateFailed
 
@@ -80,7 +81,7 @@ def sign_bundle(folder: Path, key: Path) -> tuple[Signature, tuple[str, ...]]:
     bundle = open_bundle(folder)
     check_report(bundle)
     _, taken_in = seal(bundle)
-    content = (folder / MANIFEST_NAME).read_bytes()
+    content = read_plain(folder / MANIFEST_NAME)
     signature = Signature(
         key_id=key_id(private.public_key()),
         signature=base64.b64encode(private.sign(content)).decode("ascii"),
@@ -98,7 +99,7 @@ def read_signature(folder: Path) -> Signature | None:
     """
     path = folder / SIGNATURE_NAME
     try:
-        content = path.read_bytes()
+        content = read_plain(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -120,7 +121,7 @@ def outdated(folder: Path, signature: Signature) -> bool:
         folder: the bundle.
         signature: what its ``bundle.sig`` holds.
     """
-    content = (folder / MANIFEST_NAME).read_bytes()
+    content = read_plain(folder / MANIFEST_NAME)
     return signature.manifest_sha256 not in (None, hashlib.sha256(content).hexdigest())
 
 
@@ -178,7 +179,7 @@ def require_signature(
             f"not hold; it holds {', '.join(keys)}.",
             next_step="ask who signed it; to trust that key, add its .pub to that file",
         )
-    content = (folder / MANIFEST_NAME).read_bytes()
+    content = read_plain(folder / MANIFEST_NAME)
     try:
         keys[signature.key_id].verify(base64.b64decode(signature.signature, validate=True), content)
     except (InvalidSignature, binascii.Error, ValueError) as error:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import CategoryMode
 from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.plain_file import read_plain
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.runtime.contract import (
     FRAMES,
@@ -183,7 +184,7 @@ class TensorRTEngine(Closeable):
             self._runtime.engine_host_code_allowed = True  # the plan brings its own small runtime
         if record.options.dla_core is not None:
             self._runtime.DLA_core = record.options.dla_core
-        content = plan.read_bytes()
+        content = read_plain(plan)
         if hashlib.sha256(content).hexdigest() != record.plan_sha256:
             raise BundleError(
                 f"{plan} was changed while it was opened.",
