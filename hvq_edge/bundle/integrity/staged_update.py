@@ -16,12 +16,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from filelock import FileLock, Timeout
+from pydantic import Field
 
 from hvq_edge.bundle.integrity.content import SIGNATURE_NAME, look
 from hvq_edge.bundle.integrity.keys import read_public_keys
@@ -29,6 +32,7 @@ from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.common.atomic import output_error
+from hvq_edge.common.plain_file import read_plain
 from hvq_edge.common.records import Strict, kept_record
 from hvq_edge.errors import BundleError, GateFailed, HvqEdgeError, InputError, OutputError
 
@@ -46,7 +50,8 @@ Test = Callable[[Bundle], None]
 class History(Strict):
     """The content of ``history.json``."""
 
-    versions: tuple[str, ...] = ()
+    # A name that install does not give could lead out of the folder.
+    versions: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}(-[1-9][0-9]*)?$")], ...] = ()
     """Each of them was in use, the last one last."""
 
 
@@ -154,6 +159,9 @@ def roll_back(into: Path, *, trusted: Path | None = None) -> Switched:
             except HvqEdgeError as error:
                 faults.append(error.cause)
                 continue
+            except OSError as error:
+                faults.append(f"{into / VERSIONS / name} cannot be read: {error.strerror}.")
+                continue
             _switch(into, name)
             return Switched(name, bundle, former)
     if not faults:
@@ -208,9 +216,10 @@ def _switch(into: Path, name: str) -> None:
 
 
 def _whole(folder: Path) -> Bundle:
-    """Open a version; raise where a byte of it is other than its manifest says."""
+    """Open a version; raise where it is or holds a link, or is other than its manifest says."""
     bundle = open_bundle(folder)
-    faults = look(bundle).faults
+    linked = any(stat.S_ISLNK(one.st_mode) for one in _statuses(folder))
+    faults = ("there is a link, which install never writes",) if linked else look(bundle).faults
     if faults:
         raise BundleError(f"{folder} is damaged: {'; '.join(faults)}.")
     return bundle
@@ -222,17 +231,24 @@ def _same_version(staged: Path, there: Path) -> bool:
     Its own manifest cannot say so: whoever put the folder there wrote that too. Engines that the
     device built into it are its own.
     """
-    if there.is_symlink():
-        return False
     try:
+        # What has a second name somewhere can be written to there, whatever the rights here are.
+        if any(one.st_nlink > 1 and not stat.S_ISDIR(one.st_mode) for one in _statuses(there)):
+            return False
         same = all(_content(staged / one) == _content(there / one) for one in _SAY_WHAT_IT_IS)
         return same and not look(_whole(there)).added
     except (HvqEdgeError, OSError):
         return False
 
 
+def _statuses(folder: Path) -> Iterator[os.stat_result]:
+    """Yield the status of a folder and of all that lies in it; links are not followed."""
+    for path in (folder, *folder.rglob("*")):
+        yield path.lstat()
+
+
 def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if os.path.lexists(path) else None
+    return read_plain(path, follow=False) if os.path.lexists(path) else None
 
 
 def _history(into: Path) -> History:
@@ -245,7 +261,9 @@ def _write_history(into: Path, versions: tuple[str, ...]) -> None:
     path = into / HISTORY
     temporary = into / f".{HISTORY}.tmp"
     try:
-        temporary.write_text(History(versions=versions).model_dump_json() + "\n", encoding="utf-8")
+        temporary.unlink(missing_ok=True)  # whatever was put there is not written through
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(History(versions=versions).model_dump_json() + "\n")
         _sync(temporary)
         os.replace(temporary, path)  # noqa: PTH105
         _sync(into)
@@ -296,6 +314,11 @@ def _only_one(into: Path) -> Iterator[None]:
         raise OutputError(
             f"{into} is a file, not a folder of versions.",
             next_step="name a folder with --into; it is made where it is not there",
+        )
+    if (into / VERSIONS).is_symlink():
+        raise OutputError(
+            f"{into / VERSIONS} is a link: what lies in it may be changed from elsewhere.",
+            next_step=f"put the folder itself in its place; {into} may be a link",
         )
     try:
         into.mkdir(parents=True, exist_ok=True)

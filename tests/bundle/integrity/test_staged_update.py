@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 from helpers.graphs import save_bundle
+from helpers.patience import PATIENCE_SECONDS
 from helpers.versions_of_a_bundle import device, files, in_use  # noqa: F401  # fixtures
 
 from hvq_edge.bundle.integrity.keys import new_key
@@ -101,6 +106,78 @@ def test_a_planted_version_is_not_taken_for_the_signed_one(tmp_path, device, how
     current = require_signature(device / "current", public).bundle
     assert current.manifest == manifest
     assert not (device / "current").resolve().is_symlink()
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "bundle.sig", "model.fp32.onnx"])
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_version_that_can_be_changed_from_elsewhere_is_not_taken(tmp_path, device, name, link):
+    """Byte for byte right, now."""
+    bundle = save_bundle(tmp_path / "bundle").path
+    public = new_key(tmp_path / "key")
+    sign_bundle(bundle, tmp_path / "key")
+    pack_bundle(bundle, tmp_path / "b.hvq")
+    planted = install_bundle(tmp_path / "b.hvq", device, trusted=public).bundle.path
+    (planted / name).rename(tmp_path / "elsewhere")
+    link(tmp_path / "elsewhere", planted / name)
+    done = install_bundle(tmp_path / "b.hvq", device, trusted=public)
+    assert done.version != done.former
+    assert (device / "current" / name).lstat().st_nlink == 1
+    assert not (device / "current" / name).is_symlink()
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.fp32.onnx", "../../history.json"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(files, device, name):
+    version = install_bundle(files["a"], device).bundle.path
+    (version / name).unlink()
+    os.mkfifo(version / name)
+    command = [sys.executable, "-m", "hvq_edge", "bundle", "install", files["a"], "--into", device]
+    subprocess.run([*command, "--no-self-test"], check=True, timeout=PATIENCE_SECONDS)
+    assert in_use(device) == "a"
+
+
+def test_a_folder_of_versions_that_is_a_link_is_refused(files, device, tmp_path):
+    install_bundle(files["a"], device)
+    install_bundle(files["b"], device)
+    shutil.move(device / "versions", tmp_path / "elsewhere")
+    (device / "versions").symlink_to(tmp_path / "elsewhere")
+    for change in (lambda: install_bundle(files["c"], device), lambda: roll_back(device)):
+        with pytest.raises(OutputError, match="versions is a link"):
+            change()
+    assert in_use(device) == "b"
+
+
+def test_a_version_that_is_a_link_is_not_gone_back_to(files, device, tmp_path):
+    for note in "abc":
+        install_bundle(files[note], device)
+    (_, middle, _) = json.loads((device / "history.json").read_text())["versions"]
+    (device / "versions" / middle).rename(tmp_path / "elsewhere")
+    (device / "versions" / middle).symlink_to(tmp_path / "elsewhere")
+    roll_back(device)
+    assert in_use(device) == "a"
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "elsewhere", "/", ".", "0123456789abcdef-0"])
+def test_a_history_does_not_lead_out_of_the_folder(files, device, tmp_path, name):
+    """A whole bundle lies there, and its name is none that install gives."""
+    install_bundle(files["a"], device)
+    version = current_version(device)
+    save_bundle(tmp_path / "elsewhere")
+    if name.strip("/.") and "/" not in name:
+        save_bundle(device / "versions" / name)
+    (device / "history.json").write_text(json.dumps({"versions": [name, version]}))
+    with pytest.raises(InputError, match="no earlier version"):
+        roll_back(device)
+    assert in_use(device) == "a"
+
+
+def test_what_stands_where_the_history_is_written_is_not_written_through(files, device, tmp_path):
+    install_bundle(files["a"], device)
+    (tmp_path / "other").write_text("of somebody else")
+    (device / ".history.json.tmp").symlink_to(tmp_path / "other")
+    install_bundle(files["b"], device)
+    assert (tmp_path / "other").read_text() == "of somebody else"
+    roll_back(device)
+    assert in_use(device) == "a"
 
 
 def test_an_engine_that_the_device_built_does_not_make_it_another_version(files, device):
