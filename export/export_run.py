@@ -39,7 +39,7 @@ from hvq_edge.export.precision_files import (
 )
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.run.record import ImageRecord, RunRecord
-from hvq_edge.runtime.known_answers import ANSWERS_NAME, write_known_answers
+from hvq_edge.runtime.known_answers import ANSWERS_NAME, answers_file, write_known_answers
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.gathering import HELD_OUT, gather_images
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
@@ -241,10 +241,13 @@ def _with_thresholds(
     on_progress: ProgressCallback,
 ) -> BundleManifest:
     thresholds = {}
+    unchecked = answers_file(bundle) is None  # which was said
     for precision in bundle.manifest.models:
         # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
         backend = "onnxruntime" if "fp16" in precision else "auto"
-        with open_engine(bundle, precision=precision, backend=backend) as engine:
+        with open_engine(
+            bundle, precision=precision, backend=backend, unchecked=unchecked
+        ) as engine:
             unseen, learnt = (
                 gather_images(
                     engine,
@@ -279,7 +282,8 @@ def _spread_out(images: Sequence[ImageRecord], most: int) -> list[ImageRecord]:
 def _with_notes(bundle: Bundle, images: Sequence[CalibrationImage]) -> BundleManifest:
     """Name images of the user's own set that do not look good to the float32 graph."""
     manifest = bundle.manifest
-    with open_engine(bundle, precision="fp32") as engine:
+    unchecked = answers_file(bundle) is None
+    with open_engine(bundle, precision="fp32", unchecked=unchecked) as engine:
         found = suspicious_images(engine, bundle, images)
     notes = tuple(
         f"calibration image {one.path.name} {one.reason}: if that part is not good, take it out "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -21,6 +22,8 @@ from hvq_edge.runtime.known_answers import Answer, Deviation, KnownAnswers, comp
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.judgement import judgements, refusal
 
+logger = logging.getLogger(__name__)
+
 KEPT = 4
 """Images that travel with the bundle: 40 to 120 kB each at 224 pixels."""
 LEARNT_FROM = 12
@@ -33,6 +36,7 @@ _LEAST = Deviation(codes=0.015, map=0.03, score=0.005, margin=0.01)
 a share of the largest value of the known maps."""
 _TOKENS = 2
 """That may take another code in any case: of a small image they are more than the share above."""
+_NONE = "no known answers are learnt, and no engine can be held against them where it runs: %s"
 
 
 def learn_known_answers(
@@ -55,9 +59,11 @@ def learn_known_answers(
         on_progress: told after each precision.
 
     Returns:
-        ``None``: the line decides on none of the images.
+        ``None``, after a warning: the line decides on no image, or a model runs on no library that
+        is here.
     """
     if not images:
+        logger.warning(_NONE, "there is no image to learn them from")
         return None
     manifest = bundle.manifest
     known = manifest.category_mode != "auto"
@@ -65,14 +71,18 @@ def learn_known_answers(
     with TorchEngine(run, device="cpu") as model:
         frames, given, right = _decided(bundle, model, ordered)
     if not right:
+        logger.warning(_NONE, "the line decides on no image that there is")
         return None
     found: dict[Precision, Mapping[str, EngineOutput]] = {}
     for done, precision in enumerate(manifest.models, start=1):
         found[precision] = _outputs(bundle, precision, frames, given)
         on_progress("known answers", done, len(manifest.models))
-    precisions = {
-        name: _answer(outputs, join(right), known) for name, outputs in found.items() if outputs
-    }
+    unknown = [name for name, outputs in found.items() if not outputs]
+    if unknown:
+        libraries = " nor ".join(GRAPH_BACKENDS)
+        logger.warning(_NONE, f"{', '.join(unknown)} runs here neither on {libraries}")
+        return None
+    precisions = {name: _answer(outputs, join(right), known) for name, outputs in found.items()}
     # Of these the line decides on in every precision, so a self test can insist on it.
     sure = [
         number
@@ -91,8 +101,8 @@ def learn_known_answers(
                 one,
                 category=one.category[kept],
                 score=one.score[kept],
-                map=None if one.map is None else one.map[kept],
-                codes=None if one.codes is None else one.codes[kept],
+                map=one.map[kept],
+                codes=one.codes[kept],
                 margin=None if one.margin is None else one.margin[kept],
             )
             for name, one in precisions.items()

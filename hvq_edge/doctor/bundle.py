@@ -27,7 +27,7 @@ from hvq_edge.runtime.tensorrt.engine_file import (
 )
 from hvq_edge.runtime.tensorrt.library import MODULES
 
-CheckState = Literal["right", "wrong", "unknown", "not run"]
+CheckState = Literal["right", "wrong", "not run"]
 ENGINE_TIMEOUT_S = 120.0
 """Until an engine that was opened to be tried counts as hanging."""
 
@@ -163,7 +163,7 @@ def known_answers(path: Path) -> list[CheckResult]:
                 "note",
                 "the bundle has no known answers: whether an engine computes rightly here is not "
                 "known",
-                "run hvq-edge export again with this version",
+                "run hvq-edge export again, which learns them",
             )
         ]
     models = opened.manifest.models
@@ -191,8 +191,7 @@ def tried(path: str, backend: str, precision: str) -> tuple[CheckState, str, str
             found = check_engine_here(engine, opened)
     except HvqEdgeError as error:
         return "not run", error.cause.rstrip("."), error.next_step
-    if found is None:
-        return "unknown", "", ""
+    assert found is not None  # the bundle has known answers
     return "wrong" if found.faults else "right", str(found), found.checked
 
 
@@ -210,8 +209,6 @@ def _computes(path: Path, backend: str, precision: str) -> CheckResult:
     if state == "wrong":
         remedy = f"auto leaves it out; update {backend}, or use another engine"
         return CheckResult(name, "missing", said, remedy)
-    if state == "unknown":
-        return CheckResult(name, "note", f"the bundle has no known answer at {precision}")
     return CheckResult(name, "missing", f"does not run here: {said}", more or "use another engine")
 
 

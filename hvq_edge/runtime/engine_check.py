@@ -88,10 +88,10 @@ def check_engine_here(
         afresh: whether to run it in any case.
 
     Returns:
-        ``None``: the bundle has no known answers, or none of this precision.
+        ``None``: the bundle has no known answers.
 
     Raises:
-        GateFailed: the known answers cannot be read.
+        GateFailed: the known answers cannot be read, or lack a model of the bundle.
         BundleError: they were changed.
     """
     key = _key(engine, bundle)
@@ -103,13 +103,9 @@ def check_engine_here(
         if kept is not None and kept.key == key and not kept.faults:
             return kept
     answers = read_known_answers(bundle)
-    answer = (
-        next((one for name, one in answers.precisions.items() if name == key.precision), None)
-        if answers is not None
-        else None
-    )
-    if answers is None or answer is None:
+    if answers is None:
         return None
+    answer = next(one for name, one in answers.precisions.items() if name == key.precision)
     found, refused = deviation(engine, answers, answer)
     check = EngineCheck(
         key=key,
@@ -130,14 +126,15 @@ def check_engine_here(
     return check
 
 
-def checked(engine: Opened, bundle: Bundle) -> Opened:
+def checked(engine: Opened, bundle: Bundle, *, candidate: bool = False) -> Opened:
     """Return an engine that computes as it should; it is closed where it does not.
 
-    A bundle without known answers says nothing about it.
+    A bundle without known answers says nothing about it, and that is said.
 
     Args:
         engine: see :func:`check_engine_here`.
         bundle: that it runs.
+        candidate: whether it is only timed now: then what is not known of it is not said yet.
 
     Raises:
         GateFailed: it does not, or the known answers cannot be read.
@@ -150,6 +147,14 @@ def checked(engine: Opened, bundle: Bundle) -> Opened:
                 f"{check.key.precision} on {check.key.backend} {check} ({check.key.device}).",
                 next_step="leave backend and precision to auto, or name others: hvq-edge doctor "
                 f"--bundle {bundle.path} says which are right here",
+            )
+        if check is None and not candidate:
+            logger.warning(
+                "whether %s on %s computes rightly here is not known, because the bundle %s has no "
+                "known answers: run hvq-edge export again, which learns them",
+                engine.info.precision,
+                engine.info.backend,
+                bundle.path,
             )
     except BaseException:
         engine.close()

@@ -29,8 +29,7 @@ from hvq_edge.runtime.engine import Engine, EngineOutput, Frames
 ANSWERS_NAME = "known-answers.npz"
 """As ``hvq-edge export`` writes it."""
 CHECK_NAME = "verify/check.npz"
-"""As ``hvq-edge verify`` writes it where the export left none. In bundles of hvq-edge 0.1 it holds
-one image, its category and its score."""
+"""As ``hvq-edge verify`` writes it where the export left none."""
 MOST_IMAGES = 16
 MOST_UNPACKED = 64 << 20
 """Bytes that the file may unpack to: one of 5 MB can hold 5 GB of zeros."""
@@ -79,12 +78,12 @@ class Answer:
     """``[images]``."""
     score: NDArray[np.float32]
     """``[images]``."""
-    map: NDArray[np.float32] | None
-    """``[images, side / 16, side / 16]``; ``None`` in a file of hvq-edge 0.1, as the next two."""
-    codes: NDArray[np.int32] | None
+    map: NDArray[np.float32]
+    """``[images, side / 16, side / 16]``."""
+    codes: NDArray[np.int32]
     """``[images, levels, tokens]``."""
     margin: NDArray[np.float32] | None
-    """``[images]``; ``None`` also where the category is given."""
+    """``[images]``; ``None`` where the category is given."""
     tolerance: Deviation
 
 
@@ -97,6 +96,7 @@ class KnownAnswers:
     category: NDArray[np.int32]
     """``[images]``: what they show, as an index in the bundle's categories."""
     precisions: Mapping[Precision, Answer]
+    """Of every model of the bundle."""
 
 
 def write_known_answers(path: Path, answers: KnownAnswers) -> None:
@@ -126,8 +126,8 @@ def read_known_answers(bundle: Bundle) -> KnownAnswers | None:
     """Return a bundle's known answers; ``None``: it has none in its manifest.
 
     Raises:
-        GateFailed: they cannot be read, or are none that could tell a right engine from a wrong
-            one.
+        GateFailed: they cannot be read, lack a model of the bundle, or are none that could tell a
+            right engine from a wrong one.
         BundleError: the file was changed.
     """
     name = answers_file(bundle)
@@ -136,8 +136,6 @@ def read_known_answers(bundle: Bundle) -> KnownAnswers | None:
     content = bundle.read(name)
     try:
         arrays = _unpacked(content)
-        if "format" not in arrays:
-            return _former(arrays, bundle.manifest)
         if str(arrays["format"]) != _FORMAT:
             raise ValueError(f"it is of another format ({str(arrays['format'])[:40]})")
         return _answers(arrays, bundle.manifest)
@@ -188,15 +186,14 @@ def compare(output: EngineOutput, answer: Answer, *, known_category: bool) -> tu
         return Deviation(), "gives a margin that is no number"
     if not np.array_equal(output["category"], answer.category):
         return Deviation(), "takes a known image for another category"
-    codes = maps = margin = 0.0
-    if answer.codes is not None and answer.map is not None:
-        if output["codes"].shape != answer.codes.shape or heat.shape != answer.map.shape:
-            return Deviation(), "gives codes or a map of another size"
-        codes = float((output["codes"] != answer.codes).mean(2).max())
-        known = answer.map.astype(np.float64)
-        size = np.sqrt((known**2).sum((1, 2)))
-        off = np.sqrt(((heat - known) ** 2).sum((1, 2)))
-        maps = float((off / np.maximum(size, np.finfo(np.float32).tiny)).max())
+    if output["codes"].shape != answer.codes.shape or heat.shape != answer.map.shape:
+        return Deviation(), "gives codes or a map of another size"
+    codes = float((output["codes"] != answer.codes).mean(2).max())
+    known = answer.map.astype(np.float64)
+    size = np.sqrt((known**2).sum((1, 2)))
+    off = np.sqrt(((heat - known) ** 2).sum((1, 2)))
+    maps = float((off / np.maximum(size, np.finfo(np.float32).tiny)).max())
+    margin = 0.0
     if answer.margin is not None and not known_category:
         margin = float(np.abs(output["margin"].astype(np.float64) - answer.margin).max())
     off_score = float(np.abs(score - answer.score).max())
@@ -233,9 +230,9 @@ def _answers(arrays: Mapping[str, NDArray[Any]], manifest: BundleManifest) -> Kn
     frames, category = _images(arrays, manifest)
     count, grid = len(frames), manifest.input_side // 16
     precisions: dict[Precision, Answer] = {}
-    for name in manifest.models:
+    for name in manifest.models:  # of all: an engine of a model without an answer would go unseen
         if f"{name}.score" not in arrays:
-            continue
+            raise ValueError(f"it has no answer at {name}")
         margin = arrays.get(f"{name}.{_MARGIN}")
         precisions[name] = Answer(
             category=_array(arrays, f"{name}.category", np.int32, (count,)),
@@ -249,22 +246,6 @@ def _answers(arrays: Mapping[str, NDArray[Any]], manifest: BundleManifest) -> Kn
                 *_array(arrays, f"{name}.tolerance", np.float64, (len(fields(Deviation)),)).tolist()
             ),
         )
-    return KnownAnswers(frames, category, precisions)
-
-
-def _former(arrays: Mapping[str, NDArray[Any]], manifest: BundleManifest) -> KnownAnswers:
-    """Return what hvq-edge 0.1 wrote: the score of one image, by the PyTorch model."""
-    score = np.array([arrays["score"]], np.float32).reshape(1)
-    arrays = {**arrays, "category": np.array([arrays["category"]]).astype(np.int32).reshape(1)}
-    frames, category = _images(arrays, manifest)
-    precisions: dict[Precision, Answer] = {}
-    for name in manifest.models:
-        if f"tolerance_{name}" in arrays:
-            most = float(arrays[f"tolerance_{name}"])
-            tolerance = Deviation(codes=0.0, map=0.0, score=most, margin=0.0)
-            precisions[name] = Answer(category, score, None, None, None, tolerance)
-    if not all(map(math.isfinite, [*score, *(one.tolerance.score for one in precisions.values())])):
-        raise ValueError("a score or a tolerance is not finite")
     return KnownAnswers(frames, category, precisions)
 
 

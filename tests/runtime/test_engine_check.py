@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from helpers.engine_bench import ALL, ORT8, ORT32, OV8, OV32, both, cache, plant  # noqa: F401  # fixtures
 from helpers.graphs import CATEGORIES, expected, frames, save_bundle
+from helpers.images import write_png
 from helpers.known_answers import TOLERANCE, answers_of, compute_wrongly, give_answers, take_in
 
 from hvq_edge.cli.app import main
 from hvq_edge.errors import GateFailed
+from hvq_edge.evaluation.evaluate_target import evaluate_target
 from hvq_edge.runtime.choice import open_candidate
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.engine_check import check_engine_here, checked
@@ -24,7 +26,7 @@ from hvq_edge.runtime.known_answers import (
     read_known_answers,
 )
 from hvq_edge.runtime.open_engine import choose, open_engine
-from hvq_edge.stream.inspection import open_stream_engine
+from hvq_edge.stream.inspection import inspect, open_stream_engine
 
 MODES = ("one", "input", "auto")
 
@@ -210,11 +212,53 @@ def test_with_no_right_engine_there_is_none(tmp_path, cache):
         assert np.isfinite(engine.run(frames(1))["score"]).all()
 
 
-def test_a_bundle_without_known_answers_runs(tmp_path, cache):
-    bundle = save_bundle(tmp_path / "b")
-    assert check_engine_here(Counting(bundle), bundle) is None
-    with closing(open_engine(bundle)):
+def test_a_bundle_without_known_answers_runs_and_that_is_said_once(plant, cache, both, caplog):
+    """Of the engine that judges, not of those that were timed to choose it."""
+    plant(delays={OV32: 0.010, ORT32: 0.020, OV8: 0.030, ORT8: 0.040})
+    assert check_engine_here(Counting(both), both) is None
+    with closing(open_engine(both)):
         pass
+    (said,) = caplog.messages
+    assert said == (
+        f"whether fp32 on openvino computes rightly here is not known, because the bundle "
+        f"{both.path} has no known answers: run hvq-edge export again, which learns them"
+    )
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        lambda bundle, _: open_stream_engine(bundle).close(),
+        lambda bundle, images: next(inspect(bundle, images)),
+        lambda bundle, images: evaluate_target(bundle.path, data=images.parent),
+    ],
+    ids=["stream", "inspect", "eval"],
+)
+def test_whoever_judges_without_known_answers_says_so(tmp_path, cache, caplog, judge):
+    bundle = save_bundle(tmp_path / "b")
+    good = tmp_path / "bolt" / "good"
+    for name in ("bolt/good", "bolt/scratch"):
+        (tmp_path / name).mkdir(parents=True)
+        for number, image in enumerate(frames(3)):
+            write_png(tmp_path / name / f"{number}.png", image)
+    judge(bundle, good)
+    said = [one for one in caplog.messages if "known answers" in one]
+    assert len(said) == 1
+    assert f"the bundle {bundle.path} has no known answers" in said[0]
+    caplog.clear()
+    judge(give_answers(bundle), good)
+    assert not [one for one in caplog.messages if "known answers" in one]
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "int8"])
+def test_known_answers_that_lack_a_model_are_damaged(tmp_path, cache, precision):
+    """Else an engine of that model would judge without anybody having looked at it."""
+    bundle = save_bundle(tmp_path / "b", precisions=("fp32", "int8"))
+    answers = answers_of(bundle)
+    some = replace(answers, precisions={"fp32": answers.precisions["fp32"]})
+    bundle = give_answers(bundle, some)
+    with pytest.raises(GateFailed, match="holds no known answers: it has no answer at int8"):
+        open_engine(bundle, precision=precision)
 
 
 # --- the file ------------------------------------------------------------------------------------

@@ -179,9 +179,11 @@ def _times(
 
         def opener(candidate: Candidate) -> Engine:
             if candidate in built:
-                return checked(open_candidate.open_built(bundle, candidate), bundle)
-            content = files[candidate.precision]
-            return checked(open_candidate.open_graph(bundle, candidate, content, threads), bundle)
+                engine = open_candidate.open_built(bundle, candidate)
+            else:
+                content = files[candidate.precision]
+                engine = open_candidate.open_graph(bundle, candidate, content, threads)
+            return checked(engine, bundle, candidate=True)
 
         load = load_average()  # of the others: our own work comes after it
         known = measure(candidates, opener, time_limit=time_limit)
