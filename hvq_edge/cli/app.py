@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import typer
 
@@ -35,7 +36,7 @@ from hvq_edge.cli import (
     verify,
 )
 from hvq_edge.cli.console import messages
-from hvq_edge.cli.interruption import INTERRUPTED, interruption_said
+from hvq_edge.cli.interruption import INTERRUPTED, end_past_threads, interruption_said
 from hvq_edge.cli.logs import install_handler
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
@@ -90,12 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     0 done; 1 a gate failed; 2 bad input or usage; 3 something the machine lacks; 70 a fault of
     hvq-edge itself; 130 interrupted.
+
+    Args:
+        arguments: the command's; ``None``: those of the process, which ends with the command.
     """
-    try:
-        _run(arguments)
-    except Exception as error:  # the last net: nobody is shown a bare traceback
-        _say_unforeseen(error, sys.argv[1:] if arguments is None else arguments)
-        sys.exit(UNFORESEEN)
+    with end_past_threads() if arguments is None else nullcontext():
+        try:
+            _run(arguments)
+        except Exception as error:  # the last net: nobody is shown a bare traceback
+            _say_unforeseen(error, sys.argv[1:] if arguments is None else arguments)
+            sys.exit(UNFORESEEN)
 
 
 def _run(arguments: Sequence[str] | None) -> None:

@@ -1,13 +1,16 @@
-"""Ctrl-C, SIGTERM, SIGHUP: what a command says when one ends it, and how a stream takes them."""
+"""How a command ends: by Ctrl-C, SIGTERM or SIGHUP, and though a thread of it does not."""
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import signal
 import stat
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 
 INTERRUPTED = 130
@@ -37,6 +40,35 @@ def interruption_said(stop: BaseException) -> str | None:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return None if error is None else f"Interrupted. {error}".rstrip()
+
+
+@contextmanager
+def end_past_threads() -> Iterator[None]:
+    """Let the process end with the block's exit code whatever a thread that was left behind does.
+
+    When Python ends, it ends such a thread as soon as it comes back from a library: through C++ of
+    OpenCV, which does not bear it and aborts the process. So where one is left, nothing is taken
+    down: all that runs at the end has run by then, and what is said is written out.
+    """
+    codes: list[int] = []
+    atexit.register(_end_past_threads, codes)  # before all others, so that it comes after them
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            codes.append(stop.code or 0)
+        raise
+
+
+def _end_past_threads(codes: Sequence[int]) -> None:
+    left = [one for one in threading.enumerate() if one is not threading.main_thread()]
+    if not codes or not left:
+        return
+    logging.shutdown()
+    for output in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # its reader, or all of it, is gone
+            output.flush()
+    os._exit(codes[0])
 
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

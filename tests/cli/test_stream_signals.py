@@ -77,6 +77,31 @@ def test_a_terminal_that_goes_away_ends_the_session(tmp_path, line):
     assert rows_of(out)[-1]["kind"] == "session_end"
 
 
+DRAWS_FOR_EVER = """
+import cv2, numpy
+from hvq_edge.stream.sinks.files.reject_images import RejectImages
+
+def write(*_):
+    image = numpy.zeros((64, 64, 3), numpy.uint8)
+    while True:
+        cv2.GaussianBlur(image, (5, 5), 1.0)
+
+RejectImages.write = write
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_sink_that_still_draws_does_not_change_how_it_ends(tmp_path, line, number, code):
+    """Python would end its thread within OpenCV, which aborts the process."""
+    (tmp_path / "sitecustomize.py").write_text(DRAWS_FOR_EVER)
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with RunningLine(tmp_path, *line, environment=environment) as running:
+        running.wait_for(1, "reject")
+        running.stop(number, code)
+        assert "rejects: it did not finish within" in running.said
+    assert running.rows()[-1]["kind"] == "session_end"
+
+
 def test_nohup_is_respected(monkeypatch):
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
