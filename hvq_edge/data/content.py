@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,8 @@ SKETCH_SIDE = 16
 _MOST_THREADS = 8
 _SAMPLED = 64
 _LARGE = 1024
+_MOST_KEPT = 1 << 14
+"""Images whose content is remembered, some 1.5 kB each."""
 _SAME_SKETCH = 2.0
 """Grey levels by which the sketch of an image may move when it is saved in a lossy format."""
 
@@ -68,9 +71,22 @@ def hash_image(path: Path) -> str:
 def read_content(path: Path) -> ImageContent:
     """Read an image file and keep what tells it from others.
 
+    A file that has not changed since is not decoded again: the plain layout looks for copies before
+    the split does.
+
     Raises:
         ImageError: the file cannot be read; one that cannot be decoded has its ``fault``.
     """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return _read_content.__wrapped__(path)  # which says why it cannot be read
+    # No program can set the time of the last change of an inode: it tells of any other content.
+    return _read_content(path, status.st_ino, status.st_size, status.st_ctime_ns)
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _read_content(path: Path, *_state: int) -> ImageContent:
     data = read_file(path)
     sha256 = hashlib.sha256(data).hexdigest()
     try:

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvq_edge.common.atomic import sha256_of
-from hvq_edge.data.content import choose_share
+from hvq_edge.data import content
+from hvq_edge.data.content import choose_share, read_content
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.findings import LEAST_TO_FIT
+from hvq_edge.data.images import decode_levels
 from hvq_edge.data.splits import LEAST_OF_A_DAY, check_unchanged, split_training
 from hvq_edge.errors import DatasetError, ImageError
 
@@ -114,6 +116,29 @@ def test_copies_in_another_format_are_tested_or_learnt_together(plain_folder):
         if image.good:
             splits.setdefault(image.path.stem.removeprefix("x"), set()).add(image.split)
     assert all(len(split) == 1 for split in splits.values())
+
+
+def test_an_image_is_decoded_once_until_it_changes(plain_folder, monkeypatch):
+    """The plain layout and the split both look for copies."""
+    decoded = []
+
+    def decode(data, path):
+        decoded.append(path)
+        return decode_levels(data, path)
+
+    monkeypatch.setattr(content, "decode_levels", decode)
+    first = split_training(find_dataset(plain_folder), 0.2, 0)
+    good = sorted(decoded)
+    assert len(good) == len(set(good)) > len(first.images) > 0
+    assert split_training(find_dataset(plain_folder), 0.2, 0) == first
+    assert sorted(decoded) == good
+    changed = plain_folder / first.images[0].path
+    image = cv2.imread(str(changed))
+    image[0, 0] ^= 1
+    cv2.imwrite(str(changed), image)
+    split_training(find_dataset(plain_folder), 0.2, 0)
+    assert sorted(decoded) == sorted([*good, changed])
+    assert read_content(changed).sha256 == sha256_of(changed)
 
 
 def test_the_split_of_images_without_copies_is_that_of_their_files(mvtec_folder):
