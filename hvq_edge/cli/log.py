@@ -185,7 +185,7 @@ def _verdicts(given: Sequence[str] | None) -> list[str] | None:
 
 
 def _summary(found: LogVerification) -> str:
-    lines = [f"{fault.file}: {fault.what}" for fault in found.faults]
+    lines = [f"{fault.file}: {fault.what}." for fault in found.faults]
     lines.append(
         f"{_counted(found.rows, 'row')} in {_counted(len(found.files), 'file')}: "
         f"{_counted(found.decisions, 'decision')} in {_counted(found.sessions, 'session')}, "

@@ -42,7 +42,7 @@ def test_a_whole_log(log, capsys):
     [
         ("UPDATE log SET verdict = 'pass' WHERE id = 4", "row 4 was changed", 4),
         ("DELETE FROM log WHERE id IN (4, 5)", "rows 4 to 5 are missing", 4),
-        ("DELETE FROM log WHERE id = 9", "the log once went on to row 9", 8),
+        ("DELETE FROM log WHERE id = 9", "row 9 is missing: the end is cut off", 9),
     ],
 )
 def test_a_tampered_log_is_a_failed_gate(log, capsys, statement, said, first):

@@ -151,6 +151,7 @@ class _Walk:
         self._head_seen = False
         self._before: LogRow | None = None
         self._open_session = ""
+        self._file_begins = 0
 
     def file(self, path: Path) -> None:
         """Check one file."""
@@ -172,9 +173,9 @@ class _Walk:
         elif told > last:
             self._fault(
                 path,
-                last,
-                f"the end is cut off behind row {last}: a receiver (webhook or broker) got row "
-                f"{told}",
+                last + 1,
+                f"{_missing(last + 1, told)}: the end is cut off, for a receiver (webhook or "
+                f"broker) got row {told}",
             )
 
     def end(self, path: Path, place: Path, damage: str) -> None:
@@ -202,9 +203,9 @@ class _Walk:
             elif not self._head_seen and last < head.id:
                 self._fault(
                     path,
-                    found.last_id,
-                    f"the end is cut off behind row {last}: by the head, the log once went on to "
-                    f"row {head.id}",
+                    last + 1,
+                    f"{_missing(last + 1, head.id)}: the end is cut off, for by the head the log "
+                    f"once went on to row {head.id}",
                 )
             elif not self._head_seen and (found.first_id or 0) <= head.id:
                 self._fault(path, head.id, f"the head names row {head.id}, and it is not there")
@@ -222,13 +223,7 @@ class _Walk:
     def _row(self, path: Path, row: LogRow, *, first: bool) -> None:
         before = self._before
         if before is not None and row.id != before.id + 1:
-            gone = row.id - before.id - 1
-            which = (
-                f"row {before.id + 1} is"
-                if gone == 1
-                else f"rows {before.id + 1} to {row.id - 1} are"
-            )
-            self._fault(path, before.id + 1, f"{which} missing")
+            self._fault(path, before.id + 1, _missing(before.id + 1, row.id - 1))
         elif before is not None and row.previous != before.hash:
             self._fault(
                 path,
@@ -237,6 +232,8 @@ class _Walk:
             )
         elif before is None and row.id == 1 and row.previous != GENESIS:
             self._fault(path, row.id, "row 1 claims to follow another row")
+        if first:
+            self._file_begins = row.id
         if first and row.kind != FILE:
             self._fault(path, row.id, f"rows before row {row.id} are missing: no file begins so")
         if row.hash != _recomputed(row):
@@ -267,8 +264,8 @@ class _Walk:
             self._fault(
                 path,
                 row.id,
-                f"row {row.id} says that an inspector found the log before it not as it was "
-                f"written: {_what(row)}",
+                f"row {row.id} says that an inspector found the log before row "
+                f"{self._file_begins} not as it was written: {_what(row)}",
                 "take what was lost from a backup; this stays on record, while the rows behind it "
                 "are checked as any: to begin without it, move all files of the log to an archive",
             )
@@ -284,6 +281,10 @@ class _Walk:
 def _rows_of(connection: sqlite3.Connection) -> Iterator[LogRow]:
     for found in connection.execute(f"{SELECT} ORDER BY id"):
         yield LogRow(*found)
+
+
+def _missing(first: int, last: int) -> str:
+    return f"row {first} is missing" if first == last else f"rows {first} to {last} are missing"
 
 
 def _what(row: LogRow) -> str:

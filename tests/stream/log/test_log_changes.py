@@ -129,7 +129,8 @@ def test_a_cut_off_end_is_found_by_the_head_alone(a_log, tmp_path):
     copy = altered(a_log, tmp_path, [("DELETE FROM log WHERE id > 9", ())])
     found = verify_log(copy)
     assert [fault.what for fault in found.faults] == [
-        "the end is cut off behind row 9: by the head, the log once went on to row 15"
+        "rows 10 to 15 are missing: the end is cut off, for by the head the log once went on to "
+        "row 15"
     ]
     head_path(copy).unlink()
     found = verify_log(copy)
@@ -162,7 +163,7 @@ def test_a_cut_off_end_is_found_by_what_a_receiver_got(a_log, tmp_path):
     with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
         connection.execute("DELETE FROM log WHERE id > 4")
     (fault,) = verify_log(copy).faults
-    assert (fault.row, "got row 15" in fault.what) == (4, True)
+    assert (fault.row, "got row 15" in fault.what) == (5, True)
     written(copy, 20).close()
     said = [fault.what for fault in verify_log(copy).faults]
     assert any("its end is gone: a receiver got row 15" in what for what in said), "from then on"
