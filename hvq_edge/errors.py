@@ -34,7 +34,7 @@ class HvqEdgeError(Exception):
     def __init__(self, cause: str, *, next_step: str = "") -> None:
         self.cause = redacted_message(cause)
         super().__init__(self.cause)
-        self.next_step = next_step
+        self.next_step = redacted_message(next_step)
 
     def __str__(self) -> str:
         return f"{self.cause}\n  Next: {self.next_step}" if self.next_step else self.cause

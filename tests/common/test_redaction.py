@@ -29,13 +29,14 @@ def test_no_message_repeats_them(form):
         redacted_message(f"cannot open '{value}': no answer"),
         str(HvqEdgeError(f"cannot open {value}: no answer.")),
         HvqEdgeError(value).cause,
+        HvqEdgeError("cause", next_step=f"hvq-edge log verify {value}").next_step,
         CheckResult("bundle", "note", f"{value} is none").found,
         lost(0, f"{value}: no answer").fault,
     ]
     fault = SinkFault("webhook", lambda _, cause: said.append(cause))
     fault.set(f"OSError: {value}")
     said.append(fault.cause)
-    assert len(said) == 7
+    assert len(said) == 8
     for text in said:
         assert BEGIN not in text
         assert END not in text

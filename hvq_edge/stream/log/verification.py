@@ -29,8 +29,8 @@ MOST_FAULTS = 20
 
 _FROM_BACKUP = "take the rows from a backup of the log, and find out who could write to it"
 _OTHER_HEAD = (
-    "name another copy of the head with --head; where there is none, compare the last row with the "
-    "last that a webhook or broker got"
+    "name the head with --head where it is kept elsewhere, as head in [sinks.log] asks, or a copy "
+    "of it; where there is none, compare the last row with the last that a webhook or broker got"
 )
 
 
