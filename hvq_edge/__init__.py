@@ -6,6 +6,7 @@ on first use, so ``import hvq_edge`` itself costs nothing.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from hvq_edge.errors import HvqEdgeError
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from hvq_edge.verdict.decision import Decision
 
     __version__: str
+
+# OpenCV and its FFmpeg write complaints straight to standard error, beside our own message and
+# across the live display, and read the level once, as they load: every module passes here before.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 __all__ = [
     "Decision",

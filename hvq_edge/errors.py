@@ -20,16 +20,21 @@ The command line prints both and ends with ``exit_code``.
 
 from __future__ import annotations
 
+from hvq_edge.common.redaction import redacted_message
+
 
 class HvqEdgeError(Exception):
-    """Base class: ``cause`` is the message, ``next_step`` the remedy on a line of its own."""
+    """Base class: ``cause`` is the message, ``next_step`` the remedy on a line of its own.
+
+    Messages go to terminals, journals, the log and the page: credentials are taken out of each.
+    """
 
     exit_code = 2
 
     def __init__(self, cause: str, *, next_step: str = "") -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.next_step = next_step
+        self.cause = redacted_message(cause)
+        super().__init__(self.cause)
+        self.next_step = redacted_message(next_step)
 
     def __str__(self) -> str:
         return f"{self.cause}\n  Next: {self.next_step}" if self.next_step else self.cause

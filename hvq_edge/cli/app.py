@@ -13,8 +13,10 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from hvq_edge.cli import (
     bench,
@@ -38,6 +40,7 @@ from hvq_edge.cli import (
 from hvq_edge.cli.console import messages
 from hvq_edge.cli.interruption import INTERRUPTED, end_past_threads, interruption_said
 from hvq_edge.cli.logs import install_handler
+from hvq_edge.common.redaction import redacted_message
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
 UNFORESEEN = 70
@@ -45,8 +48,24 @@ UNFORESEEN = 70
 
 _REPORTED = ("hvq-edge", "numpy", "opencv-python", "onnxruntime", "openvino", "torch", "tensorrt")
 
+
+class _Commands(TyperGroup):
+    """All commands; a usage fault repeats what was given, here without credentials."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own types
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if hasattr(error, "format_message"):  # Typer's: a version of it names the class anew
+                said = vars(error)
+                said["message"] = redacted_message(str(said.get("message", "")))
+            raise
+
+
 app = typer.Typer(
     name="hvq-edge",
+    cls=_Commands,
     help="From a folder of good product photos to an INT8 engine watching a camera.",
     no_args_is_help=True,
     rich_markup_mode=None,

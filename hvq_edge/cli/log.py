@@ -78,9 +78,12 @@ def verify(
     else:
         results.print(_summary(found), markup=False, soft_wrap=True)
     if not found.whole:
+        rows = [fault.row for fault in found.faults if fault.row is not None]
+        first = f", the first at row {min(rows)}" if rows else ""
+        steps = dict.fromkeys(fault.next_step for fault in found.faults)
         raise GateFailed(
-            f"the log is not as it was written: {_counted(len(found.faults), 'fault')}.",
-            next_step="keep all files as they are, and compare with a backup",
+            f"the log is not as it was written: {_counted(len(found.faults), 'fault')}{first}.",
+            next_step="; ".join(("keep all files as they are", *steps)),
         )
 
 
@@ -182,7 +185,7 @@ def _verdicts(given: Sequence[str] | None) -> list[str] | None:
 
 
 def _summary(found: LogVerification) -> str:
-    lines = [f"{fault.file}: {fault.what}" for fault in found.faults]
+    lines = [f"{fault.file}: {fault.what}." for fault in found.faults]
     lines.append(
         f"{_counted(found.rows, 'row')} in {_counted(len(found.files), 'file')}: "
         f"{_counted(found.decisions, 'decision')} in {_counted(found.sessions, 'session')}, "

@@ -6,6 +6,7 @@ import logging
 import os
 
 from hvq_edge.cli.console import messages
+from hvq_edge.common.redaction import redacted_message
 from hvq_edge.errors import SettingsError
 
 VARIABLE = "HVQ_EDGE_LOG"
@@ -54,7 +55,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
-    """``Warning: cause``, as other messages of the command line."""
+    """``Warning: cause``, as other messages of the command line, and without credentials."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.capitalize()}: {super().format(record)}"
+        return f"{record.levelname.capitalize()}: {redacted_message(super().format(record))}"

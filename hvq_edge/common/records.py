@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvq_edge.common.plain_file import read_plain
+from hvq_edge.common.redaction import redacted, redacted_message, redacted_table
 from hvq_edge.errors import HvqEdgeError
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def faults_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
         model: what was checked; near names of unknown keys come from it.
     """
     found = error.errors()
-    return [_line(fault, model) for fault in found if not _follows(fault, found)]
+    lines = [_line(fault, model) for fault in found if not _follows(fault, found)]
+    return [redacted_message(line) for line in lines]
 
 
 def _follows(fault: ErrorDetails, found: Sequence[ErrorDetails]) -> bool:
@@ -148,7 +150,7 @@ def _follows(fault: ErrorDetails, found: Sequence[ErrorDetails]) -> bool:
 
 def _line(fault: ErrorDetails, model: type[BaseModel]) -> str:
     place = fault["loc"]
-    key = ".".join(str(part) for part in place)
+    key = ".".join(redacted(str(part)) for part in place)
     if fault["type"] == "extra_forbidden":
         return f"{key}: {_unknown(place, model)}"
     if fault["type"] == "missing":
@@ -170,7 +172,7 @@ def _given(place: Sequence[str | int], value: object) -> str:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(one, (str, int, float)) for one in values):
         return ""
-    text = repr(value)
+    text = repr(redacted_table(value))
     return f" (given: {text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + '...'})"
 
 

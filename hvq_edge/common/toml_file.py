@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hvq_edge.common.redaction import redacted
 from hvq_edge.errors import SettingsError
 
 if sys.version_info >= (3, 11):
@@ -28,7 +29,7 @@ def read_toml(file: Path, flag: str, kind: str = "settings file") -> dict[str, A
     """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-        place = _with_nul(content)
+        unusable = _unusable(content)
     except OSError as error:
         raise SettingsError(
             f"cannot read the {kind} {file}: {error.strerror}.",
@@ -41,20 +42,25 @@ def read_toml(file: Path, flag: str, kind: str = "settings file") -> dict[str, A
         ) from error
     except ValueError as error:  # no TOML, no UTF-8, a number of thousands of digits, a NUL in file
         raise SettingsError(
-            f"{file} is not valid TOML: {error}.", next_step="correct the file at that line"
+            f"{file} is not valid TOML: {redacted(str(error))}.",
+            next_step="correct the file at that line",
         ) from error
-    if place is not None:
-        raise SettingsError(
-            f"{place} in {file} has a NUL character, which no path and no name can have.",
-            next_step="take \\u0000 out of the value",
-        )
+    if unusable is not None:
+        place, why, next_step = unusable
+        raise SettingsError(f"{place} in {file} {why}.", next_step=next_step)
     return content
 
 
-def _with_nul(content: object, place: str = "") -> str | None:
-    """Return the place of a key or text with a NUL character."""
+_NUL = "has a NUL character, which no path and no name can have", "take \\u0000 out of it"
+_TOO_LARGE = "is a number of more than 64 bits", "give a smaller one"
+
+
+def _unusable(content: object, place: str = "") -> tuple[str, str, str] | None:
+    """Return the place of a key or value that nothing can use, why, and what to do."""
     if isinstance(content, str):
-        return place if "\0" in content else None
+        return (place, *_NUL) if "\0" in content else None
+    if isinstance(content, int):  # hexadecimal digits make one that Python does not even print
+        return None if -(2**63) <= content < 2**63 else (place, *_TOO_LARGE)
     items: Iterable[tuple[object, object]] = ()
     if isinstance(content, dict):
         items = content.items()
@@ -62,8 +68,8 @@ def _with_nul(content: object, place: str = "") -> str | None:
         items = enumerate(content)
     for name, value in items:
         key = str(name).replace("\0", "\\0")
-        inner = f"{place}.{key}" if place else key
-        found = inner if key != str(name) else _with_nul(value, inner)
+        inner = redacted(f"{place}.{key}" if place else key)
+        found = (inner, *_NUL) if "\0" in str(name) else _unusable(value, inner)
         if found is not None:
             return found
     return None

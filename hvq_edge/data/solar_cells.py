@@ -94,7 +94,7 @@ def _read_marker(out: Path) -> object:
         if not out.exists() or (out.is_dir() and not any(out.iterdir())):
             return None
         content: object = json.loads((out / MARKER_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = None
     if isinstance(content, dict) and content.get("format") == _FORMAT:
         return content

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from hvq_edge.common.redaction import redacted_message
+
 State = Literal["ok", "note", "missing"]
 """``missing`` is red: something that hvq-edge could use here and cannot. ``note`` is worth a look,
 or of no use on this machine."""
@@ -26,6 +28,7 @@ class CheckResult:
     def __post_init__(self) -> None:
         if self.state == "missing" and not self.remedy:
             raise ValueError(f"{self.name}: what is missing needs a remedy")
+        object.__setattr__(self, "found", redacted_message(self.found))
 
     def to_json(self) -> dict[str, str]:
         """Return it for ``--json``."""

@@ -21,9 +21,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from hvq_edge.common.records import StrictTypes, faults_of
+from hvq_edge.common.redaction import redacted, redacted_table
 from hvq_edge.common.toml_file import all_wrong, read_toml
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 from hvq_edge.stream.live_page.settings import LivePageSettings
@@ -103,6 +111,16 @@ class CameraSettings(StrictTypes):
             raise ValueError("; ".join(faults))
         return self
 
+    @field_validator("name")
+    @classmethod
+    def _may_be_shown(cls, name: str | None) -> str | None:
+        if name is not None and redacted(name) != name:
+            raise ValueError(
+                "looks like an address with credentials, and stands in every decision: choose "
+                "another name"
+            )
+        return name
+
 
 SMALLEST_ROI = 16
 """Pixels: less than one cell of the map."""
@@ -173,7 +191,11 @@ class StreamSettings(StrictTypes):
         return self
 
     def to_toml(self) -> str:
-        """Return the settings as a file, without credentials: addresses up to host and port."""
+        """Return the settings as a file, without credentials.
+
+        Addresses of cameras and receivers stand there up to host and port; of any other value, what
+        looks like credentials is taken out.
+        """
         from hvq_edge.stream.sources.open_source import shown_address, shown_receiver
 
         table = json.loads(self.model_dump_json(exclude_none=True))
@@ -184,7 +206,7 @@ class StreamSettings(StrictTypes):
                 receiver["url"] = shown_receiver(receiver["url"])
         if "server" in table:
             table["server"] = table["server"].rpartition("@")[2]
-        return tomli_w.dumps(table)
+        return tomli_w.dumps(redacted_table(table))
 
 
 def load_stream_settings(

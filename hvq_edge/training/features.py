@@ -204,7 +204,7 @@ def _read_versions(
 def _read_key(path: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and {"key", "qualities"} <= value.keys() else None
 

@@ -379,3 +379,21 @@ def test_an_interrupted_demo_says_how_to_go_on(tmp_path, monkeypatch, capsys, wa
     monkeypatch.setattr(demo, "demo_stages", lambda *_: [stage])
     assert exit_code("demo", "--out", str(tmp_path)) == 130
     assert capsys.readouterr().err.count(demo.AFTER_CTRL_C) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stream", "rtsp://me:s3cret@h"],
+        ["rtsp://me:s3cret@h"],
+        ["stream", "--roi", "me:s3cret@h"],
+        ["stream", "--camera", "0", "--policy", "me:s3cret@h"],
+        ["stream", "--camera", "0", "--bundle", "https://me:s3cret@h/bundle"],
+        ["runs", "https://me:s3cret@h/runs"],
+    ],
+)
+def test_an_address_in_the_wrong_place_is_not_repeated_with_its_credentials(arguments, capsys):
+    assert exit_code(*arguments) == 2
+    said = capsys.readouterr().err
+    assert "s3cret" not in said
+    assert "...@h" in said

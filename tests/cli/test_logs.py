@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
+from helpers.images import make_texture, write_png
 
 from hvq_edge.cli.app import main
 from hvq_edge.cli.logs import install_handler
@@ -30,3 +34,35 @@ def test_the_level_is_the_users(capsys, monkeypatch):
         main(["runs"])
     assert caught.value.code == 2
     assert "HVQ_EDGE_LOG is 'LOUD'" in capsys.readouterr().err
+
+
+BROKEN = """
+import sys
+from hvq_edge.data.images import read_image
+from hvq_edge.errors import ImageError
+import cv2
+cv2.imread(sys.argv[1] + ".none")
+try:
+    read_image(sys.argv[1])
+except ImageError as error:
+    print(error.cause)
+"""
+
+
+@pytest.mark.parametrize("level", [None, "WARNING"])
+def test_opencv_says_nothing_beside_our_own_message_unless_the_user_asks(tmp_path, level):
+    file = tmp_path / "part.png"
+    write_png(file, make_texture(1))
+    content = bytearray(file.read_bytes())
+    content[60:] = bytes(len(content) - 60 - 12) + content[-12:]
+    file.write_bytes(content)
+    environment = {name: value for name, value in os.environ.items() if "OPENCV" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, str(file)],
+        env=environment | ({"OPENCV_LOG_LEVEL": level} if level else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"{file} cannot be used: " in done.stdout
+    assert ("WARN" in done.stderr) is (level is not None), done.stderr

@@ -38,19 +38,23 @@ def test_a_whole_log(log, capsys):
 
 
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    ("statement", "said", "first"),
     [
-        ("UPDATE log SET verdict = 'pass' WHERE id = 4", "row 4 was changed"),
-        ("DELETE FROM log WHERE id IN (4, 5)", "rows 4 to 5 are missing"),
-        ("DELETE FROM log WHERE id = 9", "the log once went on to row 9"),
+        ("UPDATE log SET verdict = 'pass' WHERE id = 4", "row 4 was changed", 4),
+        ("DELETE FROM log WHERE id IN (4, 5)", "rows 4 to 5 are missing", 4),
+        ("DELETE FROM log WHERE id = 9", "row 9 is missing: the end is cut off", 9),
     ],
 )
-def test_a_tampered_log_is_a_failed_gate(log, capsys, statement, said):
+def test_a_tampered_log_is_a_failed_gate(log, capsys, statement, said, first):
     tampered(log, statement)
     assert exit_code("log", "verify", str(log / "decisions.sqlite")) == 1
     printed = capsys.readouterr()
     assert said in printed.out
-    assert "Error: the log is not as it was written: 1 fault." in printed.err
+    assert (
+        f"Error: the log is not as it was written: 1 fault, the first at row {first}."
+        in printed.err
+    )
+    assert "keep all files as they are; take the rows from a backup" in printed.err
 
 
 def test_verify_for_machines(log, capsys):

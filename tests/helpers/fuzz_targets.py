@@ -20,7 +20,8 @@ from starlette.testclient import TestClient
 from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
 from hvq_edge.errors import BundleError, HvqEdgeError, InputError
-from hvq_edge.stream.log.chain import LogRow, event_row
+from hvq_edge.stream.log.chain import LogRow, chained, event_row
+from hvq_edge.stream.log.files import head_path, write_head
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.sqlite_file import make_log_file
 from hvq_edge.stream.log.verification import verify_log
@@ -66,7 +67,9 @@ def log_row(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "decisions.sqlite"
         first = event_row("file", "", 0.0, {"log": "0" * 32, "continues": False})
-        make_log_file(path, first._replace(id=1))
+        first = chained(first, None)
+        write_head(head_path(path), first)
+        make_log_file(path, first)
         marks = ", ".join("?" * len(columns))
         try:
             with closing(sqlite3.connect(path)) as connection, connection:

@@ -66,6 +66,6 @@ def _read(page: Path) -> dict[str, str] | None:
     found = re.search(rf'<meta name="{META}" content="([^"]*)">', text)
     try:
         content = json.loads(html.unescape(found[1])) if found else None
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     return content if isinstance(content, dict) else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hvq_edge.common.atomic import check_writable, output_error
-from hvq_edge.errors import HvqEdgeError, OutputError
+from hvq_edge.errors import HvqEdgeError, InputError, OutputError
 from hvq_edge.stream.log.chain import (
     FILE,
     HEAD_MISMATCH,
@@ -140,7 +140,11 @@ class DecisionLog:
         self._lock = lock_log(self.path)
         try:
             self._open()
-            self._begin_session(newest_head(self.path, self._head_path))
+            try:
+                head = newest_head(self.path, self._head_path)
+            except InputError:
+                head = None
+            self._begin_session(head)
         except BaseException:  # of a signal as well, which may come before the cameras run
             # What is on the disk counts: it may have come between a commit and our note of it.
             with suppress(HvqEdgeError, AttributeError):  # there may be no file in hand yet
@@ -323,22 +327,38 @@ class DecisionLog:
     def _open(self) -> None:
         """Open the newest file; in a new log, make the first."""
         files = chain_files(self.path)
-        begins = not files
-        if begins:
+        self._is_new = not files
+        if self._is_new:
             check_writable(self._head_path)
-            make_log_file(self.path, file_row(uuid.uuid4().hex))
+            first = file_row(uuid.uuid4().hex)
+            if not self._tells_of_a_log():
+                # Before the row, so that no kill leaves a log without a head: one has lost it.
+                write_head(self._head_path, first)
+            make_log_file(self.path, first)
             files = [self.path]
         self._use(LogFile(files[-1]))
-        if begins and not self._head_path.exists():  # else it tells of the log that was here
-            write_head(self._head_path, self._last)
         for path in files[:-1]:  # a kill may have left rows beside them
             settle(path)
+
+    def _tells_of_a_log(self) -> bool:
+        """Tell whether a head is there that is of rows; of row 1 alone, a kill left it so."""
+        try:
+            head = newest_head(self.path, self._head_path)
+        except InputError:
+            return True
+        return head is not None and head.id > 1
 
     def _use(self, file: LogFile) -> None:
         self._file = file
         first, self._last = file.first(), file.last()
         self._opened_at = first.time
-        self._log_id = str(json.loads(first.more)["log"])
+        try:
+            self._log_id = str(json.loads(first.more)["log"])
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise InputError(
+                f"{file.path} is damaged: its first row holds what no inspector writes.",
+                next_step=f"hvq-edge log verify {file.path}",
+            ) from error
 
     def _begin_session(self, head: LogHead | None) -> None:
         """Begin this run's rows.
@@ -356,7 +376,7 @@ class DecisionLog:
             details = {"last_id": self._last.id, "last_time": self._last.time}
             rows.append(event_row(SESSION_LOST, former.session, time.time(), details))
         if doubt:
-            if self._last.id > 1:  # receivers may know rows of these ids: from here it is another
+            if not self._is_new:  # receivers may know rows of these ids: from here it is another
                 self._next_file(uuid.uuid4().hex)
             said = {
                 "what": doubt,

@@ -60,7 +60,7 @@ class LogHead(StrictTypes):
 
     format: int = 1
     id: int = Field(ge=1)
-    hash: str
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
     time: float
     """Time of that row in seconds since 1970, UTC."""
 
@@ -129,15 +129,11 @@ def read_head(path: Path) -> LogHead | None:
 
 
 def newest_head(log: Path, aside: Path) -> LogHead | None:
-    """Return the head of a log from the place where it is kept; ``None``: it cannot be read.
+    """Return the head of a log from the place where it is kept.
 
     Where another place was chosen since the last run, the head is still beside the log.
+
+    Raises:
+        InputError: it cannot be read.
     """
-    for path in (aside, head_path(log)):
-        try:
-            head = read_head(path)
-        except InputError:
-            return None
-        if head is not None:
-            return head
-    return None
+    return read_head(aside) or read_head(head_path(log))

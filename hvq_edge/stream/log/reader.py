@@ -141,6 +141,22 @@ def first_row(log: Path) -> LogRow | None:
     return _one_of(_files_of(log)[0], "ORDER BY id LIMIT 1")
 
 
+def last_told(path: Path) -> int:
+    """Return the last row up to which a receiver got, by one file of a log; 0: there is none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    with closing(open_for_reading(path)) as connection:
+        try:
+            (cursor,) = connection.execute("SELECT MAX(cursor) FROM deliveries").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
+            ) from error
+    return int(cursor or 0)
+
+
 def _one_of(path: Path, rest: str, values: Sequence[int] = ()) -> LogRow | None:
     with closing(open_for_reading(path)) as connection:
         try:

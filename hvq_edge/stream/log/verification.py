@@ -22,10 +22,16 @@ from hvq_edge.stream.log.chain import (
     hash_of,
 )
 from hvq_edge.stream.log.files import LogHead, base_of, chain_files, head_path, read_head
-from hvq_edge.stream.log.reader import first_row, open_for_reading, row_with
+from hvq_edge.stream.log.reader import first_row, last_told, open_for_reading, row_with
 
 MOST_FAULTS = 20
 """Verification ends after this many faults."""
+
+_FROM_BACKUP = "take the rows from a backup of the log, and find out who could write to it"
+_OTHER_HEAD = (
+    "name the head with --head where it is kept elsewhere, as head in [sinks.log] asks, or a copy "
+    "of it; where there is none, compare the last row with the last that a webhook or broker got"
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class ChainFault:
     row: int | None
     """Id of the row; ``None`` where the whole file is meant."""
     what: str
+    next_step: str = ""
+    """What to do about it."""
 
 
 @dataclass
@@ -74,20 +82,37 @@ def verify_log(log: Path, head: Path | None = None) -> LogVerification:
         InputError: there is no log, or the head cannot be read.
     """
     files = chain_files(log)
-    anchor = read_head(head or head_path(log))
+    place = head or head_path(log)
+    damage = ""
+    try:
+        anchor = read_head(place)
+    except InputError as error:
+        if head is not None:
+            raise
+        anchor, damage = None, error.cause
     if anchor is None and head is not None:
         raise InputError(f"there is no head {head}.", next_step="check the path given with --head")
     if anchor is None or not files:  # nothing says that this was a log: is it one?
-        open_for_reading(files[0] if files else base_of(log)).close()
+        _check_there(files[0] if files else base_of(log), anchor)
     found = LogVerification(files=[path.name for path in files])
     walk = _Walk(found, anchor)
     for path in files:
-        walk.file(path, newest=path == files[-1])
+        walk.file(path)
         if len(found.faults) >= MOST_FAULTS:
             found.notes.append("verification ended early: there are too many faults")
             return found
-    walk.end(files[-1])
+    walk.end(files[-1] if files else base_of(log), place, damage)
     return found
+
+
+def _check_there(path: Path, head: LogHead | None) -> None:
+    """Check that there is a log; one that a head of many rows tells of may be gone.
+
+    Raises:
+        InputError: there is none, and was none.
+    """
+    if path.is_file() or head is None or head.id == 1:  # of row 1 alone: killed before it was there
+        open_for_reading(path).close()
 
 
 def doubt_of(log: Path, last: LogRow, head: LogHead | None) -> str:
@@ -101,16 +126,20 @@ def doubt_of(log: Path, last: LogRow, head: LogHead | None) -> str:
     Raises:
         InputError: a file is damaged.
     """
-    if head is None:  # a kill between the first row and the first head is no fault
-        return "" if last.id == 1 else "its head is gone or damaged"
+    if head is None:  # one is written before the first row
+        return "its head is gone or damaged"
     if head.id > last.id:
         gone = last.id == 1
         return f"{'the log' if gone else 'its end'} is gone: it once went on to row {head.id}"
     row = row_with(log, head.id)
     if row is None:  # gone with an older file, which may make room, or cut out
         first = first_row(log)
-        return f"row {head.id} is gone" if first is None or first.id <= head.id else ""
-    return "" if row.hash == head.hash else f"row {head.id} is another one: it was written anew"
+        if first is None or first.id <= head.id:
+            return f"row {head.id} is gone"
+    elif row.hash != head.hash:
+        return f"row {head.id} is another one: it was written anew"
+    told = last_told(chain_files(log)[-1])
+    return f"its end is gone: a receiver got row {told}" if told > last.id else ""
 
 
 class _Walk:
@@ -122,63 +151,79 @@ class _Walk:
         self._head_seen = False
         self._before: LogRow | None = None
         self._open_session = ""
+        self._file_begins = 0
 
-    def file(self, path: Path, *, newest: bool) -> None:
+    def file(self, path: Path) -> None:
         """Check one file."""
         try:
+            told = last_told(path)  # first: rows come before what is told of them
             with closing(open_for_reading(path)) as connection:
-                empty = True
+                last = 0
                 for row in _rows_of(connection):
-                    self._row(path, row, first=empty)
-                    empty = False
+                    self._row(path, row, first=not last)
+                    last = row.id
                     if len(self._found.faults) >= MOST_FAULTS:
                         return
         except (InputError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             cause = error.cause if isinstance(error, InputError) else str(error)
             self._fault(path, None, f"the file is damaged: {cause}")
             return
-        if empty and not newest:
+        if not last:
             self._fault(path, None, "the file has lost all its rows")
+        elif told > last:
+            self._fault(
+                path,
+                last + 1,
+                f"{_missing(last + 1, told)}: the end is cut off, for a receiver (webhook or "
+                f"broker) got row {told}",
+            )
 
-    def end(self, path: Path) -> None:
-        """Check what only the end can show."""
-        found = self._found
-        if self._head is None and (found.last_id or 0) > 1:
+    def end(self, path: Path, place: Path, damage: str) -> None:
+        """Check what only the end can show.
+
+        Args:
+            path: the newest file.
+            place: of the head.
+            damage: what is wrong with the head; empty: nothing, or it is not there.
+        """
+        found, head = self._found, self._head
+        last = found.last_id or 0
+        if head is None:
+            what = damage.rstrip(".") or f"there is no head {place}, which every log has"
             self._fault(
                 path,
                 None,
-                "there is no head beside it (--head names another place): whether the end was cut "
-                "off is not known",
+                f"{what}: whether rows behind row {last} were cut off is not known",
+                _OTHER_HEAD,
             )
-        elif self._head is not None:
-            found.head_id = self._head.id
-            if not self._head_seen and (found.last_id or 0) < self._head.id:
+        else:
+            found.head_id = head.id
+            if not found.files:
+                self._fault(path, None, f"the log is gone: by its head it went on to row {head.id}")
+            elif not self._head_seen and last < head.id:
                 self._fault(
                     path,
-                    found.last_id,
-                    f"the end is cut off: the log once went on to row {self._head.id}",
+                    last + 1,
+                    f"{_missing(last + 1, head.id)}: the end is cut off, for by the head the log "
+                    f"once went on to row {head.id}",
                 )
-            elif not self._head_seen and (found.first_id or 0) <= self._head.id:
-                self._fault(path, self._head.id, "the head names this row, and it is not there")
+            elif not self._head_seen and (found.first_id or 0) <= head.id:
+                self._fault(path, head.id, f"the head names row {head.id}, and it is not there")
         if self._open_session:
             found.notes.append(
-                f"session {self._open_session} has no end: it runs, or it was killed"
+                f"session {self._open_session} has no end: an inspector is at work, or it was "
+                "killed, which the next start records"
             )
         if found.rows and found.first_id != 1:
             found.notes.append(
-                f"rows before {found.first_id} are no longer there: older files were removed"
+                f"rows before {found.first_id} are no longer there: older files were removed, as "
+                "keep_megabytes or keep_days asks, or by hand"
             )
 
     def _row(self, path: Path, row: LogRow, *, first: bool) -> None:
         before = self._before
         if before is not None and row.id != before.id + 1:
-            gone = row.id - before.id - 1
-            which = (
-                f"row {before.id + 1} is"
-                if gone == 1
-                else f"rows {before.id + 1} to {row.id - 1} are"
-            )
-            self._fault(path, before.id + 1, f"{which} missing")
+            self._fault(path, before.id + 1, _missing(before.id + 1, row.id - 1))
         elif before is not None and row.previous != before.hash:
             self._fault(
                 path,
@@ -187,6 +232,8 @@ class _Walk:
             )
         elif before is None and row.id == 1 and row.previous != GENESIS:
             self._fault(path, row.id, "row 1 claims to follow another row")
+        if first:
+            self._file_begins = row.id
         if first and row.kind != FILE:
             self._fault(path, row.id, f"rows before row {row.id} are missing: no file begins so")
         if row.hash != _recomputed(row):
@@ -197,7 +244,10 @@ class _Walk:
                 self._fault(
                     path,
                     row.id,
-                    f"row {row.id} is not the one that the head names: the log was written anew",
+                    f"row {row.id} is not the one that the head names: the log was written anew, "
+                    "from some row before it on, or the head is that of another log",
+                    "name the log's own head with --head, or compare with a backup from the first "
+                    "row on",
                 )
         self._count(path, row)
         self._before = row
@@ -211,19 +261,30 @@ class _Walk:
         found.sessions += row.kind == SESSION_START
         found.lost_sessions += row.kind == SESSION_LOST
         if row.kind == HEAD_MISMATCH:
-            self._fault(path, row.id, f"row {row.id} says of the log before it: {_what(row)}")
+            self._fault(
+                path,
+                row.id,
+                f"row {row.id} says that an inspector found the log before row "
+                f"{self._file_begins} not as it was written: {_what(row)}",
+                "take what was lost from a backup; this stays on record, while the rows behind it "
+                "are checked as any: to begin without it, move all files of the log to an archive",
+            )
         if row.kind == SESSION_START:
             self._open_session = row.session
         elif row.kind == SESSION_END or (row.kind == SESSION_LOST):
             self._open_session = ""
 
-    def _fault(self, path: Path, row: int | None, what: str) -> None:
-        self._found.faults.append(ChainFault(path.name, row, what))
+    def _fault(self, path: Path, row: int | None, what: str, next_step: str = _FROM_BACKUP) -> None:
+        self._found.faults.append(ChainFault(path.name, row, what, next_step))
 
 
 def _rows_of(connection: sqlite3.Connection) -> Iterator[LogRow]:
     for found in connection.execute(f"{SELECT} ORDER BY id"):
         yield LogRow(*found)
+
+
+def _missing(first: int, last: int) -> str:
+    return f"row {first} is missing" if first == last else f"rows {first} to {last} are missing"
 
 
 def _what(row: LogRow) -> str:

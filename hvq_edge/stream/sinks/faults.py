@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from hvq_edge.common.redaction import redacted_message
+
 logger = logging.getLogger(__name__)
 
 Report = Callable[[str, str], None]
@@ -38,7 +40,8 @@ class SinkFault:
         return self._cause
 
     def set(self, cause: str) -> None:
-        """Keep what went wrong, and say it where it is new."""
+        """Keep what went wrong, without credentials, and say it where it is new."""
+        cause = redacted_message(cause)  # of any library, which may quote an address
         now = time.monotonic()
         with self._lock:
             again = cause == self._reported and now - self._reported_at < SILENT_SECONDS

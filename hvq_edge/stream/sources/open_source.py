@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hvq_edge.common.redaction import HIDDEN, redacted
 from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.stream.sources.camera import open_camera
 from hvq_edge.stream.sources.csi_camera import open_csi_camera
@@ -117,12 +118,13 @@ def open_source(camera: int | str | Path, wanted: CaptureFormat = ANY_FORMAT) ->
             return open_folder(path)
         found = path.exists()
     except OSError as error:
-        raise InputError(f"cannot look at {path}: {error.strerror}.") from error
+        raise InputError(f"cannot look at {redacted(str(path))}: {error.strerror}.") from error
     if found:
         return VideoFile(path)
     if is_sequence(path.name):
         return open_sequence(path)
-    shown = "this address" if _MISTYPED.match(address.text) else str(path)
+    hidden = _MISTYPED.match(address.text) or redacted(address.text) != address.text
+    shown = "this address" if hidden else str(path)
     raise InputError(f"{shown} does not exist.", next_step=f"give {ACCEPTED} with --camera")
 
 
@@ -131,13 +133,15 @@ def shown_address(camera: int | str) -> int | str:
     try:
         address = parse_address(camera)
     except InputError:
-        return "..."
+        return HIDDEN
     if address.kind == "rtsp":
         return shown_url(address.text)
     if address.kind == "gst":
         return shown_pipeline(address.text)
-    mistyped = address.kind == "path" and _MISTYPED.match(address.text) is not None
-    return "..." if mistyped and not os.path.lexists(address.text) else camera
+    there = address.kind == "path" and os.path.lexists(address.text)
+    if address.kind == "path" and not there and _MISTYPED.match(address.text):
+        return HIDDEN
+    return camera if there or isinstance(camera, int) else redacted(camera)
 
 
 def shown_receiver(url: str) -> str:
@@ -148,7 +152,7 @@ def shown_receiver(url: str) -> str:
     try:
         shown = shown_url(url)
     except InputError:
-        return "..."
+        return HIDDEN
     return shown if shown == url else f"{shown.removesuffix('/...')}/..."
 
 

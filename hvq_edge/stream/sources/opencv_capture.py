@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +9,6 @@ from dataclasses import dataclass
 import cv2
 
 from hvq_edge.stream.sources.source import Image
-
-# FFmpeg writes its complaints straight to standard error, where they would tear the live display,
-# and it is told the level only once a process. Our own messages name the cause.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from hvq_edge.common.redaction import redacted
 from hvq_edge.data.images import IMAGE_SUFFIXES
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.folder import ImageFiles, natural_key
@@ -31,10 +32,11 @@ def open_sequence(pattern: Path) -> ImageFiles:
         InputError: no image file matches, two numbers are in it, or it cannot be looked for.
     """
     folder, name = pattern.parent, pattern.name
+    shown = redacted(str(pattern))  # it may be a mistyped address
     numbers = list(_NUMBER.finditer(name))
     if len(numbers) > 1 or is_sequence(str(folder)):
         raise InputError(
-            f"{pattern} has a pattern in a folder's name, or more than one number.",
+            f"{shown} has a pattern in a folder's name, or more than one number.",
             next_step="keep one pattern, in the file's name: folder/img_%04d.png",
         )
     try:
@@ -45,10 +47,10 @@ def open_sequence(pattern: Path) -> ImageFiles:
             images = (one for one in found if Path(one).suffix.lower() in IMAGE_SUFFIXES)
             names = sorted(images, key=natural_key)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot look for {pattern}: {error}.") from error
+        raise InputError(f"cannot look for {shown}: {error}.") from error
     if not names:
         raise InputError(
-            f"no image file matches {pattern}.",
+            f"no image file matches {shown}.",
             next_step=f"check the pattern; images end in {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
     return ImageFiles(folder, names, str(pattern))

@@ -15,6 +15,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.common.redaction import redacted_message
+
 Image = NDArray[np.uint8]
 """uint8 ``[height, width, 3]``, RGB, of any size."""
 
@@ -78,8 +80,8 @@ def comes_on_demand(source: Source) -> bool:
 
 
 def lost(index: int, fault: str, name: str = "") -> Frame:
-    """Return the record of a frame lost now."""
-    return Frame(index, time(), None, name, fault)
+    """Return the record of a frame lost now; credentials are taken out of the fault."""
+    return Frame(index, time(), None, name, redacted_message(fault))
 
 
 def arrived(index: int, image: Image, name: str = "") -> Frame:

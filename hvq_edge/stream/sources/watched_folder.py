@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from hvq_edge.common.redaction import redacted
 from hvq_edge.data.images import IMAGE_SUFFIXES
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.folder import natural_key, read_file
@@ -103,7 +104,7 @@ class WatchedFolder:
     ) -> None:
         if not path.is_dir():
             raise InputError(
-                f"{path} is not a folder that can be watched.",
+                f"{redacted(str(path))} is not a folder that can be watched.",
                 next_step="make it first, or give another one: --camera watch:FOLDER",
             )
         self._path = path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,8 @@ from hvq_edge.cli.app import app
 from hvq_edge.errors import InputError
 from hvq_edge.stream.log.chain import LogRow, hash_of
 from hvq_edge.stream.log.decision_log import LogOptions
-from hvq_edge.stream.log.files import head_path
+from hvq_edge.stream.log.deliveries import Deliveries, Progress
+from hvq_edge.stream.log.files import head_path, write_head
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.verification import verify_log
 
@@ -127,14 +129,67 @@ def test_a_cut_off_end_is_found_by_the_head_alone(a_log, tmp_path):
     copy = altered(a_log, tmp_path, [("DELETE FROM log WHERE id > 9", ())])
     found = verify_log(copy)
     assert [fault.what for fault in found.faults] == [
-        "the end is cut off: the log once went on to row 15"
+        "rows 10 to 15 are missing: the end is cut off, for by the head the log once went on to "
+        "row 15"
     ]
     head_path(copy).unlink()
     found = verify_log(copy)
     (fault,) = found.faults
-    assert "whether the end was cut off is not known" in fault.what
+    assert "whether rows behind row 9 were cut off is not known" in fault.what
     with pytest.raises(InputError, match="no head"):
         verify_log(copy, tmp_path / "elsewhere.head")
+
+
+def test_a_log_cut_to_its_first_row_without_its_head_is_not_whole(a_log, tmp_path):
+    copy = altered(a_log, tmp_path, [("DELETE FROM log WHERE id > 1", ())])
+    head_path(copy).unlink()
+    (fault,) = verify_log(copy).faults
+    assert f"there is no head {head_path(copy)}, which every log has" in fault.what
+    assert "--head" in fault.next_step
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM log")
+    found = verify_log(copy)
+    assert "the file has lost all its rows" in [fault.what for fault in found.faults]
+
+
+def test_a_cut_off_end_is_found_by_what_a_receiver_got(a_log, tmp_path):
+    """The head was put back as it was after the first rows, as whoever copied it then could."""
+    copy = altered(a_log, tmp_path, [])
+    Deliveries(copy).write("webhook", Progress(15))
+    assert verify_log(copy).whole
+    rows = list(all_rows(copy))
+    write_head(head_path(copy), rows[3])
+    assert verify_log(copy).whole, "a head may be late"
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM log WHERE id > 4")
+    (fault,) = verify_log(copy).faults
+    assert (fault.row, "got row 15" in fault.what) == (5, True)
+    written(copy, 20).close()
+    said = [fault.what for fault in verify_log(copy).faults]
+    assert any("its end is gone: a receiver got row 15" in what for what in said), "from then on"
+
+
+@pytest.mark.parametrize("hash_given", ["", "x" * 64, "A" * 64, "0" * 63, "0" * 65])
+def test_a_damaged_head_is_a_fault_and_the_rows_are_checked_all_the_same(
+    a_log, tmp_path, hash_given
+):
+    change = ("UPDATE log SET verdict = 'pass' WHERE id = ?", (4,))
+    copy = altered(a_log, tmp_path, [change])
+    head_path(copy).write_text(json.dumps({"id": 15, "hash": hash_given, "time": 1.0}))
+    rows = [(fault.row, fault.what) for fault in verify_log(copy).faults]
+    assert [row for row, _ in rows] == [4, None]
+    assert "it is damaged: whether rows behind row 15 were cut off is not known" in rows[1][1]
+    with pytest.raises(InputError, match="damaged"):
+        verify_log(copy, head_path(copy))
+
+
+def test_a_log_of_which_only_the_head_is_left_is_gone(a_log, tmp_path):
+    altered(a_log, tmp_path, []).unlink()
+    (fault,) = verify_log(tmp_path).faults
+    assert fault.what == "the log is gone: by its head it went on to row 15"
+    head_path(tmp_path).unlink()
+    with pytest.raises(InputError, match="there is no decision log"):
+        verify_log(tmp_path)
 
 
 def test_a_chain_written_anew_is_found_by_the_head(a_log, tmp_path):
