@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MOST_FAULTS = 5
+"""Of a file that a program wrote: nobody mends it by hand."""
 LONGEST_SHOWN = 60
 """Characters of a value in a message."""
 
@@ -88,7 +90,9 @@ def read_record(
         raise error(f"{cause}.", next_step=next_step) from caught
     except ValueError as caught:
         if isinstance(caught, ValidationError):
-            why = "; ".join(faults_of(caught, model))
+            faults = faults_of(caught, model)
+            more = len(faults) - MOST_FAULTS  # of another version's file nearly every line is one
+            why = "; ".join(faults[:MOST_FAULTS]) + (f"; and {more} more" if more > 0 else "")
         elif isinstance(caught, UnicodeDecodeError):
             why = f"it is not UTF-8 text ({caught})"
         else:
