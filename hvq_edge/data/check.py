@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.content import ImageContent, in_threads, read_content, same_images
+from hvq_edge.data.content import ImageContent, in_threads, read_content
+from hvq_edge.data.copies import same_images
 from hvq_edge.data.dataset import Dataset, Layout, find_dataset
 from hvq_edge.data.findings import DatasetFinding, FindingKind, level_findings, too_few
 from hvq_edge.data.images import read_full_mask
@@ -163,19 +164,27 @@ def _unreadable(image: DatasetImage, path: Path, error: ImageError) -> DatasetFi
 def _repeated(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
     """Yield one finding for each image content that several files have."""
     readable = [one for one in facts if one.content.pixels]
-    contents = same_images([one.image.path for one in readable], [one.content for one in readable])
-    by_content: dict[str, list[DatasetImage]] = {}
+    contents = same_images(
+        [one.image.path for one in readable],
+        [one.content for one in readable],
+        [one.image.category for one in readable],
+    )
+    by_content: dict[str, list[_Facts]] = {}
     for one, content in zip(readable, contents, strict=True):
-        by_content.setdefault(content, []).append(one.image)
-    for images in by_content.values():
-        if len(images) == 1:
+        by_content.setdefault(content, []).append(one)
+    for same in by_content.values():
+        if len(same) == 1:
             continue
-        kind: FindingKind = "copies"
-        detail = f"the same image, all in {images[0].split}"
+        images = [one.image for one in same]
+        lossless = len({one.content.pixels for one in same}) == 1
+        detail = "the same image" if lossless else "the same image, once saved with loss,"
+        kind: FindingKind
         if len({image.split for image in images}) == 2:
-            kind, detail = "train_and_test", "the same image in train and test"
+            kind, detail = "train_and_test", f"{detail} in train and test"
         elif len({image.good for image in images}) == 2:
-            kind, detail = "good_and_defective", "the same image called good and defective"
+            kind, detail = "good_and_defective", f"{detail} called good and defective"
+        else:
+            kind, detail = "copies", f"{detail.rstrip(',')}, all in {images[0].split}"
         categories = tuple(sorted({image.category for image in images}))
         paths = tuple(image.path for image in images)
         yield DatasetFinding(kind, categories, paths, detail)

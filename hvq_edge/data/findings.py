@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from hvq_edge.data.content import ImageContent, same_images
+from hvq_edge.data.content import ImageContent
+from hvq_edge.data.copies import same_images
 from hvq_edge.data.layouts.folders import DatasetImage
 
 FindingKind = Literal[

@@ -15,8 +15,8 @@ from hvq_edge.data.content import (
     hash_image,
     in_threads,
     read_content,
-    same_images,
 )
+from hvq_edge.data.copies import same_images
 from hvq_edge.data.dataset import Dataset
 from hvq_edge.data.days import days_of
 from hvq_edge.data.findings import LEAST_TO_FIT, level_findings, sentence_of
@@ -81,7 +81,9 @@ def split_training(
         raise _unreadable(unreadable)
     for finding in level_findings(images, contents):
         logger.warning("%s", sentence_of(finding, dataset.root))
-    copies = same_images([image.path for image in images], contents)
+    copies = same_images(
+        [image.path for image in images], contents, [image.category for image in images]
+    )
     hashes = {image.path: copy for image, copy in zip(images, copies, strict=True)}
     kept: dict[str, frozenset[str]] = {}
     sources: dict[str, str] = {}
