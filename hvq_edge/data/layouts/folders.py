@@ -80,6 +80,8 @@ class CategoryContent:
     """Masks that several images would have, with those images: they belong to none."""
     stray_masks: tuple[Path, ...] = ()
     """Masks among the images, by name and content: left out."""
+    mask_notes: tuple[str, ...] = ()
+    """What the three say, a sentence for each."""
 
 
 @dataclass(frozen=True)
@@ -264,20 +266,22 @@ def category_content(
     strays.update(path for listing in listings.values() for path in listing.masks)
     left_out = tuple(sorted(strays))
     links = [path for listing in listings.values() for path in listing.unfollowed]
-    more = mask_notes(name, len(defective), without, unused, assigned.shared)
-    more += suffix_notes(name, (path for one in listings.values() for path in one.others))
+    about_masks = mask_notes(name, len(defective), without, unused, assigned.shared)
     if left_out:
         files = "1 file is a mask" if len(left_out) == 1 else f"{len(left_out)} files are masks"
-        more.append(
+        about_masks.append(
             f"{name}: {files} by name and content, such as {left_out[0].relative_to(folder)}: left "
             f"out. Masks belong in {MASK_FOLDER}/<defect>/<stem>_mask.png."
         )
+    more = suffix_notes(name, (path for one in listings.values() for path in one.others))
     more += [
         f"{name}: the link {link.relative_to(folder)} is not followed: it leads nowhere, to images "
         "that are listed already, or to a folder that it is in."
         for link in links
     ]
-    return CategoryContent(tuple(images), (*notes, *more), unused, assigned.shared, left_out)
+    return CategoryContent(
+        tuple(images), (*notes, *more), unused, assigned.shared, left_out, tuple(about_masks)
+    )
 
 
 def suffix_notes(name: str, others: Iterable[Path]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 
+from hvq_edge.common.wording import counted
 from hvq_edge.data.content import has_few_levels
 from hvq_edge.data.images import read_any_levels
 from hvq_edge.errors import ImageError
@@ -191,7 +192,10 @@ def mask_notes(
     notes = []
     count = sum(1 for _ in shared)
     if without and (unused or count or without < defective):
-        notes.append(f"{name}: {without} of {defective} defective images have no mask.")
+        verb = "has" if without == 1 else "have"
+        notes.append(
+            f"{name}: {without} of {counted(defective, 'defective image')} {verb} no mask."
+        )
     if unused:
         masks = "1 mask belongs" if len(unused) == 1 else f"{len(unused)} masks belong"
         notes.append(f"{name}: {masks} to no image, such as {unused[0].name}; ignored.")
