@@ -164,7 +164,7 @@ def _undo(folder: Path, *, as_json: bool) -> None:
 
     before = open_bundle(folder).manifest
     bundle, former = undo_thresholds(folder)
-    changes = compare(bundle, before, former.thresholds)
+    changes = compare(bundle, before, former.thresholds, undone=True)
     left = len(bundle.manifest.former_thresholds)
     if as_json:
         print_json(
@@ -182,7 +182,7 @@ def _undo(folder: Path, *, as_json: bool) -> None:
         markup=False,
         soft_wrap=True,
     )
-    threshold_changes.say(changes)
+    threshold_changes.say(changes, undone=True)
     for note in threshold_changes.signature_notes(bundle):
         messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
 
