@@ -73,10 +73,11 @@ def calibrate(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Set thresholds from images of good parts, for a false-reject rate with a stated confidence.
+    """Set thresholds from images of good parts.
 
-    Thresholds that would probably let defects pass are refused (exit code 1). What replaces what is
-    printed, and kept for --undo. From good parts at the camera: hvq-edge stream --calibrate.
+    They keep to a false-reject rate with a stated confidence. Those that would probably let defects
+    pass are refused (exit code 1). What replaces what is printed, and kept for --undo. From good
+    parts at the camera: hvq-edge stream --calibrate.
     """
     from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.cli import threshold_changes

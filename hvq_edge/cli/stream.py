@@ -69,10 +69,10 @@ def stream(
     as_json: JsonOption = False,
     **flags: Any,  # noqa: ANN401  # by parameter, as stream_flags lists them
 ) -> None:
-    """Inspect cameras, a video or a folder of images: pass, reject or no decision.
+    """Inspect cameras, videos or a folder: pass or reject each frame.
 
-    Ctrl-C (exit code 130), SIGTERM and SIGHUP (0) stop after the frames already captured; a second
-    Ctrl-C stops at once.
+    What cannot be judged leads to no decision. Ctrl-C (exit code 130), SIGTERM and SIGHUP (0) stop
+    after the frames already captured; a second Ctrl-C stops at once.
     """
     inspects = calibrate is None and not print_config
     with ExitStack() as taking:
