@@ -129,6 +129,13 @@ class StreamCommand(TyperCommand):
         """Return all options."""
         return list(self._made.get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - likewise
+        """Say what is meant where an address was given to a flag that takes none."""
+        from hvq_edge.cli.stream_flags import check_addresses
+
+        check_addresses(args)
+        return list(super().parse_args(ctx, args))
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own types
         """Run the command."""
         return self._made.invoke(ctx)
