@@ -10,8 +10,9 @@ from hvq_edge.doctor import board, cameras, gpu, software
 from hvq_edge.doctor import bundle as bundle_checks
 from hvq_edge.doctor.finding import Check, CheckResult
 from hvq_edge.errors import InputError, MissingCapability
+from hvq_edge.runtime.tensorrt.library import MODULES
 
-OF_A_GPU = ("gpu", *gpu.MODULES, "gpu-memory")
+OF_A_GPU = ("gpu", *MODULES, "gpu-memory")
 """Findings that only a machine with a GPU needs to be well."""
 
 
