@@ -174,7 +174,7 @@ def _uses(found: DatasetCheck) -> Iterable[str]:
         if one.days:
             days = counted(len(one.days), "day")
             span = " to ".join(dict.fromkeys(str(one.days[place][0]) for place in (0, -1)))
-            yield f"{one.category} was taken on {days} by {one.days_said_by}: {span}."
+            yield f"Training images of {one.category}: {days} by {one.days_said_by}, {span}."
         if one.held_out:
             images = counted(one.held_out, "image")
             yield (f"Held out of {one.category} for its threshold: {one.held_out_from} ({images}).")

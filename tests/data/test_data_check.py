@@ -391,7 +391,7 @@ def test_what_training_holds_out_is_said_as_training_says_it(mvtec_folder):
     shown = CliRunner().invoke(app, ["data", "check", str(mvtec_folder)]).stdout
     assert re.search(r"^bolt +8 +3 +4 +4 ", shown, re.MULTILINE), "apart from those learnt from"
     for line in (
-        "tile was taken on 2 days by file names: 2024-05-31 to 2024-06-02.",
+        "Training images of tile: 2 days by file names, 2024-05-31 to 2024-06-02.",
         "Held out of bolt for its threshold: good images of validation/good (3 images).",
         f"Held out of tile for its threshold: {tile['held_out_from']} ({LEAST_OF_A_DAY} images).",
         "Held out of nut for thresholds: a random share of the good training images.",
