@@ -97,6 +97,7 @@ def test_commands_import_late():
         "hvq_edge.verdict.defaults",
         "hvq_edge.common.progress",
         "hvq_edge.common.redaction",
+        "hvq_edge.common.wording",
         "hvq_edge.run.latest",
     )
     for path in files_of("cli"):

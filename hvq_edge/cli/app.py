@@ -72,23 +72,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+# In the order in which a newcomer meets them.
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("load")(load.load)
-app.command("eval")(eval_.evaluate)
 app.command("runs")(runs.runs)
+app.command("eval")(eval_.evaluate)
 app.command("export")(export.export)
-app.command("build")(build.build)
 app.command("verify")(verify.verify)
-app.command("calibrate")(calibrate.calibrate)
+app.command("build")(build.build)
 app.command("bench")(bench.bench)
+app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
 app.command("sign")(sign.sign)
-app.add_typer(bundle.group, name="bundle")
 stream.add_stream(app)
-app.command("doctor")(doctor.doctor)
 app.add_typer(data.group, name="data")
+app.add_typer(bundle.group, name="bundle")
 app.add_typer(log.group, name="log")
-app.command("demo")(demo.demo)
 
 
 @app.callback(invoke_without_command=True)

@@ -78,9 +78,10 @@ def bench(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time all engines side by side: percentiles, throughput, memory, ratios to PyTorch.
+    """Time all engines of this machine side by side.
 
-    Also power, where a Jetson's tegrastats tells it. Stop other programs first.
+    It shows percentiles, throughput, memory and ratios to PyTorch, and power where a Jetson's
+    tegrastats tells it. Stop other programs first.
     """
     from hvq_edge.bench.chart import bench_svg
     from hvq_edge.bench.entrants import entrants_of

@@ -29,7 +29,7 @@ FileArgument = Annotated[
 
 @group.callback()
 def _bundle() -> None:
-    """Check a bundle, carry it as one file, bring it into use, and go back."""
+    """Check a bundle, pack it into one file, install it, go back."""
 
 
 @group.command("check")
@@ -38,9 +38,10 @@ def check(
     trusted: SignedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every byte of a bundle with its manifest, and its signature if asked.
+    """Compare every byte of a bundle with its manifest.
 
-    Ends with exit code 1 when a file was changed, added or removed; each is named.
+    Its signature is checked if asked. Ends with exit code 1 when a file was changed, added or
+    removed; each is named.
     """
     from hvq_edge.bundle.integrity.content import look
     from hvq_edge.bundle.integrity.signature import (
@@ -110,7 +111,10 @@ def pack(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a bundle as one file; the same bundle always gives the same bytes."""
+    """Write a bundle as one file.
+
+    The same bundle always gives the same bytes.
+    """
     from hvq_edge.bundle.integrity.pack import SUFFIX, pack_bundle
     from hvq_edge.common.atomic import sha256_of
 
@@ -180,9 +184,10 @@ def install(
     keep: Annotated[int, typer.Option("--keep", min=2, help="Versions to keep.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a bundle into use on a device: all of it, or nothing changes.
+    """Bring a bundle into use on a device.
 
-    Afterwards DIR/current is the bundle. A power cut at any moment leaves the old one or the new.
+    All of it comes into use, or nothing changes. Afterwards DIR/current is the bundle. A power cut
+    at any moment leaves the old one or the new.
     """
     from hvq_edge.bundle.integrity.self_test import self_test as run_self_test
     from hvq_edge.bundle.integrity.staged_update import install_bundle
@@ -224,7 +229,10 @@ def rollback(
     trusted: SignedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go back to the version that was in use before, if every byte of it is still right."""
+    """Go back to the version that was in use before.
+
+    Every byte of it must still be right.
+    """
     from hvq_edge.bundle.integrity.staged_update import roll_back
 
     done = roll_back(into, trusted=trusted)

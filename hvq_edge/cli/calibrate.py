@@ -73,10 +73,11 @@ def calibrate(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Set thresholds from images of good parts, for a false-reject rate with a stated confidence.
+    """Set thresholds from images of good parts.
 
-    Thresholds that would probably let defects pass are refused (exit code 1). What replaces what is
-    printed, and kept for --undo. From good parts at the camera: hvq-edge stream --calibrate.
+    They keep to a false-reject rate with a stated confidence. Those that would probably let defects
+    pass are refused (exit code 1). What replaces what is printed, and kept for --undo. From good
+    parts at the camera: hvq-edge stream --calibrate.
     """
     from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.cli import threshold_changes
@@ -164,7 +165,7 @@ def _undo(folder: Path, *, as_json: bool) -> None:
 
     before = open_bundle(folder).manifest
     bundle, former = undo_thresholds(folder)
-    changes = compare(bundle, before, former.thresholds)
+    changes = compare(bundle, before, former.thresholds, undone=True)
     left = len(bundle.manifest.former_thresholds)
     if as_json:
         print_json(
@@ -182,7 +183,7 @@ def _undo(folder: Path, *, as_json: bool) -> None:
         markup=False,
         soft_wrap=True,
     )
-    threshold_changes.say(changes)
+    threshold_changes.say(changes, undone=True)
     for note in threshold_changes.signature_notes(bundle):
         messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
 

@@ -11,6 +11,7 @@ import typer
 
 from hvq_edge.cli.console import print_json, progress_bars, results
 from hvq_edge.cli.options import JsonOption
+from hvq_edge.common.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +23,9 @@ group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 MOST_LISTED = 20
 """Findings of one kind that the terminal shows; ``--json`` has all."""
+
+_NAMED = 3
+"""Files that a line names."""
 
 HEADINGS = {
     "unreadable": "Cannot be read: a training stops at it, an evaluation leaves it out",
@@ -74,8 +78,7 @@ def check(
     if not found.fit:
         count = len(found.faults)
         raise GateFailed(
-            f"{count} fault{'s' if count > 1 else ''} in {folder} would stop a training or spoil "
-            "its numbers.",
+            f"{counted(count, 'fault')} in {folder} would stop a training or spoil its numbers.",
             next_step=f"correct what is listed, then run hvq-edge data check {folder} again",
         )
 
@@ -91,7 +94,14 @@ def check_record(found: DatasetCheck) -> dict[str, Any]:
         "data": str(found.root.resolve()),
         "layout": found.layout,
         "fit": found.fit,
-        "categories": [asdict(one) for one in found.categories],
+        "categories": [
+            {
+                **asdict(one),
+                "days": {str(day): count for day, count in one.days},
+                "test_by_content": _relative(one.test_by_content, found.root),
+            }
+            for one in found.categories
+        ],
         "faults": [finding(one) for one in found.faults],
         "copies": [finding(one) for one in found.copies],
         "notes": list(found.notes),
@@ -118,12 +128,18 @@ def check_table(found: DatasetCheck, *, wide: bool = False) -> Table:
         pad_edge=False,
     )
     table.add_column("category", overflow="fold", vertical="bottom", min_width=12)
-    counts = ("train\ngood", "test\ngood", "test\ndefects", "masks")
+    apart = any(one.validation_good for one in found.categories)
+    counts = ("train\ngood", *(["valid.\ngood"] * apart), "test\ngood", "test\ndefects", "masks")
     faults = ("un-\nread-\nable", "also\nin train", "mask\nfaults")
     for heading in (*counts, "smallest", "largest", *faults):
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     numbers = [
-        (one.train_good, one.test_good, one.test_defective, one.masks) for one in found.categories
+        (
+            one.train_good,
+            *([one.validation_good] * apart),
+            *(one.test_good, one.test_defective, one.masks),
+        )
+        for one in found.categories
     ]
     wrong = [(one.unreadable, one.leaked, one.mask_faults) for one in found.categories]
     for one, number, fault in zip(found.categories, numbers, wrong, strict=True):
@@ -140,6 +156,8 @@ def check_table(found: DatasetCheck, *, wide: bool = False) -> Table:
 
 
 def _print_findings(found: DatasetCheck) -> None:
+    for line in ("", *_uses(found)):
+        results.print(line, markup=False, soft_wrap=True)
     for heading, lines in _sections(found):
         results.print(f"\n{heading}:", markup=False, soft_wrap=True)
         for line in lines[:MOST_LISTED]:
@@ -150,13 +168,58 @@ def _print_findings(found: DatasetCheck) -> None:
         results.print("\nNothing was found that stops a training or spoils its numbers.")
 
 
+def _uses(found: DatasetCheck) -> Iterable[str]:
+    """Yield what training will make of the good images, in words that it uses itself."""
+    for one in found.categories:
+        if one.days:
+            days = counted(len(one.days), "day")
+            span = " to ".join(dict.fromkeys(str(one.days[place][0]) for place in (0, -1)))
+            yield f"Training images of {one.category}: {days} by {one.days_said_by}, {span}."
+        if one.held_out:
+            images = counted(one.held_out, "image")
+            yield (f"Held out of {one.category} for its threshold: {one.held_out_from} ({images}).")
+    others = ", ".join(one.category for one in found.categories if not one.held_out)
+    if others:
+        yield f"Held out of {others} for thresholds: a random share of the good training images."
+    for one in found.categories:
+        if one.test_by_content:
+            images = counted(len(one.test_by_content), "good image")
+            named = _named(_relative(one.test_by_content, found.root))
+            yield (
+                f"Held out of {one.category} as test images, chosen by content: {images}, {named}."
+            )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more (--json lists all)" if more > 0 else "")
+
+
 def _sections(found: DatasetCheck) -> Iterable[tuple[str, list[str]]]:
     """Yield a heading and its lines for each kind of finding, then the notes."""
     for kind, findings in groupby((*found.faults, *found.copies), key=lambda one: one.kind):
         listed = list(findings)
-        yield f"{HEADINGS[kind]} ({len(listed)})", [_line(one, found.root) for one in listed]
+        lines = _of_masks if kind.startswith("mask_") else _one_by_one
+        yield f"{HEADINGS[kind]} ({len(listed)})", list(lines(listed, found.root))
     if found.notes:
         yield "Notes", list(found.notes)
+
+
+def _one_by_one(findings: Iterable[DatasetFinding], root: Path) -> Iterable[str]:
+    return (_line(one, root) for one in findings)
+
+
+def _of_masks(findings: Iterable[DatasetFinding], root: Path) -> Iterable[str]:
+    """Yield one line for what is wrong in the same way with many masks of a category."""
+    alike: dict[tuple[tuple[str, ...], str], list[DatasetFinding]] = {}
+    for one in findings:
+        alike.setdefault((one.categories, one.detail), []).append(one)
+    for (categories, detail), same in alike.items():
+        if len(same) == 1:
+            yield _line(same[0], root)
+            continue
+        paths = _named([" = ".join(_relative(one.paths, root)) for one in same])
+        yield f"{', '.join(categories)}: {counted(len(same), 'file')}, {paths}: {detail}"
 
 
 def _line(finding: DatasetFinding, root: Path) -> str:

@@ -46,10 +46,10 @@ def demo(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: 32.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, evaluate, export, verify and inspect solar cells: some minutes on two cores.
+    """Try everything on images of solar cells, in some minutes.
 
-    The images come from the package elpv-dataset (CC BY-NC-SA 4.0). What is there already is
-    not done again.
+    It trains, evaluates, exports, verifies and inspects. The images come from the package
+    elpv-dataset (CC BY-NC-SA 4.0). What is there already is not done again.
     """
     from hvq_edge.bundle.verification import VERIFY_NAME
     from hvq_edge.common.cache_folder import default_cache

@@ -41,7 +41,7 @@ def doctor(
 
     Ends with 0 whatever it finds, and with 3 where something that --require names is not ok.
     """
-    from hvq_edge.doctor.examination import checks_for, insist
+    from hvq_edge.doctor.examination import checks_for, insist, without_gpu
     from hvq_edge.doctor.finding import examine
 
     with messages.status("Looking ..."):
@@ -49,7 +49,7 @@ def doctor(
     if as_json:
         print_json({"findings": [finding.to_json() for finding in findings]})
     else:
-        results.print(findings_table(findings))
+        results.print(findings_table(without_gpu(findings)))
     insist(require or [], findings)
 
 

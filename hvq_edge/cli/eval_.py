@@ -49,7 +49,7 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well a run or a bundle tells defective images from good ones."""
+    """Measure how well a run or a bundle tells defects from good."""
     from hvq_edge.evaluation.acceptance.gates import hold_gates, parse_gates
     from hvq_edge.evaluation.evaluate_target import evaluate_target
     from hvq_edge.evaluation.table import metrics_tables

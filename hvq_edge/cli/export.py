@@ -92,7 +92,10 @@ def export(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write ONNX graphs, thresholds and hashes as a bundle that runs without PyTorch."""
+    """Write a bundle that runs without PyTorch.
+
+    It holds ONNX graphs, thresholds and hashes of all files.
+    """
     from rich.table import Table
 
     from hvq_edge.calibration.search.plan import PLAN_NAME, Budget

@@ -63,7 +63,9 @@ def verify(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that no row of a log was changed, removed, added or moved; else exit code 1.
+    """Check that no row of a log was changed, removed or added.
+
+    A row that was moved is found as well. What was changed ends it with exit code 1.
 
     Follows the log over all its files. May run while an inspector writes.
     """
@@ -129,7 +131,10 @@ def export(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write all rows of a log as CSV, or with --json as JSON lines on standard output."""
+    """Write all rows of a log as CSV or JSON lines.
+
+    JSON lines go to standard output, with --json.
+    """
     from hvq_edge.stream.log.chain import fields_of
     from hvq_edge.stream.log.reader import all_rows
 

@@ -29,9 +29,10 @@ def report(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the acceptance report of a bundle: one page to read, print and sign.
+    """Write the acceptance report of a bundle, for somebody to sign.
 
-    It gathers what eval, verify, calibrate and bench have measured, and says what is missing.
+    It is one page to read and print. It gathers what eval, verify, calibrate and bench have
+    measured, and says what is missing.
     """
     from hvq_edge.evaluation.acceptance.page import write_acceptance
 

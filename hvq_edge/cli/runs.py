@@ -25,10 +25,10 @@ def runs(
     ] = DEFAULT_RUN.parent,
     as_json: JsonOption = False,
 ) -> None:
-    """List training runs, the newest first, with their losses and test metrics.
+    """List training runs, the newest first, with their numbers.
 
-    Test metrics stand there once hvq-edge eval has run. A run that cannot be read is listed with
-    its fault.
+    These are losses, and test metrics once hvq-edge eval has run. A run that cannot be read is
+    listed with its fault.
     """
     from hvq_edge.run.runs import as_entry, list_runs
 

@@ -32,10 +32,11 @@ def sign(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign all that is in a bundle, reports included, so that a device can insist on it.
+    """Sign all that is in a bundle, its reports included.
 
-    The signature covers what is there now: sign last, after verify, bench and report. A report that
-    is older than the thresholds or results it speaks of is refused (exit code 1).
+    A device can insist on it. The signature covers what is there now: sign last, after verify,
+    bench and report. A report that is older than the thresholds or results it speaks of is refused
+    (exit code 1).
     """
     from hvq_edge.errors import SettingsError
 

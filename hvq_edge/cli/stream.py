@@ -69,10 +69,10 @@ def stream(
     as_json: JsonOption = False,
     **flags: Any,  # noqa: ANN401  # by parameter, as stream_flags lists them
 ) -> None:
-    """Inspect cameras, a video or a folder of images: pass, reject or no decision.
+    """Inspect cameras, videos or a folder: pass or reject each frame.
 
-    Ctrl-C (exit code 130), SIGTERM and SIGHUP (0) stop after the frames already captured; a second
-    Ctrl-C stops at once.
+    What cannot be judged leads to no decision. Ctrl-C (exit code 130), SIGTERM and SIGHUP (0) stop
+    after the frames already captured; a second Ctrl-C stops at once.
     """
     inspects = calibrate is None and not print_config
     with ExitStack() as taking:
@@ -128,6 +128,13 @@ class StreamCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - Typer's own types
         """Return all options."""
         return list(self._made.get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - likewise
+        """Say what is meant where an address was given to a flag that takes none."""
+        from hvq_edge.cli.stream_flags import check_addresses
+
+        check_addresses(args)
+        return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own types
         """Run the command."""

@@ -5,9 +5,12 @@ A sentence of help is written once: below the field that it explains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from inspect import Parameter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -47,6 +50,50 @@ def points(flag: str, text: str) -> list[list[int]]:
         SettingsError: it is something else.
     """
     return [numbers(flag, part, separator=",", count=2) for part in text.split(";")]
+
+
+_ADDRESS = re.compile(r"\[?(?P<host>[^\s/=\[\]]*?)\]?:(?P<port>\d{1,5})")
+_TAKES = {
+    "--page": "no address",
+    "--page-host": "a host alone",
+    "--page-port": "a port alone",
+    "--trigger-port": "a port alone",
+}
+
+
+def check_addresses(arguments: Sequence[str]) -> None:
+    """Refuse ``HOST:PORT`` for a flag that takes a part of it or nothing.
+
+    Args:
+        arguments: as they were typed. Typer would only say that there is one too many.
+
+    Raises:
+        SettingsError: says which flags take its parts.
+    """
+    for argument, after in pairwise([*arguments, ""]):
+        flag, equals, value = argument.partition("=")
+        value = value if equals else after
+        if flag not in _TAKES or value.startswith("-"):
+            continue
+        if flag == "--page" and value.isdecimal():
+            parts = f"--page-port {value}"
+        elif (found := _ADDRESS.fullmatch(value)) and not _is_ipv6(value):
+            own = "trigger" if flag == "--trigger-port" else "page"
+            host = f"--page-host {found['host']} " if own == "page" and found["host"] else ""
+            parts = f"{host}--{own}-port {found['port']}"
+        else:
+            continue
+        raise SettingsError(
+            f"{flag} takes {_TAKES[flag]}, and {value} was given.", next_step=f"give {parts}"
+        )
+
+
+def _is_ipv6(text: str) -> bool:
+    """Whether colons are those of an address without a port, such as ``::1``."""
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 class Flag(NamedTuple):

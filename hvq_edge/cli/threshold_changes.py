@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from hvq_edge.cli.console import messages, print_json, results
+from hvq_edge.common.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,6 +55,7 @@ def show(
                 "bundle": str(done.bundle.path),
                 "thresholds": named,
                 "changes": as_values(changes),
+                "look": losses(changes, done.bundle),
                 "rejected": rejected,
                 "notes": notes,
             }
@@ -60,6 +63,8 @@ def show(
         return
     results.print(thresholds_table(thresholds, f"Thresholds of {done.bundle.path}"))
     say(changes)
+    for loss in losses(changes, done.bundle):
+        messages.print(f"Look: {loss}.", markup=False, soft_wrap=True)
     for name, images in rejected.items():
         more = f" and {len(images) - _NAMED} more" if len(images) > _NAMED else ""
         messages.print(
@@ -117,9 +122,11 @@ def _remarks(
     if not isinstance(done, Calibrated):
         if done.unusable:
             missed = ", ".join(f"{count} {why}" for why, count in done.unusable.items())
-            notes.append(f"{sum(done.unusable.values())} frames led to no decision: {missed}")
+            frames = counted(sum(done.unusable.values()), "frame")
+            notes.append(f"{frames} led to no decision: {missed}")
         if done.copies:
-            notes.append(f"{done.copies} frames were copies of others: each counts once")
+            was = "was a copy of another" if done.copies == 1 else "were copies of others"
+            notes.append(f"{counted(done.copies, 'frame')} {was}: each counts once")
     notes += threshold_notes(thresholds)
     served = done.bundle.manifest.categories
     for precision, learnt in thresholds.items():
@@ -164,19 +171,34 @@ def as_values(changes: Sequence[ThresholdChange]) -> list[dict[str, Any]]:
     return [asdict(change) for change in changes]
 
 
-def say(changes: Sequence[ThresholdChange]) -> None:
+def say(changes: Sequence[ThresholdChange], *, undone: bool = False) -> None:
     """Print each change: old and new threshold, good parts lost, defects found, and what set it."""
+    shown = "those that the one before was learnt from" if undone else "those it was learnt from"
     for one in changes:
         by = f", set by {one.set_by}" if one.set_by else ""
         _print(
             f"{one.category}, {one.precision}: threshold {_value(one.old)} → {_value(one.new)}{by}"
         )
-        _print(f"  good parts lost, of those it was learnt from: {_counts(one.good_shown)}")
+        _print(f"  good parts lost, of {shown}: {_counts(one.good_shown)}")
         if one.defects.now or one.defects.before:
             _print(f"  defects found, of the test images: {_counts(one.defects)}")
             _print(f"  good test images rejected: {_counts(one.good_tested)}")
     for why in dict.fromkeys(one.untested for one in changes if one.untested):
         messages.print(f"Defects found are not known: {why}", markup=False, soft_wrap=True)
+
+
+def losses(changes: Sequence[ThresholdChange], bundle: Bundle) -> list[str]:
+    """Say where fewer defects are found than before: a sentence each without its full stop."""
+    return [
+        f"{one.category} at {one.precision} finds {one.defects.now.count} of "
+        f"{counted(one.defects.now.total, 'defective test image')}, and found "
+        f"{one.defects.before.count} before: if that is too few, hvq-edge calibrate "
+        f"{quote(str(bundle.path))} --undo brings the thresholds back"
+        for one in changes
+        if one.defects.before is not None
+        and one.defects.now is not None
+        and one.defects.now.count < one.defects.before.count
+    ]
 
 
 def _counts(numbers: BeforeAndNow) -> str:

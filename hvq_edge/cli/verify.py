@@ -50,9 +50,10 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every graph with the PyTorch model on real images, with Polygraphy.
+    """Compare every graph with the PyTorch model on real images.
 
-    Ends with exit code 1 when an output, the codes or the decisions are outside their limits.
+    Polygraphy runs them. Ends with exit code 1 when an output, the codes or the decisions are
+    outside their limits.
     """
     from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.export.verify.verify import verify_bundle

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import get_args
 
@@ -16,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.content import ImageContent, in_threads, read_content, same_images
+from hvq_edge.data.content import ImageContent, in_threads, read_content
+from hvq_edge.data.copies import same_images
 from hvq_edge.data.dataset import Dataset, Layout, find_dataset
 from hvq_edge.data.findings import DatasetFinding, FindingKind, level_findings, too_few
 from hvq_edge.data.images import read_full_mask
 from hvq_edge.data.layouts.folders import DatasetImage
 from hvq_edge.data.layouts.masks import MASK_FOLDER
-from hvq_edge.errors import ImageError
+from hvq_edge.data.splits import AnotherDay, of_another_day
+from hvq_edge.errors import ImageError, MissingCapability
 
+_NOT_KNOWN = AnotherDay(frozenset(), ""), 0
 _MASK_KINDS = (
     "mask_place",
     "mask_size",
@@ -41,6 +45,9 @@ class CategoryCheck:
 
     category: str
     train_good: int
+    """Good images to learn from."""
+    validation_good: int
+    """Good images that the layout keeps apart for thresholds."""
     test_good: int
     test_defective: int
     masks: int
@@ -54,6 +61,18 @@ class CategoryCheck:
     """Test images that are training images too, of this or another category."""
     mask_faults: int
     """Masks that do not fit, and images that lack theirs."""
+    days: tuple[tuple[date, int], ...]
+    """On which the good training images were taken, with their number, as far as all of them say
+    it; the first day first."""
+    days_said_by: str
+    """What says the days, in words."""
+    held_out: int
+    """Good training images of another day, which set the threshold; 0: a random share does."""
+    held_out_from: str
+    """When or where these were taken, in words, as a run records it."""
+    test_by_content: tuple[Path, ...]
+    """Good images that are test images because of their content, where the layout has no folder
+    of them."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +88,7 @@ class DatasetCheck:
     copies: tuple[DatasetFinding, ...]
     """Images that occur several times within training, or within test: they weigh more."""
     notes: tuple[str, ...]
-    """What looked odd in the folders, one sentence each."""
+    """What looked odd in the folders, one sentence each; of masks the faults say it."""
 
     @property
     def fit(self) -> bool:
@@ -103,6 +122,12 @@ def check_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset
         facts.append(one)
         on_progress("Checking images", len(facts), len(dataset.images), one.image.category)
     contents = [one.content for one in facts]
+    notes = [note for note in dataset.notes if note not in dataset.mask_notes]
+    try:
+        apart = {name: _held_out(name, facts) for name in dataset.categories}
+    except MissingCapability:  # a device that trains nothing
+        notes.append("Pillow is not installed, so the days of the images are not known.")
+        apart = {}
     repeated = list(_repeated(facts))
     faults = [
         *(fault for one in facts for fault in one.faults),
@@ -117,10 +142,13 @@ def check_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset
     return DatasetCheck(
         root=dataset.root,
         layout=dataset.layout,
-        categories=tuple(_summary(name, facts, faults) for name in dataset.categories),
+        categories=tuple(
+            _summary(name, facts, faults, apart.get(name, _NOT_KNOWN), dataset.layout)
+            for name in dataset.categories
+        ),
         faults=tuple(faults),
         copies=tuple(finding for finding in repeated if finding.kind == "copies"),
-        notes=dataset.notes,
+        notes=tuple(notes),
     )
 
 
@@ -163,22 +191,40 @@ def _unreadable(image: DatasetImage, path: Path, error: ImageError) -> DatasetFi
 def _repeated(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
     """Yield one finding for each image content that several files have."""
     readable = [one for one in facts if one.content.pixels]
-    contents = same_images([one.image.path for one in readable], [one.content for one in readable])
-    by_content: dict[str, list[DatasetImage]] = {}
+    contents = same_images(
+        [one.image.path for one in readable],
+        [one.content for one in readable],
+        [one.image.category for one in readable],
+    )
+    by_content: dict[str, list[_Facts]] = {}
     for one, content in zip(readable, contents, strict=True):
-        by_content.setdefault(content, []).append(one.image)
-    for images in by_content.values():
-        if len(images) == 1:
+        by_content.setdefault(content, []).append(one)
+    for same in by_content.values():
+        if len(same) == 1:
             continue
-        kind: FindingKind = "copies"
-        detail = f"the same image, all in {images[0].split}"
+        images = [one.image for one in same]
+        lossless = len({one.content.pixels for one in same}) == 1
+        detail = "the same image" if lossless else "the same image, once saved with loss,"
+        kind: FindingKind
         if len({image.split for image in images}) == 2:
-            kind, detail = "train_and_test", "the same image in train and test"
+            kind, detail = "train_and_test", f"{detail} in train and test"
         elif len({image.good for image in images}) == 2:
-            kind, detail = "good_and_defective", "the same image called good and defective"
+            kind, detail = "good_and_defective", f"{detail} called good and defective"
+        else:
+            kind, detail = "copies", f"{detail.rstrip(',')}, all in {images[0].split}"
         categories = tuple(sorted({image.category for image in images}))
         paths = tuple(image.path for image in images)
         yield DatasetFinding(kind, categories, paths, detail)
+
+
+def _held_out(name: str, facts: Iterable[_Facts]) -> tuple[AnotherDay, int]:
+    """Find what sets the threshold of a category, as training does, and of how many images."""
+    own = [one for one in facts if one.image.category == name and one.image.split == "train"]
+    readable = [one for one in own if one.content.pixels]
+    paths = [one.image.path for one in readable]
+    hashes = dict(zip(paths, same_images(paths, [one.content for one in readable]), strict=True))
+    found = of_another_day([one.image for one in readable], hashes)
+    return found, sum(content in found.contents for content in hashes.values())
 
 
 def _too_few(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
@@ -212,11 +258,17 @@ def _misplaced(dataset: Dataset) -> Iterator[DatasetFinding]:
         detail = f"all would have the mask {mask.name}: it is used for none of them"
         yield DatasetFinding("mask_shared", (category,), images, detail)
     for category, mask in dataset.stray_masks:
-        detail = f"a mask among the images: left out; masks belong in {MASK_FOLDER}"
+        detail = f"among the images, and left out; masks belong in {MASK_FOLDER}"
         yield DatasetFinding("mask_place", (category,), (mask,), detail)
 
 
-def _summary(name: str, facts: Iterable[_Facts], faults: Sequence[DatasetFinding]) -> CategoryCheck:
+def _summary(
+    name: str,
+    facts: Iterable[_Facts],
+    faults: Sequence[DatasetFinding],
+    apart: tuple[AnotherDay, int],
+    layout: Layout,
+) -> CategoryCheck:
     own = [one for one in facts if one.image.category == name]
     images = [one.image for one in own]
     sizes = sorted(
@@ -226,7 +278,8 @@ def _summary(name: str, facts: Iterable[_Facts], faults: Sequence[DatasetFinding
     leaked = {path for fault in here if fault.kind == "train_and_test" for path in fault.paths}
     return CategoryCheck(
         category=name,
-        train_good=sum(image.split == "train" for image in images),
+        train_good=sum(image.split == "train" and not image.kept_apart for image in images),
+        validation_good=sum(image.kept_apart for image in images),
         test_good=sum(image.split == "test" and image.good for image in images),
         test_defective=sum(not image.good for image in images),
         masks=sum(image.mask is not None for image in images),
@@ -235,4 +288,13 @@ def _summary(name: str, facts: Iterable[_Facts], faults: Sequence[DatasetFinding
         unreadable=sum(fault.kind == "unreadable" for fault in here),
         leaked=sum(one.split == "test" and one.path in leaked for one in images),
         mask_faults=sum(fault.kind in _MASK_KINDS for fault in here),
+        days=apart[0].days,
+        days_said_by=apart[0].said_by,
+        held_out=apart[1],
+        held_out_from=apart[0].source,
+        test_by_content=tuple(
+            image.path
+            for image in images
+            if layout == "plain" and image.good and image.split == "test"
+        ),
     )

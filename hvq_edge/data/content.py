@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,8 +30,6 @@ _SAMPLED = 64
 _LARGE = 1024
 _MOST_KEPT = 1 << 14
 """Images whose content is remembered, some 1.5 kB each."""
-_SAME_SKETCH = 2.0
-"""Grey levels by which the sketch of an image may move when it is saved in a lossy format."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -96,9 +94,6 @@ def _read_content(path: Path, *_state: int) -> ImageContent:
     rgb = rgb_of(levels)
     height, width = rgb.shape[:2]
     shape = b"%dx%d" % (height, width)
-    # Shrunk in float, so that a difference of less than a level is seen; large ones in two steps.
-    grey = cv2.resize(rgb, (min(width, _LARGE), min(height, _LARGE)), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(grey, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return ImageContent(
         sha256=sha256,
         pixels=hashlib.blake2b(rgb.data, digest_size=16, person=shape).hexdigest(),
@@ -106,8 +101,17 @@ def _read_content(path: Path, *_state: int) -> ImageContent:
         bits=8 * levels.itemsize,
         highest=int(levels.max()),
         two_levels=has_few_levels(levels, 2),
-        sketch=cv2.resize(grey, (SKETCH_SIDE, SKETCH_SIDE), interpolation=cv2.INTER_AREA),
+        sketch=sketch_of(rgb, SKETCH_SIDE),
     )
+
+
+def sketch_of(rgb: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+    """Return the mean grey level of each part of an image, ``[side, side]``."""
+    height, width = rgb.shape[:2]
+    # Shrunk in float, so that a difference of less than a level is seen; large ones in two steps.
+    grey = cv2.resize(rgb, (min(width, _LARGE), min(height, _LARGE)), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(grey, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def has_few_levels(levels: NDArray[np.generic], most: int) -> bool:
@@ -127,47 +131,6 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Ite
         yield from pool.map(function, items)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for thousands of images
-
-
-def same_images(paths: Sequence[Path], contents: Sequence[ImageContent]) -> list[str]:
-    """Return a name for the content of each image, which its copies have as well.
-
-    Copies have the same decoded pixels, whatever their format; or their files differ in the suffix
-    alone, and they look the same but for what a lossy format changes.
-
-    Args:
-        paths: of the images.
-        contents: what each holds.
-
-    Returns:
-        The smallest SHA-256 among an image and its copies: where there are none, its own.
-    """
-    leader = list(range(len(paths)))
-
-    def find(number: int) -> int:
-        while leader[number] != number:
-            number = leader[number]
-        return number
-
-    first: dict[str, int] = {}
-    of_stem: dict[Path, list[int]] = defaultdict(list)
-    for number, (path, content) in enumerate(zip(paths, contents, strict=True)):
-        leader[number] = find(first.setdefault(content.pixels or content.sha256, number))
-        for other in of_stem[path.with_suffix("")]:
-            if _look_the_same(content, contents[other]):
-                leader[find(number)] = find(other)
-        of_stem[path.with_suffix("")].append(number)
-    names: dict[int, str] = {}
-    for number, content in enumerate(contents):
-        group = find(number)
-        names[group] = min(names.get(group, content.sha256), content.sha256)
-    return [names[find(number)] for number in range(len(paths))]
-
-
-def _look_the_same(one: ImageContent, other: ImageContent) -> bool:
-    if one.sketch is None or other.sketch is None or one.size != other.size:
-        return False
-    return bool(np.abs(one.sketch - other.sketch).max() <= _SAME_SKETCH)
 
 
 def choose_share(hashes: Sequence[str], share: float, key: str, *, leave: int) -> frozenset[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.wording import counted
 from hvq_edge.data.layouts import mvtec, plain_folder, visa
 from hvq_edge.data.layouts.folders import (
     GOOD,
@@ -44,6 +45,8 @@ class Dataset:
     """Category and path of every mask that several images would have, with those images."""
     stray_masks: tuple[tuple[str, Path], ...] = ()
     """Category and path of every mask that lies among the images: left out."""
+    mask_notes: frozenset[str] = frozenset()
+    """Those of the notes that say what the three say."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -115,14 +118,16 @@ def _dataset(
     root: Path, layout: Layout, contents: Mapping[str, CategoryContent], notes: Sequence[str] = ()
 ) -> Dataset:
     named = contents.items()
+    about_masks = [note for content in contents.values() for note in content.mask_notes]
     return Dataset(
         root,
         layout,
         tuple(image for content in contents.values() for image in content.images),
-        (*notes, *(note for content in contents.values() for note in content.notes)),
+        (*notes, *(note for one in contents.values() for note in (*one.notes, *one.mask_notes))),
         tuple((name, mask) for name, content in named for mask in content.unused_masks),
         tuple((name, *shared) for name, content in named for shared in content.shared_masks),
         tuple((name, mask) for name, content in named for mask in content.stray_masks),
+        frozenset(about_masks),
     )
 
 
@@ -212,7 +217,7 @@ def _no_layout(root: Path) -> DatasetError:
             next_step=f"name {inner[0]} instead",
         )
     return DatasetError(
-        f"the folder {root} has no good images: {count} image{'s' if count > 1 else ''} but "
+        f"the folder {root} has no good images: {counted(count, 'image')} but "
         "no folder called good.",
         next_step=layouts,
     )

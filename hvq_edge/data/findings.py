@@ -10,7 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from hvq_edge.data.content import ImageContent, same_images
+from hvq_edge.common.wording import counted
+from hvq_edge.data.content import ImageContent
+from hvq_edge.data.copies import same_images
 from hvq_edge.data.layouts.folders import DatasetImage
 
 FindingKind = Literal[
@@ -87,7 +89,8 @@ def too_few(
     if len(readable) >= least and different >= 2:
         return None
     detail = (
-        f"{len(readable)} good training images can be read, {different} of them different; "
+        f"{counted(len(readable), 'good training image')} can be read, {different} of them "
+        "different; "
         f"{least} are needed, not all the same"
     )
     return DatasetFinding("too_few", (name,), (), detail)
@@ -129,8 +132,9 @@ def _few_levels(name: str, contents: Sequence[ImageContent]) -> Iterator[Dataset
     highest = max((content.highest for content in deep), default=0)
     bits = next((bits for bits in _CAMERA_BITS if highest < 2**bits), 0)
     if deep and bits:
+        images = "one 16-bit image uses" if len(deep) == 1 else f"{len(deep)} 16-bit images use"
         detail = (
-            f"the {len(deep)} 16-bit images use levels up to {highest} of 65535, as {bits}-bit "
+            f"the {images} levels up to {highest} of 65535, as {bits}-bit "
             f"cameras give them: only {highest // 257 + 1} of 256 are left when they are read; "
             f"multiply them by {2 ** (16 - bits)}, here and on the line"
         )

@@ -224,6 +224,8 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.generic]:
     """Decode a file after checking that it is whole, so that no decoder guesses or prints."""
     fault = fault_in_file(data)
     header = announced(data) if fault is None else None
+    if fault is None and header is None:
+        fault = "its header does not say its size"  # then nothing says what it would unpack to
     if header is not None and header.width * header.height > MOST_PIXELS:
         raise ImageError(
             f"{path} cannot be used: it is {header.width}x{header.height} pixels, "

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.wording import counted
 from hvq_edge.data.content import (
     ImageContent,
     choose_share,
     hash_image,
     in_threads,
     read_content,
-    same_images,
 )
+from hvq_edge.data.copies import same_images
 from hvq_edge.data.dataset import Dataset
 from hvq_edge.data.days import days_of
 from hvq_edge.data.findings import LEAST_TO_FIT, level_findings, sentence_of
@@ -41,6 +42,19 @@ class Split(NamedTuple):
     """One for every good training image, in the order of ``dataset.images``."""
     held_out_from: dict[str, str]
     """Where held-out images were taken that are no random share, by category."""
+
+
+class AnotherDay(NamedTuple):
+    """Good training images of a category that were taken on another day than the rest."""
+
+    contents: frozenset[str]
+    """Of the images; empty: that is not known, or too few would be left to learn from."""
+    source: str
+    """When or where they were taken, in words; empty likewise."""
+    days: tuple[tuple[date, int], ...] = ()
+    """The days that the files say, with their images, the first day first; empty: not of all."""
+    said_by: str = ""
+    """What says the days, in words."""
 
 
 def split_training(
@@ -81,16 +95,18 @@ def split_training(
         raise _unreadable(unreadable)
     for finding in level_findings(images, contents):
         logger.warning("%s", sentence_of(finding, dataset.root))
-    copies = same_images([image.path for image in images], contents)
+    copies = same_images(
+        [image.path for image in images], contents, [image.category for image in images]
+    )
     hashes = {image.path: copy for image, copy in zip(images, copies, strict=True)}
     kept: dict[str, frozenset[str]] = {}
     sources: dict[str, str] = {}
     for category in dataset.categories:
         own = dataset.train_good(category)
-        chosen, source = _of_another_day(own, hashes)
-        if source:
-            sources[category] = source
-        kept[category] = _checked(category, own, hashes, chosen, held_out, seed)
+        found = of_another_day(own, hashes)
+        if found.source:
+            sources[category] = found.source
+        kept[category] = _checked(category, own, hashes, found.contents, held_out, seed)
     records = tuple(
         ImageRecord(
             path=image.path.relative_to(dataset.root).as_posix(),
@@ -130,30 +146,33 @@ def check_unchanged(
         raise _changed(data, len(records), missing=missing, different=different)
 
 
-def _of_another_day(
-    images: Sequence[DatasetImage], hashes: dict[Path, str]
-) -> tuple[frozenset[str], str]:
-    """Return the contents of a category that were taken on another day, and when or where.
+def of_another_day(images: Sequence[DatasetImage], hashes: Mapping[Path, str]) -> AnotherDay:
+    """Find the images of a category that set its threshold in place of a random share.
 
-    Returns:
-        No content and no words where that is not known, or too few would be left to learn from.
+    Args:
+        images: the good training images of one category.
+        hashes: of their contents, by path (:func:`hvq_edge.data.copies.same_images`).
+
+    Raises:
+        MissingCapability: Pillow is not installed.
     """
     apart = frozenset(hashes[image.path] for image in images if image.kept_apart)
     if apart:
-        return apart, "good images of validation/good"
+        return AnotherDay(apart, "good images of validation/good")
     found = days_of([image.path for image in images])
-    if found is None:
-        return frozenset(), ""
+    if found is None or not images:
+        return AnotherDay(frozenset(), "")
     contents: dict[date, set[str]] = {}
     for image, day in zip(images, found.days, strict=True):
         contents.setdefault(day, set()).add(hashes[image.path])
+    days = tuple((day, found.days.count(day)) for day in sorted(contents))
     enough = [day for day, own in sorted(contents.items()) if len(own) >= LEAST_OF_A_DAY]
-    if len(enough) < 2:
-        return frozenset(), ""
-    latest = frozenset(contents[enough[-1]])
-    if 2 * len(latest) > len(set().union(*contents.values())):
-        return frozenset(), ""  # the smaller part would be learnt from
-    return latest, f"good images of {enough[-1]}, another day by {found.said_by}"
+    latest = frozenset(contents[enough[-1]] if len(enough) > 1 else ())
+    if not latest or 2 * len(latest) > len(set().union(*contents.values())):
+        # Else the smaller part would be learnt from.
+        return AnotherDay(frozenset(), "", days, found.said_by)
+    source = f"good images of {enough[-1]}, another day by {found.said_by}"
+    return AnotherDay(latest, source, days, found.said_by)
 
 
 def _checked(
@@ -175,8 +194,8 @@ def _checked(
     left = sum(content not in chosen for content in contents)
     if not chosen or different < 2 or left < LEAST_TO_FIT:
         raise DatasetError(
-            f"the category {category!r} has {len(contents)} good training "
-            f"image{'s' if len(contents) != 1 else ''}, {different} of them different: at least "
+            f"the category {category!r} has {counted(len(contents), 'good training image')}, "
+            f"{different} of them different: at least "
             f"{LEAST_TO_FIT + 1} are needed, not all the same, {LEAST_TO_FIT} of them to learn "
             "from.",
             next_step=f"add good images of {category}; a useful model needs some dozens",
@@ -185,7 +204,8 @@ def _checked(
 
 
 def _unreadable(errors: Sequence[ImageError]) -> ImageError:
-    more = f" {len(errors) - 1} more images cannot be read." if len(errors) > 1 else ""
+    others = len(errors) - 1
+    more = f" {counted(others, 'more image')} cannot be read." if others else ""
     return ImageError(f"{errors[0].cause}{more}", next_step=errors[0].next_step)
 
 

@@ -32,8 +32,13 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_ANCILLARY = 0x20  # bit 5 of a chunk type's first letter: decoders may ignore the chunk
 
 _TIFF_OFFSETS_AND_COUNTS = ((273, 279), (324, 325))  # strips; tiles
-_TIFF_INTEGERS = {3: "H", 4: "I", 16: "Q"}
+_TIFF_INTEGERS = {
+    1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q",
+}  # fmt: skip
+"""Field types that hold whole numbers, as decoders take them for a size whichever it is."""
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLE_FORMAT = 256, 257, 258, 339
+_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
+_TIFF_SIDES = (_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT)
 _TIFF_SAMPLES = {2: "int", 3: "float", 5: "complex int", 6: "complex"}
 _TIFF_MOST_BITS = 16
 
@@ -157,6 +162,8 @@ def _tiff_fault(data: bytes) -> str | None:
         tags = _tiff_tags(data)
     except _BEYOND:
         return "it is a truncated TIFF (its directory is missing)"
+    if not {_TIFF_WIDTH, _TIFF_HEIGHT} <= tags.keys() or not all(map(_is_plausible, tags.items())):
+        return "it is a damaged TIFF (its directory does not say its size in whole numbers)"
     for offsets, counts in _TIFF_OFFSETS_AND_COUNTS:
         pieces = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
         if any(offset + count > len(data) for offset, count in pieces):
@@ -165,7 +172,9 @@ def _tiff_fault(data: bytes) -> str | None:
 
 
 def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
-    """Return the integer tags of the first directory that this module asks for.
+    """Return the values of the tags of the first directory that this module asks for.
+
+    Of a tag that holds no integers there are none.
 
     Raises:
         struct.error, OverflowError, MemoryError: they lie beyond the end of the file.
@@ -176,7 +185,7 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
         ("Q", "Q", "HHQ", 20, 8) if big else ("I", "H", "HHI", 12, 4)
     )
     wanted = {tag for pair in _TIFF_OFFSETS_AND_COUNTS for tag in pair}
-    wanted |= {_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLE_FORMAT}
+    wanted |= {*_TIFF_SIDES, _TIFF_BITS, _TIFF_SAMPLE_FORMAT}
     (directory,) = struct.unpack_from(order + place_of, data, 8 if big else 4)
     (entries,) = struct.unpack_from(order + count_of, data, directory)
     first = directory + struct.calcsize(order + count_of)
@@ -184,14 +193,25 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
     for number in range(entries):
         entry = first + length * number
         tag, kind, count = struct.unpack_from(order + entry_of, data, entry)
-        if tag not in wanted or tag in tags or kind not in _TIFF_INTEGERS:
+        if tag not in wanted or tag in tags:
             continue  # of a tag that comes twice, the first counts, as for its decoder
+        if kind not in _TIFF_INTEGERS:
+            tags[tag] = ()
+            continue
         values = f"{order}{count}{_TIFF_INTEGERS[kind]}"
         place = entry + length - inline
         if struct.calcsize(values) > inline:
             (place,) = struct.unpack_from(order + place_of, data, place)
         tags[tag] = struct.unpack_from(values, data, place)
     return tags
+
+
+def _is_plausible(tag: tuple[int, tuple[int, ...]]) -> bool:
+    """Whether a tag's values are what a decoder could go by: a side is one number above 0."""
+    number, values = tag
+    if number in _TIFF_SIDES:
+        return len(values) == 1 and values[0] > 0
+    return bool(values) and min(values) >= 0
 
 
 def _webp_fault(data: bytes) -> str | None:
@@ -226,10 +246,15 @@ def _tiff_header(data: bytes) -> Announced | None:
     tags = _tiff_tags(data)
     if not tags.get(_TIFF_WIDTH) or not tags.get(_TIFF_HEIGHT):
         return None
-    bits = max(tags.get(_TIFF_BITS, (1,)), default=1)
+    # A decoder unpacks a whole tile, however little of it the image covers.
+    width, height = (
+        max((tags[side][0], *tags.get(of_tile, ())))
+        for side, of_tile in ((_TIFF_WIDTH, _TIFF_TILE_WIDTH), (_TIFF_HEIGHT, _TIFF_TILE_HEIGHT))
+    )
+    bits = max(tags.get(_TIFF_BITS) or (1,))
     (kind, *_) = tags.get(_TIFF_SAMPLE_FORMAT) or (1,)
     name = _TIFF_SAMPLES.get(kind, "uint" if bits > _TIFF_MOST_BITS else "")
-    return Announced(tags[_TIFF_WIDTH][0], tags[_TIFF_HEIGHT][0], f"{name}{bits}" if name else "")
+    return Announced(width, height, f"{name}{bits}" if name else "")
 
 
 def _webp_header(data: bytes) -> Announced | None:

@@ -10,6 +10,10 @@ from hvq_edge.doctor import board, cameras, gpu, software
 from hvq_edge.doctor import bundle as bundle_checks
 from hvq_edge.doctor.finding import Check, CheckResult
 from hvq_edge.errors import InputError, MissingCapability
+from hvq_edge.runtime.tensorrt.library import MODULES
+
+OF_A_GPU = ("gpu", *MODULES, "gpu-memory")
+"""Findings that only a machine with a GPU needs to be well."""
 
 
 def checks_for(bundle: Path | None) -> list[Check]:
@@ -39,6 +43,23 @@ def checks_for(bundle: Path | None) -> list[Check]:
             Check("computes", lambda: bundle_checks.known_answers(bundle)),
         ]
     return checks
+
+
+def without_gpu(findings: Sequence[CheckResult]) -> list[CheckResult]:
+    """Put what a machine without a GPU lacks into one line: the processor needs none of it.
+
+    Args:
+        findings: of a machine with a GPU they are returned as they are.
+    """
+    gpu_found = next((one for one in findings if one.name == "gpu"), None)
+    if gpu_found is None or gpu_found.state != "note" or "fails" in gpu_found.found:
+        return list(findings)  # a driver that fails may be wanted
+    lacking = [one.name for one in findings if one.name in OF_A_GPU and one.state == "note"]
+    shown = [one for one in findings if one.name not in lacking or one.name == "gpu"]
+    also = f" (nor {', '.join(lacking[1:])})" if lacking[1:] else ""
+    cause = gpu_found.found.partition(":")[0].removeprefix("this machine has ")
+    said = f"{cause}{also}; nothing is needed for the CPU"
+    return [CheckResult("gpu", "note", said) if one.name == "gpu" else one for one in shown]
 
 
 def insist(names: Collection[str], findings: Sequence[CheckResult]) -> None:

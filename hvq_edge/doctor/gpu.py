@@ -68,7 +68,8 @@ def gpu_memory(ask: Ask = run_isolated) -> list[CheckResult]:
         try:
             number = ask(code)
         except NoAnswer as error:
-            tried.append(f"{name}: {error}")
+            absent = "ModuleNotFoundError" in str(error)
+            tried.append(f"{name} is not installed" if absent else f"{name}: {error}")
         else:
             return [CheckResult("gpu-memory", "ok", f"{name} {number} is used")]
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import Console
@@ -25,6 +25,17 @@ COLUMNS: dict[str, str] = {
     "image_recall_at_1": "recall 1%",
 }
 """Headings by field of :class:`~hvq_edge.evaluation.metrics.results.Metrics`."""
+
+_SHORT = {
+    "defects": "def.",
+    "recall 5%": "rec. 5%",
+    "recall 1%": "rec. 1%",
+    "false rejects": "false rej.",
+    "missed": "mis- sed",
+    "undecided": "unde- cided",
+}
+_SHORT_IN_WORDS = "def.: defects; rec.: recall; rej.: rejects"
+_UNDECIDED_IN_WORDS = "; undecided: good + defective"
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,8 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
         width: of the terminal, in characters.
 
     Returns:
-        One table where it fits, spaced out if possible. Else one about images; one about pixels,
+        One table where it fits: spaced out if possible, else with shorter headings, for which 100
+        columns are enough. Else one about images; one about pixels,
         with the categories that have masks; and, where it does not fit beside the images, one
         about the decisions. Each then takes 54 characters beside a category's name of 15.
     """
@@ -75,17 +87,23 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
         _Column("false rejects", lambda one: _count(one.false_rejects)),
         _Column("missed", lambda one: _count(one.missed)),
     ]
-    for heading, undecided in (
-        ("good undecided", lambda one: one.good_verdicts),
-        ("defects undecided", lambda one: one.defective_verdicts),
-    ):
-        if any(found.no_decision for found in map(undecided, evaluation.categories) if found):
-            decisions.append(_undecided(heading, undecided))
+    undecided = [
+        _undecided(heading, of)
+        for heading, of in (
+            ("good undecided", lambda one: one.good_verdicts),
+            ("defects undecided", lambda one: one.defective_verdicts),
+        )
+        if any(found.no_decision for found in map(of, evaluation.categories) if found)
+    ]
+    both = [_Column("undecided", _undecided_of_both)] if undecided else []
+    short = [*decisions, *both]
+    decisions += undecided
     if all(one.false_rejects is None for one in evaluation.categories):
-        decisions = []
+        decisions = short = []
     recalls = {field: name for field, name in columns.items() if "recall" in field}
     columns = {field: name for field, name in columns.items() if field not in recalls}
     decisions = [*_metrics(evaluation, recalls), *decisions]
+    short = [*_metrics(evaluation, recalls), *short]
 
     def table(title: str, columns: Sequence[_Column], padding: int = 0) -> Table:
         return _table(title, evaluation.categories, columns, padding)
@@ -95,6 +113,12 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
         whole = table(title, everything, padding)
         if _fits(whole, width):
             return (whole,)
+    shortened = map(_shortened, [*counts, *_metrics(evaluation, columns), *short])
+    whole = table(title, list(shortened))
+    whole.caption = _SHORT_IN_WORDS + _UNDECIDED_IN_WORDS * bool(both)
+    whole.caption_justify = "left"
+    if Console(width=10_000).measure(whole).minimum <= width:  # long names of categories fold
+        return (whole,)
     of_pixels = {field: name for field, name in columns.items() if field.startswith("pixel_")}
     of_images = {field: name for field, name in columns.items() if field not in of_pixels}
     about_images = [*counts, *_metrics(evaluation, of_images)]
@@ -112,6 +136,26 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
 def _undecided(heading: str, of: Callable[[CategoryMetrics], VerdictCounts | None]) -> _Column:
     """Return the column of images that the line decides nothing on."""
     return _Column(heading, lambda one: str(counts.no_decision) if (counts := of(one)) else "–")
+
+
+def _undecided_of_both(one: CategoryMetrics) -> str:
+    """Return the images that the line decides nothing on, as good + defective ones."""
+    counts = (one.good_verdicts, one.defective_verdicts)
+    return "+".join("–" if found is None else str(found.no_decision) for found in counts)
+
+
+def _shortened(column: _Column) -> _Column:
+    """Return a column with a short heading, without the decimal of what is all."""
+
+    def cell(one: CategoryMetrics) -> str:
+        return _short_cell(column.cell(one))
+
+    heading = _SHORT.get(column.heading, column.heading)
+    return replace(column, heading=heading, cell=cell, mean=_short_cell(column.mean))
+
+
+def _short_cell(cell: str) -> str:
+    return "100" if cell == "100.0" else cell
 
 
 def _fits(table: Table, width: int) -> bool:

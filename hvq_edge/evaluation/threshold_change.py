@@ -37,7 +37,8 @@ class ThresholdChange:
     set_by: str | None
     """The image that sets the new one; ``None``: not one alone."""
     good_shown: BeforeAndNow
-    """Of the good images that it was learnt from."""
+    """Of the good images that it was learnt from; where a change is undone, of those that the
+    threshold was learnt from that is gone."""
     good_tested: BeforeAndNow
     """Of the good test images of the category."""
     defects: BeforeAndNow
@@ -50,6 +51,8 @@ def threshold_changes(
     bundle: Bundle,
     before: BundleManifest | None,
     changed: Mapping[Precision, Collection[str]] | None = None,
+    *,
+    undone: bool = False,
 ) -> list[ThresholdChange]:
     """Compare the thresholds of a bundle with those before.
 
@@ -57,6 +60,7 @@ def threshold_changes(
         bundle: as it is now.
         before: the manifest before; ``None``: there was none.
         changed: the categories to compare, by precision; ``None``: all that have thresholds.
+        undone: a change was taken back: it is counted on the same images as when it was made.
 
     Returns:
         A change a category and precision.
@@ -67,7 +71,7 @@ def threshold_changes(
     for precision, names in (now if changed is None else changed).items():
         labelled = find_labelled(bundle, precision)
         own = former.get(precision, {}), now.get(precision, {})
-        found += [_change(name, precision, own, labelled.of(name)) for name in names]
+        found += [_change(name, precision, own, labelled.of(name), undone) for name in names]
     return found
 
 
@@ -76,11 +80,12 @@ def _change(
     precision: Precision,
     records: tuple[Mapping[str, Threshold], Mapping[str, Threshold]],
     labelled: Labelled,
+    undone: bool,
 ) -> ThresholdChange:
     old, new = (own.get(name) for own in records)
     good = [row for row in labelled.rows if row.good]
     defective = [row for row in labelled.rows if not row.good]
-    shown = new or old
+    shown = (old or new) if undone else (new or old)
     return ThresholdChange(
         category=name,
         precision=precision,

@@ -77,6 +77,15 @@ def test_help_names_every_command_with_what_it_does():
     assert all(len(text) > 20 for text in listed.values()), listed
 
 
+@pytest.mark.parametrize("group", ["", *sorted(GROUPS)])
+def test_what_a_command_does_is_said_in_one_line_of_80_columns(group):
+    done = run(*group.split(), "--help")
+    listing = done.stdout.partition("Commands:\n")[2]
+    assert len(listing.splitlines()) == len(re.findall(r"^  \w+  +\S", listing, re.MULTILINE)) > 0
+    assert "..." not in listing
+    assert all(len(line) <= 80 and line.endswith(".") for line in listing.splitlines()), listing
+
+
 def test_help_loads_no_library():
     assert loaded_by("--help") == []
 

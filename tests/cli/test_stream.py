@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import exit_code
 from helpers.graphs import save_bundle
 from helpers.images import flat, read_video, write_png, write_video
 from helpers.patience import PATIENCE_SECONDS, Stopwatch
@@ -260,3 +261,47 @@ def test_signals_end_it_cleanly(bundle, tmp_path, number, code):
     assert decided == len(frames)
     assert counts["frames"] == decided + counts["dropped"]
     assert counts["dropped"] == 0, "what was captured is decided"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "remedy"),
+    [
+        (
+            ["--page", "127.0.0.1:8700"],
+            "--page takes no address, and 127.0.0.1:8700 was given.",
+            "give --page-host 127.0.0.1 --page-port 8700",
+        ),
+        (["--page=:8700"], "--page takes no address", "give --page-port 8700"),
+        (["--page", "8700", "--no-video"], "--page takes no address", "give --page-port 8700"),
+        (
+            ["--page-port", "line-3.plant:8700"],
+            "--page-port takes a port alone",
+            "give --page-host line-3.plant --page-port 8700",
+        ),
+        (
+            ["--page-host=[::1]:8700"],
+            "--page-host takes a host alone",
+            "give --page-host ::1 --page-port 8700",
+        ),
+        (
+            ["--trigger-port", "0.0.0.0:9000"],
+            "--trigger-port takes a port alone",
+            "give --trigger-port 9000",
+        ),
+    ],
+)
+def test_an_address_for_a_flag_that_takes_none_is_told_where_it_belongs(
+    capsys, arguments, said, remedy
+):
+    assert exit_code("stream", "--camera", "a.avi", *arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"Error: {said}" in printed.err
+    assert f"Next:  {remedy}\n" in printed.err
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1:8700", "127.0.0.1", "localhost"])
+def test_a_host_alone_is_no_address(capsys, host):
+    arguments = ["--camera", "a.avi", "--page-host", host, "--page-token-file", "t"]
+    exit_code("stream", *arguments, "--print-config")
+    assert "takes a host alone" not in capsys.readouterr().err

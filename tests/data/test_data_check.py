@@ -24,7 +24,7 @@ from hvq_edge.data import content as content_module
 from hvq_edge.data.check import check_dataset
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.findings import FindingKind, sentence_of
-from hvq_edge.data.splits import split_training
+from hvq_edge.data.splits import LEAST_OF_A_DAY, split_training
 from hvq_edge.errors import GateFailed
 
 
@@ -363,6 +363,72 @@ def test_a_clean_folder_ends_with_0(mvtec_folder):
     }
     assert rows["bolt"] == ["8", "4", "4", "4", "96x96", "96x96", "0", "0", "0"]
     assert rows["all"] == ["16", "8", "8", "4", "0", "0", "0"]
+
+
+def test_what_training_holds_out_is_said_as_training_says_it(mvtec_folder):
+    """Good images of validation, of another day, and a random share."""
+    for i in range(3):
+        write_png(mvtec_folder / f"bolt/validation/good/{i}.png", make_texture(4000 + i))
+    good = mvtec_folder / "tile/train/good"
+    for path in good.iterdir():
+        path.unlink()
+    for i in range(2 * LEAST_OF_A_DAY + 1):
+        day = 20240531 if i <= LEAST_OF_A_DAY else 20240602
+        write_png(good / f"{day}-{i}.png", make_texture(5000 + i, height=24, width=24))
+    for i in range(4):
+        write_png(mvtec_folder / f"nut/train/good/{i}.png", make_texture(6000 + i))
+    done = CliRunner().invoke(app, ["data", "check", str(mvtec_folder), "--json"])
+    bolt, nut, tile = json.loads(done.stdout)["categories"]
+    assert (bolt["train_good"], bolt["validation_good"], bolt["held_out"]) == (8, 3, 3)
+    days = {"2024-05-31": LEAST_OF_A_DAY + 1, "2024-06-02": LEAST_OF_A_DAY}
+    assert (tile["days"], tile["days_said_by"]) == (days, "file names")
+    assert (nut["days"], nut["held_out"], nut["held_out_from"]) == ({}, 0, "")
+    records, sources = split_training(find_dataset(mvtec_folder), 0.2, seed=0)
+    assert sources == {"bolt": bolt["held_out_from"], "tile": tile["held_out_from"]}
+    held = [one.category for one in records if one.use == "held_out"]
+    assert (held.count("bolt"), held.count("tile")) == (bolt["held_out"], tile["held_out"])
+
+    shown = CliRunner().invoke(app, ["data", "check", str(mvtec_folder)]).stdout
+    assert re.search(r"^bolt +8 +3 +4 +4 ", shown, re.MULTILINE), "apart from those learnt from"
+    for line in (
+        "Training images of tile: 2 days by file names, 2024-05-31 to 2024-06-02.",
+        "Held out of bolt for its threshold: good images of validation/good (3 images).",
+        f"Held out of tile for its threshold: {tile['held_out_from']} ({LEAST_OF_A_DAY} images).",
+        "Held out of nut for thresholds: a random share of the good training images.",
+    ):
+        assert line in shown
+
+
+def test_days_need_a_package_that_a_device_lacks(mvtec_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    found = check_dataset(mvtec_folder)
+    assert found.fit
+    assert any("Pillow is not installed" in note for note in found.notes)
+
+
+def test_which_good_images_the_plain_layout_tests_with(plain_folder):
+    done = CliRunner().invoke(app, ["data", "check", str(plain_folder), "--json"])
+    (category,) = json.loads(done.stdout)["categories"]
+    tested = [image.path for image in find_dataset(plain_folder).test() if image.good]
+    names = [path.relative_to(plain_folder).as_posix() for path in tested]
+    assert category["test_by_content"] == names
+    assert len(names) == category["test_good"] == 2
+    shown = CliRunner().invoke(app, ["data", "check", str(plain_folder)]).stdout
+    assert f"as test images, chosen by content: 2 good images, {', '.join(names)}." in shown
+
+
+def test_many_masks_are_said_once_for_a_category(mvtec_folder):
+    for path in (mvtec_folder / "bolt/test/scratch").iterdir():
+        write_png(path.with_name(f"{path.stem}_mask.png"), np.eye(96, dtype=np.uint8) * 255)
+    done = CliRunner().invoke(app, ["data", "check", str(mvtec_folder)])
+    lines = [line for line in done.stdout.splitlines() if "masks belong in" in line]
+    names = ", ".join(f"bolt/test/scratch/00{i}_mask.png" for i in range(3))
+    assert lines == [
+        f"  bolt: 4 files, {names} and 1 more (--json lists all): among the images, and left out; "
+        "masks belong in ground_truth"
+    ]
+    assert "Notes" not in done.stdout, "what is listed is not noted again"
 
 
 def test_many_findings_of_one_kind_are_cut_with_the_number_left_out(mvtec_folder):

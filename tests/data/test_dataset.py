@@ -52,7 +52,7 @@ def test_masks_and_images_without_each_other_are_noted(mvtec_folder):
         mvtec_folder / "bolt/ground_truth/scratch/999_mask.png"
     )
     notes = "\n".join(find_dataset(mvtec_folder).notes)
-    assert "bolt: 1 of 4 defective images have no mask" in notes
+    assert "bolt: 1 of 4 defective images has no mask" in notes
     assert "bolt: 1 mask belongs to no image, such as 999_mask.png" in notes
 
 
@@ -154,7 +154,7 @@ def test_what_mvtec_layout_passes_over_is_noted(mvtec_folder):
     dataset = find_dataset(mvtec_folder)
     notes = "\n".join(dataset.notes)
     assert "train/bad is ignored" in notes
-    assert "1 images directly in test" in notes
+    assert "1 image directly in test is ignored" in notes
     assert "docs is not a category" in notes
     assert "LICENSES" not in notes  # no images in it: nothing was missed
     assert "tile: there are no test images" in notes

@@ -233,6 +233,71 @@ def test_a_small_file_that_announces_a_huge_image_is_not_decoded(tmp_path, monke
             read(path)
 
 
+def side_of_type(tag, kind, value, *, big=False, order="<"):
+    """A TIFF one of whose sides is a number of another field type."""
+    entry = "HHQ8s" if big else "HHI4s"
+    whole = tiff(IMAGE[..., 0], 8, 1, big=big, order=order)
+    form = dict(zip((1, 3, 4, 16, 6, 8, 9, 17, 5, 11, 12), "BHIQbhiqQfd", strict=True))[kind]
+    said = struct.pack(order + form, value)
+    start = whole.index(struct.pack(order + "HH", tag, 16 if big else 4))
+    changed = struct.pack(order + entry, tag, kind, 1, said)
+    return whole[:start] + changed + whole[start + len(changed) :]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("kind", "big"), [(9, False), (9, True), (16, True), (17, True), (4, False)]
+)
+def test_a_size_is_read_from_a_field_of_any_integer_type(tmp_path, monkeypatch, kind, big, order):
+    """A decoder takes a signed number as well as an unsigned one."""
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("memory would be filled"))
+    path = tmp_path / "bomb.tif"
+    path.write_bytes(side_of_type(257, kind, 2**30, big=big, order=order))
+    with pytest.raises(ImageError, match="60x1073741824 pixels, more than 134 million in all"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("kind", [1, 6, 3, 8, 4, 9])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_small_image_is_read_whatever_the_type_of_its_size(tmp_path, kind, order):
+    path = tmp_path / "plain.tif"
+    path.write_bytes(side_of_type(256, kind, 60, order=order))
+    assert np.array_equal(read_image(path)[..., 0], IMAGE[..., 0])
+
+
+@pytest.mark.parametrize("tag", [256, 257])
+@pytest.mark.parametrize(("kind", "value"), [(6, -1), (8, -60), (9, -60), (9, 0), (11, 60.0)])
+def test_a_size_that_is_no_whole_number_is_not_given_to_a_decoder(
+    tmp_path, monkeypatch, tag, kind, value
+):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it would guess"))
+    path = tmp_path / "odd.tif"
+    path.write_bytes(side_of_type(tag, kind, value))
+    with pytest.raises(ImageError, match="a damaged TIFF"):
+        read_image(path)
+
+
+def test_a_small_tiff_of_a_huge_tile_is_not_decoded(tmp_path, monkeypatch):
+    """A decoder makes room for the whole tile."""
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("memory would be filled"))
+    image = tiff(IMAGE[..., 0], 8, 1)
+    for old, new, value in ((277, 322, 2**16), (278, 323, 2**15)):
+        place = image.index(struct.pack("<HHI", old, 4, 1))
+        image = image[:place] + struct.pack("<HHII", new, 4, 1, value) + image[place + 12 :]
+    path = tmp_path / "tile.tif"
+    path.write_bytes(image)
+    with pytest.raises(ImageError, match="65536x32768 pixels, more than 134 million in all"):
+        read_image(path)
+
+
+def test_what_does_not_say_its_size_is_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it would guess"))
+    path = tmp_path / "odd.webp"
+    path.write_bytes(WHOLE["webp"].replace(b"VP8 ", b"VP9 ", 1).replace(b"VP8L", b"VP9L", 1))
+    with pytest.raises(ImageError, match="does not say its size"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("name", sorted({"jpeg", "png", "bmp", "tiff", "webp"}))
 def test_the_size_that_a_header_announces(name):
     found = announced(WHOLE[name])

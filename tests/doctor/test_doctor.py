@@ -7,6 +7,7 @@ import json
 import os
 import re
 import struct
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,17 @@ from helpers.known_answers import compute_wrongly, give_answers
 from helpers.looks import texture_looks, used_to
 from helpers.patience import Stopwatch
 from helpers.thresholds import threshold_at
+from rich.console import Console
 
 from hvq_edge.bundle.manifest import write_manifest
 from hvq_edge.cli.app import main
+from hvq_edge.cli.doctor import findings_table
 from hvq_edge.common.child_process import NoAnswer, run_isolated, tool
 from hvq_edge.doctor import board, gpu, software
 from hvq_edge.doctor.bundle import bundle as look_at_bundle
 from hvq_edge.doctor.bundle import engines, known_answers
 from hvq_edge.doctor.cameras import _request, cameras, query
-from hvq_edge.doctor.examination import insist
+from hvq_edge.doctor.examination import insist, without_gpu
 from hvq_edge.doctor.finding import Check, CheckResult, examine
 from hvq_edge.errors import InputError, MissingCapability
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions, EngineRecord, this_platform
@@ -276,6 +279,38 @@ def test_which_library_copies_to_the_gpu():
     neither = answers()
     assert neither.state == "note"
     assert neither.found.count("libcuda.so.1 is missing") == 2
+
+
+def test_a_machine_without_a_gpu_reads_one_line_about_it():
+    python = CheckResult("python", "ok", "3.11")
+    lacking = [
+        CheckResult("gpu", "note", "this machine has no NVIDIA driver: libcuda.so.1", "install it"),
+        CheckResult("tensorrt", "note", "not installed", "only for its engines: pip install ..."),
+        CheckResult("tensorrt-rtx", "ok", "1.7"),
+        CheckResult("gpu-memory", "note", "PyCUDA is not installed", "pip install pycuda"),
+    ]
+    shown = without_gpu([python, *lacking])
+    assert [one.name for one in shown] == ["python", "gpu", "tensorrt-rtx"]
+    assert shown[1].found == (
+        "no NVIDIA driver (nor tensorrt, gpu-memory); nothing is needed for the CPU"
+    )
+    console = Console(width=100, file=StringIO())
+    console.print(findings_table(shown))
+    assert len(console.file.getvalue().splitlines()) == 3, "a line each"
+    with_one = [CheckResult("gpu", "ok", "Orin"), *lacking[1:]]
+    assert without_gpu(with_one) == with_one
+    failing = [CheckResult("gpu", "note", "NVIDIA's driver fails: 999", "restart"), *lacking[1:]]
+    assert without_gpu(failing) == failing, "a GPU may be there"
+    broken = [lacking[0], CheckResult("tensorrt", "missing", "it crashed", "install it again")]
+    assert without_gpu(broken)[1] == broken[1], "what is broken is said"
+
+
+def test_a_package_that_is_not_installed_is_said_in_words():
+    def asked(_):
+        raise NoAnswer("ModuleNotFoundError: No module named 'pycuda'")
+
+    (found,) = gpu.gpu_memory(asked)
+    assert found.found == "PyCUDA is not installed; cuda-python is not installed"
 
 
 def test_a_broken_tensorrt_is_missing(monkeypatch):

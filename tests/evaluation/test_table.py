@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +16,9 @@ from rich.console import Console
 
 from hvq_edge.errors import SettingsError
 from hvq_edge.evaluation.acceptance.gates import Gate, parse_gates
-from hvq_edge.evaluation.metrics.results import Metrics
+from hvq_edge.evaluation.metrics.results import CategoryMetrics, Evaluation, Metrics
 from hvq_edge.evaluation.table import COLUMNS, metrics_tables
+from hvq_edge.verdict.judgement import VerdictCounts
 
 
 def shown(tables, width):
@@ -59,6 +61,37 @@ def test_the_table_loses_nothing_at_any_width(run_evaluation, width, tables):
     words = {word for word in wide.split() if word != "–" and not word.startswith("─")}
     assert words <= set(text.split())
     assert {"bolt", "nut", "mean", "66.7", "AUROC", "AUPRO", "rejects", "missed"} <= words
+
+
+@pytest.mark.parametrize("no_decision", [0, 50])
+@pytest.mark.parametrize(
+    "category", ["bolt", "solar_cell_mono", "a product with a rather long name"]
+)
+def test_100_columns_are_enough_for_everything(category, no_decision):
+    numbers = dict.fromkeys(Metrics.model_fields, 0.987)
+    counts = VerdictCounts(rejected=1234, passed=2345, no_decision=no_decision)
+    one = CategoryMetrics(
+        category=category,
+        good=3579,
+        defective=3579,
+        image_f1_threshold=None,
+        good_verdicts=counts,
+        defective_verdicts=counts,
+        regions=3,
+        **{**numbers, "image_auroc": 1.0},
+    )
+    evaluation = Evaluation(Path(), False, (), (), (one, one), Metrics(**numbers))
+    tables = metrics_tables(evaluation, 100)
+    assert len(tables) == 1
+    text = shown(tables, 100)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    cells = text.split()
+    assert (cells.count("1234"), cells.count("2345"), cells.count("3579")) == (2, 2, 4)
+    assert (cells.count("98.7"), cells.count("100")) == (9 * 2 + 10, 2)
+    assert cells.count("50+50") == (2 if no_decision else 0)
+    assert ("undecided: good + defective" in text) == bool(no_decision)
+    assert "rec.: recall" in text
 
 
 def test_a_table_of_pixels_leaves_out_categories_without_masks(run_evaluation):

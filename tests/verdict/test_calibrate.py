@@ -8,18 +8,23 @@ import numpy as np
 import pytest
 from helpers.bright_parts import BrightnessEngine
 from helpers.graphs import CATEGORIES, SIDE, save_bundle
-from helpers.images import write_png
+from helpers.images import make_texture, write_png
 from helpers.looks import ANYTHING
+from helpers.run_records import record
 from helpers.sources import ListSource
 from helpers.thresholds import threshold_at
+from helpers.visa_folder import write_visa
 
 from hvq_edge.bundle.manifest import CalibrationRecord, open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import put_thresholds, thresholds_of
 from hvq_edge.cli.app import main
 from hvq_edge.data.content import hash_image
+from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, GateFailed, InputError, SettingsError
+from hvq_edge.run.record import write_run
 from hvq_edge.stream.calibrate import FIRST_LOOK, calibrate_from_stream
 from hvq_edge.verdict.calibrate.from_images import calibrate_run
+from hvq_edge.verdict.calibrate.good_images import find_good_images
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.threshold import GoodPart, autocorrelation_warning, learn_threshold
 from hvq_edge.verdict.tolerance_bound import order_statistic
@@ -82,6 +87,51 @@ def test_test_images_that_set_a_threshold_are_said(bundle, tmp_path):
     assert [note for note in done.notes if note.startswith("30 of 30 images are test images")]
     done = calibrate_run(bundle.path, save_parts(tmp_path / "good", range(60, 90))[0].parent)
     assert not [note for note in done.notes if "test images" in note]
+
+
+def note_on_test_images(bundle, folder) -> str:
+    """What calibration from a folder says of test images; empty: nothing."""
+    notes = find_good_images(folder, bundle).notes
+    return next((note for note in notes if "test image" in note), "")
+
+
+def test_test_images_are_those_of_the_dataset_around_them(tmp_path):
+    bundle = save_bundle(tmp_path / "bundle", "auto")
+    name = CATEGORIES[0]
+    own = tmp_path / "data" / name
+    for place, levels in (
+        ("train/good", range(60, 70)),
+        ("test/ok/camera 1", range(70, 73)),
+        ("test/dent", range(200, 203)),
+    ):
+        save_parts(own / place, levels)
+    for folder, of in (
+        (own / "test/ok/camera 1", "3 of 3"),
+        (own, "3 of 13"),
+        (own.parent, "3 of"),
+    ):
+        assert note_on_test_images(bundle, folder).startswith(f"{of}"), folder
+    assert note_on_test_images(bundle, own / "train/good") == ""
+    save_parts(tmp_path / "elsewhere/test/new", range(90, 95))
+    assert note_on_test_images(bundle, tmp_path / "elsewhere/test/new").startswith("5 of 5")
+
+
+def test_test_images_of_visa_and_of_the_plain_layout(tmp_path):
+    bundle = save_bundle(tmp_path / "bundle", "auto")
+    normal = write_visa(tmp_path / "VisA") / "pcb1/Data/Images/Normal"
+    assert note_on_test_images(bundle, normal).startswith("3 of 9 images are test images")
+    plain = tmp_path / "plain"
+    for i in range(20):
+        write_png(plain / f"good/{i}.png", make_texture(i))
+    assert note_on_test_images(bundle, plain) == "", "good images alone are not tested with"
+    write_png(plain / "dent/0.png", make_texture(90))
+    tested = sum(image.good for image in find_dataset(plain).test())
+    assert note_on_test_images(bundle, plain).startswith(f"{tested} of 20 images are")
+    # The run knows which folder it learnt from, whatever is asked for below it.
+    assert note_on_test_images(bundle, plain / "good") == ""
+    known = record(data=str(plain), checkpoint_sha256=bundle.manifest.checkpoint_sha256)
+    write_run(bundle.path.parent, known)
+    assert note_on_test_images(bundle, plain / "good").startswith(f"{tested} of 20 images are")
 
 
 def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):

@@ -16,6 +16,7 @@ from hvq_edge.data.layouts.masks import (
     is_mask_folder,
     mask_notes,
     masks_beside,
+    masks_elsewhere,
     may_hold_masks,
 )
 from hvq_edge.errors import DatasetError
@@ -79,6 +80,8 @@ class CategoryContent:
     """Masks that several images would have, with those images: they belong to none."""
     stray_masks: tuple[Path, ...] = ()
     """Masks among the images, by name and content: left out."""
+    mask_notes: tuple[str, ...] = ()
+    """What the three say, a sentence for each."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,9 @@ def list_images(folder: Path, *, deep: bool = True) -> Listing:
         beside = masks_beside(own)
         masks += beside
         images += [path for path in own if path not in beside] if beside else own
+    elsewhere = masks_elsewhere((path for path in images if path.parent != folder), images)
+    masks += elsewhere
+    images = [path for path in images if path not in elsewhere]
     return Listing(*(tuple(sorted(found)) for found in (images, others, masks, unfollowed)))
 
 
@@ -244,6 +250,10 @@ def category_content(
         notes: of the layout.
         listings: by folder, everything that was listed.
     """
+    strays = masks_elsewhere(
+        (image.path for image in images if not image.good), [image.path for image in images]
+    )
+    images = [image for image in images if image.path not in strays]
     base = {path: place for place, listing in listings.items() for path in listing.images}
     defective = [one for one in images if not one.good]
     places = {one.path: (one.defect, one.path.relative_to(base[one.path])) for one in defective}
@@ -253,22 +263,25 @@ def category_content(
     used = [*assigned.masks.values(), *(mask for mask, _ in assigned.shared)]
     unused = unused_masks(folder / MASK_FOLDER, used)
     without = len(defective) - len(assigned.masks)
-    strays = tuple(sorted(path for listing in listings.values() for path in listing.masks))
+    strays.update(path for listing in listings.values() for path in listing.masks)
+    left_out = tuple(sorted(strays))
     links = [path for listing in listings.values() for path in listing.unfollowed]
-    more = mask_notes(name, len(defective), without, unused, assigned.shared)
-    more += suffix_notes(name, (path for one in listings.values() for path in one.others))
-    if strays:
-        more.append(
-            f"{name}: {len(strays)} files are masks by name and content, such as "
-            f"{strays[0].relative_to(folder)}: left out. Masks belong in "
-            f"{MASK_FOLDER}/<defect>/<stem>_mask.png."
+    about_masks = mask_notes(name, len(defective), without, unused, assigned.shared)
+    if left_out:
+        files = "1 file is a mask" if len(left_out) == 1 else f"{len(left_out)} files are masks"
+        about_masks.append(
+            f"{name}: {files} by name and content, such as {left_out[0].relative_to(folder)}: left "
+            f"out. Masks belong in {MASK_FOLDER}/<defect>/<stem>_mask.png."
         )
+    more = suffix_notes(name, (path for one in listings.values() for path in one.others))
     more += [
         f"{name}: the link {link.relative_to(folder)} is not followed: it leads nowhere, to images "
         "that are listed already, or to a folder that it is in."
         for link in links
     ]
-    return CategoryContent(tuple(images), (*notes, *more), unused, assigned.shared, strays)
+    return CategoryContent(
+        tuple(images), (*notes, *more), unused, assigned.shared, left_out, tuple(about_masks)
+    )
 
 
 def suffix_notes(name: str, others: Iterable[Path]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 
+from hvq_edge.common.wording import counted
 from hvq_edge.data.content import has_few_levels
 from hvq_edge.data.images import read_any_levels
 from hvq_edge.errors import ImageError
@@ -57,7 +58,7 @@ def is_mask_folder(name: str, images: Sequence[Path]) -> bool:
         return True
     if not images or not may_hold_masks(name):
         return False
-    return all(looks_like_mask(path) for path in images[:: -(-len(images) // _LOOKED_AT)])
+    return _look_like_masks(images)
 
 
 def masks_beside(images: Sequence[Path]) -> list[Path]:
@@ -70,6 +71,47 @@ def masks_beside(images: Sequence[Path]) -> list[Path]:
         return bool(stem) and str(stem).casefold() in stems
 
     return [path for path in images if of_another(path) and looks_like_mask(path)]
+
+
+def masks_elsewhere(images: Iterable[Path], among: Iterable[Path]) -> set[Path]:
+    """Return the images in folders that hold the masks of images in other folders.
+
+    Whatever the folder is called: its images have the few levels of masks, and more than half of
+    them are called as images of other folders, which have not.
+
+    Args:
+        images: of which some may be masks.
+        among: all images.
+    """
+    namesakes: dict[str, list[Path]] = defaultdict(list)
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in images:
+        folders[path.parent].append(path)
+    for path in among if folders else ():
+        namesakes[path.stem.casefold()].append(path)
+
+    def of(path: Path) -> list[Path]:
+        match = _FILE.fullmatch(path.stem)
+        stems = {path.stem, match and (match["stem"] or match["after"])}
+        named = [other for stem in stems if stem for other in namesakes[stem.casefold()]]
+        return [other for other in named if other.parent != path.parent]
+
+    found: set[Path] = set()
+    for own in folders.values():
+        named = [path for path in own if of(path)]
+        if 2 * len(named) <= len(own) or not _look_like_masks(own):
+            continue
+        if not _look_like_masks([other for path in _some(named) for other in of(path)]):
+            found.update(own)
+    return found
+
+
+def _look_like_masks(images: Sequence[Path]) -> bool:
+    return all(looks_like_mask(path) for path in _some(images))
+
+
+def _some(images: Sequence[Path]) -> Sequence[Path]:
+    return images[:: -(-len(images) // _LOOKED_AT)]
 
 
 def looks_like_mask(path: Path) -> bool:
@@ -150,7 +192,10 @@ def mask_notes(
     notes = []
     count = sum(1 for _ in shared)
     if without and (unused or count or without < defective):
-        notes.append(f"{name}: {without} of {defective} defective images have no mask.")
+        verb = "has" if without == 1 else "have"
+        notes.append(
+            f"{name}: {without} of {counted(defective, 'defective image')} {verb} no mask."
+        )
     if unused:
         masks = "1 mask belongs" if len(unused) == 1 else f"{len(unused)} masks belong"
         notes.append(f"{name}: {masks} to no image, such as {unused[0].name}; ignored.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hvq_edge.common.wording import counted
 from hvq_edge.data.layouts.folders import (
     GOOD,
     CategoryContent,
@@ -71,7 +72,8 @@ def read_category(folder: Path, name: str) -> CategoryContent:
         images += [DatasetImage(path, name, "test", defect) for path in listings[kind].images]
     loose = list_images(test, deep=False).images if is_folder(test) else ()
     if loose:
-        notes.append(f"{name}: {len(loose)} images directly in test are ignored.")
+        verb = "is" if len(loose) == 1 else "are"
+        notes.append(f"{name}: {counted(len(loose), 'image')} directly in test {verb} ignored.")
     tested = [image for image in images if image.split == "test"]
     if not tested:
         notes.append(f"{name}: there are no test images.")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.data.content import choose_share, in_threads, read_content, same_images
+from hvq_edge.data.content import choose_share, in_threads, read_content
+from hvq_edge.data.copies import same_images
 from hvq_edge.data.layouts.folders import (
     GOOD,
     CategoryContent,

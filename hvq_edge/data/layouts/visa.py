@@ -14,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Literal, get_args
 
+from hvq_edge.common.wording import counted
 from hvq_edge.data.layouts.folders import (
     GOOD,
     CategoryContent,
@@ -140,7 +141,7 @@ def parse_split(text: str, table: Path) -> tuple[Row, ...]:
         named = "".join(f"\n  - {fault}" for fault in faults[:_NAMED_IN_MESSAGES])
         more = len(faults) - _NAMED_IN_MESSAGES
         raise DatasetError(
-            f"{table} has {_count(len(faults), 'fault')}:{named}"
+            f"{table} has {counted(len(faults), 'fault')}:{named}"
             + (f"\n  - and {more} more" if more > 0 else ""),
             next_step="correct these lines, or put the published file back",
         )
@@ -254,7 +255,7 @@ def _content(root: Path, name: str, rows: Sequence[Row]) -> CategoryContent:
         )
     notes = []
     if len(used) < len(rows):
-        left_out = _count(len(rows) - len(used), "anomalous image")
+        left_out = counted(len(rows) - len(used), "anomalous image")
         notes.append(f"{name}: {left_out} in train ignored; only normal ones are learnt from.")
     if "test" not in splits:
         notes.append(f"{name}: there are no test images.")
@@ -264,7 +265,7 @@ def _content(root: Path, name: str, rows: Sequence[Row]) -> CategoryContent:
     defective = [image for image in images if not image.good]
     without = sum(image.mask is None for image in defective)
     more = mask_notes(name, len(defective), without, unused)
-    return CategoryContent(images, (*notes, *more), unused)
+    return CategoryContent(images, tuple(notes), unused, mask_notes=tuple(more))
 
 
 def _unlisted(root: Path, name: str, rows: Iterable[Row]) -> list[str]:
@@ -275,9 +276,5 @@ def _unlisted(root: Path, name: str, rows: Iterable[Row]) -> list[str]:
     others = [path for path in found if path not in listed]
     if not others:
         return []
-    count = _count(len(others), "image")
+    count = counted(len(others), "image")
     return [f"{name}: {SPLIT_FILE} does not list {count}, such as {others[0]}; ignored."]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

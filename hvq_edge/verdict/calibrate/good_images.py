@@ -8,14 +8,21 @@ from typing import NamedTuple
 
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.wording import counted
 from hvq_edge.data.content import hash_image
+from hvq_edge.data.dataset import Dataset, find_dataset
+from hvq_edge.data.layouts import mvtec, visa
 from hvq_edge.data.layouts.folders import good_folders, list_folders, list_images
 from hvq_edge.errors import DatasetError, InputError, RunError
-from hvq_edge.run.record import read_run
+from hvq_edge.run.record import RunRecord, read_run
 
 TREE = """\
 DIR/*.png                     good images of one category, or of all where the graph chooses it
 DIR/<category>/*.png          one folder a category, or in it good/, train/good/, ..."""
+
+
+_DEEPEST = 6
+"""Folders above one with images in which its dataset is looked for: VisA has five."""
 
 
 class GoodImage(NamedTuple):
@@ -60,7 +67,8 @@ def find_good_images(
     categories = bundle.manifest.categories
     found = _listed(folder, categories)
     calibrated = set(bundle.manifest.calibration.images if bundle.manifest.calibration else ())
-    fitted = _fitted(bundle, run)
+    record = _record(bundle, run)
+    fitted = {image.sha256 for image in record.images if image.use == "fit"} if record else set()
     kept: dict[str, GoodImage] = {}
     copies, ranged, learnt = 0, 0, 0
     for done, (path, category) in enumerate(found, start=1):
@@ -74,14 +82,34 @@ def find_good_images(
             learnt += 1
         else:
             kept[digest] = GoodImage(path, category, digest)
-    tested = sum(image.path.parent.parent.name == "test" for image in kept.values())
+    tested = _count_tested([image.path for image in kept.values()], folder, record)
     reasons = (
-        (tested, "are test images: what is counted on them is then no test of these thresholds"),
-        (copies, "are copies of others: each counts once"),
-        (ranged, "set the INT8 ranges: left out, or the upper bound would be too low"),
-        (learnt, "were learnt from in training: left out, they score lower than new ones"),
+        (
+            tested,
+            "is a test image: what is counted on it is then no test of these thresholds",
+            "are test images: what is counted on them is then no test of these thresholds",
+        ),
+        (
+            copies,
+            "is a copy of another: each counts once",
+            "are copies of others: each counts once",
+        ),
+        (
+            ranged,
+            "sets the INT8 ranges: left out, or the upper bound would be too low",
+            "set the INT8 ranges: left out, or the upper bound would be too low",
+        ),
+        (
+            learnt,
+            "was learnt from in training: left out, it scores lower than new ones",
+            "were learnt from in training: left out, they score lower than new ones",
+        ),
     )
-    notes = tuple(f"{count} of {len(found)} images {why}" for count, why in reasons if count)
+    notes = tuple(
+        f"{count} of {counted(len(found), 'image')} {why[0] if count == 1 else why[1]}"
+        for count, *why in reasons
+        if count
+    )
     if not kept:
         raise InputError(
             f"no image in {folder} can set a threshold: {'; '.join(notes)}.",
@@ -126,14 +154,39 @@ def _good_in(folder: Path) -> list[Path]:
     return list(list_images(folder, deep=False).images)
 
 
-def _fitted(bundle: Bundle, run: Path | None) -> set[str]:
-    """Return the hashes of images that the bundle's own run was fitted on; empty: unknown."""
+def _record(bundle: Bundle, run: Path | None) -> RunRecord | None:
+    """Return the record of the training that the bundle came from; ``None``: it is not at hand."""
     try:
         record = read_run(run or bundle.path.parent)
     except RunError:
         if run is not None:
             raise
-        return set()  # on a device the run is not there
-    if record.checkpoint_sha256 != bundle.manifest.checkpoint_sha256:
-        return set()
-    return {image.sha256 for image in record.images if image.use == "fit"}
+        return None  # on a device the run is not there
+    return record if record.checkpoint_sha256 == bundle.manifest.checkpoint_sha256 else None
+
+
+def _count_tested(paths: Sequence[Path], folder: Path, record: RunRecord | None) -> int:
+    """Count the images that the dataset they lie in has for testing."""
+    dataset = _dataset_around(folder.resolve(), record)
+    if dataset is None:  # then a name is all that tells
+        return sum(path.parent.parent.name == "test" for path in paths)
+    tested = {image.path.resolve() for image in dataset.test()}
+    return sum(path.resolve() in tested for path in paths)
+
+
+def _dataset_around(folder: Path, record: RunRecord | None) -> Dataset | None:
+    """Return the dataset that a folder is, or is a part of; ``None``: there is none."""
+    around = (folder, *folder.parents)
+    data = record.data if record is not None else None
+    roots = [place for place in around if data is not None and place == Path(data)]
+    roots += [folder, *(place for place in around[1:_DEEPEST] if mvtec.is_category(place))]
+    roots += [place for place in around[1:_DEEPEST] if visa.is_dataset(place)]
+    for root in roots:
+        try:
+            dataset = find_dataset(root)
+        except InputError:
+            continue
+        # Good images alone are no dataset: nobody tests with a share of them.
+        if dataset.layout != "plain" or any(not image.good for image in dataset.images):
+            return dataset
+    return None

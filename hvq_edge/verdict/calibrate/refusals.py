@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import GateFailed
 from hvq_edge.verdict.judgement import exceeds
 from hvq_edge.verdict.threshold import GoodPart, Threshold
@@ -36,8 +37,8 @@ def strays(parts: Mapping[str, Sequence[GoodPart]]) -> dict[str, str]:
     """
     total = sum(len(seen) for seen in parts.values())
     return {
-        name: f"{len(seen)} of {total} images were judged as {name}, too few for a threshold: it "
-        "keeps its own"
+        name: f"{len(seen)} of {counted(total, 'image')} {'was' if len(seen) == 1 else 'were'} "
+        f"judged as {name}, too few for a threshold: it keeps its own"
         for name, seen in parts.items()
         if 0 < len(seen) < min(LEAST_IMAGES, STRAYS * total)
     }
@@ -72,34 +73,48 @@ def refuse_harm(
         for reason in _reasons(parts[name], threshold, in_force.get(name))
     )
     if found and not force:
+        lacking = {name: _lacking(parts[name], threshold) for name, threshold in new.items()}
+        more = " and ".join(
+            f"{counted(count, 'more good image')} of {name}"
+            for name, count in lacking.items()
+            if count
+        )
+        listed = "".join(f"\n  - {one}" for one in found)
         raise GateFailed(
-            f"no threshold was written: {'; '.join(found)}.",
-            next_step="look at these images: every one must show a good part, each another one. "
-            "If they do, insist: the same command and --force",
+            f"no threshold was written{f': take at least {more}' if more else ''}.{listed}",
+            next_step="look at the images that came: every one must show a good part, each another "
+            "one. If they do, insist: the same command and --force",
         )
     return found
+
+
+def _lacking(parts: Sequence[GoodPart], new: Threshold) -> int:
+    """Return how many more images a threshold takes to be written without insisting."""
+    bound = new.bound
+    unmet = bound is not None and bound.asked is not None and not bound.met
+    needed = bound.needed if bound is not None and unmet else 0
+    return max(LEAST_IMAGES - len(parts), (needed or 0) - len(parts), 0)
 
 
 def _reasons(parts: Sequence[GoodPart], new: Threshold, former: Threshold | None) -> Iterator[str]:
     if len(parts) < LEAST_IMAGES:
         yield (
-            f"{len(parts)} different image{'' if len(parts) == 1 else 's'} came, and at least "
-            f"{LEAST_IMAGES} are needed"
+            f"{counted(len(parts), 'different image')} came, and at least {LEAST_IMAGES} are needed"
         )
     bound = new.bound
     if bound is not None and bound.asked is not None and not bound.met:
         more = f": that takes {bound.needed}" if bound.needed else ""
         yield (
-            f"at most {percent(bound.asked)} of false rejects was asked for, and {len(parts)} "
-            f"images bound them by {percent(bound.rate)}{more}"
+            f"at most {percent(bound.asked)} of false rejects was asked for, and "
+            f"{counted(len(parts), 'image')} bound them by {percent(bound.rate)}{more}"
         )
     if former is None:
         return
     rejected = sum(exceeds(part.score, former.value) for part in parts)
     if rejected > MOST_REJECTED * len(parts):
         yield (
-            f"{rejected} of {len(parts)} images are rejected by the threshold in force, "
-            f"{former.value:.4g}: they may be defective"
+            f"{rejected} of {counted(len(parts), 'image')} {'is' if rejected == 1 else 'are'} "
+            f"rejected by the threshold in force, {former.value:.4g}: they may be defective"
         )
     known = former.calibration_scores
     deviation = (known.quantile(0.75) - known.quantile(0.25)) / _QUARTILES_APART

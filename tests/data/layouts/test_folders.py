@@ -160,6 +160,36 @@ def test_masks_beside_images_are_no_images(mvtec_folder, name, kind):
     assert not any(name in frame for frame in frames)
 
 
+@pytest.mark.parametrize("ending", ["", "_mask"])
+@pytest.mark.parametrize("name", ["masken", "bw", "scratch/bw"])
+def test_masks_are_known_by_what_they_are(mvtec_folder, plain_folder, name, ending):
+    """Black and white, and called as photos in other folders: no kind of defect."""
+    for root in (mvtec_folder, plain_folder):
+        before = find_dataset(root).images
+        for number, image in enumerate([one for one in before if not one.good][:2]):
+            test = image.path.parent.parent
+            write_png(test / f"{name}/{image.path.stem}{ending}.png", mask("255")[number:])
+        dataset = find_dataset(root)
+        assert dataset.images == before
+        assert len(dataset.stray_masks) == 2
+        assert any("2 files are masks" in note for note in dataset.notes)
+        frames = [frame.name for frame in open_source(root)]
+        assert not any(f"{name}/" in frame for frame in frames)
+
+
+def test_images_of_a_camera_that_gives_two_levels_are_no_masks(mvtec_folder):
+    before = find_dataset(mvtec_folder).images
+    for path in (mvtec_folder / "tile").rglob("*.png"):
+        write_png(path, (cv2.imread(str(path), 0) > 127).astype(np.uint8) * 255)
+    assert find_dataset(mvtec_folder).images == before
+
+
+def test_a_defect_of_empty_exposures_has_no_names_of_others(mvtec_folder):
+    for number in range(3):
+        write_png(mvtec_folder / f"tile/test/dark/shot {number}.png", np.zeros((64, 64), np.uint8))
+    assert {image.defect for image in find_dataset(mvtec_folder).test("tile")} >= {"dark"}
+
+
 @pytest.mark.parametrize("name", ["mask", "masks", "Labels", "annotations", "scratch_masks", "gt"])
 def test_folders_of_masks_are_no_kind_of_defect(mvtec_folder, plain_folder, name):
     before = [find_dataset(root).images for root in (mvtec_folder, plain_folder)]

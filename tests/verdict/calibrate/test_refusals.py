@@ -9,8 +9,10 @@ import pytest
 from helpers.bright_parts import BrightnessEngine
 from helpers.graphs import SIDE, save_bundle
 from helpers.images import write_png
+from helpers.judged_images import evaluated
 from helpers.sources import ListSource
 
+from hvq_edge.bundle.judged_images import ImageRow
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.cli.app import main
 from hvq_edge.errors import GateFailed
@@ -101,6 +103,9 @@ def test_calibrate_writes_nothing_from_defective_images_unless_forced(bundle, tm
     assert (code, out) == (1, "")
     assert "25 of 25 images are rejected by the threshold in force, 0.34: they may" in err
     assert "insist: the same command and --force" in err
+    listed = err[err.index("Error:") : err.index("Next:")].splitlines()
+    assert listed[0] == "Error: no threshold was written."
+    assert [line.split(": ")[0] for line in listed[1:]] == ["  - bolt at fp32"] * 2, "one a line"
     assert (bundle.path / "bundle.json").read_bytes() == before
     code, out, _ = command(capsys, bundle.path, "--good", folder, "--force", "--json")
     told = json.loads(out)
@@ -109,6 +114,67 @@ def test_calibrate_writes_nothing_from_defective_images_unless_forced(bundle, tm
     (change,) = told["changes"]
     assert change["old"] == IN_FORCE.value
     assert change["new"] == told["thresholds"]["fp32"]["bolt"]["value"] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("count", "more", "said"),
+    [
+        (4, {}, "take at least 15 more good images of bolt."),
+        (18, {}, "take at least 1 more good image of bolt."),
+        (
+            30,
+            {"asked": 0.01, "rule": order_statistic},
+            "take at least {} more good images of bolt.",
+        ),
+    ],
+)
+def test_how_many_more_images_it_takes_comes_first(count, more, said):
+    parts = parts_around(0.3, count)
+    new = learn_threshold(parts, **more)
+    with pytest.raises(GateFailed) as refused:
+        refuse_harm({"bolt": parts}, {"bolt": new}, {}, precision="fp32")
+    wanted = said.format((new.bound.needed or 0) - count)
+    first, *others = refused.value.cause.splitlines()
+    assert first == f"no threshold was written: {wanted}"
+    assert others
+    enough = parts_around(0.3, count + int(wanted.split()[3]))
+    new = learn_threshold(enough, **more)
+    assert refuse_harm({"bolt": enough}, {"bolt": new}, {}, precision="fp32") == ()
+
+
+def counts_of(out: str) -> list[str]:
+    """How many good parts each of two thresholds loses, as it is printed."""
+    (line,) = [line for line in out.splitlines() if "good parts lost" in line]
+    return line.partition(": ")[2].split(" → ")
+
+
+def test_undo_counts_on_the_same_images_as_the_change(bundle, tmp_path, capsys):
+    folder = tmp_path / "good"
+    for i in range(25):
+        write_png(folder / f"{i}.png", image(66 + i % 12, i))
+    before, now = counts_of(command(capsys, bundle.path, "--good", folder)[1])
+    assert "of 25 " in before
+    assert counts_of(command(capsys, bundle.path, "--undo")[1]) == [now, before]
+
+
+def test_fewer_defects_found_are_said_on_a_line_of_their_own(bundle, tmp_path, capsys):
+    common = {"category": "bolt", "judged_as": "bolt", "good": False}
+    scores = (0.26, 0.3, 0.35, 0.9)
+    evaluated(bundle, [ImageRow(path=f"{one}.png", score=one, **common) for one in scores])
+    folder = tmp_path / "good"
+    for i in range(25):
+        write_png(folder / f"{i}.png", image(75 + i % 20, i))
+    code, _, err = command(capsys, bundle.path, "--good", folder)
+    new = open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"].value
+    assert (code, 0.35 < new < 0.9) == (0, True)
+    assert (
+        "Look: bolt at fp32 finds 1 of 4 defective test images, and found 2 before: if that is too "
+        f"few, hvq-edge calibrate {bundle.path} --undo brings the thresholds back.\n"
+    ) in err
+    _, out, _ = command(capsys, bundle.path, "--undo", "--json")
+    assert "look" not in json.loads(out)
+    code, out, _ = command(capsys, bundle.path, "--good", folder, "--json")
+    assert len(json.loads(out)["look"]) == 1
 
 
 def test_calibrate_undo_brings_the_former_back(bundle, tmp_path, capsys):
