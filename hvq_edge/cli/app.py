@@ -27,6 +27,7 @@ from hvq_edge.cli import (
     export,
     load,
     log,
+    predict,
     report,
     runs,
     sign,
@@ -64,6 +65,7 @@ app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("sign")(sign.sign)
 app.add_typer(bundle.group, name="bundle")
+app.command("predict")(predict.predict)
 stream.add_stream(app)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.group, name="data")
