@@ -20,6 +20,7 @@ from hvq_edge.errors import ImageError, InputError
 from hvq_edge.predict.images import NamedImage, as_image, find_images
 from hvq_edge.predict.result import Result
 from hvq_edge.runtime.engine import Engine, EngineInfo
+from hvq_edge.runtime.open_engine import is_run
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.calibration_scores import p_value
@@ -60,7 +61,8 @@ def load(
         with hvq_edge.load("runs/latest") as model:
             print(model.predict("part.png").verdict)
     """
-    bundle = target if isinstance(target, Bundle) else open_bundle(Path(target))
+    folder = Path(str(target)) / "bundle" if is_run(target) else target
+    bundle = folder if isinstance(folder, Bundle) else open_bundle(Path(folder))
     engine = open_stream_engine(
         bundle, precision=precision, backend=backend, category=category, on_choice=on_choice
     )

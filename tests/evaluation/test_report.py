@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 
 from hvq_edge.common.svg import round_steps
 from hvq_edge.data.dataset import DatasetImage
-from hvq_edge.errors import MissingCapability, OutputError
+from hvq_edge.errors import OutputError
 from hvq_edge.evaluation.charts import roc_mark, roc_points, score_histogram
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.pixel_tally import PixelTally
