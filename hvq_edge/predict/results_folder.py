@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -55,10 +54,7 @@ class Kept:
     @property
     def excess(self) -> float:
         """How far the score is above its threshold: what images are sorted by."""
-        score, threshold = self.fields["score"], self.fields["threshold"]
-        if score is None:
-            return math.inf  # what could not be judged comes first: somebody has to look at it
-        return float(score) - float(threshold or 0.0)
+        return float(self.fields["score"] or 0.0) - float(self.fields["threshold"] or 0.0)
 
 
 class ResultsFolder:
@@ -127,11 +123,12 @@ class ResultsFolder:
         return stem
 
     def _gallery(self) -> str:
-        def category(one: Kept) -> str:
-            return str(one.fields["category"] or "")
+        def group(one: Kept) -> str:
+            judged = one.fields["verdict"] != "no_decision"
+            return str(one.fields["category"]) if judged else ""
 
-        ordered = sorted(self._kept, key=lambda one: (category(one), -one.excess))
-        groups = [(name, list(kept)) for name, kept in groupby(ordered, category)]
+        ordered = sorted(self._kept, key=lambda one: (group(one), -one.excess))
+        groups = [(name, list(kept)) for name, kept in groupby(ordered, group)]
         template = page_environment("hvq_edge.predict").get_template("gallery.html")
         counts: VerdictCounts = count_verdicts(one.fields["verdict"] for one in self._kept)
         return template.render(title=self._title, groups=groups, counts=counts)

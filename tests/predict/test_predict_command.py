@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from helpers.bright_parts import bundle  # noqa: F401  # fixtures
 from helpers.browser import browser, needs_chromium  # noqa: F401  # fixtures
 from helpers.commands import exit_code
 from helpers.images import flat, write_png
+from helpers.paths import ROOT
 
 
 @pytest.fixture
@@ -139,3 +144,27 @@ def test_the_gallery_in_a_browser(predict, images, tmp_path, browser):
     visible = [one.is_visible() for one in page.locator("figure").all()]
     assert visible == [False, True, True, False]
     assert faults == []
+
+
+def test_the_pages_commands_and_lines_run_as_they_stand(
+    small_bundle, solar_cells, tmp_path, monkeypatch, capsys
+):
+    pages = [(ROOT / name).read_text("utf-8") for name in ("README.md", "docs/predict.md")]
+    named = {line for page in pages for line in re.findall(r"hvq-edge (predict [^`\n]+)", page)}
+    assert len(named) >= 4
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(solar_cells / "solar_cell_mono" / "test", "photos")
+    for copy in ("photos/part.png", "part.png"):
+        shutil.copy(next(Path("photos/good").glob("*.png")), copy)
+    Path("runs").mkdir()
+    Path("runs/latest").symlink_to(small_bundle.parent)
+    for line in named:
+        content = Path("part.png").read_bytes()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert exit_code(*shlex.split(line)) == 0, line
+    assert Path("judged/index.html").is_file()
+    assert capsys.readouterr().out.count("Gallery: judged/index.html") >= 1
+    (code,) = re.findall(r"^```python\n(.*?)^```", pages[1], re.DOTALL | re.MULTILINE)
+    exec(compile(code, "docs/predict.md", "exec"), {})  # as a reader would
+    assert Path("judged/part.overlay.png").is_file()
+    assert capsys.readouterr().out.split()[0] in ("pass", "reject", "no_decision")
