@@ -1,73 +1,84 @@
-"""Lay the inspector's overlay over test images of the demo: the image docs/overlay.jpg.
+"""Judge test images of the demo and make pictures of that: docs/overlay.jpg, docs/predict.jpg.
 
     hvq-edge demo
-    python -m benchmarks.overlay_image runs/demo/bundle ~/.cache/hvq-edge/solar-cells overlay.jpg
+    python -m benchmarks.overlay_image runs/demo ~/.cache/hvq-edge/solar-cells docs
 
-Three broken cells that are rejected (the median score of each category, and the highest of the
-first) and a good one of median score that passes. The images are those of ``elpv-dataset``
+The first shows three broken cells that are rejected (the median score of each category, and the
+highest of the first) and a good one of median score that passes; the second the gallery that
+``hvq-edge predict --save`` keeps, in Chromium. The images are those of ``elpv-dataset``
 (CC BY-NC-SA 4.0), and so is what is drawn on them.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from playwright.sync_api import sync_playwright
 
-from hvq_edge import inspect
-from hvq_edge.bundle.manifest import Bundle, open_bundle
-from hvq_edge.bundle.thresholds import thresholds_of, typical_scores_of
-from hvq_edge.common.heat_map import HeatScale
-from hvq_edge.data.images import read_image
-from hvq_edge.stream.drawing.overlay import annotate
-from hvq_edge.verdict.decision import Decision
+import hvq_edge
+from benchmarks.live_page_image import CHROMIUM, FLAGS
+from hvq_edge.predict.results_folder import GALLERY, ResultsFolder
 
 PRECISION = "int8"
 GAP = 12
 """Pixels between two images."""
+SHOWN = {"width": 1440, "height": 1290}
 
 
-def judged(bundle: Bundle, folder: Path, verdict: str) -> list[tuple[Decision, Path]]:
-    """Judge a folder's images; return those with this verdict, the lowest score first."""
-    files = sorted(folder.iterdir())
-    decisions = list(inspect(bundle, folder, precision=PRECISION))
-    found = [
-        (decision, file)
-        for decision, file in zip(decisions, files, strict=True)
-        if decision.verdict == verdict
-    ]
-    return sorted(found, key=lambda one: one[0].score or 0.0)
+def with_verdict(results: Sequence[hvq_edge.Result], verdict: str) -> list[hvq_edge.Result]:
+    """Return the results with this verdict, the lowest score first."""
+    return sorted((one for one in results if one.verdict == verdict), key=lambda one: one.score)
 
 
-def drawn(bundle: Bundle, decision: Decision, file: Path) -> NDArray[np.uint8]:
-    """Return what a person at the line sees, uint8 ``[height, width, 3]``, RGB."""
-    name = decision.category or ""
-    limits, typical = thresholds_of(bundle, PRECISION), typical_scores_of(bundle, PRECISION)
-    return annotate(read_image(file), decision, HeatScale(limits.get(name), typical.get(name)))
+def side_by_side(results: Sequence[hvq_edge.Result], path: Path) -> None:
+    """Write what a person at the line sees of each image."""
+    images = [one.plot() for one in results]
+    gap = np.full((len(images[0]), GAP, 3), 255, np.uint8)
+    row = np.concatenate([part for image in images for part in (image, gap)][:-1], axis=1)
+    cv2.imwrite(str(path), cv2.cvtColor(row, cv2.COLOR_RGB2BGR))
+
+
+def photograph_gallery(results: Sequence[hvq_edge.Result], path: Path) -> None:
+    """Keep results as the command does, and photograph the gallery's upper part."""
+    with tempfile.TemporaryDirectory() as kept, sync_playwright() as playwright:
+        folder = ResultsFolder(Path(kept), f"{len(results)} images judged")
+        for one in results:
+            folder.add(one, str(Path(*Path(one.name).parts[-2:])))
+        folder.finish()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        page = browser.new_page(viewport=SHOWN)
+        page.goto(f"file://{kept}/{GALLERY}")
+        page.wait_for_function("[...document.images].slice(0, 12).every((one) => one.complete)")
+        page.screenshot(path=path, quality=80)
+        browser.close()
 
 
 def main() -> None:
-    """Write the image."""
+    """Write both."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("run", type=Path, help="a bundle or the run around it")
     parser.add_argument("data", type=Path, help="in the layout of MVTec AD")
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, help="a folder")
     given = parser.parse_args()
-    bundle = open_bundle(given.bundle)
-    first, *others = bundle.manifest.categories
-    broken = {
-        name: judged(bundle, given.data / name / "test" / "defective", "reject")
-        for name in (first, *others)
-    }
-    good = judged(bundle, given.data / first / "test" / "good", "pass")
-    shown = [broken[first][-1], *(broken[name][len(broken[name]) // 2] for name in broken)]
-    images = [drawn(bundle, *one) for one in (*shown[:3], good[len(good) // 2])]
-    gap = np.full((len(images[0]), GAP, 3), 255, np.uint8)
-    row = np.concatenate([part for image in images for part in (image, gap)][:-1], axis=1)
-    cv2.imwrite(str(given.out), cv2.cvtColor(row, cv2.COLOR_RGB2BGR))
+    with hvq_edge.load(given.run, precision=PRECISION) as model:
+        tests = {
+            name: model.predict(given.data / name / "test")
+            for name in model.bundle.manifest.categories
+        }
+    broken, good = {}, {}
+    for name, results in tests.items():
+        defective = [one for one in results if Path(one.name).parent.name == "defective"]
+        broken[name] = with_verdict(defective, "reject")
+        good[name] = with_verdict([one for one in results if one not in defective], "pass")
+    first, last = next(iter(tests)), [*tests][-1]
+    median = [found[len(found) // 2] for found in (*broken.values(), good[first])]
+    side_by_side([broken[first][-1], *median], given.out / "overlay.jpg")
+    photograph_gallery(tests[last], given.out / "predict.jpg")
 
 
 if __name__ == "__main__":

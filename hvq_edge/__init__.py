@@ -13,6 +13,8 @@ from hvq_edge.errors import HvqEdgeError
 
 if TYPE_CHECKING:
     from hvq_edge.model.checkpoint import load_model
+    from hvq_edge.predict.predictor import Predictor, load
+    from hvq_edge.predict.result import Result
     from hvq_edge.runtime.open_engine import open_engine
     from hvq_edge.stream.inspection import inspect
     from hvq_edge.verdict.decision import Decision
@@ -27,15 +29,21 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 __all__ = [
     "Decision",
     "HvqEdgeError",
+    "Predictor",
+    "Result",
     "__version__",
     "inspect",
+    "load",
     "load_model",
     "open_engine",
 ]
 
 _HOMES = {
     "Decision": "hvq_edge.verdict.decision",
+    "Predictor": "hvq_edge.predict.predictor",
+    "Result": "hvq_edge.predict.result",
     "inspect": "hvq_edge.stream.inspection",
+    "load": "hvq_edge.predict.predictor",
     "load_model": "hvq_edge.model.checkpoint",
     "open_engine": "hvq_edge.runtime.open_engine",
 }

@@ -1,6 +1,7 @@
 """The examples run as they stand, on a real bundle, with the public API alone."""
 
 import ast
+import base64
 import os
 import subprocess
 import sys
@@ -152,3 +153,34 @@ def test_engine_speed_names_engine_and_times(bundle):
     assert first.startswith("fp32 on onnxruntime, ")
     median, slow = (float(part.split()[-2]) for part in second.split(","))
     assert 0 < median <= slow
+
+
+def test_the_notebook_runs_and_its_results_show_themselves(bundle, images):
+    """As Jupyter would run it, with a bundle and images of ours in its cell of parameters."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(ROOT / "examples" / "judge_images.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "save it without outputs"
+    folder = images(60, 200, 90)
+    (parameters,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", ()))
+    parameters.source = (
+        f"from pathlib import Path\nRUN, IMAGES = {str(bundle)!r}, Path({str(folder)!r})"
+    )
+    for cell in notebook.cells:
+        cell.source = cell.source.replace('"*/*.png"', '"*.png"')
+    nbclient.NotebookClient(notebook, timeout=HANG_SECONDS).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not [output for output in outputs if output.output_type == "error"]
+    shown = [
+        output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})
+    ]
+    pictures = [
+        cv2.imdecode(np.frombuffer(base64.b64decode(one), np.uint8), cv2.IMREAD_COLOR)
+        for one in shown
+    ]
+    assert len(pictures) == 2
+    assert all(picture.shape[1] >= 480 for picture in pictures)
+    text = "".join(output.get("text", "") for output in outputs)
+    assert text.count("pass ") >= 2
+    assert "image.overlay.png" not in text
+    assert "0.overlay.png" in text

@@ -17,7 +17,17 @@ TRAINING_STACK = ("torch", "onnx", "onnxscript", "onnx_graphsurgeon", "polygraph
 TRAINING_ROOMS = tuple(
     f"hvq_edge.{room}" for room in ("model", "training", "evaluation", "export", "calibration")
 )
-DEVICE_ROOMS = ("common", "verdict", "bundle", "data", "runtime", "stream", "doctor", "bench")
+DEVICE_ROOMS = (
+    "common",
+    "verdict",
+    "bundle",
+    "data",
+    "runtime",
+    "stream",
+    "predict",
+    "doctor",
+    "bench",
+)
 TORCH_ENGINE = ROOT / "hvq_edge" / "runtime" / "cpu" / "torch_engine.py"
 
 

@@ -241,4 +241,6 @@ def test_a_jetson_gets_the_base_dependencies_without_opencv(page):
         expected |= {
             item for item in served_by if item.startswith(("fastapi", "starlette", "uvicorn"))
         }
-    assert set(re.findall(r"""["']((?:tomli-w|[a-z]+)>=[\d.]+(?:,<\d+)?)["']""", text)) == expected
+    assert (
+        set(re.findall(r"""["']((?:tomli-w|[a-z0-9]+)>=[\d.]+(?:,<\d+)?)["']""", text)) == expected
+    )

@@ -13,7 +13,17 @@ from helpers.paths import ROOT
 import hvq_edge
 
 API_PAGE = ROOT / "docs" / "api.md"
-NAMES = {"load_model", "open_engine", "inspect", "Decision", "HvqEdgeError", "__version__"}
+NAMES = {
+    "load",
+    "Predictor",
+    "Result",
+    "inspect",
+    "Decision",
+    "open_engine",
+    "load_model",
+    "HvqEdgeError",
+    "__version__",
+}
 TRAINING_ONLY = {"load_model"}
 
 
@@ -51,7 +61,7 @@ def test_each_name_is_there(name):
         assert inspect.getdoc(value)
 
 
-@pytest.mark.parametrize("name", ["load_model", "open_engine", "inspect"])
+@pytest.mark.parametrize("name", ["load", "load_model", "open_engine", "inspect"])
 def test_the_page_documents_the_parameters_in_order(name):
     if name in TRAINING_ONLY:
         pytest.importorskip("torch")
@@ -62,6 +72,13 @@ def test_the_page_documents_the_parameters_in_order(name):
 def test_the_page_documents_the_fields_of_a_decision():
     fields = [field.name for field in dataclasses.fields(hvq_edge.Decision)]
     assert first_column("Decision", "field") == fields
+
+
+def test_the_page_documents_what_a_result_has():
+    members = {name for name in dir(hvq_edge.Result) if not name.startswith("_")}
+    fields = {field.name for field in dataclasses.fields(hvq_edge.Result)}
+    methods = set(re.findall(r"^\| `(\w+)\(", section_of("Result"), re.MULTILINE))
+    assert set(first_column("Result", "field")) | methods == members | fields
 
 
 def test_the_version_is_the_installed_one():

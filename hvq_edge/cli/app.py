@@ -30,6 +30,7 @@ from hvq_edge.cli import (
     export,
     load,
     log,
+    predict,
     report,
     runs,
     sign,
@@ -86,6 +87,7 @@ app.command("bench")(bench.bench)
 app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
 app.command("sign")(sign.sign)
+app.command("predict")(predict.predict)
 stream.add_stream(app)
 app.add_typer(data.group, name="data")
 app.add_typer(bundle.group, name="bundle")

@@ -92,7 +92,7 @@ def demo(
         print_json({"seconds": seconds, "files": {name: str(path) for name, path in files}})
     else:
         _show_verdicts(out / "inspection", images)
-        _show_end(seconds, files, out)
+        _show_end(seconds, files, out, data)
     if failed_gate is not None:
         raise failed_gate
 
@@ -241,7 +241,9 @@ def _show_verdicts(inspection: Path, data: Path) -> None:
     results.print(table)
 
 
-def _show_end(seconds: dict[str, float], files: list[tuple[str, Path]], out: Path) -> None:
+def _show_end(
+    seconds: dict[str, float], files: list[tuple[str, Path]], out: Path, data: Path
+) -> None:
     from rich.table import Table
 
     table = Table(title="Wall time", title_justify="left")
@@ -256,7 +258,8 @@ def _show_end(seconds: dict[str, float], files: list[tuple[str, Path]], out: Pat
     for name, path in files:
         results.print(f"  {name:<18} {path}", markup=False, soft_wrap=True)
     results.print(
-        f"\nNext: hvq-edge report {out} gathers all of it for a signature; "
+        f"\nNext: hvq-edge predict {data} --save judged judges images, or any that you name; "
+        f"hvq-edge report {out} gathers all of it for a signature; "
         f"hvq-edge stream --camera 0, or --camera {out / 'parts.avi'}, inspects",
         markup=False,
         soft_wrap=True,

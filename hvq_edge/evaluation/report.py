@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hvq_edge.common.atomic import write_text
-from hvq_edge.common.extras import require
-from hvq_edge.common.heat_map import HeatScale, legend_gradient
+from hvq_edge.common.heat_map import HeatScale
+from hvq_edge.common.pages import page_environment
 from hvq_edge.common.svg import Place
 from hvq_edge.evaluation import charts
 from hvq_edge.evaluation.charts import (
@@ -79,9 +78,6 @@ def render_report(
 
     Returns:
         HTML that needs no other file and no network, below 3 MB for up to 50 categories.
-
-    Raises:
-        MissingCapability: Jinja2 is not installed.
     """
     template = page_template("report.html")
     shown = evaluations[-1]
@@ -100,27 +96,10 @@ def render_report(
 
 
 def page_template(name: str) -> Template:
-    """Return a page of this room, with the filters that pages share.
-
-    Raises:
-        MissingCapability: Jinja2 is not installed.
-    """
-    require("jinja2")
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    def read(part: str) -> str:
-        return files("hvq_edge.evaluation").joinpath(part).read_text(encoding="utf-8")
-
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FunctionLoader(read),
-    )
+    """Return a page of this room, with the filters that pages share."""
+    environment = page_environment("hvq_edge.evaluation")
     environment.filters["percent"] = percent
     environment.filters["way"] = way_in_words
-    environment.globals["heat_gradient"] = legend_gradient()
     return environment.get_template(name)
 
 
@@ -130,7 +109,6 @@ def write_report(
     """Write the page of :func:`render_report` atomically.
 
     Raises:
-        MissingCapability: Jinja2 is not installed.
         OutputError: it cannot be written.
     """
     write_text(path, render_report(evaluations, title=title, facts=facts))

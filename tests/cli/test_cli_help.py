@@ -26,6 +26,7 @@ COMMANDS = {
     "build": {"--backend", "--precision", "--compute-capability", "--force"},
     "calibrate": {"--good", "--false-reject", "--confidence", "--method"},
     "bench": {"--run", "--backends", "--batch", "--rounds", "--out", "--peers"},
+    "predict": {"--bundle", "--save", "--fail-on-reject", "--category"},
     "doctor": {"--bundle", "--require"},
     "verify": {"--data", "--max-changed", "--bisect"},
     "report": {"--out"},

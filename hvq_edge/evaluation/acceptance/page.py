@@ -50,7 +50,6 @@ def write_acceptance(
 
     Raises:
         BundleError: no bundle there.
-        MissingCapability: Jinja2 is not installed.
         OutputError: the page cannot be written.
     """
     found = collect(target)

@@ -80,13 +80,16 @@ class Overlay:
         return last[1]
 
 
-def annotate(image: Image | None, decision: Decision, scale: HeatScale) -> Image:
+def annotate(
+    image: Image | None, decision: Decision, scale: HeatScale, facts: str | None = None
+) -> Image:
     """Draw a decision on its image.
 
     Args:
         image: uint8 ``[h, w, 3]``, RGB, of any size; ``None`` for a lost frame.
         decision: the decision on it.
         scale: of the decision's category.
+        facts: what stands at the top right; by default the frame's number and the latency.
 
     Returns:
         uint8 ``[height, width, 3]``, RGB, both even: the image between a head and a foot strip.
@@ -97,7 +100,9 @@ def annotate(image: Image | None, decision: Decision, scale: HeatScale) -> Image
         _draw_part(view, image, decision, scale, unit)
     else:
         _draw_centred(view, "no image", unit)
-    head = _head(decision, view.shape[1], unit)
+    if facts is None:
+        facts = f"#{decision.frame}   {decision.latency_ms:.1f} ms"
+    head = _head(decision, facts, view.shape[1], unit)
     foot = _foot(decision, scale, view.shape[1], unit)
     drawn: Image = np.concatenate([head, view, foot])
     return drawn
@@ -162,8 +167,8 @@ def _draw_centred(view: Image, text: str, unit: float) -> None:
     draw_text(view, text, left, (view.shape[0] + height) / 2, height, _MUTED)
 
 
-def _head(decision: Decision, width: int, unit: float) -> Image:
-    """Verdict and category on the left; frame number and latency on the right."""
+def _head(decision: Decision, facts: str, width: int, unit: float) -> Image:
+    """Verdict and category on the left, facts on the right."""
     strip = _strip(44, width, unit)
     word, size, margin = WORDS[decision.verdict], 13 * unit, 12 * unit
     baseline = (strip.shape[0] + size) / 2
@@ -171,7 +176,7 @@ def _head(decision: Decision, width: int, unit: float) -> Image:
     strip[:, : round(badge)] = COLOURS[decision.verdict]
     draw_text(strip, word, margin, baseline, size, (255, 255, 255), bold=True)
     small = 10 * unit
-    facts = f"#{decision.frame}   {decision.latency_ms:.1f} ms"
+    facts = cut_to_width(facts, small, width - badge - 3 * margin)
     right = width - margin - text_width(facts, small)
     draw_text(strip, facts, right, baseline, small, _MUTED)
     room = right - badge - 2 * margin

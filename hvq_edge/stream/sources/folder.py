@@ -29,7 +29,8 @@ class ImageFiles:
 
     def __init__(self, folder: Path, names: Sequence[str], name: str) -> None:
         self._folder = folder
-        self._names = names
+        self.names = names
+        """Of the files, relative to their folder."""
         self._name = name
         self._closed = threading.Event()
 
@@ -40,7 +41,7 @@ class ImageFiles:
 
     def __iter__(self) -> Iterator[Frame]:
         """Give one frame an image file."""
-        for index, name in enumerate(self._names):
+        for index, name in enumerate(self.names):
             if self._closed.is_set():
                 return
             yield read_file(self._folder, name, index)

@@ -1,0 +1,151 @@
+"""``hvq-edge predict``: the verdict on images that are named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hvq_edge.cli.console import messages, print_json, results
+from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_of
+from hvq_edge.run.latest import DEFAULT_BUNDLE
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from hvq_edge.predict.images import NamedImage
+    from hvq_edge.predict.result import Result
+
+_STYLES = {"pass": "green", "reject": "bold red", "no_decision": "yellow"}
+
+
+def predict(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|FOLDER|GLOB|URL...",
+            help="What to judge; - reads an image from standard input.",
+        ),
+    ],
+    bundle: Annotated[
+        Path,
+        typer.Option("--bundle", help="Bundle or run that judges.", callback=bundle_of),
+    ] = DEFAULT_BUNDLE,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            metavar="DIR",
+            help="Keep overlay, heat map and mask of each image, results.csv, results.json and "
+            "index.html, a gallery.",
+            show_default=False,
+        ),
+    ] = None,
+    category: Annotated[
+        str | None,
+        typer.Option(
+            "--category",
+            help="What the images show, where the bundle must be told.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: PrecisionOption = "auto",
+    backend: BackendOption = "auto",
+    fail_on_reject: Annotated[
+        bool,
+        typer.Option("--fail-on-reject", help="Exit with 1 unless every image passes."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge images: verdict, score, threshold and p-value, a line each.
+
+    The exit code is 0 whatever the verdicts. With --json, one line of JSON for each image.
+    """
+    from hvq_edge.errors import GateFailed
+    from hvq_edge.predict.predictor import load
+    from hvq_edge.predict.results_folder import GALLERY, ResultsFolder
+    from hvq_edge.verdict.judgement import count_verdicts
+
+    found = _found(images, save)
+    verdicts = []
+    with load(bundle, precision=precision, backend=backend, category=category) as model:
+        info = model.info
+        folder = None if save is None else ResultsFolder(save, f"{_several(len(found))} judged")
+        _say(f"Judging {_several(len(found))} with {info.precision} on {info.backend}, {bundle}.")
+        alone = len(found) == 1 and found[0].alone
+        for one, result in zip(found, model.each(found, strict=alone), strict=True):
+            verdicts.append(result.verdict)
+            if folder is not None:
+                folder.add(result, one.place)
+            if as_json:
+                print_json(result.to_dict())
+            else:
+                results.print(result_line(result), soft_wrap=True)
+    counts = count_verdicts(verdicts)
+    said = messages if as_json else results
+    said.print(
+        f"{_several(counts.total)}: {counts.passed} pass, {counts.rejected} reject, "
+        f"{counts.no_decision} no decision."
+    )
+    if folder is not None:
+        folder.finish()
+        said.print(f"Gallery: {folder.folder / GALLERY}", markup=False, soft_wrap=True)
+    if fail_on_reject and counts.passed < counts.total:
+        raise GateFailed(
+            f"{counts.total - counts.passed} of {_several(counts.total)} did not pass.",
+            next_step="look at them, with --save DIR also at where they differ",
+        )
+
+
+def result_line(result: Result) -> Text:
+    """Return the line for one image."""
+    from rich.text import Text
+
+    line = Text(f"{result.verdict.replace('_', ' '):<11}", _STYLES[result.verdict])
+    parts = [result.name]
+    if result.score is None or result.threshold is None:
+        parts.append(result.reason)
+    else:
+        parts.append(f"score {result.score:.4g} of {result.threshold:.4g}")
+    if result.p_value is not None:
+        parts.append(f"p {result.p_value:.2g}")
+    if result.category:
+        parts.append(result.category)
+    if result.regions:
+        left, top, width, height = result.regions[0].box
+        others = f", and {len(result.regions) - 1} more" if len(result.regions) > 1 else ""
+        parts.append(f"{width}x{height} px at {left},{top}{others}")
+    line.append("  " + "  ".join(parts), "")
+    return line
+
+
+def _found(named: list[str], save: Path | None) -> list[NamedImage]:
+    """Find what was named; what an earlier call kept in the folder of ``--save`` is left out."""
+    from hvq_edge.errors import InputError
+    from hvq_edge.predict.images import STDIN, find_images
+
+    if named.count(STDIN) > 1:
+        raise InputError("standard input holds one image.", next_step="name - once")
+    found = [one for name in named for one in find_images(name, sys.stdin.buffer.read)]
+    if save is None:
+        return found
+    kept = save.resolve()
+    judged = [one for one in found if one.alone or kept not in Path(one.name).resolve().parents]
+    if not judged:
+        raise InputError(
+            f"{', '.join(named)} holds no image but those that --save {save} wrote.",
+            next_step="name the folder with the images, and keep results in another",
+        )
+    if len(judged) < len(found):
+        _say(f"Left out: {_several(len(found) - len(judged))} in {save}, which --save wrote.")
+    return judged
+
+
+def _several(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"
+
+
+def _say(text: str) -> None:
+    messages.print(text, markup=False, soft_wrap=True)

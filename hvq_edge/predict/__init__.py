@@ -1,0 +1,1 @@
+"""Judging images that somebody names: one call, one result that one can hold, look at and keep."""

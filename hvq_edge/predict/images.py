@@ -1,0 +1,186 @@
+"""From what somebody names to images: files, folders, patterns, addresses, arrays, PIL images."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.data.images import decode_levels, read_image, rgb_of
+from hvq_edge.errors import ImageError, InputError
+from hvq_edge.stream.sources.folder import ImageFiles, open_folder
+from hvq_edge.stream.sources.sequence import is_sequence, open_sequence
+from hvq_edge.stream.sources.source import Image
+
+URL_SECONDS = 20.0
+"""How long a server may be silent."""
+MOST_URL_BYTES = 256 << 20
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """An image that is read when its turn comes."""
+
+    name: str
+    """A path, an address without credentials and query, or empty."""
+    place: str
+    """The path below the folder that was named; of a single image its file name. What is kept of
+    its result is called so."""
+    read: Callable[[], Image]
+    """Gives uint8 ``[height, width, 3]``, RGB; raises ImageError."""
+    alone: bool = False
+    """It was named itself, not a folder or a pattern that it is one of."""
+
+
+def find_images(where: str | Path, stdin: Callable[[], bytes] | None = None) -> list[NamedImage]:
+    """Find the images that a path, a pattern or an address names.
+
+    Args:
+        where: an image file, a folder (with those below it, masks left out), a pattern as
+            ``part_*.png`` or ``img_%04d.png``, an ``http://`` or ``https://`` address, or ``-``.
+        stdin: gives the bytes of the image that ``-`` stands for.
+
+    Returns:
+        At least one; a single file is not opened yet.
+
+    Raises:
+        InputError: there is nothing of that name, or it holds no image.
+    """
+    text = str(where)
+    if isinstance(where, str):
+        if where == STDIN and stdin is not None:
+            return [NamedImage("stdin", "stdin", lambda: image_of(stdin(), Path("stdin")), True)]
+        if where.lower().startswith(("http://", "https://")):
+            return [_at_address(where)]
+    path = Path(text)
+    try:
+        if path.is_dir():
+            return _below(path, open_folder(path))
+        there = path.exists()
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise InputError(f"cannot look for {text!r}: {error}.") from error
+    if not there and is_sequence(path.name):
+        return _below(path.parent, open_sequence(path))
+    return [NamedImage(text, path.name, lambda: read_image(path), True)]
+
+
+def image_of(data: bytes, path: Path) -> Image:
+    """Decode the bytes of an image file.
+
+    Args:
+        data: the whole file.
+        path: what messages call it.
+
+    Returns:
+        uint8 ``[height, width, 3]``, RGB.
+
+    Raises:
+        ImageError: as :func:`hvq_edge.data.images.read_image`.
+    """
+    return rgb_of(decode_levels(data, path))
+
+
+def as_image(value: Any) -> Image:  # noqa: ANN401  # an array, or what Pillow gives
+    """Return what is held in memory as an image.
+
+    Args:
+        value: an array ``[height, width]``, ``[height, width, 1]``, ``[height, width, 3]`` (RGB)
+            or ``[height, width, 4]`` (alpha is dropped) of uint8 or uint16 (65535 is white), or a
+            PIL image, whose EXIF orientation is applied.
+
+    Returns:
+        uint8 ``[height, width, 3]``, RGB, contiguous.
+
+    Raises:
+        ImageError: another shape or dtype, or no pixels.
+    """
+    levels = _levels_of_pil(value) if hasattr(value, "getexif") else np.asarray(value)
+    if levels.ndim == 2:
+        levels = levels[:, :, np.newaxis]
+    if levels.ndim != 3 or levels.shape[2] not in (1, 3, 4) or not levels.size:
+        raise ImageError(
+            f"an image cannot have the shape {list(levels.shape)}.",
+            next_step="give [height, width, 3], RGB; several images as a list",
+        )
+    if levels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"an image cannot be of {levels.dtype}: its levels would be guessed.",
+            next_step="give uint8 (0 to 255) or uint16 (0 to 65535)",
+        )
+    if levels.dtype == np.uint16:
+        levels = np.rint(levels / 257.0).astype(np.uint8)
+    levels = levels[:, :, :3]
+    if levels.shape[2] == 1:
+        levels = levels.repeat(3, axis=2)
+    return np.ascontiguousarray(levels)
+
+
+def _levels_of_pil(image: Any) -> NDArray[Any]:  # noqa: ANN401  # Pillow is optional
+    from PIL import ImageOps
+
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I;16"):
+        return np.asarray(turned)
+    if turned.mode in ("I", "F"):
+        raise ImageError(
+            f"a PIL image of mode {turned.mode} has no fixed scale of levels.",
+            next_step="convert it to mode RGB, L or I;16 first",
+        )
+    return np.asarray(turned.convert("RGB"))
+
+
+def _below(folder: Path, files: ImageFiles) -> list[NamedImage]:
+    def named(name: str) -> NamedImage:
+        path = folder / name
+        return NamedImage(path.as_posix(), name, lambda: read_image(path))
+
+    return [named(name) for name in files.names]
+
+
+def _at_address(address: str) -> NamedImage:
+    parts = urlsplit(address)
+    try:
+        host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise InputError(
+            "the address of an image names no host.", next_step="give https://HOST/IMAGE.png"
+        )
+    if parts.username or parts.password:
+        raise InputError(
+            f"the address of an image on {host} holds a user or a password.",
+            next_step="fetch it with another program, and pipe it to hvq-edge predict -",
+        )
+    name = f"{parts.scheme.lower()}://{host}{parts.path}"  # a query may hold a key
+    place = PurePosixPath(parts.path).name or "image"
+    return NamedImage(name, place, lambda: image_of(_fetched(address, name), Path(name)), True)
+
+
+def _fetched(address: str, name: str) -> bytes:
+    try:
+        # urllib follows redirections to http, https and ftp alone, never to a file.
+        with urllib.request.urlopen(address, timeout=URL_SECONDS) as answer:
+            content: bytes = answer.read(MOST_URL_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        why = f"the server answers {error.code} {error.reason}"
+    except urllib.error.URLError as error:
+        why = str(error.reason)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = str(error) or type(error).__name__
+    else:
+        if len(content) <= MOST_URL_BYTES:
+            return content
+        why = f"it has more than {MOST_URL_BYTES >> 20} MiB"
+    raise ImageError(
+        f"{name} cannot be fetched: {why}.", next_step="check the address, or download the image"
+    )
