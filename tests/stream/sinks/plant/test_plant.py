@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from helpers.decisions import made
@@ -18,9 +19,13 @@ from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.sinks.plant.gpio import GpioController
 from hvq_edge.stream.sinks.plant.level_output import ControllerRefused, LevelOutput
 from hvq_edge.stream.sinks.plant.modbus import ModbusController
-from hvq_edge.stream.sinks.plant.opcua import OpcUaController
+from hvq_edge.stream.sinks.plant.opcua import OpcUaController, OpcUaServer
 from hvq_edge.stream.sinks.plant.reject_signal import RejectSignal
+from hvq_edge.stream.sinks.sink_settings import OpcUaSettings
 from hvq_edge.stream.sinks.threads import SinkThread
+from hvq_edge.stream.sources import part_node
+from hvq_edge.stream.sources.http_trigger import HttpTrigger
+from hvq_edge.stream.sources.part_node import PartNode
 
 # The reject signal.
 
@@ -165,16 +170,17 @@ class Nodes:
         self.start()
 
     def start(self) -> None:
-        from asyncua import Server as OpcUaServer
+        from asyncua import Server as ServerOfNodes
         from asyncua import ua
 
         async def begin():
-            self._running = OpcUaServer()
+            self._running = ServerOfNodes()
             await self._running.init()
             self._running.set_endpoint(self.url)
             objects = self._running.nodes.objects
             self._nodes = {}
             starts = {"reject": False, "verdict": "", "score": 0.0, "beat": False, "count": 0}
+            starts |= {"image": "", "part": "", "serial": "SN-1"}
             for name, value in starts.items():
                 node = await objects.add_variable(f"ns=2;s={name}", name, value)
                 await node.set_writable()
@@ -193,6 +199,9 @@ class Nodes:
     def __getitem__(self, name: str):
         return self._server.do(self._nodes[name].read_value())
 
+    def __setitem__(self, name: str, value: object) -> None:
+        self._server.do(self._nodes[name].write_value(value))
+
     def drop(self) -> None:
         self._server.do(self._running.bserver.stop())
 
@@ -200,20 +209,24 @@ class Nodes:
         self._server.do(self._running.stop())
 
 
-def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon):
+def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon, monkeypatch, caplog):
     nodes = Nodes(server, free_port())
+    server_of = OpcUaServer(nodes.url, timeout_seconds=1.0)
     controller = OpcUaController(
-        nodes.url,
+        server_of,
         reject_node="ns=2;s=reject",
         verdict_node="ns=2;s=verdict",
         score_node="ns=2;s=score",
+        image_node="ns=2;s=image",
+        part_node="ns=2;s=part",
         heartbeat_node="ns=2;s=beat",
-        timeout_seconds=1.0,
     )
     thread = SinkThread(LevelOutput(controller, RejectSignal(None), 0.05), "opcua", "newest", 1)
-    thread.write(*made(0, "reject"))
-    until(lambda: nodes["score"] == 6.0)
+    decision, frame = made(0, "reject", "a.png")
+    thread.write(replace(decision, part="SN-1"), frame)
+    until(lambda: nodes["part"] == "SN-1")
     assert (nodes["reject"], nodes["verdict"]) == (True, "reject")
+    assert (nodes["score"], nodes["image"]) == (6.0, "a.png")
     until(lambda: nodes["beat"])
     nodes.drop()
     until(lambda: bool(thread.statistics().fault))
@@ -223,15 +236,16 @@ def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon):
     until(lambda: nodes["verdict"] == "pass")
     until(lambda: not nodes["reject"])
     thread.close(5.0)
+    assert (nodes["image"], nodes["part"]) == ("", "")
 
     # Other nodes of the same server, which takes seconds to start. A score fits into a REAL:
-    controller = OpcUaController(nodes.url, reject_node="ns=2;s=reject", score_node="ns=2;s=real")
+    controller = OpcUaController(server_of, reject_node="ns=2;s=reject", score_node="ns=2;s=real")
     controller.set_decision(made(0, "reject")[0])
     assert nodes["real"] == 6.0
     controller.close()
     # What is refused is named with its type, and keeps neither another value nor the end from it:
     controller = OpcUaController(
-        nodes.url,
+        server_of,
         reject_node="ns=2;s=reject",
         verdict_node="ns=2;s=count",
         score_node="ns=2;s=score",
@@ -242,14 +256,46 @@ def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon):
     assert (nodes["reject"], nodes["score"]) == (True, 6.0)
     output.close()
     assert nodes["reject"] is False, "off at the end"
+    serial_numbers_are_read_at_triggers(nodes, monkeypatch, caplog)
     nodes.stop()
+
+
+def serial_numbers_are_read_at_triggers(nodes, monkeypatch, caplog) -> None:
+    """Of the server that the test above has started, which takes seconds."""
+    monkeypatch.setattr(part_node, "REST_SECONDS", 0.0)
+    caplog.clear()
+    settings = OpcUaSettings(url=nodes.url, reject_node="ns=2;s=reject", timeout_seconds=1.0)
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    numbered = PartNode(trigger, settings, "ns=2;s=serial")
+
+    def part_of(request: str = "") -> str:
+        trigger.request(request)
+        assert numbered.wait(1)
+        return numbered.part()
+
+    assert part_of() == "SN-1"
+    nodes["serial"] = "SN-2"
+    assert [part_of(), part_of("by the request"), part_of()] == ["SN-2", "by the request", "SN-2"]
+    assert not caplog.messages
+    nodes.drop()
+    assert [part_of(), part_of()] == ["", ""]
+    assert len(caplog.messages) == 1, "once, until it can be read again"
+    nodes.restart()
+    until(lambda: part_of() == "SN-2")
+    numbered.close()
+    numbered.close()
+    numbered = PartNode(HttpTrigger(0, "camera", seconds=0), settings, "ns=2;s=score")
+    numbered._trigger.request()
+    assert numbered.wait(1)
+    assert numbered.part() == ""
+    assert "it holds a float, and neither a text nor a whole number" in caplog.text
+    numbered.close()
 
 
 def test_opc_ua_that_is_not_there_is_said_and_leaves_no_thread():
     before = {*threading.enumerate()}
-    controller = OpcUaController(
-        f"opc.tcp://127.0.0.1:{free_port()}/", reject_node="ns=2;s=a", timeout_seconds=0.5
-    )
+    nowhere = OpcUaServer(f"opc.tcp://127.0.0.1:{free_port()}/", timeout_seconds=0.5)
+    controller = OpcUaController(nowhere, reject_node="ns=2;s=a")
     with pytest.raises(OutputError, match="OPC UA server"):
         controller.set_reject(True)
     controller.close()
