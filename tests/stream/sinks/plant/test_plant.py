@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -23,7 +24,6 @@ from hvq_edge.stream.sinks.plant.opcua import OpcUaController, OpcUaServer
 from hvq_edge.stream.sinks.plant.reject_signal import RejectSignal
 from hvq_edge.stream.sinks.sink_settings import OpcUaSettings
 from hvq_edge.stream.sinks.threads import SinkThread
-from hvq_edge.stream.sources import part_node
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.sources.part_node import PartNode
 
@@ -209,7 +209,13 @@ class Nodes:
         self._server.do(self._running.stop())
 
 
-def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon, monkeypatch, caplog):
+@pytest.fixture
+def parts():
+    with ExitStack() as closing:
+        yield closing
+
+
+def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon, caplog, parts):
     nodes = Nodes(server, free_port())
     server_of = OpcUaServer(nodes.url, timeout_seconds=1.0)
     controller = OpcUaController(
@@ -221,6 +227,8 @@ def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon, monkeypatch, c
         part_node="ns=2;s=part",
         heartbeat_node="ns=2;s=beat",
     )
+    next_part = parts.enter_context(numbered(nodes.url, "ns=2;s=serial"))
+    assert next_part() == "SN-1"
     thread = SinkThread(LevelOutput(controller, RejectSignal(None), 0.05), "opcua", "newest", 1)
     decision, frame = made(0, "reject", "a.png")
     thread.write(replace(decision, part="SN-1"), frame)
@@ -237,6 +245,15 @@ def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon, monkeypatch, c
     until(lambda: not nodes["reject"])
     thread.close(5.0)
     assert (nodes["image"], nodes["part"]) == ("", "")
+    nodes["serial"] = "SN-2"
+    assert [next_part(), next_part("the trigger's"), next_part()] == [
+        "SN-2",
+        "the trigger's",
+        "SN-2",
+    ], "over the restart as well"
+    next_part = parts.enter_context(numbered(nodes.url, "ns=2;s=score"))
+    assert next_part() == ""
+    assert "it holds a float, and neither a text nor a whole number" in caplog.text
 
     # Other nodes of the same server, which takes seconds to start. A score fits into a REAL:
     controller = OpcUaController(server_of, reject_node="ns=2;s=reject", score_node="ns=2;s=real")
@@ -256,49 +273,37 @@ def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon, monkeypatch, c
     assert (nodes["reject"], nodes["score"]) == (True, 6.0)
     output.close()
     assert nodes["reject"] is False, "off at the end"
-    serial_numbers_are_read_at_triggers(nodes, monkeypatch, caplog)
     nodes.stop()
 
 
-def serial_numbers_are_read_at_triggers(nodes, monkeypatch, caplog) -> None:
-    """Of the server that the test above has started, which takes seconds."""
-    monkeypatch.setattr(part_node, "REST_SECONDS", 0.0)
-    caplog.clear()
-    settings = OpcUaSettings(url=nodes.url, reject_node="ns=2;s=reject", timeout_seconds=1.0)
+@contextmanager
+def numbered(url: str, node: str) -> Iterator[Callable[..., str]]:
+    """A trigger whose parts' numbers a node holds; gives what asks it for the next part's."""
+    settings = OpcUaSettings(url=url, reject_node="ns=2;s=reject", timeout_seconds=1.0)
     trigger = HttpTrigger(0, "camera", seconds=0)
-    numbered = PartNode(trigger, settings, "ns=2;s=serial")
+    source = PartNode(trigger, settings, node)
 
-    def part_of(request: str = "") -> str:
-        trigger.request(request)
-        assert numbered.wait(1)
-        return numbered.part()
+    def next_part(given: str = "") -> str:
+        trigger.request(given)
+        assert source.wait(1)
+        return source.part()
 
-    assert part_of() == "SN-1"
-    nodes["serial"] = "SN-2"
-    assert [part_of(), part_of("by the request"), part_of()] == ["SN-2", "by the request", "SN-2"]
-    assert not caplog.messages
-    nodes.drop()
-    assert [part_of(), part_of()] == ["", ""]
-    assert len(caplog.messages) == 1, "once, until it can be read again"
-    nodes.restart()
-    until(lambda: part_of() == "SN-2")
-    numbered.close()
-    numbered.close()
-    numbered = PartNode(HttpTrigger(0, "camera", seconds=0), settings, "ns=2;s=score")
-    numbered._trigger.request()
-    assert numbered.wait(1)
-    assert numbered.part() == ""
-    assert "it holds a float, and neither a text nor a whole number" in caplog.text
-    numbered.close()
+    yield next_part
+    source.close()
+    source.close()
 
 
-def test_opc_ua_that_is_not_there_is_said_and_leaves_no_thread():
+def test_opc_ua_that_is_not_there_is_said_and_leaves_no_thread(caplog):
     before = {*threading.enumerate()}
     nowhere = OpcUaServer(f"opc.tcp://127.0.0.1:{free_port()}/", timeout_seconds=0.5)
     controller = OpcUaController(nowhere, reject_node="ns=2;s=a")
     with pytest.raises(OutputError, match="OPC UA server"):
         controller.set_reject(True)
     controller.close()
+    with numbered(nowhere.url, "ns=2;s=a") as next_part:
+        assert [next_part(), next_part(), next_part("SN-1")] == ["", "", "SN-1"]
+    assert len(caplog.messages) == 1, caplog.messages
+    until(lambda: {*threading.enumerate()} <= before)
     assert {*threading.enumerate()} <= before
 
 
