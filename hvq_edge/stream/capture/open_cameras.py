@@ -106,7 +106,7 @@ def _open_trigger(
     with ExitStack() as failing:
         failing.callback(trigger.close)
         with needed("part_opcua_node"):
-            from hvq_edge.stream.sources.part_node import PartNode
+            from hvq_edge.stream.capture.part_node import PartNode
         numbered = PartNode(trigger, opcua, camera.part_opcua_node)
         failing.pop_all()
     return numbered

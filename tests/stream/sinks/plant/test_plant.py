@@ -16,6 +16,7 @@ from helpers.patience import PATIENCE_SECONDS, Stopwatch, until
 from helpers.receivers import free_port
 
 from hvq_edge.errors import MissingCapability, OutputError
+from hvq_edge.stream.capture.part_node import PartNode
 from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.sinks.plant.gpio import GpioController
 from hvq_edge.stream.sinks.plant.level_output import ControllerRefused, LevelOutput
@@ -25,7 +26,6 @@ from hvq_edge.stream.sinks.plant.reject_signal import RejectSignal
 from hvq_edge.stream.sinks.sink_settings import OpcUaSettings
 from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
-from hvq_edge.stream.sources.part_node import PartNode
 
 # The reject signal.
 
