@@ -127,17 +127,17 @@ def show(
     count = 20 if last is None and part is None else last
     rows = last_rows(file, count, _verdicts(verdict), _part(part))
     with _damage_said(file):
-        images: list[list[Path]] = []
+        recorded: list[list[Path]] = []
         if part is not None:
             decisions = [{**row._asdict(), **names_of(row)} for row in rows]
-            images = recorded_files(base_of(file).parent / "rejects", decisions)
+            recorded = recorded_files(base_of(file).parent / "rejects", decisions)
         if as_json:
             for number, row in enumerate(rows):
-                recorded = {"images": [str(path) for path in images[number]]} if images else {}
-                print_json({"id": row.id, **fields_of(row), **recorded, "hash": row.hash})
+                found = {"recorded": [str(path) for path in recorded[number]]} if recorded else {}
+                print_json({"id": row.id, **fields_of(row), **found, "hash": row.hash})
         elif rows:
             results.print(_table(rows))
-            for path in (path for several in images for path in several):
+            for path in (path for several in recorded for path in several):
                 results.print(str(path), markup=False, soft_wrap=True)
         else:
             messages.print("The log has no such row.")

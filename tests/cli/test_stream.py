@@ -130,7 +130,7 @@ def test_a_part_is_found_by_the_code_that_a_camera_saw(bundle, tmp_path, capsys)
         expected = [one for one in logged if one["part"] == number]
         assert [one["image"] for one in rows] == [one["image"] for one in expected]
         for row in rows:
-            suffixes = [Path(path).suffix for path in row["images"] if Path(path).is_file()]
+            suffixes = [Path(path).suffix for path in row["recorded"] if Path(path).is_file()]
             assert suffixes == ([".npy", ".png", ".jpg"] if row["verdict"] == "reject" else [])
     assert exit_code("log", "show", str(out), "--part", "SN-2/\x1b[2J") == 0
     printed = capsys.readouterr().out

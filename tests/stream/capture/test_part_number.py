@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import zxingcpp
+from helpers.bright_parts import BrightnessEngine, bundle  # noqa: F401  # a fixture
+from helpers.graphs import SIDE
 from helpers.images import flat, make_texture, write_png
+from helpers.patience import PATIENCE_SECONDS
 from helpers.sources import ListSource
 
 from hvq_edge.errors import MissingCapability
+from hvq_edge.stream.capture import part_number as part_number_module
 from hvq_edge.stream.capture.open_cameras import open_cameras
 from hvq_edge.stream.capture.part_number import PartReader
 from hvq_edge.stream.capture.prepared import Preparation, PreparedSource
+from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.settings import CameraSettings
 from hvq_edge.stream.sources.source import part_number
 
@@ -70,6 +76,27 @@ def test_a_code_is_looked_for_in_the_turned_image_before_it_is_cut(monkeypatch):
     beyond = Preparation(rotate=90, roi=(300, 0, 64, 64))
     (frame,) = PreparedSource(ListSource([image]), beyond, parts=PartReader(settings))
     assert (frame.part, frame.image) == ("SN-1", None), "a lost frame of a part that is known"
+
+
+def test_a_code_that_takes_long_to_read_holds_up_no_other_camera(bundle, monkeypatch):
+    """Nor the engine, which all cameras share: codes are read on each camera's own thread."""
+    reading, release = threading.Event(), threading.Event()
+
+    def slow(_image):
+        reading.set()
+        assert release.wait(PATIENCE_SECONDS)
+        return ["SN-1"]
+
+    monkeypatch.setattr(part_number_module, "open_code_reader", lambda _kind: slow)
+    reader = PartReader(CameraSettings(camera="left", part_code="qr"))
+    left = PreparedSource(ListSource([flat(9, SIDE)]), Preparation(), "left", reader)
+    right = PreparedSource(ListSource([flat(9, SIDE)] * 5), Preparation(), "right")
+    decisions = iter(Inspector(BrightnessEngine(), bundle, [left, right]))
+    seen = [next(decisions) for _ in range(5)]
+    assert reading.wait(PATIENCE_SECONDS)
+    assert [one.camera for one in seen] == ["right"] * 5
+    release.set()
+    assert [(one.camera, one.part, one.verdict) for one in decisions] == [("left", "SN-1", "pass")]
 
 
 def test_other_codes_than_qr_need_zxing_and_it_is_said_before_a_camera_opens(monkeypatch):
