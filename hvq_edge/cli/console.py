@@ -53,6 +53,11 @@ def shown(text: str) -> str:
     return _UNSHOWN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def one_line(text: str) -> str:
+    """Return a text that stays on its line: line feeds and tabs are escapes as well."""
+    return shown(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 messages = SafeConsole(stderr=True, highlight=False)
 # A file or a pipe is no narrow screen: tables keep their columns there.
 results = SafeConsole(highlight=False, width=None if sys.stdout.isatty() else 100)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hvq_edge.cli.console import messages, print_json, results
+from hvq_edge.cli.console import messages, one_line, print_json, results
 from hvq_edge.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ CSV_COLUMNS = (
     "session",
     "camera",
     "frame",
+    "image",
+    "part",
     "category",
     "score",
     "verdict",
@@ -43,6 +45,15 @@ CSV_COLUMNS = (
     "more",
     "hash",
 )
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="NUMBER",
+        help="Only decisions on the part with this serial number.",
+        show_default=False,
+    ),
+]
 
 
 @group.callback()
@@ -92,7 +103,15 @@ def verify(
 @group.command("show")
 def show(
     file: LogArgument,
-    last: Annotated[int, typer.Option("--last", min=1, help="So many rows.")] = 20,
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "--last",
+            min=1,
+            help="So many rows. Default: 20; with --part all.",
+            show_default=False,
+        ),
+    ] = None,
     verdict: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,19 +120,30 @@ def show(
             show_default=False,
         ),
     ] = None,
+    part: PartOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the last rows of a log, the newest at the end."""
-    from hvq_edge.stream.log.chain import fields_of
+    """Show the last rows of a log, the newest at the end; of a part also its recorded images."""
+    from hvq_edge.stream.log.chain import fields_of, names_of
+    from hvq_edge.stream.log.files import base_of
     from hvq_edge.stream.log.reader import last_rows
+    from hvq_edge.stream.sinks.files.reject_images import recorded_files
 
-    rows = last_rows(file, last, _verdicts(verdict))
+    count = 20 if last is None and part is None else last
+    rows = last_rows(file, count, _verdicts(verdict), _part(part))
     with _damage_said(file):
+        recorded: list[list[Path]] = []
+        if part is not None:
+            decisions = [{**row._asdict(), **names_of(row)} for row in rows]
+            recorded = recorded_files(base_of(file).parent / "rejects", decisions)
         if as_json:
-            for row in rows:
-                print_json({"id": row.id, **fields_of(row), "hash": row.hash})
+            for number, row in enumerate(rows):
+                found = {"recorded": [str(path) for path in recorded[number]]} if recorded else {}
+                print_json({"id": row.id, **fields_of(row), **found, "hash": row.hash})
         elif rows:
             results.print(_table(rows))
+            for path in (path for several in recorded for path in several):
+                results.print(str(path), markup=False, soft_wrap=True)
         else:
             messages.print("The log has no such row.")
 
@@ -129,6 +159,7 @@ def export(
             show_default=False,
         ),
     ] = None,
+    part: PartOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write all rows of a log as CSV or JSON lines.
@@ -138,7 +169,7 @@ def export(
     from hvq_edge.stream.log.chain import fields_of
     from hvq_edge.stream.log.reader import all_rows
 
-    rows = all_rows(file)
+    rows = all_rows(file, _part(part))
     if as_json:
         with _damage_said(file):
             for row in rows:
@@ -189,6 +220,21 @@ def _verdicts(given: Sequence[str] | None) -> list[str] | None:
     return list(given) if given else None
 
 
+def _part(given: str | None) -> str | None:
+    from hvq_edge.errors import InputError
+    from hvq_edge.stream.sources.source import MOST_CHARACTERS, part_number
+
+    if given is None:
+        return None
+    number = part_number(given)
+    if not number:
+        raise InputError(
+            f"--part: a serial number has 1 to {MOST_CHARACTERS} characters.",
+            next_step="name one that hvq-edge log show prints",
+        )
+    return number
+
+
 def _summary(found: LogVerification) -> str:
     lines = [f"{fault.file}: {fault.what}." for fault in found.faults]
     lines.append(
@@ -213,12 +259,16 @@ def _table(rows: Sequence[LogRow]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from hvq_edge.stream.log.chain import NAMES, names_of
+
     times = [_moment(row.time) for row in rows]
     days = {time.partition(" ")[0] for time in times}
     of_one_day = len(days) == 1
     clock = f"{days.pop()} UTC" if of_one_day else "time (UTC)"
     table = Table(box=None, padding=(0, 1), pad_edge=False)
-    for name in ("row", clock, "camera", "frame", "what", "score", "why"):
+    named = [names_of(row) for row in rows]
+    names = [name for name in NAMES if any(one[name] for one in named)]
+    for name in ("row", clock, "camera", "frame", *names, "what", "score", "why"):
         number = name in ("row", "frame", "score")
         table.add_column(
             name,
@@ -226,13 +276,14 @@ def _table(rows: Sequence[LogRow]) -> Table:
             no_wrap=number or name in (clock, "what"),
             overflow="fold",
         )
-    for row, time in zip(rows, times, strict=True):
+    for row, time, of_row in zip(rows, times, named, strict=True):
         decision = row.verdict is not None
         table.add_row(
             str(row.id),
             time.partition(" ")[2] if of_one_day else time.partition(".")[0],
             Text(row.camera or ""),
             "" if row.frame is None else str(row.frame),
+            *(Text(one_line(of_row[name] or "")) for name in names),
             Text((row.verdict if decision else row.kind) or ""),
             "" if row.score is None else f"{row.score:.4g}",
             Text(row.reason or "", overflow="fold")
@@ -247,6 +298,8 @@ def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
     import io
     from itertools import chain, islice
 
+    from hvq_edge.stream.log.chain import names_of
+
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
 
@@ -260,8 +313,17 @@ def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
     first = list(islice(rows, 1))  # opens the log: where there is none, nothing is written
     yield line(CSV_COLUMNS)
     for row in chain(first, rows):
-        fields = {**row._asdict(), "time": _moment(row.time)}
+        names = {name: _cell(value) for name, value in names_of(row).items()}
+        fields = {**row._asdict(), **names, "time": _moment(row.time)}
         yield line(fields[name] for name in CSV_COLUMNS)
+
+
+def _cell(name: str | None) -> str | None:
+    """Return a name for a spreadsheet, which would take some for formulas: a code is anybody's.
+
+    The column ``more`` has it as it is.
+    """
+    return f"'{name}" if name and name[0] in "=+-@\t\r" else name
 
 
 def _moment(seconds: float) -> str:

@@ -163,15 +163,14 @@ def _inspect(settings: StreamSettings, signals: StopSignals, *, as_json: bool) -
 
     With a live page, files that have ended stay on it until then.
     """
-    from hvq_edge.cli.stream_view import DecisionLines, live_counter, print_summary
+    from hvq_edge.cli.stream_view import DecisionLines, PrintedJson, live_counter, print_summary
     from hvq_edge.stream.service import open_line
-    from hvq_edge.stream.sinks.files.json_lines import JsonLines
 
     counter_shown = messages.is_terminal and not as_json
     # Above a live counter, lines must come from the console that draws it.
     lines = messages if counter_shown and results.is_terminal else results
     several = len(settings.cameras) > 1
-    told = JsonLines(sys.stdout) if as_json else DecisionLines(lines, several=several)
+    told = PrintedJson() if as_json else DecisionLines(lines, several=several)
     with open_line(settings, sinks=[told]) as line:
         signals.stop = line.stop
         if signals.asked:  # and its exception was lost, as in a callback of a library

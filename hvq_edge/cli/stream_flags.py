@@ -147,6 +147,16 @@ PANELS = {
         Flag("--trigger-frames", "cameras.trigger_frames", int),
         Flag("--trigger-delay", "cameras.trigger_delay", float),
     ),
+    "Serial numbers of parts": (
+        Flag("--part-from", "cameras.part_from", form="REGEX"),
+        Flag("--part-code", "cameras.part_code", form="KIND"),
+        Flag(
+            "--part-code-region",
+            "cameras.part_code_region",
+            form="X,Y,WIDTH,HEIGHT",
+            read=partial(numbers, separator=",", count=4),
+        ),
+    ),
     "Model and engine": (
         Flag("--bundle", "bundle", Path),
         Flag("--require-signature", "require_signature", Path),

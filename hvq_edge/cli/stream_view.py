@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hvq_edge.cli.console import one_line, print_json
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -16,6 +18,17 @@ if TYPE_CHECKING:
     from hvq_edge.verdict.decision import Decision
 
 _STYLES = {"reject": "bold red", "no_decision": "yellow"}
+
+
+class PrintedJson:
+    """A sink that prints a JSON line for each decision; the reader of a pipe sees it at once."""
+
+    def write(self, decision: Decision, frame: Frame) -> None:  # noqa: ARG002  # of the protocol
+        """Print the decision."""
+        print_json(decision.fields())
+
+    def close(self) -> None:
+        """Nothing is left to do."""
 
 
 class DecisionLines:
@@ -36,11 +49,14 @@ class DecisionLines:
     def write(self, decision: Decision, frame: Frame) -> None:
         """Print the decision if it is worth a line."""
         kind = decision.reason.split(":")[0] if decision.verdict == "no_decision" else ""
-        repeated = bool(kind) and kind == self._kinds.get(decision.camera) and not frame.name
+        from hvq_edge.stream.sources.source import is_video_frame
+
+        name = "" if is_video_frame(frame.name) else frame.name
+        repeated = bool(kind) and kind == self._kinds.get(decision.camera) and not name
         self._kinds[decision.camera] = kind
         camera = decision.camera if self._several else ""
         if decision.verdict != "pass" and not repeated:
-            line = decision_line(decision, frame.name, camera)
+            line = decision_line(decision, name, camera)
             self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
@@ -61,8 +77,9 @@ def decision_line(decision: Decision, name: str, camera: str = "") -> Text:
     line.append(f"frame {decision.frame:>6}  ")
     line.append(f"{decision.verdict.replace('_', ' '):<11}", _STYLES.get(decision.verdict, ""))
     category, grade = decision.category or "", decision.grade or ""
-    parts = (category, grade, decision.reason, f"({name})" if name else "")
-    line.append("  " + "  ".join(part for part in parts if part))
+    part = f"part {decision.part}" if decision.part else ""
+    words = (category, grade, decision.reason, part, f"({name})" if name else "")
+    line.append("  " + one_line("  ".join(word for word in words if word)))
     return line
 
 
@@ -120,6 +137,9 @@ def print_summary(console: Console, inspector: Inspector, out: Path | None) -> N
     gaps = [camera.gaps for camera in statistics.cameras]
     if any(gaps):
         table.add_row("gaps", *(str(count) for count in gaps))
+    unread = [camera.unread_parts for camera in statistics.cameras]
+    if any(unread):
+        table.add_row("serial number not read", *(str(count) for count in unread))
     empty = [""] * (len(columns) - 1)
     for percent in (50, 95, 99):
         latency = statistics.stages["total"].percentile(percent)

@@ -36,9 +36,16 @@ EXTRA_OF = {
     "sdnotify": "factory",
     "cryptography": "factory",
     "tritonclient": "server",
+    "zxingcpp": "codes",
 }
 """The optional dependency that brings a package, by the package's import name."""
-_CALLED = {"sklearn": "scikit-learn", "paho": "paho-mqtt", "PIL": "Pillow", "cv2": "OpenCV"}
+_CALLED = {
+    "sklearn": "scikit-learn",
+    "paho": "paho-mqtt",
+    "PIL": "Pillow",
+    "cv2": "OpenCV",
+    "zxingcpp": "zxing-cpp",
+}
 """Packages that people know by another name than they import."""
 
 _NO_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")

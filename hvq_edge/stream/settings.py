@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,9 @@ from hvq_edge.verdict.decision_settings import DecisionSettings
 Policy = Literal["latest", "all"]
 """``latest``: the newest frame wins, older ones are dropped and counted. ``all``: none is dropped;
 the source waits while the engine is busy."""
+
+PartCode = Literal["any", "qr", "data-matrix", "code-128"]
+"""A code that holds a part's serial number; ``any``: one of the others."""
 
 Rotation = Literal[0, 90, 180, 270]
 Rectangle = tuple[int, int, int, int]
@@ -81,15 +85,30 @@ class CameraSettings(StrictTypes):
     """Frames for each trigger."""
     trigger_delay: float = Field(0.0, ge=0.0, le=60.0)
     """Seconds from the trigger to the first frame that counts."""
+    part_from: str | None = Field(None, min_length=1)
+    """Find a part's serial number in the name of its image's file: the group named part of this
+    regular expression, else its first group, else all that it matches."""
+    part_code: PartCode | None = None
+    """Read a part's serial number from a code in the image: qr, data-matrix, code-128 or any."""
+    part_code_region: Rectangle | None = None
+    """Look for the code in this rectangle only: left, top, width and height in pixels of the
+    rotated image, before it is cut."""
+    part_opcua_node: str | None = Field(None, min_length=1)
+    """Read a part's serial number from this node of the server of [sinks.opcua] at each trigger."""
 
     @property
     def triggered(self) -> bool:
         """Whether frames are taken at triggers only."""
         return self.trigger_file is not None or self.trigger_port is not None
 
+    @property
+    def names_parts(self) -> bool:
+        """Whether each image should show a part with a serial number."""
+        return any(getattr(self, way) is not None for way in PART_WAYS)
+
     @model_validator(mode="after")
     def _fits_together(self) -> CameraSettings:
-        faults = []
+        faults = self._wrong_of_parts()
         if self.trigger_file is not None and self.trigger_port is not None:
             faults.append("trigger_file and trigger_port were both given: use one of them")
         if not self.triggered and (self.trigger_frames != 1 or self.trigger_delay):
@@ -101,8 +120,7 @@ class CameraSettings(StrictTypes):
         if self.roi is not None and self.roi_polygon is not None:
             faults.append("roi and roi_polygon were both given: use one of them")
         if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < SMALLEST_ROI):
-            least = f"at least {SMALLEST_ROI} pixels a side, and corners of 0 or more"
-            faults.append(f"roi: left, top, width and height must be {least}")
+            faults.append(f"roi: {_RECTANGLE}")
         if self.roi_polygon is not None and min(min(point) for point in self.roi_polygon) < 0:
             faults.append("roi_polygon: corners must be 0 or more")
         if self.resolution is not None and min(self.resolution) < 1:
@@ -121,9 +139,39 @@ class CameraSettings(StrictTypes):
             )
         return name
 
+    def _wrong_of_parts(self) -> list[str]:
+        from hvq_edge.stream.sources.open_source import has_names
+
+        faults = []
+        ways = [name for name in PART_WAYS if getattr(self, name) is not None]
+        if len(ways) > 1:
+            faults.append(f"{' and '.join(ways)} were given together: use one of them")
+        if self.part_from is not None:
+            try:
+                re.compile(self.part_from)
+            except (re.error, RecursionError, OverflowError) as error:
+                faults.append(f"part_from: is no regular expression: {error}")
+            if not has_names(self.camera):
+                faults.append("part_from: the frames of a camera have no file name")
+        if self.part_code_region is not None:
+            if self.part_code is None:
+                faults.append("part_code_region needs part_code")
+            if min(self.part_code_region[:2]) < 0 or min(self.part_code_region[2:]) < SMALLEST_ROI:
+                faults.append(f"part_code_region: {_RECTANGLE}")
+        if self.part_opcua_node is not None and not self.triggered:
+            faults.append("part_opcua_node needs trigger_file or trigger_port")
+        return faults
+
+
+PART_WAYS = ("part_from", "part_code", "part_opcua_node")
+"""Settings that say where serial numbers are found."""
 
 SMALLEST_ROI = 16
 """Pixels: less than one cell of the map."""
+_RECTANGLE = (
+    f"left, top, width and height must be at least {SMALLEST_ROI} pixels a side, and corners of 0 "
+    "or more"
+)
 
 
 class StreamSettings(StrictTypes):
@@ -171,6 +219,11 @@ class StreamSettings(StrictTypes):
             raise ValueError("server and backend were both given: use one of them")
         rule = self.decision.k_of_n
         for camera in self.cameras:
+            if camera.part_opcua_node is not None and self.sinks.opcua is None:
+                raise ValueError(
+                    "part_opcua_node is a node of the server of [sinks.opcua], and there is no "
+                    "such table"
+                )
             if rule is not None and camera.triggered and camera.trigger_frames != rule.n:
                 raise ValueError(
                     f"a part has {rule.n} frames by k_of_n, but a trigger takes "

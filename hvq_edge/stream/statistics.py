@@ -44,6 +44,8 @@ class CameraStatistics:
     """How often it was lost since the start."""
     unlike: str = ""
     """In what its images are unlike the training images; empty where they are alike."""
+    unread_parts: int = 0
+    """Images, dropped ones included, whose part should have a serial number that was not found."""
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,16 @@ class Decision:
     """Anomaly map ``[side / 16, side / 16]``; ``None`` where there is none."""
     camera: str = ""
     """Name of the camera, without credentials."""
+    image: str | None = None
+    """File name of the image, relative to its folder, or of a video with the number of its frame
+    (``video.mp4#120``); ``None`` for a live camera."""
+    part: str | None = None
+    """Serial number of the part; ``None`` where it is not known."""
     regions: tuple[Region, ...] = ()
     """Where a rejected frame is above the limit; empty for other verdicts."""
     grade: str | None = None
     """How bad a reject is, where grades are set and one is reached."""
-    part: PartVerdict | None = None
+    part_verdict: PartVerdict | None = None
     """The verdict on the whole part: on its last frame, where several frames make a part."""
     p_value: float | None = None
     """Share of good parts that score at least as high (:mod:`hvq_edge.verdict.calibration_scores`);
@@ -68,6 +73,8 @@ class Decision:
         return {
             "camera": self.camera,
             "frame": self.frame,
+            "image": self.image,
+            "part": self.part,
             "time": round(self.time, 6),
             "category": self.category,
             "score": self.score,
@@ -75,7 +82,7 @@ class Decision:
             "reason": self.reason,
             "latency_ms": round(self.latency_ms, 3),
             "grade": self.grade,
-            "part": None if self.part is None else asdict(self.part),
+            "part_verdict": None if self.part_verdict is None else asdict(self.part_verdict),
             "regions": [region.to_json() for region in self.regions],
             "p_value": self.p_value,
         }
@@ -83,6 +90,11 @@ class Decision:
     def to_json(self) -> str:
         """Return :meth:`fields` as one line of JSON, without a line end."""
         return json.dumps(self.fields(), ensure_ascii=False, allow_nan=False)
+
+
+def as_text(name: str) -> str:
+    """Return a name with escapes for bytes that are no text, which the names of files may hold."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def decide(
@@ -120,4 +132,6 @@ def decide(
         latency_ms=latency_ms,
         map=judgement.map if judgement else None,
         camera=camera,
+        image=as_text(frame.name) or None,
+        part=frame.part or None,
     )

@@ -81,7 +81,7 @@ class DecisionRule:
         part = part_verdict(self._parts, rule, self._above, self._undecided)
         self._parts += 1
         self._seen = self._above = self._undecided = 0
-        return replace(decision, part=part)
+        return replace(decision, part_verdict=part)
 
     def _regions(self, decision: Decision, frame: Frame, limit: float) -> tuple[Region, ...]:
         anomaly_map, image, score = decision.map, frame.image, decision.score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from helpers.commands import exit_code
@@ -94,6 +96,64 @@ def test_video_to_json_and_files(bundle, video, tmp_path):
     assert len(list((out / "rejects").glob("*.png"))) == 3
     assert len(list((out / "rejects").glob("*.npy"))) == 3
     assert len(read_video(out / "annotated.mp4")) == 12
+
+
+def test_a_part_is_found_by_the_code_that_a_camera_saw(bundle, tmp_path, capsys):
+    """A video of parts beside their labels; the third label is torn off."""
+    encoder = cv2.QRCodeEncoder.create()
+    numbers = ["SN-1", "SN-2/\x1b[2J", "", "SN-3"]
+    images = []
+    for i, number in enumerate(numbers):
+        image = np.full((96, 192, 3), 200, np.uint8)
+        image[:64, :64] = part("bolt", defect=i % 2 == 1)
+        if number:
+            code = cv2.resize(encoder.encode(number), None, fx=3, fy=3, interpolation=0)
+            image[8 : 8 + len(code), 88 : 88 + len(code)] = code[..., np.newaxis]
+        images += [image] * 2
+    film = write_video(tmp_path / "labels.avi", images)
+    out = tmp_path / "out"
+    cameras = ["--camera", film, "--roi", "0,0,64,64", "--part-code", "qr"]
+    region = ["--part-code-region", "72,0,120,96"]
+    result = run("--bundle", bundle.path, *cameras, *region, "--out", out)
+    lines = [line for line in result.stdout.splitlines() if line.startswith("frame")]
+    assert [r"part SN-2/\x1b[2J" in line for line in lines] == [True, True, False, False]
+    summary = dict(re.findall(r"│ (\S.*?)\s+│\s+(\S.*?) │", result.stdout))
+    assert (summary["frames"], summary["serial number not read"]) == ("8", "2")
+
+    logged = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
+    assert [one["image"] for one in logged] == [f"labels.avi#{i}" for i in range(8)]
+    assert [one["part"] or "" for one in logged] == [one for one in numbers for _ in range(2)]
+    assert [one["verdict"] for one in logged] == ["pass", "pass", "reject", "reject"] * 2
+    for number in ("SN-1", "SN-2/\x1b[2J", "SN-3"):
+        assert exit_code("log", "show", str(out), "--part", number, "--json") == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        expected = [one for one in logged if one["part"] == number]
+        assert [one["image"] for one in rows] == [one["image"] for one in expected]
+        for row in rows:
+            suffixes = [Path(path).suffix for path in row["recorded"] if Path(path).is_file()]
+            assert suffixes == ([".npy", ".png", ".jpg"] if row["verdict"] == "reject" else [])
+    assert exit_code("log", "show", str(out), "--part", "SN-2/\x1b[2J") == 0
+    printed = capsys.readouterr().out
+    assert r"SN-2/\x1b[2J" in printed
+    assert "\x1b" not in printed
+    assert len(re.findall(rf"{out}/rejects/\S+-00000[23]-SN-2_\w*\.png", printed)) == 2
+    assert exit_code("log", "show", str(out), "--part", "SN-2") == 0
+    assert "no such row" in capsys.readouterr().err
+    assert exit_code("log", "export", str(out), "--part", "SN-3") == 0
+    names = [
+        (row["image"], row["part"]) for row in csv.DictReader(capsys.readouterr().out.split("\n"))
+    ]
+    assert names == [("labels.avi#6", "SN-3"), ("labels.avi#7", "SN-3")]
+    assert exit_code("log", "verify", str(out)) == 0
+
+
+def test_json_at_a_terminal_shows_no_control_character_of_a_name(bundle, tmp_path):
+    name = "a\x9b\u202e.png"
+    write_png(tmp_path / "Teile" / name, part("bolt")[..., ::-1])
+    settings = ["--bundle", bundle.path, "--camera", tmp_path / "Teile", "--part-from", "^[^.]+"]
+    line = run(*settings, "--json").stdout
+    assert r"\u009b\u202e" in line
+    assert [json.loads(line)[key] for key in ("image", "part")] == [name, "a\x9b\u202e"]
 
 
 def test_it_says_why_it_does_not_run_int8(bundle, video, tmp_path):

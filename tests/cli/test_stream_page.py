@@ -31,6 +31,7 @@ from hvq_edge.bundle.integrity.signature import sign_bundle
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import GateFailed, HvqEdgeError, MissingCapability, SettingsError
+from hvq_edge.stream.capture.part_number import named_part
 from hvq_edge.stream.settings import load_stream_settings
 
 app = Typer()
@@ -238,3 +239,19 @@ def test_the_settings_file_of_the_docs_is_valid(tmp_path):
     settings = tmp_path / "stream.toml"
     settings.write_text(example)
     assert load_stream_settings(settings).page is not None
+
+
+def test_the_examples_of_serial_numbers_in_the_docs_are_valid(tmp_path):
+    page = (ROOT / "docs" / "inspector.md").read_text(encoding="utf-8")
+    section = page.partition("## Serial numbers of parts")[2].partition("\n## ")[0]
+    settings = tmp_path / "stream.toml"
+    found = []
+    for example in re.findall(r"```toml\n(.+?)```", section, re.DOTALL):
+        settings.write_text(example)
+        found += load_stream_settings(settings).cameras
+    assert [(one.part_code, one.part_opcua_node is None) for one in found] == [
+        ("data-matrix", True),
+        (None, False),
+    ]
+    (pattern,) = re.findall(r"watch:\S+ --part-from '(\S+)'", section)
+    assert named_part(re.compile(pattern), "belt/SN-0042_cam1.png") == "SN-0042"

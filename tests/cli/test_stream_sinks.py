@@ -7,13 +7,15 @@ import io
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from helpers.commands import exit_code
-from helpers.decisions import written
+from helpers.decisions import AT_ONCE, made, written
 from rich.console import Console
 
 from hvq_edge.cli.log import _table
+from hvq_edge.stream.log.decision_log import DecisionLog, Session
 from hvq_edge.stream.log.reader import last_rows, open_for_reading
 from hvq_edge.stream.log.sqlite_file import LogFile
 
@@ -139,6 +141,21 @@ def test_export_of_nothing_prints_nothing(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "there is no decision log" in printed.err
+
+
+def test_a_name_is_no_formula_in_a_spreadsheet(tmp_path, capsys):
+    log = DecisionLog(tmp_path / "decisions.sqlite", Session(), AT_ONCE)
+    for index, part in enumerate(("=1+1", "\t=1", "SN-1", None)):
+        decision, frame = made(index, name="@a.png")
+        log.write(replace(decision, part=part), frame)
+    log.close()
+    assert exit_code("log", "export", str(tmp_path)) == 0
+    rows = [row for row in csv.DictReader(capsys.readouterr().out.split("\n")) if row["verdict"]]
+    assert [row["part"] for row in rows] == ["'=1+1", "'\t=1", "SN-1", ""]
+    assert {row["image"] for row in rows} == {"'@a.png"}
+    assert json.loads(rows[0]["more"])["part"] == "=1+1"
+    assert exit_code("log", "show", str(tmp_path), "--part", " ") == 2
+    assert "1 to 200 characters" in capsys.readouterr().err
 
 
 def test_export(log, capsys, tmp_path):

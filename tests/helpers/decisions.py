@@ -19,7 +19,9 @@ DRAW = Overlay({"bolt": 3.0})
 def made(index: int, verdict: str = "pass", name: str = "") -> tuple[Decision, Frame]:
     frame = Frame(index, 1700000000.5 + index, make_texture(index, height=60, width=90), name)
     score = {"pass": 1.0, "reject": 6.0}.get(verdict)
-    decision = Decision(index, frame.time, "bolt", score, verdict, "because", 1.0, MAP)
+    decision = Decision(
+        index, frame.time, "bolt", score, verdict, "because", 1.0, MAP, image=name or None
+    )
     return decision, frame
 
 

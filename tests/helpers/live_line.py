@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from starlette.testclient import TestClient
 
@@ -47,18 +49,25 @@ class Line:
         self.saved.append((category, value))
 
     def see(
-        self, score: float | None, *, category: str = "bolt", level: int = 90, side: int = 64
+        self,
+        score: float | None,
+        *,
+        category: str = "bolt",
+        level: int = 90,
+        side: int = 64,
+        name: str = "",
+        part: str = "",
     ) -> Decision:
         """Judge one frame; without a score it is a lost one."""
         index = sum(self.verdicts.values())
         if score is None:
-            frame, judgement = lost(index, "the cable"), None
+            frame, judgement = lost(index, "the cable", name), None
         else:
-            frame = arrived(index, np.full((side, side, 3), level, np.uint8))
+            frame = arrived(index, np.full((side, side, 3), level, np.uint8), name)
             heat = np.full((4, 4), score, np.float32)
             judgement = Judgement(category=category, score=score, map=heat)
         decision = decide(
-            frame,
+            replace(frame, part=part),
             None,
             judgement,
             self.controls.thresholds,

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import uuid
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -20,6 +21,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.sinks.network.delivery import Delivery
 from hvq_edge.stream.sinks.threads import SinkThread
+from hvq_edge.stream.sources.source import Frame
+from hvq_edge.verdict.decision import Decision
 
 OPTIONS = LogOptions(commit_seconds=0.0, reserve_bytes=0)
 VERDICTS = ("pass", "reject", "no_decision")
@@ -73,6 +76,12 @@ def http():
     receiver.close()
 
 
+def named(number: int, verdict: str) -> tuple[Decision, Frame]:
+    """A decision on a frame of a film and a part with a serial number."""
+    decision, frame = made(number, verdict, f"film.mp4#{number}")
+    return replace(decision, part=f"SN-{number}"), frame
+
+
 class Line:
     """An inspector's log with one receiver behind it."""
 
@@ -93,8 +102,8 @@ class Line:
         self.delivery.start()
 
     def write(self, frames: range, verdict: str = "reject") -> None:
-        for frame in frames:
-            self.thread.write(*made(frame, verdict))
+        for number in frames:
+            self.thread.write(*named(number, verdict))
         until(lambda: not self.thread.statistics().waiting)
 
     def close(self) -> None:
@@ -104,6 +113,10 @@ class Line:
 
 def frames_of(events: list[dict]) -> list[int]:
     return [event["frame"] for event in events]
+
+
+def names_of(events: list[dict]) -> set[tuple[str, str]]:
+    return {(event["image"], event["part"]) for event in events}
 
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")

@@ -63,7 +63,7 @@ def test_the_same_settings_give_the_same_decisions_and_files(file, tmp_path):
         decisions = [json.loads(decision.to_json()) for decision in line]
     assert same(decisions) == same([json.loads(each) for each in printed.splitlines()])
     assert {one["verdict"] for one in decisions} == {"pass", "reject"}
-    assert any(one["part"] for one in decisions)
+    assert any(one["part_verdict"] for one in decisions)
 
     def recorded(out: str) -> list[str]:
         return sorted(

@@ -125,6 +125,29 @@ def test_text_gives_the_same_settings_without_credentials(file, tmp_path):
             ["sinks.webhook: the decision log", "--out"],
         ),
         ("[[cameras]]\ncamera = 0\n[sinks.mqtt]\nhost = 'broker'", ["sinks.mqtt", "--out"]),
+        (
+            "[[cameras]]\ncamera = 0\npart_from = '('\npart_code = 'qr'\n"
+            "part_code_region = [0, 0, 8, 99]\npart_opcua_node = 'i=3'",
+            [
+                "part_from and part_code and part_opcua_node were given together",
+                "part_from: is no regular expression: missing )",
+                "part_from: the frames of a camera have no file name",
+                "part_code_region: left, top, width and height must be at least 16 pixels a side",
+                "part_opcua_node needs trigger_file or trigger_port",
+            ],
+        ),
+        (
+            "[[cameras]]\ncamera = 0\ntrigger_port = 1\npart_opcua_node = 'i=3'",
+            ["part_opcua_node is a node of the server of [sinks.opcua], and there is no such"],
+        ),
+        (
+            "[[cameras]]\ncamera = 'a.avi'\npart_code = 'ean'\npart_code_region = [0, 0, 99, 99]",
+            ["part_code: must be 'any', 'qr', 'data-matrix' or 'code-128'"],
+        ),
+        (
+            "[[cameras]]\ncamera = 'a.avi'\npart_code_region = [0, 0, 99, 99]",
+            ["part_code_region needs part_code"],
+        ),
         ("decision = 3\n[[cameras]]\ncamera = 0", ["decision"]),
         ("[[cameras]]\ncamera = 0\n[decision]\nk_of_n = '3/2'", ["3 of 2 frames"]),
         ("[[cameras]]\ncamera = 0\n[decision]\nmm_per_pixel = nan", ["mm_per_pixel"]),

@@ -117,14 +117,18 @@ def test_json_is_one_line_with_the_keys_of_the_design():
         "reason": "score 3.25 above threshold 1",
         "latency_ms": 1.5,
         "camera": "",
-        "grade": None,
+        "image": "a.png",
         "part": None,
+        "grade": None,
+        "part_verdict": None,
         "regions": [],
         "p_value": None,
     }
     assert list(json.loads(line)) == [
         "camera",
         "frame",
+        "image",
+        "part",
         "time",
         "category",
         "score",
@@ -132,7 +136,7 @@ def test_json_is_one_line_with_the_keys_of_the_design():
         "reason",
         "latency_ms",
         "grade",
-        "part",
+        "part_verdict",
         "regions",
         "p_value",
     ]

@@ -43,7 +43,7 @@ def test_without_a_rule_a_frame_stands_for_itself(scores):
     for score, decision in zip(scores, run(DecisionSettings(), scores), strict=True):
         expected = "no_decision" if score is None else "reject" if score > THRESHOLD else "pass"
         assert decision.verdict == expected
-        assert decision.part is None
+        assert decision.part_verdict is None
         assert bool(decision.regions) == (decision.verdict == "reject")
 
 
@@ -78,7 +78,7 @@ def test_hysteresis_is_apart_for_each_category():
 def test_k_of_n(scores, k_n):
     k, n = k_n
     decisions = run(DecisionSettings(k_of_n=KOfN(k=k, n=n)), scores)
-    assert [bool(decision.part) for decision in decisions] == [
+    assert [bool(decision.part_verdict) for decision in decisions] == [
         (i + 1) % n == 0 for i in range(len(scores))
     ]
     for number in range(len(scores) // n):
@@ -86,7 +86,7 @@ def test_k_of_n(scores, k_n):
         values = scores[number * n : (number + 1) * n]
         above = sum(value is not None and value > THRESHOLD for value in values)
         missing = sum(value is None for value in values)
-        part = of_part[-1].part
+        part = of_part[-1].part_verdict
         assert (part.number, part.frames, part.above, part.undecided) == (number, n, above, missing)
         rejected = any(decision.verdict == "reject" for decision in of_part)
         assert (part.verdict == "reject") == rejected == (above >= k)

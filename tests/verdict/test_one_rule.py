@@ -229,7 +229,7 @@ def test_verify(scene):
 
 def test_the_preview_of_the_live_page(scene):
     decision = line(scene)
-    names = "camera frame time category score verdict reason latency_ms grade"
+    names = "camera frame time category score verdict reason latency_ms grade image part"
     said = {name: getattr(decision, name) for name in names.split()}
     record = Record(sequence=1, threshold=THRESHOLD, **said)
     shown = preview([record], "bolt", THRESHOLD, THRESHOLD)

@@ -13,7 +13,7 @@ from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, SettingsError
 from hvq_edge.runtime.engine import Frames
 from hvq_edge.stream.settings import Policy
-from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand
+from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand, unread_parts
 from hvq_edge.stream.statistics import CameraStatistics, Counts
 from hvq_edge.verdict.image_limits import FrameQuality
 from hvq_edge.verdict.judgement import Verdict
@@ -157,6 +157,7 @@ class CameraLane:
             fault=fault,
             due=not comes_on_demand(self._source) and not self._queue.exhausted,
             gaps=self._gaps,
+            unread_parts=unread_parts(self._source),
         )
 
     def _capture(self) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from hvq_edge.common.extras import needed
 from hvq_edge.errors import SettingsError
+from hvq_edge.stream.capture.part_number import PartReader
 from hvq_edge.stream.capture.prepared import Preparation, PreparedSource
 from hvq_edge.stream.settings import CameraSettings
 from hvq_edge.stream.sinks.sink import Sink
+from hvq_edge.stream.sinks.sink_settings import OpcUaSettings
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.sources.open_source import open_source
 from hvq_edge.stream.sources.opencv_capture import CaptureFormat
@@ -33,8 +37,12 @@ class Cameras:
             source.close()
 
 
-def open_cameras(settings: Sequence[CameraSettings]) -> Cameras:
+def open_cameras(settings: Sequence[CameraSettings], opcua: OpcUaSettings | None = None) -> Cameras:
     """Open every camera; when one cannot be opened, those before it are closed.
+
+    Args:
+        settings: of each camera.
+        opcua: of the server whose nodes hold serial numbers; needed where a camera names a node.
 
     Raises:
         InputError, SettingsError, OutputError, MissingCapability: see
@@ -44,14 +52,21 @@ def open_cameras(settings: Sequence[CameraSettings]) -> Cameras:
     sinks: list[Sink] = []
     try:
         for camera in settings:
-            sources.append(_open(camera, [source.name for source in sources], sinks))
+            names = [source.name for source in sources]
+            sources.append(_open(camera, names, sinks, opcua))
     except BaseException:
         Cameras(tuple(sources), ()).close()
         raise
     return Cameras(tuple(sources), tuple(sinks))
 
 
-def _open(camera: CameraSettings, names: Sequence[str], sinks: list[Sink]) -> Source:
+def _open(
+    camera: CameraSettings,
+    names: Sequence[str],
+    sinks: list[Sink],
+    opcua: OpcUaSettings | None,
+) -> Source:
+    parts = PartReader(camera)
     width, height = camera.resolution or (None, None)
     opener = partial(open_source, camera.camera, CaptureFormat(width, height, camera.fps))
     source = opener()
@@ -64,22 +79,34 @@ def _open(camera: CameraSettings, names: Sequence[str], sinks: list[Sink]) -> So
                 )
             source = PlayedSource(opener, source)
         name = unique_names([*names, camera.name or source.name])[-1]
-        trigger = _open_trigger(camera, name)
+        trigger = _open_trigger(camera, name, sinks, opcua)
     except BaseException:
         source.close()
         raise
-    if isinstance(trigger, HttpTrigger):
-        sinks.append(trigger)
     if trigger is not None:
         frames, delay = camera.trigger_frames, camera.trigger_delay
         source = TriggeredSource(source, trigger, frames=frames, delay=delay)
     preparation = Preparation(camera.every, camera.rotate, camera.roi, camera.roi_polygon)
-    return PreparedSource(source, preparation, name)
+    return PreparedSource(source, preparation, name, parts)
 
 
-def _open_trigger(camera: CameraSettings, name: str) -> Trigger | None:
+def _open_trigger(
+    camera: CameraSettings, name: str, sinks: list[Sink], opcua: OpcUaSettings | None
+) -> Trigger | None:
+    trigger: Trigger
     if camera.trigger_file is not None:
-        return FileTrigger(camera.trigger_file)
-    if camera.trigger_port is not None:
-        return HttpTrigger(camera.trigger_port, name, frames=camera.trigger_frames)
-    return None
+        trigger = FileTrigger(camera.trigger_file)
+    elif camera.trigger_port is not None:
+        trigger = HttpTrigger(camera.trigger_port, name, frames=camera.trigger_frames)
+        sinks.append(trigger)
+    else:
+        return None
+    if camera.part_opcua_node is None or opcua is None:
+        return trigger
+    with ExitStack() as failing:
+        failing.callback(trigger.close)
+        with needed("part_opcua_node"):
+            from hvq_edge.stream.capture.part_node import PartNode
+        numbered = PartNode(trigger, opcua, camera.part_opcua_node)
+        failing.pop_all()
+    return numbered

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.stream.capture.part_number import PartReader
 from hvq_edge.stream.settings import Points, Rectangle, Rotation
-from hvq_edge.stream.sources.source import Frame, Image, Source, comes_on_demand, lost
+from hvq_edge.stream.sources.source import Frame, Image, Source, comes_on_demand
 
 FILL = (124, 116, 104)
 """RGB outside a polygon: the mean of ImageNet, which the backbone subtracts. What is left is about
@@ -49,12 +50,20 @@ class PreparedSource:
         source: closed with this one.
         preparation: what is done.
         name: what the camera is called; ``None``: as the source is.
+        parts: finds serial numbers; ``None``: those that the source gives are all.
     """
 
-    def __init__(self, source: Source, preparation: Preparation, name: str | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        preparation: Preparation,
+        name: str | None = None,
+        parts: PartReader | None = None,
+    ) -> None:
         self._source = source
         self._preparation = preparation
         self._name = name or source.name
+        self._parts = parts
         self._mask: NDArray[np.bool_] | None = None
         self.live = source.live
 
@@ -62,6 +71,11 @@ class PreparedSource:
     def on_demand(self) -> bool:
         """Whether no frame is due now, as the source says."""
         return comes_on_demand(self._source)
+
+    @property
+    def unread_parts(self) -> int:
+        """Images whose part should have a serial number, and none was found."""
+        return self._parts.unread if self._parts is not None else 0
 
     @property
     def name(self) -> str:
@@ -78,7 +92,7 @@ class PreparedSource:
         """Give prepared frames."""
         for number, frame in enumerate(self._source):
             if frame.image is None:
-                yield frame
+                yield self._with_part(frame, None)
             elif number % self._preparation.every == 0:
                 yield self._prepare(frame, frame.image)
 
@@ -89,6 +103,7 @@ class PreparedSource:
     def _prepare(self, frame: Frame, image: Image) -> Frame:
         if self._preparation.rotate:
             image = rotate(image, self._preparation.rotate)
+        frame = self._with_part(frame, image)
         roi = self._preparation.roi
         if self._preparation.polygon is not None:
             roi = bounding_box(self._preparation.polygon)
@@ -98,13 +113,18 @@ class PreparedSource:
         if image.shape[0] < top + height or image.shape[1] < left + width:
             size = f"{image.shape[1]}x{image.shape[0]}"
             fault = f"the region {left},{top},{width},{height} does not lie in an image of {size}"
-            return replace(lost(frame.index, fault, frame.name), arrived=frame.arrived)
+            return replace(frame, image=None, fault=fault)
         image = np.ascontiguousarray(image[top : top + height, left : left + width])
         if self._preparation.polygon is not None:
             if self._mask is None:
                 self._mask = outside(self._preparation.polygon)
             image[self._mask] = FILL
         return replace(frame, image=image)
+
+    def _with_part(self, frame: Frame, image: Image | None) -> Frame:
+        if self._parts is None:
+            return frame
+        return replace(frame, part=self._parts.read(frame.name, image, frame.part))
 
 
 def rotate(image: Image, degrees: Rotation) -> Image:

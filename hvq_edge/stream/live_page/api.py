@@ -104,6 +104,7 @@ def state(request: Request, page: Page) -> State:
 def decisions(
     page: Page,
     after: Annotated[int, Query(ge=0, description="Only decisions after this one.")] = 0,
+    part: Annotated[str | None, Query(description="Only of the part with this number.")] = None,
 ) -> Decisions:
     """Recent decisions."""
     history = page.view.history
@@ -111,7 +112,7 @@ def decisions(
     return Decisions(
         run=history.run,
         sequence=records[-1].sequence if records else history.sequence,
-        decisions=tuple(records),
+        decisions=tuple(one for one in records if part is None or one.part == part),
     )
 
 

@@ -54,6 +54,10 @@ class Record:
     latency_ms: float
     grade: str | None
     """How bad a reject is, where grades are set."""
+    image: str | None
+    """File name of the image, or of a video with the number of its frame."""
+    part: str | None
+    """Serial number of the part."""
 
 
 @dataclass(eq=False)
@@ -136,6 +140,8 @@ class History:
             reason=decision.reason,
             latency_ms=decision.latency_ms,
             grade=decision.grade,
+            image=decision.image,
+            part=decision.part,
         )
         size = frame.image.shape[:2] if frame.image is not None else (0, 0)
         newest = Shot(record, decision, frame.image, size, self._typical.get(category or ""))

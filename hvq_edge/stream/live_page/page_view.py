@@ -95,6 +95,7 @@ class PageView:
             fault=camera.fault,
             gaps=camera.gaps,
             unlike=camera.unlike,
+            unread_parts=camera.unread_parts,
             counts=camera.counts,
             frames_per_second=frames_per_second,
             newest=newest.record if newest else None,

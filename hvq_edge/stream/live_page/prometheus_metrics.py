@@ -87,6 +87,11 @@ def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
         "1 while the camera's images are unlike the training images.",
         labels=["camera"],
     )
+    unread = CounterMetricFamily(
+        "hvq_parts_unread",
+        "Images whose part should have a serial number, and none was found.",
+        labels=["camera"],
+    )
     for camera in cameras:
         counts, name = camera.counts, [camera.name]
         frames.add_metric(name, counts.frames)
@@ -100,7 +105,8 @@ def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
         up.add_metric(name, float(camera.connected))
         gaps.add_metric(name, camera.gaps)
         unlike.add_metric(name, float(bool(camera.unlike)))
-    yield from (frames, decisions, dropped, up, gaps, unlike)
+        unread.add_metric(name, camera.unread_parts)
+    yield from (frames, decisions, dropped, up, gaps, unlike, unread)
 
 
 def _sinks(sinks: tuple[SinkStatistics, ...]) -> Iterator[Metric]:

@@ -37,6 +37,8 @@ class CameraState(Schema):
     """How often it was lost."""
     unlike: str
     """In what its images are unlike the training images; empty where they are alike."""
+    unread_parts: int
+    """Images whose part should have a serial number, and none was found."""
     counts: Counts
     frames_per_second: float
     """Decided, over the last seconds."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hvq_edge.verdict.decision import Decision
+from hvq_edge.verdict.decision import Decision, as_text
 
 GENESIS = "0" * 64
 """What stands for the hash before the first row of the first file."""
@@ -31,6 +31,10 @@ HEAD_MISMATCH = "head_mismatch"
 or it was replaced, or the head is gone."""
 NOT_RECORDED = "not_recorded"
 """How many decisions a full or broken disk cost, written when there is room again."""
+
+
+NAMES = ("image", "part")
+"""Of a decision: which image it is on, and the serial number of which part."""
 
 
 class LogRow(NamedTuple):
@@ -123,7 +127,10 @@ def hash_of(row: LogRow) -> str:
 
 
 def fields_of(row: LogRow) -> dict[str, Any]:
-    """Return a row as one flat object, without the chain's own columns and empty ones."""
+    """Return a row as one flat object, without the chain's own columns and empty ones.
+
+    What rows of the former form call ``part`` is the ``part_verdict`` of today.
+    """
     own = ("id", "regions", "more", "previous", "hash")
     fields = {
         name: value
@@ -132,7 +139,20 @@ def fields_of(row: LogRow) -> dict[str, Any]:
     }
     if row.regions is not None:
         fields["regions"] = json.loads(row.regions)
-    return {**fields, **json.loads(row.more)}
+    more = json.loads(row.more)
+    if isinstance(more, dict) and isinstance(more.get("part"), dict):
+        more["part_verdict"] = more.pop("part")
+    return {**fields, **more}
+
+
+def names_of(row: LogRow) -> dict[str, str | None]:
+    """Return ``image`` and ``part`` of a row; ``None`` what it does not have, or is damaged."""
+    try:
+        more = json.loads(row.more)
+    except (ValueError, TypeError, RecursionError):
+        more = None
+    found = {name: more.get(name) if isinstance(more, dict) else None for name in NAMES}
+    return {name: value if isinstance(value, str) else None for name, value in found.items()}
 
 
 def as_json(value: object) -> str:
@@ -140,12 +160,12 @@ def as_json(value: object) -> str:
     text = json.dumps(
         value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return as_text(text)
 
 
 def _text(value: str | None) -> str | None:
     """File names may hold bytes that are no text; SQLite takes none of these."""
-    return None if value is None else value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return None if value is None else as_text(value)
 
 
 def _number(value: float | None) -> float | None:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hvq_edge.errors import InputError
-from hvq_edge.stream.log.chain import DECISION, SELECT, LogRow
+from hvq_edge.stream.log.chain import DECISION, SELECT, LogRow, as_json
 from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.sqlite_file import APPLICATION_ID
 
@@ -54,19 +54,21 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     )
 
 
-def all_rows(log: Path) -> Iterator[LogRow]:
+def all_rows(log: Path, part: str | None = None) -> Iterator[LogRow]:
     """Give every row of a log, over all its files, the oldest first.
 
     Args:
         log: any of its files, or its folder.
+        part: only decisions on the part with this serial number; ``None``: all rows.
 
     Raises:
         InputError: there is none, or a file is damaged.
     """
+    where, values = _condition(part=part)
     for path in _files_of(log):
         with closing(open_for_reading(path)) as connection:
             try:
-                for found in connection.execute(f"{SELECT} ORDER BY id"):
+                for found in connection.execute(f"{SELECT} {where} ORDER BY id", values):
                     yield LogRow(*found)
             except sqlite3.DatabaseError as error:
                 raise InputError(
@@ -91,30 +93,38 @@ def decision_times(log: Path) -> Iterator[float]:
                 ) from error
 
 
-def last_rows(log: Path, count: int, verdicts: Sequence[str] | None = None) -> list[LogRow]:
+def last_rows(
+    log: Path,
+    count: int | None,
+    verdicts: Sequence[str] | None = None,
+    part: str | None = None,
+) -> list[LogRow]:
     """Return the last rows of a log, the oldest first.
 
     Args:
         log: any of its files, or its folder.
-        count: the most that are returned.
+        count: the most that are returned; ``None``: all.
         verdicts: only decisions with one of these; ``None``: all rows, events included.
+        part: only decisions on the part with this serial number.
 
     Raises:
         InputError: there is none, or a file is damaged.
     """
-    where, values = _with_verdict(verdicts)
+    where, values = _condition(verdicts, part)
     query = f"{SELECT} {where} ORDER BY id DESC LIMIT ?"
     rows: list[LogRow] = []
     for path in reversed(_files_of(log)):
         with closing(open_for_reading(path)) as connection:
             try:
-                found = connection.execute(query, (*values, count - len(rows)))
+                found = connection.execute(
+                    query, (*values, -1 if count is None else count - len(rows))
+                )
                 rows += [LogRow(*columns) for columns in found]
             except sqlite3.DatabaseError as error:
                 raise InputError(
                     f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
                 ) from error
-        if len(rows) >= count:
+        if count is not None and len(rows) >= count:
             break
     return rows[::-1]
 
@@ -178,7 +188,7 @@ class RowsAfter:
 
     def __init__(self, log: Path, verdicts: Sequence[str]) -> None:
         self._log = log
-        self._where, self._values = _with_verdict(verdicts)
+        self._where, self._values = _condition(verdicts)
         self._finished: dict[Path, int] = {}  # last ids of files that are followed by another
         self._path: Path | None = None
         self._connection: sqlite3.Connection | None = None
@@ -257,8 +267,19 @@ def _files_of(log: Path) -> list[Path]:
     return files or [log]  # opening it says that it is not there
 
 
-def _with_verdict(verdicts: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
-    if verdicts is None:
+def _condition(
+    verdicts: Sequence[str] | None = None, part: str | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """Return the condition for decisions that are wanted, and its values; empty: all rows are."""
+    conditions: list[str] = []
+    values: list[str] = []
+    if verdicts is not None:
+        conditions.append(f"verdict IN ({', '.join('?' * len(verdicts))})")
+        values += verdicts
+    if part is not None:
+        # JSON has one form here, in which no text can hold this: its quotes would be escaped.
+        conditions.append("instr(more, ?)")
+        values.append(f'"part":{as_json(part)}')
+    if not conditions:
         return "", ()
-    marks = ", ".join("?" * len(verdicts))
-    return f"WHERE kind = '{DECISION}' AND verdict IN ({marks})", tuple(verdicts)
+    return f"WHERE kind = '{DECISION}' AND {' AND '.join(conditions)}", tuple(values)

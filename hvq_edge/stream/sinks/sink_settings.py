@@ -138,6 +138,9 @@ class OpcUaSettings(_Signal):
     reject_node: str = Field(min_length=1)
     verdict_node: str | None = None
     score_node: str | None = None
+    image_node: str | None = None
+    part_node: str | None = None
+    """Of the part's serial number, which is written; a camera's part_opcua_node is read."""
     heartbeat_node: str | None = None
     heartbeat_seconds: float = Field(1.0, gt=0.0)
     username: str | None = None

@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedReader
 from socket import SHUT_RDWR, socket
 from typing import Any
+from urllib.parse import parse_qs
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.same_site import is_host, is_same_origin
-from hvq_edge.stream.sources.source import Frame
+from hvq_edge.stream.sources.source import MOST_CHARACTERS, Frame, part_number
 from hvq_edge.verdict.decision import Decision
 
 HOST = "127.0.0.1"
@@ -34,8 +35,9 @@ _REQUEST_SECONDS = 5.0
 class _Request:
     """One trigger on its way: who asked waits for :attr:`done`."""
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: int, part: str) -> None:
         self.frames = frames
+        self.part = part
         self.first: int | None = None
         self.decisions: list[Decision] = []
         self.done = threading.Event()
@@ -52,6 +54,9 @@ class HttpTrigger:
     lines of ``decisions.jsonl``; 202 with what there is when they take longer than
     :data:`ANSWER_SECONDS` (``frame`` is ``null`` while the camera has not been asked yet); 503 when
     too many triggers wait. A page of another site, open in a browser on this machine, is refused.
+
+    The part's serial number may stand in the address, ``/trigger?part=17``, or in the body, as JSON
+    ``{"part": "17"}`` or as a form's ``part=17``.
 
     Args:
         port: to listen on; 0 takes a free one, see :attr:`port`.
@@ -90,9 +95,13 @@ class HttpTrigger:
         """That it listens on."""
         return int(self._server.server_address[1])
 
-    def request(self) -> tuple[HTTPStatus, dict[str, Any]]:
-        """Trigger, and wait for the answer; what a POST does."""
-        request = _Request(self._frames)
+    def request(self, part: str = "") -> tuple[HTTPStatus, dict[str, Any]]:
+        """Trigger, and wait for the answer; what a POST does.
+
+        Args:
+            part: serial number of the part, if it is known.
+        """
+        request = _Request(self._frames, part)
         try:
             self._asked.put_nowait(request)
         except queue.Full:
@@ -117,6 +126,10 @@ class HttpTrigger:
             self._last.first = frame
             self._open.append(self._last)
             del self._open[:-_MOST_WAITING]  # of frames that were dropped no decision comes
+
+    def part(self) -> str:
+        """Return the serial number that came with the last request."""
+        return self._last.part if self._last is not None else ""
 
     def write(self, decision: Decision, frame: Frame) -> None:  # noqa: ARG002  # of the protocol
         """Give a decision to the request that its frame was taken for."""
@@ -230,21 +243,28 @@ def _handler_for(trigger: HttpTrigger) -> type[BaseHTTPRequestHandler]:
             if self.path.partition("?")[0] != "/trigger":
                 self._reply(HTTPStatus.NOT_FOUND, {"fault": "POST /trigger is all there is"})
                 return
-            if not self._whole():
+            body = self._body()
+            if body is None:
                 self._reply(HTTPStatus.BAD_REQUEST, {"fault": "the request is not whole"})
                 return
             self.server.asks(self.connection)
-            self._reply(*trigger.request())
+            try:
+                part = _part_of(self.path.partition("?")[2], body)
+            except ValueError as error:
+                self._reply(HTTPStatus.BAD_REQUEST, {"fault": str(error)})
+                return
+            self._reply(*trigger.request(part))
 
-        def _whole(self) -> bool:
-            """Read the body, which says nothing; a request cut off in it triggers nothing."""
+        def _body(self) -> bytes | None:
+            """Read the body; ``None``: it is cut off, and then the request triggers nothing."""
             lengths = self.headers.get_all("content-length", [])
             if self.headers.defects or "transfer-encoding" in self.headers or len(lengths) > 1:
-                return False
+                return None
             length = lengths[0].strip() if lengths else "0"
             if not length.isdecimal() or int(length) > _LARGEST_BODY:
-                return False
-            return len(self.rfile.read(int(length))) == int(length)
+                return None
+            body = self.rfile.read(int(length))
+            return body if len(body) == int(length) else None
 
         def do_GET(self) -> None:
             self.server.asks(self.connection)
@@ -262,3 +282,32 @@ def _handler_for(trigger: HttpTrigger) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
     return Handler
+
+
+def _part_of(query: str, body: bytes) -> str:
+    """Return the serial number that a request names; empty: it names none.
+
+    A body that is neither JSON nor a form says nothing, as a controller may send anything.
+
+    Raises:
+        ValueError: it cannot be one, or the request names two.
+    """
+    text = body.decode("utf-8", "backslashreplace").strip()
+    given: list[Any] = parse_qs(query).get("part", [])
+    if text.startswith("{"):
+        try:
+            named = json.loads(text).get("part")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the body is no JSON: {error}") from error
+        given += [] if named is None else [named]
+    else:
+        given += parse_qs(text).get("part", [])
+    if len(given) > 1:
+        raise ValueError("part is given twice")
+    part = given[0] if given else ""
+    if isinstance(part, bool) or not isinstance(part, (str, int)):
+        raise ValueError("part: must be a text or a whole number")
+    number = part_number(str(part))
+    if str(part).strip() and not number:
+        raise ValueError(f"part: must have at most {MOST_CHARACTERS} characters")
+    return number

@@ -84,6 +84,14 @@ def parse_address(camera: int | str | Path) -> Address:
     return Address("path", text=camera)
 
 
+def has_names(camera: int | str) -> bool:
+    """Tell whether the frames of an address have file names, without opening it."""
+    try:
+        return parse_address(camera).kind in ("path", "watch")
+    except InputError:
+        return True  # what it is shows when it is opened
+
+
 def open_source(camera: int | str | Path, wanted: CaptureFormat = ANY_FORMAT) -> Source:
     """Open a source.
 

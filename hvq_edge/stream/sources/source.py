@@ -7,6 +7,7 @@ an inspector that watches a line must not die of a loose cable.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.redaction import redacted_message
+from hvq_edge.verdict.decision import as_text
 
 Image = NDArray[np.uint8]
 """uint8 ``[height, width, 3]``, RGB, of any size."""
@@ -32,11 +34,15 @@ class Frame:
     image: Image | None
     """``None`` when the frame was lost."""
     name: str = ""
-    """File name of an image file, relative to its folder; else empty."""
+    """File name of an image file, relative to its folder, or of a video with the number of its
+    frame (``video.mp4#120``); else empty."""
     fault: str = ""
     """Why there is no image; empty otherwise."""
     arrived: float = field(default_factory=monotonic)
     """When it arrived on the monotonic clock, for latencies that survive a clock jump."""
+    part: str = ""
+    """Serial number of the part that it shows (:func:`part_number`); empty where it is not known.
+    """
 
     def __post_init__(self) -> None:
         if (self.image is None) != bool(self.fault):
@@ -70,6 +76,24 @@ class Source(Protocol):
         ...
 
 
+MOST_CHARACTERS = 200
+"""Of a part's serial number."""
+
+
+def part_number(text: str) -> str:
+    """Return a text as a part's serial number, without white space around it; empty: it is none.
+
+    A text of more than :data:`MOST_CHARACTERS` is none: cut short, it could be another part's.
+    """
+    number = as_text(text.strip())
+    return number if len(number) <= MOST_CHARACTERS else ""
+
+
+def is_video_frame(name: str) -> bool:
+    """Tell a frame of a video from an image file by a frame's name."""
+    return re.search(r"#\d+$", name) is not None  # no image file has such a suffix
+
+
 def comes_on_demand(source: Source) -> bool:
     """Tell whether a source may rightly be silent for long: a trigger's, or a watched folder.
 
@@ -77,6 +101,14 @@ def comes_on_demand(source: Source) -> bool:
     read is under way.
     """
     return bool(getattr(source, "on_demand", False))
+
+
+def unread_parts(source: Source) -> int:
+    """Return how many of a source's images show a part whose serial number could not be read.
+
+    A source that reads them says so with an attribute of this name.
+    """
+    return int(getattr(source, "unread_parts", 0))
 
 
 def lost(index: int, fault: str, name: str = "") -> Frame:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from hvq_edge.common.atomic import output_error
 from hvq_edge.errors import InputError
-from hvq_edge.stream.sources.source import Frame, Source, lost
+from hvq_edge.stream.sources.source import MOST_CHARACTERS, Frame, Source, lost, part_number
+
+logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 2.0
 """A camera that gives no image for so long after a trigger has missed the part."""
@@ -34,6 +39,13 @@ class Trigger(Protocol):
         """Say which frame, by its index, the last trigger led to first."""
         ...
 
+    def part(self) -> str:
+        """Return the serial number of the part that the last trigger was for; empty: it is unknown.
+
+        Asked once a trigger, when its first frame has been taken.
+        """
+        ...
+
     def close(self) -> None:
         """Stop listening; calling it twice is fine."""
         ...
@@ -42,8 +54,8 @@ class Trigger(Protocol):
 class FileTrigger:
     """Triggers when a file appears, and removes it.
 
-    Any program can do it: ``touch /run/line/trigger``. Triggers that come before the file has been
-    removed are one.
+    Any program can do it: ``touch /run/line/trigger``. What is written in the file is the serial
+    number of the part. Triggers that come before the file has been removed are one.
 
     Args:
         path: the file. One that is there at the start is from before, and is removed.
@@ -55,6 +67,7 @@ class FileTrigger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: int | None = None
         if path.is_dir() or (path.is_file() and path.stat().st_size > LARGEST_TRIGGER):
             raise InputError(
                 f"{path} is there and no trigger file: it would be removed.",
@@ -73,7 +86,7 @@ class FileTrigger:
         end = time.monotonic() + seconds
         while True:
             try:
-                self._path.unlink()
+                self._take()
             except OSError:  # not there, or its folder is away for a while
                 left = end - time.monotonic()
                 if left <= 0:
@@ -85,8 +98,45 @@ class FileTrigger:
     def answer(self, frame: int) -> None:
         """Nobody waits for an answer."""
 
+    def part(self) -> str:
+        """Return what was written into the file."""
+        text = b""
+        if self._file is not None:
+            with suppress(OSError):
+                text = os.read(self._file, LARGEST_TRIGGER)
+            self._forget()
+        number = part_number(text.decode("utf-8", "backslashreplace"))
+        if text.strip() and not number:
+            logger.warning(
+                "%s: a serial number has at most %d characters, and this one is longer",
+                self._path,
+                MOST_CHARACTERS,
+            )
+        return number
+
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Forget the last file."""
+        self._forget()
+
+    def _take(self) -> None:
+        """Remove the file, and keep it open: ``echo 17 > trigger`` makes it before it writes.
+
+        Raises:
+            OSError: it is not there, or cannot be removed.
+        """
+        self._forget()
+        try:
+            self._file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise
+        except OSError:  # not to be read, or a link, which could lead anywhere: it has no number
+            pass
+        self._path.unlink()
+
+    def _forget(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
 
 
 class TriggeredSource:
@@ -134,6 +184,7 @@ class TriggeredSource:
                     continue
                 after = time.monotonic() + self._delay
                 self._trigger.answer(index)
+                part: str | None = None
                 for _ in range(self._frames):
                     frame = feed.take(after)
                     if frame is None and feed.ended:
@@ -142,7 +193,8 @@ class TriggeredSource:
                         seconds = FRESH_SECONDS + self._delay
                         frame = lost(index, f"no image within {seconds:g} s of the trigger")
                     after = frame.arrived
-                    yield replace(frame, index=index)
+                    part = self._trigger.part() if part is None else part
+                    yield replace(frame, index=index, part=part)
                     index += 1
         finally:
             self._source.close()

@@ -73,25 +73,29 @@ class VideoFile:
         image = self._first
         try:
             while not self._closed.is_set():
-                yield arrived(index, image)
+                yield arrived(index, image, self._name_of(index))
                 index += 1
                 following, damaged = self._following(index)
                 if following is None:
                     break
                 for _ in range(damaged):
-                    yield lost(index, "the frame cannot be decoded: the video is damaged here")
+                    fault = "the frame cannot be decoded: the video is damaged here"
+                    yield lost(index, fault, self._name_of(index))
                     index += 1
                 image = following
             if not self._closed.is_set() and index < self._announced:
                 fault = _missing_end(self._path, index, self._announced)
                 if fault:
-                    yield lost(index, fault)
+                    yield lost(index, fault, self._name_of(index))
         finally:
             self._capture.release()
 
     def close(self) -> None:
         """End the iteration after the frame under way."""
         self._closed.set()
+
+    def _name_of(self, index: int) -> str:
+        return f"{self._path.name}#{index}"
 
     def _following(self, index: int) -> tuple[Image | None, int]:
         """Return the next frame that can be decoded, and how many before it cannot.

@@ -159,7 +159,7 @@ def test_k_of_n_needs_every_frame_and_a_camera_is_needed(bundle):
     images = [flat(200, SIDE), None, flat(50, SIDE), flat(50, SIDE)]
     source = ListSource(images, live=False)
     decisions = list(Inspector(BrightnessEngine(), bundle, source, rule=rule))
-    assert [d.part.verdict for d in decisions if d.part] == ["reject", "pass"]
+    assert [d.part_verdict.verdict for d in decisions if d.part_verdict] == ["reject", "pass"]
 
 
 def test_limits_of_the_category_hold_after_the_engine(bundle):

@@ -58,6 +58,10 @@ def test_decisions_since_the_last_ones(line):
     assert [one["sequence"] for one in later["decisions"]] == [3]
     assert (later["run"], later["sequence"]) == (everything["run"], 3)
     assert client.get("/api/decisions?after=3").json()["decisions"] == []
+    line.see(0.1, name="a \udcff.png", part="SN-1")
+    (found,) = client.get("/api/decisions?part=SN-1").json()["decisions"]
+    assert (found["sequence"], found["part"], found["image"]) == (4, "SN-1", "a \\udcff.png")
+    assert client.get("/api/decisions?after=4&part=SN-1").json()["decisions"] == []
     assert client.get("/api/decisions?after=x").status_code == 422
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -59,7 +60,8 @@ class Loop:
                 if self._closed.wait(0.04):
                     return
                 cut = self.pulled.is_set()
-                yield lost(index, "the cable is out") if cut else arrived(index, frame.image)
+                given = lost(index, "the cable is out") if cut else arrived(index, frame.image)
+                yield replace(given, name=frame.name, part=f"SN-{index % 40} \u202e<b>")
                 index += 1
 
     def close(self) -> None:
@@ -198,6 +200,23 @@ def test_a_reject_appears_and_is_shown_large(page):
     expect(page.locator("#viewer-facts")).to_contain_text("threshold 0.6")
     page.keyboard.press("Escape")
     expect(page.locator("#viewer")).to_be_hidden()
+
+
+def test_a_part_is_found_by_its_serial_number(page):
+    shown = r"SN-17 \u202e<b>"
+    found = page.locator("#found li")
+    expect(found).to_have_count(6)
+    page.locator("#part").fill("sn-17")
+    expect(found.first.locator(".part")).to_have_text(shown)
+    expect(found.first.locator("small")).to_contain_text("parts.avi#17")
+    expect(page.locator("#found-note")).to_contain_text("hvq-edge log show --part NUMBER")
+    assert found.first.get_attribute("data-look") == "reject"
+    found.first.locator("button").click()
+    expect(page.locator("#viewer-facts")).to_contain_text(f"part {shown}  ·  parts.avi#17")
+    page.keyboard.press("Escape")
+    page.locator("#part").fill("SN-99")
+    expect(found).to_have_count(0)
+    expect(page.locator("#found-note")).to_contain_text("Not among the last")
 
 
 def test_a_threshold_is_tried_with_the_keyboard_then_applied_then_saved(page, line):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,10 +17,20 @@ from helpers.paths import with_helpers
 from helpers.small_disk import in_private_mount
 
 from hvq_edge.errors import InputError, OutputError
-from hvq_edge.stream.log.chain import GENESIS, chained, decision_row, event_row, fields_of
+from hvq_edge.stream.log.chain import (
+    GENESIS,
+    LogRow,
+    as_json,
+    chained,
+    decision_row,
+    event_row,
+    fields_of,
+    names_of,
+)
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.files import chain_files
+from hvq_edge.stream.log.files import chain_files, head_path, write_head
 from hvq_edge.stream.log.reader import RowsAfter, all_rows, last_rows
+from hvq_edge.stream.log.sqlite_file import LogFile, make_log_file
 from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.verdict.decision import Decision, PartVerdict
@@ -87,18 +98,66 @@ def test_the_bytes_of_a_row_never_change():
         camera="left",
         regions=(region,),
         grade="B",
-        part=PartVerdict(3, "reject", 4, 2, 1),
+        part_verdict=PartVerdict(3, "reject", 4, 2, 1),
         p_value=0.0125,
+        image="film.mp4#7",
+        part="SN-1",
     )
     before = event_row("file", "", 0.0, {})._replace(id=11, hash="ab" * 32)
     row = chained(decision_row(decision, "s1"), before)
     assert (row.id, row.hash) == (
         12,
-        "891c8e33690b08aabe48ce253787dcfacea2f0a104f3d6e477f1b3303bd1ec76",
+        "356f72da8ff05a40ed8e622f82d11437e0aa623ea02ac7cfc10f56b2541d6c71",
     )
+    part = json.loads(row.more)["part_verdict"]
+    former = row._replace(more=as_json({"grade": "B", "p_value": 0.0125, "part": part}))
+    row = chained(former, before)
+    assert row.hash == "891c8e33690b08aabe48ce253787dcfacea2f0a104f3d6e477f1b3303bd1ec76"
     changed = {"category": "bolt", "from": None, "to": 1.5}
     event = chained(event_row("threshold", "s1", 1765000000.5, changed), row)
     assert event.hash == "74414fdc30c176973562566ae24c28898a972f914bcff8440ba4031cadcb62a6"
+
+
+FORMER = r"""
+[1,"file","",1795918056.4017055,null,null,null,null,null,null,null,null,"{\"continues\":false,\"log\":\"2fd6f9207ca74b6ea0cdd3704ad11c84\"}","0000000000000000000000000000000000000000000000000000000000000000","61ecc2124d2b960b100e5909a348775a5e4e8900fbc587ce24b6cc523587b9ad"]
+[2,"session_start","00000000000000000000000000000001",1795918056.4120867,null,null,null,null,null,null,null,null,"{\"cameras\":[\"left\"],\"thresholds\":{\"bolt\":1.0},\"version\":\"0.1.0\"}","61ecc2124d2b960b100e5909a348775a5e4e8900fbc587ce24b6cc523587b9ad","a5bcd18ff3c4abbf9df707c1263242b7a081751d076665a170078a932f8bb4fe"]
+[3,"decision","00000000000000000000000000000001",1765000000.25,"left",0,"bolt",0.5,"pass","score 0.5 within threshold 1",4.5,"[]","{\"grade\":null,\"p_value\":0.5,\"part\":null}","a5bcd18ff3c4abbf9df707c1263242b7a081751d076665a170078a932f8bb4fe","a93a55ac56ec610737fdeb74c947685f33326ba092cd839beaa494abfdcb1eff"]
+[4,"decision","00000000000000000000000000000001",1765000001.25,"left",1,"bolt",2.25,"reject","score 2.25 above threshold 1",4.5,"[]","{\"grade\":null,\"p_value\":0.5,\"part\":{\"above\":1,\"frames\":2,\"number\":0,\"undecided\":0,\"verdict\":\"reject\"}}","a93a55ac56ec610737fdeb74c947685f33326ba092cd839beaa494abfdcb1eff","dbfb9f516754ced8781ebe231aa5aa0a821468505522814885b9160681b79b04"]
+[5,"session_end","00000000000000000000000000000001",1795918056.4135454,null,null,null,null,null,null,null,null,"{\"counts\":{\"no_decision\":0,\"pass\":0,\"reject\":0}}","dbfb9f516754ced8781ebe231aa5aa0a821468505522814885b9160681b79b04","4821115f632ead2cda76165482972d9b446000a28eade18961a75b3e836e8a6e"]
+"""  # noqa: E501
+"""Rows of a log from before decisions had names: ``part`` was the verdict on several frames."""
+
+
+def test_a_log_of_the_former_form_still_verifies_and_goes_on(tmp_path):
+    rows = [LogRow(*json.loads(line)) for line in FORMER.strip().splitlines()]
+    path = tmp_path / "decisions.sqlite"
+    make_log_file(path, rows[0])
+    file = LogFile(path)
+    file.append(rows[1:])
+    file.close()
+    write_head(head_path(path), rows[-1])
+    assert verify_log(path).whole
+    names = [fields_of(row) for row in last_rows(path, 2, ["pass", "reject"])]
+    assert [one["part"] for one in names[:1]] == [None]
+    assert "part" not in names[1]
+    assert names[1]["part_verdict"]["verdict"] == "reject"
+    assert names_of(rows[3]) == {"image": None, "part": None}
+
+    written(path, 2, part="a session is no part").close()
+    log = DecisionLog(path, Session(), AT_ONCE)
+    for index, part in enumerate(['SN "1"\x1d\0ü\n', "SN 2", 'SN "1"\x1d\0ü\n', "S", None]):
+        decision, frame = made(index, "pass", '","part":"S')
+        log.write(replace(decision, part=part), frame)
+    log.close()
+    assert verify_log(path).whole
+    for part, frames in (('SN "1"\x1d\0ü\n', [0, 2]), ("SN 2", [1]), ("S", [3]), ("N", [])):
+        assert [row.frame for row in last_rows(path, None, None, part)] == frames
+        assert [row.frame for row in all_rows(path, part)] == frames
+    assert [row.frame for row in last_rows(path, 1, ["pass"], 'SN "1"\x1d\0ü\n')] == [2]
+    assert last_rows(path, 1, ["reject"], "SN 2") == []
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE log SET more = replace(more, 'SN 2', 'SN 3')")
+    assert not verify_log(path).whole, "the chain covers the names"
 
 
 def test_text_that_is_none_and_odd_numbers_come_back_the_same(tmp_path):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -17,9 +17,13 @@ from helpers.images import flat, make_texture, read_video
 
 from hvq_edge.errors import MissingCapability, OutputError
 from hvq_edge.stream.drawing.window import Window, has_screen
-from hvq_edge.stream.sinks.files.json_lines import JsonLines, JsonLinesFile
-from hvq_edge.stream.sinks.files.reject_images import RejectImages, reject_stem
-from hvq_edge.stream.sinks.files.retention import check_room
+from hvq_edge.stream.sinks.files.json_lines import JsonLinesFile
+from hvq_edge.stream.sinks.files.reject_images import (
+    RejectImages,
+    recorded_files,
+    reject_stem,
+)
+from hvq_edge.stream.sinks.files.retention import REJECT_FILES, check_room
 from hvq_edge.stream.sinks.files.video import (
     KEY_FRAME_SECONDS,
     AnnotatedVideo,
@@ -28,16 +32,6 @@ from hvq_edge.stream.sinks.files.video import (
 )
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
-
-
-def test_json_lines():
-    stream = io.StringIO()
-    sink = JsonLines(stream)
-    for index, verdict in enumerate(["pass", "reject", "no_decision"]):
-        sink.write(*made(index, verdict))
-    sink.close()
-    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["verdict"] for line in lines] == ["pass", "reject", "no_decision"]
 
 
 def test_json_log_is_appended_to(tmp_path):
@@ -110,9 +104,34 @@ def test_rejects_are_saved_with_image_map_and_overlay(tmp_path):
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b/..", "😀 ü.png", ""])
 def test_reject_names_stay_in_the_folder(name):
-    stem = reject_stem(*made(3, "reject", name))
-    assert "/" not in stem
-    assert stem.startswith("20231114T")
+    decision, _ = made(3, "reject", name)
+    for part in (None, name, "../" * 60, "😀ü" * 100):
+        stem = reject_stem({**decision.fields(), "part": part, "camera": part}, name_camera=True)
+        assert "/" not in stem
+        assert stem.startswith("20231114T")
+        assert len(f".{stem}_frame+50.jpg.abcdefgh.tmp".encode()) <= 255
+        assert REJECT_FILES.fullmatch(f"{stem}_overlay.jpg")["recording"] == stem
+
+
+def test_the_files_of_a_reject_are_found_from_its_row(tmp_path):
+    """Two cameras that one trigger sets off decide on frames of one number and one time."""
+    sink = RejectImages(tmp_path / "rejects", DRAW, 1, name_cameras=True)
+    rows = []
+    for camera, part in (("left", "SN/1"), ("right", "SN/1"), ("left", "SN/2")):
+        decision, frame = made(2, "reject", "film.mp4#2")
+        decision = replace(decision, camera=camera, part=part, image=frame.name)
+        rows.append(decision.fields())
+        sink.write(decision, frame)
+        decision, frame = made(3, "pass")
+        sink.write(replace(decision, camera=camera), frame)
+    (tmp_path / "rejects" / "notes.png").touch()
+    found = recorded_files(tmp_path / "rejects", [*rows, {**rows[0], "frame": 1}])
+    ends = [".npy", ".png", "_frame+1.jpg", "_overlay.jpg"]
+    for row, files in zip(rows, found[:3], strict=True):
+        name = f"-000002-{row['camera']}-{row['part'].replace('/', '_')}"
+        assert [path.name.partition("Z")[2] for path in files] == [name + end for end in ends]
+    assert found[3] == []
+    assert recorded_files(tmp_path / "none", rows) == [[], [], []]
 
 
 def test_rejects_folder_that_cannot_be_made(tmp_path):

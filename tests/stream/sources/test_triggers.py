@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from helpers.bright_parts import BrightnessEngine, bundle  # noqa: F401  # a fixture
@@ -31,6 +32,7 @@ class HandTrigger:
     def __init__(self) -> None:
         self.asked = queue.Queue()
         self.answers = []
+        self.number = ""
         self.closed = False
 
     def wait(self, seconds):
@@ -42,6 +44,9 @@ class HandTrigger:
 
     def answer(self, frame):
         self.answers.append(frame)
+
+    def part(self):
+        return self.number
 
     def close(self):
         self.closed = True
@@ -112,6 +117,7 @@ def test_frames_come_from_after_the_trigger(taking):
     camera.show(8)
     until(lambda: len(frames) == 2)
     camera.show(9, 3)
+    trigger.number = "SN-2"
     trigger.asked.put(None)
     until(lambda: trigger.answers == [0, 2])
     camera.show(None)
@@ -122,6 +128,7 @@ def test_frames_come_from_after_the_trigger(taking):
     seen = [None if frame.image is None else frame.image[0, 0, 0] for frame in frames]
     assert seen == [7, 8, None, 4]
     assert frames[2].fault == "cable"
+    assert [frame.part for frame in frames] == ["", "", "SN-2", "SN-2"], "a lost part has one too"
 
 
 def test_a_camera_that_gives_nothing_after_a_trigger_has_lost_the_part(taking, monkeypatch):
@@ -153,6 +160,38 @@ def test_trigger_file_is_used_up(tmp_path):
     assert not trigger.wait(0.01)
 
 
+def test_what_is_in_the_trigger_file_is_the_serial_number(tmp_path, caplog):
+    path, trigger = tmp_path / "trigger", FileTrigger(tmp_path / "trigger")
+
+    def part_after(text, write=Path.write_text):
+        write(path, text)
+        assert trigger.wait(0.01)
+        return trigger.part()
+
+    assert part_after(" SN-1\n") == "SN-1"
+    path.touch()
+    assert trigger.wait(0.01)
+    assert trigger.part() == "", "and not that of the part before"
+    assert part_after(b"SN \xff", Path.write_bytes) == "SN \\xff"
+    with path.open("w") as slow:  # made before it is written, as a shell does
+        assert trigger.wait(0.01)
+        slow.write("SN-3")
+    assert trigger.part() == "SN-3"
+    (tmp_path / "secret").write_text("password")
+    path.symlink_to(tmp_path / "secret")
+    assert trigger.wait(0.01)
+    assert trigger.part() == "", "a link leads anywhere"
+    assert (tmp_path / "secret").exists()
+    assert not caplog.messages
+    assert part_after("9" * 201) == ""
+    assert "at most 200 characters" in caplog.text
+    opened = len([*Path("/proc/self/fd").iterdir()])
+    path.mkdir()
+    assert not trigger.wait(0.1)
+    trigger.close()
+    assert len([*Path("/proc/self/fd").iterdir()]) == opened
+
+
 def test_trigger_file_that_cannot_be(tmp_path):
     with pytest.raises(OutputError):
         FileTrigger(tmp_path / "none" / "trigger")
@@ -163,8 +202,9 @@ def test_trigger_file_that_cannot_be(tmp_path):
     assert photo.exists()
 
 
-def post(port, path="/trigger", method="POST"):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+def post(port, path="/trigger", method="POST", body=""):
+    address, content = f"http://127.0.0.1:{port}{path}", body.encode("latin-1") or None
+    request = urllib.request.Request(address, content, method=method)
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as reply:
             return reply.status, json.loads(reply.read())
@@ -184,13 +224,59 @@ def test_http_trigger_answers_with_the_decisions(bundle):
     status, first = post(trigger.port)
     assert (status, first["frame"]) == (200, 0)
     assert [decision["verdict"] for decision in first["decisions"]] == ["reject", "pass"]
-    status, second = post(trigger.port)
+    status, second = post(trigger.port, "/trigger?part=SN-2")
     assert (status, second["frame"]) == (200, 2)
+    assert [one["part"] for one in first["decisions"]] == [None, None]
+    assert [one["part"] for one in second["decisions"]] == ["SN-2", "SN-2"]
     assert [decision["frame"] for decision in second["decisions"]] == [2, 3]
     inspector.stop()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
     assert inspector.counts.frames == inspector.counts.decided == 4
+
+
+@pytest.mark.parametrize(
+    ("address", "body", "number"),
+    [
+        ("/trigger?part=SN%201", "", "SN 1"),
+        ("/trigger", '{"part": "SN 1"}', "SN 1"),
+        ("/trigger", '{"part": 17, "more": []}', "17"),
+        ("/trigger", "part=SN+1&more=2", "SN 1"),
+        ("/trigger", '{"part": "\\ud800 \\u0000"}', "\\ud800 \0"),
+        ("/trigger?part=", '{"part": ""}', ""),
+        ("/trigger", "anything", ""),
+        ("/trigger", "\x00\xff=part", ""),
+    ],
+)
+def test_a_serial_number_comes_with_the_request(address, body, number):
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    try:
+        assert post(trigger.port, address, body=body)[0] == 202
+        assert trigger.wait(0)
+        assert trigger.part() == number
+    finally:
+        trigger.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "body", "said"),
+    [
+        ("/trigger?part=1&part=2", "", "part is given twice"),
+        ("/trigger?part=1", '{"part": "2"}', "part is given twice"),
+        ("/trigger", '{"part": "1"', "the body is no JSON"),
+        ("/trigger", '{"part": ["1"]}', "must be a text or a whole number"),
+        ("/trigger", '{"part": true}', "must be a text or a whole number"),
+        (f"/trigger?part={'9' * 201}", "", "at most 200 characters"),
+    ],
+)
+def test_what_cannot_be_a_serial_number_triggers_nothing(address, body, said):
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    try:
+        status, answer = post(trigger.port, address, body=body)
+        assert (status, said in answer["fault"]) == (400, True), answer
+        assert not trigger.wait(0)
+    finally:
+        trigger.close()
 
 
 def test_http_trigger_when_the_decision_takes_too_long():

@@ -2,7 +2,7 @@
 // shown: both come in one answer.
 import { Chart } from "./chart.js";
 import { ask } from "./server.js";
-import { WORDS, loaded, number, set, span } from "./words.js";
+import { WORDS, loaded, number, plain, set, span } from "./words.js";
 
 const OLD_SECONDS = 3; // after which the verdict says its age
 const RECENT_REJECT_SECONDS = 60;
@@ -136,7 +136,7 @@ export class Camera {
   // Under PASS and REJECT: what it is, and what must not be missed.
   note(decision, age) {
     if (!decision) return "";
-    const notes = [decision.category ?? ""];
+    const notes = [decision.category ?? "", decision.part ? `part ${plain(decision.part)}` : ""];
     const since = (performance.now() - this.lastReject) / 1000;
     if (age > OLD_SECONDS) notes.push(`${span(age)} ago`);
     else if (decision.verdict !== "reject" && since < RECENT_REJECT_SECONDS) {

@@ -1,5 +1,6 @@
 // Asks the inspector for its state twice a second and hands it to the parts of the page.
 import { Camera } from "./camera.js";
+import { Parts } from "./parts.js";
 import { Rejects } from "./rejects.js";
 import { change, login, read, tokenOfAddress } from "./server.js";
 import { showState } from "./status.js";
@@ -22,6 +23,7 @@ const page = {
   state: null,
 };
 const rejects = new Rejects();
+const parts = new Parts(page, rejects);
 const threshold = new Threshold(page);
 let failures = 0;
 
@@ -43,6 +45,7 @@ async function update() {
   showState(state);
   showActions(state);
   threshold.update(state);
+  parts.update();
 }
 
 function startAgain(state) {

@@ -1,6 +1,6 @@
 // The last rejects as thumbnails, and one of them large.
 import { read } from "./server.js";
-import { clock, loaded, make, number, set } from "./words.js";
+import { clock, loaded, make, number, plain, set } from "./words.js";
 
 const FEW = 12; // tiles, where there is little room; a whole number of rows of 3, 4 or 6
 const at = (id) => document.getElementById(id);
@@ -70,14 +70,17 @@ export class Rejects {
     image.width = image.height = 120;
     const caption = make("span", "caption");
     caption.append(make("b", "", number(reject.score)), make("time", "", clock(reject.time)));
+    if (reject.part !== null) caption.append(make("span", "part", plain(reject.part)));
     button.append(image, caption);
-    button.addEventListener("click", async () => {
-      this.shown = reject;
-      await this.view();
-      if (!at("viewer").open) at("viewer").showModal();
-    });
+    button.addEventListener("click", () => this.open(reject));
     item.append(button);
     return item;
+  }
+
+  async open(reject) {
+    this.shown = reject;
+    await this.view();
+    if (!at("viewer").open) at("viewer").showModal();
   }
 
   turn(step) {
@@ -94,8 +97,8 @@ export class Rejects {
     at("viewer-newer").disabled = place <= 0;
     at("viewer-older").disabled = place < 0 || place === this.rejects.length - 1;
     set(at("viewer-title"), `Reject at ${clock(shown.time)}`);
-    const facts = [shown.category, shown.grade, `score ${number(shown.score, 4)}`, `threshold ${number(shown.threshold, 4)}`, `frame ${shown.frame}`, shown.camera];
-    set(at("viewer-facts"), facts.filter(Boolean).join("  ·  "));
+    const facts = [shown.category, shown.grade, `score ${number(shown.score, 4)}`, `threshold ${number(shown.threshold, 4)}`, `frame ${shown.frame}`, shown.camera, shown.part && `part ${shown.part}`, shown.image];
+    set(at("viewer-facts"), facts.filter(Boolean).map(plain).join("  ·  "));
     const { heat } = this;
     let image = await loaded(`/api/rejects/${shown.sequence}/image.jpg?size=view&heat=${heat ? 1 : 0}`);
     if (shown !== this.shown || heat !== this.heat) return;

@@ -24,6 +24,11 @@ export function span(seconds) {
   return `${Math.floor(seconds / 86400)} days`;
 }
 
+// A name without what would show as nothing, or turn what stands beside it around.
+export function plain(text) {
+  return text.replace(/[\p{Cc}\p{Cf}]/gu, (one) => `\\u${one.codePointAt(0).toString(16).padStart(4, "0")}`);
+}
+
 export function set(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

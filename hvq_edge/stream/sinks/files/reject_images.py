@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
 
 from hvq_edge.common.atomic import atomic_file, output_error
 from hvq_edge.errors import OutputError
-from hvq_edge.stream.sinks.files.retention import time_stamp
+from hvq_edge.stream.sinks.files.retention import REJECT_FILES, time_stamp
 from hvq_edge.stream.sinks.sink import Draw
-from hvq_edge.stream.sources.source import Frame, Image
+from hvq_edge.stream.sources.source import Frame, Image, is_video_frame
 from hvq_edge.verdict.decision import Decision
 
 CONTEXT_BYTES = 256 * 2**20
 """Frames kept in memory for the next reject never take more than this, whatever their size."""
+
+LONGEST_TAIL = 120
+"""Bytes of a file's name that say what the frame shows; a name may have 255 in all."""
 
 
 @dataclass
@@ -87,7 +92,7 @@ class RejectImages:
         """Nothing is left to do."""
 
     def _save(self, camera: str, decision: Decision, frame: Frame, image: Image) -> None:
-        stem = reject_stem(decision, frame, name_camera=self._name_cameras)
+        stem = reject_stem(decision.fields(), name_camera=self._name_cameras)
         if decision.map is not None:
             with atomic_file(self._folder / f"{stem}.npy") as path, path.open("wb") as file:
                 np.save(file, decision.map)
@@ -127,15 +132,42 @@ class RejectImages:
         self._former = deque(former for former in self._former if former is not gone)
 
 
-def reject_stem(decision: Decision, frame: Frame, *, name_camera: bool = False) -> str:
-    """Return the files' common name: arrival in UTC, frame number, and the source file's name.
+def reject_stem(fields: Mapping[str, Any], *, name_camera: bool = False) -> str:
+    """Return the files' common name: arrival in UTC, frame number, serial number, file name.
 
     Sorts by time, and no two frames of a source share it.
+
+    Args:
+        fields: of the decision, as the log has them.
+        name_camera: whether the camera's name stands before the serial number.
     """
-    source = PurePosixPath(frame.name).stem
-    parts = [decision.camera if name_camera else "", source]
-    tail = "-".join(re.sub(r"[^\w.-]+", "_", part)[:60] for part in parts if part)
-    return f"{time_stamp(decision.time)}-{decision.frame:06}" + (f"-{tail}" if tail else "")
+    image = str(fields.get("image") or "")
+    source = "" if is_video_frame(image) else PurePosixPath(image).stem
+    parts = [fields.get("camera") if name_camera else "", fields.get("part"), source]
+    tail = "-".join(re.sub(r"[^\w.-]+", "_", str(part))[:60] for part in parts if part)
+    tail = tail.encode()[:LONGEST_TAIL].decode(errors="ignore")  # file systems count bytes
+    stem = f"{time_stamp(fields['time'])}-{fields['frame']:06}"
+    return stem + (f"-{tail}" if tail else "")
+
+
+def recorded_files(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[list[Path]]:
+    """Find the files of rejects, for each row of a log those that are still there.
+
+    Args:
+        folder: where they were saved; it may be gone.
+        rows: fields of decisions, as the log has them.
+    """
+    found: list[list[Path]] = [[] for _ in rows]
+    by_stem: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        for name_camera in (False, True):
+            by_stem[reject_stem(row, name_camera=name_camera)] = number
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for name in names:
+        match = REJECT_FILES.fullmatch(name)
+        if match is not None and match["recording"] in by_stem and not name.startswith("."):
+            found[by_stem[match["recording"]]].append(folder / name)
+    return found
 
 
 def _write_image(path: Path, rgb: Image) -> None:

@@ -90,18 +90,16 @@ def open_opcua(settings: OpcUaSettings) -> LevelOutput:
     Raises:
         SettingsError: the password is not there.
     """
-    from hvq_edge.stream.sinks.plant.opcua import OpcUaController
+    from hvq_edge.stream.sinks.plant.opcua import OpcUaController, OpcUaServer
 
     controller = OpcUaController(
-        settings.url,
+        OpcUaServer.of(settings),
         reject_node=settings.reject_node,
         verdict_node=settings.verdict_node,
         score_node=settings.score_node,
+        image_node=settings.image_node,
+        part_node=settings.part_node,
         heartbeat_node=settings.heartbeat_node,
-        username=settings.username,
-        password=read_secret("sinks.opcua.password_file", settings.password_file),
-        security=settings.security,
-        timeout_seconds=settings.timeout_seconds,
     )
     signal = _signal(settings.hold_ms, settings.no_decision_rejects)
     beats = settings.heartbeat_node is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncua import ua
@@ -26,6 +27,7 @@ from asyncua.ua.uaerrors import (
 
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.sinks.plant.level_output import ControllerRefused
+from hvq_edge.stream.sinks.sink_settings import OpcUaSettings, read_secret
 from hvq_edge.verdict.decision import Decision
 
 # What it has to say is in the errors; it would say it again, with tracebacks, on standard error.
@@ -50,42 +52,84 @@ _REFUSALS = (
 _FAULTS = (OSError, UaError, TimeoutError, FutureTimeout, ConnectionError, RuntimeError)
 
 
+@dataclass(frozen=True)
+class OpcUaServer:
+    """How a server is reached."""
+
+    url: str
+    """``opc.tcp://host:port/path``."""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    security: str | None = None
+    """Policy, mode, certificate and key as ``Basic256Sha256,SignAndEncrypt,cert,key``."""
+    timeout_seconds: float = 2.0
+    """For each answer."""
+
+    @classmethod
+    def of(cls, settings: OpcUaSettings) -> OpcUaServer:
+        """Return the server that settings name.
+
+        Raises:
+            SettingsError: the password is not there.
+        """
+        password = read_secret("sinks.opcua.password_file", settings.password_file)
+        return cls(
+            settings.url, settings.username, password, settings.security, settings.timeout_seconds
+        )
+
+    def connect(self) -> Client:
+        """Return a client that is connected, and has a thread of its own; :func:`end` ends it.
+
+        Raises:
+            OSError: it is away; also ``UaError``, ``TimeoutError`` and ``RuntimeError``.
+        """
+        timeout = self.timeout_seconds
+        client = Client(self.url, timeout=timeout, sync_wrapper_timeout=timeout * 2)
+        try:
+            if self.username is not None:
+                client.set_user(self.username)
+            if self.password is not None:
+                client.set_password(self.password)
+            if self.security is not None:
+                client.set_security_string(self.security)
+            client.connect()
+        except BaseException:
+            end(client)
+            raise
+        return client
+
+
 class OpcUaController:
     """Writes nodes: reject (Boolean), and where named verdict (String), score (Double), heartbeat.
 
     Args:
-        url: ``opc.tcp://host:port/path``.
+        server: how it is reached.
         reject_node: id such as ``ns=2;s=Line1.Reject``.
         verdict_node: ``None``: not written; likewise the others.
         score_node: NaN where a decision has no score.
+        image_node: String, empty for a live camera.
+        part_node: String, empty where the part's serial number is not known.
         heartbeat_node: Boolean.
-        username: for the server.
-        password: for the server; never logged.
-        security: policy, mode, certificate and key as ``Basic256Sha256,SignAndEncrypt,cert,key``.
-        timeout_seconds: for each answer.
     """
 
     def __init__(
         self,
-        url: str,
+        server: OpcUaServer,
         *,
         reject_node: str,
         verdict_node: str | None = None,
         score_node: str | None = None,
+        image_node: str | None = None,
+        part_node: str | None = None,
         heartbeat_node: str | None = None,
-        username: str | None = None,
-        password: str | None = None,
-        security: str | None = None,
-        timeout_seconds: float = 2.0,
     ) -> None:
-        self._url = url
+        self._server = server
         self._reject_node = reject_node
         self._verdict_node = verdict_node
         self._score_node = score_node
+        self._image_node = image_node
+        self._part_node = part_node
         self._heartbeat_node = heartbeat_node
-        self._user = (username, password)
-        self._security = security
-        self._timeout = timeout_seconds
         self._client: Client | None = None
         self._kinds: dict[str, ua.VariantType] = {}
         """Types of nodes that are not those of the values."""
@@ -100,7 +144,7 @@ class OpcUaController:
         self._write({self._reject_node: ua.Variant(on, ua.VariantType.Boolean)})
 
     def set_decision(self, decision: Decision) -> None:
-        """Write verdict and score, where they have nodes.
+        """Write verdict, score and names, where they have nodes.
 
         Raises:
             ControllerRefused: the server does not take a value.
@@ -112,6 +156,12 @@ class OpcUaController:
         if self._score_node is not None:
             score = float("nan") if decision.score is None else decision.score
             values[self._score_node] = ua.Variant(score, ua.VariantType.Double)
+        for node, name in (
+            (self._image_node, decision.image),
+            (self._part_node, decision.part),
+        ):
+            if node is not None:
+                values[node] = ua.Variant(name or "", ua.VariantType.String)
         if values:
             self._write(values)
 
@@ -129,13 +179,13 @@ class OpcUaController:
         """End the connection and its thread."""
         client, self._client = self._client, None
         if client is not None:
-            _end(client)
+            end(client)
 
     def _write(self, values: dict[str, Any]) -> None:
         """Write nodes; one that is refused does not keep the next from being written."""
         refused: ControllerRefused | None = None
         try:
-            client = self._client or self._connect()
+            client = self._client = self._client or self._server.connect()
             for node, variant in values.items():
                 try:
                     self._write_one(client, node, variant)
@@ -168,26 +218,9 @@ class OpcUaController:
             node.write_value(ua.DataValue(ua.Variant(variant.Value, kind)))
             self._kinds[name] = kind
 
-    def _connect(self) -> Client:
-        client = Client(self._url, timeout=self._timeout, sync_wrapper_timeout=self._timeout * 2)
-        try:
-            username, password = self._user
-            if username is not None:
-                client.set_user(username)
-            if password is not None:
-                client.set_password(password)
-            if self._security is not None:
-                client.set_security_string(self._security)
-            client.connect()
-        except BaseException:
-            _end(client)
-            raise
-        self._client = client
-        return client
 
-
-def _end(client: Client) -> None:
-    """Disconnect, or at least end the client's own thread."""
+def end(client: Client) -> None:
+    """Disconnect a client, or at least end its thread."""
     try:
         client.disconnect()
     except _FAULTS:

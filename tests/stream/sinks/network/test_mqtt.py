@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from helpers.patience import until
-from helpers.receivers import MOSQUITTO, VERDICTS, Broker, Line, Listener, frames_of
+from helpers.receivers import MOSQUITTO, VERDICTS, Broker, Line, Listener, frames_of, names_of
 
 from hvq_edge.stream.sinks.network import delivery
 from hvq_edge.stream.sinks.network.mqtt import Mqtt, topic_part
@@ -44,6 +44,7 @@ def test_mqtt_delivers_over_a_restart_of_the_broker(tmp_path, broker):
     until(lambda: listener.availability()[-1] == "offline")
     listener.close()
     assert len({event["id"] for event in listener.decisions()}) == 12
+    assert names_of(listener.decisions()) == {(f"film.mp4#{i}", f"SN-{i}") for i in range(12)}
     assert len(line.faults) == 1
 
 

@@ -14,7 +14,15 @@ from contextlib import closing, suppress
 import pytest
 from helpers.decisions import made
 from helpers.patience import Stopwatch, until
-from helpers.receivers import OPTIONS, VERDICTS, Line, frames_of, http  # noqa: F401  # fixtures
+from helpers.receivers import (  # noqa: F401  # fixtures
+    OPTIONS,
+    VERDICTS,
+    Line,
+    frames_of,
+    http,
+    named,
+    names_of,
+)
 
 from hvq_edge.stream.log import reader
 from hvq_edge.stream.log.decision_log import DecisionLog, Session
@@ -32,7 +40,7 @@ def test_a_webhook_gets_rejects_with_ids_and_the_token(tmp_path, http):
     line.close()
     assert frames_of(http.taken) == [1, 4, 7]
     first = http.taken[0]
-    assert first.items() >= json.loads(made(1, "reject")[0].to_json()).items()
+    assert first.items() >= json.loads(named(1, "reject")[0].to_json()).items()
     assert first["id"].startswith(line.log.log_id + ":")
     assert len({event["id"] for event in http.taken}) == 3
     assert {headers["Authorization"] for headers in http.headers} == {"Bearer sesame"}
@@ -78,6 +86,7 @@ def test_what_was_not_sent_is_sent_after_the_next_start(tmp_path, http):
     until(lambda: len(http.taken) == 8)
     line.close()
     assert frames_of(http.taken) == list(range(8))
+    assert names_of(http.taken) == {(f"film.mp4#{i}", f"SN-{i}") for i in range(8)}
     counts = line.delivery.statistics()
     assert (counts.written, counts.waiting, counts.fault) == (8, 0, "")
     assert Deliveries(line.log.path).lowest_cursor() > 8

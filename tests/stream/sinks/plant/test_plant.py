@@ -6,7 +6,9 @@ import asyncio
 import itertools
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 from helpers.decisions import made
@@ -14,13 +16,16 @@ from helpers.patience import PATIENCE_SECONDS, Stopwatch, until
 from helpers.receivers import free_port
 
 from hvq_edge.errors import MissingCapability, OutputError
+from hvq_edge.stream.capture.part_node import PartNode
 from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.sinks.plant.gpio import GpioController
 from hvq_edge.stream.sinks.plant.level_output import ControllerRefused, LevelOutput
 from hvq_edge.stream.sinks.plant.modbus import ModbusController
-from hvq_edge.stream.sinks.plant.opcua import OpcUaController
+from hvq_edge.stream.sinks.plant.opcua import OpcUaController, OpcUaServer
 from hvq_edge.stream.sinks.plant.reject_signal import RejectSignal
+from hvq_edge.stream.sinks.sink_settings import OpcUaSettings
 from hvq_edge.stream.sinks.threads import SinkThread
+from hvq_edge.stream.sources.http_trigger import HttpTrigger
 
 # The reject signal.
 
@@ -165,16 +170,17 @@ class Nodes:
         self.start()
 
     def start(self) -> None:
-        from asyncua import Server as OpcUaServer
+        from asyncua import Server as ServerOfNodes
         from asyncua import ua
 
         async def begin():
-            self._running = OpcUaServer()
+            self._running = ServerOfNodes()
             await self._running.init()
             self._running.set_endpoint(self.url)
             objects = self._running.nodes.objects
             self._nodes = {}
             starts = {"reject": False, "verdict": "", "score": 0.0, "beat": False, "count": 0}
+            starts |= {"image": "", "part": "", "serial": "SN-1"}
             for name, value in starts.items():
                 node = await objects.add_variable(f"ns=2;s={name}", name, value)
                 await node.set_writable()
@@ -193,6 +199,9 @@ class Nodes:
     def __getitem__(self, name: str):
         return self._server.do(self._nodes[name].read_value())
 
+    def __setitem__(self, name: str, value: object) -> None:
+        self._server.do(self._nodes[name].write_value(value))
+
     def drop(self) -> None:
         self._server.do(self._running.bserver.stop())
 
@@ -200,20 +209,32 @@ class Nodes:
         self._server.do(self._running.stop())
 
 
-def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon):
+@pytest.fixture
+def parts():
+    with ExitStack() as closing:
+        yield closing
+
+
+def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon, caplog, parts):
     nodes = Nodes(server, free_port())
+    server_of = OpcUaServer(nodes.url, timeout_seconds=1.0)
     controller = OpcUaController(
-        nodes.url,
+        server_of,
         reject_node="ns=2;s=reject",
         verdict_node="ns=2;s=verdict",
         score_node="ns=2;s=score",
+        image_node="ns=2;s=image",
+        part_node="ns=2;s=part",
         heartbeat_node="ns=2;s=beat",
-        timeout_seconds=1.0,
     )
+    next_part = parts.enter_context(numbered(nodes.url, "ns=2;s=serial"))
+    assert next_part() == "SN-1"
     thread = SinkThread(LevelOutput(controller, RejectSignal(None), 0.05), "opcua", "newest", 1)
-    thread.write(*made(0, "reject"))
-    until(lambda: nodes["score"] == 6.0)
+    decision, frame = made(0, "reject", "a.png")
+    thread.write(replace(decision, part="SN-1"), frame)
+    until(lambda: nodes["part"] == "SN-1")
     assert (nodes["reject"], nodes["verdict"]) == (True, "reject")
+    assert (nodes["score"], nodes["image"]) == (6.0, "a.png")
     until(lambda: nodes["beat"])
     nodes.drop()
     until(lambda: bool(thread.statistics().fault))
@@ -223,15 +244,25 @@ def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon):
     until(lambda: nodes["verdict"] == "pass")
     until(lambda: not nodes["reject"])
     thread.close(5.0)
+    assert (nodes["image"], nodes["part"]) == ("", "")
+    nodes["serial"] = "SN-2"
+    assert [next_part(), next_part("the trigger's"), next_part()] == [
+        "SN-2",
+        "the trigger's",
+        "SN-2",
+    ], "over the restart as well"
+    next_part = parts.enter_context(numbered(nodes.url, "ns=2;s=score"))
+    assert next_part() == ""
+    assert "it holds a float, and neither a text nor a whole number" in caplog.text
 
     # Other nodes of the same server, which takes seconds to start. A score fits into a REAL:
-    controller = OpcUaController(nodes.url, reject_node="ns=2;s=reject", score_node="ns=2;s=real")
+    controller = OpcUaController(server_of, reject_node="ns=2;s=reject", score_node="ns=2;s=real")
     controller.set_decision(made(0, "reject")[0])
     assert nodes["real"] == 6.0
     controller.close()
     # What is refused is named with its type, and keeps neither another value nor the end from it:
     controller = OpcUaController(
-        nodes.url,
+        server_of,
         reject_node="ns=2;s=reject",
         verdict_node="ns=2;s=count",
         score_node="ns=2;s=score",
@@ -245,14 +276,34 @@ def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon):
     nodes.stop()
 
 
-def test_opc_ua_that_is_not_there_is_said_and_leaves_no_thread():
+@contextmanager
+def numbered(url: str, node: str) -> Iterator[Callable[..., str]]:
+    """A trigger whose parts' numbers a node holds; gives what asks it for the next part's."""
+    settings = OpcUaSettings(url=url, reject_node="ns=2;s=reject", timeout_seconds=1.0)
+    trigger = HttpTrigger(0, "camera", seconds=0)
+    source = PartNode(trigger, settings, node)
+
+    def next_part(given: str = "") -> str:
+        trigger.request(given)
+        assert source.wait(1)
+        return source.part()
+
+    yield next_part
+    source.close()
+    source.close()
+
+
+def test_opc_ua_that_is_not_there_is_said_and_leaves_no_thread(caplog):
     before = {*threading.enumerate()}
-    controller = OpcUaController(
-        f"opc.tcp://127.0.0.1:{free_port()}/", reject_node="ns=2;s=a", timeout_seconds=0.5
-    )
+    nowhere = OpcUaServer(f"opc.tcp://127.0.0.1:{free_port()}/", timeout_seconds=0.5)
+    controller = OpcUaController(nowhere, reject_node="ns=2;s=a")
     with pytest.raises(OutputError, match="OPC UA server"):
         controller.set_reject(True)
     controller.close()
+    with numbered(nowhere.url, "ns=2;s=a") as next_part:
+        assert [next_part(), next_part(), next_part("SN-1")] == ["", "", "SN-1"]
+    assert len(caplog.messages) == 1, caplog.messages
+    until(lambda: {*threading.enumerate()} <= before)
     assert {*threading.enumerate()} <= before
 
 
