@@ -10,6 +10,7 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, results
 from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_of
+from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from hvq_edge.predict.images import NamedImage
     from hvq_edge.predict.result import Result
+    from hvq_edge.stream.capture.part_number import PartReader
 
 _STYLES = {"pass": "green", "reject": "bold red", "no_decision": "yellow"}
 
@@ -53,6 +55,25 @@ def predict(
     ] = None,
     precision: PrecisionOption = "auto",
     backend: BackendOption = "auto",
+    part_from: Annotated[
+        str | None,
+        typer.Option(
+            "--part-from",
+            metavar="REGEX",
+            help="Find each part's serial number in its image's path: the group named part, else "
+            "the first group, else all that matches.",
+            show_default=False,
+        ),
+    ] = None,
+    part_code: Annotated[
+        str | None,
+        typer.Option(
+            "--part-code",
+            metavar="KIND",
+            help="Read it from a code in the image: qr, data-matrix, code-128 or any.",
+            show_default=False,
+        ),
+    ] = None,
     fail_on_reject: Annotated[
         bool,
         typer.Option("--fail-on-reject", help="Exit with 1 unless every image passes."),
@@ -69,13 +90,19 @@ def predict(
     from hvq_edge.verdict.judgement import count_verdicts
 
     found = _found(images, save)
+    parts = _part_reader(part_from, part_code)
     verdicts = []
     with load(bundle, precision=precision, backend=backend, category=category) as model:
         info = model.info
-        folder = None if save is None else ResultsFolder(save, f"{_several(len(found))} judged")
-        _say(f"Judging {_several(len(found))} with {info.precision} on {info.backend}, {bundle}.")
+        folder = (
+            None if save is None else ResultsFolder(save, f"{counted(len(found), 'image')} judged")
+        )
+        _say(
+            f"Judging {counted(len(found), 'image')} with {info.precision} on {info.backend}, "
+            f"{bundle}."
+        )
         alone = len(found) == 1 and found[0].alone
-        for one, result in zip(found, model.each(found, strict=alone), strict=True):
+        for one, result in zip(found, model.each(found, strict=alone, parts=parts), strict=True):
             verdicts.append(result.verdict)
             if folder is not None:
                 folder.add(result, one.place)
@@ -86,7 +113,7 @@ def predict(
     counts = count_verdicts(verdicts)
     said = messages if as_json else results
     said.print(
-        f"{_several(counts.total)}: {counts.passed} pass, {counts.rejected} reject, "
+        f"{counted(counts.total, 'image')}: {counts.passed} pass, {counts.rejected} reject, "
         f"{counts.no_decision} no decision."
     )
     if folder is not None:
@@ -94,7 +121,7 @@ def predict(
         said.print(f"Gallery: {folder.folder / GALLERY}", markup=False, soft_wrap=True)
     if fail_on_reject and counts.passed < counts.total:
         raise GateFailed(
-            f"{counts.total - counts.passed} of {_several(counts.total)} did not pass.",
+            f"{counts.total - counts.passed} of {counted(counts.total, 'image')} did not pass.",
             next_step="look at them, with --save DIR also at where they differ",
         )
 
@@ -113,6 +140,8 @@ def result_line(result: Result) -> Text:
         parts.append(f"p {result.p_value:.2g}")
     if result.category:
         parts.append(result.category)
+    if result.part:
+        parts.append(f"part {result.part}")
     if result.regions:
         left, top, width, height = result.regions[0].box
         others = f", and {len(result.regions) - 1} more" if len(result.regions) > 1 else ""
@@ -139,12 +168,22 @@ def _found(named: list[str], save: Path | None) -> list[NamedImage]:
             next_step="name the folder with the images, and keep results in another",
         )
     if len(judged) < len(found):
-        _say(f"Left out: {_several(len(found) - len(judged))} in {save}, which --save wrote.")
+        _say(
+            f"Left out: {counted(len(found) - len(judged), 'image')} in {save}, which --save wrote."
+        )
     return judged
 
 
-def _several(count: int) -> str:
-    return f"{count} image" if count == 1 else f"{count} images"
+def _part_reader(part_from: str | None, part_code: str | None) -> PartReader | None:
+    """Return what finds serial numbers, as a line's settings would say it."""
+    if part_from is None and part_code is None:
+        return None
+    from hvq_edge.stream.capture.part_number import PartReader
+    from hvq_edge.stream.settings import load_stream_settings
+
+    given = {"part_from": part_from, "part_code": part_code}
+    (camera,) = load_stream_settings(cameras=["image.png"], each_camera=given).cameras
+    return PartReader(camera)
 
 
 def _say(text: str) -> None:

@@ -21,6 +21,7 @@ from hvq_edge.predict.images import NamedImage, as_image, find_images
 from hvq_edge.predict.result import Result
 from hvq_edge.runtime.engine import Engine, EngineInfo
 from hvq_edge.runtime.open_engine import is_run
+from hvq_edge.stream.capture.part_number import PartReader
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.calibration_scores import p_value
@@ -122,7 +123,12 @@ class Predictor(Closeable):
         return results if several else results[0]
 
     def each(
-        self, images: Iterable[NamedImage], *, strict: bool = False, batch: int = BATCH
+        self,
+        images: Iterable[NamedImage],
+        *,
+        strict: bool = False,
+        batch: int = BATCH,
+        parts: PartReader | None = None,
     ) -> Iterator[Result]:
         """Judge images one after the other, a batch at a time; give a result for each, in order.
 
@@ -130,6 +136,7 @@ class Predictor(Closeable):
             images: read when their turn comes.
             strict: raise at an image that cannot be read; else it is no decision, as on the line.
             batch: images that the engine is given at once.
+            parts: finds the serial number of the part that an image shows.
 
         Raises:
             ImageError: an image cannot be read, with ``strict``.
@@ -141,7 +148,8 @@ class Predictor(Closeable):
             fit = [one for one in prepared if one.fit]
             asked = iter(self._judge([one.fitted for one in fit if one.fitted is not None]))
             for one in prepared:
-                yield self._result(one, next(asked) if one.fit else None, began)
+                number = "" if parts is None else parts.read(one.name, one.image, "")
+                yield self._result(one, next(asked) if one.fit else None, began, number)
 
     def close(self) -> None:
         """Close the engine; calling it twice is fine."""
@@ -163,12 +171,14 @@ class Predictor(Closeable):
             return []
         return judgements(self._engine.run(np.stack(fitted)), self.info.categories)
 
-    def _result(self, one: _Prepared, judgement: Judgement | None, began: float) -> Result:
+    def _result(
+        self, one: _Prepared, judgement: Judgement | None, began: float, part: str
+    ) -> Result:
         fault = one.fault
         if judgement is not None and one.fitted is not None:
             fault = self._checks.after(one.fitted, one.quality, judgement.category)
         lost = fault or "" if one.image is None else ""
-        frame = Frame(0, time.time(), one.image, one.name, lost)
+        frame = Frame(0, time.time(), one.image, one.name, lost, part=part)
         decision = decide(
             frame,
             fault,

@@ -74,6 +74,11 @@ class Result:
         return self.decision.category
 
     @property
+    def part(self) -> str | None:
+        """Serial number of the part; ``None`` where nobody asked for it, or it is not known."""
+        return self.decision.part
+
+    @property
     def regions(self) -> tuple[Region, ...]:
         """Where a rejected image is above the threshold, in its pixels, the worst first."""
         return self.decision.regions
@@ -183,9 +188,8 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return all but the pictures as JSON values."""
         fields = self.decision.fields()
-        kept = ("verdict", "score", "category", "p_value", "reason", "regions")
+        kept = ("image", "part", "verdict", "score", "category", "p_value", "reason", "regions")
         return {
-            "image": self.name or None,
             **{name: fields[name] for name in kept},
             "threshold": self.threshold,
             "precision": self.precision,

@@ -20,6 +20,7 @@ from hvq_edge.verdict.judgement import VerdictCounts, count_verdicts
 CSV, JSON, GALLERY = "results.csv", "results.json", "index.html"
 COLUMNS = (
     "image",
+    "part",
     "verdict",
     "score",
     "threshold",

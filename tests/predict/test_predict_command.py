@@ -94,6 +94,21 @@ def test_a_kept_folder(predict, images, tmp_path):
     assert float(rows[1]["score"]) == kept[1]["score"]
 
 
+def test_parts_have_their_serial_number(predict, images, tmp_path, capsys):
+    write_png(images / "cell SN0042 top.png", flat(60))
+    assert predict(images, "--part-from", r"SN\d+", "--save", tmp_path / "out", "--json") == 0
+    found = {
+        one["image"]: one["part"] for one in map(json.loads, capsys.readouterr().out.splitlines())
+    }
+    assert found.pop(str(images / "cell SN0042 top.png")) == "SN0042"
+    assert set(found.values()) == {None}
+    rows = list(csv.DictReader((tmp_path / "out/results.csv").open(encoding="utf-8", newline="")))
+    assert "SN0042" in {row["part"] for row in rows}
+    assert "part SN0042" in (tmp_path / "out/index.html").read_text("utf-8")
+    assert predict(images, "--part-from", "(") == 2
+    assert predict(images, "--part-code", "none") == 2
+
+
 def test_a_folder_is_not_judged_with_what_was_kept_in_it(predict, images, capsys):
     assert predict(images, "--save", images / "out") == 0
     first = capsys.readouterr().out.splitlines()
