@@ -22,7 +22,7 @@ from hvq_edge.evaluation.metrics.results import Evaluation
 from hvq_edge.evaluation.report import write_report
 from hvq_edge.run.record import RECORD_NAME, REPORT_NAME, RunRecord, read_run, recorded_data
 from hvq_edge.runtime.engine import EngineInfo
-from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine
+from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine, runs_torch
 from hvq_edge.verdict.usable import ImageChecks
 
 
@@ -54,7 +54,8 @@ def evaluate_target(
     """Evaluate a run or a bundle and write ``metrics.json`` and ``report.html``.
 
     Args:
-        target: folder of a finished training run (PyTorch, float32) or of a bundle.
+        target: folder of a finished training run (PyTorch, float32; with another precision or
+            backend, the bundle in it) or of a bundle.
         data: folder of images with test images; ``None``: what the run was trained on, or for
             a bundle the run whose folder it stands in.
         precision: of the bundle's graph, or ``auto`` (:func:`hvq_edge.runtime.open_engine.choose`).
@@ -69,7 +70,7 @@ def evaluate_target(
         MissingCapability: a library that this needs is not installed.
         OutputError: the results cannot be written.
     """
-    if is_run(target):
+    if runs_torch(target, precision, backend):
         record = read_run(target)
         data = data or recorded_data(target)
         facts = _run_facts(target, record)
@@ -79,13 +80,14 @@ def evaluate_target(
         reason = "fp32: a training run is evaluated with PyTorch"
         folder = out or target
         title = f"Evaluation of run {_short_name(target)}"
-    elif not (target / MANIFEST_NAME).exists():
+    elif not is_run(target) and not (target / MANIFEST_NAME).exists():
         raise RunError(
             f"there is neither a training run nor a bundle at {target}.",
             next_step="run hvq-edge train --data DIR, or name the folder of a run or a bundle",
         )
     else:
         bundle = open_bundle(target)
+        target = bundle.path
         data = data or _data_of_parent(bundle)
         choice = choose(bundle, precision, backend)
         precision, backend, reason = choice.precision, choice.backend, choice.reason

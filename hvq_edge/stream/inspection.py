@@ -32,7 +32,7 @@ def inspect(
     """Inspect one camera, video or folder of images, or several at once.
 
     Args:
-        bundle: a bundle's folder, or an opened bundle.
+        bundle: a bundle's folder, or the run's that has it; or an opened bundle.
         camera: a camera number, ``csi://0``, ``rtsp://...``, ``gst:PIPELINE``, a video file, a
             folder of images, ``watch:FOLDER`` or ``img_%04d.png``; or a list of these, which one
             engine judges together: ``Decision.camera`` tells them apart.

@@ -114,7 +114,7 @@ class StreamSettings(StrictTypes):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     bundle: Path = DEFAULT_BUNDLE
-    """Bundle folder that hvq-edge export wrote."""
+    """Bundle folder that hvq-edge export wrote, or the run's folder around it."""
     require_signature: Path | None = None
     """File of public keys: use the bundle only if one of them signed it."""
     precision: str = "auto"

@@ -68,6 +68,7 @@ def pack_bundle(folder: Path, out: Path) -> Packed:
         OutputError: the file cannot be written.
     """
     bundle = open_bundle(folder)
+    folder = bundle.path
     signature = read_signature(folder)
     taken_in: tuple[str, ...] = ()
     if signature is None:
