@@ -20,7 +20,15 @@ from hvq_edge.evaluation.evaluate import BATCH_SIZE, evaluate, ways_of
 from hvq_edge.evaluation.metrics.metrics_file import MetricsFile, metrics_file, write_metrics
 from hvq_edge.evaluation.metrics.results import Evaluation
 from hvq_edge.evaluation.report import write_report
-from hvq_edge.run.record import RECORD_NAME, REPORT_NAME, RunRecord, read_run, recorded_data
+from hvq_edge.run.latest import DEFAULT_RUN
+from hvq_edge.run.record import (
+    RECORD_NAME,
+    REPORT_NAME,
+    RunRecord,
+    read_run,
+    recorded_data,
+    where_runs_come_from,
+)
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine, runs_torch
 from hvq_edge.verdict.usable import ImageChecks
@@ -43,15 +51,15 @@ class TargetEvaluation:
 
 
 def evaluate_target(
-    target: Path,
-    data: Path | None = None,
+    target: Path | str = DEFAULT_RUN,
+    data: Path | str | None = None,
     *,
     precision: str = AUTO,
     backend: str = AUTO,
-    out: Path | None = None,
+    out: Path | str | None = None,
     on_progress: ProgressCallback = silent,
 ) -> TargetEvaluation:
-    """Evaluate a run or a bundle and write ``metrics.json`` and ``report.html``.
+    """Evaluate a run or a bundle, and write ``metrics.json`` and ``report.html`` (public API).
 
     Args:
         target: folder of a finished training run (PyTorch, float32; with another precision or
@@ -70,6 +78,9 @@ def evaluate_target(
         MissingCapability: a library that this needs is not installed.
         OutputError: the results cannot be written.
     """
+    target = Path(target)
+    data = None if data is None else Path(data)
+    out = None if out is None else Path(out)
     if runs_torch(target, precision, backend):
         record = read_run(target)
         data = data or recorded_data(target)
@@ -83,7 +94,7 @@ def evaluate_target(
     elif not is_run(target) and not (target / MANIFEST_NAME).exists():
         raise RunError(
             f"there is neither a training run nor a bundle at {target}.",
-            next_step="run hvq-edge train --data DIR, or name the folder of a run or a bundle",
+            next_step=where_runs_come_from(target, "name the folder of a run or a bundle"),
         )
     else:
         bundle = open_bundle(target)
