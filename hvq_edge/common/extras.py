@@ -22,6 +22,7 @@ EXTRA_OF = {
     "tensorboard": "train",
     "PIL": "train",
     "elpv_dataset": "demo",
+    "pillow_heif": "heic",
     "fastapi": "factory",
     "starlette": "factory",
     "anyio": "factory",

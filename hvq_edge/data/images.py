@@ -6,6 +6,7 @@ model learnt is what it sees later, pixel for pixel.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
@@ -14,10 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.data.whole_file import announced, damage_in_jpeg, fault_in_file
+from hvq_edge.common.extras import pip_install
+from hvq_edge.data.whole_file import announced, damage_in_jpeg, fault_in_file, is_heif
 from hvq_edge.errors import ImageError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 """File name endings of images, in lower case; compare with ``path.suffix.lower()``."""
 
 SMALLEST_SIDE = 16
@@ -27,7 +31,7 @@ MOST_PIXELS = 2**27
 """Width times height; 400 MB once decoded. A small file can announce far more than memory holds."""
 
 _MOST_BYTES = 8 * MOST_PIXELS  # four channels of 16 bits, not compressed
-_LOSSY_SUFFIXES = frozenset({".jpeg", ".jpg", ".webp"})
+_LOSSY_SUFFIXES = frozenset({".heic", ".heif", ".jpeg", ".jpg", ".webp"})
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -38,7 +42,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     brighter part look like any other.
 
     Args:
-        path: JPEG, PNG, BMP, TIFF (first page) or WebP; the content decides, not the name.
+        path: JPEG, PNG, BMP, TIFF (first page), WebP, or HEIC where pillow-heif is installed; the
+            content decides, not the name.
 
     Returns:
         uint8 ``[height, width, 3]``, RGB, contiguous.
@@ -232,12 +237,15 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.generic]:
         )
     if header is not None and header.samples:
         raise _other_samples(path, header.samples)
+    if fault is None and is_heif(data):
+        decoded = _decode_heif(data, path)
+        if decoded is not None:
+            return decoded
+        fault = "its content cannot be decoded"
     fault = fault or damage_in_jpeg(data)
     if fault is None:
         try:
-            decoded: NDArray[np.generic] | None = cv2.imdecode(
-                np.frombuffer(data, dtype=np.uint8), flags
-            )
+            decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
         except cv2.error:
             decoded = None
         if decoded is not None:
@@ -247,6 +255,25 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.generic]:
         f"{path} cannot be used: {fault}.",
         next_step="copy or save the image again, or take it out of the folder",
     )
+
+
+def _decode_heif(data: bytes, path: Path) -> NDArray[np.generic] | None:
+    """Decode a HEIC image, turned as it says; ``None``: it cannot be decoded."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageError(
+            f"{path} cannot be used: it is a HEIC image, and pillow-heif, which reads them, is "
+            "not installed.",
+            next_step=f"{pip_install('heic')}, or save the image as JPEG or PNG",
+        ) from None
+    try:
+        decoded = np.asarray(pillow_heif.open_heif(io.BytesIO(data), bgr_mode=True))
+    except Exception:  # a damaged file raises almost anything
+        return None
+    if decoded.ndim == 2:
+        return cv2.cvtColor(decoded, cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(decoded[..., :3])  # without alpha
 
 
 def _other_samples(path: Path, samples: str) -> ImageError:
