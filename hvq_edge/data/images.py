@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import sys
 from pathlib import Path
 
 import cv2
@@ -54,6 +55,50 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             :data:`MOST_PIXELS`.
     """
     return rgb_of(decode_levels(read_file(path), path))
+
+
+def rgb_from_memory(image: object) -> NDArray[np.uint8]:
+    """Take an image that a program has in memory, as :func:`read_image` would read it.
+
+    Args:
+        image: uint8 ``[height, width, 3]``, RGB; or a Pillow image of any mode with 8 or 16 bits,
+            which is turned as its EXIF says.
+
+    Returns:
+        A copy: uint8 ``[height, width, 3]``, RGB, contiguous.
+
+    Raises:
+        ImageError: another type, shape or dtype, or smaller than :data:`SMALLEST_SIDE` on a side.
+    """
+    pillow = sys.modules.get("PIL.Image")  # whoever has such an image has imported it
+    if pillow is not None and isinstance(image, pillow.Image):
+        from PIL.ImageOps import exif_transpose
+
+        turned = exif_transpose(image)
+        if turned.mode.startswith("I;16"):
+            deep = np.asarray(turned).astype(np.uint16)
+            image = rgb_of(cv2.cvtColor(deep, cv2.COLOR_GRAY2BGR))
+        elif turned.mode in ("I", "F"):
+            raise ImageError(
+                f"a Pillow image of mode {turned.mode} has no 8-bit or 16-bit levels.",
+                next_step="convert it to mode RGB first, with the same scale for all images",
+            )
+        else:
+            image = np.asarray(turned.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise ImageError(
+            f"an image must be an array or a Pillow image, not {type(image).__name__}.",
+            next_step="give uint8 [height, width, 3], RGB",
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise _no_rgb(image)
+    if min(image.shape[:2]) < SMALLEST_SIDE:
+        raise ImageError(
+            f"an image of {image.shape[1]}x{image.shape[0]} pixels is smaller than "
+            f"{SMALLEST_SIDE} on a side.",
+            next_step="give the full-size image",
+        )
+    return image.copy(order="C")
 
 
 def read_file(path: Path) -> bytes:
@@ -144,11 +189,7 @@ def fit_image(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         ImageError: ``image`` has another shape or dtype, or no pixels.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ImageError(
-            f"an image must be uint8 [height, width, 3]; this is {image.dtype} "
-            f"{list(image.shape)}.",
-            next_step="convert it to 8-bit RGB first",
-        )
+        raise _no_rgb(image)
     height, width = image.shape[:2]
     fitted = image
     # INTER_AREA averages only where no axis grows, hence first down, then up.
@@ -274,6 +315,13 @@ def _decode_heif(data: bytes, path: Path) -> NDArray[np.generic] | None:
     if decoded.ndim == 2:
         return cv2.cvtColor(decoded, cv2.COLOR_GRAY2BGR)
     return np.ascontiguousarray(decoded[..., :3])  # without alpha
+
+
+def _no_rgb(image: NDArray[np.generic]) -> ImageError:
+    return ImageError(
+        f"an image must be uint8 [height, width, 3]; this is {image.dtype} {list(image.shape)}.",
+        next_step="convert it to 8-bit RGB first",
+    )
 
 
 def _other_samples(path: Path, samples: str) -> ImageError:

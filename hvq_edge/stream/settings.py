@@ -47,8 +47,8 @@ class CameraSettings(StrictTypes):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     camera: str | int
-    """Number of a USB camera (0), csi://0, rtsp://..., gst:PIPELINE, a video file, a folder of
-    images, watch:FOLDER, or img_%04d.png."""
+    """Number of a USB camera (0), csi://0, rtsp://..., gst:PIPELINE, a video or image file, a
+    folder of images, watch:FOLDER, or img_%04d.png."""
     name: str | None = Field(None, min_length=1)
     """In decisions, statistics and on the page; default: the address without credentials."""
     resolution: tuple[int, int] | None = None
