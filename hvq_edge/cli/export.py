@@ -9,6 +9,7 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
 from hvq_edge.cli.options import FalseRejectOption, JsonOption, RunArgument
+from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -156,13 +157,13 @@ def export(
     if manifest.calibration is not None:
         calibrated = manifest.calibration
         results.print(
-            f"INT8: {calibrated.method}, from {len(calibrated.images)} images"
+            f"INT8: {calibrated.method}, from {counted(len(calibrated.images), 'image')}"
             + ("" if calibrated.converged else "; more would still move them"),
             soft_wrap=True,
         )
         results.print(
-            f"{calibrated.int8_layers} layers are int8; {calibrated.float_layers} more could be "
-            f"and stay in float: {target / PLAN_NAME} names them and says why",
+            f"{counted(calibrated.int8_layers, 'layer')} in int8; {calibrated.float_layers} more "
+            f"could be and stay in float: {target / PLAN_NAME} names them and says why",
             markup=False,
             soft_wrap=True,
         )
@@ -170,8 +171,9 @@ def export(
     if manifest.fp16 is not None:
         cast = manifest.fp16
         results.print(
-            f"float16: {cast.nodes} nodes; the largest value, {cast.amax:.4g}, stays below the "
-            f"limit of 65504; {len(cast.islands)} nodes stay in float32 for theirs",
+            f"float16: {counted(cast.nodes, 'node')}; the largest value, {cast.amax:.4g}, stays "
+            "below the limit of 65504; in float32 for theirs: "
+            f"{counted(len(cast.islands), 'node')}",
             soft_wrap=True,
         )
     if triton is not None:

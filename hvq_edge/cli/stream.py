@@ -24,6 +24,7 @@ from hvq_edge.cli.options import (
     JsonOption,
     MethodOption,
 )
+from hvq_edge.common.wording import counted
 
 if TYPE_CHECKING:
     from hvq_edge.cli.calibrate import Asked
@@ -219,7 +220,7 @@ def _calibrate(
     from hvq_edge.stream.service import learn_thresholds
 
     def ready(camera: str) -> None:
-        _say(f"Show good parts only to {camera}: {frames} frames are taken.")
+        _say(f"Show good parts only to {camera}: {counted(frames, 'frame')} will be taken.")
 
     with progress_bars() as bars:
         done = learn_thresholds(

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hvq_edge.cli.console import messages, print_json, results
+from hvq_edge.common.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -117,9 +118,13 @@ def _remarks(
     if not isinstance(done, Calibrated):
         if done.unusable:
             missed = ", ".join(f"{count} {why}" for why, count in done.unusable.items())
-            notes.append(f"{sum(done.unusable.values())} frames led to no decision: {missed}")
+            notes.append(
+                f"{counted(sum(done.unusable.values()), 'frame')} led to no decision: {missed}"
+            )
         if done.copies:
-            notes.append(f"{done.copies} frames were copies of others: each counts once")
+            notes.append(
+                f"{counted(done.copies, 'copy', 'copies')} of other frames: each counts once"
+            )
     notes += threshold_notes(thresholds)
     served = done.bundle.manifest.categories
     for precision, learnt in thresholds.items():

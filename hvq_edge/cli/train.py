@@ -10,6 +10,7 @@ import typer
 from hvq_edge.cli.console import messages, print_json, progress_bars
 from hvq_edge.cli.interruption import advice_if_interrupted
 from hvq_edge.cli.options import JsonOption
+from hvq_edge.common.wording import counted
 
 
 def train(
@@ -115,7 +116,7 @@ def train(
                 f"Held out of {name} for its threshold: {source}.", markup=False, soft_wrap=True
             )
         messages.print(
-            f"Trained {len(record.categories)} categories "
+            f"Trained {counted(len(record.categories), 'category', 'categories')} "
             f"({', '.join(record.categories)}): {run}\n"
             f"Next: hvq-edge eval --data {record.data}, or hvq-edge export --int8",
             markup=False,

@@ -10,6 +10,7 @@ from typing import Literal
 from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.bundle.precision import FOR_CPUS
 from hvq_edge.common.child_process import NoAnswer, run_isolated
+from hvq_edge.common.wording import counted
 from hvq_edge.doctor.finding import CheckResult
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
@@ -48,8 +49,9 @@ def bundle(path: Path, own_version: str) -> list[CheckResult]:
     manifest = opened.manifest
     size = sum(record.bytes for record in manifest.files.values()) / 1e6
     said = (
-        f"{opened.path}: whole ({len(manifest.files)} files, {size:.1f} MB), "
-        f"{', '.join(manifest.models)}; {len(manifest.categories)} categories"
+        f"{opened.path}: whole ({counted(len(manifest.files), 'file')}, {size:.1f} MB), "
+        f"{', '.join(manifest.models)}; "
+        f"{counted(len(manifest.categories), 'category', 'categories')}"
     )
     findings = [CheckResult("bundle", "ok", said)]
     if manifest.hvq_edge_version != own_version:

@@ -14,6 +14,7 @@ from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import output_error
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.evaluation.evaluate import BATCH_SIZE, evaluate, ways_of
@@ -158,13 +159,14 @@ def _verdict_notes(evaluation: Evaluation) -> Iterator[str]:
         if why:
             listed = ", ".join(f"{count} {reason}" for reason, count in why.most_common())
             yield (
-                f"{one.category}: {why.total()} of {len(own)} test images lead to no decision on "
-                f"the line, and are neither found nor missed: {listed}"
+                f"{one.category}: of {counted(len(own), 'test image')}, {why.total()} without a "
+                f"decision on the line, and neither found nor missed: {listed}"
             )
         if one.not_finite:
             yield (
-                f"{one.category}: {one.not_finite} test images have no finite score, and no metric "
-                "ranks them: run hvq-edge verify to see where the graph differs from the model"
+                f"{one.category}: no finite score of {counted(one.not_finite, 'test image')}, and "
+                "no metric ranks them: run hvq-edge verify to see where the graph differs from the "
+                "model"
             )
 
 
@@ -192,10 +194,10 @@ def _run_facts(run: Path, record: RunRecord) -> dict[str, str]:
     return {
         "Run": str(run.resolve()),
         "Model": f"preset {record.settings.preset}, {model.backbone}, {model.input_side} px, "
-        f"width {model.width}, {model.layers} layers, {model.codes} codes",
+        f"width {model.width}, {counted(model.layers, 'layer')}, {model.codes} codes",
         "Backbone": record.backbone_weights,
         "Categories": ", ".join(record.categories),
-        "Trained": f"{record.created}, {record.epochs_done} epochs"
+        "Trained": f"{record.created}, {counted(record.epochs_done, 'epoch')}"
         + (f", on {record.data}" if record.data else ""),
         "Checkpoint": f"SHA-256 {record.checkpoint_sha256}",
     }
@@ -226,7 +228,7 @@ def _short_name(folder: Path) -> str:
 
 
 def _dataset_in_words(dataset: Dataset) -> str:
-    return f"{len(dataset.test())} test images in {dataset.root.resolve()}"
+    return f"{counted(len(dataset.test()), 'test image')} in {dataset.root.resolve()}"
 
 
 def _check_writable(folder: Path) -> None:

@@ -15,6 +15,7 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.common.extras import require
 from hvq_edge.common.heat_map import HeatScale, legend_gradient
 from hvq_edge.common.svg import Place
+from hvq_edge.common.wording import counted
 from hvq_edge.evaluation import charts
 from hvq_edge.evaluation.charts import (
     Histogram,
@@ -119,6 +120,7 @@ def page_template(name: str) -> Template:
         loader=FunctionLoader(read),
     )
     environment.filters["percent"] = percent
+    environment.filters["counted"] = counted
     environment.filters["way"] = way_in_words
     environment.globals["heat_gradient"] = legend_gradient()
     return environment.get_template(name)

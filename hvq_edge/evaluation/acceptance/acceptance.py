@@ -20,6 +20,7 @@ from hvq_edge.bundle.manifest import Bundle, FileRecord, Precision, open_bundle
 from hvq_edge.bundle.thresholds import changed_by_thresholds, threshold_records
 from hvq_edge.bundle.verification import VERIFY_NAME, Verification, read_verification
 from hvq_edge.common.atomic import sha256_of
+from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
@@ -220,7 +221,7 @@ def _gather_data(found: Acceptance) -> None:
     if known:
         found.open_points.append(
             OpenPoint(
-                f"{len(known)} test images are training images too: the test is not one.",
+                f"{counted(len(known), 'test image')} served training too: the test is not one.",
                 "run hvq-edge data check",
             )
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import GateFailed
 from hvq_edge.verdict.judgement import exceeds
 from hvq_edge.verdict.threshold import GoodPart, Threshold
@@ -36,8 +37,8 @@ def strays(parts: Mapping[str, Sequence[GoodPart]]) -> dict[str, str]:
     """
     total = sum(len(seen) for seen in parts.values())
     return {
-        name: f"{len(seen)} of {total} images were judged as {name}, too few for a threshold: it "
-        "keeps its own"
+        name: f"{len(seen)} of {counted(total, 'image')} {'was' if len(seen) == 1 else 'were'} "
+        f"judged as {name}, too few for a threshold: it keeps its own"
         for name, seen in parts.items()
         if 0 < len(seen) < min(LEAST_IMAGES, STRAYS * total)
     }
@@ -98,7 +99,8 @@ def _reasons(parts: Sequence[GoodPart], new: Threshold, former: Threshold | None
     rejected = sum(exceeds(part.score, former.value) for part in parts)
     if rejected > MOST_REJECTED * len(parts):
         yield (
-            f"{rejected} of {len(parts)} images are rejected by the threshold in force, "
+            f"{rejected} of {counted(len(parts), 'image')} {'is' if rejected == 1 else 'are'} "
+            "rejected by the threshold in force, "
             f"{former.value:.4g}: they may be defective"
         )
     known = former.calibration_scores
