@@ -1,5 +1,6 @@
 """`hvq_edge.__all__` is the public API: documented, complete, and cheap to import."""
 
+import ast
 import dataclasses
 import importlib.metadata
 import inspect
@@ -63,6 +64,23 @@ def test_the_page_documents_the_parameters_in_order(name):
 def test_the_page_documents_the_fields_of_a_decision():
     fields = [field.name for field in dataclasses.fields(hvq_edge.Decision)]
     assert first_column("Decision", "field") == fields
+
+
+def test_what_errors_name_is_public():
+    """Whoever follows a next step must not end in a module that may change without notice."""
+    named = {}
+    for room in ("hvq_edge", "export", "calibration"):
+        for path in (ROOT / room).rglob("*.py"):
+            for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(call, ast.Call):
+                    continue
+                raised = getattr(call.func, "id", "").endswith(("Error", "Failed", "Capability"))
+                words = [key.value for key in call.keywords if key.arg == "next_step"]
+                for value in [*(call.args if raised else []), *words]:
+                    for name in re.findall(r"\bhvq_edge\.[\w.]*\w", ast.unparse(value)):
+                        named[name] = f"{path.relative_to(ROOT)}:{call.lineno}"
+    assert "hvq_edge.inspect" in named
+    assert {name: place for name, place in named.items() if name[9:] not in NAMES} == {}
 
 
 def test_the_version_is_the_installed_one():
