@@ -98,7 +98,7 @@ def rgb_from_memory(image: object) -> NDArray[np.uint8]:
             f"{SMALLEST_SIDE} on a side.",
             next_step="give the full-size image",
         )
-    return image.copy(order="C")
+    return np.array(image, dtype=np.uint8, order="C")
 
 
 def read_file(path: Path) -> bytes:
@@ -278,15 +278,14 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.generic]:
         )
     if header is not None and header.samples:
         raise _other_samples(path, header.samples)
-    if fault is None and is_heif(data):
-        decoded = _decode_heif(data, path)
-        if decoded is not None:
-            return decoded
-        fault = "its content cannot be decoded"
     fault = fault or damage_in_jpeg(data)
     if fault is None:
         try:
-            decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+            decoded: NDArray[np.generic] | None = (
+                _decode_heif(data, path)
+                if is_heif(data)
+                else cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+            )
         except cv2.error:
             decoded = None
         if decoded is not None:
@@ -313,7 +312,7 @@ def _decode_heif(data: bytes, path: Path) -> NDArray[np.generic] | None:
     except Exception:  # a damaged file raises almost anything
         return None
     if decoded.ndim == 2:
-        return cv2.cvtColor(decoded, cv2.COLOR_GRAY2BGR)
+        decoded = np.dstack([decoded] * 3)
     return np.ascontiguousarray(decoded[..., :3])  # without alpha
 
 
