@@ -281,6 +281,11 @@ def test_commands_take_a_run_for_the_bundle_in_it(exported, tmp_path, capsys, mo
             main(command)
         assert not stop.value.code, capsys.readouterr().err
     assert (exported / "bundle.hvq").is_file()
+    with pytest.raises(SystemExit) as stop:
+        main(["bundle", "install", str(exported), "--into", "device"])
+    assert stop.value.code == 2
+    assert f"Next:  run hvq-edge bundle pack {exported}" in capsys.readouterr().err
+    assert not Path("device").exists()
     (exported / "bundle").rename(tmp_path / "elsewhere")
     for command in commands:
         with pytest.raises(SystemExit) as stop:
