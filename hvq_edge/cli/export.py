@@ -182,8 +182,7 @@ def export(
             results.print(f"Triton model {model}", markup=False, soft_wrap=True)
     for note in manifest.notes:
         messages.print(f"Look at {note}.", markup=False, soft_wrap=True)
-    for note in threshold_changes.threshold_notes(manifest.thresholds):
-        messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
+    threshold_changes.say_notes(threshold_changes.threshold_notes(manifest.thresholds))
 
 
 def _other_sources(manifest: BundleManifest) -> dict[str, str]:
