@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import importlib
 import importlib.metadata
 import inspect
 import re
@@ -59,6 +60,19 @@ def test_the_page_documents_the_parameters_in_order(name):
         pytest.importorskip("torch")
     parameters = inspect.signature(getattr(hvq_edge, name)).parameters
     assert first_column(name, "parameter") == list(parameters)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "more"),
+    [("train", "train", ()), ("export", "export_bundle", ()), ("eval_", "evaluate", ("minimum",))],
+)
+def test_a_function_has_the_settings_of_its_command(command, name, more):
+    """``more``: what only a command has an exit code for."""
+    pytest.importorskip("torch")
+    module = importlib.import_module(f"hvq_edge.cli.{command}")
+    options = inspect.signature(getattr(module, name.removesuffix("_bundle"))).parameters
+    parameters = inspect.signature(getattr(hvq_edge, name)).parameters
+    assert set(options) - {"as_json", *more} == set(parameters) - {"on_progress"}
 
 
 def test_the_page_documents_the_fields_of_a_decision():

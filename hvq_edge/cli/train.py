@@ -21,7 +21,7 @@ def train(
         ),
     ] = None,
     preset: Annotated[str, typer.Option("--preset", help="paper, edge or tiny.")] = "edge",
-    settings_file: Annotated[
+    settings: Annotated[
         Path | None,
         typer.Option("--settings", help="TOML file with [model] and [training] tables."),
     ] = None,
@@ -87,7 +87,7 @@ def train(
             data,
             run,
             preset=preset,
-            settings=settings_file,
+            settings=settings,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,

@@ -15,6 +15,7 @@ from helpers.run_records import record as run_record
 from helpers.spotted_parts import bundle, data, draw  # noqa: F401  # fixtures
 from typer.testing import CliRunner
 
+import hvq_edge
 from hvq_edge.errors import (
     BundleError,
     DatasetError,
@@ -146,7 +147,7 @@ def test_a_run_with_a_precision_stands_for_its_bundle(bundle, data, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(bundle.path, run / "bundle")
     (run / "run.json").write_text("{}", encoding="utf-8")
-    found = evaluate_target(run, data, precision="int8", backend="onnxruntime")
+    found = hvq_edge.evaluate(str(run), str(data), precision="int8", backend="onnxruntime")
     assert found.info.precision == "int8"
     assert found.report.parent == run / "bundle" / "eval-int8"
 
