@@ -65,7 +65,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit(f"hvq-edge needs Python 3.10 or newer, $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.12")'
 	@echo "Installing hvq-edge and PyTorch into $(VENV); the first time takes some minutes."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,demo,rtx,factory,test]'
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,heic,demo,rtx,factory,test]'
 	@touch $@
 
 clean:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from hvq_edge.errors import HvqEdgeError
 
 if TYPE_CHECKING:
+    from hvq_edge.evaluation.evaluate_target import evaluate_target as evaluate
+    from hvq_edge.export.export_bundle import export_bundle
     from hvq_edge.model.checkpoint import load_model
     from hvq_edge.predict.predictor import Predictor, load
     from hvq_edge.predict.result import Result
     from hvq_edge.runtime.open_engine import open_engine
     from hvq_edge.stream.inspection import inspect
+    from hvq_edge.training.train import train
     from hvq_edge.verdict.decision import Decision
 
     __version__: str
@@ -32,20 +35,26 @@ __all__ = [
     "Predictor",
     "Result",
     "__version__",
+    "evaluate",
+    "export_bundle",
     "inspect",
     "load",
     "load_model",
     "open_engine",
+    "train",
 ]
 
 _HOMES = {
-    "Decision": "hvq_edge.verdict.decision",
-    "Predictor": "hvq_edge.predict.predictor",
-    "Result": "hvq_edge.predict.result",
-    "inspect": "hvq_edge.stream.inspection",
-    "load": "hvq_edge.predict.predictor",
-    "load_model": "hvq_edge.model.checkpoint",
-    "open_engine": "hvq_edge.runtime.open_engine",
+    "Decision": "hvq_edge.verdict.decision.Decision",
+    "Predictor": "hvq_edge.predict.predictor.Predictor",
+    "Result": "hvq_edge.predict.result.Result",
+    "evaluate": "hvq_edge.evaluation.evaluate_target.evaluate_target",
+    "export_bundle": "hvq_edge.export.export_bundle.export_bundle",
+    "inspect": "hvq_edge.stream.inspection.inspect",
+    "load": "hvq_edge.predict.predictor.load",
+    "load_model": "hvq_edge.model.checkpoint.load_model",
+    "open_engine": "hvq_edge.runtime.open_engine.open_engine",
+    "train": "hvq_edge.training.train.train",
 }
 
 
@@ -57,7 +66,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        home, _, own_name = _HOMES[name].rpartition(".")
+        return getattr(import_module(home), own_name)
     raise AttributeError(f"module 'hvq_edge' has no attribute {name!r}")
 
 

@@ -137,7 +137,9 @@ def test_each_package_has_one_pin_for_this_python():
     assert names == sorted(set(names))
 
 
-@pytest.mark.parametrize("extra", ["train", "demo", "rtx", "factory", "server", "codes", "test"])
+@pytest.mark.parametrize(
+    "extra", ["train", "heic", "demo", "rtx", "factory", "server", "codes", "test"]
+)
 def test_all_that_is_installed_is_pinned(extra):
     """Followed through every dependency's own dependencies, as installed here."""
     pinned = {pin["name"]: pin["version"] for pin in pins() if applies(pin["marker"])}
@@ -177,7 +179,7 @@ def test_each_optional_package_has_its_extra_named_when_it_is_missing():
         assert names & {normalised(requirement) for requirement in extras[extra]}, module
     expected = {
         normalised(item)
-        for extra in ("train", "demo", "factory", "server", "codes")
+        for extra in ("train", "heic", "demo", "factory", "server", "codes")
         for item in extras[extra]
     }
     assert len(EXTRA_OF) == len(expected)

@@ -1,6 +1,8 @@
 """`hvq_edge.__all__` is the public API: documented, complete, and cheap to import."""
 
+import ast
 import dataclasses
+import importlib
 import importlib.metadata
 import inspect
 import re
@@ -13,18 +15,9 @@ from helpers.paths import ROOT
 import hvq_edge
 
 API_PAGE = ROOT / "docs" / "api.md"
-NAMES = {
-    "load",
-    "Predictor",
-    "Result",
-    "inspect",
-    "Decision",
-    "open_engine",
-    "load_model",
-    "HvqEdgeError",
-    "__version__",
-}
-TRAINING_ONLY = {"load_model"}
+TRAINING_ONLY = {"load_model", "train", "export_bundle", "evaluate"}
+FUNCTIONS = TRAINING_ONLY | {"open_engine", "inspect", "load"}
+NAMES = FUNCTIONS | {"Decision", "Predictor", "Result", "HvqEdgeError", "__version__"}
 
 
 def section_of(name: str) -> str:
@@ -61,12 +54,25 @@ def test_each_name_is_there(name):
         assert inspect.getdoc(value)
 
 
-@pytest.mark.parametrize("name", ["load", "load_model", "open_engine", "inspect"])
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_the_page_documents_the_parameters_in_order(name):
     if name in TRAINING_ONLY:
         pytest.importorskip("torch")
     parameters = inspect.signature(getattr(hvq_edge, name)).parameters
     assert first_column(name, "parameter") == list(parameters)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "more"),
+    [("train", "train", ()), ("export", "export_bundle", ()), ("eval_", "evaluate", ("minimum",))],
+)
+def test_a_function_has_the_settings_of_its_command(command, name, more):
+    """``more``: what only a command has an exit code for."""
+    pytest.importorskip("torch")
+    module = importlib.import_module(f"hvq_edge.cli.{command}")
+    options = inspect.signature(getattr(module, name.removesuffix("_bundle"))).parameters
+    parameters = inspect.signature(getattr(hvq_edge, name)).parameters
+    assert set(options) - {"as_json", *more} == set(parameters) - {"on_progress"}
 
 
 def test_the_page_documents_the_fields_of_a_decision():
@@ -79,6 +85,23 @@ def test_the_page_documents_what_a_result_has():
     fields = {field.name for field in dataclasses.fields(hvq_edge.Result)}
     methods = set(re.findall(r"^\| `(\w+)\(", section_of("Result"), re.MULTILINE))
     assert set(first_column("Result", "field")) | methods == members | fields
+
+
+def test_what_errors_name_is_public():
+    """Whoever follows a next step must not end in a module that may change without notice."""
+    named = {}
+    for room in ("hvq_edge", "export", "calibration"):
+        for path in (ROOT / room).rglob("*.py"):
+            for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(call, ast.Call):
+                    continue
+                raised = getattr(call.func, "id", "").endswith(("Error", "Failed", "Capability"))
+                words = [key.value for key in call.keywords if key.arg == "next_step"]
+                for value in [*(call.args if raised else []), *words]:
+                    for name in re.findall(r"\bhvq_edge\.[\w.]*\w", ast.unparse(value)):
+                        named[name] = f"{path.relative_to(ROOT)}:{call.lineno}"
+    assert "hvq_edge.inspect" in named
+    assert {name: place for name, place in named.items() if name[9:] not in NAMES} == {}
 
 
 def test_the_version_is_the_installed_one():

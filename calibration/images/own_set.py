@@ -12,6 +12,7 @@ import numpy as np
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.calibration.images.calibration_image import CalibrationImage
+from hvq_edge.common.wording import counted
 from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
@@ -70,8 +71,8 @@ def own_calibration(
     images = [image for _, _, image in sorted(turns)]
     for name in categories:
         if seen[name] < LEAST:
-            had = f"only {seen[name]}" if seen[name] else "no"
-            faults.append(f"{had} good images of {name}, at least {LEAST} are needed")
+            had = f"only {counted(seen[name], 'good image')}" if seen[name] else "no good images"
+            faults.append(f"{had} of {name}, at least {LEAST} are needed")
     if unreadable:
         faults.append(f"{_some(unreadable)} cannot be read")
     shared = [p.path.name for p in images if p.sha256 in threshold_digests]

@@ -110,7 +110,7 @@ def build_run(
         _check_gpu(version, gpu, capabilities)
     onnx_file = opened.model_file(chosen)
     stem = engine_stem(library, version.text, targets, chosen)
-    engine_file = bundle / ENGINES_FOLDER / f"{stem}.plan"
+    engine_file = opened.path / ENGINES_FOLDER / f"{stem}.plan"
     digest = opened.manifest.files[onnx_file.name].sha256
     with _only_one(engine_file, on_progress):
         record, reason = _why_build(engine_file, digest, options, gpu, force)

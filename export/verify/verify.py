@@ -81,6 +81,7 @@ def verify_bundle(
         OutputError: ``verify.json`` cannot be written.
     """
     bundle = open_bundle(bundle_path)
+    bundle_path = bundle.path
     record = read_run(run)
     if record.checkpoint_sha256 != bundle.manifest.checkpoint_sha256:
         raise BundleError(

@@ -20,6 +20,7 @@ from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.plain_file import open_plain
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import BundleError
+from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.usable import ImageChecks
@@ -239,12 +240,45 @@ class Bundle:
             )
 
 
+def is_run(folder: Path | str) -> bool:
+    """Tell whether a folder is a training run's and not a bundle.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    return (Path(folder) / RECORD_NAME).is_file() and not (Path(folder) / MANIFEST_NAME).is_file()
+
+
+def bundle_folder(path: Path) -> Path:
+    """Return the bundle that a folder stands for: a run's stands for the one in it.
+
+    Raises:
+        BundleError: it is a run that was not exported.
+    """
+    try:
+        if not is_run(path):
+            return path
+    except (OSError, ValueError):  # whoever opens it says what is wrong
+        return path
+    bundle = path / BUNDLE_FOLDER
+    if not bundle.exists():
+        raise BundleError(
+            f"{path} is a training run that was not exported: there is no {bundle}.",
+            next_step=f"run hvq-edge export {path}",
+        )
+    return bundle
+
+
 def open_bundle(path: Path) -> Bundle:
     """Open a bundle folder and check its manifest (files are checked when they are used).
+
+    Args:
+        path: the bundle's folder, or the run's that has it (:func:`bundle_folder`).
 
     Raises:
         BundleError: no bundle there, or a manifest of another format or with faults.
     """
+    path = bundle_folder(path)
     manifest = read_record(
         path / MANIFEST_NAME,
         BundleManifest,

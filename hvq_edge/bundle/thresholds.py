@@ -120,7 +120,8 @@ def save_threshold(folder: Path, precision: str, category: str, value: float) ->
             f"a threshold must be a finite number, not {value}.",
             next_step="give a number on the scale of the scores",
         )
-    manifest = open_bundle(folder).manifest
+    bundle = open_bundle(folder)
+    folder, manifest = bundle.path, bundle.manifest
     name = next((name for name in manifest.thresholds if name == precision), None)
     former = manifest.thresholds[name].get(category) if name else None
     if name is None or former is None:
@@ -161,7 +162,8 @@ def undo_thresholds(folder: Path) -> tuple[Bundle, FormerThresholds]:
         BundleError: no bundle there, or nothing to undo.
         OutputError: it cannot be written.
     """
-    manifest = open_bundle(folder).manifest
+    bundle = open_bundle(folder)
+    folder, manifest = bundle.path, bundle.manifest
     if not manifest.former_thresholds:
         raise BundleError(
             f"the bundle {folder} keeps no former thresholds: nothing to undo.",

@@ -9,6 +9,7 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, results
 from hvq_edge.cli.options import BundleArgument, JsonOption
+from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -74,7 +75,9 @@ def check(
             }
         )
     else:
-        results.print(f"{bundle}: {len(content.files)} files in the manifest", markup=False)
+        results.print(
+            f"{bundle}: {counted(len(content.files), 'file')} in the manifest", markup=False
+        )
         for what, names in (
             ("changed", content.changed),
             ("missing", content.missing),
@@ -164,7 +167,7 @@ def unpack(
     if as_json:
         print_json({"bundle": str(folder), "files": len(bundle.manifest.files)})
         return
-    results.print(f"Bundle {folder}: {len(bundle.manifest.files)} files", markup=False)
+    results.print(f"Bundle {folder}: {counted(len(bundle.manifest.files), 'file')}", markup=False)
 
 
 @group.command("install")

@@ -23,7 +23,9 @@ def doctor(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            "--bundle", help="Look at this bundle and its engines too.", show_default=False
+            "--bundle",
+            help="Look at this bundle, or a run's, and its engines too.",
+            show_default=False,
         ),
     ] = None,
     require: Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
 from hvq_edge.cli.options import FalseRejectOption, JsonOption, RunArgument
+from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -98,21 +99,21 @@ def export(
     """
     from rich.table import Table
 
-    from hvq_edge.calibration.search.plan import PLAN_NAME, Budget
+    from hvq_edge.bundle.precision import FOR_GPUS
+    from hvq_edge.calibration.search.plan import PLAN_NAME
     from hvq_edge.cli import threshold_changes
     from hvq_edge.evaluation.threshold_change import threshold_changes as compare
-    from hvq_edge.export.export_run import export_run
+    from hvq_edge.export.export_bundle import export_bundle
     from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
     from hvq_edge.run.record import BUNDLE_FOLDER
+    from hvq_edge.runtime.triton.engine import model_name
     from hvq_edge.verdict.defaults import FALSE_REJECT
     from hvq_edge.verdict.tolerance_bound import percent
 
     target = out or run / BUNDLE_FOLDER
-    limits = {"max_drop": max_drop, "min_code_agreement": min_code_agreement}
-    limits = {name: value for name, value in limits.items() if value is not None}
     before = _thresholds_before(target)
     with progress_bars() as bars:
-        bundle = export_run(
+        bundle = export_bundle(
             run,
             target,
             int8=int8,
@@ -121,16 +122,13 @@ def export(
             calibration=calibration,
             ranges=ranges,
             plan=plan,
-            budget=Budget(**limits) if limits else None,
+            max_drop=max_drop,
+            min_code_agreement=min_code_agreement,
             max_table_mb=MAX_TABLE_MB if max_table_mb is None else max_table_mb,
             false_reject=FALSE_REJECT if false_reject is None else false_reject,
+            triton=triton,
             on_progress=bars,
         )
-    models: tuple[Path, ...] = ()
-    if triton is not None:
-        from hvq_edge.export.triton_repository import write_triton_repository
-
-        models = write_triton_repository(bundle, triton)
     manifest = bundle.manifest
     if before is not None and before.checkpoint_sha256 != manifest.checkpoint_sha256:
         before = None  # scores of another model are on another scale
@@ -162,13 +160,13 @@ def export(
     if manifest.calibration is not None:
         calibrated = manifest.calibration
         results.print(
-            f"INT8: {calibrated.method}, from {len(calibrated.images)} images"
+            f"INT8: {calibrated.method}, from {counted(len(calibrated.images), 'image')}"
             + ("" if calibrated.converged else "; more would still move them"),
             soft_wrap=True,
         )
         results.print(
-            f"{calibrated.int8_layers} layers are int8; {calibrated.float_layers} more could be "
-            f"and stay in float: {target / PLAN_NAME} names them and says why",
+            f"{counted(calibrated.int8_layers, 'layer')} in int8; {calibrated.float_layers} more "
+            f"could be and stay in float: {target / PLAN_NAME} names them and says why",
             markup=False,
             soft_wrap=True,
         )
@@ -176,16 +174,18 @@ def export(
     if manifest.fp16 is not None:
         cast = manifest.fp16
         results.print(
-            f"float16: {cast.nodes} nodes; the largest value, {cast.amax:.4g}, stays below the "
-            f"limit of 65504; {len(cast.islands)} nodes stay in float32 for theirs",
+            f"float16: {counted(cast.nodes, 'node')}; the largest value, {cast.amax:.4g}, stays "
+            "below the limit of 65504; in float32 for theirs: "
+            f"{counted(len(cast.islands), 'node')}",
             soft_wrap=True,
         )
-    for model in models:
-        results.print(f"Triton model {model}", markup=False, soft_wrap=True)
+    if triton is not None:
+        for precision in (one for one in FOR_GPUS if one in manifest.models):
+            model = triton / model_name(precision)
+            results.print(f"Triton model {model}", markup=False, soft_wrap=True)
     for note in manifest.notes:
         messages.print(f"Look at {note}.", markup=False, soft_wrap=True)
-    for note in threshold_changes.threshold_notes(manifest.thresholds):
-        messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
+    threshold_changes.say_notes(threshold_changes.threshold_notes(manifest.thresholds))
 
 
 def _other_sources(manifest: BundleManifest) -> dict[str, str]:

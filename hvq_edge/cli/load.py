@@ -9,6 +9,7 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json
 from hvq_edge.cli.options import JsonOption
+from hvq_edge.common.wording import counted
 
 
 def load(
@@ -38,7 +39,7 @@ def load(
         print_json({"run": str(out), "categories": record.categories})
     else:
         messages.print(
-            f"Loaded {len(record.categories)} categories: {out}\n"
+            f"Loaded {counted(len(record.categories), 'category', 'categories')}: {out}\n"
             f"Next: hvq-edge eval --data DIR, or hvq-edge export --category {record.categories[0]}",
             markup=False,
             soft_wrap=True,

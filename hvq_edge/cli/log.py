@@ -11,6 +11,7 @@ import typer
 
 from hvq_edge.cli.console import messages, one_line, print_json, results
 from hvq_edge.cli.options import JsonOption
+from hvq_edge.common.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -191,7 +192,7 @@ def export(
         for line in _csv_lines(rows):
             out.write(line)
             count += 1
-    messages.print(f"{count} rows in {csv}", markup=False, soft_wrap=True)
+    messages.print(f"{counted(count, 'row')} in {csv}", markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -10,28 +10,11 @@ import typer
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 
 
-def bundle_of(folder: Path) -> Path:
-    """Return the bundle that an argument names: a run's folder stands for the one in it.
+def bundle_folder(path: Path) -> Path:
+    """Let a run's folder stand for the bundle in it."""
+    from hvq_edge.bundle import manifest
 
-    Raises:
-        BundleError: it is a run that was not exported.
-    """
-    from hvq_edge.errors import BundleError
-    from hvq_edge.run.record import BUNDLE_FOLDER
-    from hvq_edge.runtime.open_engine import is_run
-
-    try:
-        if not is_run(folder):
-            return folder
-    except OSError:  # whoever opens it says what is wrong
-        return folder
-    bundle = folder / BUNDLE_FOLDER
-    if not bundle.exists():
-        raise BundleError(
-            f"{folder} is a training run that was not exported: there is no {bundle}.",
-            next_step=f"run hvq-edge export {folder}",
-        )
-    return bundle
+    return manifest.bundle_folder(path)
 
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
@@ -40,7 +23,7 @@ BundleArgument = Annotated[
     typer.Argument(
         metavar="BUNDLE",
         help="Bundle folder that hvq-edge export wrote, or the run's folder around it.",
-        callback=bundle_of,
+        callback=bundle_folder,
     ),
 ]
 RunOption = Annotated[

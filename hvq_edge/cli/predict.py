@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, results
-from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_of
+from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_folder
 from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
@@ -33,7 +33,7 @@ def predict(
     ],
     bundle: Annotated[
         Path,
-        typer.Option("--bundle", help="Bundle or run that judges.", callback=bundle_of),
+        typer.Option("--bundle", help="Bundle or run that judges.", callback=bundle_folder),
     ] = DEFAULT_BUNDLE,
     save: Annotated[
         Path | None,
@@ -80,7 +80,7 @@ def predict(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge images: verdict, score, threshold and p-value, a line each.
+    """Judge images that you name: verdict and score of each.
 
     The exit code is 0 whatever the verdicts. With --json, one line of JSON for each image.
     """

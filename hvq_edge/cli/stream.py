@@ -24,6 +24,7 @@ from hvq_edge.cli.options import (
     JsonOption,
     MethodOption,
 )
+from hvq_edge.common.wording import counted
 
 if TYPE_CHECKING:
     from hvq_edge.cli.calibrate import Asked
@@ -165,12 +166,18 @@ def _inspect(settings: StreamSettings, signals: StopSignals, *, as_json: bool) -
     """
     from hvq_edge.cli.stream_view import DecisionLines, PrintedJson, live_counter, print_summary
     from hvq_edge.stream.service import open_line
+    from hvq_edge.stream.sources.open_source import is_image_file
 
     counter_shown = messages.is_terminal and not as_json
     # Above a live counter, lines must come from the console that draws it.
     lines = messages if counter_shown and results.is_terminal else results
     several = len(settings.cameras) > 1
-    told = PrintedJson() if as_json else DecisionLines(lines, several=several)
+    # Of an image that is asked for, its score is the answer.
+    passes = all(
+        is_image_file(Path(str(one.camera))) and not (one.play or one.triggered)
+        for one in settings.cameras
+    )
+    told = PrintedJson() if as_json else DecisionLines(lines, several=several, passes=passes)
     with open_line(settings, sinks=[told]) as line:
         signals.stop = line.stop
         if signals.asked:  # and its exception was lost, as in a callback of a library
@@ -217,7 +224,7 @@ def _calibrate(
     from hvq_edge.stream.service import learn_thresholds
 
     def ready(camera: str) -> None:
-        _say(f"Show good parts only to {camera}: {frames} frames are taken.")
+        _say(f"Show good parts only to {camera}: {counted(frames, 'frame')} will be taken.")
 
     with progress_bars() as bars:
         done = learn_thresholds(

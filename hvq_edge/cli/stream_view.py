@@ -39,11 +39,13 @@ class DecisionLines:
     Args:
         console: where to.
         several: cameras: each line names its own.
+        passes: print a line for a pass too.
     """
 
-    def __init__(self, console: Console, *, several: bool = False) -> None:
+    def __init__(self, console: Console, *, several: bool = False, passes: bool = False) -> None:
         self._console = console
         self._several = several
+        self._passes = passes
         self._kinds: dict[str, str] = {}
 
     def write(self, decision: Decision, frame: Frame) -> None:
@@ -55,7 +57,7 @@ class DecisionLines:
         repeated = bool(kind) and kind == self._kinds.get(decision.camera) and not name
         self._kinds[decision.camera] = kind
         camera = decision.camera if self._several else ""
-        if decision.verdict != "pass" and not repeated:
+        if (self._passes or decision.verdict != "pass") and not repeated:
             line = decision_line(decision, name, camera)
             self._console.print(line, soft_wrap=True)
 

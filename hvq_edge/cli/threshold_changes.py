@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from shlex import quote
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _NAMED = 5
 """Rejected good images that are named."""
+_AT_PRECISION = re.compile(r"(?<=\bat )(?:int8-fp16|int8|fp16|fp32)\b")
 
 
 def show(
@@ -65,16 +67,32 @@ def show(
     say(changes)
     for loss in losses(changes, done.bundle):
         messages.print(f"Look: {loss}.", markup=False, soft_wrap=True)
-    for name, images in rejected.items():
+    for name, every in rejected.items():
+        learnt = [one[name] for one in thresholds.values() if name in one]
+        apart = {image for threshold in learnt for image in threshold.set_aside}
+        images = [one for one in every if one not in apart]  # those have a note of their own
+        if not images:
+            continue
         more = f" and {len(images) - _NAMED} more" if len(images) > _NAMED else ""
         messages.print(
             f"Look at the good images of {name} that are rejected now: "
-            f"{', '.join(list(images)[:_NAMED])}{more}.",
+            f"{', '.join(images[:_NAMED])}{more}.",
             markup=False,
             soft_wrap=True,
         )
+    say_notes(notes)
+
+
+def say_notes(notes: Sequence[str]) -> None:
+    """Print notes; one that says the same at several precisions once, with all of them."""
+    precisions: dict[tuple[str, ...], list[str]] = {}
     for note in notes:
-        messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
+        found = _AT_PRECISION.search(note)
+        parts = (note[: found.start()], note[found.end() :]) if found else (note,)
+        precisions.setdefault(parts, []).append(found[0] if found else "")
+    for parts, named in precisions.items():
+        said = " and ".join(dict.fromkeys(named)).join(parts)
+        messages.print(f"Note: {said}.", markup=False, soft_wrap=True)
 
 
 def thresholds_table(thresholds: Mapping[Precision, Mapping[str, Threshold]], title: str) -> Table:

@@ -10,7 +10,7 @@ import typer
 from hvq_edge.cli.console import messages, print_json, progress_bars
 from hvq_edge.cli.interruption import advice_if_interrupted
 from hvq_edge.cli.options import JsonOption
-from hvq_edge.run.latest import DEFAULT_RUN
+from hvq_edge.common.wording import counted
 
 
 def train(
@@ -21,7 +21,7 @@ def train(
         ),
     ] = None,
     preset: Annotated[str, typer.Option("--preset", help="paper, edge or tiny.")] = "edge",
-    settings_file: Annotated[
+    settings: Annotated[
         Path | None,
         typer.Option("--settings", help="TOML file with [model] and [training] tables."),
     ] = None,
@@ -48,28 +48,29 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run at --out, or runs/latest.")
+        bool,
+        typer.Option("--resume", help="Continue the run at --out, or the newest begun in runs."),
     ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Train one model for all categories of a folder of good images.
 
-    The run (checkpoint, settings, data split with hashes) is written to --out, and runs/latest
-    points to it. A run that was stopped or killed goes on with --resume. Several GPUs or machines:
-    torchrun --nproc-per-node N -m hvq_edge train ..., with the run on a disk that all see.
+    The run (checkpoint, settings, data split with hashes) is written to --out. runs/latest points
+    to it when it has finished, until then to the former one. A run that was stopped or killed goes
+    on with --resume. Several GPUs or machines: torchrun --nproc-per-node N -m hvq_edge train ...,
+    with the run on a disk that all see.
     """
     from shlex import quote
 
-    from hvq_edge.errors import SettingsError
     from hvq_edge.model.device import choose_device
-    from hvq_edge.run.latest import new_run_folder, point_latest
+    from hvq_edge.run.latest import new_run_folder
     from hvq_edge.run.record import RECORD_NAME
-    from hvq_edge.run.settings import load_settings
+    from hvq_edge.run.runs import run_to_resume
     from hvq_edge.training import processes
-    from hvq_edge.training.train_run import continue_run, start_run
+    from hvq_edge.training.train import train as train_model
 
-    run = out or (DEFAULT_RUN if resume else new_run_folder(preset))
+    run = out or (run_to_resume() if resume else new_run_folder(preset))
 
     def advice() -> str:
         if not (run / RECORD_NAME).exists():
@@ -82,37 +83,24 @@ def train(
         processes.joined(choose_device(device)),
     ):
         first = processes.rank() == 0
-        if not resume:
-            if data is None:
-                raise SettingsError(
-                    "no images were named.", next_step="give their folder with --data DIR"
-                )
-            settings = load_settings(
-                preset,
-                settings_file,
-                model={"backbone": backbone},
-                training={
-                    "epochs": epochs,
-                    "batch_size": batch_size,
-                    "learning_rate": learning_rate,
-                    "seed": seed,
-                },
-            )
-            run = Path(processes.from_first(str(run)))
-            if first:
-                start_run(data, run, settings, backbone_weights=backbone_weights, on_progress=bars)
-        if first:
-            point_latest(run)
-        processes.wait_for_all()
-        record = continue_run(
+        trained = train_model(
+            data,
             run,
+            preset=preset,
+            settings=settings,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            backbone=backbone,
             backbone_weights=backbone_weights,
+            resume=resume,
             device=device,
-            images_checked=not resume or not first,
             on_progress=bars,
         )
     if not first:
         return
+    run, record = trained.path, trained.record
     if as_json:
         print_json(
             {
@@ -128,7 +116,7 @@ def train(
                 f"Held out of {name} for its threshold: {source}.", markup=False, soft_wrap=True
             )
         messages.print(
-            f"Trained {len(record.categories)} categories "
+            f"Trained {counted(len(record.categories), 'category', 'categories')} "
             f"({', '.join(record.categories)}): {run}\n"
             f"Next: hvq-edge eval --data {record.data}, or hvq-edge export --int8",
             markup=False,

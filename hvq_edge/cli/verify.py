@@ -10,6 +10,7 @@ import typer
 
 from hvq_edge.cli.console import print_json, progress_bars, results
 from hvq_edge.cli.options import BundleArgument, JsonOption, RunOption
+from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def verify_table(verification: Verification) -> Table:
     from rich.table import Table
 
     table = Table(
-        title=f"Against PyTorch on {verification.images} images",
+        title=f"Against PyTorch on {counted(verification.images, 'image')}",
         title_justify="left",
         box=None,
         padding=(0, 1),

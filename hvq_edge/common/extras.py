@@ -21,6 +21,7 @@ EXTRA_OF = {
     "tensorboard": "train",
     "PIL": "train",
     "elpv_dataset": "demo",
+    "pillow_heif": "heic",
     "fastapi": "factory",
     "starlette": "factory",
     "anyio": "factory",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hvq_edge.common.redaction import redacted
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import SettingsError
 
 if sys.version_info >= (3, 11):
@@ -83,6 +84,6 @@ def all_wrong(faults: Sequence[str], where: str, next_step: str) -> SettingsErro
         where: they were found, as in `` in stream.toml``; may be empty.
         next_step: what to do.
     """
-    counted = f"{len(faults)} settings are" if len(faults) > 1 else "1 setting is"
+    wrong = f"{counted(len(faults), 'setting')} {'is' if len(faults) == 1 else 'are'} wrong"
     lines = "\n".join(f"  - {fault}" for fault in faults)
-    return SettingsError(f"{counted} wrong{where}:\n{lines}", next_step=next_step)
+    return SettingsError(f"{wrong}{where}:\n{lines}", next_step=next_step)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +77,7 @@ def day_in_exif(image: Path) -> date | None:
         MissingCapability: Pillow is not installed.
     """
     pillow = require("PIL.Image")
+    _know_heic()
     try:
         with warnings.catch_warnings(), pillow.open(image) as opened:
             warnings.simplefilter("ignore")  # of what is damaged or large: nothing is decoded here
@@ -83,6 +86,15 @@ def day_in_exif(image: Path) -> date | None:
         return None
     found = _IN_EXIF.match(str(said))
     return _day(*found.groups()) if found else None
+
+
+@cache
+def _know_heic() -> None:
+    """Let Pillow open HEIC images, where that is installed."""
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 def _day(year: str, month: str, day: str) -> date | None:

@@ -6,18 +6,24 @@ model learnt is what it sees later, pixel for pixel.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.data.whole_file import announced, damage_in_jpeg, fault_in_file
+from hvq_edge.common.extras import pip_install
+from hvq_edge.data.whole_file import announced, damage_in_jpeg, fault_in_file, is_heif
 from hvq_edge.errors import ImageError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 """File name endings of images, in lower case; compare with ``path.suffix.lower()``."""
 
 SMALLEST_SIDE = 16
@@ -27,7 +33,7 @@ MOST_PIXELS = 2**27
 """Width times height; 400 MB once decoded. A small file can announce far more than memory holds."""
 
 _MOST_BYTES = 8 * MOST_PIXELS  # four channels of 16 bits, not compressed
-_LOSSY_SUFFIXES = frozenset({".jpeg", ".jpg", ".webp"})
+_LOSSY_SUFFIXES = frozenset({".heic", ".heif", ".jpeg", ".jpg", ".webp"})
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -38,7 +44,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     brighter part look like any other.
 
     Args:
-        path: JPEG, PNG, BMP, TIFF (first page) or WebP; the content decides, not the name.
+        path: JPEG, PNG, BMP, TIFF (first page), WebP, or HEIC where pillow-heif is installed; the
+            content decides, not the name.
 
     Returns:
         uint8 ``[height, width, 3]``, RGB, contiguous.
@@ -49,6 +56,62 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             :data:`MOST_PIXELS`.
     """
     return rgb_of(decode_levels(read_file(path), path))
+
+
+def rgb_from_memory(image: object) -> NDArray[np.uint8]:
+    """Take an image that a program has in memory, as :func:`read_image` would read it.
+
+    Args:
+        image: an array ``[height, width]``, ``[height, width, 1]``, ``[height, width, 3]`` (RGB)
+            or ``[height, width, 4]`` (alpha is dropped) of uint8 or uint16 (65535 is white); or a
+            Pillow image of any mode with 8 or 16 bits, which is turned as its EXIF says.
+
+    Returns:
+        A copy: uint8 ``[height, width, 3]``, RGB, contiguous.
+
+    Raises:
+        ImageError: another type, shape or dtype, or smaller than :data:`SMALLEST_SIDE` on a side.
+    """
+    pillow = sys.modules.get("PIL.Image")  # whoever has such an image has imported it
+    if pillow is not None and isinstance(image, pillow.Image):
+        image = _levels_of_pillow(image)
+    if not isinstance(image, np.ndarray):
+        raise ImageError(
+            f"an image must be an array or a Pillow image, not {type(image).__name__}.",
+            next_step="give uint8 [height, width, 3], RGB",
+        )
+    levels = image[:, :, np.newaxis] if image.ndim == 2 else image
+    if levels.ndim != 3 or levels.shape[2] not in (1, 3, 4):
+        raise _no_rgb(image)
+    if levels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"an image cannot be of {levels.dtype}: its levels would be guessed.",
+            next_step="give uint8 (0 to 255) or uint16 (0 to 65535)",
+        )
+    if min(levels.shape[:2]) < SMALLEST_SIDE:
+        raise ImageError(
+            f"an image of {levels.shape[1]}x{levels.shape[0]} pixels is smaller than "
+            f"{SMALLEST_SIDE} on a side.",
+            next_step="give the full-size image",
+        )
+    levels = np.broadcast_to(levels[:, :, :3], (*levels.shape[:2], 3))
+    if levels.dtype == np.uint16:
+        levels = cv2.convertScaleAbs(np.ascontiguousarray(levels), alpha=1 / 257)
+    return np.array(levels, dtype=np.uint8, order="C")
+
+
+def _levels_of_pillow(image: Any) -> NDArray[Any]:  # noqa: ANN401  # Pillow is optional
+    from PIL.ImageOps import exif_transpose
+
+    turned = exif_transpose(image)
+    if turned.mode.startswith("I;16"):
+        return np.asarray(turned).astype(np.uint16)
+    if turned.mode in ("I", "F"):
+        raise ImageError(
+            f"a Pillow image of mode {turned.mode} has no 8-bit or 16-bit levels.",
+            next_step="convert it to mode RGB first, with the same scale for all images",
+        )
+    return np.asarray(turned.convert("RGB"))
 
 
 def read_file(path: Path) -> bytes:
@@ -139,11 +202,7 @@ def fit_image(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         ImageError: ``image`` has another shape or dtype, or no pixels.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ImageError(
-            f"an image must be uint8 [height, width, 3]; this is {image.dtype} "
-            f"{list(image.shape)}.",
-            next_step="convert it to 8-bit RGB first",
-        )
+        raise _no_rgb(image)
     height, width = image.shape[:2]
     fitted = image
     # INTER_AREA averages only where no axis grows, hence first down, then up.
@@ -237,8 +296,10 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.generic]:
     fault = fault or damage_in_jpeg(data)
     if fault is None:
         try:
-            decoded: NDArray[np.generic] | None = cv2.imdecode(
-                np.frombuffer(data, dtype=np.uint8), flags
+            decoded: NDArray[np.generic] | None = (
+                _decode_heif(data, path)
+                if is_heif(data)
+                else cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
             )
         except cv2.error:
             decoded = None
@@ -248,6 +309,32 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.generic]:
     raise ImageError(
         f"{path} cannot be used: {fault}.",
         next_step="copy or save the image again, or take it out of the folder",
+    )
+
+
+def _decode_heif(data: bytes, path: Path) -> NDArray[np.generic] | None:
+    """Decode a HEIC image, turned as it says; ``None``: it cannot be decoded."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageError(
+            f"{path} cannot be used: it is a HEIC image, and pillow-heif, which reads them, is "
+            "not installed.",
+            next_step=f"{pip_install('heic')}, or save the image as JPEG or PNG",
+        ) from None
+    try:
+        decoded = np.asarray(pillow_heif.open_heif(io.BytesIO(data), bgr_mode=True))
+    except Exception:  # a damaged file raises almost anything
+        return None
+    if decoded.ndim == 2:
+        decoded = np.dstack([decoded] * 3)
+    return np.ascontiguousarray(decoded[..., :3])  # without alpha
+
+
+def _no_rgb(image: NDArray[np.generic]) -> ImageError:
+    return ImageError(
+        f"an image must be uint8 [height, width, 3]; this is {image.dtype} {list(image.shape)}.",
+        next_step="convert it to 8-bit RGB first",
     )
 
 

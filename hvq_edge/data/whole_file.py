@@ -4,15 +4,17 @@ Decoders disagree on broken files: some OpenCV releases fill the missing part of
 with grey and say nothing, others print to standard error. A grey half would pass for a defect, or
 worse, teach the model; so a file is walked marker by marker (chunk by chunk, strip by strip)
 first. Formats: JPEG (ITU-T T.81 annex B), PNG (ISO 15948 section 5), BMP, TIFF 6.0 and BigTIFF,
-WebP (RIFF). JPEG has no checksums: libjpeg-turbo's own warnings tell of damage inside its data.
+WebP (RIFF), HEIC (HEIF, ISO 23008-12). JPEG has no checksums: libjpeg-turbo's own warnings tell of
+damage inside its data.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import simplejpeg
@@ -41,6 +43,9 @@ _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
 _TIFF_SIDES = (_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT)
 _TIFF_SAMPLES = {2: "int", 3: "float", 5: "complex int", 6: "complex"}
 _TIFF_MOST_BITS = 16
+
+_HEIF_AROUND_SIZES = ((b"meta", 4), (b"iprp", 0), (b"ipco", 0))
+"""Boxes that lead to the sizes, each in the one before, with the bytes before the boxes in them."""
 
 
 class Announced(NamedTuple):
@@ -72,7 +77,7 @@ def fault_in_file(data: bytes) -> str | None:
         return _READERS[found][0](data)
     if all(byte in _TEXT for byte in data[:64]):
         return "it is not an image but text"
-    return "it is not a JPEG, PNG, BMP, TIFF or WebP image, whatever its name says"
+    return "it is not a JPEG, PNG, BMP, TIFF, WebP or HEIC image, whatever its name says"
 
 
 def damage_in_jpeg(data: bytes) -> str | None:
@@ -272,13 +277,65 @@ def _webp_header(data: bytes) -> Announced | None:
     return None
 
 
-_Format = Literal["jpeg", "png", "bmp", "tiff", "webp"]
+def _heif_fault(data: bytes) -> str | None:
+    try:
+        found = {kind for kind, _, _ in _heif_boxes(data, 0, len(data))}
+    except _BEYOND:
+        return "it is a truncated HEIC (image data is missing)"
+    return None if {b"meta", b"mdat"} <= found else "it is a truncated HEIC (a part is missing)"
+
+
+def _heif_header(data: bytes) -> Announced | None:
+    places = [(0, len(data))]
+    for wanted, skipped in _HEIF_AROUND_SIZES:
+        places = [
+            (begin + skipped, end)
+            for place in places
+            for kind, begin, end in _heif_boxes(data, *place)
+            if kind == wanted
+        ]
+    sizes = [
+        struct.unpack_from(">II", data, begin + 4)
+        for place in places
+        for kind, begin, _ in _heif_boxes(data, *place)
+        if kind == b"ispe"
+    ]
+    # An image made of tiles announces theirs too.
+    return Announced(*max(sizes, key=math.prod)) if sizes else None
+
+
+def _heif_boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each box's kind, and where its content begins and ends; zeros at the end are padding.
+
+    Raises:
+        struct.error: one goes beyond the end.
+    """
+    while position < end and (end - position > 64 or any(data[position:end])):
+        size, kind = struct.unpack_from(">I4s", data, position)
+        begin = position + 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, begin)
+            begin += 8
+        following = position + size if size else end
+        if not begin <= following <= end:
+            raise struct.error("a box goes beyond the end")
+        yield kind, begin, following
+        position = following
+
+
+def is_heif(data: bytes) -> bool:
+    """Tell whether the bytes begin as a HEIC image, which OpenCV does not read."""
+    return _format_of(data) == "heif"
+
+
+_Format = Literal["jpeg", "png", "bmp", "tiff", "webp", "heif"]
 _SIGNATURES: dict[_Format, re.Pattern[bytes]] = {
     "jpeg": re.compile(rb"\xff\xd8\xff"),
     "png": re.compile(re.escape(_PNG_SIGNATURE)),
     "bmp": re.compile(rb"BM"),
     "tiff": re.compile(rb"II[*+]\x00|MM\x00[*+]"),
     "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "heif": re.compile(rb"....ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL),
 }
 _READERS: dict[
     _Format, tuple[Callable[[bytes], str | None], Callable[[bytes], Announced | None]]
@@ -288,4 +345,5 @@ _READERS: dict[
     "bmp": (_bmp_fault, _bmp_header),
     "tiff": (_tiff_fault, _tiff_header),
     "webp": (_webp_fault, _webp_header),
+    "heif": (_heif_fault, _heif_header),
 }

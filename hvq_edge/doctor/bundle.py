@@ -10,6 +10,7 @@ from typing import Literal
 from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.bundle.precision import FOR_CPUS
 from hvq_edge.common.child_process import NoAnswer, run_isolated
+from hvq_edge.common.wording import counted
 from hvq_edge.doctor.finding import CheckResult
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
@@ -48,8 +49,9 @@ def bundle(path: Path, own_version: str) -> list[CheckResult]:
     manifest = opened.manifest
     size = sum(record.bytes for record in manifest.files.values()) / 1e6
     said = (
-        f"{path}: whole ({len(manifest.files)} files, {size:.1f} MB), {', '.join(manifest.models)};"
-        f" {len(manifest.categories)} categories"
+        f"{opened.path}: whole ({counted(len(manifest.files), 'file')}, {size:.1f} MB), "
+        f"{', '.join(manifest.models)}; "
+        f"{counted(len(manifest.categories), 'category', 'categories')}"
     )
     findings = [CheckResult("bundle", "ok", said)]
     if manifest.hvq_edge_version != own_version:
@@ -134,14 +136,14 @@ def engines(
         opened = open_bundle(path)
     except BundleError:
         return []  # the line "bundle" has said it
-    plans = sorted((path / ENGINES_FOLDER).glob("*.plan"))
+    plans = sorted((opened.path / ENGINES_FOLDER).glob("*.plan"))
     if not plans:
         return [
             CheckResult(
                 "engines",
                 "note",
                 "none in the bundle",
-                f"with an NVIDIA GPU: hvq-edge build {path}",
+                f"with an NVIDIA GPU: hvq-edge build {opened.path}",
             )
         ]
     return [_engine(opened, plan, gpu or _this_gpu, version or _this_version) for plan in plans]
@@ -170,7 +172,7 @@ def known_answers(path: Path) -> list[CheckResult]:
     precisions = [one for one in FOR_CPUS if one in models] or list(models)
     installed = [one for one in GRAPH_BACKENDS if find_spec(one)]
     wanted: list[tuple[str, str]] = [(one, name) for name in precisions for one in installed]
-    for plan in sorted((path / ENGINES_FOLDER).glob("*.plan")):
+    for plan in sorted((opened.path / ENGINES_FOLDER).glob("*.plan")):
         try:
             record = read_record(plan)
         except BundleError:

@@ -14,15 +14,24 @@ from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import output_error
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.evaluation.evaluate import BATCH_SIZE, evaluate, ways_of
 from hvq_edge.evaluation.metrics.metrics_file import MetricsFile, metrics_file, write_metrics
 from hvq_edge.evaluation.metrics.results import Evaluation
 from hvq_edge.evaluation.report import write_report
-from hvq_edge.run.record import RECORD_NAME, REPORT_NAME, RunRecord, read_run, recorded_data
+from hvq_edge.run.latest import DEFAULT_RUN
+from hvq_edge.run.record import (
+    RECORD_NAME,
+    REPORT_NAME,
+    RunRecord,
+    read_run,
+    recorded_data,
+    where_runs_come_from,
+)
 from hvq_edge.runtime.engine import EngineInfo
-from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine
+from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine, runs_torch
 from hvq_edge.verdict.usable import ImageChecks
 
 
@@ -43,18 +52,19 @@ class TargetEvaluation:
 
 
 def evaluate_target(
-    target: Path,
-    data: Path | None = None,
+    target: Path | str = DEFAULT_RUN,
+    data: Path | str | None = None,
     *,
     precision: str = AUTO,
     backend: str = AUTO,
-    out: Path | None = None,
+    out: Path | str | None = None,
     on_progress: ProgressCallback = silent,
 ) -> TargetEvaluation:
-    """Evaluate a run or a bundle and write ``metrics.json`` and ``report.html``.
+    """Evaluate a run or a bundle, and write ``metrics.json`` and ``report.html`` (public API).
 
     Args:
-        target: folder of a finished training run (PyTorch, float32) or of a bundle.
+        target: folder of a finished training run (PyTorch, float32; with another precision or
+            backend, the bundle in it) or of a bundle.
         data: folder of images with test images; ``None``: what the run was trained on, or for
             a bundle the run whose folder it stands in.
         precision: of the bundle's graph, or ``auto`` (:func:`hvq_edge.runtime.open_engine.choose`).
@@ -69,7 +79,10 @@ def evaluate_target(
         MissingCapability: a library that this needs is not installed.
         OutputError: the results cannot be written.
     """
-    if is_run(target):
+    target = Path(target)
+    data = None if data is None else Path(data)
+    out = None if out is None else Path(out)
+    if runs_torch(target, precision, backend):
         record = read_run(target)
         data = data or recorded_data(target)
         facts = _run_facts(target, record)
@@ -79,13 +92,14 @@ def evaluate_target(
         reason = "fp32: a training run is evaluated with PyTorch"
         folder = out or target
         title = f"Evaluation of run {_short_name(target)}"
-    elif not (target / MANIFEST_NAME).exists():
+    elif not is_run(target) and not (target / MANIFEST_NAME).exists():
         raise RunError(
             f"there is neither a training run nor a bundle at {target}.",
-            next_step="run hvq-edge train --data DIR, or name the folder of a run or a bundle",
+            next_step=where_runs_come_from(target, "name the folder of a run or a bundle"),
         )
     else:
         bundle = open_bundle(target)
+        target = bundle.path
         data = data or _data_of_parent(bundle)
         choice = choose(bundle, precision, backend)
         precision, backend, reason = choice.precision, choice.backend, choice.reason
@@ -145,13 +159,14 @@ def _verdict_notes(evaluation: Evaluation) -> Iterator[str]:
         if why:
             listed = ", ".join(f"{count} {reason}" for reason, count in why.most_common())
             yield (
-                f"{one.category}: {why.total()} of {len(own)} test images lead to no decision on "
-                f"the line, and are neither found nor missed: {listed}"
+                f"{one.category}: of {counted(len(own), 'test image')}, {why.total()} without a "
+                f"decision on the line, and neither found nor missed: {listed}"
             )
         if one.not_finite:
             yield (
-                f"{one.category}: {one.not_finite} test images have no finite score, and no metric "
-                "ranks them: run hvq-edge verify to see where the graph differs from the model"
+                f"{one.category}: no finite score of {counted(one.not_finite, 'test image')}, and "
+                "no metric ranks them: run hvq-edge verify to see where the graph differs from the "
+                "model"
             )
 
 
@@ -179,10 +194,10 @@ def _run_facts(run: Path, record: RunRecord) -> dict[str, str]:
     return {
         "Run": str(run.resolve()),
         "Model": f"preset {record.settings.preset}, {model.backbone}, {model.input_side} px, "
-        f"width {model.width}, {model.layers} layers, {model.codes} codes",
+        f"width {model.width}, {counted(model.layers, 'layer')}, {model.codes} codes",
         "Backbone": record.backbone_weights,
         "Categories": ", ".join(record.categories),
-        "Trained": f"{record.created}, {record.epochs_done} epochs"
+        "Trained": f"{record.created}, {counted(record.epochs_done, 'epoch')}"
         + (f", on {record.data}" if record.data else ""),
         "Checkpoint": f"SHA-256 {record.checkpoint_sha256}",
     }
@@ -213,7 +228,7 @@ def _short_name(folder: Path) -> str:
 
 
 def _dataset_in_words(dataset: Dataset) -> str:
-    return f"{len(dataset.test())} test images in {dataset.root.resolve()}"
+    return f"{counted(len(dataset.test()), 'test image')} in {dataset.root.resolve()}"
 
 
 def _check_writable(folder: Path) -> None:

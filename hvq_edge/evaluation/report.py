@@ -14,6 +14,7 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.common.heat_map import HeatScale
 from hvq_edge.common.pages import page_environment
 from hvq_edge.common.svg import Place
+from hvq_edge.common.wording import counted
 from hvq_edge.evaluation import charts
 from hvq_edge.evaluation.charts import (
     Histogram,
@@ -99,6 +100,7 @@ def page_template(name: str) -> Template:
     """Return a page of this room, with the filters that pages share."""
     environment = page_environment("hvq_edge.evaluation")
     environment.filters["percent"] = percent
+    environment.filters["counted"] = counted
     environment.filters["way"] = way_in_words
     return environment.get_template(name)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hvq_edge.common.records import Extensible
+from hvq_edge.common.wording import counted
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 
@@ -44,7 +45,7 @@ class UnseenGood(Extensible):
         """
         one = self.images == 1
         text = (
-            f"{category}: {self.images} of {good} good test images "
+            f"{category}: {self.images} of {counted(good, 'good test image')} "
             f"{'is' if one else 'are'} unlike every good image learnt from"
         )
         if image_auroc is not None and self.image_auroc is not None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone_weights import to_published
 from hvq_edge.model.hvq_trans import HVQTrans
@@ -79,9 +80,11 @@ def from_released(state: Mapping[str, Any], categories: int) -> dict[str, Tensor
     if faults:
         shown = "\n".join(f"  - {fault}" for fault in faults[:8])
         more = f"\n  … and {len(faults) - 8} more" if len(faults) > 8 else ""
+        entries = "1 entry differs" if len(faults) == 1 else f"{len(faults)} entries differ"
         raise CheckpointError(
-            f"this is not a released HVQ-Trans checkpoint with {categories} categories "
-            f"({len(faults)} entries differ):\n{shown}{more}",
+            f"this is not a released HVQ-Trans checkpoint with "
+            f"{counted(categories, 'category', 'categories')} "
+            f"({entries}):\n{shown}{more}",
             next_step="give as many --categories as the checkpoint was trained on, in its order",
         )
     return ours

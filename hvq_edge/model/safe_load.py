@@ -24,6 +24,11 @@ def load_tensors(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
+        if not _begins_as_saved(path):
+            raise CheckpointError(
+                f"{path} is no checkpoint: PyTorch did not write it.",
+                next_step="name a checkpoint file (torch.save of a state dict)",
+            ) from error
         raise CheckpointError(
             f"{path} holds more than tensors, so loading it could run somebody's code; it was not "
             "loaded.",
@@ -47,3 +52,9 @@ def load_tensors(path: Path, *, mapped: bool = False) -> dict[str, Any]:
             next_step="use a checkpoint that holds tensors by name (torch.save of a state dict)",
         )
     return content
+
+
+def _begins_as_saved(path: Path) -> bool:
+    """Tell whether a file begins as PyTorch's do: as a zip archive or as a pickle."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")

@@ -8,11 +8,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import urlsplit
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hvq_edge.data.images import decode_levels, read_image, rgb_of
 from hvq_edge.errors import ImageError, InputError
@@ -87,55 +83,6 @@ def image_of(data: bytes, path: Path) -> Image:
         ImageError: as :func:`hvq_edge.data.images.read_image`.
     """
     return rgb_of(decode_levels(data, path))
-
-
-def as_image(value: Any) -> Image:  # noqa: ANN401  # an array, or what Pillow gives
-    """Return what is held in memory as an image.
-
-    Args:
-        value: an array ``[height, width]``, ``[height, width, 1]``, ``[height, width, 3]`` (RGB)
-            or ``[height, width, 4]`` (alpha is dropped) of uint8 or uint16 (65535 is white), or a
-            PIL image, whose EXIF orientation is applied.
-
-    Returns:
-        uint8 ``[height, width, 3]``, RGB, contiguous.
-
-    Raises:
-        ImageError: another shape or dtype, or no pixels.
-    """
-    levels = _levels_of_pil(value) if hasattr(value, "getexif") else np.asarray(value)
-    if levels.ndim == 2:
-        levels = levels[:, :, np.newaxis]
-    if levels.ndim != 3 or levels.shape[2] not in (1, 3, 4) or not levels.size:
-        raise ImageError(
-            f"an image cannot have the shape {list(levels.shape)}.",
-            next_step="give [height, width, 3], RGB; several images as a list",
-        )
-    if levels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(
-            f"an image cannot be of {levels.dtype}: its levels would be guessed.",
-            next_step="give uint8 (0 to 255) or uint16 (0 to 65535)",
-        )
-    if levels.dtype == np.uint16:
-        levels = np.rint(levels / 257.0).astype(np.uint8)
-    levels = levels[:, :, :3]
-    if levels.shape[2] == 1:
-        levels = levels.repeat(3, axis=2)
-    return np.ascontiguousarray(levels)
-
-
-def _levels_of_pil(image: Any) -> NDArray[Any]:  # noqa: ANN401  # Pillow is optional
-    from PIL import ImageOps
-
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I;16"):
-        return np.asarray(turned)
-    if turned.mode in ("I", "F"):
-        raise ImageError(
-            f"a PIL image of mode {turned.mode} has no fixed scale of levels.",
-            next_step="convert it to mode RGB, L or I;16 first",
-        )
-    return np.asarray(turned.convert("RGB"))
 
 
 def _below(folder: Path, files: ImageFiles) -> list[NamedImage]:

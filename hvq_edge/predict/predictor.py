@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import calibration_scores_of, thresholds_of, typical_scores_of
 from hvq_edge.common.closeable import Closeable
-from hvq_edge.data.images import fit_image
+from hvq_edge.data.images import fit_image, rgb_from_memory
 from hvq_edge.errors import ImageError, InputError
-from hvq_edge.predict.images import NamedImage, as_image, find_images
+from hvq_edge.predict.images import NamedImage, find_images
 from hvq_edge.predict.result import Result
 from hvq_edge.runtime.engine import Engine, EngineInfo
-from hvq_edge.runtime.open_engine import is_run
 from hvq_edge.stream.capture.part_number import PartReader
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.sources.source import Frame, Image
@@ -62,8 +61,7 @@ def load(
         with hvq_edge.load("runs/latest") as model:
             print(model.predict("part.png").verdict)
     """
-    folder = Path(str(target)) / "bundle" if is_run(target) else target
-    bundle = folder if isinstance(folder, Bundle) else open_bundle(Path(folder))
+    bundle = target if isinstance(target, Bundle) else open_bundle(Path(target))
     engine = open_stream_engine(
         bundle, precision=precision, backend=backend, category=category, on_choice=on_choice
     )
@@ -238,4 +236,4 @@ def _named(images: Any) -> tuple[list[NamedImage], bool]:  # noqa: ANN401  # any
 
 
 def _held(value: Any) -> NamedImage:  # noqa: ANN401  # an array, or what Pillow gives
-    return NamedImage("", "", lambda: as_image(value))
+    return NamedImage("", "", lambda: rgb_from_memory(value))

@@ -1,4 +1,4 @@
-"""``runs/latest``: a link to the newest run, so that the short commands work.
+"""``runs/latest``: a link to the run that finished last, so that the short commands work.
 
 Imports the standard library only, because the command line reads the default run at its start.
 """

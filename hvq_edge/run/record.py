@@ -10,6 +10,7 @@ from pydantic import Field
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import DatasetError, RunError
+from hvq_edge.run.latest import DEFAULT_RUN
 from hvq_edge.run.settings import Settings
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 
@@ -74,7 +75,7 @@ def read_run(run: Path, *, finished: bool = True) -> RunRecord:
         RunError,
         kind="a run record",
         unread=lambda error: f"no training run at {run}: {path} cannot be read ({error.strerror})",
-        next_step="run hvq-edge train --data DIR, or name the run's folder",
+        next_step=where_runs_come_from(run),
         again="train again with this version",
     )
     if finished and record.checkpoint_sha256 is None:
@@ -83,6 +84,21 @@ def read_run(run: Path, *, finished: bool = True) -> RunRecord:
             next_step=f"run hvq-edge train --resume --out {run}",
         )
     return record
+
+
+def where_runs_come_from(run: Path, name_it: str = "name the run's folder") -> str:
+    """Say what to do where there is no run.
+
+    Args:
+        run: where one was looked for.
+        name_it: what else may be named there.
+    """
+    if run == DEFAULT_RUN and any(run.parent.glob(f"*/{RECORD_NAME}")):
+        return (
+            "no training in runs has finished yet: wait for it, or go on with hvq-edge train "
+            f"--resume, or {name_it}"
+        )
+    return f"run hvq-edge train --data DIR, or {name_it}"
 
 
 def recorded_data(run: Path) -> Path:

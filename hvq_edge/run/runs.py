@@ -74,6 +74,14 @@ def list_runs(folder: Path) -> list[RunRow | BrokenRun]:
     return sorted(found, key=lambda run: (moment_of(run.created), run.name), reverse=True)
 
 
+def run_to_resume() -> Path:
+    """Return the newest run in ``runs`` that has begun and not finished; else ``runs/latest``."""
+    folder = DEFAULT_RUN.parent
+    found = list_runs(folder) if folder.is_dir() else []
+    begun = (one for one in found if isinstance(one, RunRow) and not one.finished)
+    return next((folder / one.name for one in begun), DEFAULT_RUN)
+
+
 def as_entry(run: RunRow | BrokenRun) -> dict[str, Any]:
     """Return a run as the JSON output has it; ``readable`` tells the two kinds apart."""
     return {"readable": isinstance(run, RunRow), **asdict(run)}

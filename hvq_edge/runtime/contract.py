@@ -135,7 +135,7 @@ def check_frames(frames: NDArray[Any], info: EngineInfo) -> Frames:
         raise InputError(
             f"frames are {frames.dtype} {list(frames.shape)}; expected uint8 "
             f"[batch, {side}, {side}, 3] with at least one frame.",
-            next_step="bring images to this size with hvq_edge.data.images.fit_image",
+            next_step="resize them, or let hvq_edge.inspect do it: it takes images of any size",
         )
     return np.ascontiguousarray(frames)
 

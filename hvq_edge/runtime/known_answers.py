@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle, BundleManifest, Precision
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import GateFailed
 from hvq_edge.runtime.engine import Engine, EngineOutput, Frames
 
@@ -254,7 +255,7 @@ def _images(
 ) -> tuple[Frames, NDArray[np.int32]]:
     count, side = len(np.atleast_1d(arrays["frames"])), manifest.input_side
     if not 0 < count <= MOST_IMAGES:
-        raise ValueError(f"it has {count} images")
+        raise ValueError(f"it has {counted(count, 'image')}")
     frames = _array(arrays, "frames", np.uint8, (count, side, side, 3))
     category = _array(arrays, "category", np.int32, (count,))
     if not ((category >= 0) & (category < len(manifest.categories))).all():

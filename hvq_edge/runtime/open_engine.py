@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.bundle.manifest import Bundle, is_run, open_bundle
 from hvq_edge.errors import SettingsError
-from hvq_edge.run.record import RECORD_NAME
 from hvq_edge.runtime.choice import open_candidate
 from hvq_edge.runtime.choice.choose_graph import EngineChoice, choose, choose_graph
 from hvq_edge.runtime.choice.measured_choice import TIME_LIMIT_S
@@ -39,6 +38,7 @@ __all__ = [
     "is_run",
     "known_precisions",
     "open_engine",
+    "runs_torch",
 ]
 
 
@@ -61,7 +61,8 @@ def open_engine(
     them, which takes seconds; see :func:`choose`.
 
     Args:
-        target: a bundle's folder, an opened bundle, or a training run's folder (the PyTorch model).
+        target: a bundle's folder, an opened bundle, or a training run's folder: the PyTorch model,
+            or the bundle in it where a precision or backend is named that only a bundle has.
         precision: ``fp32``, ``fp16``, ``int8``, ``int8-fp16``, or ``auto`` (see :func:`choose`).
         backend: ``openvino``, ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx`` (an engine that
             ``hvq-edge build`` made), ``torch`` (runs only), or ``auto``.
@@ -83,8 +84,10 @@ def open_engine(
         MissingCapability: the backend's library is not installed.
     """
     engine: Engine
-    if is_run(target):
-        engine = _open_run(Path(str(target)), precision, backend, threads)
+    if runs_torch(target, precision, backend):
+        from hvq_edge.runtime.cpu.torch_engine import TorchEngine
+
+        engine = TorchEngine(Path(str(target)), threads=threads)
     else:
         bundle = target if isinstance(target, Bundle) else open_bundle(Path(target))
         if category is not None:
@@ -108,27 +111,27 @@ def open_engine(
     return engine if category is None else with_category(engine, category, target)
 
 
-def is_run(target: Path | str | Bundle) -> bool:
-    """Tell whether ``target`` is a training run's folder and not a bundle."""
-    if isinstance(target, Bundle):
+def runs_torch(target: Path | str | Bundle, precision: str = AUTO, backend: str = AUTO) -> bool:
+    """Tell whether a target is opened as a training run's PyTorch model.
+
+    A run stands for the bundle in it where a precision or backend is named that only a bundle has.
+
+    Args:
+        target: as for :func:`open_engine`.
+        precision: likewise.
+        backend: likewise.
+
+    Raises:
+        SettingsError: an unknown precision or backend, or PyTorch with another precision than fp32.
+    """
+    if isinstance(target, Bundle) or not is_run(target):
         return False
-    folder = Path(target)
-    return (folder / RECORD_NAME).is_file() and not (folder / MANIFEST_NAME).is_file()
-
-
-def _open_run(run: Path, precision: str, backend: str, threads: int | None) -> Engine:
-    if backend not in (AUTO, "torch"):
-        if backend not in BACKENDS:
-            raise unknown_backend(backend)
+    if backend not in (AUTO, *BACKENDS):
+        raise unknown_backend(backend)
+    reduced = precision != AUTO and known_precision(precision) != "fp32"
+    if reduced and backend == "torch":
         raise SettingsError(
-            f"backend {backend} runs a bundle, and {run} is a training run.",
-            next_step=f"run hvq-edge export {run}, then name the bundle it wrote",
+            f"the training run {target} runs in fp32 only with PyTorch, not in {precision}.",
+            next_step="leave out the backend: the bundle in the run's folder is taken then",
         )
-    if precision != AUTO and known_precision(precision) != "fp32":
-        raise SettingsError(
-            f"the training run {run} runs in fp32 only, not {precision}.",
-            next_step=f"run hvq-edge export {run}, then name the bundle it wrote",
-        )
-    from hvq_edge.runtime.cpu.torch_engine import TorchEngine
-
-    return TorchEngine(run, threads=threads)
+    return backend in (AUTO, "torch") and not reduced

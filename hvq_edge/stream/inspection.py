@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hvq_edge.bundle.manifest import Bundle, open_bundle
-from hvq_edge.errors import InputError, SettingsError
+from hvq_edge.data.images import rgb_from_memory
+from hvq_edge.errors import ImageError, InputError, SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.fixed_category import ChosenCategoryEngine, check_takes_category
 from hvq_edge.runtime.open_engine import AUTO, open_engine
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sources.open_source import open_source
-from hvq_edge.stream.sources.source import Source
+from hvq_edge.stream.sources.source import Frame, Image, Source, arrived, lost
 from hvq_edge.verdict.decision import Decision
 
 CameraAddress = int | str | Path
@@ -22,20 +25,22 @@ CameraAddress = int | str | Path
 
 def inspect(
     bundle: Path | str | Bundle,
-    camera: CameraAddress | Sequence[CameraAddress] = 0,
+    camera: CameraAddress | Image | Iterable[Any] = 0,
     *,
     precision: str = "auto",
     backend: str = "auto",
     category: str | None = None,
     policy: Policy | None = None,
 ) -> Iterator[Decision]:
-    """Inspect one camera, video or folder of images, or several at once.
+    """Inspect one camera, video or folder of images, or several at once; or images from memory.
 
     Args:
-        bundle: a bundle's folder, or an opened bundle.
-        camera: a camera number, ``csi://0``, ``rtsp://...``, ``gst:PIPELINE``, a video file, a
-            folder of images, ``watch:FOLDER`` or ``img_%04d.png``; or a list of these, which one
-            engine judges together: ``Decision.camera`` tells them apart.
+        bundle: a bundle's folder, or the run's that has it; or an opened bundle.
+        camera: a camera number, ``csi://0``, ``rtsp://...``, ``gst:PIPELINE``, a video or image
+            file, a folder of images, ``watch:FOLDER`` or ``img_%04d.png``; or a list of these,
+            which one engine judges together: ``Decision.camera`` tells them apart. Or an image from
+            memory (uint8 ``[height, width, 3]`` RGB, or a Pillow image), or an iterable of such
+            images, which need not end: it is asked for the next one when there is room for it.
         precision: ``fp32``, ``fp16``, ``int8``, ``int8-fp16`` or ``auto``.
         backend: ``openvino``, ``onnxruntime`` or ``auto``.
         category: judge every frame as this category; not with a graph that chooses itself.
@@ -52,11 +57,10 @@ def inspect(
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
     engine = open_stream_engine(opened, precision=precision, backend=backend, category=category)
-    several = [camera] if isinstance(camera, (int, str, Path)) else list(camera)
     sources: list[Source] = []
     try:
-        for address in several:
-            sources.append(open_source(address))
+        for one in _several(camera):
+            sources.append(one if isinstance(one, MemoryImages) else open_source(one))
         inspector = Inspector(engine, opened, sources, policy=policy)
     except BaseException:
         for source in sources:
@@ -64,6 +68,60 @@ def inspect(
         engine.close()
         raise
     return _decisions(inspector, engine)
+
+
+def _several(
+    camera: CameraAddress | Image | Iterable[Any],
+) -> Sequence[CameraAddress | MemoryImages]:
+    """Return the sources that a camera stands for: addresses, or one of images from memory."""
+    if isinstance(camera, (int, str, Path)):
+        return [camera]
+    if isinstance(camera, Sequence):
+        addresses = [one for one in camera if isinstance(one, (int, str, Path))]
+        if len(addresses) == len(camera):
+            return addresses
+        if addresses:
+            raise InputError(
+                "addresses of cameras and images from memory are mixed in one list.",
+                next_step="inspect them one after the other",
+            )
+    if isinstance(camera, Iterable) and getattr(camera, "ndim", 4) == 4:
+        return [MemoryImages(camera)]
+    return [MemoryImages([rgb_from_memory(camera)])]
+
+
+class MemoryImages:
+    """Images that a program gives, each once, in order.
+
+    One that cannot be used is a lost frame with the reason. The iterable is asked for the next
+    image when there is room for it, on the thread that captures; what it raises ends the
+    inspection.
+
+    Args:
+        images: each as :func:`hvq_edge.data.images.rgb_from_memory` takes it.
+    """
+
+    live = False
+    name = "images"
+    frames_per_second = None
+
+    def __init__(self, images: Iterable[object]) -> None:
+        self._images = images
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Give one frame an image."""
+        for index, image in enumerate(self._images):
+            if self._closed.is_set():
+                return
+            try:
+                yield arrived(index, rgb_from_memory(image))
+            except ImageError as error:
+                yield lost(index, error.cause)
+
+    def close(self) -> None:
+        """End the iteration after the image under way."""
+        self._closed.set()
 
 
 def open_stream_engine(

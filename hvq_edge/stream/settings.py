@@ -59,8 +59,8 @@ class CameraSettings(StrictTypes):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     camera: str | int
-    """Number of a USB camera (0), csi://0, rtsp://..., gst:PIPELINE, a video file, a folder of
-    images, watch:FOLDER, or img_%04d.png."""
+    """Number of a USB camera (0), csi://0, rtsp://..., gst:PIPELINE, a video or image file, a
+    folder of images, watch:FOLDER, or img_%04d.png."""
     name: str | None = Field(None, min_length=1)
     """In decisions, statistics and on the page; default: the address without credentials."""
     resolution: tuple[int, int] | None = None
@@ -180,7 +180,7 @@ class StreamSettings(StrictTypes):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     bundle: Path = DEFAULT_BUNDLE
-    """Bundle folder that hvq-edge export wrote."""
+    """Bundle folder that hvq-edge export wrote, or the run's folder around it."""
     require_signature: Path | None = None
     """File of public keys: use the bundle only if one of them signed it."""
     precision: str = "auto"

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.common.extras import pip_install
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.statistics import Statistics
 
@@ -89,8 +90,8 @@ class Watchdog(Closeable):
         if self._watched:
             self._notifier.notify("WATCHDOG=1")
         self._notifier.notify(
-            f"STATUS={counts.frames} frames: {counts.passed} pass, {counts.rejected} reject, "
-            f"{counts.no_decision} no decision, {counts.dropped} dropped"
+            f"STATUS={counted(counts.frames, 'frame')}: {counts.passed} pass, "
+            f"{counts.rejected} reject, {counts.no_decision} no decision, {counts.dropped} dropped"
         )
 
 

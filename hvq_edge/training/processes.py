@@ -19,6 +19,7 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 
 WAIT_AT_MOST = timedelta(days=1)
@@ -52,7 +53,7 @@ def joined(device: str) -> Iterator[str]:
         if local >= torch.cuda.device_count():
             raise MissingCapability(
                 f"{local + 1} processes were started on a machine with "
-                f"{torch.cuda.device_count()} GPUs.",
+                f"{counted(torch.cuda.device_count(), 'GPU')}.",
                 next_step="start one process a GPU (torchrun --nproc-per-node), or add "
                 "--device cpu",
             )

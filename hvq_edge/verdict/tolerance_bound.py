@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hvq_edge.common.records import Strict
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import SettingsError
 from hvq_edge.verdict.defaults import CONFIDENCE
 from hvq_edge.verdict.tolerance import largest_rank, least_images, promised_rate
@@ -67,15 +68,15 @@ class FalseRejectBound(Strict):
         if self.expected is not None:
             more = f" and {self.learnt} learnt from" if self.learnt else ""
             return (
-                f"{percent(self.expected)} false rejects expected, from {self.images} unseen good "
-                f"images{more}; {said}"
+                f"{percent(self.expected)} false rejects expected, from "
+                f"{counted(self.images, 'unseen good image')}{more}; {said}"
             )
         if self.rank is None:
             return (
-                f"tail of {self.images} good images extrapolated with a model: {said}, if the "
-                "model is right"
+                f"tail of {counted(self.images, 'good image')} extrapolated with a model: {said}, "
+                "if the model is right"
             )
-        return f"{_ordinal(self.rank)}largest of {self.images} good images: {said}"
+        return f"{_ordinal(self.rank)}largest of {counted(self.images, 'good image')}: {said}"
 
 
 class BoundedThreshold(NamedTuple):

@@ -4,12 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.graphs import GRAPH_RECORD
+from helpers.graphs import GRAPH_RECORD, save_bundle
+from helpers.images import flat, write_png
 from helpers.thresholds import threshold_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import hvq_edge
+from hvq_edge.bundle.integrity.keys import new_key
+from hvq_edge.bundle.integrity.pack import pack_bundle, unpack_bundle
+from hvq_edge.bundle.integrity.signature import require_signature, sign_bundle
 from hvq_edge.bundle.manifest import (
     MANIFEST_NAME,
     Bundle,
@@ -19,7 +24,9 @@ from hvq_edge.bundle.manifest import (
     record_of,
     write_manifest,
 )
-from hvq_edge.bundle.thresholds import typical_scores_of
+from hvq_edge.bundle.thresholds import save_threshold, thresholds_of, typical_scores_of
+from hvq_edge.cli.app import main
+from hvq_edge.doctor.bundle import bundle as look_at_bundle
 from hvq_edge.errors import BundleError
 from hvq_edge.verdict.limits import ImageLimits
 
@@ -231,3 +238,59 @@ def test_the_typical_score_is_the_median_of_good_parts(bundle):
     (threshold,) = bundle.manifest.thresholds["fp32"].values()
     assert typical_scores_of(bundle, "fp32") == {"bolt": threshold.median}
     assert typical_scores_of(bundle, "int8") == {}
+
+
+@pytest.fixture
+def exported(tmp_path) -> Path:
+    """A run's folder with a bundle in it."""
+    run = tmp_path / "run"
+    saved = save_bundle(run / "bundle")
+    (run / "run.json").write_text("{}")
+    learnt = {"fp32": {"bolt": threshold_at(0.5, images=3, rule="test")}}
+    write_manifest(saved.path, saved.manifest.model_copy(update={"thresholds": learnt}))
+    return run
+
+
+def test_a_run_stands_for_the_bundle_in_it(exported, tmp_path):
+    write_png(tmp_path / "parts" / "dark.png", flat(40))
+    assert open_bundle(exported).path == exported / "bundle"
+    assert look_at_bundle(exported, "0")[0].state == "ok"
+    save_threshold(exported, "fp32", "bolt", 0.1)
+    (decision,) = hvq_edge.inspect(exported, tmp_path / "parts", backend="onnxruntime")
+    assert decision.verdict == "reject"
+    with hvq_edge.open_engine(exported, backend="onnxruntime") as engine:
+        assert (engine.info.backend, engine.info.categories) == ("onnxruntime", ("bolt",))
+    new_key(tmp_path / "key")
+    sign_bundle(exported, tmp_path / "key")
+    signed = require_signature(exported, tmp_path / "key.pub").bundle
+    pack_bundle(exported, tmp_path / "packed.hvq")
+    again = unpack_bundle(tmp_path / "packed.hvq", tmp_path / "unpacked")
+    assert thresholds_of(again, "fp32") == thresholds_of(signed, "fp32") == {"bolt": 0.1}
+
+
+def test_commands_take_a_run_for_the_bundle_in_it(exported, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_png(tmp_path / "parts" / "dark.png", flat(40))
+    commands = [
+        ["stream", "--bundle", str(exported), "--camera", "parts", "--backend", "onnxruntime"],
+        ["bundle", "pack", str(exported)],
+        ["bundle", "check", str(exported)],
+    ]
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+        assert not stop.value.code, capsys.readouterr().err
+    assert (exported / "bundle.hvq").is_file()
+    with pytest.raises(SystemExit) as stop:
+        main(["bundle", "install", str(exported), "--into", "device"])
+    assert stop.value.code == 2
+    assert f"Next:  run hvq-edge bundle pack {exported}" in capsys.readouterr().err
+    assert not Path("device").exists()
+    (exported / "bundle").rename(tmp_path / "elsewhere")
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+        assert stop.value.code == 2
+        said = capsys.readouterr().err
+        assert f"{exported} is a training run that was not exported" in said
+        assert f"Next:  run hvq-edge export {exported}" in said

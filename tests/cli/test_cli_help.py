@@ -12,11 +12,13 @@ import pytest
 import typer
 from helpers.commands import HELP, exit_code, run
 from helpers.patience import HANG_SECONDS
+from helpers.run_records import record as run_record
 
 from hvq_edge.cli import app as command_line
 from hvq_edge.cli import demo
 from hvq_edge.cli.interruption import advice_if_interrupted
 from hvq_edge.errors import GateFailed, InputError, MissingCapability
+from hvq_edge.run.record import write_run
 
 COMMANDS = {
     "train": {"--data", "--preset", "--epochs", "--resume", "--device", "--out", "--settings"},
@@ -255,7 +257,7 @@ def test_an_interrupted_training_says_how_to_go_on(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)  # runs/latest is made here
     monkeypatch.setattr(train_run, "continue_run", interrupted)
     (tmp_path / "my run").mkdir()
-    (tmp_path / "my run" / "run.json").write_text("{}")
+    write_run(tmp_path / "my run", run_record(checkpoint_sha256=None))
     assert exit_code("train", "--resume", "--out", "my run") == 130
     said = "Interrupted. Go on with: hvq-edge train --resume --out 'my run'"
     assert said in capsys.readouterr().err

@@ -179,6 +179,18 @@ def test_summary_for_people(bundle, video, tmp_path):
     assert str(tmp_path / "out" / "annotated.mp4") in result.stdout
 
 
+def test_an_image_that_passes_has_its_score_printed(bundle, tmp_path):
+    image = tmp_path / "gut 1.png"
+    write_png(image, part("bolt")[..., ::-1])
+    (line,) = re.findall(r"^frame.*", run("--bundle", bundle.path, "--camera", image).stdout, re.M)
+    assert re.search(r"pass\s+bolt\s+score 0\.[0-9]+ within threshold 0\.5\s+\(gut 1.png\)", line)
+    image.write_text("text")
+    (line,) = re.findall(r"^frame.*", run("--bundle", bundle.path, "--camera", image).stdout, re.M)
+    assert "no decision" in line
+    write_png(image, part("bolt")[..., ::-1])
+    assert "frame  " not in run("--bundle", bundle.path, "--camera", tmp_path).stdout
+
+
 def test_folder_with_a_broken_image_and_a_category_without_threshold(bundle, tmp_path):
     folder = tmp_path / "Teile"
     write_png(folder / "1 gut.png", part("bolt")[..., ::-1])

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
+from helpers.images import flat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.data.images import fit_image, read_frame, read_image, read_mask
+from hvq_edge.data.images import fit_image, read_frame, read_image, read_mask, rgb_from_memory
 from hvq_edge.data.whole_file import announced, fault_in_file
 from hvq_edge.errors import ImageError
 
@@ -508,3 +509,25 @@ def test_a_bigtiff_that_points_beyond_any_file_is_said_to_be_no_image(
     path.write_bytes(content + bytes(64))
     with pytest.raises(ImageError, match=r"beyond\.tif cannot be"):
         read_image(path)
+
+
+def test_arrays_of_each_kind_are_the_same_image():
+    grey = flat(50)[:, :, 0]
+    white = np.full((20, 30), 65535, np.uint16)
+    for value in (grey, grey[:, :, None], np.dstack([grey] * 3), np.dstack([grey] * 4)):
+        np.testing.assert_array_equal(rgb_from_memory(value), flat(50))
+    assert rgb_from_memory(white).min() == 255
+
+
+@given(
+    dtype=st.sampled_from([np.uint8, np.uint16, np.float32, np.int64, np.bool_]),
+    shape=st.lists(st.sampled_from([0, 1, 3, 4, 16, 20]), max_size=4),
+)
+def test_any_array_is_an_image_or_a_clear_error(dtype, shape):
+    try:
+        image = rgb_from_memory(np.ones(shape, dtype))
+    except ImageError as error:
+        assert error.next_step  # noqa: PT017  # either is right
+    else:
+        assert image.dtype == np.uint8
+        assert image.shape == (*shape[:2], 3)

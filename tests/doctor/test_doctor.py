@@ -357,6 +357,11 @@ def test_a_bundle(bundle):
     assert "is not the file that was exported" in broken.found
 
 
+def test_a_bundle_of_one_category(tmp_path):
+    found = by_name(look_at_bundle(save_bundle(tmp_path / "b").path, "1.0"))
+    assert re.search(r"whole \(1 file, .*; 1 category$", found["bundle"].found)
+
+
 def test_a_bundle_that_knows_its_training_images(tmp_path):
     bundle = used_to(save_bundle(tmp_path / "bundle"), texture_looks(5))
     found = by_name(look_at_bundle(bundle.path, "1.0"))["training-images"]

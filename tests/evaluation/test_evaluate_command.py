@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,9 @@ from helpers.run_records import record as run_record
 from helpers.spotted_parts import bundle, data, draw  # noqa: F401  # fixtures
 from typer.testing import CliRunner
 
+import hvq_edge
 from hvq_edge.errors import (
+    BundleError,
     DatasetError,
     GateFailed,
     OutputError,
@@ -132,8 +135,21 @@ def test_options_that_do_not_fit_a_run(tmp_path, data):
     run.mkdir()
     (run / "run.json").write_text("{}", encoding="utf-8")
     for option in ({"precision": "int8"}, {"backend": "openvino"}):
-        with pytest.raises(SettingsError, match=r"training run|fp32 only"):
+        with pytest.raises(BundleError, match="training run that was not exported"):
             open_engine(run, **option)
+    with pytest.raises(SettingsError, match="fp32 only"):
+        open_engine(run, precision="int8", backend="torch")
+    with pytest.raises(SettingsError, match="none of auto"):
+        open_engine(run, backend="openvno")
+
+
+def test_a_run_with_a_precision_stands_for_its_bundle(bundle, data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(bundle.path, run / "bundle")
+    (run / "run.json").write_text("{}", encoding="utf-8")
+    found = hvq_edge.evaluate(str(run), str(data), precision="int8", backend="onnxruntime")
+    assert found.info.precision == "int8"
+    assert found.report.parent == run / "bundle" / "eval-int8"
 
 
 def test_info_is_that_of_the_engine(bundle, data):

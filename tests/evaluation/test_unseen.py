@@ -57,7 +57,7 @@ def test_a_category_whose_good_images_are_all_unseen_has_no_auroc_without_them()
     found = unseen_good([result(1.0, -1.0), result(2.0, 0.5, "dent")])
     assert found == UnseenGood(images=1, image_auroc=None)
     note = found.note("bolt", 1, 1.0)
-    assert note.startswith("bolt: 1 of 1 good test images is unlike every good image learnt ")
+    assert note.startswith("bolt: 1 of 1 good test image is unlike every good image learnt ")
     assert "AUROC" not in note
     assert unseen_good([result(1.0, -1.0)]) == UnseenGood(images=1, image_auroc=None)
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+import hvq_edge
 from hvq_edge.bench.entrants import entrants_of
 from hvq_edge.bench.measure import run_benchmark
 from hvq_edge.bundle.manifest import open_bundle
@@ -77,7 +78,12 @@ def test_a_threshold_names_the_highest_held_out_image_that_passes(small_bundle, 
 
 
 def test_one_category_bundle(small_run, tmp_path):
-    bundle = export_run(small_run, tmp_path / "one", category="solar_cell_poly")
+    out, models = tmp_path / "one", tmp_path / "models"
+    bundle = hvq_edge.export_bundle(
+        str(small_run), str(out), category="solar_cell_poly", triton=str(models)
+    )
+    assert bundle == open_bundle(out)
+    assert [one.name for one in models.iterdir()] == ["hvq_edge_fp32"]
     assert bundle.manifest.categories == ("solar_cell_poly",)
     assert list(bundle.manifest.thresholds["fp32"]) == ["solar_cell_poly"]
     mono = {p.sha256 for p in read_run(small_run).images if p.category == "solar_cell_mono"}
@@ -157,6 +163,8 @@ def test_own_calibration_images_of_other_parts(small_run, mvtec_folder, tmp_path
 def test_unknown_ranges(small_run, tmp_path):
     with pytest.raises(SettingsError, match="'best' are none of minmax, percentile"):
         export_run(small_run, tmp_path / "b", int8=True, ranges="best")
+    with pytest.raises(SettingsError, match="max_drop"):
+        hvq_edge.export_bundle(small_run, tmp_path / "b", int8=True, max_drop=-1)
 
 
 def test_calibration_without_the_feature_cache_chooses_the_same(small_run, small_bundle, tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
+import zipfile
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -234,6 +237,45 @@ def test_load_command_makes_a_run(released, batch, forward, tmp_path, monkeypatc
     np.testing.assert_array_equal(out["codes"][:, 4].numpy(), forward["codes_quantize_list_5"])
     with pytest.raises(CheckpointError, match="cannot choose the category"):
         model(batch[0])
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "next_step"),
+    [
+        ("notes.txt", "notes.txt is text, not a checkpoint", ".pth.tar"),
+        ("empty.pth", "empty.pth is empty", "copy the file again"),
+        ("archive.pth.tar", "archive.pth.tar is a zip archive", "unpack it"),
+        ("packed.hvq", "packed.hvq is a packed bundle", "hvq-edge bundle unpack packed.hvq DIR"),
+        ("weights.gz", "weights.gz is a compressed file", "unpack it"),
+        ("model.onnx", "model.onnx is an ONNX graph", "hvq-edge bench --peers model.onnx"),
+        ("noise.pth", "noise.pth is no checkpoint", "torch.save"),
+        ("folder", "folder is a folder", ".pth.tar"),
+        ("run", "run is a training run", "hvq-edge export run"),
+        ("run/bundle", "run/bundle is a bundle", "hvq-edge stream --bundle run/bundle"),
+    ],
+)
+def test_load_says_what_is_no_checkpoint(what, said, next_step, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("run/bundle").mkdir(parents=True)
+    Path("run/run.json").write_text("{}")
+    Path("run/bundle/bundle.json").write_text("{}")
+    Path("notes.txt").write_text("Gewichte für später\n" * 50, encoding="utf-8")
+    Path("empty.pth").touch()
+    Path("noise.pth").write_bytes(bytes(range(256)) * 9)
+    Path("weights.gz").write_bytes(gzip.compress(b"weights"))
+    Path("model.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
+    for name, member in (("archive.pth.tar", "ckpt.pth"), ("packed.hvq", "bundle.json")):
+        with zipfile.ZipFile(name, "w") as archive:
+            archive.writestr(member, "{}")
+    with pytest.raises(SystemExit) as stop:
+        main(["load", what, "--out", "new"])
+    assert stop.value.code == 2
+    error, step = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"Error: {said}")
+    assert step.startswith("Next:  ")
+    assert next_step in step
+    assert not Path("new").exists()
 
 
 def test_load_with_another_number_of_categories(released, tmp_path, monkeypatch, capsys):

@@ -6,16 +6,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import cv2
-import numpy as np
 import pytest
 from helpers.images import flat, write_png
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.predict import images as module
-from hvq_edge.predict.images import as_image, find_images
+from hvq_edge.predict.images import find_images
 
 
 @pytest.fixture
@@ -120,40 +116,3 @@ def test_an_address_that_cannot_be_used(name):
     with pytest.raises(InputError) as raised:
         find_images(name)
     assert "u:p" not in str(raised.value)
-
-
-def test_arrays_of_each_kind_are_the_same_image():
-    grey = flat(50)[:, :, 0]
-    white = np.full((20, 30), 65535, np.uint16)
-    for value in (grey, grey[:, :, None], np.dstack([grey] * 3), np.dstack([grey] * 4)):
-        np.testing.assert_array_equal(as_image(value), flat(50))
-    assert as_image(white).min() == 255
-
-
-def test_images_of_pillow():
-    pil = pytest.importorskip("PIL.Image")
-    rgb = np.arange(20 * 30 * 3, dtype=np.uint32).reshape(20, 30, 3).astype(np.uint8)
-    turned = pil.fromarray(rgb)
-    np.testing.assert_array_equal(as_image(turned), rgb)
-    turned.getexif()[0x0112] = 6  # taken with the camera on its side
-    np.testing.assert_array_equal(as_image(turned), np.rot90(rgb, -1))
-    deep = pil.fromarray(np.full((20, 30), 65535, np.uint16))
-    assert as_image(deep).min() == 255
-    with pytest.raises(ImageError, match="mode F"):
-        as_image(pil.fromarray(np.zeros((20, 30), np.float32)))
-
-
-@given(
-    arrays.arrays(
-        dtype=st.sampled_from([np.uint8, np.uint16, np.float32, np.int64, np.bool_]),
-        shape=arrays.array_shapes(min_dims=0, max_dims=4, max_side=5, min_side=0),
-    )
-)
-def test_any_array_is_an_image_or_a_clear_error(value):
-    try:
-        image = as_image(value)
-    except ImageError as error:
-        assert error.next_step  # noqa: PT017  # either is right
-    else:
-        assert image.dtype == np.uint8
-        assert image.shape == (*value.shape[:2], 3)

@@ -1,6 +1,7 @@
 """The record of a run says what was trained on what, or that it is not finished."""
 
 import json
+from pathlib import Path
 
 import pytest
 from helpers.run_records import record
@@ -8,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.errors import DatasetError, RunError
+from hvq_edge.run.latest import DEFAULT_RUN
 from hvq_edge.run.record import (
     RECORD_NAME,
     read_run,
     recorded_data,
     write_run,
 )
+from hvq_edge.run.runs import run_to_resume
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
@@ -38,6 +41,25 @@ def test_an_unfinished_run_says_how_to_go_on(tmp_path):
     assert "--resume" in step
     assert str(tmp_path) in step
     assert read_run(tmp_path, finished=False) == unfinished
+
+
+def test_where_nothing_has_finished_yet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun = Path("runs/begun")
+    begun.mkdir(parents=True)
+    write_run(begun, record(checkpoint_sha256=None, epochs_done=4))
+    with pytest.raises(RunError, match="no training run at runs/latest") as caught:
+        read_run(DEFAULT_RUN)
+    assert "hvq-edge train --resume" in caught.value.next_step
+    assert run_to_resume() == begun
+    (tmp_path / "runs/newer").mkdir()
+    created = "2026-01-02T00:00:00+00:00"
+    write_run(Path("runs/newer"), record(checkpoint_sha256=None, created=created))
+    assert run_to_resume() == Path("runs/newer")
+    write_run(Path("runs/newer"), record(created=created))
+    assert run_to_resume() == begun
+    write_run(begun, record())
+    assert run_to_resume() == DEFAULT_RUN
 
 
 def test_a_folder_without_a_run(tmp_path):

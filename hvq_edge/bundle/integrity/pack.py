@@ -27,6 +27,7 @@ from hvq_edge.bundle.integrity.signature import (
 from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, BundleManifest, open_bundle
 from hvq_edge.common.atomic import atomic_file, atomic_folder
 from hvq_edge.common.plain_file import open_plain
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import BundleError, GateFailed, OutputError
 
 SUFFIX = ".hvq"
@@ -69,6 +70,7 @@ def pack_bundle(folder: Path, out: Path) -> Packed:
         OutputError: the file cannot be written.
     """
     bundle = open_bundle(folder)
+    folder = bundle.path
     signature = read_signature(folder)
     taken_in: tuple[str, ...] = ()
     if signature is None:
@@ -183,7 +185,8 @@ def _manifest(
     except ValidationError as error:
         raise _refused(
             file,
-            f"its {MANIFEST_NAME} is none that this version reads ({error.error_count()} faults)",
+            f"its {MANIFEST_NAME} is none that this version reads "
+            f"({counted(error.error_count(), 'fault')})",
         ) from error
 
 

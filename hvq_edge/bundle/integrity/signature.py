@@ -79,6 +79,7 @@ def sign_bundle(folder: Path, key: Path) -> tuple[Signature, tuple[str, ...]]:
     """
     private = read_private_key(key)  # before the manifest is touched
     bundle = open_bundle(folder)
+    folder = bundle.path
     check_report(bundle)
     _, taken_in = seal(bundle)
     content = read_plain(folder / MANIFEST_NAME)
@@ -168,8 +169,9 @@ def require_signature(
     from cryptography.exceptions import InvalidSignature
 
     keys = read_public_keys(trusted)
-    folder = bundle.path if isinstance(bundle, Bundle) else bundle
-    opened = open_bundle(folder)  # says it in words where there is no bundle
+    # Says it in words where there is no bundle.
+    opened = open_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+    folder = opened.path
     signature = read_signature(folder)
     if signature is None:
         raise GateFailed(f"the bundle {folder} is not signed.", next_step=_SIGN_AGAIN)

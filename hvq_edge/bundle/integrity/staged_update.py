@@ -88,6 +88,11 @@ def install_bundle(
         HvqEdgeError: what ``test`` raised.
         OutputError: it cannot be written, or another update is running.
     """
+    if file.is_dir():
+        raise BundleError(
+            f"{file} is a folder, not a packed bundle.",
+            next_step=f"run hvq-edge bundle pack {file}, then install the file that it writes",
+        )
     if not file.is_file():  # before anything is made
         raise BundleError(
             f"there is no file {file}.", next_step="write one with hvq-edge bundle pack"

@@ -16,10 +16,11 @@ from pathlib import Path
 from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
 from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.judged_images import METRICS_NAME
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, FileRecord, Precision, open_bundle
+from hvq_edge.bundle.manifest import Bundle, FileRecord, Precision, open_bundle
 from hvq_edge.bundle.thresholds import changed_by_thresholds, threshold_records
 from hvq_edge.bundle.verification import VERIFY_NAME, Verification, read_verification
 from hvq_edge.common.atomic import sha256_of
+from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
@@ -30,7 +31,7 @@ from hvq_edge.evaluation.acceptance.threshold_bound import (
     threshold_bound,
 )
 from hvq_edge.evaluation.metrics.metrics_file import read_metrics
-from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME, RunRecord, read_run
+from hvq_edge.run.record import RunRecord, read_run
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,7 @@ def collect(target: Path) -> Acceptance:
             next_step="run hvq-edge train and hvq-edge export, or name the folder of a run or of a "
             "bundle",
         )
-    is_run = (target / RECORD_NAME).is_file() and not (target / MANIFEST_NAME).is_file()
-    bundle = open_bundle(target / BUNDLE_FOLDER if is_run else target)
+    bundle = open_bundle(target)
     run_folder = bundle.path.resolve().parent
     found = Acceptance(
         bundle=bundle,
@@ -221,7 +221,7 @@ def _gather_data(found: Acceptance) -> None:
     if known:
         found.open_points.append(
             OpenPoint(
-                f"{len(known)} test images are training images too: the test is not one.",
+                f"{counted(len(known), 'test image')} served training too: the test is not one.",
                 "run hvq-edge data check",
             )
         )

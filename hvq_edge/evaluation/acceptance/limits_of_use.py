@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from hvq_edge.bundle.manifest import BundleManifest
+from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import Dataset
 from hvq_edge.evaluation.metrics.results import CategoryMetrics
 
@@ -38,8 +39,9 @@ def limits_of_use(
             else:
                 limits.append(f"{category}: no defective part was tested at all.")
     limits += [
-        f"{one.category}: {one.unseen_kind.images} of {one.good} good test images are unlike "
-        "every good image learnt from. Good parts of such a kind may be rejected."
+        f"{one.category}: {one.unseen_kind.images} of {counted(one.good, 'good test image')} "
+        f"{'is' if one.unseen_kind.images == 1 else 'are'} unlike every good image learnt "
+        "from. Good parts of such a kind may be rejected."
         for one in measured
         if one.unseen_kind is not None
     ]

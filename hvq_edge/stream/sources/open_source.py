@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from hvq_edge.common.redaction import HIDDEN, redacted
+from hvq_edge.data.images import IMAGE_SUFFIXES
 from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.stream.sources.camera import open_camera
 from hvq_edge.stream.sources.csi_camera import open_csi_camera
-from hvq_edge.stream.sources.folder import open_folder
+from hvq_edge.stream.sources.folder import ImageFiles, open_folder
 from hvq_edge.stream.sources.gstreamer import open_gstreamer, shown_pipeline
 from hvq_edge.stream.sources.opencv_capture import ANY_FORMAT, CaptureFormat
 from hvq_edge.stream.sources.rtsp_camera import open_rtsp_camera, shown_url
@@ -22,8 +23,8 @@ from hvq_edge.stream.sources.video_file import VideoFile
 from hvq_edge.stream.sources.watched_folder import WatchedFolder
 
 ACCEPTED = (
-    "a camera number (0), /dev/video0, csi://0, rtsp://host/path, gst:PIPELINE, a video file, "
-    "a folder of images, watch:FOLDER, or a series of images (img_%04d.png, img_*.png)"
+    "a camera number (0), /dev/video0, csi://0, rtsp://host/path, gst:PIPELINE, a video or image "
+    "file, a folder of images, watch:FOLDER, or a series of images (img_%04d.png, img_*.png)"
 )
 
 _MISTYPED = re.compile(r"[A-Za-z]\w*:|(?:rtsps?|https?|gst|csi)\b|.*@", re.DOTALL)
@@ -128,12 +129,20 @@ def open_source(camera: int | str | Path, wanted: CaptureFormat = ANY_FORMAT) ->
     except OSError as error:
         raise InputError(f"cannot look at {redacted(str(path))}: {error.strerror}.") from error
     if found:
+        if is_image_file(path):
+            return ImageFiles(path.parent, [path.name], str(path))
         return VideoFile(path)
     if is_sequence(path.name):
         return open_sequence(path)
     hidden = _MISTYPED.match(address.text) or redacted(address.text) != address.text
     shown = "this address" if hidden else str(path)
     raise InputError(f"{shown} does not exist.", next_step=f"give {ACCEPTED} with --camera")
+
+
+def is_image_file(path: Path) -> bool:
+    """Tell one image file, by its name, from a video or a series of images."""
+    is_file = os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises where it may not look
+    return is_file and path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def shown_address(camera: int | str) -> int | str:

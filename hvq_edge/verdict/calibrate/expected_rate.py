@@ -14,6 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from hvq_edge.common.wording import counted
 from hvq_edge.verdict.defaults import CONFIDENCE
 from hvq_edge.verdict.tolerance import promised_rate
 from hvq_edge.verdict.tolerance_bound import (
@@ -68,8 +69,8 @@ def expected_rate(
     warnings = []
     if len(kept) + 1 < 1 / asked:
         warnings.append(
-            f"{len(kept)} good images are few for {percent(asked)}: the threshold rests on a model "
-            "of the largest scores"
+            f"{counted(len(kept), 'good image')} {'is' if len(kept) == 1 else 'are'} few for "
+            f"{percent(asked)}: the threshold rests on a model of the largest scores"
         )
     if len(learnt) and len(scores) < FEW:
         warnings.append(

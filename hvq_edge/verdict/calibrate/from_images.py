@@ -10,6 +10,7 @@ from pathlib import Path
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds, threshold_records
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import InputError
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
@@ -105,7 +106,8 @@ def calibrate_run(
         }
         if not thresholds[precision]:
             raise InputError(
-                f"none of the {len(paths)} images can be judged at {precision}: {judged.reasons}.",
+                f"none of the {counted(len(paths), 'image')} can be judged at {precision}: "
+                f"{judged.reasons}.",
                 next_step="give images of good parts, taken as on the line",
             )
         reasons += refuse_harm(
@@ -133,12 +135,12 @@ def _notes(judged: Gathering, precision: str, total: int) -> list[str]:
     notes = []
     if judged.unusable:
         notes.append(
-            f"{sum(judged.unusable.values())} of {total} images would lead to no decision at "
-            f"{precision}, and set no threshold: {judged.reasons}"
+            f"{sum(judged.unusable.values())} of {counted(total, 'image')} would lead to no "
+            f"decision at {precision}, and set no threshold: {judged.reasons}"
         )
     for name, count in judged.elsewhere.items():
         notes.append(
-            f"{count} images of {name} were judged as another category at {precision}, and count "
-            "for the category whose threshold they will meet"
+            f"{counted(count, 'image')} of {name} judged as another category at {precision}: what "
+            "counts is the category whose threshold they will meet"
         )
     return notes

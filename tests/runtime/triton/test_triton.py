@@ -117,7 +117,7 @@ def test_a_changed_graph_is_not_served(tmp_path):
 @pytest.mark.parametrize("as_json", [False, True])
 def test_export_writes_it(tmp_path, monkeypatch, capsys, as_json):
     bundle = save_bundle(tmp_path / "b", precisions=("fp32", "int8"))
-    monkeypatch.setattr("hvq_edge.export.export_run.export_run", lambda *_, **__: bundle)
+    monkeypatch.setattr("hvq_edge.export.export_bundle.export_run", lambda *_, **__: bundle)
     words = ["export", "run", "--int8", "--triton", str(tmp_path / "repository")]
     with pytest.raises(SystemExit) as ended:
         main([*words, *(["--json"] if as_json else [])])

@@ -14,9 +14,12 @@ from helpers.sources import ListSource
 
 from hvq_edge.bundle.judged_images import ImageRow
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.thresholds import put_thresholds
+from hvq_edge.cli import threshold_changes
 from hvq_edge.cli.app import main
 from hvq_edge.errors import GateFailed
 from hvq_edge.stream.calibrate import calibrate_from_stream
+from hvq_edge.verdict.calibrate.from_images import Calibrated
 from hvq_edge.verdict.calibrate.refusals import LEAST_IMAGES, refuse_harm, strays
 from hvq_edge.verdict.threshold import GoodPart, learn_threshold
 from hvq_edge.verdict.tolerance_bound import order_statistic
@@ -208,3 +211,22 @@ def test_a_broken_part_under_the_camera_sets_no_threshold(bundle):
     done = calibrate_from_stream(BrightnessEngine(), bundle, source, 4, force=True)
     assert len(done.notes) == 3
     assert open_bundle(bundle.path).manifest.former_thresholds[-1].why.startswith("stream")
+
+
+def test_what_is_said_of_an_image_is_said_once(bundle, capsys):
+    """Whatever the precisions, and whether or not it is rejected as well."""
+    threshold = IN_FORCE.model_copy(update={"set_aside": ("odd.png",)})
+    learnt = {precision: {"bolt": threshold} for precision in ("fp32", "int8")}
+    now = put_thresholds(bundle, learnt)
+    notes = [f"2 of 14 images lead to no decision at {precision}" for precision in learnt]
+    notes += ["bolt at int8: one of its own"]
+    rejected = {"bolt": {"odd.png": 2, "dark.png": 1}}
+    threshold_changes.show(Calibrated(now, learnt, rejected, tuple(notes)), learnt)
+    said = capsys.readouterr().err
+    assert said.count("odd.png") == 1
+    assert "rejected now: dark.png.\n" in said
+    assert "Note: 2 of 14 images lead to no decision at fp32 and int8.\n" in said
+    assert "Note: bolt at int8: one of its own.\n" in said
+    rejected["bolt"].pop("dark.png")
+    threshold_changes.show(Calibrated(now, learnt, rejected), learnt)
+    assert "rejected now" not in capsys.readouterr().err
