@@ -124,7 +124,7 @@ def show(
     part: PartOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the last rows of a log, the newest at the end; of a part also its recorded images."""
+    """Show the last rows of a log; of a part also its recorded images."""
     from hvq_edge.stream.log.chain import fields_of, names_of
     from hvq_edge.stream.log.files import base_of
     from hvq_edge.stream.log.reader import last_rows
