@@ -256,7 +256,7 @@ def _show_end(seconds: dict[str, float], files: list[tuple[str, Path]], out: Pat
     for name, path in files:
         results.print(f"  {name:<18} {path}", markup=False, soft_wrap=True)
     results.print(
-        f"\nNext: hvq-edge report {out} gathers all of it for a signature; "
+        f"\nNext: hvq-edge report {out} --complete gathers all of it for a signature; "
         f"hvq-edge stream --camera 0, or --camera {out / 'parts.avi'}, inspects",
         markup=False,
         soft_wrap=True,

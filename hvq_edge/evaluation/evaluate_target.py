@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hvq_edge.bundle.judged_images import METRICS_NAME
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, Precision, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import output_error
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import Dataset, find_dataset
-from hvq_edge.errors import DatasetError, RunError
+from hvq_edge.errors import DatasetError, RunError, SettingsError
+from hvq_edge.evaluation.acceptance.model_card import refresh_card
 from hvq_edge.evaluation.evaluate import BATCH_SIZE, evaluate, ways_of
 from hvq_edge.evaluation.metrics.metrics_file import MetricsFile, metrics_file, write_metrics
 from hvq_edge.evaluation.metrics.results import Evaluation
@@ -80,10 +81,7 @@ def evaluate_target(
         folder = out or target
         title = f"Evaluation of run {_short_name(target)}"
     elif not (target / MANIFEST_NAME).exists():
-        raise RunError(
-            f"there is neither a training run nor a bundle at {target}.",
-            next_step="run hvq-edge train --data DIR, or name the folder of a run or a bundle",
-        )
+        raise _nothing_at(target)
     else:
         bundle = open_bundle(target)
         data = data or _data_of_parent(bundle)
@@ -134,7 +132,57 @@ def evaluate_target(
         },
     )
     write_metrics(found.metrics, content)
+    if out is None and not is_run(target):
+        refresh_card(target)
     return found
+
+
+def evaluate_precisions(
+    target: Path,
+    data: Path | None = None,
+    *,
+    backend: str = AUTO,
+    out: Path | None = None,
+    on_progress: ProgressCallback = silent,
+) -> dict[Precision, TargetEvaluation]:
+    """Evaluate a bundle in each of its precisions, one after the other.
+
+    Args:
+        target: folder of the bundle.
+        data: as of :func:`evaluate_target`, as the next one.
+        backend: of all of them.
+        out: gets a folder ``eval-PRECISION`` of each; ``None``: the bundle's folder does.
+        on_progress: told after each batch.
+
+    Raises:
+        SettingsError: ``target`` is a training run, which has one precision alone.
+        HvqEdgeError: what :func:`evaluate_target` raises.
+    """
+    if is_run(target):
+        raise SettingsError(
+            f"the training run {target} runs in fp32 only: there are no others to compare.",
+            next_step=f"run hvq-edge export {target}, then name the bundle it wrote",
+        )
+    if not (target / MANIFEST_NAME).exists():
+        raise _nothing_at(target)
+    return {
+        precision: evaluate_target(
+            target,
+            data,
+            precision=precision,
+            backend=backend,
+            out=out and out / f"eval-{precision}",
+            on_progress=on_progress,
+        )
+        for precision in open_bundle(target).manifest.models
+    }
+
+
+def _nothing_at(target: Path) -> RunError:
+    return RunError(
+        f"there is neither a training run nor a bundle at {target}.",
+        next_step="run hvq-edge train --data DIR, or name the folder of a run or a bundle",
+    )
 
 
 def _verdict_notes(evaluation: Evaluation) -> Iterator[str]:

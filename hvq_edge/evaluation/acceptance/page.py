@@ -14,9 +14,15 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.layouts.folders import DatasetImage
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.evaluation.acceptance.acceptance import Acceptance, OpenPoint, collect
+from hvq_edge.evaluation.acceptance.acceptance import (
+    Acceptance,
+    OpenPoint,
+    bundle_folder,
+    collect,
+)
 from hvq_edge.evaluation.acceptance.examples import Examples, examples
 from hvq_edge.evaluation.acceptance.measured import Measured
+from hvq_edge.evaluation.acceptance.model_card import refresh_card
 from hvq_edge.evaluation.charts import Histogram, TradeOff, score_histogram, trade_off
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.intervals import RESAMPLES
@@ -53,6 +59,8 @@ def write_acceptance(
         MissingCapability: Jinja2 is not installed.
         OutputError: the page cannot be written.
     """
+    if out is None:
+        refresh_card(bundle_folder(target))
     found = collect(target)
     shown: Examples = {}
     if found.shown is not None and found.dataset is not None:
