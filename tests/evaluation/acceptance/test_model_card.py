@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
+from helpers.patience import HANG_SECONDS
 from helpers.spotted_parts import bundle, data  # noqa: F401  # fixtures
 from helpers.thresholds import threshold_at
 
@@ -18,6 +22,7 @@ from hvq_edge.bundle.manifest import digest_of_set, open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import put_thresholds, undo_thresholds
 from hvq_edge.bundle.verification import read_verification
 from hvq_edge.cli.app import main
+from hvq_edge.cli.demo import demo_stages
 from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
 from hvq_edge.evaluation.acceptance.measured import measured_of
 from hvq_edge.evaluation.acceptance.model_card import refresh_card, render_card
@@ -155,6 +160,20 @@ def test_a_signature_covers_the_card_and_keeps_it(bundle, tmp_path):
     require_signature(bundle.path, tmp_path / "office.pub")
 
 
+def test_a_card_written_again_does_not_make_the_demo_begin_again(bundle, data):
+    """It goes on from what is there, and the card changes bundle.json after verify.json."""
+    (verify,) = [one for one in demo_stages(bundle.path.parent, data, 1) if one.name == "verify"]
+    result = bundle.path / "verify.json"
+    result.write_text("{}")
+    os.utime(bundle.path / "model.fp32.onnx", (1, 1))
+    os.utime(result, (2, 2))
+    refresh_card(bundle.path)
+    assert (bundle.path / "bundle.json").stat().st_mtime > 2
+    assert verify.done()
+    os.utime(bundle.path / "model.fp32.onnx", (3, 3))
+    assert not verify.done()
+
+
 def test_a_packed_bundle_carries_the_card_of_its_thresholds(bundle, tmp_path):
     refresh_card(bundle.path)
     put_thresholds(bundle, {"fp32": {"bolt": threshold_at(0.25)}})  # as the live page does
@@ -167,6 +186,19 @@ def test_the_same_files_give_the_same_card_elsewhere(small_bundle, tmp_path):
     """A device has neither the run nor the images."""
     copy = shutil.copytree(small_bundle, tmp_path / "device" / "solar")
     assert render_card(open_bundle(copy)) == render_card(open_bundle(small_bundle))
+
+
+def test_a_device_writes_it_without_the_training_stack(bundle):
+    """Thresholds are learnt there too."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "for name in ('torch', 'sklearn', 'scipy', 'jinja2', 'onnx', 'polygraphy'):\n"
+        "    sys.modules[name] = None\n"
+        "from hvq_edge.evaluation.acceptance.model_card import refresh_card\n"
+        "refresh_card(Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, bundle.path], check=True, timeout=HANG_SECONDS)
+    assert (bundle.path / "MODEL.md").read_text(encoding="utf-8") == render_card(bundle)
 
 
 def test_what_others_named_is_text(bundle):
