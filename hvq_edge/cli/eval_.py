@@ -69,12 +69,14 @@ def evaluate(
 
     gates = parse_gates(minimum or ())
     every = precision == "all"
-    given = {"backend": backend, "out": out}
+    found: dict[str, TargetEvaluation]
     with progress_bars() as bars:
         if every:
-            found = evaluate_precisions(target, data, **given, on_progress=bars)
+            found = evaluate_precisions(target, data, backend=backend, out=out, on_progress=bars)
         else:
-            one = evaluate_target(target, data, precision=precision, **given, on_progress=bars)
+            one = evaluate_target(
+                target, data, precision=precision, backend=backend, out=out, on_progress=bars
+            )
             found = {one.info.precision: one}
     notes = (line for one in found.values() for line in _notes(one))
     for line in dict.fromkeys(notes):  # of several precisions, what holds for all is said once

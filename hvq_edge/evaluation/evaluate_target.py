@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hvq_edge.bundle.judged_images import METRICS_NAME
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, Precision, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import output_error
 from hvq_edge.common.progress import ProgressCallback, silent
@@ -144,7 +144,7 @@ def evaluate_precisions(
     backend: str = AUTO,
     out: Path | None = None,
     on_progress: ProgressCallback = silent,
-) -> dict[Precision, TargetEvaluation]:
+) -> dict[str, TargetEvaluation]:
     """Evaluate a bundle in each of its precisions, one after the other.
 
     Args:

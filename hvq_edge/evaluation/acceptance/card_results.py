@@ -61,17 +61,14 @@ def quantitative(bundle: Bundle, measured: Sequence[Measured]) -> list[str]:
             *("good rejected", "defects found", "good undecided", "defects undecided"),
         )
         blocks += [f"Measured with {one.backend} on {text(one.device)}.", table(headings, rows)]
-    rows = [
+    promised = [
         (precision, *_threshold_cells(manifest, precision, name))
         for precision in manifest.models
         for name in manifest.categories
     ]
-    headings = ("precision", "category", "threshold", "expected", "at most", "in words", "from")
-    return [
-        *blocks,
-        "### Thresholds, and what they promise of false rejects",
-        table(headings, rows),
-    ]
+    columns = ("precision", "category", "threshold", "expected", "at most", "in words", "from")
+    blocks.append("### Thresholds, and what they promise of false rejects")
+    return [*blocks, table(columns, promised)]
 
 
 def _threshold_cells(manifest: BundleManifest, precision: Precision, name: str) -> tuple[str, ...]:
