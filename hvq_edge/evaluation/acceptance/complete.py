@@ -90,16 +90,17 @@ def _carry_out(
     on_progress: ProgressCallback,
 ) -> None:
     bundle = found.bundle
-    run = run or bundle.path.resolve().parent
     if step.command == "bench":
         report = run_benchmark(bundle, entrants_of(bundle), on_progress=on_progress)
         write_bench(report, bundle.path / BENCH_NAME)
         return
-    data = data or recorded_data(run)
+    if data is None and run is not None:
+        data = recorded_data(run)
     if step.command == "verify":
         with needed("verify", "train"):
             from hvq_edge.export.verify.verify import verify_bundle
-        verify_bundle(bundle.path, run, data, on_progress=on_progress)
+        run = run or bundle.path.resolve().parent
+        verify_bundle(bundle.path, run, data or recorded_data(run), on_progress=on_progress)
     elif step.precision is not None:
         evaluate_target(bundle.path, data, precision=step.precision, on_progress=on_progress)
 

@@ -71,8 +71,10 @@ def test_what_cannot_be_done_is_said_with_the_reason(bundle, data, capsys):
     """The run is not beside this bundle, and without --data nobody knows its test images."""
     assert run("report", bundle.path, "--complete") == 0
     said = capsys.readouterr().out
-    for step in ("verify", "eval fp32", "eval int8"):
-        assert f"Not done here: {step}: no training run at {bundle.path.parent}" in said
+    assert f"Not done here: verify: no training run at {bundle.path.parent}" in said
+    for step in ("eval fp32", "eval int8"):
+        assert f"Not done here: {step}: the bundle {bundle.path} is not in the folder of" in said
+    assert "give a folder with test images with --data DIR" in said
     assert "Done: bench" in said
     assert run("report", bundle.path, "--complete", "--data", data) == 0
     said = capsys.readouterr().out

@@ -148,6 +148,8 @@ def test_the_card_follows_thresholds_and_comes_back_with_them(bundle, data, caps
 
 def test_a_signature_covers_the_card_and_keeps_it(bundle, tmp_path):
     new_key(tmp_path / "office")
+    refresh_card(bundle.path)
+    (bundle.path / "MODEL.md").write_text("killed between the card and the manifest")
     put_thresholds(bundle, {"fp32": {"bolt": threshold_at(0.25)}})
     assert run("sign", bundle.path, "--key", tmp_path / "office") == 0
     signed = require_signature(bundle.path, tmp_path / "office.pub").bundle
