@@ -172,7 +172,7 @@ def verify_bundle(
             if answers is not None:
                 write_known_answers(folder / Path(CHECK_NAME).name, answers)
     write_text(bundle_path / VERIFY_NAME, verification.model_dump_json(indent=2) + "\n")
-    refresh_card(bundle_path)
+    refresh_card(bundle_path, create=True)
     return verification
 
 

@@ -111,14 +111,12 @@ def pack(
     as_json: JsonOption = False,
 ) -> None:
     """Write a bundle as one file; the same bundle always gives the same bytes."""
-    from hvq_edge.bundle.integrity.content import CARD_NAME
     from hvq_edge.bundle.integrity.pack import SUFFIX, pack_bundle
     from hvq_edge.common.atomic import sha256_of
     from hvq_edge.evaluation.acceptance.model_card import refresh_card
 
     target = out or bundle.with_name(bundle.name + SUFFIX)
-    if (bundle / CARD_NAME).is_file():
-        refresh_card(bundle)
+    refresh_card(bundle)
     packed = pack_bundle(bundle, target)
     digest, size = sha256_of(target), target.stat().st_size
     for name in packed.left_behind:

@@ -133,7 +133,7 @@ def evaluate_target(
     )
     write_metrics(found.metrics, content)
     if out is None and not is_run(target):
-        refresh_card(target)
+        refresh_card(target, create=True)
     return found
 
 

@@ -53,7 +53,7 @@ def quantitative(bundle: Bundle, measured: Sequence[Measured]) -> list[str]:
             blocks.append(missing(eval_command(precision)))
             continue
         metrics = {own.category: own for own in one.record.categories}
-        rows = [_result_row(own, metrics[own.category]) for own in one.categories]
+        rows = [_result_row(own, metrics.get(own.category)) for own in one.categories]
         if len(rows) > 1:
             rows.append(_result_row(one.all, one.record.mean))
         headings = (
@@ -169,13 +169,12 @@ def _verification(bundle: Bundle) -> Verification | None:
     return found if of_these_graphs(found, bundle.manifest) else None
 
 
-def _result_row(own: CategoryNumbers, metrics: Metrics) -> tuple[object, ...]:
+def _result_row(own: CategoryNumbers, metrics: Metrics | None) -> tuple[object, ...]:
+    names = ("pixel_auroc", "image_recall_at_5", "image_recall_at_1")
     return (
         text(own.category),
         _interval(own.auroc),
-        percent(metrics.pixel_auroc),
-        percent(metrics.image_recall_at_5),
-        percent(metrics.image_recall_at_1),
+        *(percent(getattr(metrics, name, None)) for name in names),
         _share(own.false_rejects),
         _share(own.found),
         own.good_undecided,

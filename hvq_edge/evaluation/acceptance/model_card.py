@@ -46,20 +46,22 @@ _MODES = {
 }
 
 
-def refresh_card(folder: Path, *, signing: bool = False) -> None:
+def refresh_card(folder: Path, *, create: bool = False, signing: bool = False) -> None:
     """Write a bundle's card anew where it would say something else, and its hash into the manifest.
 
     A signed bundle is left as it was signed: its card is made again when it is signed again.
 
     Args:
         folder: of the bundle.
+        create: write one where there is none, as in a bundle of an earlier version.
         signing: it is about to be signed, so write it in any case.
 
     Raises:
         BundleError: no bundle there.
         OutputError: it cannot be written.
     """
-    if (folder / SIGNATURE_NAME).exists() and not signing:
+    kept = (folder / SIGNATURE_NAME).exists() or not (create or (folder / CARD_NAME).is_file())
+    if kept and not signing:
         return
     record = write_card(open_bundle(folder))
     manifest = open_bundle(folder).manifest  # a threshold may have been changed meanwhile

@@ -60,7 +60,7 @@ def write_acceptance(
         OutputError: the page cannot be written.
     """
     if out is None:
-        refresh_card(bundle_folder(target))
+        refresh_card(bundle_folder(target), create=True)
     found = collect(target)
     shown: Examples = {}
     if found.shown is not None and found.dataset is not None:

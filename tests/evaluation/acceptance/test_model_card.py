@@ -132,7 +132,7 @@ def test_the_numbers_of_eval_and_verify_are_those_of_their_files(bundle, data):
 
 
 def test_the_card_follows_thresholds_and_comes_back_with_them(bundle, data, capsys):
-    refresh_card(bundle.path)
+    refresh_card(bundle.path, create=True)
     before = (bundle.path / "MODEL.md").read_bytes(), (bundle.path / "bundle.json").read_bytes()
     good = data / "bolt" / "test" / "good"
     command = ("calibrate", bundle.path, "--good", good, "--backend", "onnxruntime", "--force")
@@ -148,7 +148,7 @@ def test_the_card_follows_thresholds_and_comes_back_with_them(bundle, data, caps
 
 def test_a_signature_covers_the_card_and_keeps_it(bundle, tmp_path):
     new_key(tmp_path / "office")
-    refresh_card(bundle.path)
+    refresh_card(bundle.path, create=True)
     (bundle.path / "MODEL.md").write_text("killed between the card and the manifest")
     put_thresholds(bundle, {"fp32": {"bolt": threshold_at(0.25)}})
     assert run("sign", bundle.path, "--key", tmp_path / "office") == 0
@@ -169,7 +169,7 @@ def test_a_card_written_again_does_not_make_the_demo_begin_again(bundle, data):
     result.write_text("{}")
     os.utime(bundle.path / "model.fp32.onnx", (1, 1))
     os.utime(result, (2, 2))
-    refresh_card(bundle.path)
+    refresh_card(bundle.path, create=True)
     assert (bundle.path / "bundle.json").stat().st_mtime > 2
     assert verify.done()
     os.utime(bundle.path / "model.fp32.onnx", (3, 3))
@@ -177,7 +177,7 @@ def test_a_card_written_again_does_not_make_the_demo_begin_again(bundle, data):
 
 
 def test_a_packed_bundle_carries_the_card_of_its_thresholds(bundle, tmp_path):
-    refresh_card(bundle.path)
+    refresh_card(bundle.path, create=True)
     put_thresholds(bundle, {"fp32": {"bolt": threshold_at(0.25)}})  # as the live page does
     assert run("bundle", "pack", bundle.path, "-o", tmp_path / "b.hvq") == 0
     there = unpack_bundle(tmp_path / "b.hvq", tmp_path / "there")
@@ -197,7 +197,7 @@ def test_a_device_writes_it_without_the_training_stack(bundle):
         "for name in ('torch', 'sklearn', 'scipy', 'jinja2', 'onnx', 'polygraphy'):\n"
         "    sys.modules[name] = None\n"
         "from hvq_edge.evaluation.acceptance.model_card import refresh_card\n"
-        "refresh_card(Path(sys.argv[1]))"
+        "refresh_card(Path(sys.argv[1]), create=True)"
     )
     subprocess.run([sys.executable, "-c", code, bundle.path], check=True, timeout=HANG_SECONDS)
     assert (bundle.path / "MODEL.md").read_text(encoding="utf-8") == render_card(bundle)
