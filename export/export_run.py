@@ -7,12 +7,16 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
+from hvq_edge.bundle.integrity.content import CARD_NAME
 from hvq_edge.bundle.manifest import (
     MANIFEST_NAME,
     Bundle,
     BundleManifest,
     CategoryMode,
+    ImageSet,
     Precision,
+    TrainingRecord,
+    digest_of_set,
     record_of,
     write_manifest,
 )
@@ -24,8 +28,10 @@ from hvq_edge.calibration.ranges.amax import METHODS, RangeMethod
 from hvq_edge.calibration.search.plan import Budget, read_plan
 from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.dataset import licence_of_data
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, OutputError, SettingsError
+from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
 from hvq_edge.export.graph.onnx_graph import compare_with_plain, export_graph
 from hvq_edge.export.known_answers import learn_known_answers
@@ -37,8 +43,9 @@ from hvq_edge.export.precision_files import (
     WrittenFiles,
     write_precision_files,
 )
+from hvq_edge.model.backbone_weights import licence_of_weights
 from hvq_edge.model.checkpoint import load_run
-from hvq_edge.run.record import ImageRecord, RunRecord
+from hvq_edge.run.record import ImageRecord, ImageUse, RunRecord
 from hvq_edge.runtime.known_answers import ANSWERS_NAME, answers_file, write_known_answers
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.gathering import HELD_OUT, gather_images
@@ -164,6 +171,7 @@ def export_run(
             },
             calibration=written.calibration,
             fp16=written.fp16,
+            training=_training_record(record, served, data),
         )
         shown = [(data / one.path, one.category) for one in held_out or learnt_from] if data else []
         shown = shown or [(one.path, one.category) for one in images if one.category]
@@ -184,8 +192,37 @@ def export_run(
             )
         if calibration is not None:
             manifest = _with_notes(Bundle(folder, manifest), images)
+        files = {**manifest.files, CARD_NAME: write_card(Bundle(folder, manifest))}
+        manifest = manifest.model_copy(update={"files": files})
         write_manifest(folder, manifest)
     return Bundle(out, manifest)
+
+
+def _training_record(
+    record: RunRecord, served: Sequence[ImageRecord], data: Path | None
+) -> TrainingRecord:
+    def sets(use: ImageUse) -> dict[str, ImageSet]:
+        own: dict[str, list[str]] = {}
+        for image in served:
+            if image.use == use:
+                own.setdefault(image.category, []).append(image.sha256)
+        return {
+            name: ImageSet(images=len(digests), sha256=digest_of_set(digests))
+            for name, digests in own.items()
+        }
+
+    settings = record.settings.model_dump(mode="json")
+    return TrainingRecord(
+        created=record.created,
+        hvq_edge_version=record.hvq_edge_version,
+        epochs=record.epochs_done,
+        settings={name: settings[name] for name in ("model", "training")},
+        weights=record.backbone_weights,
+        weights_licence=licence_of_weights(record.backbone_weights),
+        data_licence=licence_of_data(data) if data else "",
+        learnt_from=sets("fit"),
+        held_out=sets("held_out"),
+    )
 
 
 def _category_mode(category: str, record: RunRecord) -> tuple[CategoryMode, int | None]:

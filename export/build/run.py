@@ -23,6 +23,7 @@ from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import BundleError, MissingCapability, OutputError, SettingsError
+from hvq_edge.evaluation.acceptance.model_card import refresh_card
 from hvq_edge.export.build.engine import BuiltEngine, build_engine, check_options
 from hvq_edge.export.build.memory import FreeMemory, free_host_memory
 from hvq_edge.export.build.versions import Version, version_of
@@ -136,6 +137,7 @@ def build_run(
             _write(cache, built.timing_cache)
         _write(engine_file, built.engine)
         write_text(engine_file.with_suffix(".json"), record.model_dump_json(indent=2) + "\n")
+    refresh_card(bundle)
     return BuildResult(engine_file, record, reason, built.layers)
 
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -29,6 +30,14 @@ from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, EngineBackend,
 _ENGINES: dict[EngineBackend, RunnerName] = {
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT-RTX",
+}
+
+
+_MODULES: dict[RunnerName, str] = {
+    "ONNX Runtime": "onnxruntime",
+    "OpenVINO": "openvino",
+    "TensorRT": "tensorrt",
+    "TensorRT-RTX": "tensorrt_rtx",
 }
 
 
@@ -83,6 +92,12 @@ class Tested:
     def name(self) -> str:
         """The runner's name; no other of the bundle has it."""
         return f"{self.precision} {self.library}"
+
+
+def library_version(library: RunnerName) -> str:
+    """Return the version of a library that has run; empty where it does not say."""
+    version: str = getattr(import_module(_MODULES[library]), "__version__", "")
+    return version.split("-")[0]  # OpenVINO adds the build
 
 
 def runners_of(bundle: Bundle) -> tuple[list[Tested], list[NotRun]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.data.layouts.folders import DatasetImage
 from hvq_edge.errors import BundleError, DatasetError
+from hvq_edge.evaluation.acceptance.model_card import refresh_card
 from hvq_edge.export.known_answers import learn_known_answers
 from hvq_edge.export.verify.agreement import LIMITS, Outputs, compare
 from hvq_edge.export.verify.bisect import bisect_precision
@@ -37,7 +39,7 @@ from hvq_edge.export.verify.polygraphy_files import (
     polygraphy_command,
     write_polygraphy_files,
 )
-from hvq_edge.export.verify.runners import EngineRunner, runners_of
+from hvq_edge.export.verify.runners import EngineRunner, library_version, runners_of
 from hvq_edge.run.record import read_run
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 from hvq_edge.runtime.known_answers import ANSWERS_NAME, CHECK_NAME, write_known_answers
@@ -60,7 +62,7 @@ def verify_bundle(
     """Run every precision on every library that is here against PyTorch, write ``verify.json``.
 
     Beside it, ``verify/`` gets a few images with all outputs as Polygraphy's files, and known
-    answers where the export left none.
+    answers where the export left none. The bundle's model card follows.
 
     Args:
         bundle_path: the bundle's folder.
@@ -154,6 +156,8 @@ def verify_bundle(
         precisions=precisions,
         comparisons=tuple(comparisons),
         not_run=tuple(not_run),
+        libraries={one.library: library_version(one.library) for one in tested},
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         commands={
             precision: polygraphy_command(bundle, precision, scale, PYTORCH)
             for precision in bundle.manifest.models
@@ -169,6 +173,7 @@ def verify_bundle(
             if answers is not None:
                 write_known_answers(folder / Path(CHECK_NAME).name, answers)
     write_text(bundle_path / VERIFY_NAME, verification.model_dump_json(indent=2) + "\n")
+    refresh_card(bundle_path, create=True)
     return verification
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hvq_edge.bench.report import BenchReport, Timing
 from hvq_edge.common import svg
+from hvq_edge.common.atomic import write_text
 
 WIDTH = 860.0
 LEFT, BAR, ROW, ABOVE = 250.0, 330.0, 24.0, 64.0
@@ -17,6 +20,20 @@ text { font: 13px system-ui, sans-serif; fill: #222; }
   .warning { fill: #ff8a80; }
 }
 """
+
+
+def write_bench(report: BenchReport, path: Path) -> None:
+    """Write a report, and its image beside it.
+
+    Args:
+        report: what was measured.
+        path: of the JSON file.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    write_text(path, report.model_dump_json(indent=2) + "\n")
+    write_text(path.with_suffix(".svg"), bench_svg(report))
 
 
 def bench_svg(report: BenchReport) -> str:

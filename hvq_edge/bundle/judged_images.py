@@ -32,6 +32,9 @@ class ImageRow(Extensible):
     judged_as: str
     """The category given or chosen."""
     good: bool
+    defect: str | None = None
+    """The kind of defect, which is the name of its folder; ``None``: good, or by a version that did
+    not record it."""
     score: float | None
     """``None`` where it is not finite."""
     refused: str | None = None

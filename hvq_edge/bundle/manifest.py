@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from hvq_edge.bundle.precision import EXPORT_FLAGS
 from hvq_edge.bundle.precision import Precision as Precision
@@ -87,6 +88,35 @@ class GraphRecord(Strict):
     plain: GraphNumbers
 
 
+class ImageSet(Strict):
+    """Images of one category with one use."""
+
+    images: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """:func:`digest_of_set` of the images' own."""
+
+
+class TrainingRecord(Strict):
+    """The training, out of the run's ``run.json``: a bundle leaves its run behind."""
+
+    created: str
+    """ISO 8601, UTC."""
+    hvq_edge_version: str
+    epochs: int
+    settings: dict[str, dict[str, JsonValue]]
+    """Tables ``model`` and ``training``, as docs/settings.md has them."""
+    weights: str
+    """Where the backbone's weights came from, with their SHA-256."""
+    weights_licence: str = ""
+    """Its name; empty: not known."""
+    data_licence: str = ""
+    """What the folder of images itself says; empty: nothing."""
+    learnt_from: dict[str, ImageSet]
+    """Good images that the model learnt from, by category."""
+    held_out: dict[str, ImageSet]
+    """Good images that only thresholds were learnt from, by category."""
+
+
 class FormerThresholds(Strict):
     """Thresholds that others replaced: ``hvq-edge calibrate --undo`` brings them back."""
 
@@ -131,6 +161,8 @@ class BundleManifest(Strict):
     """For the check after; empty in a bundle of an earlier version."""
     calibration: CalibrationRecord | None = None
     fp16: Fp16Record | None = None
+    training: TrainingRecord | None = None
+    """``None``: exported before it was kept."""
     notes: tuple[str, ...] = ()
 
 
@@ -294,6 +326,11 @@ def open_bundle(path: Path) -> Bundle:
 def record_of(path: Path) -> FileRecord:
     """Return the manifest record of an existing file."""
     return FileRecord(sha256=sha256_of(path), bytes=path.stat().st_size)
+
+
+def digest_of_set(digests: Iterable[str]) -> str:
+    """Return the SHA-256 over the sorted SHA-256 of images, one a line: the set's own."""
+    return hashlib.sha256("".join(f"{one}\n" for one in sorted(digests)).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:

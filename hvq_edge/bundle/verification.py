@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.manifest import Bundle, BundleManifest
 from hvq_edge.bundle.precision import PRECISIONS, Precision
 from hvq_edge.common.records import Extensible, Measured, kept_record, parsed_record, read_record
 from hvq_edge.errors import InputError
@@ -167,6 +167,10 @@ class Verification(Measured):
     precisions: dict[Precision, PrecisionVerdict]
     comparisons: tuple[Agreement, ...]
     not_run: tuple[NotRun, ...] = ()
+    libraries: dict[str, str] = Field(default={})
+    """Version of each library that it was compared on; empty: before it was recorded."""
+    created: str = ""
+    """ISO 8601, UTC; empty: before it was recorded."""
     commands: dict[Precision, str] = Field(default={})
     """That repeat the comparison with Polygraphy alone, on the images saved in ``verify/``."""
     bisections: tuple[Bisection, ...] = ()
@@ -186,6 +190,13 @@ def read_verification(path: Path) -> Verification:
         next_step="run hvq-edge verify",
         again="run hvq-edge verify again",
     )
+
+
+def of_these_graphs(verification: Verification, manifest: BundleManifest) -> bool:
+    """Tell whether a verification is of the very graphs that a bundle has."""
+    return verification.models == {
+        name: manifest.files[file].sha256 for name, file in manifest.models.items()
+    }
 
 
 class _Passed(Extensible):

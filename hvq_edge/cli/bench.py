@@ -83,12 +83,11 @@ def bench(
     It shows percentiles, throughput, memory and ratios to PyTorch, and power where a Jetson's
     tegrastats tells it. Stop other programs first.
     """
-    from hvq_edge.bench.chart import bench_svg
+    from hvq_edge.bench.chart import write_bench
     from hvq_edge.bench.entrants import entrants_of
     from hvq_edge.bench.measure import busy_warning, run_benchmark
     from hvq_edge.bench.report import BENCH_NAME
     from hvq_edge.bundle.manifest import open_bundle
-    from hvq_edge.common.atomic import write_text
     from hvq_edge.errors import SettingsError
     from hvq_edge.runtime.cpu.processor import load_average, usable_cpus
     from hvq_edge.runtime.open_engine import known_precisions
@@ -119,8 +118,7 @@ def bench(
             on_progress=bars,
         )
     target = out or bundle / BENCH_NAME
-    write_text(target, report.model_dump_json(indent=2) + "\n")
-    write_text(target.with_suffix(".svg"), bench_svg(report))
+    write_bench(report, target)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:

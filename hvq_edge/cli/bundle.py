@@ -120,8 +120,10 @@ def pack(
     """
     from hvq_edge.bundle.integrity.pack import SUFFIX, pack_bundle
     from hvq_edge.common.atomic import sha256_of
+    from hvq_edge.evaluation.acceptance.model_card import refresh_card
 
     target = out or bundle.with_name(bundle.name + SUFFIX)
+    refresh_card(bundle)
     packed = pack_bundle(bundle, target)
     digest, size = sha256_of(target), target.stat().st_size
     for name in packed.left_behind:

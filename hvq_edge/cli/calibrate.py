@@ -81,6 +81,7 @@ def calibrate(
     """
     from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.cli import threshold_changes
+    from hvq_edge.evaluation.acceptance.model_card import refresh_card
     from hvq_edge.runtime.open_engine import known_precisions
     from hvq_edge.verdict.calibrate.from_images import Calibrated, calibrate_run
 
@@ -103,6 +104,7 @@ def calibrate(
         precisions = precisions or tuple(before.manifest.models)
         _evaluate(bundle, data, precisions, backend)
         done = Calibrated(*choose_thresholds(before, point, precisions))
+        refresh_card(bundle)
         threshold_changes.show(done, done.thresholds, as_json=as_json)
     elif undo:
         _undo(bundle, as_json=as_json)
@@ -124,6 +126,7 @@ def calibrate(
                 on_progress=bars,
                 **wanted,
             )
+        refresh_card(bundle)
         threshold_changes.show(done, done.thresholds, as_json=as_json)
 
 
@@ -161,10 +164,12 @@ def _undo(folder: Path, *, as_json: bool) -> None:
     from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.bundle.thresholds import undo_thresholds
     from hvq_edge.cli import threshold_changes
+    from hvq_edge.evaluation.acceptance.model_card import refresh_card
     from hvq_edge.evaluation.threshold_change import threshold_changes as compare
 
     before = open_bundle(folder).manifest
     bundle, former = undo_thresholds(folder)
+    refresh_card(folder)
     changes = compare(bundle, before, former.thresholds, undone=True)
     left = len(bundle.manifest.former_thresholds)
     if as_json:

@@ -126,6 +126,10 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     def newer(result: Path, source: Path) -> bool:
         return result.exists() and result.stat().st_mtime >= source.stat().st_mtime
 
+    def since_export(result: Path) -> bool:
+        # bundle.json changes with its model card, so after verify and eval too
+        return newer(result, bundle / open_bundle(bundle).manifest.models["fp32"])
+
     def start_or_resume() -> None:
         if (out / RECORD_NAME).exists():
             train.train(resume=True, out=out)
@@ -160,7 +164,7 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
         Stage(
             "verify",
             f"hvq-edge verify {bundle} --data {data}",
-            lambda: newer(bundle / VERIFY_NAME, bundle / MANIFEST_NAME),
+            lambda: since_export(bundle / VERIFY_NAME),
             lambda: verify.verify(bundle=bundle, data=data),
         ),
         Stage(
@@ -172,7 +176,7 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
         Stage(
             "stream",
             f"hvq-edge stream --bundle {bundle} --camera {video} --out {inspection}",
-            lambda: newer(inspection / "annotated.mp4", bundle / MANIFEST_NAME),
+            lambda: since_export(inspection / "annotated.mp4"),
             lambda: stream.stream(
                 camera=[str(video)], bundle=bundle, out=inspection, display=False
             ),
@@ -259,7 +263,7 @@ def _show_end(
         results.print(f"  {name:<18} {path}", markup=False, soft_wrap=True)
     results.print(
         f"\nNext: hvq-edge predict {data} --save judged judges images, or any that you name; "
-        f"hvq-edge report {out} gathers all of it for a signature; "
+        f"hvq-edge report {out} --complete gathers all of it for a signature; "
         f"hvq-edge stream --camera 0, or --camera {out / 'parts.avi'}, inspects",
         markup=False,
         soft_wrap=True,

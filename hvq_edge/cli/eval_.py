@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption
+from hvq_edge.cli.options import BackendOption, JsonOption
 from hvq_edge.run.latest import DEFAULT_RUN
+
+if TYPE_CHECKING:
+    from hvq_edge.evaluation.evaluate_target import TargetEvaluation
 
 
 def evaluate(
@@ -26,7 +30,13 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    precision: PrecisionOption = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help="auto, fp32, int8, for GPUs fp16 or int8-fp16, or all: each that the bundle has.",
+        ),
+    ] = "auto",
     backend: BackendOption = "auto",
     minimum: Annotated[
         list[str] | None,
@@ -42,42 +52,63 @@ def evaluate(
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for metrics.json and report.html. Default: the run's folder, or "
-            "eval-PRECISION in the bundle's.",
+            help="Folder for metrics.json and report.html, of --precision all for one each. "
+            "Default: the run's folder, or eval-PRECISION in the bundle's.",
             show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well a run or a bundle tells defects from good."""
+    """Measure how well a run or a bundle tells defects from good.
+
+    With --precision all, each precision of a bundle, and the table shows them beside each other.
+    """
     from hvq_edge.evaluation.acceptance.gates import hold_gates, parse_gates
-    from hvq_edge.evaluation.evaluate_target import evaluate_target
-    from hvq_edge.evaluation.table import metrics_tables
+    from hvq_edge.evaluation.evaluate_target import evaluate_precisions, evaluate_target
+    from hvq_edge.evaluation.table import comparison_table, metrics_tables
 
     gates = parse_gates(minimum or ())
-    with progress_bars() as on_progress:
-        found = evaluate_target(
-            target, data, precision=precision, backend=backend, out=out, on_progress=on_progress
-        )
-    for note in found.notes:
-        messages.print(f"Note: {note}", markup=False, soft_wrap=True)
-    for fault in {
-        fault.path: fault for one in found.evaluations for fault in one.unreadable
-    }.values():
-        messages.print(f"Left out: {fault.cause}", markup=False, soft_wrap=True)
+    every = precision == "all"
+    found: dict[str, TargetEvaluation]
+    with progress_bars() as bars:
+        if every:
+            found = evaluate_precisions(target, data, backend=backend, out=out, on_progress=bars)
+        else:
+            one = evaluate_target(
+                target, data, precision=precision, backend=backend, out=out, on_progress=bars
+            )
+            found = {one.info.precision: one}
+    notes = (line for one in found.values() for line in _notes(one))
+    for line in dict.fromkeys(notes):  # of several precisions, what holds for all is said once
+        messages.print(line, markup=False, soft_wrap=True)
     if as_json:
-        print_json(found.content.model_dump(mode="json"))
+        contents = {name: one.content.model_dump(mode="json") for name, one in found.items()}
+        print_json(contents if every else next(iter(contents.values())))
     else:
-        info = found.info
-        results.print(
-            f"{target}: {found.reason}; {info.backend} on {info.device}",
-            markup=False,
-            soft_wrap=True,
-        )
-        for evaluation in found.evaluations:
-            for table in metrics_tables(evaluation, results.width):
-                results.print()
-                results.print(table)
-        results.print(f"\nReport:  {found.report}", markup=False, soft_wrap=True)
-        results.print(f"Metrics: {found.metrics}", markup=False, soft_wrap=True)
-    hold_gates(found.evaluations, gates, next_step=f"look at the worst images in {found.report}")
+        for one in found.values():
+            _print(f"{target}: {one.reason}; {one.info.backend} on {one.info.device}")
+        if every:
+            tables = [comparison_table({name: one.evaluations[-1] for name, one in found.items()})]
+        else:
+            tables = [
+                table for each in one.evaluations for table in metrics_tables(each, results.width)
+            ]
+        for table in tables:
+            results.print()
+            results.print(table)
+        results.print()
+        for one in found.values():
+            _print(f"Report:  {one.report}")
+            _print(f"Metrics: {one.metrics}")
+    for one in found.values():
+        hold_gates(one.evaluations, gates, next_step=f"look at the worst images in {one.report}")
+
+
+def _notes(found: TargetEvaluation) -> Iterator[str]:
+    yield from (f"Note: {note}" for note in found.notes)
+    faults = {fault.path: fault for one in found.evaluations for fault in one.unreadable}
+    yield from (f"Left out: {fault.cause}" for fault in faults.values())
+
+
+def _print(line: str) -> None:
+    results.print(line, markup=False, soft_wrap=True)

@@ -57,14 +57,18 @@ def sign(
         results.print(f"Public key:  {public} (for the devices), key id {name}", markup=False)
         return
     assert key is not None
+    from functools import partial
+
     from hvq_edge.bundle.integrity.signature import sign_bundle
+    from hvq_edge.evaluation.acceptance.model_card import refresh_card
 
     if report:
         from hvq_edge.evaluation.acceptance.page import write_acceptance
 
         with progress_bars() as bars:
             write_acceptance(bundle, on_progress=bars)
-    signature, taken_in = sign_bundle(bundle, key)
+    card = partial(refresh_card, bundle, signing=True)
+    signature, taken_in = sign_bundle(bundle, key, before=card)
     if as_json:
         print_json({**signature.model_dump(mode="json"), "taken_in": list(taken_in)})
         return

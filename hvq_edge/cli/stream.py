@@ -221,6 +221,7 @@ def _calibrate(
 ) -> None:
     """Learn thresholds from a camera that shows good parts only."""
     from hvq_edge.cli import threshold_changes
+    from hvq_edge.evaluation.acceptance.model_card import refresh_card
     from hvq_edge.stream.service import learn_thresholds
 
     def ready(camera: str) -> None:
@@ -230,6 +231,7 @@ def _calibrate(
         done = learn_thresholds(
             settings, frames, force=force, on_camera=ready, on_progress=bars, **asked
         )
+    refresh_card(done.bundle.path)
     threshold_changes.show(done, {done.precision: done.thresholds}, as_json=as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +20,28 @@ from hvq_edge.data.layouts.folders import (
     list_folders,
     list_images,
 )
+from hvq_edge.data.solar_cells import MARKER_NAME
 from hvq_edge.errors import DatasetError
 
 __all__ = ["RESERVED_CATEGORIES", "Dataset", "DatasetImage", "Layout", "find_dataset"]
 
 Layout = Literal["mvtec", "plain", "visa"]
 
+_LICENCE_FILES = ("licen[sc]e*", "LICEN[SC]E*")
 RESERVED_CATEGORIES = frozenset({"auto", "input"})
 """Words that ``--category`` takes in addition to the categories' names."""
+
+
+def licence_of_data(root: Path) -> str:
+    """Return what a folder of images says of its licence; empty where it says nothing."""
+    try:
+        marker = json.loads((root / MARKER_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        marker = None
+    if isinstance(marker, dict) and "licence" in marker:
+        return str(marker["licence"])
+    files = sorted(file.name for pattern in _LICENCE_FILES for file in root.glob(pattern))
+    return f"see {files[0]} in the folder of images" if files else ""
 
 
 @dataclass(frozen=True)

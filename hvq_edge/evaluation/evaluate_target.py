@@ -17,6 +17,7 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import DatasetError, RunError
+from hvq_edge.evaluation.acceptance.model_card import refresh_card
 from hvq_edge.evaluation.evaluate import BATCH_SIZE, evaluate, ways_of
 from hvq_edge.evaluation.metrics.metrics_file import MetricsFile, metrics_file, write_metrics
 from hvq_edge.evaluation.metrics.results import Evaluation
@@ -93,10 +94,7 @@ def evaluate_target(
         folder = out or target
         title = f"Evaluation of run {_short_name(target)}"
     elif not is_run(target) and not (target / MANIFEST_NAME).exists():
-        raise RunError(
-            f"there is neither a training run nor a bundle at {target}.",
-            next_step=where_runs_come_from(target, "name the folder of a run or a bundle"),
-        )
+        raise _nothing_at(target)
     else:
         bundle = open_bundle(target)
         target = bundle.path
@@ -148,7 +146,53 @@ def evaluate_target(
         },
     )
     write_metrics(found.metrics, content)
+    if out is None and not is_run(target):
+        refresh_card(target, create=True)
     return found
+
+
+def evaluate_precisions(
+    target: Path,
+    data: Path | None = None,
+    *,
+    backend: str = AUTO,
+    out: Path | None = None,
+    on_progress: ProgressCallback = silent,
+) -> dict[str, TargetEvaluation]:
+    """Evaluate a bundle in each of its precisions, one after the other.
+
+    Args:
+        target: folder of the bundle, or of the run around it.
+        data: as of :func:`evaluate_target`, as the next one.
+        backend: of all of them.
+        out: gets a folder ``eval-PRECISION`` of each; ``None``: the bundle's folder does.
+        on_progress: told after each batch.
+
+    Raises:
+        BundleError: ``target`` is a run that was not exported.
+        HvqEdgeError: what :func:`evaluate_target` raises.
+    """
+    if not is_run(target) and not (target / MANIFEST_NAME).exists():
+        raise _nothing_at(target)
+    bundle = open_bundle(target)
+    return {
+        precision: evaluate_target(
+            bundle.path,
+            data,
+            precision=precision,
+            backend=backend,
+            out=out and out / f"eval-{precision}",
+            on_progress=on_progress,
+        )
+        for precision in bundle.manifest.models
+    }
+
+
+def _nothing_at(target: Path) -> RunError:
+    return RunError(
+        f"there is neither a training run nor a bundle at {target}.",
+        next_step=where_runs_come_from(target, "name the folder of a run or a bundle"),
+    )
 
 
 def _verdict_notes(evaluation: Evaluation) -> Iterator[str]:

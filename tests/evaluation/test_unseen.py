@@ -89,6 +89,6 @@ def test_the_command_says_which_and_what_they_cost(small_bundle, solar_cells, tm
     page = (out / "report.html").read_text(encoding="utf-8")
     assert note in page
     assert "unlike all learnt from" in page
-    limits = limits_of_use(open_bundle(small_bundle).manifest, None, evaluation.categories)
+    limits = limits_of_use(open_bundle(small_bundle).manifest, evaluation)
     (limit,) = [text for text in limits if "learnt from" in text]
     assert limit.startswith(f"{category}: {len(low)} of {measured.good} good test images are ")

@@ -14,6 +14,8 @@ from hvq_edge.errors import BundleError, GateFailed
 from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER
 
 SIGNATURE_NAME = "bundle.sig"
+CARD_NAME = "MODEL.md"
+"""The model card: what is in the bundle, for people."""
 _APART = (MANIFEST_NAME, SIGNATURE_NAME)
 """No file can hold its own hash, nor that of a signature over it."""
 _MADE_AFTER_EXPORT = (
@@ -22,6 +24,7 @@ _MADE_AFTER_EXPORT = (
     "eval-",
     "bench",
     "acceptance.html",
+    CARD_NAME,
     f"{ENGINES_FOLDER}/",
 )
 """How names begin of what other commands write into a bundle, and may write again."""

@@ -13,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -59,12 +60,16 @@ class SignedBundle:
     """Built since; the signature says nothing about them."""
 
 
-def sign_bundle(folder: Path, key: Path) -> tuple[Signature, tuple[str, ...]]:
+def sign_bundle(
+    folder: Path, key: Path, *, before: Callable[[], None] = lambda: None
+) -> tuple[Signature, tuple[str, ...]]:
     """Sign all that is in a bundle's folder now.
 
     Args:
         folder: the bundle.
         key: private key in PEM form.
+        before: called when nothing speaks against signing, to write what follows from the rest,
+            as a model card does.
 
     Returns:
         What was written, and the files that came into the manifest with it.
@@ -81,7 +86,8 @@ def sign_bundle(folder: Path, key: Path) -> tuple[Signature, tuple[str, ...]]:
     bundle = open_bundle(folder)
     folder = bundle.path
     check_report(bundle)
-    _, taken_in = seal(bundle)
+    before()
+    _, taken_in = seal(open_bundle(folder))
     content = read_plain(folder / MANIFEST_NAME)
     signature = Signature(
         key_id=key_id(private.public_key()),

@@ -6,19 +6,29 @@ command that makes it; nothing is guessed.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
 from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.judged_images import METRICS_NAME
-from hvq_edge.bundle.manifest import Bundle, FileRecord, Precision, open_bundle
+from hvq_edge.bundle.manifest import (
+    Bundle,
+    FileRecord,
+    Precision,
+    digest_of_set,
+    open_bundle,
+)
 from hvq_edge.bundle.thresholds import changed_by_thresholds, threshold_records
-from hvq_edge.bundle.verification import VERIFY_NAME, Verification, read_verification
+from hvq_edge.bundle.verification import (
+    VERIFY_NAME,
+    Verification,
+    of_these_graphs,
+    read_verification,
+)
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import Dataset, find_dataset
@@ -35,11 +45,25 @@ from hvq_edge.run.record import RunRecord, read_run
 
 
 @dataclass(frozen=True)
+class Step:
+    """A command that measures; it asks for nothing but the bundle, its run and test images."""
+
+    command: Literal["verify", "eval", "bench"]
+    precision: Precision | None = None
+    """Of ``eval``."""
+
+    def __str__(self) -> str:
+        return f"{self.command} {self.precision or ''}".rstrip()
+
+
+@dataclass(frozen=True)
 class OpenPoint:
     """Something that stands between this report and a signature."""
 
     what: str
     remedy: str = ""
+    closed_by: Step | None = None
+    """``None``: no command alone closes it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +73,7 @@ class DataSet:
     use: str
     images: int
     digest: str
-    """SHA-256 over the sorted SHA-256 of the images, one a line."""
+    """:func:`hvq_edge.bundle.manifest.digest_of_set` of them."""
     where: str
 
 
@@ -110,8 +134,7 @@ def collect(target: Path) -> Acceptance:
     _gather_thresholds(found)
     _gather_verification(found)
     _gather_bench(found)
-    measured = found.shown.record.categories if found.shown else ()
-    found.limits = limits_of_use(bundle.manifest, found.dataset, measured)
+    found.limits = limits_of_use(bundle.manifest, found.shown.record if found.shown else None)
     return found
 
 
@@ -154,6 +177,7 @@ def _gather_measured(found: Acceptance, run_folder: Path) -> None:
                 OpenPoint(
                     f"{path.parent.name}/{METRICS_NAME} is older than the bundle.",
                     "run hvq-edge eval again",
+                    next(Step("eval", one) for one in manifest.models if one == content.precision),
                 )
             )
         found.measured.append(measured_of(bundle, content, of_bundle))
@@ -166,6 +190,7 @@ def _gather_measured(found: Acceptance, run_folder: Path) -> None:
                 OpenPoint(
                     f"{precision} was not measured on test images as it will run.",
                     f"run hvq-edge eval {bundle.path} --data DIR --precision {precision}",
+                    Step("eval", precision),
                 )
             )
     for one in found.shown.categories if found.shown else ():
@@ -204,16 +229,16 @@ def _gather_data(found: Acceptance) -> None:
         for use, words in (("fit", "training"), ("held_out", "thresholds (held out)")):
             digests = [one.sha256 for one in found.run.images if one.use == use]
             if digests:
-                found.data.append(DataSet(words, len(digests), _digest(digests), where))
+                found.data.append(DataSet(words, len(digests), digest_of_set(digests), where))
     if manifest.calibration is not None:
         digests = list(manifest.calibration.images)
         found.data.append(
-            DataSet("INT8 ranges", len(digests), _digest(digests), manifest.calibration.rule)
+            DataSet("INT8 ranges", len(digests), digest_of_set(digests), manifest.calibration.rule)
         )
     if found.shown is None or found.dataset is None:
         return
     hashes = [sha256_of(image.path) for image in found.dataset.test()]
-    found.data.append(DataSet("test", len(hashes), _digest(hashes), str(found.shown.data)))
+    found.data.append(DataSet("test", len(hashes), digest_of_set(hashes), str(found.shown.data)))
     known = set(hashes) & {
         *(one.sha256 for one in (found.run.images if found.run else ())),
         *manifest.threshold_images,
@@ -225,10 +250,6 @@ def _gather_data(found: Acceptance) -> None:
                 "run hvq-edge data check",
             )
         )
-
-
-def _digest(digests: Iterable[str]) -> str:
-    return hashlib.sha256("".join(f"{one}\n" for one in sorted(digests)).encode()).hexdigest()
 
 
 def _gather_thresholds(found: Acceptance) -> None:
@@ -251,24 +272,25 @@ def _gather_thresholds(found: Acceptance) -> None:
 
 
 def _gather_verification(found: Acceptance) -> None:
-    bundle = found.bundle
+    bundle, step = found.bundle, Step("verify")
     command = f"run hvq-edge verify {bundle.path} --data DIR"
     path = bundle.path / VERIFY_NAME
     if not path.is_file():
         found.open_points.append(
-            OpenPoint("The exported graphs were not compared with the trained model.", command)
+            OpenPoint(
+                "The exported graphs were not compared with the trained model.", command, step
+            )
         )
         return
     try:
         verification = read_verification(path)
     except HvqEdgeError as error:
-        found.open_points.append(OpenPoint(error.cause, command))
+        found.open_points.append(OpenPoint(error.cause, command, step))
         return
-    hashes = {
-        name: bundle.manifest.files[file].sha256 for name, file in bundle.manifest.models.items()
-    }
-    if verification.models != hashes:
-        found.open_points.append(OpenPoint("verify.json is of other graphs than these.", command))
+    if not of_these_graphs(verification, bundle.manifest):
+        found.open_points.append(
+            OpenPoint("verify.json is of other graphs than these.", command, step)
+        )
         return
     found.verification = verification
     unlike = changed_by_thresholds(verification, bundle.manifest)
@@ -281,17 +303,20 @@ def _gather_verification(found: Acceptance) -> None:
 
 
 def _gather_bench(found: Acceptance) -> None:
+    step = Step("bench")
     command = f"run hvq-edge bench {found.bundle.path} on the machine of the line"
     path = found.bundle.path / BENCH_NAME
     if not path.is_file():
-        found.open_points.append(OpenPoint("How fast it is was not measured.", command))
+        found.open_points.append(OpenPoint("How fast it is was not measured.", command, step))
         return
     try:
         found.bench = read_bench(path)
     except HvqEdgeError as error:
-        found.open_points.append(OpenPoint(error.cause, command))
+        found.open_points.append(OpenPoint(error.cause, command, step))
         return
     if found.bench.created < found.bundle.manifest.created:
-        found.open_points.append(OpenPoint(f"{BENCH_NAME} is older than the bundle.", command))
+        found.open_points.append(
+            OpenPoint(f"{BENCH_NAME} is older than the bundle.", command, step)
+        )
     for warning in found.bench.warnings:
         found.open_points.append(OpenPoint(f"Speed: {warning}.", command))

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 from hvq_edge.bundle.manifest import BundleManifest
 from hvq_edge.common.wording import counted
-from hvq_edge.data.dataset import Dataset
-from hvq_edge.evaluation.metrics.results import CategoryMetrics
+from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord
 
 
-def limits_of_use(
-    manifest: BundleManifest, dataset: Dataset | None, measured: Iterable[CategoryMetrics] = ()
-) -> list[str]:
+def limits_of_use(manifest: BundleManifest, measured: EvaluationRecord | None) -> list[str]:
     """Return the limits of a bundle, a sentence or two each.
 
     Args:
         manifest: of the bundle.
-        dataset: of the test images; ``None``: not there.
-        measured: on the test images.
+        measured: on the test images; ``None``: nothing was.
     """
     names = ", ".join(manifest.categories)
     several = len(manifest.categories) > 1
@@ -27,24 +22,16 @@ def limits_of_use(
         f"It knows {names} and nothing else. A part of another kind has no meaningful score: "
         "keep such parts away from the camera, or watch for decisions of the wrong category."
     ]
-    if dataset is not None:
-        for category in manifest.categories:
-            kinds = Counter(one.defect for one in dataset.test(category) if not one.good)
-            if kinds:
-                listed = ", ".join(f"{kind} ({number})" for kind, number in kinds.most_common())
-                limits.append(
-                    f"{category}: tested with these kinds of defects: {listed}. Whether other "
-                    "kinds are found was not tested."
-                )
-            else:
-                limits.append(f"{category}: no defective part was tested at all.")
-    limits += [
-        f"{one.category}: {one.unseen_kind.images} of {counted(one.good, 'good test image')} "
-        f"{'is' if one.unseen_kind.images == 1 else 'are'} unlike every good image learnt "
-        "from. Good parts of such a kind may be rejected."
-        for one in measured
-        if one.unseen_kind is not None
-    ]
+    if measured is not None:
+        limits += [_kinds_tested(category, measured) for category in manifest.categories]
+        limits += [
+            f"{one.category}: {one.unseen_kind.images} of "
+            f"{counted(one.good, 'good test image')} "
+            f"{'is' if one.unseen_kind.images == 1 else 'are'} unlike every good image learnt "
+            "from. Good parts of such a kind may be rejected."
+            for one in measured.categories
+            if one.unseen_kind is not None
+        ]
     learnt = manifest.image_limits
     if learnt is not None:
         limits.append(
@@ -77,3 +64,16 @@ def limits_of_use(
     if calibration is not None and not calibration.converged:
         limits.append("INT8 ranges: more calibration images would still have moved them.")
     return [*limits, *manifest.notes]
+
+
+def _kinds_tested(category: str, measured: EvaluationRecord) -> str:
+    defects = [row.defect for row in measured.images if row.category == category and not row.good]
+    if not defects:
+        return f"{category}: no defective part was tested at all."
+    if None in defects:  # judged by an earlier version
+        return f"{category}: tested with {len(defects)} defective parts of kinds not recorded."
+    listed = ", ".join(f"{kind} ({number})" for kind, number in Counter(defects).most_common())
+    return (
+        f"{category}: tested with these kinds of defects: {listed}. Whether other kinds are found "
+        "was not tested."
+    )

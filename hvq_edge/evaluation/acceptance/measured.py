@@ -35,6 +35,8 @@ class CategoryNumbers:
     """Good images that are rejected; ``None`` without good images."""
     missed: Share | None
     """Defective images that pass; ``None`` without defective images."""
+    found: Share | None
+    """Defective images that are rejected; ``None`` without defective images."""
     good_undecided: int = 0
     """Good images without a decision."""
     defective_undecided: int = 0
@@ -103,6 +105,7 @@ def _numbers(name: str, rows: Sequence[ImageRow], thresholds: dict[str, float]) 
         auroc=auroc_interval(_scores(good), _scores(defective)),
         false_rejects=share(on_good.rejected, len(good)),
         missed=share(on_defective.passed, len(defective)),
+        found=share(on_defective.rejected, len(defective)),
         good_undecided=on_good.no_decision,
         defective_undecided=on_defective.no_decision,
         without_threshold=sum(row.judged_as not in thresholds for row in rows),

@@ -9,14 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from hvq_edge.bundle.integrity.report_sources import ACCEPTANCE_NAME, META, report_sources
+from hvq_edge.bundle.manifest import bundle_folder
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.layouts.folders import DatasetImage
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.evaluation.acceptance.acceptance import Acceptance, OpenPoint, collect
+from hvq_edge.evaluation.acceptance.acceptance import (
+    Acceptance,
+    OpenPoint,
+    collect,
+)
 from hvq_edge.evaluation.acceptance.examples import Examples, examples
 from hvq_edge.evaluation.acceptance.measured import Measured
+from hvq_edge.evaluation.acceptance.model_card import refresh_card
 from hvq_edge.evaluation.charts import Histogram, TradeOff, score_histogram, trade_off
 from hvq_edge.evaluation.image_result import ImageResult
 from hvq_edge.evaluation.metrics.intervals import RESAMPLES
@@ -52,6 +58,8 @@ def write_acceptance(
         BundleError: no bundle there.
         OutputError: the page cannot be written.
     """
+    if out is None:
+        refresh_card(bundle_folder(target), create=True)
     found = collect(target)
     shown: Examples = {}
     if found.shown is not None and found.dataset is not None:

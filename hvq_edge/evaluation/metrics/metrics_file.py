@@ -99,6 +99,7 @@ def _record(evaluation: Evaluation) -> EvaluationRecord:
                 category=result.image.category,
                 judged_as=result.chosen,
                 good=result.image.good,
+                defect=None if result.image.good else result.image.defect,
                 score=result.score if result.finite else None,
                 refused=result.refused,
                 verdict=verdicts.get(result),
