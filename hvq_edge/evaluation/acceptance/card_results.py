@@ -135,7 +135,7 @@ def _known_answers(bundle: Bundle) -> str:
     except HvqEdgeError as error:
         return f"Known answers: {text(error.cause)}"
     if name is None or answers is None:
-        return f"Known answers: none; {missing('hvq-edge verify BUNDLE')}"
+        return f"Known answers: none; {missing('hvq-edge export RUN')}"
     return (
         f"Known answers: {len(answers.frames)} images with what "
         f"{', '.join(answers.precisions)} must say of them ({code(name)}, SHA-256 "
