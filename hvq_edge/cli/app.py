@@ -30,6 +30,7 @@ from hvq_edge.cli import (
     predict,
     report,
     runs,
+    serve,
     sign,
     stream,
     train,
@@ -66,6 +67,7 @@ app.command("report")(report.report)
 app.command("sign")(sign.sign)
 app.add_typer(bundle.group, name="bundle")
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 stream.add_stream(app)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.group, name="data")
