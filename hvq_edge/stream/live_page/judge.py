@@ -55,7 +55,7 @@ class ImageJudge(Closeable):
     """Judges images with one model on a thread of its own; its methods are for any thread.
 
     A request takes a place with :meth:`enter` before its body is read. It gives it back with
-    :meth:`leave`, or :meth:`submit` does when the image is judged, or given up before that.
+    :meth:`leave`, or what :meth:`submit` returned does when it is done or cancelled.
 
     Args:
         open_model: opens the model, on that thread, when the first image comes, and again after a
@@ -129,23 +129,20 @@ class ImageJudge(Closeable):
             EngineFault for what the engine did not judge. Cancelled in time, it costs nothing.
         """
         answer: Future[Answer] = Future()
+        held = [content]
+
+        def done(_: Future[Answer]) -> None:
+            held.clear()  # of one that is cancelled the job waits on, but not its image
+            self.leave(_outcome(answer))
 
         def job() -> None:
-            if not answer.set_running_or_notify_cancel():
-                self.leave("gone")
-                return
-            try:
-                found = self._answer(content, overlay=overlay)
-            except ImageError as error:
-                self.leave("refused")
-                answer.set_exception(error)
-            except BaseException as error:
-                self.leave("fault")
-                answer.set_exception(error)
-            else:
-                self.leave(found[0].verdict)
-                answer.set_result(found)
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(self._answer(held.pop(), overlay=overlay))
+                except BaseException as error:
+                    answer.set_exception(error)
 
+        answer.add_done_callback(done)
         self._jobs.put(job)
         return answer
 
@@ -192,8 +189,8 @@ class ImageJudge(Closeable):
             raise
         except Exception as error:  # those of libraries too: the next image gets a new engine
             self._forget()
-            known = isinstance(error, HvqEdgeError)
-            self.fault = error.cause if known else f"{type(error).__name__}: {error}"
+            unforeseen = f"{type(error).__name__}: {error}"
+            self.fault = error.cause if isinstance(error, HvqEdgeError) else unforeseen
             raise EngineFault(self.fault) from error
         self.fault = ""
         return results
@@ -207,6 +204,16 @@ class ImageJudge(Closeable):
         model, self._model = self._model, None
         if model is not None:
             model.close()
+
+
+def _outcome(answer: Future[Answer]) -> str:
+    """Return which of :data:`OUTCOMES` an answer is."""
+    if answer.cancelled():
+        return "gone"
+    error = answer.exception()
+    if error is None:
+        return answer.result()[0].verdict
+    return "refused" if isinstance(error, ImageError) else "fault"
 
 
 def _drawn(result: Result) -> bytes:

@@ -154,11 +154,11 @@ def _triggered_camera(page: Served, asked: str | None) -> str:
             "there is no camera." if page.view is None else "no camera waits for a trigger here.",
             "start hvq-edge stream with --trigger-port",
         )
-    if asked is None and len(names) == 1:
+    known = ", ".join(names)
+    if asked is None:
+        if len(names) > 1:
+            raise Refused(422, "several cameras have a trigger.", f"name one of {known}")
         return names[0]
     if asked in page.triggers:
         return asked
-    known = ", ".join(names)
-    if asked is None:
-        raise Refused(422, "several cameras have a trigger.", f"name one of {known}")
     raise Refused(404, f"no camera {asked!r} waits for a trigger.", f"name one of {known}")

@@ -144,11 +144,13 @@ def _listen(settings: LivePageSettings) -> socket.socket:
 
 
 def _cannot_listen(settings: LivePageSettings, error: OSError) -> SettingsError:
-    remedy = "choose another port with --page-port (port in [page])"
+    remedy = "choose another port with --page-port (port in [page]; serve: --port)"
     if error.errno in (errno.EACCES, errno.EPERM):
-        remedy = "choose a port from 1024 on with --page-port (port in [page])"
+        remedy = "choose a port from 1024 on with --page-port (port in [page]; serve: --port)"
     elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        remedy = "choose an address of this machine with --page-host (host in [page])"
+        remedy = (
+            "choose an address of this machine with --page-host (host in [page]; serve: --host)"
+        )
     number = error.errno or 0  # getaddrinfo's own are below 0
     reason = os.strerror(number) if number > 0 else error.strerror
     return SettingsError(
@@ -163,7 +165,7 @@ def _wait_until_started(server: object, thread: threading.Thread) -> None:
         if not thread.is_alive() or time.monotonic() > deadline:
             raise SettingsError(
                 "the live page's server did not start.",
-                next_step="choose another port with --page-port (port in [page])",
+                next_step="choose another port with --page-port (port in [page]; serve: --port)",
             )
         time.sleep(0.005)
 

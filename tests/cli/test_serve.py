@@ -1,0 +1,56 @@
+"""``hvq-edge serve``: it starts, judges, and ends when it is asked to."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import cv2
+import httpx
+import pytest
+from helpers.commands import exit_code
+from helpers.patience import PATIENCE_SECONDS, until
+from helpers.running_line import parts, save_line_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return save_line_bundle(tmp_path_factory.mktemp("serve") / "bundle").path
+
+
+def test_it_judges_until_a_signal(bundle, tmp_path):
+    command = [sys.executable, "-m", "hvq_edge", "serve", "--bundle", str(bundle), "--port", "0"]
+    command += ["--backend", "onnxruntime"]
+    said = tmp_path / "said"
+    with said.open("w") as output:
+        process = subprocess.Popen(command, stderr=output, env={**os.environ, "COLUMNS": "200"})
+    try:
+        until(lambda: "Page: " in said.read_text() or process.poll() is not None, said.read_text())
+        url, token = re.search(r"Page: (http://\S+?/)#token=(\S+)\n", said.read_text()).groups()
+        headers = {"authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_SECONDS) as asking:
+            for number_of_part, verdict in ((0, "pass"), (3, "reject")):
+                image = parts(4)[number_of_part]
+                content = cv2.imencode(".png", image)[1].tobytes()
+                answer = asking.post(
+                    "/predict", content=content, headers={"content-type": "image/png"}
+                )
+                assert answer.json()["verdict"] == verdict
+            assert asking.get("/healthz").status_code == 200
+            assert asking.post("/trigger", json={}).status_code == 409
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 130, said.read_text()
+        assert "Traceback" not in said.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_cannot_be_served_is_said_before_a_model_is_loaded(bundle, tmp_path, capsys):
+    assert exit_code("serve", "--bundle", str(bundle), "--host", "0.0.0.0") == 2
+    assert "--token-file" in capsys.readouterr().err
+    assert exit_code("serve", "--bundle", str(tmp_path / "none"), "--port", "0") == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
