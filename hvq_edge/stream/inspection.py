@@ -73,7 +73,6 @@ def open_stream_engine(
     backend: str = "auto",
     category: str | None = None,
     server: str | None = None,
-    threads: int | None = None,
     on_choice: Callable[[str], None] | None = None,
 ) -> Engine:
     """Open the engine for a stream: one that needs no category from frame to frame.
@@ -87,7 +86,6 @@ def open_stream_engine(
         backend: a backend of this machine or ``auto``; not with ``server``.
         category: what the frames show; not with a graph that chooses itself.
         server: address of a Triton server that runs the bundle's model, instead of this machine.
-        threads: threads of one call on this machine; ``None`` leaves it to the library.
         on_choice: see :func:`hvq_edge.runtime.open_engine.open_engine`.
 
     Raises:
@@ -106,9 +104,7 @@ def open_stream_engine(
     if category is not None:
         check_takes_category(bundle, category)  # before a server is asked
     if server is None:
-        engine = open_engine(
-            bundle, precision=precision, backend=backend, threads=threads, on_choice=on_choice
-        )
+        engine = open_engine(bundle, precision=precision, backend=backend, on_choice=on_choice)
     elif backend == AUTO:
         from hvq_edge.runtime.triton.engine import open_triton_engine
 

@@ -30,8 +30,8 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import SettingsError
 from hvq_edge.predict.predictor import Predictor
 from hvq_edge.runtime.engine import Engine, EngineInfo
-from hvq_edge.runtime.engine_names import AUTO
 from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
+from hvq_edge.runtime.shared_engine import SharedEngine
 from hvq_edge.stream.calibrate import StreamCalibration, calibrate_from_stream
 from hvq_edge.stream.capture.open_cameras import Cameras, open_cameras
 from hvq_edge.stream.drawing.overlay import Overlay
@@ -165,8 +165,9 @@ def open_line(
         cameras = open_cameras(settings.cameras)
         closing.callback(cameras.close)
         listening: list[Sink] = [*cameras.sinks, *sinks]
+        shared = SharedEngine(engine)
         inspector = Inspector(
-            engine,
+            shared,
             bundle,
             cameras.sources,
             policy=settings.policy,
@@ -190,7 +191,7 @@ def open_line(
             listening.append(window)
         if settings.page is not None and history is not None:
             view = _page_view(settings, bundle, engine, inspector, history)
-            judge = closing.enter_context(_image_judge(settings, bundle, engine, inspector))
+            judge = closing.enter_context(_image_judge(bundle, shared, inspector))
             triggers = {one.camera: one for one in cameras.sinks if isinstance(one, HttpTrigger)}
             line.page = closing.enter_context(
                 serve(settings.page, view, judge=judge, triggers=triggers)
@@ -370,33 +371,10 @@ def _page_view(
     )
 
 
-def _image_judge(
-    settings: StreamSettings, bundle: Bundle, engine: Engine, inspector: Inspector
-) -> ImageJudge:
-    """Return what judges the images that requests bring to the page, as the line would now.
-
-    It has an engine of its own, opened when the first image comes: the line never waits for it.
-    """
-    info = engine.info
-    chosen = engine if isinstance(engine, ChosenCategoryEngine) else None
-    own: list[Engine] = []
-
-    def open_model() -> Predictor:
-        own[:] = [
-            open_stream_engine(
-                bundle,
-                precision=info.precision,
-                backend=AUTO if settings.server else info.backend,
-                category=settings.category,
-                server=settings.server,
-                threads=1,
-            )
-        ]
-        return Predictor(own[0], bundle)
+def _image_judge(bundle: Bundle, shared: SharedEngine, inspector: Inspector) -> ImageJudge:
+    """Return what judges the images that requests bring to the page, as the line would now."""
 
     def as_the_line(model: Predictor) -> None:
         model.thresholds = inspector.controls.thresholds
-        if chosen is not None and isinstance(own[0], ChosenCategoryEngine):
-            own[0].choose(chosen.chosen)
 
-    return ImageJudge(open_model, before_each=as_the_line, gentle=True)
+    return ImageJudge(lambda: Predictor(shared.guest, bundle), before_each=as_the_line)

@@ -1,15 +1,13 @@
-"""Judges the images that requests bring, one at a time; a few wait, and the line goes first."""
+"""Judges the images that requests bring: one at a time, and a few wait."""
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +23,10 @@ PLACES = 4
 have 64 MiB, so this bounds memory too."""
 MOST_DRAWN_PIXELS = 2**25
 """Of an image that is drawn on: an overlay takes several times the memory of its image."""
-CLOSE_SECONDS = 1.0
-"""How long the end waits for the image that is being judged: most take a tenth of it."""
+CLOSE_SECONDS = 10.0
+"""How long the end waits for the image under way: most take a tenth of a second, but to leave one
+behind in a library would be a crash."""
 OUTCOMES = ("pass", "reject", "no_decision", "refused", "gone", "busy", "fault")
-_GENTLE = 19
-"""The nice value that leaves the processor to whoever else wants it."""
 
 Answer = tuple[Result, bytes]
 """The overlay as PNG, empty where none was asked for."""
@@ -61,7 +58,6 @@ class ImageJudge(Closeable):
         open_model: opens the model, on that thread, when the first image comes, and again after a
             fault of its engine.
         before_each: called with the model before each image.
-        gentle: leave the processor to others who want it, as a line beside does.
     """
 
     def __init__(
@@ -69,17 +65,16 @@ class ImageJudge(Closeable):
         open_model: Callable[[], Predictor],
         *,
         before_each: Callable[[Predictor], None] | None = None,
-        gentle: bool = False,
     ) -> None:
         self._open_model = open_model
         self._before_each = before_each
-        self._gentle = gentle
         self._places = threading.BoundedSemaphore(PLACES)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._model: Predictor | None = None
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._worked = Work(0, 0.0)
+        self._ended = False
         self.fault = ""
         """Of the engine when it was last asked; empty where it answered."""
         self._thread = threading.Thread(target=self._work, name="image judge", daemon=True)
@@ -136,7 +131,9 @@ class ImageJudge(Closeable):
             self.leave(_outcome(answer))
 
         def job() -> None:
-            if answer.set_running_or_notify_cancel():
+            if self._ended:
+                answer.cancel()
+            elif answer.set_running_or_notify_cancel():
                 try:
                     answer.set_result(self._answer(held.pop(), overlay=overlay))
                 except BaseException as error:
@@ -152,7 +149,8 @@ class ImageJudge(Closeable):
             return {outcome: self._counts[outcome] for outcome in OUTCOMES}, self._worked
 
     def close(self) -> None:
-        """Free the model after the images that came; does not wait for one that takes long."""
+        """End after the image under way, and free the model; calling it twice is fine."""
+        self._ended = True
         self._jobs.put(None)
         self._thread.join(CLOSE_SECONDS)
 
@@ -161,9 +159,6 @@ class ImageJudge(Closeable):
             self._counts[outcome] += 1
 
     def _work(self) -> None:
-        if self._gentle:
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _GENTLE)
         while (job := self._jobs.get()) is not None:
             job()
         self._forget()
@@ -173,6 +168,8 @@ class ImageJudge(Closeable):
         image = NamedImage("", "", lambda: image_of(content, Path("the image")))
         try:
             (result,) = self._asked(image)
+            if overlay and self._ended:  # drawing on a large image takes seconds
+                raise CancelledError
             return result, _drawn(result) if overlay else b""
         finally:
             with self._lock:

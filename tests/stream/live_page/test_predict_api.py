@@ -402,7 +402,7 @@ def test_beside_a_line_its_thresholds_are_in_force(bundle):
 
     access = Access(TOKEN, reading_is_open=True)
     with ImageJudge(
-        lambda: Predictor(BrightnessEngine(), bundle), before_each=as_the_line, gentle=True
+        lambda: Predictor(BrightnessEngine(), bundle), before_each=as_the_line
     ) as judge:
         asking = client_of(Served(line.view, access, judge=judge), **BEARER, **PNG)
         assert asking.post("/predict", content=GOOD).json()["verdict"] == "pass"
