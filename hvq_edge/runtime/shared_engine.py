@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.runtime.engine import Engine, EngineOutput, Frames
 
+RESTS = 3
+"""A guest's call is followed by so many times its length in which guests ask for nothing."""
+
 
 class SharedEngine(Closeable):
     """What a line calls in place of its engine; guests call :attr:`guest`.
 
-    No two calls overlap. The line waits for one call of a guest at most, and after a call guests
-    wait until the line has left the engine alone for as long as that call took: they get half of
-    the time that the line leaves, so that a line that has no time to spare loses little.
+    No two calls overlap. The line waits for one call of a guest at most, and after it guests wait
+    until the line has left the engine alone for :data:`RESTS` times as long as it took: they get a
+    quarter of the time that the line leaves, so that a line with little to spare loses little.
 
     Args:
         engine: any; called on several threads, as all engines may be. Closed together with this.
@@ -60,7 +63,7 @@ class SharedEngine(Closeable):
         try:
             return self._engine.run(frames, category)
         finally:
-            self._leave(rest=time.monotonic() - began)
+            self._leave(rest=RESTS * (time.monotonic() - began))
 
     def close(self) -> None:
         """Close the engine; calling it twice is fine."""

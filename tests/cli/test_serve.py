@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,13 +14,26 @@ import cv2
 import httpx
 import pytest
 from helpers.commands import exit_code
+from helpers.paths import ROOT
 from helpers.patience import PATIENCE_SECONDS, until
 from helpers.running_line import parts, save_line_bundle
+
+from hvq_edge.cli.serve import DEFAULT_PORT
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return save_line_bundle(tmp_path_factory.mktemp("serve") / "bundle").path
+
+
+def curl_commands_of_the_docs(url: str, token: str) -> list[list[str]]:
+    page = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("curl ")]
+    given = {"$TOKEN": token, f"http://127.0.0.1:{DEFAULT_PORT}/": url}
+    for old, new in given.items():
+        assert all(old in line for line in lines)
+        lines = [line.replace(old, new) for line in lines]
+    return [[*shlex.split(line), "--fail", "--noproxy", "*"] for line in lines]
 
 
 def test_it_judges_until_a_signal(bundle, tmp_path):
@@ -39,6 +54,13 @@ def test_it_judges_until_a_signal(bundle, tmp_path):
                     "/predict", content=content, headers={"content-type": "image/png"}
                 )
                 assert answer.json()["verdict"] == verdict
+                (tmp_path / "part.png").write_bytes(content)
+            asked = curl_commands_of_the_docs(url, token)
+            assert len(asked) == 2
+            if shutil.which("curl"):
+                for one in asked:
+                    subprocess.run(one, cwd=tmp_path, capture_output=True, check=True)
+                assert cv2.imread(str(tmp_path / "overlay.png")) is not None
             assert asking.get("/healthz").status_code == 200
             assert asking.post("/trigger", json={}).status_code == 409
         process.send_signal(signal.SIGINT)

@@ -45,7 +45,7 @@ class Work(NamedTuple):
 
     images: int
     seconds: float
-    """Without waiting."""
+    """Without the wait for other images."""
 
 
 class ImageJudge(Closeable):

@@ -59,7 +59,7 @@ class _Judge(Collector):
         yield requests
         yield SummaryMetricFamily(
             "hvq_predict_seconds",
-            "Seconds of work on such images, without waiting.",
+            "Seconds of work on such images, turns of a line included.",
             count_value=work.images,
             sum_value=work.seconds,
         )

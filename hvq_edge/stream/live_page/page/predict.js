@@ -4,9 +4,12 @@ import { WORDS, number, set } from "./words.js";
 
 const PATIENCE_MS = 60_000; // a large image over a slow network
 const at = (id) => document.getElementById(id);
+const given = tokenOfAddress();
+const loggedIn = given ? login(given) : ""; // why not; empty when it is
 
 async function judge(file) {
   at("drop").classList.add("busy");
+  await loggedIn;
   set(at("fault"), "");
   at("verdict").hidden = true;
   try {
@@ -56,5 +59,4 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-const given = tokenOfAddress();
-if (given) login(given).then((fault) => set(at("fault"), fault));
+set(at("fault"), await loggedIn);
