@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from helpers.bright_parts import BrightnessEngine
 from helpers.graphs import SIDE
 from helpers.patience import PATIENCE_SECONDS, until
 
+from hvq_edge.runtime import shared_engine
 from hvq_edge.runtime.shared_engine import RESTS, SharedEngine
 
 LINE, GUEST = (np.full((1, SIDE, SIDE, 3), level, np.uint8) for level in (10, 200))
@@ -94,3 +96,29 @@ def test_a_call_that_fails_leaves_the_engine_to_the_next(who):
         ask(LINE)
     assert shared.run(LINE)["score"] == pytest.approx(10 / 255)
     assert shared.guest.run(GUEST)["score"] == pytest.approx(200 / 255)
+
+
+def test_a_guest_begins_where_it_should_end_before_the_line_comes_again(monkeypatch):
+    """The line calls each 100 ms for 30 ms; a guest takes 40."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(shared_engine, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    class Timed(BrightnessEngine):
+        def run(self, frames, category=None):
+            clock.now += self.takes
+            return super().run(frames, category)
+
+    engine = Timed()
+    shared = SharedEngine(engine)
+    engine.takes = 0.04
+    shared.guest.run(GUEST)
+    engine.takes = 0.03
+    for begins in (10.0, 10.1, 10.2):
+        clock.now = begins
+        shared.run(LINE)
+    waits = {10.24: 0.0, 10.255: 0.0, 10.27: 0.13, 10.31: 0.09, 10.39: 0.01, 10.41: 0.0}
+    for now, seconds in waits.items():
+        clock.now = now
+        assert max(shared._seconds_to_guest(20.0), 0.0) == pytest.approx(seconds, abs=1e-9), now
+    clock.now = 10.27
+    assert shared._seconds_to_guest(10.3) == pytest.approx(0.03), "its patience ends before"
