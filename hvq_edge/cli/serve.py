@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hvq_edge.cli.console import messages
+from hvq_edge.cli.console import messages, print_json
 from hvq_edge.cli.interruption import INTERRUPTED, StopSignals
-from hvq_edge.cli.options import BackendOption, PrecisionOption, bundle_of
+from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_of
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -60,10 +61,11 @@ def serve(
     ] = None,
     precision: PrecisionOption = "auto",
     backend: BackendOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Judge images over HTTP: POST /predict, and a page to drop images on.
 
-    Ctrl-C (exit code 130) and SIGTERM (0) end it.
+    Ctrl-C (exit code 130) and SIGTERM (0) end it. With --json, one line of JSON says where it is.
     """
     with StopSignals() as signals:
         from hvq_edge.predict.predictor import load
@@ -84,8 +86,11 @@ def serve(
         ):
             info = judge.open().info
             signals.stop = lambda: None  # from here on, a signal ends the wait
-            _say(f"Judging images with {info.precision} on {info.backend}, {bundle}.")
-            _say(f"Page: {serving.token_url}")
+            if as_json:
+                print_json({**asdict(serving), **asdict(info)})
+            else:
+                _say(f"Judging images with {info.precision} on {info.backend}, {bundle}.")
+                _say(f"Page: {serving.token_url}")
             signals.wait()
     if signals.interrupted:
         messages.print("Interrupted.")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
+import json
 import shlex
 import shutil
 import signal
@@ -15,7 +14,7 @@ import httpx
 import pytest
 from helpers.commands import exit_code
 from helpers.paths import ROOT
-from helpers.patience import PATIENCE_SECONDS, until
+from helpers.patience import PATIENCE_SECONDS
 from helpers.running_line import parts, save_line_bundle
 
 from hvq_edge.cli.serve import DEFAULT_PORT
@@ -39,12 +38,14 @@ def curl_commands_of_the_docs(url: str, token: str) -> list[list[str]]:
 def test_it_judges_until_a_signal(bundle, tmp_path):
     command = [sys.executable, "-m", "hvq_edge", "serve", "--bundle", str(bundle), "--port", "0"]
     command += ["--backend", "onnxruntime"]
+    command += ["--json"]
     said = tmp_path / "said"
     with said.open("w") as output:
-        process = subprocess.Popen(command, stderr=output, env={**os.environ, "COLUMNS": "200"})
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True)
     try:
-        until(lambda: "Page: " in said.read_text() or process.poll() is not None, said.read_text())
-        url, token = re.search(r"Page: (http://\S+?/)#token=(\S+)\n", said.read_text()).groups()
+        ready = json.loads(process.stdout.readline())
+        assert (ready["backend"], ready["precision"]) == ("onnxruntime", "fp32")
+        url, token = ready["url"], ready["token"]
         headers = {"authorization": f"Bearer {token}"}
         with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_SECONDS) as asking:
             for number_of_part, verdict in ((0, "pass"), (3, "reject")):

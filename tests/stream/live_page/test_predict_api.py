@@ -28,6 +28,7 @@ from hvq_edge.bundle.manifest import write_manifest
 from hvq_edge.errors import BundleError
 from hvq_edge.predict.predictor import Predictor
 from hvq_edge.stream.live_page import connections, middleware
+from hvq_edge.stream.live_page import judge as judge_module
 from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.api import Served
 from hvq_edge.stream.live_page.judge import PLACES, ImageJudge
@@ -372,6 +373,32 @@ def test_more_time_is_given_to_images_alone(judge, engine, tmp_path, monkeypatch
             assert other.recv(1) == b"", "it had less than a second"
         engine.free.set()
         assert waits.recv(12) == b"HTTP/1.1 200"
+
+
+def test_an_image_of_very_many_pixels_is_judged_and_not_drawn_on(judge, monkeypatch):
+    monkeypatch.setattr(judge_module, "MOST_DRAWN_PIXELS", SIDE * SIDE - 1)
+    asking = client(judge, **BEARER, **PNG)
+    answer = asking.post("/predict?as=overlay", content=GOOD)
+    assert answer.status_code == 422
+    assert "ask for JSON" in answer.json()["next_step"]
+    assert asking.post("/predict", content=GOOD).json()["verdict"] == "pass"
+
+
+def test_the_end_waits_for_the_image_under_way_and_for_no_other(judge, engine):
+    engine.free.clear()
+    for _ in range(PLACES):
+        judge.enter()
+    first, *others = [judge.submit(GOOD) for _ in range(PLACES)]
+    until(first.running)
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(judge.close)
+        until(lambda: judge._ended)
+        assert not end.done()
+        engine.free.set()
+        end.result()
+    assert first.result()[0].verdict == "pass"
+    assert all(one.cancelled() for one in others)
+    assert (engine.calls, engine.closed) == (1, 1)
 
 
 def test_metrics_say_what_became_of_images(judge, engine):
