@@ -33,6 +33,7 @@ from hvq_edge.cli import (
     predict,
     report,
     runs,
+    serve,
     sign,
     stream,
     train,
@@ -88,6 +89,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
 app.command("sign")(sign.sign)
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 stream.add_stream(app)
 app.add_typer(data.group, name="data")
 app.add_typer(bundle.group, name="bundle")

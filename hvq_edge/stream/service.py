@@ -28,8 +28,10 @@ from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.extras import needed
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import SettingsError
+from hvq_edge.predict.predictor import Predictor
 from hvq_edge.runtime.engine import Engine, EngineInfo
 from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
+from hvq_edge.runtime.shared_engine import SharedEngine
 from hvq_edge.stream.calibrate import StreamCalibration, calibrate_from_stream
 from hvq_edge.stream.capture.open_cameras import Cameras, open_cameras
 from hvq_edge.stream.drawing.overlay import Overlay
@@ -37,6 +39,7 @@ from hvq_edge.stream.drawing.window import Window, has_screen
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
 from hvq_edge.stream.live_page.serve import Serving, serve
 from hvq_edge.stream.settings import StreamSettings
@@ -45,6 +48,7 @@ from hvq_edge.stream.sinks.faults import Report
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sinks.threads import SinkThread
+from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.watchdog import Watchdog
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.decision import Decision
@@ -161,8 +165,9 @@ def open_line(
         cameras = open_cameras(settings.cameras, settings.sinks.opcua)
         closing.callback(cameras.close)
         listening: list[Sink] = [*cameras.sinks, *sinks]
+        shared = SharedEngine(engine)
         inspector = Inspector(
-            engine,
+            shared,
             bundle,
             cameras.sources,
             policy=settings.policy,
@@ -186,7 +191,11 @@ def open_line(
             listening.append(window)
         if settings.page is not None and history is not None:
             view = _page_view(settings, bundle, engine, inspector, history)
-            line.page = closing.enter_context(serve(settings.page, view))
+            judge = closing.enter_context(_image_judge(bundle, shared, inspector))
+            triggers = {one.camera: one for one in cameras.sinks if isinstance(one, HttpTrigger)}
+            line.page = closing.enter_context(
+                serve(settings.page, view, judge=judge, triggers=triggers)
+            )
         closing.callback(line.close)
         yield line
         line.finish()
@@ -360,3 +369,12 @@ def _page_view(
         labelled=find_labelled(bundle, info.precision),
         category=category,
     )
+
+
+def _image_judge(bundle: Bundle, shared: SharedEngine, inspector: Inspector) -> ImageJudge:
+    """Return what judges the images that requests bring to the page, as the line would now."""
+
+    def as_the_line(model: Predictor) -> None:
+        model.thresholds = inspector.controls.thresholds
+
+    return ImageJudge(lambda: Predictor(shared.guest, bundle), before_each=as_the_line)

@@ -42,6 +42,7 @@ COMMANDS = {
         *("--bundle", "--camera", "--policy", "--out", "--display", "--no-display"),
         *("--calibrate", "--false-reject", "--confidence", "--method"),
     },
+    "serve": {"--bundle", "--host", "--port", "--token-file", "--precision", "--category"},
     "runs": set(),
     "demo": set(),
     "data check": set(),

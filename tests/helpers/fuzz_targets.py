@@ -14,12 +14,18 @@ from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 
-from helpers.live_line import BEARER, Line
+from helpers.bright_parts import BrightnessEngine
+from helpers.graphs import save_bundle
+from helpers.live_line import BEARER, TOKEN, Line, client_of
 from starlette.testclient import TestClient
 
 from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
 from hvq_edge.errors import BundleError, HvqEdgeError, InputError
+from hvq_edge.predict.predictor import Predictor
+from hvq_edge.stream.live_page.access import Access
+from hvq_edge.stream.live_page.api import Served
+from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.log.chain import LogRow, chained, event_row
 from hvq_edge.stream.log.files import head_path, write_head
 from hvq_edge.stream.log.reader import all_rows
@@ -121,6 +127,27 @@ def api(content: bytes) -> None:
     assert all(value == value for value in line.controls.thresholds.values()), "NaN passes all"
 
 
+def image(content: bytes) -> None:
+    """An image that a request brings: it is judged, or refused in words."""
+    client = judging()
+    headers = {"content-type": "image/png", **BEARER}
+    answer = client.post("/predict?as=overlay", content=content, headers=headers)
+    if answer.status_code == 200:
+        assert answer.content.startswith(b"\x89PNG"), answer.headers
+    else:
+        assert answer.status_code in (413, 422), answer.text
+        assert set(answer.json()) == {"cause", "next_step"}
+
+
+@cache
+def judging() -> TestClient:
+    """One judge for all images, without a line."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = save_bundle(Path(folder) / "bundle")
+    judge = ImageJudge(lambda: Predictor(BrightnessEngine(), bundle))
+    return client_of(Served(None, Access(TOKEN), judge=judge))
+
+
 @cache
 def served() -> tuple[Line, TestClient]:
     """One line for all requests: a server lives long, too."""
@@ -129,5 +156,5 @@ def served() -> tuple[Line, TestClient]:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (manifest, pack, log_row, log_file, api)
+    target.__name__: target for target in (manifest, pack, log_row, log_file, api, image)
 }

@@ -100,7 +100,12 @@ class Line:
     ) -> TestClient:
         """A browser's side, without a server."""
         access = Access(TOKEN, reading_is_open=reading_is_open, names=("factory.example",))
-        app = make_app(Served(self.view, access, health=HealthCheck(stall_seconds)))
-        client = TestClient(app, base_url="http://127.0.0.1:8642", follow_redirects=False)
-        client.headers.update(headers)
-        return client
+        return client_of(Served(self.view, access, health=HealthCheck(stall_seconds)), **headers)
+
+
+def client_of(served: Served, **headers: str) -> TestClient:
+    """A browser's side of whatever is served, without a server."""
+    app = make_app(served)
+    client = TestClient(app, base_url="http://127.0.0.1:8642", follow_redirects=False)
+    client.headers.update(headers)
+    return client

@@ -6,6 +6,7 @@ The functions run on threads of the server, not in its event loop, unless they a
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
@@ -21,9 +22,10 @@ from hvq_edge.stream.live_page.connections import Connections
 from hvq_edge.stream.live_page.health import Health, HealthCheck
 from hvq_edge.stream.live_page.history import Size
 from hvq_edge.stream.live_page.images import VIEW_SIDE
+from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.middleware import refuse
 from hvq_edge.stream.live_page.page_view import PageView, preview, tested
-from hvq_edge.stream.live_page.prometheus_metrics import CONTENT_TYPE, render_page
+from hvq_edge.stream.live_page.prometheus_metrics import CONTENT_TYPE, render_judge, render_page
 from hvq_edge.stream.live_page.schemas import (
     CategoryRequest,
     Decisions,
@@ -45,7 +47,8 @@ LOGIN_SECONDS = 30 * 24 * 3600
 class Served:
     """What is served, and to whom."""
 
-    view: PageView
+    view: PageView | None
+    """``None``: there is no line, images are judged and no more."""
     access: Access
     cookie: str = "hvq_edge"
     """Name of the cookie of a login: cookies do not tell ports apart, names do."""
@@ -56,14 +59,30 @@ class Served:
     """Counted in ``/metrics``; ``None`` where no server of ours is in front."""
     for_health: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """Threads for ``/healthz``, which must answer while all others wait for a disk."""
+    judge: ImageJudge | None = None
+    """Of images that requests bring."""
+    triggers: Mapping[str, Callable[[], tuple[int, dict[str, Any]]]] = field(default_factory=dict)
+    """By camera: trigger it, wait a while, and give status and body of the answer, as
+    :meth:`hvq_edge.stream.sources.http_trigger.HttpTrigger.request`."""
+    for_triggers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(16))
+    """Threads that wait for decisions."""
+
+    def working(self) -> Health:
+        """Judge what there is: the line, else what judges images."""
+        if self.view is not None:
+            return self.health(self.view.statistics())
+        fault = self.judge.fault if self.judge is not None else ""
+        return Health(not fault, (fault,) if fault else (), ())
 
 
 class Refused(Exception):
     """The request is answered with a refusal."""
 
-    def __init__(self, status: int, cause: str, next_step: str) -> None:
+    def __init__(
+        self, status: int, cause: str, next_step: str, retry_seconds: int | None = None
+    ) -> None:
         super().__init__(cause)
-        self.answer = refuse(status, cause, next_step)
+        self.answer = refuse(status, cause, next_step, retry_seconds)
 
 
 class Jpeg(Response):
@@ -77,22 +96,32 @@ async def _served(request: Request) -> Served:
     return served
 
 
+async def _view(request: Request) -> PageView:
+    view: PageView = request.app.state.served.view  # without one these routes are not there
+    return view
+
+
 Page = Annotated[Served, Depends(_served)]
+View = Annotated[PageView, Depends(_view)]
 Heat = Annotated[bool, Query(description="With the heat map.")]
 _REFUSED: dict[str, Any] = {"description": "Refused", "model": Refusal}
 _NO_IMAGE: dict[int | str, Any] = {204: {"description": "There is no image"}}
 # Who may ask is decided by the middleware; these say so in the OpenAPI document.
 _READS: dict[str, Any] = {"security": [{"token": []}, {}]}
-_CHANGES = [Security(HTTPBearer(scheme_name="token", auto_error=False))]
+CHANGES = [Security(HTTPBearer(scheme_name="token", auto_error=False))]
+REFUSED: dict[int | str, Any] = {"4XX": _REFUSED, "5XX": _REFUSED}
 
-router = APIRouter(responses={"4XX": _REFUSED, "5XX": _REFUSED})
+router = APIRouter(responses=REFUSED)
+"""Of the page: what needs a line."""
+common = APIRouter(responses=REFUSED)
+"""Logins, and what machines ask for."""
 
 
 @router.get("/api/state", openapi_extra=_READS)
-def state(request: Request, page: Page) -> State:
+def state(request: Request, page: Page, view: View) -> State:
     """Everything but images."""
-    statistics = page.view.statistics()
-    return page.view.state(
+    statistics = view.statistics()
+    return view.state(
         statistics,
         page.health(statistics),
         may_change=request.state.known,
@@ -102,12 +131,12 @@ def state(request: Request, page: Page) -> State:
 
 @router.get("/api/decisions", openapi_extra=_READS)
 def decisions(
-    page: Page,
+    view: View,
     after: Annotated[int, Query(ge=0, description="Only decisions after this one.")] = 0,
     part: Annotated[str | None, Query(description="Only of the part with this number.")] = None,
 ) -> Decisions:
     """Recent decisions."""
-    history = page.view.history
+    history = view.history
     records = history.records(after)
     return Decisions(
         run=history.run,
@@ -117,9 +146,9 @@ def decisions(
 
 
 @router.get("/api/rejects", openapi_extra=_READS)
-def rejects(page: Page) -> Rejects:
+def rejects(view: View) -> Rejects:
     """The last rejects."""
-    history = page.view.history
+    history = view.history
     return Rejects(run=history.run, rejects=tuple(history.rejects()))
 
 
@@ -130,13 +159,13 @@ def rejects(page: Page) -> Rejects:
     openapi_extra=_READS,
 )
 def reject_image(
-    page: Page,
+    view: View,
     sequence: Annotated[int, Path(ge=0, description="Its decision's number.")],
     size: Size = "view",
     heat: Heat = True,
 ) -> Response:
     """A reject's image."""
-    image = page.view.history.reject_image(sequence, size, heat=heat)
+    image = view.history.reject_image(sequence, size, heat=heat)
     if image is None:
         return Response(status_code=204)  # newer ones took its place while it was asked for
     return Jpeg(image, headers={"cache-control": "private, max-age=3600"})
@@ -149,13 +178,13 @@ def reject_image(
     openapi_extra=_READS,
 )
 def camera_image(
-    page: Page,
+    view: View,
     index: Annotated[int, Path(ge=0, description="Position of the camera in the state.")],
     heat: Heat = True,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A camera's newest image; its decision stands in the header X-Decision."""
-    cameras, history = page.view.statistics().cameras, page.view.history
+    cameras, history = view.statistics().cameras, view.history
     if index >= len(cameras):
         raise Refused(
             404,
@@ -179,49 +208,49 @@ def camera_image(
 
 @router.get("/api/preview", name="preview", openapi_extra=_READS)
 def preview_threshold(
-    page: Page,
+    view: View,
     category: Annotated[str, Query(description="Whose frames count.")],
     threshold: Annotated[float, Query(allow_inf_nan=False, description="To try.")],
 ) -> Preview:
     """What a threshold would have done to recent frames."""
-    in_force = _in_force(page, category)
-    return preview(page.view.history.records(), category, threshold, in_force)
+    in_force = _in_force(view, category)
+    return preview(view.history.records(), category, threshold, in_force)
 
 
 @router.get("/api/tested", openapi_extra=_READS)
 def tested_images(
-    page: Page,
+    view: View,
     category: Annotated[str, Query(description="Whose test images count.")],
     threshold: Annotated[float, Query(allow_inf_nan=False, description="To try.")],
 ) -> Tested:
     """What thresholds do to labelled test images."""
-    _in_force(page, category)
-    return tested(page.view.labelled, category, threshold, page.view.controls.thresholds)
+    _in_force(view, category)
+    return tested(view.labelled, category, threshold, view.controls.thresholds)
 
 
-@router.post("/api/pause", dependencies=_CHANGES)
-def pause(asked: PauseRequest, page: Page) -> Done:
+@router.post("/api/pause", dependencies=CHANGES)
+def pause(asked: PauseRequest, view: View) -> Done:
     """Pause, or go on."""
-    page.view.controls.paused = asked.paused
+    view.controls.paused = asked.paused
     return Done()
 
 
-@router.post("/api/threshold", dependencies=_CHANGES)
-def threshold(asked: ThresholdRequest, page: Page) -> Done:
+@router.post("/api/threshold", dependencies=CHANGES)
+def threshold(asked: ThresholdRequest, view: View) -> Done:
     """Put a threshold in force; save it first, so that a full disk changes nothing."""
-    _in_force(page, asked.category)
+    _in_force(view, asked.category)
     if asked.save:
-        if page.view.save_threshold is None:
+        if view.save_threshold is None:
             raise Refused(409, "thresholds cannot be saved here.", "apply it without saving")
-        page.view.save_threshold(asked.category, asked.value)
-    page.view.controls.set_threshold(asked.category, asked.value)
+        view.save_threshold(asked.category, asked.value)
+    view.controls.set_threshold(asked.category, asked.value)
     return Done()
 
 
-@router.post("/api/category", dependencies=_CHANGES)
-def category(asked: CategoryRequest, page: Page) -> Done:
+@router.post("/api/category", dependencies=CHANGES)
+def category(asked: CategoryRequest, view: View) -> Done:
     """Choose what every frame is judged as."""
-    choice = page.view.category
+    choice = view.category
     if choice is None:
         raise Refused(
             409,
@@ -236,7 +265,7 @@ def category(asked: CategoryRequest, page: Page) -> Done:
     return Done()
 
 
-@router.post("/api/login")
+@common.post("/api/login")
 def login(asked: LoginRequest, request: Request, response: Response, page: Page) -> Done:
     """Get a cookie for the token."""
     if not page.access.is_token(asked.token.strip()):
@@ -256,36 +285,41 @@ def login(asked: LoginRequest, request: Request, response: Response, page: Page)
     return Done()
 
 
-@router.post("/api/logout")
+@common.post("/api/logout")
 def logout(response: Response, page: Page) -> Done:
     """Forget the cookie."""
     response.delete_cookie(page.cookie, httponly=True, samesite="strict")
     return Done()
 
 
-@router.get("/healthz", include_in_schema=False)
+@common.get("/healthz", include_in_schema=False)
 async def healthz(request: Request, response: Response, page: Page) -> Health:
-    """For a monitor: 200 while frames are judged, else 503; reasons for those who may read."""
-    health = await to_thread.run_sync(
-        lambda: page.health(page.view.statistics()), limiter=page.for_health
-    )
+    """For a monitor: 200 while frames (without a line: images) are judged, else 503.
+
+    Reasons are for those who may read.
+    """
+    health = await to_thread.run_sync(page.working, limiter=page.for_health)
     response.status_code = 200 if health.working else 503
     return health if request.state.may_read else replace(health, failing=(), degraded=())
 
 
-@router.get("/metrics", include_in_schema=False)
+@common.get("/metrics", include_in_schema=False)
 def metrics(page: Page) -> Response:
     """For Prometheus."""
-    if page.view.metrics is None:
-        raise Refused(404, "no metrics are kept.", "serve the page with hvq-edge stream --page")
-    content = page.view.metrics(page.view.statistics())
+    content = b""
+    if page.view is not None:
+        if page.view.metrics is None:
+            raise Refused(404, "no metrics are kept.", "serve the page with hvq-edge stream --page")
+        content = page.view.metrics(page.view.statistics())
+    if page.judge is not None:
+        content += render_judge(page.judge)
     if page.connections is not None:
         content += render_page(page.connections)
     return Response(content, media_type=CONTENT_TYPE)
 
 
-def _in_force(page: Served, category: str) -> float:
-    thresholds = page.view.controls.thresholds
+def _in_force(view: PageView, category: str) -> float:
+    thresholds = view.controls.thresholds
     if category not in thresholds:
         known = ", ".join(thresholds)
         remedy = f"name one of {known}" if known else "run hvq-edge calibrate on the bundle first"

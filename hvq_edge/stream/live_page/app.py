@@ -10,34 +10,37 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from hvq_edge.stream.live_page.api import REFUSALS, Served, answer_refusal, router
-from hvq_edge.stream.live_page.middleware import LARGEST_BODY, Guard
+from hvq_edge.stream.live_page import predict_api
+from hvq_edge.stream.live_page.api import REFUSALS, Served, answer_refusal, common, router
+from hvq_edge.stream.live_page.connections import PREDICT
+from hvq_edge.stream.live_page.middleware import BodyLimit, Guard
 
 FILES = Path(__file__).with_name("page")
-PAGES = {"/": "index.html", "/login": "login.html", "/favicon.ico": "icon.svg"}
+PAGES = {PREDICT: "predict.html", "/login": "login.html", "/favicon.ico": "icon.svg"}
 
 
 def make_app(served: Served) -> FastAPI:
     """Return the ASGI application."""
     app = FastAPI(
-        title="hvq-edge live page",
+        title="hvq-edge live page" if served.view is not None else "hvq-edge serve",
         version=version("hvq-edge"),
         description="Reading is open on a loopback address without a token file, and needs "
-        "the token elsewhere. Changes always need it.",
+        "the token elsewhere. Changes always need it, and so does whatever makes the machine work.",
         docs_url=None,  # FastAPI's own pages load scripts from other servers
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(Guard, access=served.access, cookie=served.cookie),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY),
+            Middleware(BodyLimit),
         ],
         exception_handlers=dict.fromkeys(REFUSALS, answer_refusal),
     )
     app.state.served = served
-    app.include_router(router)
-    for path, name in PAGES.items():
+    for one in (common, predict_api.router, *([router] if served.view is not None else [])):
+        app.include_router(one)
+    start = "index.html" if served.view is not None else PAGES[PREDICT]
+    for path, name in {"/": start, **PAGES}.items():
         app.add_api_route(path, partial(_file, name), include_in_schema=False)
     app.mount("/page", StaticFiles(directory=FILES))
     return app

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,12 @@ EXCHANGE_SECONDS = 15.0
 """From the connection, or the end of the answer before, to the end of an answer."""
 LARGEST_EXCHANGE = 64 * 1024
 """Bytes from a client in that time: head and body of a request are limited to 16 KiB each."""
+PREDICT = "/predict"
+"""The path whose requests bring an image; who may use it is decided before the body is read."""
+LARGEST_IMAGE = 64 << 20
+"""Bytes of such a body."""
+IMAGE_SECONDS = 60.0
+"""In place of :data:`EXCHANGE_SECONDS`: the image is sent, waits for others, and is judged."""
 LIMITS = ("place", "time", "size")
 FAULTS = ("request", "server")
 _END_SECONDS = 0.5
@@ -95,10 +102,24 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
-        if self._received > LARGEST_EXCHANGE:
-            self.end("size")
-        elif not self.transport.is_closing():
+        brought_image = self._brings_image()
+        if not self.transport.is_closing():
             super().data_received(data)
+        if self._brings_image():
+            most = 2 * LARGEST_IMAGE  # above it the answer is 413, and this ends who goes on
+        else:
+            most = LARGEST_EXCHANGE
+            if brought_image:  # all of one that was refused has come
+                self._received = 0
+        if self._received > most:
+            self.end("size")
+
+    def handle_events(self) -> None:
+        """Read what came; a request that brings an image gets more time."""
+        before = self.scope
+        super().handle_events()
+        if self.scope is not before and self._brings_image():
+            self._arm(IMAGE_SECONDS)
 
     def on_response_complete(self) -> None:
         if not self.transport.is_closing():
@@ -123,9 +144,24 @@ class _Connection(H11Protocol):
 
     def _begin(self) -> None:
         self._received = 0
-        self._disarm()
-        self._limit = self.loop.call_later(EXCHANGE_SECONDS, self.end, "time")
+        self._arm(EXCHANGE_SECONDS)
         self.among.begin(self)
+
+    def _brings_image(self) -> bool:
+        """Whether the request under way does; also when it is refused already.
+
+        Many senders read no answer before all is sent.
+        """
+        scope: Any = self.scope
+        return (
+            scope is not None
+            and scope["path"] == PREDICT
+            and self.conn.their_state in (h11.SEND_BODY, h11.DONE)
+        )
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._limit = self.loop.call_later(seconds, self.end, "time")
 
     def _disarm(self) -> None:
         if self._limit is not None:

@@ -1,4 +1,4 @@
-"""Frames as small JPEG files for a browser."""
+"""Frames as small JPEG files for a browser, and pictures as PNG files."""
 
 from __future__ import annotations
 
@@ -44,8 +44,16 @@ def jpeg(image: Image) -> bytes:
     Raises:
         OutputError: OpenCV cannot encode it.
     """
-    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    return _encoded(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+
+
+def png(image: Image) -> bytes:
+    """Encode an image without loss; takes and raises what :func:`jpeg` does."""
+    return _encoded(".png", image, [])
+
+
+def _encoded(suffix: str, image: Image, options: list[int]) -> bytes:
+    encoded, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not encoded:
-        raise OutputError("OpenCV cannot encode an image as JPEG.")
+        raise OutputError(f"OpenCV cannot encode an image as {suffix}.")
     return bytes(data)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from hvq_edge.stream.live_page.connections import FAULTS, LIMITS, Connections
+from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.statistics import CameraStatistics, SinkStatistics, Statistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,6 +34,35 @@ def render_page(connections: Connections) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Page(connections))
     return generate_latest(registry)
+
+
+def render_judge(judge: ImageJudge) -> bytes:
+    """Return what became of the images that requests brought, in the same format."""
+    registry = CollectorRegistry()
+    registry.register(_Judge(judge))
+    return generate_latest(registry)
+
+
+class _Judge(Collector):
+    def __init__(self, judge: ImageJudge) -> None:
+        self._judge = judge
+
+    def collect(self) -> Iterator[Metric]:
+        counts, work = self._judge.snapshot()
+        requests = CounterMetricFamily(
+            "hvq_predict_requests",
+            "Images that requests brought, by verdict or by why there is none.",
+            labels=["outcome"],
+        )
+        for outcome, number in counts.items():
+            requests.add_metric([outcome], number)
+        yield requests
+        yield SummaryMetricFamily(
+            "hvq_predict_seconds",
+            "Seconds of work on such images, turns of a line included.",
+            count_value=work.images,
+            sum_value=work.seconds,
+        )
 
 
 class _Page(Collector):

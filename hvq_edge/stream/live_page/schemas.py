@@ -6,13 +6,14 @@ Where the inspector has a dataclass that says it already, that is the schema: de
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from hvq_edge.stream.live_page.health import Health
 from hvq_edge.stream.live_page.history import Record
 from hvq_edge.stream.statistics import Counts, SinkStatistics
+from hvq_edge.verdict.judgement import Verdict
 
 
 class Schema(BaseModel):
@@ -151,6 +152,54 @@ class Tested(Schema):
     in_force: TestedVerdicts
     tried: TestedVerdicts
     """At ``threshold``."""
+
+
+class Outline(Schema):
+    """A region of an image that is above the threshold, in the image's pixels."""
+
+    box: tuple[int, int, int, int]
+    """Left, top, width and height."""
+    area: float
+    area_mm2: float | None
+    """``null`` where the size of a pixel is not known."""
+    peak: float
+    """What the image would score for this region alone."""
+    contour: tuple[tuple[int, int], ...]
+
+
+class Prediction(Schema):
+    """The verdict on an image."""
+
+    image: str | None
+    """``null``: the image came without a name."""
+    verdict: Verdict
+    score: float | None
+    """Larger is more anomalous; ``null`` where it could not be judged."""
+    category: str | None
+    p_value: float | None
+    """Share of good parts that score at least as high; ``null`` where it is not known."""
+    reason: str
+    regions: tuple[Outline, ...]
+    """The worst first; empty unless it is a reject."""
+    threshold: float | None
+    """A score above it is a reject."""
+    precision: str
+
+
+class TriggerRequest(Schema):
+    """Ask for frames of a triggered camera."""
+
+    camera: str | None = None
+    """Its name; not needed where one camera alone has a trigger."""
+
+
+class Triggered(Schema):
+    """What a trigger led to; with 202 as much of it as there is yet."""
+
+    frame: int | None
+    """The first frame; ``null`` while the camera has not been asked yet."""
+    decisions: tuple[dict[str, Any], ...]
+    """As lines of ``decisions.jsonl``."""
 
 
 class LoginRequest(Schema):

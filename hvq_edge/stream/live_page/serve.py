@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,8 +17,10 @@ from hvq_edge.common.extras import needed
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.live_page.access import open_access
 from hvq_edge.stream.live_page.health import HealthCheck
+from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.settings import LivePageSettings
+from hvq_edge.stream.sources.http_trigger import HttpTrigger
 
 if TYPE_CHECKING:
     import uvicorn
@@ -47,14 +49,21 @@ class Serving:
 
 @contextmanager
 def serve(
-    settings: LivePageSettings, view: PageView, *, health: HealthCheck | None = None
+    settings: LivePageSettings,
+    view: PageView | None,
+    *,
+    health: HealthCheck | None = None,
+    judge: ImageJudge | None = None,
+    triggers: Mapping[str, HttpTrigger] | None = None,
 ) -> Iterator[Serving]:
     """Serve the live page as long as the ``with`` block runs.
 
     Args:
         settings: where, and who may see it.
-        view: the inspector.
+        view: the inspector; without one images are judged, and no more.
         health: judges snapshots for ``/healthz``.
+        judge: judges the images of ``POST /predict``; closed by the caller.
+        triggers: of cameras, by name, for ``POST /trigger``.
 
     Raises:
         SettingsError: the address or the port cannot be used, or the token file is no good.
@@ -77,6 +86,8 @@ def serve(
         health or HealthCheck(),
         settings.frames_per_second,
         connections,
+        judge=judge,
+        triggers={name: trigger.request for name, trigger in (triggers or {}).items()},
     )
     server = uvicorn.Server(
         uvicorn.Config(
@@ -133,11 +144,13 @@ def _listen(settings: LivePageSettings) -> socket.socket:
 
 
 def _cannot_listen(settings: LivePageSettings, error: OSError) -> SettingsError:
-    remedy = "choose another port with --page-port (port in [page])"
+    remedy = "choose another port with --page-port (port in [page]; serve: --port)"
     if error.errno in (errno.EACCES, errno.EPERM):
-        remedy = "choose a port from 1024 on with --page-port (port in [page])"
+        remedy = "choose a port from 1024 on with --page-port (port in [page]; serve: --port)"
     elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        remedy = "choose an address of this machine with --page-host (host in [page])"
+        remedy = (
+            "choose an address of this machine with --page-host (host in [page]; serve: --host)"
+        )
     number = error.errno or 0  # getaddrinfo's own are below 0
     reason = os.strerror(number) if number > 0 else error.strerror
     return SettingsError(
@@ -152,7 +165,7 @@ def _wait_until_started(server: object, thread: threading.Thread) -> None:
         if not thread.is_alive() or time.monotonic() > deadline:
             raise SettingsError(
                 "the live page's server did not start.",
-                next_step="choose another port with --page-port (port in [page])",
+                next_step="choose another port with --page-port (port in [page]; serve: --port)",
             )
         time.sleep(0.005)
 

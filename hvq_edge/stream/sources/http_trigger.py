@@ -71,7 +71,7 @@ class HttpTrigger:
     def __init__(
         self, port: int, camera: str, *, frames: int = 1, seconds: float = ANSWER_SECONDS
     ) -> None:
-        self._camera = camera
+        self.camera = camera
         self._frames = frames
         self._seconds = seconds
         self._lock = threading.Lock()
@@ -133,7 +133,7 @@ class HttpTrigger:
 
     def write(self, decision: Decision, frame: Frame) -> None:  # noqa: ARG002  # of the protocol
         """Give a decision to the request that its frame was taken for."""
-        if decision.camera != self._camera:
+        if decision.camera != self.camera:
             return
         with self._lock:
             for request in self._open:

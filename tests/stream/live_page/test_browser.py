@@ -23,9 +23,11 @@ from playwright.sync_api import Browser, Page, expect
 from hvq_edge.bundle.judged_images import find_labelled
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
+from hvq_edge.predict.predictor import Predictor
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.serve import serve
 from hvq_edge.stream.live_page.settings import LivePageSettings
@@ -409,3 +411,38 @@ def test_a_dead_inspector_is_not_shown_as_a_pass(browser, video, tmp_path):
     expect(page.locator(".word")).to_have_text("NO CONNECTION")
     expect(page.locator("#health")).to_have_text("No connection")
     context.close()
+
+
+def test_an_image_that_somebody_chooses_or_drops_is_judged(browser, tmp_path):
+    saved = save_bundle(tmp_path / "bundle")
+    limit = {"fp32": {"bolt": threshold_at(0.6)}}
+    write_manifest(saved.path, saved.manifest.model_copy(update={"thresholds": limit}))
+    bundle = open_bundle(saved.path)
+    rng = np.random.default_rng(0)
+    images = {name: rng.integers(60, 100, (90, 90, 3), np.uint8) for name in ("good", "bad <b>")}
+    images["bad <b>"][20:60, 20:60] = 255
+    for name, image in images.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    with (
+        ImageJudge(lambda: Predictor(BrightnessEngine(), bundle)) as judge,
+        serve(LivePageSettings(port=0), None, judge=judge) as serving,
+        looking(browser, serving.token_url) as page,
+    ):
+        page.wait_for_function("location.hash === ''")  # it has logged in
+        for name, word in (("good", "PASS"), ("bad <b>", "REJECT")):
+            page.set_input_files("#file", tmp_path / f"{name}.png")
+            expect(page.locator("#word")).to_have_text(word)
+            expect(page.locator("#facts")).to_contain_text(f"{name}.png · bolt · score ")
+            page.wait_for_function("document.getElementById('overlay').naturalWidth > 0")
+        page.evaluate(
+            """async () => {
+              const given = new DataTransfer();
+              const grey = new OffscreenCanvas(40, 40);
+              grey.getContext("2d").fillRect(0, 0, 40, 40);
+              given.items.add(new File([await grey.convertToBlob()], "dropped.png"));
+              const kind = { dataTransfer: given, bubbles: true, cancelable: true };
+              document.body.dispatchEvent(new DragEvent("drop", kind));
+            }"""
+        )
+        expect(page.locator("#facts")).to_contain_text("dropped.png")
+        expect(page.locator("#word")).to_have_text("PASS")
