@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.data.images import rgb_from_memory
-from hvq_edge.errors import InputError, SettingsError
+from hvq_edge.errors import ImageError, InputError, SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.fixed_category import ChosenCategoryEngine, check_takes_category
 from hvq_edge.runtime.open_engine import AUTO, open_engine
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.settings import Policy
-from hvq_edge.stream.sources.memory import MemoryImages
 from hvq_edge.stream.sources.open_source import open_source
-from hvq_edge.stream.sources.source import Image, Source
+from hvq_edge.stream.sources.source import Frame, Image, Source, arrived, lost
 from hvq_edge.verdict.decision import Decision
 
 CameraAddress = int | str | Path
 """The address of a source; see :func:`hvq_edge.stream.sources.open_source.parse_address`."""
+
+
+class MemoryImages:
+    """Images that a program gives, each once, in order.
+
+    One that cannot be used is a lost frame with the reason. The iterable is asked for the next
+    image when there is room for it, on the thread that captures; what it raises ends the
+    inspection.
+
+    Args:
+        images: each as :func:`hvq_edge.data.images.rgb_from_memory` takes it.
+    """
+
+    live = False
+    name = "images"
+    frames_per_second = None
+
+    def __init__(self, images: Iterable[object]) -> None:
+        self._images = images
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Give one frame an image."""
+        for index, image in enumerate(self._images):
+            if self._closed.is_set():
+                return
+            try:
+                yield arrived(index, rgb_from_memory(image))
+            except ImageError as error:
+                yield lost(index, error.cause)
+
+    def close(self) -> None:
+        """End the iteration after the image under way."""
+        self._closed.set()
 
 
 def inspect(
