@@ -96,6 +96,7 @@ def test_commands_import_late():
         "hvq_edge.errors",
         "hvq_edge.verdict.defaults",
         "hvq_edge.common.progress",
+        "hvq_edge.common.wording",
         "hvq_edge.run.latest",
     )
     for path in files_of("cli"):
