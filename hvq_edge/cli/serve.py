@@ -10,7 +10,7 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json
 from hvq_edge.cli.interruption import INTERRUPTED, StopSignals
-from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_of
+from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_folder
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DEFAULT_PORT = 8643
 def serve(
     bundle: Annotated[
         Path,
-        typer.Option("--bundle", help="Bundle or run that judges.", callback=bundle_of),
+        typer.Option("--bundle", help="Bundle or run that judges.", callback=bundle_folder),
     ] = DEFAULT_BUNDLE,
     host: Annotated[
         str,

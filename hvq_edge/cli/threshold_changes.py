@@ -90,8 +90,8 @@ def say_notes(notes: Sequence[str]) -> None:
         found = _AT_PRECISION.search(note)
         parts = (note[: found.start()], note[found.end() :]) if found else (note,)
         precisions.setdefault(parts, []).append(found[0] if found else "")
-    for parts, named in precisions.items():
-        said = " and ".join(dict.fromkeys(named)).join(parts)
+    for around, named in precisions.items():
+        said = " and ".join(dict.fromkeys(named)).join(around)
         messages.print(f"Note: {said}.", markup=False, soft_wrap=True)
 
 

@@ -61,8 +61,11 @@ class Served:
     """Threads for ``/healthz``, which must answer while all others wait for a disk."""
     judge: ImageJudge | None = None
     """Of images that requests bring."""
-    triggers: Mapping[str, Callable[[], tuple[int, dict[str, Any]]]] = field(default_factory=dict)
-    """By camera: trigger it, wait a while, and give status and body of the answer, as
+    triggers: Mapping[str, Callable[[str], tuple[int, dict[str, Any]]]] = field(
+        default_factory=dict
+    )
+    """By camera: trigger it for a part with this serial number (empty: it is not known), wait a
+    while, and give status and body of the answer, as
     :meth:`hvq_edge.stream.sources.http_trigger.HttpTrigger.request`."""
     for_triggers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(16))
     """Threads that wait for decisions."""

@@ -138,8 +138,10 @@ async def _gone(request: Request) -> None:
 )
 async def trigger(page: Page, response: Response, asked: TriggerRequest | None = None) -> Triggered:
     """Take a frame of a triggered camera, and answer its decision."""
-    name = _triggered_camera(page, asked.camera if asked is not None else None)
-    status, body = await to_thread.run_sync(page.triggers[name], limiter=page.for_triggers)
+    asked = asked or TriggerRequest()
+    name = _triggered_camera(page, asked.camera)
+    part = (asked.part or "").strip()
+    status, body = await to_thread.run_sync(page.triggers[name], part, limiter=page.for_triggers)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         raise Refused(503, "too many triggers wait.", "send it again later", _RETRY_SECONDS)
     response.status_code = status

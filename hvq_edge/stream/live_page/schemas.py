@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from hvq_edge.stream.live_page.health import Health
 from hvq_edge.stream.live_page.history import Record
+from hvq_edge.stream.sources.source import MOST_CHARACTERS
 from hvq_edge.stream.statistics import Counts, SinkStatistics
 from hvq_edge.verdict.judgement import Verdict
 
@@ -172,6 +173,8 @@ class Prediction(Schema):
 
     image: str | None
     """``null``: the image came without a name."""
+    part: str | None
+    """Serial number of the part; ``null`` where it is not known."""
     verdict: Verdict
     score: float | None
     """Larger is more anomalous; ``null`` where it could not be judged."""
@@ -191,6 +194,8 @@ class TriggerRequest(Schema):
 
     camera: str | None = None
     """Its name; not needed where one camera alone has a trigger."""
+    part: str | None = Field(None, min_length=1, max_length=MOST_CHARACTERS)
+    """Serial number of the part that is there."""
 
 
 class Triggered(Schema):

@@ -454,7 +454,7 @@ def test_without_a_line_there_is_a_page_for_images_and_no_other(judge):
 JSON = {"content-type": "application/json"}
 
 
-def triggered(**cameras: Callable[[], tuple[int, dict[str, Any]]]) -> Any:
+def triggered(**cameras: Callable[[str], tuple[int, dict[str, Any]]]) -> Any:
     view = Line().view if cameras else None
     served = Served(view, Access(TOKEN, reading_is_open=True), triggers=cameras)
     return client_of(served, **BEARER, **JSON)
@@ -463,17 +463,17 @@ def triggered(**cameras: Callable[[], tuple[int, dict[str, Any]]]) -> Any:
 def test_a_trigger_is_answered_with_the_decision():
     decision = Line().see(0.7).fields()
     status, body = HTTPStatus.OK, {"frame": 7, "decisions": [decision]}
-    answer = triggered(front=lambda: (status, body)).post("/trigger")
+    answer = triggered(front=lambda _: (status, body)).post("/trigger")
     assert answer.status_code == 200
     assert answer.json() == json.loads(json.dumps(body))
     assert decision["camera"] == CAMERA
-    late = triggered(front=lambda: (HTTPStatus.ACCEPTED, {"frame": None, "decisions": []}))
+    late = triggered(front=lambda _: (HTTPStatus.ACCEPTED, {"frame": None, "decisions": []}))
     answer = late.post("/trigger", json={"camera": "front"})
     assert (answer.status_code, answer.json()) == (202, {"frame": None, "decisions": []})
 
 
 def test_a_trigger_that_cannot_be_is_refused():
-    def full() -> tuple[int, dict[str, Any]]:
+    def full(_part: str) -> tuple[int, dict[str, Any]]:
         return HTTPStatus.SERVICE_UNAVAILABLE, {"fault": "too many triggers wait"}
 
     answer = triggered(front=full).post("/trigger")
@@ -483,6 +483,7 @@ def test_a_trigger_that_cannot_be_is_refused():
     two = triggered(front=full, back=full)
     assert two.post("/trigger").status_code == 422
     assert two.post("/trigger", json={"camera": "top"}).status_code == 404
+    assert two.post("/trigger", json={"part": "x" * 201}).status_code == 422
     assert two.post("/trigger", headers={"authorization": "no"}).status_code == 401
     assert two.post("/trigger", headers={"origin": "http://evil.example"}).status_code == 403
 
@@ -510,7 +511,9 @@ def test_the_page_of_a_line_judges_and_triggers_as_the_line_does(tmp_path):
         headers = {"authorization": f"Bearer {line.page.token}"}
         with httpx.Client(base_url=line.page.url, headers=headers, timeout=60.0) as asking:
             for content in (BAD, GOOD):
-                (taken,) = asking.post("/trigger", headers=JSON).json()["decisions"]
+                asked = {"part": f" SN {len(content)}"}
+                (taken,) = asking.post("/trigger", json=asked).json()["decisions"]
+                assert taken["part"] == asked["part"].strip()
                 judged = asking.post("/predict", content=content, headers=PNG).json()
                 same = ("verdict", "score", "category", "regions")
                 assert [judged[key] for key in same] == [taken[key] for key in same]
