@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def demo(
         print_json({"seconds": seconds, "files": {name: str(path) for name, path in files}})
     else:
         _show_verdicts(out / "inspection", images)
-        _show_end(seconds, files, out, data)
+        _show_end(seconds, files, out, images)
     if failed_gate is not None:
         raise failed_gate
 
@@ -262,7 +263,7 @@ def _show_end(
     for name, path in files:
         results.print(f"  {name:<18} {path}", markup=False, soft_wrap=True)
     results.print(
-        f"\nNext: hvq-edge predict {data} --save judged judges images, or any that you name; "
+        f"\nNext: hvq-edge predict {shlex.quote(str(data))} --save judged judges images, or any that you name; "
         f"hvq-edge report {out} --complete gathers all of it for a signature; "
         f"hvq-edge stream --camera 0, or --camera {out / 'parts.avi'}, inspects",
         markup=False,

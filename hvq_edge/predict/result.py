@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ class Result:
         if self.image is None or self.score is None:
             return None
         mask = np.zeros(self.image.shape[:2], np.uint8)
-        cv2.fillPoly(mask, [region.contour for region in self.regions], 255)  # type: ignore[call-overload]  # of OpenCV's stubs
+        cv2.fillPoly(mask, [region.contour for region in self.regions], 255)
         return mask
 
     def save(self, folder: str | Path, stem: str | Path = "") -> list[Path]:
@@ -167,13 +168,12 @@ class Result:
         """
         try:
             shell = get_ipython()  # type: ignore[name-defined]  # a builtin within IPython alone
-            from IPython.display import Image as Shown
-            from IPython.display import display
-        except (NameError, ImportError):
+        except NameError:
             pass
         else:
             if "IPKernelApp" in shell.config:
-                display(Shown(data=self._repr_png_()))
+                notebook = import_module("IPython.display")
+                notebook.display(notebook.Image(data=self._repr_png_()))
                 return
         if not has_screen(os.environ):  # without one, Qt ends the whole process
             raise MissingCapability(
