@@ -263,7 +263,8 @@ def _show_end(
     for name, path in files:
         results.print(f"  {name:<18} {path}", markup=False, soft_wrap=True)
     results.print(
-        f"\nNext: hvq-edge predict {shlex.quote(str(data))} --save judged judges images, or any that you name; "
+        f"\nNext: hvq-edge predict {shlex.quote(str(data))} --save judged judges these images, or "
+        "any that you name; "
         f"hvq-edge report {out} --complete gathers all of it for a signature; "
         f"hvq-edge stream --camera 0, or --camera {out / 'parts.avi'}, inspects",
         markup=False,
