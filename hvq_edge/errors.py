@@ -32,7 +32,7 @@ class HvqEdgeError(Exception):
     exit_code = 2
 
     def __init__(self, cause: str, *, next_step: str = "") -> None:
-        if cause.endswith("..") and not cause.endswith("..."):  # a library's own full stop, and ours
+        if cause.endswith("..") and not cause.endswith("..."):  # a library has its own
             cause = cause[:-1]
         self.cause = redacted_message(cause)
         super().__init__(self.cause)
