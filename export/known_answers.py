@@ -18,7 +18,14 @@ from hvq_edge.errors import HvqEdgeError
 from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 from hvq_edge.runtime.engine import EngineOutput, Frames
-from hvq_edge.runtime.known_answers import Answer, Deviation, KnownAnswers, compare, join
+from hvq_edge.runtime.known_answers import (
+    Answer,
+    Deviation,
+    KnownAnswers,
+    compare,
+    join,
+    of_nothing,
+)
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.judgement import judgements, refusal
 
@@ -36,6 +43,8 @@ _LEAST = Deviation(codes=0.015, map=0.03, score=0.005, margin=0.01)
 a share of the largest value of the known maps."""
 _TOKENS = 2
 """That may take another code in any case: of a small image they are more than the share above."""
+_MOST = 0.5
+"""Of what an engine is off that computes nothing: a tolerance above it would tell too little."""
 _NONE = "no known answers are learnt, and no engine can be held against them where it runs: %s"
 
 
@@ -200,6 +209,8 @@ def _answer(
         for name in least
     }
     exact = _exactly(answer, known_category)
+    nothing = asdict(of_nothing(exact))
+    most = {name: min(value, _MOST * nothing[name]) for name, value in most.items()}
     return Answer(
         exact.category, exact.score, exact.map, exact.codes, exact.margin, Deviation(**most)
     )

@@ -32,6 +32,8 @@ class HvqEdgeError(Exception):
     exit_code = 2
 
     def __init__(self, cause: str, *, next_step: str = "") -> None:
+        if cause.endswith("..") and not cause.endswith("..."):  # a library has its own
+            cause = cause[:-1]
         self.cause = redacted_message(cause)
         super().__init__(self.cause)
         self.next_step = redacted_message(next_step)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, results
+from hvq_edge.cli.interruption import tidy_at_sigterm
 from hvq_edge.cli.options import BundleArgument, JsonOption
 from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
@@ -29,8 +30,9 @@ FileArgument = Annotated[
 
 
 @group.callback()
-def _bundle() -> None:
+def _bundle(context: typer.Context) -> None:
     """Check a bundle, pack it into one file, install it, go back."""
+    context.with_resource(tidy_at_sigterm())
 
 
 @group.command("check")

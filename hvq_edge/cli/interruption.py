@@ -43,6 +43,23 @@ def interruption_said(stop: BaseException) -> str | None:
 
 
 @contextmanager
+def tidy_at_sigterm() -> Iterator[None]:
+    """Let a SIGTERM within the block end it as an exception, so that what is half-written goes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+@contextmanager
 def end_past_threads() -> Iterator[None]:
     """Let the process end with the block's exit code whatever a thread that was left behind does.
 

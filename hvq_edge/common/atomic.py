@@ -25,14 +25,14 @@ _CANNOT_WRITE = {
         "free some space, then run the same command again",
     ),
     errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
-    errno.EROFS: ("the file system is read-only", "choose another place with --out"),
-    errno.EACCES: ("permission was denied", "choose a place you may write to with --out"),
-    errno.EPERM: ("permission was denied", "choose a place you may write to with --out"),
+    errno.EROFS: ("the file system is read-only", "choose another place"),
+    errno.EACCES: ("permission was denied", "choose a place that you may write to"),
+    errno.EPERM: ("permission was denied", "choose a place that you may write to"),
     errno.ENOTDIR: (
         "a part of that path is a file, not a folder",
-        "choose another place with --out",
+        "choose another place",
     ),
-    errno.EISDIR: ("there is a folder of that name", "choose another place with --out"),
+    errno.EISDIR: ("there is a folder of that name", "choose another place"),
 }
 
 

@@ -129,7 +129,8 @@ def parsed_record(path: Path, content: bytes, model: type[Model]) -> Model | Non
 
 
 def _say_passed_over(path: Path, error: Exception) -> None:
-    logger.warning("%s cannot be read and is passed over: %s", path, type(error).__name__)
+    why = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+    logger.warning("%s cannot be read and is passed over: %s", path, why)
 
 
 def faults_of(error: ValidationError, model: type[BaseModel]) -> list[str]:

@@ -8,24 +8,67 @@ from typing import Any
 HIDDEN = "..."
 """Stands in place of what was taken out."""
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:/{1,2}")
-_QUERY = re.compile(_SCHEME.pattern + r"[^?#]*[?#]")
+_SCHEME = (
+    r"[A-Za-z][A-Za-z0-9+.-]{0,30}(?<!\b[A-Za-z])(?<!\bfile)(?<!\bwatch)(?<!\bmailto):"
+    r"(?://|/(?!/))"
+)
+"""Not of a drive's letter, nor of what stands before a path."""
+_MISTYPED = (
+    r"(?:rtsps?|rtmps?|https?|s?ftp|mqtts?|grpcs?|opc\.tcp|wss?|tcp|udp|srt|smb)(?::/{1,2}|//)"
+)
+_ADDRESS = re.compile(
+    rf"://|[?&]|\b{_MISTYPED}|^[^/]*\b\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?::\d+)?/", re.IGNORECASE
+)
+"""In a word that is an address, and no path."""
+_QUERY = re.compile(_SCHEME + r"[^?#]*[?#]")
 _KEY_FILE = re.compile(r"(?:,[^,]*?|\.(?:pem|der|key|p12|pfx))::")
 """Before the password of a key file, as in ``Policy,Mode,cert.pem,key.pem::password``."""
-_NAME = r"(?:pas|pwd|pw|psw|secret|token|auth|cred|signature|\bsig|key|jwt)[\w.-]{0,40}"
-"""From what tells that a name is that of a secret to the name's end: cameras write ``pas`` too."""
-_GIVEN = re.compile(
-    rf"{_NAME}[\"']?\s{{0,9}}="
-    r"|(?:passw(?:or)?d|pwd|secret|token|authorization|api[_-]?key|credentials?)[\"']?\s{0,9}:",
-    re.IGNORECASE,
+_ANYWHERE = (
+    r"passw|passphrase|passcode|pwd|psw|secret|token|credential|authori[sz]|authentic|signature|jwt"
 )
+_ALONE = (
+    # ``apikey`` and ``userPass`` are of secrets, ``monkey``, ``compass`` and ``author`` are not.
+    r"(?:(?<![A-Za-z])|(?<=api)|(?<=login)|(?<=user)|(?<=access)|(?<=private)|(?<=auth)"
+    r"|(?<=admin)|(?-i:(?<=[a-z])(?=[A-Z])))(?:pas|pass|pw|psk|auth|creds?|sig|keys?)(?![a-z])"
+)
+_COUNTED = (
+    r"(?:(?:key|token)s\s{0,9}=\s{0,9}\d+|(?:pass|key)\s{0,9}=\s{0,9}(?:\d{1,3}|yes|no|true|false))"
+    r"(?![^\s,;:)\]}'\"])"
+)
+"""A number or a choice: ``pass=3``, ``key = 12``."""
+_NAME = (
+    rf"(?:(?:{_ANYWHERE})|{_ALONE})"
+    r"(?![\w.-]{0,40}(?<=[_-])(?:file|env)[\"']?\s{0,9}[=:])[\w.-]{0,40}"
+)
+"""From what tells that a name is that of a secret to the name's end: cameras write ``pas`` too. Not
+of a file that holds one."""
+_PLAIN = rf"(?<![&?;_])(?<![A-Za-z])(?:{_COUNTED})"
+_ASSIGNED = rf"(?!{_PLAIN}){_NAME}[\"']?\s{{0,9}}="
+_OUTRIGHT = r"(?:passw(?:or)?d|passphrase|pwd|secret|token|authorization|api[_-]?key|credentials?)"
+_GIVEN = re.compile(rf"{_ASSIGNED}|{_OUTRIGHT}[\"']?\s{{0,9}}:|\b(?-i:Bearer)\s", re.IGNORECASE)
 _GIVEN_IN_MESSAGE = re.compile(
-    rf"({_NAME}(?:[\"']?\s?=|[\"']\s?:)\s?(?:\(\w+\)\s?)?)"
-    r"(?:\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|\S+)",
+    rf"({_ASSIGNED}\s?(?:\(\w+\)\s?)?|{_NAME}[\"']\s?:\s?"
+    # Behind a name in a sentence; not where it is said what is wrong with a key of that name.
+    rf"|(?<![\w./-]){_OUTRIGHT}\s?:\s(?!unknown key|must |is missing))"
+    r"(?:\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|(?:(?:Bearer|Basic|Digest)\s+)?\S+)",
     re.IGNORECASE,
 )
-_USER_IN_MESSAGE = re.compile(rf"({_SCHEME.pattern})[^\n]*@")
+_SCHEME_OF_HTTP = re.compile(
+    r"\b(Bearer\s+(?!tokens?\b)|Basic\s+(?=[A-Za-z]*[A-Z0-9+/=]))[\w+/.~=-]+"
+)
+"""Credentials as HTTP sends them; ``Basic`` before a word that is none of a sentence."""
+_HOST = (
+    r"(?:(?:[\w-]+(?:\.[\w-]+)+|localhost|\[[\da-fA-F:.]+\])(?::\d{1,5})?|[\w.-]+(?=/))"
+    r"(?:/[^\s@]*)?[\"':;,.)]*(?=\s|$)"
+)
+_USER_IN_MESSAGE = re.compile(rf"({_SCHEME})(?!{_HOST})(?:(?!://)[^\n]){{0,300}}@")
+"""A password may hold spaces: up to the last ``@``, unless the host stands there already."""
+_SCHEME_HERE = re.compile(_SCHEME)
+_USER = re.compile(rf"(?:[A-Za-z][\w+.-]*:/{{1,2}}|{_MISTYPED})?[^/]*", re.IGNORECASE)
+"""Before the colon of ``user:password``, with an address's beginning or without."""
 _WORD = re.compile(r"\S+")
+_WORD_ENDS = " \t\n\"'("
+_WORD_END = re.compile(f"[{_WORD_ENDS}=]")
 
 
 def redacted(value: str) -> str:
@@ -38,13 +81,18 @@ def redacted(value: str) -> str:
         value: the whole of a setting, of an address or of a name, so that a password with spaces
             or with any other character goes as a whole.
     """
-    return _without(value, _GIVEN.search(value))
+    known: dict[int, bool] = {}
+    given = (found for found in _GIVEN.finditer(value) if not _in_path(value, found, known))
+    return _without(value, next(given, None))
 
 
 def redacted_message(text: str) -> str:
     """Return a sentence without credentials: likewise, but of the words that hold them alone."""
     text = _USER_IN_MESSAGE.sub(rf"\1{HIDDEN}@", text)
-    text = _GIVEN_IN_MESSAGE.sub(rf"\1{HIDDEN}", text)
+    text = _GIVEN_IN_MESSAGE.sub(
+        lambda found: found[0] if _in_path(found.string, found, {}) else found[1] + HIDDEN, text
+    )
+    text = _SCHEME_OF_HTTP.sub(rf"\1{HIDDEN}", text)
     return _WORD.sub(lambda word: _without(word[0], None), text)
 
 
@@ -77,15 +125,41 @@ def _without(value: str, given: re.Match[str] | None) -> str:
     return value[: user[0]] + HIDDEN + value[user[1] : end] + tail
 
 
+def _in_path(text: str, found: re.Match[str], known: dict[int, bool]) -> bool:
+    """Tell whether a name stands in a path: ``parts/key=front/good`` is a folder like any other.
+
+    Args:
+        text: that the name was found in.
+        found: begins with it.
+        known: by where words begin, whether they are paths; grows.
+    """
+    begin = max(text.rfind(mark, 0, found.start()) for mark in _WORD_ENDS) + 1
+    slash = text.rfind("/", begin, found.start())
+    if slash < 0 or any(mark in text[slash : found.start()] for mark in ";,:!"):
+        return False
+    if begin not in known:
+        word = _WORD.match(text, begin)
+        known[begin] = word is not None and _ADDRESS.search(word[0]) is None
+    return known[begin]
+
+
 def _user(value: str) -> tuple[int, int] | None:
     """Return where ``user:password`` stands: up to the last ``@``, for it may hold another one."""
     at = value.rfind("@")
     colon = value.find(":", 0, max(at, 0))
-    if colon < 0:
-        return None
-    begin = max(value.rfind(mark, 0, colon) for mark in " \t\n\"'=(") + 1
-    scheme = _SCHEME.match(value, begin, at)
-    return (scheme.end() if scheme else begin), at
+    while colon >= 0:
+        begin = max(value.rfind(mark, 0, colon) for mark in (*_WORD_ENDS, "=")) + 1
+        scheme = _SCHEME_HERE.match(value, begin, at)
+        if scheme and scheme[0].endswith("//"):
+            return scheme.end(), at
+        user = _USER.fullmatch(value, begin, colon)  # else it is a path: /2024-05-31T10:20/a@b
+        if user and not value.startswith(("/", "\\"), colon + 1):
+            return (scheme.end() if scheme else begin), at
+        next_word = None if user else _WORD_END.search(value, colon)
+        if not user and next_word is None:
+            return None
+        colon = value.find(":", next_word.end() if next_word else colon + 1, at)
+    return None
 
 
 def _query(value: str) -> re.Match[str] | None:

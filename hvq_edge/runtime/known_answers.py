@@ -148,6 +148,15 @@ def read_known_answers(bundle: Bundle) -> KnownAnswers | None:
         ) from error
 
 
+def of_nothing(answer: Answer) -> Deviation:
+    """Return how far an engine is off that gives no code rightly, and zeros for all else.
+
+    A tolerance that is as large could not tell a right engine from a wrong one.
+    """
+    scale = max(float(np.abs(values).max()) for values in (answer.map, answer.score))
+    return Deviation(codes=1.0, map=1.0, score=scale, margin=1.0)
+
+
 def deviation(engine: Engine, answers: KnownAnswers, answer: Answer) -> tuple[Deviation, str]:
     """Run an engine on the known images, one at a time as a camera gives them.
 
@@ -234,19 +243,23 @@ def _answers(arrays: Mapping[str, NDArray[Any]], manifest: BundleManifest) -> Kn
     for name in manifest.models:  # of all: an engine of a model without an answer would go unseen
         if f"{name}.score" not in arrays:
             raise ValueError(f"it has no answer at {name}")
-        margin = arrays.get(f"{name}.{_MARGIN}")
-        precisions[name] = Answer(
+        answer = Answer(
             category=_array(arrays, f"{name}.category", np.int32, (count,)),
             score=_array(arrays, f"{name}.score", np.float32, (count,)),
             map=_array(arrays, f"{name}.map", np.float32, (count, grid, grid)),
             codes=_array(arrays, f"{name}.codes", np.int32, (count, manifest.levels, grid**2)),
-            margin=margin
-            if margin is None
-            else _array(arrays, f"{name}.{_MARGIN}", np.float32, (count,)),
+            margin=_array(arrays, f"{name}.{_MARGIN}", np.float32, (count,))
+            if manifest.category_mode == "auto"
+            else None,
             tolerance=Deviation(
                 *_array(arrays, f"{name}.tolerance", np.float64, (len(fields(Deviation)),)).tolist()
             ),
         )
+        most = asdict(of_nothing(answer))
+        for output, value in asdict(answer.tolerance).items():
+            if not (value == 0.0 or 0.0 < value < most[output]):
+                raise ValueError(f"a tolerance of {value:g} for {output} at {name} tells nothing")
+        precisions[name] = answer
     return KnownAnswers(frames, category, precisions)
 
 

@@ -98,7 +98,7 @@ def open_engine(
 
             engine = open_tensorrt(bundle, gpu_backend, precision)
         else:
-            chosen, reason = choose_graph(bundle, precision, backend, threads, TIME_LIMIT_S)
+            chosen, reason, _ = choose_graph(bundle, precision, backend, threads, TIME_LIMIT_S)
             if on_choice is not None:
                 on_choice(reason)
             if engine_backend(chosen.backend) is not None:

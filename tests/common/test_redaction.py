@@ -57,8 +57,71 @@ def test_no_message_repeats_them(form):
         "sinks.mqtt.password_file: no such file",
         "Basic256Sha256,SignAndEncrypt,cert.pem,key.pem",
         "Teil 4, 20 °C = 68 °F",
+        # Folders, Hive-style and others.
+        "parts/key=front/good/003.png: no such file",
+        "/data/keyboard/key_left=1/good/001.png",
+        "/srv/passed=yes/token=7/decisions.sqlite",
+        "runs/author=john/x.png",
+        "/tmp/2024-05-31T10:20:30@line/imgs",
+        "data/12:30/cam@2.png",
+        "watch:/srv/line@2/part#3/imgs",
+        "file:///data/a b.png@2x is damaged",
+        "C:/parts/good@line.png",
+        # Words and numbers.
+        "monkey=1, compass=3, bypass=yes, design=3, spas=1, author=me, keyword = 3",
+        "pass=1 passed=yes passes=2",
+        "station key=3",
+        "tokens=3000 are too many, give 784",
+        # Where a secret lies is none.
+        "password_file=/etc/hvq/pw is missing",
+        "token_file = '/etc/hvq/token', key_file= '/etc/hvq/key', token_env=HVQ_TOKEN",
     ],
 )
 def test_what_holds_none_stays_as_it_is(plain):
     assert redacted(plain) == plain
     assert redacted_message(plain) == plain
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        "rtsp://10.0.0.5/ch1 cannot be opened; write to support@example.com",
+        "rtsp://10.0.0.5:554/line: timed out. Write to support@example.com",
+        "the page http://mes/hook is not there, ask anna@line2",
+        "at 10:30 write to a@b.c",
+        "sinks.mqtt.password: unknown key (did you mean password_file?)",
+        "token: must be a string",
+        "Basic settings are those of a bearer token",
+    ],
+)
+def test_a_sentence_without_any_stays_as_it_is(plain):
+    assert redacted_message(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("password: hunter2 is wrong", "password: ... is wrong"),
+        ("Authorization: Bearer abc", "Authorization: ..."),
+        ("Authorization: Basic dXNlcjpwYXNz was refused", "Authorization: ... was refused"),
+        ("Bearer abc refused", "Bearer ... refused"),
+        ("loginpas=abc apikey=abc userPass=abc", "loginpas=... apikey=... userPass=..."),
+        ("pass=hunter2 failed", "pass=... failed"),
+        ("rtsp://me:pa ss@10.0.0.5/line: no answer", "rtsp://...@10.0.0.5/line: no answer"),
+        ("10.0.0.5/user=me_password=abc: none", "10.0.0.5/user=me_password=... none"),
+        ("rtsp://h/x&pass=123", "rtsp://h/x&pass=..."),
+        (
+            "rtsp://10.0.0.5/a and rtsp://me:abc@10.0.0.6/b",
+            "rtsp://10.0.0.5/a and rtsp://...@10.0.0.6/b",
+        ),
+    ],
+)
+def test_of_a_sentence_the_secret_alone_goes(text, shown):
+    assert redacted_message(text) == shown
+    assert redacted_message(shown) == shown
+
+
+def test_a_library_that_ends_its_sentence_itself():
+    assert HvqEdgeError(f"cannot write a.sqlite: {OSError('no room.')}.").cause.endswith("room.")
+    assert HvqEdgeError("cannot write a.sqlite: no room..").cause.endswith("no room.")
+    assert HvqEdgeError("cannot open rtsp://me:abc@h...").cause.endswith("h...")

@@ -306,6 +306,11 @@ BAD = {
         "NaN": member(np.full(4, np.nan)),
         "infinite": member(np.full(4, np.inf)),
         "short": member(np.ones(2)),
+        "below zero": member(np.full(4, -0.01)),
+        "of any code": member(np.array([1.0, 0.01, 0.01, 0.01])),
+        "of a whole map": member(np.array([0.01, 1.0, 0.01, 0.01])),
+        "of any score": member(np.array([0.01, 0.01, 1e30, 0.01])),
+        "of any margin": member(np.array([0.01, 0.01, 0.01, 1.0])),
     },
     "format.npy": {"of a later version": member(np.array("hvq-edge-known-answers/9"))},
 }
@@ -330,6 +335,12 @@ def test_a_file_that_tells_nothing_is_refused(tmp_path, name, content):
             archive.writestr(one, kept)
     with pytest.raises(GateFailed, match="holds no known answers"):
         read_known_answers(take_in(bundle, ANSWERS_NAME))
+
+
+def test_answers_without_a_margin_are_none_where_the_graph_chooses(tmp_path):
+    bundle = save_bundle(tmp_path / "b", "auto")
+    with pytest.raises(GateFailed, match=r"it lacks 'fp32\.margin'"):
+        read_known_answers(give_answers(bundle, answers_of(bundle, margin=None)))
 
 
 @pytest.mark.parametrize("lies", [False, True])

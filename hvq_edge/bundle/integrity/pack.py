@@ -67,10 +67,16 @@ def pack_bundle(folder: Path, out: Path) -> Packed:
         BundleError: no bundle there, or a signature that cannot be read.
         GateFailed: a file is not as the manifest says, or was added after signing, or the manifest
             was changed after signing.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or would lie in the bundle.
     """
     bundle = open_bundle(folder)
     folder = bundle.path
+    if folder.resolve() in out.resolve().parents:
+        raise OutputError(
+            f"{out} is in the bundle itself: it would take the place of one of its files, or be "
+            "packed with them the next time.",
+            next_step="name a file outside of the bundle with --out",
+        )
     signature = read_signature(folder)
     taken_in: tuple[str, ...] = ()
     if signature is None:
@@ -120,7 +126,7 @@ def unpack_bundle(file: Path, folder: Path) -> Bundle:
             f"{folder} exists; it is left as it is.", next_step="name a folder that is not there"
         )
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_plain(file) as opened, zipfile.ZipFile(opened) as archive:
             members = _checked_members(file, archive)
             bundle = Bundle(folder, _manifest(file, archive, members))
             _check_complete(file, bundle, members)

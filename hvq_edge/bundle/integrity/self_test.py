@@ -27,7 +27,7 @@ def self_test(bundle: Bundle) -> str:
     """Run a bundle once, as ``hvq-edge stream`` would, and look at what comes out.
 
     Returns:
-        What was tried, in words.
+        What was tried, in words; and what else failed here, which the line would do without.
 
     Raises:
         GateFailed: it does not load or run, decides nothing on a known image, or gives another
@@ -65,7 +65,7 @@ def self_test(bundle: Bundle) -> str:
         raise GateFailed(
             f"the bundle does not run here: {error.cause}", next_step=error.next_step
         ) from error
-    return f"{how}: {check}"
+    return "; ".join((f"{how}: {check}", *choice.failed))
 
 
 def _grey(bundle: Bundle) -> NDArray[np.uint8]:

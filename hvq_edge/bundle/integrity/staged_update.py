@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -47,11 +48,17 @@ Test = Callable[[Bundle], None]
 """Raises what is wrong with a version before it comes into use."""
 
 
+_VERSION = r"^[0-9a-f]{16}(-[1-9][0-9]*)?$"
+"""What install calls a version."""
+_LEFT_BEHIND = re.compile(r"\.[0-9]+\.staged|\.\.[0-9]+\.staged\.[0-9a-f]{8}\.tmp(\.former)?")
+"""What an update that was cut leaves behind among the versions."""
+
+
 class History(Strict):
     """The content of ``history.json``."""
 
     # A name that install does not give could lead out of the folder.
-    versions: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}(-[1-9][0-9]*)?$")], ...] = ()
+    versions: tuple[Annotated[str, Field(pattern=_VERSION)], ...] = ()
     """Each of them was in use, the last one last."""
 
 
@@ -119,9 +126,11 @@ def install_bundle(
                 shutil.rmtree(bundle.path, ignore_errors=True)
             raise
         known = _history(into).versions
-        before: tuple[str, ...] = () if former is None else (former,)
+        before: tuple[str, ...] = ()
         if former in known:
             before = known[: known.index(former) + 1]
+        elif former is not None and re.fullmatch(_VERSION, former):  # else somebody set the link
+            before = (former,)
         history = (*(one for one in before if one != name), name)[-max(keep, 2) :]
         # First the way back, then the step: cut between the two, it is a version longer than
         # the link says, which rollback ignores.
@@ -277,16 +286,22 @@ def _write_history(into: Path, versions: tuple[str, ...]) -> None:
 
 
 def _remove_others(into: Path, keep: tuple[str, ...]) -> tuple[str, ...]:
-    """Remove versions that are neither kept nor in use; a disk of a device is small."""
+    """Remove versions that are neither kept nor in use; a disk of a device is small.
+
+    What is called otherwise than install calls them is somebody else's, and stays.
+
+    Returns:
+        The names of those that are gone.
+    """
     current = current_version(into)
     others = [
         path
         for path in sorted((into / VERSIONS).iterdir())
-        if path.name not in keep and path.name != current
+        if re.fullmatch(_VERSION, path.name) and path.name not in keep and path.name != current
     ]
     for path in others:
         shutil.rmtree(path, ignore_errors=True)
-    return tuple(path.name for path in others)
+    return tuple(path.name for path in others if not os.path.lexists(path))
 
 
 def _clear(into: Path) -> None:
@@ -295,8 +310,9 @@ def _clear(into: Path) -> None:
         (into / VERSIONS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(into, error) from error
-    for path in (into / VERSIONS).glob(".*"):
-        shutil.rmtree(path, ignore_errors=True)
+    for path in (into / VERSIONS).iterdir():
+        if _LEFT_BEHIND.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _bring_to_disk(folder: Path) -> None:

@@ -13,6 +13,7 @@ from hvq_edge.data.images import IMAGE_SUFFIXES
 from hvq_edge.data.layouts.masks import (
     MASK_FOLDER,
     assign_masks,
+    is_ground_truth,
     is_mask_folder,
     mask_notes,
     masks_beside,
@@ -180,13 +181,30 @@ def list_good(folders: Sequence[Path], category: str, tree: str) -> list[Listing
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """Return the visible folders directly in ``folder``, sorted, without ``ground_truth``.
+    """Return the visible folders directly in ``folder``, sorted, without that of the masks.
 
     Raises:
         DatasetError: the folder cannot be read.
     """
     names = [entry.name for entry in _entries(folder) if _is_folder(entry)]
-    return [folder / n for n in sorted(names) if not _passed_over(n) and n != MASK_FOLDER]
+    masks = _called_ground_truth(names)
+    return [folder / n for n in sorted(names) if not _passed_over(n) and n != masks]
+
+
+def ground_truth(folder: Path) -> Path:
+    """Return the folder of the masks in ``folder``, which may be missing.
+
+    ``Ground_Truth`` and ``GroundTruth`` mean the same where there is no ``ground_truth``.
+
+    Raises:
+        DatasetError: the folder cannot be read.
+    """
+    return folder / _called_ground_truth(entry.name for entry in _entries(folder))
+
+
+def _called_ground_truth(names: Iterable[str]) -> str:
+    found = sorted(filter(is_ground_truth, names))
+    return found[0] if found and MASK_FOLDER not in found else MASK_FOLDER
 
 
 def good_folders(folder: Path) -> list[Path]:
@@ -257,11 +275,12 @@ def category_content(
     base = {path: place for place, listing in listings.items() for path in listing.images}
     defective = [one for one in images if not one.good]
     places = {one.path: (one.defect, one.path.relative_to(base[one.path])) for one in defective}
-    masks = {kind: _masks_below(folder / MASK_FOLDER / kind) for kind, _ in places.values()}
+    truth = ground_truth(folder)
+    masks = {kind: _masks_below(truth / kind) for kind, _ in places.values()}
     assigned = assign_masks(masks, places)
     images = [replace(image, mask=assigned.masks.get(image.path)) for image in images]
     used = [*assigned.masks.values(), *(mask for mask, _ in assigned.shared)]
-    unused = unused_masks(folder / MASK_FOLDER, used)
+    unused = unused_masks(truth, used)
     without = len(defective) - len(assigned.masks)
     strays.update(path for listing in listings.values() for path in listing.masks)
     left_out = tuple(sorted(strays))

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from hvq_edge.common.wording import counted
 from hvq_edge.data.content import has_few_levels
@@ -29,6 +29,11 @@ _MOST_CLASSES = 16
 """Levels of a mask that numbers kinds of defect; a photo has more."""
 _NEARLY, _OF_ALL = 8, 0.99
 """A lossy format moves a mask's 0 and 255 by so much, in all but one of a hundred pixels."""
+_OF_SOFT, _EDGE = 0.8, 2.0
+"""A mask that was blurred or resized has levels between, around its marks: at least so many of its
+pixels are near 0 or 255, and the others are at most so many times its marks."""
+_NOISY = 0.25
+"""More neighbours differ in an exposure without light or with too much; a mask is of areas."""
 _LOOKED_AT = 5
 
 
@@ -47,6 +52,11 @@ def may_hold_masks(name: str) -> bool:
     return _FOLDER.fullmatch(name) is not None
 
 
+def is_ground_truth(name: str) -> bool:
+    """Tell whether a folder is :data:`MASK_FOLDER`, however that is written."""
+    return re.fullmatch(r"ground[ _-]?truth", name, re.IGNORECASE) is not None
+
+
 def is_mask_folder(name: str, images: Sequence[Path]) -> bool:
     """Tell whether a folder is called as one of masks, and holds no photos.
 
@@ -58,7 +68,7 @@ def is_mask_folder(name: str, images: Sequence[Path]) -> bool:
         return True
     if not images or not may_hold_masks(name):
         return False
-    return _look_like_masks(images)
+    return all(looks_like_mask(path, named=True) for path in _some(images))
 
 
 def masks_beside(images: Sequence[Path]) -> list[Path]:
@@ -70,14 +80,15 @@ def masks_beside(images: Sequence[Path]) -> list[Path]:
         stem = match and (match["stem"] or match["after"])
         return bool(stem) and str(stem).casefold() in stems
 
-    return [path for path in images if of_another(path) and looks_like_mask(path)]
+    return [path for path in images if of_another(path) and looks_like_mask(path, named=True)]
 
 
 def masks_elsewhere(images: Iterable[Path], among: Iterable[Path]) -> set[Path]:
     """Return the images in folders that hold the masks of images in other folders.
 
     Whatever the folder is called: its images have the few levels of masks, and more than half of
-    them are called as images of other folders, which have not.
+    them are called as images of other folders, which have not. Where all of them are nearly of one
+    level, nothing is marked, and they are exposures without light, or with too much.
 
     Args:
         images: of which some may be masks.
@@ -101,7 +112,9 @@ def masks_elsewhere(images: Iterable[Path], among: Iterable[Path]) -> set[Path]:
         named = [path for path in own if of(path)]
         if 2 * len(named) <= len(own) or not _look_like_masks(own):
             continue
-        if not _look_like_masks([other for path in _some(named) for other in of(path)]):
+        if _look_like_masks([other for path in _some(named) for other in of(path)]):
+            continue
+        if any(np.ptp(read_any_levels(path)) > _NEARLY for path in own):
             found.update(own)
     return found
 
@@ -114,19 +127,33 @@ def _some(images: Sequence[Path]) -> Sequence[Path]:
     return images[:: -(-len(images) // _LOOKED_AT)]
 
 
-def looks_like_mask(path: Path) -> bool:
-    """Tell whether an image has the few levels of a mask; not so where it cannot be read."""
+def looks_like_mask(path: Path, *, named: bool = False) -> bool:
+    """Tell whether an image has the few levels of a mask; not so where it cannot be read.
+
+    Args:
+        path: of the image.
+        named: it is called as a mask, so its edges may be soft.
+    """
     try:
         levels = read_any_levels(path)
     except ImageError:
         return False
-    if has_few_levels(levels, _MOST_CLASSES):
-        return True
+    return (has_few_levels(levels, _MOST_CLASSES) or _has_extremes(levels, named)) and (
+        np.mean(levels[:, 1:] != levels[:, :-1]) <= _NOISY
+    )
+
+
+def _has_extremes(levels: NDArray[np.generic], soft: bool) -> bool:
+    """Tell whether an image is nearly all black and white, and both."""
     if levels.dtype != np.uint8:
         return False
-    counts = cv2.calcHist([levels], [0], None, [256], [0, 256])
-    extreme = counts[: _NEARLY + 1].sum() + counts[-_NEARLY - 1 :].sum()
-    return bool(extreme >= _OF_ALL * counts.sum())
+    brightest = levels if levels.ndim == 2 else levels.max(2)  # a mask may be drawn in a colour
+    counts = np.bincount(brightest.ravel(), minlength=256)
+    black, white = counts[: _NEARLY + 1].sum(), counts[-_NEARLY - 1 :].sum()
+    marked, between = min(black, white), counts.sum() - black - white
+    if soft and between <= _EDGE * marked:
+        return bool(between <= (1 - _OF_SOFT) * counts.sum())
+    return bool(marked > 0 and between <= (1 - _OF_ALL) * counts.sum())
 
 
 def assign_masks(

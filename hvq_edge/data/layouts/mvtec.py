@@ -12,12 +12,14 @@ from hvq_edge.data.layouts.folders import (
     category_content,
     good_folders,
     good_notes,
+    ground_truth,
     is_folder,
     list_folders,
     list_good,
     list_images,
     list_kind,
 )
+from hvq_edge.data.layouts.masks import MASK_FOLDER
 
 TREE = """\
 DIR/
@@ -27,6 +29,8 @@ DIR/
     ├── test/good/               good images to test with
     ├── test/<defect>/           defective images, a folder for each kind
     └── ground_truth/<defect>/   masks <stem>_mask.png (optional)"""
+
+_PARTS = ("train", "validation", "test")
 
 
 def is_category(folder: Path) -> bool:
@@ -70,16 +74,37 @@ def read_category(folder: Path, name: str) -> CategoryContent:
         defect = GOOD if kind in tested_good else kind.name
         listings[kind] = list_kind(kind)
         images += [DatasetImage(path, name, "test", defect) for path in listings[kind].images]
-    loose = list_images(test, deep=False).images if is_folder(test) else ()
-    if loose:
-        verb = "is" if len(loose) == 1 else "are"
-        notes.append(f"{name}: {counted(len(loose), 'image')} directly in test {verb} ignored.")
+    notes += _ignored(folder, name)
     tested = [image for image in images if image.split == "test"]
     if not tested:
         notes.append(f"{name}: there are no test images.")
     elif not any(image.good for image in tested):
         notes.append(f"{name}: no test image is good, so false rejects cannot be counted.")
     return category_content(folder, name, images, notes, listings)
+
+
+def _ignored(folder: Path, name: str) -> list[str]:
+    """Note images that lie where the layout has none."""
+    notes = []
+    parts = [folder / part for part in _PARTS if is_folder(folder / part)]
+    for place in (folder, *parts):
+        loose = list_images(place, deep=False).images
+        if loose:
+            verb = "is" if len(loose) == 1 else "are"
+            notes.append(
+                f"{name}: {counted(len(loose), 'image')} directly in {place.name} {verb} ignored."
+            )
+    others = [one for one in list_folders(folder) if one not in parts]
+    for other in (*others, *(ground_truth(part) for part in parts)):
+        listing = list_kind(other) if is_folder(other) else None
+        count = len(listing.images) + len(listing.masks) if listing else 0
+        if count:
+            verb = "is" if count == 1 else "are"
+            notes.append(
+                f"{name}: {counted(count, 'image')} in {other.relative_to(folder)} {verb} ignored: "
+                f"it is none of {', '.join(_PARTS)} and {MASK_FOLDER}."
+            )
+    return notes
 
 
 def _folders_in(folder: Path) -> list[Path]:

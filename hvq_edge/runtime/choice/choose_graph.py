@@ -46,6 +46,8 @@ class EngineChoice:
     precision: Precision
     reason: str
     """A sentence for the user; starts with the precision."""
+    failed: tuple[str, ...] = ()
+    """Ways that were tried and do not run here or compute wrongly, each with its cause."""
 
 
 def choose(
@@ -89,14 +91,14 @@ def choose(
         return EngineChoice(
             gpu_backend, built, f"{built}: {'as asked' if precision != AUTO else 'built'}"
         )
-    chosen, reason = choose_graph(bundle, precision, backend, threads, time_limit)
-    return EngineChoice(chosen.backend, chosen.precision, reason)
+    chosen, reason, failed = choose_graph(bundle, precision, backend, threads, time_limit)
+    return EngineChoice(chosen.backend, chosen.precision, reason, failed)
 
 
 def choose_graph(
     bundle: Bundle, precision: str, backend: str, threads: int | None, time_limit: float
-) -> tuple[Candidate, str]:
-    """Return what runs a bundle where no engine for GPUs was asked for, and why in words.
+) -> tuple[Candidate, str, tuple[str, ...]]:
+    """Return what runs a bundle where no engine for GPUs was asked for, why, and what failed.
 
     Takes and raises what :func:`choose` does.
     """
@@ -124,7 +126,7 @@ def choose_graph(
     left_out = "".join(f"; without {reason}" for reason in (on_gpu.left_out if on_gpu else ()))
     reason = f"{chosen.precision}: {why}{times}{left_out}"
     logger.info("%s runs %s, %s", chosen.backend, bundle.path, reason)
-    return chosen, reason
+    return chosen, reason, tuple(measured.failed()) if measured else ()
 
 
 def _known_backends(backend: str) -> tuple[GraphBackend, ...]:

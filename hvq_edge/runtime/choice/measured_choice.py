@@ -101,8 +101,11 @@ class Measurement:
         ranked = sorted(self.milliseconds.items(), key=lambda pair: pair[1])
         (first, least), *others = ranked
         words = [f"{first}: {least:.1f} ms an image", *(f"{one} {t:.1f}" for one, t in others)]
-        failed = (f"; {one} failed: {_cause(error)}" for one, error in self.failures.items())
-        return f"{', '.join(words)} (measured on this machine){''.join(failed)}"
+        return "; ".join((f"{', '.join(words)} (measured on this machine)", *self.failed()))
+
+    def failed(self) -> list[str]:
+        """Return in words which candidates have no time, each with its cause."""
+        return [f"{one} failed: {_cause(error)}" for one, error in self.failures.items()]
 
 
 def key_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -178,6 +179,8 @@ def read_secret(
     file: str | None,
     variable: str | None = None,
     environment: Mapping[str, str] | None = None,
+    *,
+    for_header: bool = False,
 ) -> str | None:
     """Return a token or password from a file or the environment; ``None`` where neither is named.
 
@@ -186,9 +189,10 @@ def read_secret(
         file: holds nothing else; white space around it does not count.
         variable: name of an environment variable.
         environment: by default the process's.
+        for_header: it is sent in a header of HTTP, which holds printable ASCII alone.
 
     Raises:
-        SettingsError: it is not there or empty.
+        SettingsError: it is not there or empty, or cannot be sent.
     """
     if file is not None:
         try:
@@ -206,5 +210,10 @@ def read_secret(
     if not secret:
         raise SettingsError(
             f"{place}, named by {key}, is empty or not there.", next_step="put the secret there"
+        )
+    if for_header and re.fullmatch(r"[!-~]+", secret) is None:
+        raise SettingsError(
+            f"{place}, named by {key}, holds no token: one is a single word of ASCII characters.",
+            next_step="put the token there and nothing else",
         )
     return secret

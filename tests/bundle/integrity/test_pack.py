@@ -6,12 +6,16 @@ import io
 import json
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from helpers.graphs import save_bundle
+from helpers.patience import PATIENCE_SECONDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -255,6 +259,38 @@ def test_no_archive_at_all(tmp_path):
         unpack_bundle(tmp_path / "absent", tmp_path / "out")
     with pytest.raises(BundleError, match="no packed bundle"):
         unpack_bundle(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("out", ["bundle.json", "x.hvq", "reports/x.hvq", "../copy/x.hvq"])
+def test_a_bundle_is_not_packed_into_itself(source, tmp_path, out):
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    before = content_of(copy)
+    with pytest.raises(OutputError, match="in the bundle itself"):
+        pack_bundle(copy, copy / out)
+    assert content_of(copy) == before
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "b.hvq")
+    code = "import sys; from hvq_edge.cli.app import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "bundle", "unpack", tmp_path / "b.hvq", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 2
+    assert "it is a pipe or a device" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_packing_that_is_ended_by_sigterm_leaves_nothing(source, tmp_path, monkeypatch):
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    monkeypatch.setattr(
+        "hvq_edge.bundle.integrity.pack.open_plain", lambda _: signal.raise_signal(signal.SIGTERM)
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        main(["bundle", "pack", str(copy), "-o", str(tmp_path / "b.hvq")])
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_folder_that_is_there_is_left_alone(file, tmp_path):

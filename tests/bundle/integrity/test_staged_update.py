@@ -53,6 +53,34 @@ def test_old_versions_are_removed(files, device):
     assert in_use(device) == "b"
 
 
+def test_what_install_did_not_put_among_the_versions_stays(files, device):
+    for name in ("1.0", ".git", ".tmp", "0123456789abcdef-0"):
+        (device / "versions" / name).mkdir(parents=True)
+    (device / "versions/notes.txt").write_text("of the operator")
+    (device / "versions/0123456789abcdef").write_text("a file of such a name")
+    for left in (".7.staged", "..7.staged.0a1b2c3d.tmp", "..7.staged.0a1b2c3d.tmp.former"):
+        (device / "versions" / left).mkdir()
+    done = install_bundle(files["a"], device)
+    assert done.removed == ()
+    assert {path.name for path in (device / "versions").iterdir()} == {
+        *(done.version, "1.0", ".git", ".tmp", "0123456789abcdef-0"),
+        *("notes.txt", "0123456789abcdef"),
+    }
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "device/versions/1.0"])
+def test_a_link_that_somebody_set_by_hand_is_replaced(files, device, tmp_path, place):
+    """What it named is left alone, and is no way back."""
+    save_bundle(tmp_path / place)
+    device.mkdir(exist_ok=True)
+    (device / "current").symlink_to(tmp_path / place)
+    done = install_bundle(files["a"], device)
+    assert (in_use(device), done.removed) == ("a", ())
+    assert (tmp_path / place / "bundle.json").is_file()
+    with pytest.raises(InputError, match="no earlier version"):
+        roll_back(device)
+
+
 def test_the_same_version_again(files, device):
     for note in "aba":
         install_bundle(files[note], device)

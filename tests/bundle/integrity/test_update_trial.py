@@ -28,6 +28,14 @@ def test_known_answers(tmp_path, mode):
         self_test(compute_wrongly(bundle))
 
 
+def test_a_precision_that_computes_wrongly_here_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundle = give_answers(save_bundle(tmp_path / "bundle", precisions=("fp32", "int8")))
+    said = self_test(compute_wrongly(bundle, "int8"))
+    assert said.startswith("fp32 on ")
+    assert "; int8 on onnxruntime failed: int8 on onnxruntime computes wrongly" in said
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_known_answers_that_verify_left(tmp_path, mode):
     bundle = save_bundle(tmp_path / "bundle", mode)

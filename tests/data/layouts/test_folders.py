@@ -208,3 +208,51 @@ def test_photos_called_as_masks_are_images(mvtec_folder):
     write_png(mvtec_folder / "tile/test/label/0.png", make_texture(78))
     dataset = find_dataset(mvtec_folder)
     assert (len(dataset.images), dataset.stray_masks) == (before + 2, ())
+
+
+@pytest.mark.parametrize("level", [0, 250])
+def test_exposures_without_light_or_with_too_much_are_a_defect(mvtec_folder, level):
+    """Numbered as the others, and with the few levels of masks."""
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(level, level + 6, (64, 64))
+        write_png(mvtec_folder / f"tile/test/dead/{number:03}.png", noise.astype(np.uint8))
+        flat = np.full((64, 64), level, np.uint8)
+        write_png(mvtec_folder / f"tile/test/flat/{number:03}.png", flat)
+    dataset = find_dataset(mvtec_folder)
+    defects = [image.defect for image in dataset.test("tile")]
+    assert (defects.count("dead"), defects.count("flat"), dataset.stray_masks) == (3, 3, ())
+
+
+@pytest.mark.parametrize("name", ["scratch/000_mask.png", "masks/000.png", "scratch/000_gt.jpg"])
+def test_soft_and_coloured_masks_are_masks(mvtec_folder, name):
+    before = find_dataset(mvtec_folder).images
+    drawn = cv2.GaussianBlur(mask("255"), (5, 5), 0)
+    if name.endswith("jpg"):
+        drawn = np.dstack([np.zeros_like(drawn), np.zeros_like(drawn), mask("255")])
+    path = mvtec_folder / "tile/test" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, drawn)[1].tobytes())
+    dataset = find_dataset(mvtec_folder)
+    assert dataset.images == before
+    assert len(dataset.stray_masks) == 1
+
+
+@pytest.mark.parametrize("name", ["Ground_Truth", "GroundTruth", "ground truth"])
+def test_the_folder_of_masks_in_another_spelling(mvtec_folder, name):
+    before = [image.mask is not None for image in find_dataset(mvtec_folder).images]
+    assert any(before)
+    for category in mvtec_folder.iterdir():
+        if (category / "ground_truth").is_dir():
+            (category / "ground_truth").rename(category / name)
+    assert [image.mask is not None for image in find_dataset(mvtec_folder).images] == before
+
+
+@pytest.mark.parametrize("place", ["good", "masks/scratch", "test/ground_truth/scratch"])
+def test_images_where_the_layout_has_none_are_noted(mvtec_folder, place):
+    write_png(mvtec_folder / "tile" / place / "x.png", mask("255"))
+    write_png(mvtec_folder / "tile/loose.png", make_texture(3))
+    notes = find_dataset(mvtec_folder).notes
+    assert any(
+        note.startswith(f"tile: 1 image in {place.removesuffix('/scratch')} is") for note in notes
+    )
+    assert "tile: 1 image directly in tile is ignored." in notes

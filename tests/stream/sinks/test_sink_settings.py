@@ -10,7 +10,8 @@ from helpers.paths import ROOT
 
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.settings import load_stream_settings
-from hvq_edge.stream.sinks.sink_settings import SinkSettings, read_secret
+from hvq_edge.stream.sinks.network.open_receivers import open_webhook
+from hvq_edge.stream.sinks.sink_settings import SinkSettings, WebhookSettings, read_secret
 
 
 def test_every_fault_of_the_settings_is_said_at_once(tmp_path):
@@ -59,6 +60,18 @@ def test_secrets_come_from_files_and_the_environment(tmp_path):
         read_secret("key", None, "TOKEN", {})
     with pytest.raises(SettingsError, match="cannot read"):
         read_secret("key", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "token", ["hunter2ä", "hunter\n2", "hunter 2", "hunter\x7f", "\ufeffhunter2"]
+)
+def test_a_token_that_no_header_holds_is_refused_at_the_start(tmp_path, token):
+    """Not at the first delivery, which would fail for ever."""
+    (tmp_path / "token").write_text(token, encoding="utf-8")
+    settings = WebhookSettings(url="http://127.0.0.1:9", token_file=str(tmp_path / "token"))
+    with pytest.raises(SettingsError, match="holds no token") as caught:
+        open_webhook(settings)
+    assert "hunter" not in str(caught.value)
 
 
 def test_every_example_of_the_docs_is_valid(tmp_path):

@@ -34,7 +34,9 @@ def open_webhook(settings: WebhookSettings) -> Receiver:
     return Webhook(
         settings.url,
         settings.source,
-        token=read_secret("sinks.webhook.token", settings.token_file, settings.token_env),
+        token=read_secret(
+            "sinks.webhook.token", settings.token_file, settings.token_env, for_header=True
+        ),
         ca_file=settings.ca_file,
         timeout_seconds=settings.timeout_seconds,
     )
