@@ -21,7 +21,7 @@ from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
 from hvq_edge.errors import BundleError, HvqEdgeError, InputError
 from hvq_edge.stream.log.chain import LogRow, chained, event_row
-from hvq_edge.stream.log.files import head_path, write_head
+from hvq_edge.stream.log.head import head_path, write_head
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.sqlite_file import make_log_file
 from hvq_edge.stream.log.verification import verify_log
