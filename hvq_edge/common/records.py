@@ -155,7 +155,9 @@ def _follows(fault: ErrorDetails, found: Sequence[ErrorDetails]) -> bool:
 
 def _line(fault: ErrorDetails, model: type[BaseModel]) -> str:
     place = fault["loc"]
-    key = ".".join(redacted(str(part)) for part in place)
+    # Pydantic's name for one of several types that has bounds.
+    parts = (str(part).removeprefix("constrained-") for part in place)
+    key = ".".join(redacted(part) for part in parts)
     if fault["type"] == "extra_forbidden":
         return f"{key}: {_unknown(place, model)}"
     if fault["type"] == "missing":

@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
@@ -47,9 +47,11 @@ PartCode = Literal["any", "qr", "data-matrix", "code-128"]
 """A code that holds a part's serial number; ``any``: one of the others."""
 
 Rotation = Literal[0, 90, 180, 270]
-Rectangle = tuple[int, int, int, int]
+Pixels = Annotated[int, Field(le=10**6)]
+"""More than any image has; OpenCV counts them in 32 bits."""
+Rectangle = tuple[Pixels, Pixels, Pixels, Pixels]
 """Left, top, width, height in pixels."""
-Points = tuple[tuple[int, int], ...]
+Points = tuple[tuple[Pixels, Pixels], ...]
 """x and y in pixels."""
 
 
@@ -58,18 +60,18 @@ class CameraSettings(StrictTypes):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    camera: str | int
+    camera: str | Annotated[int, Field(le=10**6)]
     """Number of a USB camera (0), csi://0, rtsp://..., gst:PIPELINE, a video or image file, a
     folder of images, watch:FOLDER, or img_%04d.png."""
     name: str | None = Field(None, min_length=1)
     """In decisions, statistics and on the page; default: the address without credentials."""
-    resolution: tuple[int, int] | None = None
+    resolution: tuple[Pixels, Pixels] | None = None
     """Width and height to ask a USB or CSI camera for, in pixels."""
     fps: int | None = Field(None, ge=1, le=1000)
     """Frames a second to ask such a camera for."""
     play: bool = False
     """Show a file as a camera would: at its own rate, over and over."""
-    every: int = Field(1, ge=1)
+    every: int = Field(1, ge=1, le=10**9)
     """Look at one frame of N, to spare the processor."""
     rotate: Rotation = 0
     """Turn frames clockwise: 90, 180 or 270."""
@@ -195,7 +197,7 @@ class StreamSettings(StrictTypes):
     policy: Policy | None = None
     """latest: the newest frame wins, older ones are dropped and counted; all: every frame is
     decided. Default: latest for cameras, all for files and triggers."""
-    max_frames: int | None = Field(None, ge=1)
+    max_frames: int | None = Field(None, ge=1, le=10**15)
     """Stop each camera after N frames."""
     out: Path | None = None
     """Folder for the decision log, rejects/ and annotated.mp4 (of several cameras:

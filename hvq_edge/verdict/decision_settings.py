@@ -15,7 +15,7 @@ class KOfN(StrictTypes):
     Written as text: ``"2/3"``.
     """
 
-    k: int = Field(ge=1)
+    k: int = Field(ge=1, le=1000)
     n: int = Field(ge=1, le=1000)
 
     @model_validator(mode="before")
@@ -43,9 +43,9 @@ class Grade(StrictTypes):
     """A grade of rejects. It is reached when one of its limits is, or when it has none."""
 
     name: str = Field(min_length=1)
-    area: float | None = Field(None, gt=0)
+    area: float | None = Field(None, gt=0, le=1e12)
     """Total area of the regions: mm² where ``mm_per_pixel`` is given, else pixels."""
-    excess: float | None = Field(None, ge=0)
+    excess: float | None = Field(None, ge=0, le=1e12)
     """How far the score is above the threshold, as a share of the threshold's amount."""
 
 
@@ -58,7 +58,7 @@ class DecisionSettings(StrictTypes):
     """After a reject, pass again only this share below the threshold; for example 0.1."""
     k_of_n: KOfN | None = None
     """N frames show one part, and K above the threshold reject it; for example 2/3."""
-    mm_per_pixel: float | None = Field(None, gt=0)
+    mm_per_pixel: float | None = Field(None, gt=0, le=1e6)
     """Size of a pixel at the part: gives areas of defects in mm² as well."""
     grades: tuple[Grade, ...] = ()
     """From the mildest to the worst."""

@@ -27,7 +27,7 @@ from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.api import Served
 from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.log.chain import LogRow, chained, event_row
-from hvq_edge.stream.log.files import head_path, write_head
+from hvq_edge.stream.log.head import head_path, write_head
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.sqlite_file import make_log_file
 from hvq_edge.stream.log.verification import verify_log

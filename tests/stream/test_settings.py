@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import tomli_w
@@ -12,6 +12,7 @@ from helpers.credentials import BEGIN, END, FORMS, SECRETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -311,6 +312,64 @@ def test_every_setting_is_among_the_keys():
         ("server",),
     ]:
         assert place in KEYS
+
+
+def numbers(annotation: Any, field: FieldInfo | None = None) -> list[bool]:
+    """Of each number that a setting may be: whether a bound from above is set."""
+    if annotation in (int, float):
+        return [any(hasattr(one, "le") or hasattr(one, "lt") for one in field.metadata)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return []
+    inner, *more = get_args(annotation) or [None]
+    if get_origin(annotation) is Annotated:
+        return numbers(inner, FieldInfo.from_annotation(annotation))
+    if get_origin(annotation) is Literal or inner is None:
+        return []
+    return [bound for one in (inner, *more) for bound in numbers(one, field)]
+
+
+def tables(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """A model and all in it."""
+
+    def within(annotation: Any) -> list[type[BaseModel]]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return tables(annotation)
+        return [one for inner in get_args(annotation) for one in within(inner)]
+
+    return [
+        model,
+        *(one for field in model.model_fields.values() for one in within(field.annotation)),
+    ]
+
+
+def test_every_number_has_a_largest():
+    """Beyond it, products with it would overflow once the line runs."""
+    found = {
+        f"{model.__name__}.{name}": bounds
+        for model in tables(StreamSettings)
+        for name, field in model.model_fields.items()
+        if (bounds := numbers(field.annotation, field))
+    }
+    assert len(found) > 30
+    assert [name for name, bounds in found.items() if not all(bounds)] == []
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "[decision]\nmm_per_pixel = 1e300",
+        "[sinks.log]\nkeep_days = 1e308",
+        "[sinks.rejects]\nkeep_megabytes = 1e308",
+        "[sinks.video]\nsegment_minutes = 1e308",
+        "[sinks.modbus]\nhost = 'plc'\nhold_ms = 1e308",
+        "[[cameras]]\ncamera = 0\nroi_polygon = [[0, 0], [9, 9], [99999999999, 0]]",
+    ],
+)
+def test_a_number_that_would_overflow_is_refused(tmp_path, table):
+    file = tmp_path / "line.toml"
+    file.write_text(table)
+    with pytest.raises(SettingsError, match="must be less than or equal to"):
+        load_stream_settings(file, cameras=() if "cameras" in table else [0])
 
 
 def test_an_address_with_credentials_is_no_name_of_a_camera(tmp_path):

@@ -33,6 +33,9 @@ NOT_RECORDED = "not_recorded"
 """How many decisions a full or broken disk cost, written when there is room again."""
 
 
+LAST_ID = 2**53
+"""No row of an inspector has a larger id; up to it, all that reads JSON counts exactly."""
+
 NAMES = ("image", "part")
 """Of a decision: which image it is on, and the serial number of which part."""
 
@@ -153,6 +156,14 @@ def names_of(row: LogRow) -> dict[str, str | None]:
         more = None
     found = {name: more.get(name) if isinstance(more, dict) else None for name in NAMES}
     return {name: value if isinstance(value, str) else None for name, value in found.items()}
+
+
+def log_id_of(row: LogRow) -> str | None:
+    """Return the log's id, given the first row of a file; ``None``: the row is damaged."""
+    try:
+        return str(json.loads(row.more)["log"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
 
 
 def as_json(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from hvq_edge.errors import HvqEdgeError, InputError, OutputError
 from hvq_edge.stream.log.chain import (
     FILE,
     HEAD_MISMATCH,
+    LAST_ID,
     NOT_RECORDED,
     SESSION_END,
     SESSION_LOST,
@@ -25,19 +25,26 @@ from hvq_edge.stream.log.chain import (
     decision_row,
     event_row,
     file_row,
+    log_id_of,
 )
-from hvq_edge.stream.log.files import (
+from hvq_edge.stream.log.files import base_of, chain_files, following, lock_log
+from hvq_edge.stream.log.head import (
     LogHead,
-    base_of,
-    chain_files,
-    following,
+    check_head_place,
     head_path,
     keep_aside,
-    lock_log,
+    lead_to_head,
     newest_head,
     write_head,
 )
-from hvq_edge.stream.log.sqlite_file import LogFile, LogLocked, LogMoved, make_log_file, settle
+from hvq_edge.stream.log.sqlite_file import (
+    LogFile,
+    LogLocked,
+    LogMoved,
+    identity_of,
+    make_log_file,
+    settle,
+)
 from hvq_edge.stream.log.verification import doubt_of
 from hvq_edge.stream.sinks.files.retention import RESERVE_BYTES, check_room
 from hvq_edge.stream.sources.source import Frame
@@ -99,7 +106,7 @@ class DecisionLog:
         on_commit: told the rows after each commit.
 
     Raises:
-        InputError: the file is something else.
+        InputError: the file is something else, or what stands in the head's place is not its own.
         OutputError: it cannot be opened for writing, or another inspector writes to it.
     """
 
@@ -137,7 +144,8 @@ class DecisionLog:
         """What the last row says of the run; by default this log's own counts."""
         self.lost = 0
         """Decisions taken that could not be kept after all."""
-        self._lock = lock_log(self.path)
+        check_head_place(self.path, self._head_path)
+        self._take_lock()
         try:
             self._open()
             try:
@@ -228,7 +236,7 @@ class DecisionLog:
             self._resume()
             self._add(event_row(SESSION_END, self.session.id, time.time(), self._ending()))
             self._commit_after_lock(LOCK_SECONDS if self._options.waits else 0.0)
-            write_head(self._head_path, self._last)
+            self._write_head(self._last)
         finally:
             self.lost += self.pending
             self._pending = []
@@ -256,7 +264,7 @@ class DecisionLog:
             missed = {"decisions": self._unrecorded, "since": round(self._unrecorded_since, 6)}
             rows.append(event_row(NOT_RECORDED, self.session.id, time.time(), missed))
         try:
-            self._file.check_place()
+            self._check_place()
             check_room(self.path.parent, self._options.reserve_bytes)
             self._append(rows)
         except (LogLocked, LogMoved) as error:  # nothing is lost: the rows go on waiting
@@ -274,7 +282,7 @@ class DecisionLog:
         self._pending = []
         self._unrecorded = 0
         if time.monotonic() >= self._head_due:
-            write_head(self._head_path, self._last)
+            self._write_head(self._last)
             self._head_due = time.monotonic() + self._options.head_seconds
 
     def _commit_after_lock(self, seconds: float) -> None:
@@ -315,7 +323,7 @@ class DecisionLog:
         self._file.close()
         if self._moved:  # and so was the lock
             self._lock.release()
-            self._lock = lock_log(self.path)
+            self._take_lock()
         self._open()
         if self.on_commit is not None and self._log_id != log_id:
             self.on_commit([self._file.first()])
@@ -330,10 +338,11 @@ class DecisionLog:
         self._is_new = not files
         if self._is_new:
             check_writable(self._head_path)
-            first = file_row(uuid.uuid4().hex)
+            self._log_id = uuid.uuid4().hex
+            first = file_row(self._log_id)
             if not self._tells_of_a_log():
                 # Before the row, so that no kill leaves a log without a head: one has lost it.
-                write_head(self._head_path, first)
+                self._write_head(first)
             make_log_file(self.path, first)
             files = [self.path]
         self._use(LogFile(files[-1]))
@@ -352,13 +361,14 @@ class DecisionLog:
         self._file = file
         first, self._last = file.first(), file.last()
         self._opened_at = first.time
-        try:
-            self._log_id = str(json.loads(first.more)["log"])
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
+        log_id = log_id_of(first)
+        if log_id is None or self._last.id > LAST_ID:
+            which = "first" if log_id is None else "last"
             raise InputError(
-                f"{file.path} is damaged: its first row holds what no inspector writes.",
+                f"{file.path} is damaged: its {which} row holds what no inspector writes.",
                 next_step=f"hvq-edge log verify {file.path}",
-            ) from error
+            )
+        self._log_id = log_id
 
     def _begin_session(self, head: LogHead | None) -> None:
         """Begin this run's rows.
@@ -391,7 +401,28 @@ class DecisionLog:
                 self._head_path.replace(kept)
             except OSError as error:
                 raise output_error(kept, error) from error
-        write_head(self._head_path, self._last)
+        self._write_head(self._last)
+        lead_to_head(self.path, self._head_path)
+
+    def _write_head(self, row: LogRow) -> None:
+        write_head(self._head_path, row, self._log_id, self.path)
+
+    def _take_lock(self) -> None:
+        self._lock = lock_log(self.path)
+        self._lock_identity = identity_of(Path(self._lock.lock_file))
+
+    def _check_place(self) -> None:
+        """Check that file and lock are still those at their paths.
+
+        Raises:
+            LogMoved: what is written would be lost, or stand between another inspector's rows.
+        """
+        self._file.check_place()
+        if identity_of(Path(self._lock.lock_file)) != self._lock_identity:
+            raise LogMoved(
+                f"the lock of {self.path} was removed while it was recorded.",
+                next_step="leave the files beside the log alone while an inspector runs",
+            )
 
     def _file_is_full(self) -> bool:
         options = self._options

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hvq_edge.errors import InputError
-from hvq_edge.stream.log.chain import DECISION, SELECT, LogRow, as_json
+from hvq_edge.stream.log.chain import DECISION, SELECT, LogRow, as_json, log_id_of
 from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.sqlite_file import APPLICATION_ID
 
@@ -149,6 +149,16 @@ def first_row(log: Path) -> LogRow | None:
         InputError: a file is damaged.
     """
     return _one_of(_files_of(log)[0], "ORDER BY id LIMIT 1")
+
+
+def log_ids(log: Path) -> set[str]:
+    """Return the ids that a log has had; one that was found changed goes on with a new one.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    firsts = [_one_of(path, "ORDER BY id LIMIT 1") for path in chain_files(log)]
+    return {log_id for row in firsts if row is not None and (log_id := log_id_of(row)) is not None}
 
 
 def last_told(path: Path) -> int:

@@ -87,7 +87,7 @@ class LogFile:
             self._connection = connected(path)
         try:
             self._prepare()
-            self._identity = _identity(path)
+            self._identity = identity_of(path)
         except BaseException:
             self._connection.close()
             raise
@@ -128,7 +128,7 @@ class LogFile:
         Raises:
             LogMoved: it was moved, removed or replaced.
         """
-        if self._identity is None or _identity(self.path) != self._identity:
+        if self._identity is None or identity_of(self.path) != self._identity:
             raise LogMoved(
                 f"{self.path} was moved or removed while it was recorded.",
                 next_step="look for it; a new log begins in its place",
@@ -204,7 +204,8 @@ def connected(path: Path) -> sqlite3.Connection:
     )
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Tell one file from another that takes its place; ``None``: there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -226,7 +227,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 class LogMoved(OutputError):
-    """A log's file is no longer where it was."""
+    """A log's file or lock is no longer where it was, or another inspector writes to it."""
 
 
 class LogLocked(OutputError):
@@ -239,6 +240,7 @@ def translated(path: Path) -> Iterator[None]:
 
     Raises:
         LogLocked: another program holds the lock.
+        LogMoved: another one has written rows meanwhile.
         OutputError: with what SQLite said.
     """
     try:
@@ -248,6 +250,11 @@ def translated(path: Path) -> Iterator[None]:
             raise LogLocked(
                 f"cannot write {path}: another program keeps it locked.",
                 next_step="close the program that has a transaction open on it",
+            ) from error
+        if isinstance(error, sqlite3.IntegrityError):
+            raise LogMoved(
+                f"cannot write {path}: another inspector is recording to it.",
+                next_step="stop it, or choose another --out",
             ) from error
         raise OutputError(
             f"cannot write {path}: {error}.",

@@ -21,7 +21,8 @@ from hvq_edge.stream.log.chain import (
     LogRow,
     hash_of,
 )
-from hvq_edge.stream.log.files import LogHead, base_of, chain_files, head_path, read_head
+from hvq_edge.stream.log.files import base_of, chain_files
+from hvq_edge.stream.log.head import LogHead, head_path, read_head
 from hvq_edge.stream.log.reader import first_row, last_told, open_for_reading, row_with
 
 MOST_FAULTS = 20
@@ -290,7 +291,7 @@ def _missing(first: int, last: int) -> str:
 def _what(row: LogRow) -> str:
     try:
         return str(json.loads(row.more)["what"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return "it is not the one that was written"
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,13 +18,17 @@ HOST = r"^[^/@\s]+$"
 MEGABYTE = 10**6
 DAY_SECONDS = 86_400.0
 
+# Bounds that nobody meets: beyond them, sizes in bytes and times in nanoseconds overflow.
+MOST_MEGABYTES = 1e9
+MOST_DAYS = 36_500.0
+
 
 class _Kept(StrictTypes):
     """What stays on the disk: everything, unless a limit is set. The oldest go first."""
 
-    keep_megabytes: float | None = Field(None, gt=0.0)
+    keep_megabytes: float | None = Field(None, gt=0.0, le=MOST_MEGABYTES)
     """Size of all together."""
-    keep_days: float | None = Field(None, gt=0.0)
+    keep_days: float | None = Field(None, gt=0.0, le=MOST_DAYS)
 
 
 class LogSettings(_Kept):
@@ -33,14 +37,14 @@ class LogSettings(_Kept):
     commit_ms: float = Field(50.0, ge=0.0, le=10_000.0)
     """A decision is on the disk this long after it was made, at the latest; larger values write
     less to a flash disk."""
-    file_megabytes: float | None = Field(256.0, gt=0.0)
+    file_megabytes: float | None = Field(256.0, gt=0.0, le=MOST_MEGABYTES)
     """A file of this size is followed by a new one."""
-    file_days: float | None = Field(None, gt=0.0)
+    file_days: float | None = Field(None, gt=0.0, le=MOST_DAYS)
     """A file of this age is followed by a new one."""
     head: str | None = Field(None, min_length=1)
     """File for the last hash; default: beside the log. On another machine's disk it also proves
     that nobody wrote the log anew."""
-    head_seconds: float = Field(10.0, gt=0.0)
+    head_seconds: float = Field(10.0, gt=0.0, le=DAY_SECONDS)
     json_lines: bool | None = None
     """Whether decisions.jsonl is written as well; default: for files, not for cameras, because it
     grows without end."""
@@ -56,7 +60,7 @@ class RejectSettings(_Kept):
 class VideoSettings(_Kept):
     """``[sinks.video]``: annotated video."""
 
-    segment_minutes: float | None = Field(None, gt=0.0)
+    segment_minutes: float | None = Field(None, gt=0.0, le=MOST_DAYS)
     """Length of a piece in videos/; default: all in annotated.mp4."""
 
     @model_validator(mode="after")
@@ -108,7 +112,7 @@ class MqttSettings(StrictTypes):
 
 
 class _Signal(StrictTypes):
-    hold_ms: float | None = Field(None, gt=0.0)
+    hold_ms: float | None = Field(None, gt=0.0, le=1000.0 * DAY_SECONDS)
     """How long a reject keeps the signal on; default: until the next pass."""
     no_decision_rejects: bool = False
     """Whether a frame without a decision counts as a reject; else it changes nothing."""
@@ -122,7 +126,7 @@ class ModbusSettings(_Signal):
     unit: int = Field(1, ge=0, le=255)
     reject_coil: int = Field(0, ge=0, le=65535)
     heartbeat_coil: int | None = Field(None, ge=0, le=65535)
-    heartbeat_seconds: float = Field(1.0, gt=0.0)
+    heartbeat_seconds: float = Field(1.0, gt=0.0, le=DAY_SECONDS)
     timeout_seconds: float = Field(1.0, gt=0.0, le=60.0)
 
     @model_validator(mode="after")
@@ -143,7 +147,7 @@ class OpcUaSettings(_Signal):
     part_node: str | None = None
     """Of the part's serial number, which is written; a camera's part_opcua_node is read."""
     heartbeat_node: str | None = None
-    heartbeat_seconds: float = Field(1.0, gt=0.0)
+    heartbeat_seconds: float = Field(1.0, gt=0.0, le=DAY_SECONDS)
     username: str | None = None
     password_file: str | None = None
     security: str | None = None
@@ -155,9 +159,9 @@ class GpioSettings(StrictTypes):
     """``[sinks.gpio]``: a line of the board."""
 
     chip: str = Field("/dev/gpiochip0", min_length=1)
-    line: int | str
+    line: Annotated[int, Field(ge=0, le=2**32 - 1)] | str
     active_low: bool = False
-    pulse_ms: float = Field(100.0, gt=0.0)
+    pulse_ms: float = Field(100.0, gt=0.0, le=1000.0 * DAY_SECONDS)
     no_decision_rejects: bool = False
 
 

@@ -31,6 +31,7 @@ _MOST_HANGING = 8
 
 
 _REPLACED = "it was replaced before it was read: it changes too fast"
+_TAKEN_AWAY = "it was taken away before it was read"
 
 Answer = TypeVar("Answer")
 
@@ -64,6 +65,8 @@ class _Waiting:
     """The first look at the file."""
     looks: int = 1
     """At which the file was there and not taken."""
+    settled: bool = False
+    """Whether two looks saw the same version: nobody was writing it any more."""
 
 
 class WatchedFolder:
@@ -76,7 +79,8 @@ class WatchedFolder:
     A file is taken when it is the same in two looks and can be read whole; one that cannot, and
     does not change any more, is a lost frame with the reason. Files written under another name and
     renamed when complete are never seen half-written; one that is replaced so again and again is
-    taken at each look, and a lost frame stands for each version that was seen and not read.
+    taken at each look, and a lost frame stands for each version that was seen and not read. So it
+    does for a file that is taken away while it waits for its turn.
 
     An entry that is no plain file, or cannot be looked at, is one lost frame and stops no other.
     Nor does a read that hangs: it is a lost frame, and the next file is read.
@@ -165,14 +169,19 @@ class WatchedFolder:
         """Read what is new, up to the first file that is still being written."""
         # What is no longer there is forgotten: memory stays flat where files are taken away.
         self._done = {name: seen for name, seen in self._done.items() if name in there}
-        self._waiting = {name: one for name, one in self._waiting.items() if name in there}
+        files = {seen.file for seen in there.values()}
+        for name in [name for name in self._waiting if name not in there]:
+            former = self._waiting.pop(name)
+            # What is there under another name was renamed.
+            if former.settled and former.seen.file not in files:
+                yield lost(0, _TAKEN_AWAY, name)
         ready: dict[str, bool] = {}
         for name, seen in there.items():
             done, former = self._done.get(name), self._waiting.get(name)
             if done is not None and done.version == seen.version:
                 continue
             if former is not None and former.seen.version == seen.version:
-                ready[name] = True
+                ready[name] = former.settled = True
                 continue
             before = done if former is None else former.seen
             whole = before is not None and before.file != seen.file

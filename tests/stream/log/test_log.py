@@ -28,7 +28,8 @@ from hvq_edge.stream.log.chain import (
     names_of,
 )
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.files import chain_files, head_path, write_head
+from hvq_edge.stream.log.files import chain_files
+from hvq_edge.stream.log.head import head_path, write_head
 from hvq_edge.stream.log.reader import RowsAfter, all_rows, last_rows
 from hvq_edge.stream.log.sqlite_file import LogFile, make_log_file
 from hvq_edge.stream.log.verification import verify_log

@@ -18,7 +18,7 @@ from hvq_edge.errors import InputError
 from hvq_edge.stream.log.chain import LogRow, hash_of
 from hvq_edge.stream.log.decision_log import LogOptions
 from hvq_edge.stream.log.deliveries import Deliveries, Progress
-from hvq_edge.stream.log.files import head_path, write_head
+from hvq_edge.stream.log.head import head_path, write_head
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.verification import verify_log
 

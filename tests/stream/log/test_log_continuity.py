@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -18,7 +19,8 @@ from hvq_edge.stream.log import decision_log, sqlite_file
 from hvq_edge.stream.log.chain import event_row
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import Deliveries, Progress, remove_old_log_files
-from hvq_edge.stream.log.files import chain_files, head_path, read_head, write_head
+from hvq_edge.stream.log.files import chain_files
+from hvq_edge.stream.log.head import head_path, read_head, write_head
 from hvq_edge.stream.log.reader import RowsAfter, all_rows
 from hvq_edge.stream.log.sqlite_file import LogFile
 from hvq_edge.stream.log.verification import verify_log
@@ -180,7 +182,159 @@ def test_a_head_that_cannot_be_written_leaves_no_row(tmp_path):
     assert verify_log(path).whole
 
 
+# The place of the head.
+
+
+def kept_at(head: Path) -> LogOptions:
+    return LogOptions(0.0, head=head, head_seconds=0.0, reserve_bytes=0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "folder",
+        "pipe",
+        "notes.txt",
+        "out/decisions.sqlite",
+        "out/decisions.000002.sqlite",
+        "out/decisions.sqlite-wal",
+        "out/.decisions.sqlite.lock",
+        "out/decisions.jsonl",
+        "out/rejects",
+        "/",
+        "nul\0",
+    ],
+)
+@pytest.mark.parametrize("begun", [False, True], ids=["new log", "log"])
+def test_a_head_replaces_nothing_but_a_head(tmp_path, name, begun):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "notes.txt").write_text("mine")
+    path = tmp_path / "out" / "decisions.sqlite"
+    if begun:
+        written(path, 3).close()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"head|no path"):
+        DecisionLog(path, Session(), kept_at(tmp_path / name))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_a_head_that_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
+    path = tmp_path / "decisions.sqlite"
+    written(path, 3).close()
+    head_path(path).unlink()
+    make(head_path(path))
+    with pytest.raises(InputError, match="that is a"):
+        written(path, 1)
+    (fault,) = verify_log(path).faults
+    assert "cannot read the head" in fault.what
+
+
+def test_a_damaged_head_elsewhere_is_told_of_by_the_log(tmp_path):
+    path, head = tmp_path / "decisions.sqlite", tmp_path / "audit.head"
+    written(path, 3, kept_at(head)).close()
+    for rest in (head.read_bytes()[:20], b"\0" * 50):
+        head.write_bytes(rest)
+        written(path, 1, kept_at(head)).close()
+    faults = [fault.what for fault in verify_log(path, head).faults]
+    assert ["head is gone or damaged" in what for what in faults] == [True, True]
+
+
+def test_a_log_leads_to_the_head_that_is_kept_elsewhere(tmp_path):
+    """One that stayed beside it from before would vouch for a log that was cut off since."""
+    path = tmp_path / "decisions.sqlite"
+    written(path, 3).close()
+    for place in ("one", "other"):
+        written(path, 3, kept_at(tmp_path / place / "head")).close()
+        assert verify_log(path).whole
+    execute(path, "DELETE FROM log WHERE id > 8")
+    assert any("the end is cut off" in fault.what for fault in verify_log(path).faults)
+
+
+def test_two_lines_do_not_share_a_head(tmp_path):
+    head, first, second = (tmp_path / name for name in ("head", "a", "b"))
+    written(first / "decisions.sqlite", 3, kept_at(head)).close()
+    kept = head.read_bytes()
+    for _ in range(2):  # a new log, then one that has rows
+        with pytest.raises(InputError, match=r"another log, .*a/decisions\.sqlite"):
+            written(second / "decisions.sqlite", 1, kept_at(head))
+        written(second / "decisions.sqlite", 1).close()
+    assert head.read_bytes() == kept
+    assert verify_log(second).whole
+    first.rename(tmp_path / "moved")
+    written(tmp_path / "moved" / "decisions.sqlite", 1, kept_at(head)).close()
+    assert verify_log(tmp_path / "moved", head).whole, "it is the same log elsewhere"
+
+
+def test_a_head_of_an_earlier_version_is_read(tmp_path):
+    path, head = tmp_path / "decisions.sqlite", tmp_path / "head"
+    written(path, 3, kept_at(head)).close()
+    fields = json.loads(head.read_text())
+    assert fields.pop("log") in log_ids(path)
+    assert fields.pop("file") == str(path)
+    head.write_text(json.dumps(fields))
+    assert verify_log(path, head).whole
+    written(path, 3, kept_at(head)).close()
+    assert verify_log(path, head).whole
+
+
+# What no inspector writes.
+
+
+def test_an_id_that_leaves_no_room_for_another_is_said(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    written(path, 1).close()
+    execute(path, f"UPDATE log SET id = {2**63 - 1} WHERE id = 4")
+    with pytest.raises(InputError, match="its last row holds what no inspector writes"):
+        written(path, 1)
+
+
+def test_a_mismatch_that_is_nested_without_end_is_a_fault_like_any(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    written(path, 3).close()
+    nested = "[" * 200_000
+    execute(path, f"UPDATE log SET kind = 'head_mismatch', more = '{nested}' WHERE id = 3")
+    assert any("not as it was written" in fault.what for fault in verify_log(path).faults)
+
+
 # While it runs.
+
+
+def test_two_inspectors_never_write_to_one_log(tmp_path):
+    """Though somebody removes the lock."""
+    path = tmp_path / "decisions.sqlite"
+    first = written(path, 2)
+    (tmp_path / ".decisions.sqlite.lock").unlink()
+    second = written(path, 2)
+    first.write(*made(2))
+    for said in ("the lock", "another inspector"):
+        with pytest.raises(OutputError, match=said):
+            first.tick()
+    second.close()
+    first.tick()
+    first.close()
+    rows = [row for row in all_rows(path) if row.session == first.session.id]
+    assert [row.frame for row in rows if row.verdict] == [0, 1, 2], "it waited"
+    assert rows[-1].kind == "session_end"
+    assert verify_log(path).whole
+
+
+def test_rows_that_another_one_wrote_meanwhile_cost_none(tmp_path):
+    """Between the look at the lock and the commit, or by a program that takes no lock."""
+    path = tmp_path / "decisions.sqlite"
+    log = written(path, 2)
+    last = LogFile(path)
+    last.append([decision_log.chained(event_row("gap", "", 5.0, {}), log.last)])
+    last.close()
+    log.write(*made(2))
+    with pytest.raises(OutputError, match="another inspector"):
+        log.tick()
+    log.tick()
+    log.close()
+    assert [row.frame for row in all_rows(path) if row.verdict] == [0, 1, 2]
+    assert verify_log(path).whole
 
 
 def deleted(folder: Path) -> None:

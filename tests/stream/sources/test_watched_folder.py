@@ -61,6 +61,35 @@ def test_an_image_that_is_replaced_again_and_again_is_taken_or_on_record(tmp_pat
     assert [frame.index for frame in frames] == list(range(len(frames)))
 
 
+def test_images_that_are_taken_away_while_they_wait_are_on_record(tmp_path, watch):
+    """Behind one that is not written yet; of a folder that is moved away, all."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "a.png").touch()
+    os.utime(folder / "a.png", (1, 1))  # it comes first
+    put(folder, "b.png", 1)
+    put(folder, "renamed.png", 2)
+    source, frames = watch(folder, patience=PATIENCE_SECONDS)
+
+    def settled(*names):
+        waiting = dict(source._waiting)
+        return all(name in waiting and waiting[name].settled for name in names)
+
+    until(lambda: settled("a.png", "b.png", "renamed.png"))
+    (folder / "renamed.png").rename(folder / "c.png")
+    until(lambda: settled("a.png", "b.png", "c.png"))
+    assert frames == []
+    folder.rename(tmp_path / "away")
+    folder.mkdir()
+    put(folder, "d.png", 3)
+    until(lambda: images(frames) == ["d.png"])
+    gone = {frame.name: frame.fault for frame in frames if frame.name != "d.png"}
+    gone.pop("", None)  # the folder itself, where a look came between
+    assert gone == dict.fromkeys(
+        ("a.png", "b.png", "c.png"), "it was taken away before it was read"
+    )
+
+
 def test_entries_that_are_no_plain_files_stop_no_other(tmp_path, watch):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "itself.png").symlink_to("itself.png")
