@@ -111,10 +111,14 @@ def test_all_precisions_stand_beside_each_other(bundle, data, tmp_path):
     assert isinstance(gate.exception, GateFailed)
 
 
-def test_a_run_has_no_precisions_to_compare(bundle, data):
-    write_run(bundle.path.parent, run_record(data=str(data)))
-    refused = invoke(bundle.path.parent, "--precision", "all")
-    assert isinstance(refused.exception, SettingsError)
+def test_all_precisions_of_a_run_are_those_of_the_bundle_in_it(bundle, data):
+    run = bundle.path.parent
+    write_run(run, run_record(data=str(data)))
+    given = invoke(run, "--precision", "all", "--json")
+    assert list(json.loads(given.stdout)) == ["fp32", "int8"]
+    shutil.rmtree(bundle.path)
+    refused = invoke(run, "--precision", "all")
+    assert isinstance(refused.exception, BundleError)
     assert "hvq-edge export" in refused.exception.next_step
     assert isinstance(invoke(data, "--precision", "all").exception, RunError)
 
