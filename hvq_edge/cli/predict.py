@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hvq_edge.cli.console import messages, print_json, results
+from hvq_edge.cli.console import messages, one_line, print_json, results
 from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_folder
 from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
@@ -131,9 +131,9 @@ def result_line(result: Result) -> Text:
     from rich.text import Text
 
     line = Text(f"{result.verdict.replace('_', ' '):<11}", _STYLES[result.verdict])
-    parts = [result.name]
+    parts = [one_line(result.name)]
     if result.score is None or result.threshold is None:
-        parts.append(result.reason)
+        parts.append(one_line(result.reason.removeprefix(result.name).strip()))
     else:
         parts.append(f"score {result.score:.4g} of {result.threshold:.4g}")
     if result.p_value is not None:

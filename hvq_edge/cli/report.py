@@ -90,7 +90,7 @@ def report(
 
 
 def _say_step(step: Step) -> None:
-    messages.print(f"Not there yet, done now: {step}", markup=False)
+    messages.print(f"Missing, so it is measured now: {step}", markup=False)
 
 
 def _say(what: str, remedy: str) -> None:

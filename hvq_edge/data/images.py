@@ -150,12 +150,12 @@ def read_file(path: Path) -> bytes:
         ) from error
 
 
-def decode_levels(data: bytes, path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode_levels(data: bytes, path: Path | str) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Decode the bytes of an image file to the levels it holds.
 
     Args:
         data: the whole file.
-        path: where they are from, for messages.
+        path: where they are from, for messages alone.
 
     Returns:
         uint8 or uint16 ``[height, width, 3]``, BGR.
@@ -279,7 +279,7 @@ def read_any_levels(path: Path) -> NDArray[np.generic]:
     return _decode(read_file(path), path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
 
 
-def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.generic]:
+def _decode(data: bytes, path: Path | str, flags: int) -> NDArray[np.generic]:
     """Decode a file after checking that it is whole, so that no decoder guesses or prints."""
     fault = fault_in_file(data)
     header = announced(data) if fault is None else None
@@ -312,7 +312,7 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.generic]:
     )
 
 
-def _decode_heif(data: bytes, path: Path) -> NDArray[np.generic] | None:
+def _decode_heif(data: bytes, path: Path | str) -> NDArray[np.generic] | None:
     """Decode a HEIC image, turned as it says; ``None``: it cannot be decoded."""
     try:
         import pillow_heif
@@ -338,7 +338,7 @@ def _no_rgb(image: NDArray[np.generic]) -> ImageError:
     )
 
 
-def _other_samples(path: Path, samples: str) -> ImageError:
+def _other_samples(path: Path | str, samples: str) -> ImageError:
     return ImageError(
         f"{path} cannot be used: its pixels are {samples}, not 8-bit or 16-bit levels.",
         next_step="save it as 8-bit or 16-bit PNG, with the same scale for all images",

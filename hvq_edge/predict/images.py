@@ -52,9 +52,11 @@ def find_images(where: str | Path, stdin: Callable[[], bytes] | None = None) -> 
         InputError: there is nothing of that name, or it holds no image.
     """
     text = str(where)
+    if not text.strip():  # as of a variable that is not set: it must not be the folder here
+        raise InputError("an empty name is no image.", next_step="name a file, a folder or . here")
     if isinstance(where, str):
         if where == STDIN and stdin is not None:
-            return [NamedImage("stdin", "stdin", lambda: image_of(stdin(), Path("stdin")), True)]
+            return [NamedImage("stdin", "stdin", lambda: image_of(stdin(), "stdin"), True)]
         if where.lower().startswith(("http://", "https://")):
             return [_at_address(where)]
     path = Path(text)
@@ -69,12 +71,12 @@ def find_images(where: str | Path, stdin: Callable[[], bytes] | None = None) -> 
     return [NamedImage(text, path.name, lambda: read_image(path), True)]
 
 
-def image_of(data: bytes, path: Path) -> Image:
+def image_of(data: bytes, name: str) -> Image:
     """Decode the bytes of an image file.
 
     Args:
         data: the whole file.
-        path: what messages call it.
+        name: what messages call it.
 
     Returns:
         uint8 ``[height, width, 3]``, RGB.
@@ -82,7 +84,7 @@ def image_of(data: bytes, path: Path) -> Image:
     Raises:
         ImageError: as :func:`hvq_edge.data.images.read_image`.
     """
-    return rgb_of(decode_levels(data, path))
+    return rgb_of(decode_levels(data, name))
 
 
 def _below(folder: Path, files: ImageFiles) -> list[NamedImage]:
@@ -110,7 +112,7 @@ def _at_address(address: str) -> NamedImage:
         )
     name = f"{parts.scheme.lower()}://{host}{parts.path}"  # a query may hold a key
     place = PurePosixPath(parts.path).name or "image"
-    return NamedImage(name, place, lambda: image_of(_fetched(address, name), Path(name)), True)
+    return NamedImage(name, place, lambda: image_of(_fetched(address, name), name), True)
 
 
 def _fetched(address: str, name: str) -> bytes:

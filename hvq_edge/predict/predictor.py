@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import IOBase
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -110,14 +111,15 @@ class Predictor(Closeable):
                 a pattern as ``part_*.png``, a list or another iterable of these.
 
         Returns:
-            A :class:`Result` for one image; for a folder, a pattern or an iterable a list.
+            A :class:`Result` for one image; for a folder, a pattern or an iterable a list, in
+            which an image that cannot be read is no decision, as on the line.
 
         Raises:
-            ImageError: an image cannot be read.
+            ImageError: the one image cannot be read.
             InputError: there is no such file, or no image in the folder.
         """
         found, several = _named(images)
-        results = list(self.each(found, strict=True))
+        results = list(self.each(found, strict=not several))
         return results if several else results[0]
 
     def each(
@@ -223,7 +225,7 @@ def _named(images: Any) -> tuple[list[NamedImage], bool]:  # noqa: ANN401  # any
         images = list(images)
     if isinstance(images, np.ndarray) or hasattr(images, "getexif"):
         return [_held(images)], False
-    if not isinstance(images, Iterable):
+    if not isinstance(images, Iterable) or isinstance(images, (bytes, Mapping, IOBase)):
         raise InputError(
             f"an image cannot be {type(images).__name__}.",
             next_step="give a path, an array, a PIL image, or a list of these",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ class Result:
         Args:
             folder: to write to; made where it is missing.
             stem: what the files are called, folders below ``folder`` included; by default after
-                the image.
+                the image, and for one from memory ``image``, ``image-2`` and so on.
 
         Returns:
             The files written.
@@ -148,7 +149,7 @@ class Result:
             InputError: ``stem`` leads out of the folder.
             OutputError: they cannot be written.
         """
-        stem = Path(stem or Path(self.name).stem or "image")
+        stem = Path(stem or Path(self.name).stem or _free_stem(Path(folder)))
         if stem.is_absolute() or ".." in stem.parts:
             raise InputError(f"{stem} is not below {folder}.", next_step="give another name")
         pictures = {OVERLAY: self.plot(), HEAT: self.heat(), MASK: self.mask()}
@@ -198,6 +199,12 @@ class Result:
     def _repr_png_(self) -> bytes:
         """How a notebook shows it."""
         return _png(self.plot())
+
+
+def _free_stem(folder: Path) -> str:
+    """Return the first of the stems for images without a name that nothing in a folder has."""
+    stems = (f"image-{number}" if number > 1 else "image" for number in count(1))
+    return next(stem for stem in stems if not (folder / f"{stem}.{OVERLAY}.png").exists())
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:

@@ -231,7 +231,7 @@ def graph_result(
 
 def closed_error() -> InputError:
     """Return the error for a run on a closed engine."""
-    return InputError("the engine is closed.", next_step="open it again with open_engine")
+    return InputError("the engine is closed.", next_step="open it again")
 
 
 def run_error(info: EngineInfo, error: Exception) -> BundleError:

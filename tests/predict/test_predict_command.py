@@ -41,8 +41,15 @@ def test_a_line_an_image(predict, images, capsys):
     assert [line.split()[0] for line in lines] == ["pass", "reject", "reject", "no", "pass", "5"]
     assert f"pass         {images}/1.png  score 0.1569 of 0.5  p " in lines[0]
     assert "64x64 px at 0,0" in lines[1]
-    assert "broken.png cannot be used" in lines[3]
+    assert lines[3].count("broken.png") == 1
+    assert "broken.png  cannot be used" in lines[3]
     assert lines[-1] == "5 images: 2 pass, 2 reject, 1 no decision."
+
+
+def test_a_name_makes_no_line_of_its_own(predict, images, capsys):
+    write_png(images / "a\nreject  forged.png", flat(20))
+    assert predict(images / "a\nreject  forged.png") == 0
+    assert r"a\nreject  forged.png" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_lines_of_json_for_pipes(predict, images, capsys, monkeypatch):

@@ -14,7 +14,6 @@ from helpers.images import flat, write_png
 import hvq_edge
 from hvq_edge.errors import BundleError, ImageError, InputError, MissingCapability, OutputError
 from hvq_edge.predict import result as result_module
-from hvq_edge.predict.images import find_images
 from hvq_edge.predict.predictor import Predictor
 
 
@@ -82,8 +81,8 @@ def test_images_go_to_the_engine_as_batches(bundle):
 def test_an_image_that_cannot_be_judged(model, images):
     (images / "bad/2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"2\.png"):
-        model.predict(images)
-    results = list(model.each(find_images(images)))
+        model.predict(images / "bad/2.png")
+    results = model.predict(images)
     assert [one.verdict for one in results] == ["pass", "no_decision", "reject"]
     lost = results[1]
     assert lost.image is None
@@ -93,9 +92,9 @@ def test_an_image_that_cannot_be_judged(model, images):
     json.dumps(lost.to_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize("value", [3, None, object()])
+@pytest.mark.parametrize("value", [3, None, object(), b"bytes", {"a.png": 1}, "", " "])
 def test_what_is_no_image(model, value):
-    with pytest.raises(InputError, match="an image cannot be"):
+    with pytest.raises(InputError, match=r"an image cannot be|an empty name"):
         model.predict(value)
 
 
@@ -126,7 +125,8 @@ def test_a_result_says_shows_and_keeps_itself(model, images, tmp_path):
 def test_a_pass_has_an_empty_mask(model, tmp_path):
     result = model.predict(flat(40))
     assert result.mask().max() == 0
-    assert result.save(tmp_path)[0].name == "image.overlay.png"
+    names = [result.save(tmp_path)[0].name for _ in range(3)]
+    assert names == [f"image{number}.overlay.png" for number in ("", "-2", "-3")]
 
 
 def test_results_stay_in_their_folder(model, tmp_path):

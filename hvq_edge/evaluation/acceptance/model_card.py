@@ -280,7 +280,9 @@ def _caveats(bundle: Bundle) -> list[str]:
         for what, _ in doubts_of(name, threshold, "")
     ]
     said = [*dict.fromkeys(found), *manifest.notes]
-    lines = [text(one) for one in said] or ["Nothing speaks against the thresholds as recorded."]
+    lines = [text(one) for one in said] or [
+        "No fault in how the thresholds were set is on record. What they let pass stands above."
+    ]
     command = "hvq-edge report BUNDLE --complete"
     return [
         "## Caveats and recommendations",

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any
 
 import h11
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,9 @@ class Connections:
 
     def fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG002
         """Count what the event loop reports, above all that no descriptor is left."""
-        self.count_fault(context.get("exception") or context["message"])
+        error = context.get("exception")
+        if not isinstance(error, ClientDisconnect):  # who hangs up is no fault of ours
+            self.count_fault(error or context["message"])
 
     def count_fault(self, what: object) -> None:
         """Count a fault of the server, and say the first."""

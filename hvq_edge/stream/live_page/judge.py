@@ -8,21 +8,23 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from pathlib import Path
 from typing import NamedTuple
 
 from hvq_edge.common.closeable import Closeable
+from hvq_edge.data.whole_file import announced
 from hvq_edge.errors import HvqEdgeError, ImageError
 from hvq_edge.predict.images import NamedImage, image_of
 from hvq_edge.predict.predictor import Predictor
 from hvq_edge.predict.result import Result
 from hvq_edge.stream.live_page.images import png
+from hvq_edge.stream.sources.source import Image
 
 PLACES = 4
 """Images at a time, from the first byte to the answer: one is judged, the others wait. Each may
 have 64 MiB, so this bounds memory too."""
-MOST_DRAWN_PIXELS = 2**25
-"""Of an image that is drawn on: an overlay takes several times the memory of its image."""
+MOST_PIXELS = 2**25
+"""Of an image: a file of 150 kB can announce more than a board has memory for, and an overlay takes
+several times the memory of its image."""
 CLOSE_SECONDS = 10.0
 """How long the end waits for the image under way: most take a tenth of a second, but to leave one
 behind in a library would be a crash."""
@@ -120,7 +122,7 @@ class ImageJudge(Closeable):
             overlay: also draw what was found.
 
         Returns:
-            The answer on its way: ImageError for what is no image or is too large to be drawn on,
+            The answer on its way: ImageError for what is no image or is too large,
             EngineFault for what the engine did not judge. Cancelled in time, it costs nothing.
         """
         answer: Future[Answer] = Future()
@@ -165,12 +167,12 @@ class ImageJudge(Closeable):
 
     def _answer(self, content: bytes, *, overlay: bool) -> Answer:
         began = time.monotonic()
-        image = NamedImage("", "", lambda: image_of(content, Path("the image")))
+        image = NamedImage("", "", lambda: _decoded(content))
         try:
             (result,) = self._asked(image)
             if overlay and self._ended:  # drawing on a large image takes seconds
                 raise CancelledError
-            return result, _drawn(result) if overlay else b""
+            return result, png(result.plot()) if overlay else b""
         finally:
             with self._lock:
                 images, seconds = self._worked
@@ -213,11 +215,12 @@ def _outcome(answer: Future[Answer]) -> str:
     return "refused" if isinstance(error, ImageError) else "fault"
 
 
-def _drawn(result: Result) -> bytes:
-    image = result.image
-    if image is not None and image.shape[0] * image.shape[1] > MOST_DRAWN_PIXELS:
+def _decoded(content: bytes) -> Image:
+    header = announced(content)
+    if header is not None and header.width * header.height > MOST_PIXELS:
         raise ImageError(
-            f"an image of more than {MOST_DRAWN_PIXELS / 1e6:.0f} million pixels is not drawn on.",
-            next_step="ask for JSON, or send it smaller",
+            f"the image is {header.width}x{header.height} pixels, more than the "
+            f"{MOST_PIXELS / 1e6:.0f} million that are judged over HTTP.",
+            next_step="send it smaller, or judge the file with hvq-edge predict",
         )
-    return png(result.plot())
+    return image_of(content, "the image")

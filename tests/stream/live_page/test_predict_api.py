@@ -375,13 +375,13 @@ def test_more_time_is_given_to_images_alone(judge, engine, tmp_path, monkeypatch
         assert waits.recv(12) == b"HTTP/1.1 200"
 
 
-def test_an_image_of_very_many_pixels_is_judged_and_not_drawn_on(judge, monkeypatch):
-    monkeypatch.setattr(judge_module, "MOST_DRAWN_PIXELS", SIDE * SIDE - 1)
-    asking = client(judge, **BEARER, **PNG)
-    answer = asking.post("/predict?as=overlay", content=GOOD)
+def test_an_image_that_announces_very_many_pixels_is_not_decoded(judge, monkeypatch):
+    monkeypatch.setattr(judge_module, "MOST_PIXELS", SIDE * SIDE - 1)
+    monkeypatch.setattr(judge_module, "image_of", None)
+    answer = client(judge, **BEARER, **PNG).post("/predict", content=GOOD)
     assert answer.status_code == 422
-    assert "ask for JSON" in answer.json()["next_step"]
-    assert asking.post("/predict", content=GOOD).json()["verdict"] == "pass"
+    assert f"{SIDE}x{SIDE} pixels" in answer.json()["cause"]
+    assert "hvq-edge predict" in answer.json()["next_step"]
 
 
 def test_the_end_waits_for_the_image_under_way_and_for_no_other(judge, engine):
