@@ -45,7 +45,8 @@ from benchmarks.accuracy.image_sources import (
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import DatasetImage
-from hvq_edge.model.hvq_trans import HVQTrans, score_window
+from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.image_score import score_window
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.run.settings import GRID_STRIDE, Settings

@@ -38,7 +38,8 @@ from hvq_edge.export.fold.reductions import kth_smallest, row_squares
 from hvq_edge.export.fold.transformer import FoldedDecoderLayer, FoldedEncoderLayer
 from hvq_edge.model.backbone import Backbone, SamePadConv
 from hvq_edge.model.codebook import Codebooks
-from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, quarter_of, resize_tap
+from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, resize_tap
+from hvq_edge.model.image_score import quarter_of
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer
 from hvq_edge.run.settings import GRID_STRIDE
 

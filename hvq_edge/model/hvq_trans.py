@@ -20,15 +20,11 @@ from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone import Backbone, tap_channels
 from hvq_edge.model.category_classifier import CategoryClassifier, Choice
 from hvq_edge.model.codebook import Codebooks, Quantised
+from hvq_edge.model.image_score import LARGEST_LEVEL, POOLING_SIDE, image_level, score_window
 from hvq_edge.model.prototypes import FeaturePrototypes
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
 from hvq_edge.model.transport import transport_score
 from hvq_edge.run.settings import GRID_STRIDE, CodebookLearning, ModelSettings
-
-POOLING_SIDE = 16
-"""An image's score is the maximum of its map averaged over windows of this side, in pixels."""
-LARGEST_LEVEL = 1e4
-"""No limit: no level of a map comes near it, and it fits into float16."""
 
 NORM_EPSILON = 1e-6
 """Added to a token's squared length before it divides: a token of zeros stays zeros."""
@@ -351,33 +347,3 @@ def normalise_tokens(features: Tensor) -> Tensor:
     length: Tensor = features.square().sum(2, keepdim=True).add(NORM_EPSILON).sqrt()
     scale: float = features.shape[2] ** 0.5
     return features * (scale / length)
-
-
-def image_level(anomaly_map: Tensor) -> Tensor:
-    """The map's lower quartile, ``[b, l]`` -> ``[b, 1]``: its level where nothing is wrong.
-
-    Unlike the mean or the median it holds for defects of up to three quarters of the image.
-    """
-    quarter = quarter_of(anomaly_map.shape[1])
-    return anomaly_map.topk(quarter, dim=1, largest=False).values[:, -1:]
-
-
-def quarter_of(tokens: int) -> int:
-    """Tokens of which the largest is the lower quartile."""
-    return max(1, tokens // 4)
-
-
-def score_window(grid: int, scale: int, pooling: int) -> Tensor:
-    """Return the matrix that upsamples one axis bilinearly and averages windows over it.
-
-    Args:
-        grid: cells of the axis.
-        scale: upsampling factor, ``align_corners=True``.
-        pooling: side of the averaging window, stride 1.
-
-    Returns:
-        float32 ``[grid * scale - pooling + 1, grid]``.
-    """
-    eye = torch.eye(grid, dtype=torch.float64)[None]  # rows are the cells' unit vectors
-    up = F.interpolate(eye, size=grid * scale, mode="linear", align_corners=True)
-    return F.avg_pool1d(up, pooling, stride=1)[0].T.contiguous().to(torch.float32)
