@@ -6,9 +6,8 @@
 
 For every seed and start of the codebooks the network is trained without a transport loss and with
 each; on the weights of each, maps without transport scores and with those of all levels are judged.
-What is finished is written at once and skipped the next time, and an epoch that was saved is not
-trained again; several processes with the same --out share the work, each taking rows that no other
-has begun.
+What is finished is written at once and skipped the next time; several processes with the same --out
+share the work, each taking rows that no other has begun.
 
 *Start* is the preset's (codes begin at tokens, unused ones are revived), or the paper's (codes
 begin anywhere, and stay where no token chooses them): the paper's claim that transport keeps codes
