@@ -147,7 +147,8 @@ def perplexity(usage: Tensor) -> Tensor:
         ``[...]``, between 1 and the number of codes.
     """
     share = usage / usage.sum(-1, keepdim=True).clamp_min(torch.finfo(usage.dtype).tiny)
-    return torch.special.entr(share).sum(-1).exp()
+    entropy: Tensor = torch.special.entr(share).sum(-1)
+    return entropy.exp()
 
 
 def nearest_code(tokens: Tensor, codebook: Tensor) -> Tensor:

@@ -160,7 +160,8 @@ def train_epochs(
 
 def new_optimizer(model: HVQTrans, settings: TrainingSettings) -> torch.optim.Optimizer:
     """Make the optimiser of a model's parameters; codes among them are places and do not decay."""
-    decaying, codes = [], []
+    decaying: list[nn.Parameter] = []
+    codes: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (codes if name.startswith("codebooks.") else decaying).append(parameter)
