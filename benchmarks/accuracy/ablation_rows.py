@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hvq_edge.model.hvq_trans import POOLING_SIDE
+from hvq_edge.model.image_score import POOLING_SIDE
 from hvq_edge.run.settings import Settings
 
 BASE = "base"

@@ -127,11 +127,11 @@ def row_path(out: Path, row: Row) -> Path:
     return out / "rows" / f"{row.slug}.json"
 
 
-def finished_rows(out: Path) -> dict[str, RowResult]:
-    """Read all finished rows, in the order of the table."""
+def finished_rows(out: Path, rows: Sequence[Row] = ROWS) -> dict[str, RowResult]:
+    """Read those rows that are finished, in their order."""
     return {
         row.name: RowResult.model_validate_json(row_path(out, row).read_text(encoding="utf-8"))
-        for row in ROWS
+        for row in rows
         if row_path(out, row).exists()
     }
 

@@ -192,7 +192,7 @@ def memories(fit: Images, window: Tensor) -> Judge:
 
     Args:
         fit: those images.
-        window: of the image's score (:func:`hvq_edge.model.hvq_trans.score_window`).
+        window: of the image's score (:func:`hvq_edge.model.image_score.score_window`).
     """
     kept = {
         name: [

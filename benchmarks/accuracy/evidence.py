@@ -30,7 +30,10 @@ from hvq_edge.evaluation.metrics.results import (
     category_metrics,
     mean_metrics,
 )
+from hvq_edge.model.codebook import perplexity
 from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.training.batches import Images
+from hvq_edge.training.statistics import batches_of
 
 
 class Verdict(NamedTuple):
@@ -147,6 +150,21 @@ def map_of(model: HVQTrans) -> Judge:
         return {OURS: Verdict(found["map"], found["score"])}
 
     return judge
+
+
+@torch.no_grad()
+def code_use(model: HVQTrans, images: Images) -> tuple[tuple[float, float], ...]:
+    """By level: share of the codes that images use, and perplexity; means over the categories."""
+    categories = []
+    for k in range(model.categories):
+        counts = torch.zeros(model.settings.levels, model.settings.codes)
+        for batch, label in batches_of(model, [images], k):
+            for level, chosen in enumerate(
+                model.reconstruct(model.normalise(batch), label).codes.transpose(0, 1)
+            ):
+                counts[level] += torch.bincount(chosen.flatten().cpu(), minlength=counts.shape[1])
+        categories.append(torch.stack([(counts > 0).float().mean(1), perplexity(counts)], dim=1))
+    return tuple((use, codes) for use, codes in torch.stack(categories).mean(0).tolist())
 
 
 def image_metrics(

@@ -57,7 +57,7 @@ class Product(NamedTuple):
 
     run: str
     name: str
-    weights: tuple[float, float, float]
+    weights: tuple[float, ...]
     fit: Parts
     varied: Parts | None
     """Versions of ``fit``."""
@@ -85,7 +85,7 @@ def products_of(run: Path, out: Path, on_progress: ProgressCallback = silent) ->
         ImageError, CheckpointError, MissingCapability, OutputError.
     """
     settings, ours = read_run(run).settings, ModelSettings()
-    same = ("whiten_distance", "map_scale", "image_level")
+    same = ("whiten_distance", "map_scale", "image_level", "transport_levels")
     if not settings.model.prototypes or any(
         getattr(settings.model, field) != getattr(ours, field) for field in same
     ):

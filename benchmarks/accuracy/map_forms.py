@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracy.evidence import Verdict
-from hvq_edge.model.hvq_trans import HVQTrans, image_level
+from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.image_score import image_level
 from hvq_edge.run.settings import ModelSettings
 from hvq_edge.training.batches import Images
 from hvq_edge.training.fit_prototypes import fit_prototypes
@@ -136,7 +137,7 @@ def with_and_without_level(name: str, found: Tensor, window: Tensor) -> dict[str
     Args:
         name: of the first; the second's ends in :data:`LEVELLED`.
         found: ``[batch, grid, grid]``.
-        window: :func:`hvq_edge.model.hvq_trans.score_window`.
+        window: :func:`hvq_edge.model.image_score.score_window`.
     """
     highest = (window @ found @ window.T).amax((1, 2))
     level = image_level(found.flatten(1))[:, 0]
@@ -151,11 +152,16 @@ def _with_parts(model: HVQTrans, *, whiten: bool) -> HVQTrans:
             "prototypes": model.settings.prototypes or ModelSettings().prototypes,
             "prototype_weight": 1.0,
             "transport_weight": model.settings.transport_weight or 1.0,
+            "transport_levels": (),
             "map_scale": "good_images",
         }
     )
     copy = HVQTrans(settings, model.categories).to(model.feature_mean.device)
     names = copy.state_dict().keys()
-    kept = {name: value for name, value in model.state_dict().items() if name in names}
+    kept = {
+        name: value
+        for name, value in model.state_dict().items()
+        if name in names and not name.startswith("map_")  # fitted anew, and of other parts
+    }
     copy.load_state_dict(kept, strict=False)
     return copy.eval().requires_grad_(False)

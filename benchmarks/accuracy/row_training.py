@@ -29,7 +29,7 @@ from benchmarks.accuracy.ablation_variants import (
     flip_distances,
     with_flips,
 )
-from benchmarks.accuracy.evidence import OURS, Evidence, ToJudge, gather, map_of
+from benchmarks.accuracy.evidence import OURS, Evidence, ToJudge, code_use, gather, map_of
 from benchmarks.accuracy.image_sources import (
     FLIPS,
     FeatureStore,
@@ -45,7 +45,8 @@ from benchmarks.accuracy.image_sources import (
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import DatasetImage
-from hvq_edge.model.hvq_trans import HVQTrans, score_window
+from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.image_score import score_window
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.run.settings import GRID_STRIDE, Settings
@@ -81,6 +82,11 @@ class RowResult(BaseModel):
     """Of the training that the weights come from."""
     flip_distances: dict[str, dict[str, float]] | None = None
     """By direction and category; see :func:`ablation_variants.flip_distances`."""
+    code_use: tuple[tuple[float, float], ...] = ()
+    """By level, level 0 first: share of the codes that any image learnt from uses, and their
+    perplexity, means over the categories. Rows of an older version have none."""
+    fit_images: int = 0
+    """Images learnt from."""
     device: str
 
 
@@ -126,10 +132,12 @@ class Workshop:
         plan: what all rows have in common.
         folder: for features, prototypes and weights.
         device: of models and features.
+        rows: where those are whose weights others use.
     """
 
-    def __init__(self, plan: Plan, folder: Path, device: str) -> None:
+    def __init__(self, plan: Plan, folder: Path, device: str, rows: Sequence[Row] = ROWS) -> None:
         self.plan = plan
+        self._rows = rows
         self.folder = folder
         self.device = device
         self._fit = training_sources(plan.records, plan.data, "fit")
@@ -145,7 +153,9 @@ class Workshop:
         """
         settings = row.settings(self.plan.settings)
         material = self._material(row, settings, on_progress)
-        source = next(one for one in ROWS if one.name == row.weights_of) if row.weights_of else row
+        source = row
+        if row.weights_of:
+            source = next(one for one in self._rows if one.name == row.weights_of)
         trained = self._trained(source, material, on_progress)
         model = self._new_model(settings)
         model.load_state_dict(trained.state, strict=False)
@@ -156,6 +166,7 @@ class Workshop:
             model.score_window = score_window(settings.model.grid, GRID_STRIDE, row.pooling).to(
                 self.device
             )
+            use = code_use(model, material.fit)
             loss = held_out_loss(model, material.held_out, settings.training.batch_size)
             found = gather(map_of(model), material.judged, on_progress)
         own = not row.weights_of
@@ -168,6 +179,8 @@ class Workshop:
             seconds_training=trained.seconds if own else None,
             steps=trained.steps,
             flip_distances=material.flip_distances,
+            code_use=use,
+            fit_images=len(material.fit.features),
             device=self.device,
         )
 
@@ -273,6 +286,7 @@ class Workshop:
             len(self.plan.categories),
             codebook_decay=training.codebook_decay,
             codebook_epsilon=training.codebook_epsilon,
+            codebook_learning=training.codebook_learning,
         )
         return model.to(self.device)
 

@@ -28,7 +28,8 @@ from hvq_edge.data.images import read_frame
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 from hvq_edge.evaluation.metrics.intervals import share
 from hvq_edge.model.checkpoint import load_run
-from hvq_edge.model.hvq_trans import HVQTrans, image_level
+from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.image_score import image_level
 from hvq_edge.run.record import RunRecord, recorded_data
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 

@@ -139,7 +139,7 @@ class Steps:
         self.device = model.feature_mean.device
         self.grid = model.settings.grid
         self.images, self.features, self.settings = images, features, settings
-        self.ours = {form: Losses(deepcopy(model)).train() for form in "cd"}
+        self.ours = {form: Losses(deepcopy(model), settings).train() for form in "cd"}
         self.loops = {form: AuthorsForm(deepcopy(model), AUTHORS_DROPOUT).train() for form in "ab"}
         self.optimizers = {
             form: torch.optim.AdamW(
@@ -183,8 +183,8 @@ class Steps:
 
     def _loss_c(self, form: str, chosen: NDArray[np.int64], label: Tensor) -> Tensor:
         ours = self.ours[form]
-        feature_loss, commitment = ours(to_tensor(ours.model, self.features[chosen]), label)
-        return feature_loss + self.settings.latent_weight * commitment
+        found = ours(to_tensor(ours.model, self.features[chosen]), label)
+        return found.total(self.settings.latent_weight)
 
     def _loss_d(self, form: str, chosen: NDArray[np.int64], label: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16):

@@ -97,17 +97,18 @@ class PrototypeTable(nn.Module):
 
 
 class TransportTable(nn.Module):
-    """The transport score (:func:`hvq_edge.model.codebook.transport_score`).
+    """The transport score (:func:`hvq_edge.model.transport.transport_score`).
 
     A token's own norm leaves the sum over codes: 1 − Σ softmax · cosine
     = 1 − (Σ softmax · dot / ‖e‖) / ‖z‖. The top code's share of the products and of ‖z‖² is looked
     up where its codebooks are given.
 
     Args:
-        books: the codebooks of level 0.
+        books: the codebooks of the level.
         kept: as for :class:`hvq_edge.export.fold.code_tables.NearestCode`.
         temperature: divisor of the dot products.
-        top: the top level's codebooks, to look its share up.
+        top: the top level's codebooks where the tokens' second half is the top code and its share
+            is to be looked up.
     """
 
     dots: Tensor  # [categories, width, codes], divided by the temperature

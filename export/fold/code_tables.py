@@ -64,8 +64,9 @@ def choose_folds(model: HVQTrans, *, one_category: bool, max_table_mb: float) ->
     rows = codes * (1 if one_category else model.categories)
     # Columns of the table, and inputs to each column that need no longer be multiplied.
     candidates = {f"codebooks.{level}": (codes, width) for level in range(settings.layers)}
-    if settings.transport_weight:
-        candidates["transport"] = (codes, width)
+    for level, weight in enumerate(settings.transport_weights):
+        if weight and level < settings.layers:  # the top's tokens hold no other code
+            candidates[f"transport.{level}"] = (codes, width)
     candidates["decoder.0.self_attention"] = (6 * width, 2 * width)
     for layer in range(settings.layers):
         candidates[f"decoder.{layer}.cross_attention"] = (4 * width, 2 * width)

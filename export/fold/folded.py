@@ -38,7 +38,8 @@ from hvq_edge.export.fold.reductions import kth_smallest, row_squares
 from hvq_edge.export.fold.transformer import FoldedDecoderLayer, FoldedEncoderLayer
 from hvq_edge.model.backbone import Backbone, SamePadConv
 from hvq_edge.model.codebook import Codebooks
-from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, quarter_of, resize_tap
+from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, resize_tap
+from hvq_edge.model.image_score import quarter_of
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer
 from hvq_edge.run.settings import GRID_STRIDE
 
@@ -111,12 +112,17 @@ class FoldedHVQTrans(nn.Module):
             for level, books in enumerate(lower)
         )
         self.codebooks.append(NearestCode(top, kept))
-        self.transport = (
-            TransportTable(
-                lower[0], kept, model.temperature, top if "transport" in folded else None
-            )
-            if model.settings.transport_weight
-            else None
+        scored = [level for level, one in enumerate(model.settings.transport_weights) if one]
+        self.transport = nn.ModuleDict(
+            {
+                str(level): TransportTable(
+                    [*lower, top][level],
+                    kept,
+                    model.temperature,
+                    top if f"transport.{level}" in folded else None,
+                )
+                for level in scored
+            }
         )
         # The decoder's layers read the levels from the highest down.
         decoder = [
@@ -131,8 +137,9 @@ class FoldedHVQTrans(nn.Module):
         ]
         self.decoder = nn.ModuleList(decoder)
         compared_whole = any(f"codebooks.{level}" not in folded for level in range(len(lower)))
-        if self.transport is not None:
-            compared_whole = compared_whole or not self.transport.looks_up_share
+        compared_whole |= any(
+            level < len(lower) and f"transport.{level}" not in folded for level in scored
+        )
         self.top_codes = Codes(top, kept) if compared_whole else None
         # For the first queries, from the highest lower level, and for memories that are no tables.
         self.lower_codes = nn.ModuleList(
@@ -149,8 +156,9 @@ class FoldedHVQTrans(nn.Module):
         weight = model.output_weight.detach()[kept].transpose(-1, -2).contiguous()
         self.output = CategoryLinear(weight, model.output_bias.detach()[kept])
         weights = model.map_spread.new_tensor(model.part_weights)[:, None, None]
-        scale = weights / model.map_spread  # [3, categories, tokens]
-        in_use = [True, self.transport is not None, self.prototypes is not None]
+        scale = weights / model.map_spread  # [parts, categories, tokens]
+        transports = [bool(weight) for weight in model.settings.transport_weights]
+        in_use = [True, *transports, self.prototypes is not None]
         self.register_buffer("map_scale", scale[in_use].transpose(0, 1)[kept].contiguous())
         self.register_buffer("map_shift", -(scale * model.map_centre).sum(0)[kept])
         self.register_buffer("score_window", model.score_window.clone())
@@ -189,13 +197,11 @@ class FoldedHVQTrans(nn.Module):
             squares = row_squares(features)[..., None]
             features = features * (features.shape[2] ** 0.5 / (squares + NORM_EPSILON).sqrt())
 
-        rebuilt, transport, codes = self._reconstruct(features, category)
+        rebuilt, transports, codes = self._reconstruct(features, category)
         residual = rebuilt - features
         if self.whitening is not None:
             residual = self.whitening(residual, category)
-        parts = [row_squares(residual).sqrt()]
-        if transport is not None:
-            parts.append(transport)
+        parts = [row_squares(residual).sqrt(), *transports]
         if self.prototypes is not None:
             parts.append(self.prototypes(whole, category))
         scale = own_part(self.map_scale, category)
@@ -215,8 +221,8 @@ class FoldedHVQTrans(nn.Module):
 
     def _reconstruct(
         self, features: Tensor, category: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return rebuilt features ``[b, l, c]``, transport score ``[b, l]`` and int32 codes."""
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Return rebuilt features ``[b, l, c]``, transport scores ``[b, l]`` and int32 codes."""
         outputs: list[Tensor] = [self.input_projection(features)]
         for layer in self.encoder:
             outputs.append(layer(outputs[-1]))
@@ -226,7 +232,7 @@ class FoldedHVQTrans(nn.Module):
         top_codes = None if self.top_codes is None else self.top_codes(top_row)
 
         def tokens_of(level: int, part: NearestCode | TransportTable) -> Tensor:
-            if part.looks_up_share:
+            if part.looks_up_share or level == len(levels):
                 return outputs[level]
             assert top_codes is not None
             return torch.cat([outputs[level], top_codes], dim=2)
@@ -235,9 +241,10 @@ class FoldedHVQTrans(nn.Module):
             nearest(tokens_of(level, nearest), category, top_row)
             for level, nearest in enumerate(levels)
         ]
-        transport = None
-        if self.transport is not None:
-            transport = self.transport(tokens_of(0, self.transport), category, top_row)
+        transports = [
+            table(tokens_of(int(level), cast(TransportTable, table)), category, top_row)
+            for level, table in self.transport.items()
+        ]
 
         rows = [table_row(index, self.codes, category) for index in reversed(indices)]
         x: Tensor = self.lower_codes[0](rows[0])
@@ -246,7 +253,7 @@ class FoldedHVQTrans(nn.Module):
             memory = row if layer.cross_attention.looks_up else lower_codes(row)
             x = layer(x, rows[0], memory)
         rebuilt: Tensor = self.output(self.decoder_norm(x), category)
-        return rebuilt, transport, torch.stack([*indices, top_index], dim=1).to(torch.int32)
+        return rebuilt, transports, torch.stack([*indices, top_index], dim=1).to(torch.int32)
 
 
 def bilinear_matrices(grid: int) -> nn.ParameterList:

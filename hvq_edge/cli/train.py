@@ -20,7 +20,9 @@ def train(
             "--data", help="Folder of images; needed unless --resume.", show_default=False
         ),
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help="paper, edge or tiny.")] = "edge",
+    preset: Annotated[
+        str, typer.Option("--preset", help="edge, tiny, paper or paper-ot.")
+    ] = "edge",
     settings: Annotated[
         Path | None,
         typer.Option("--settings", help="TOML file with [model] and [training] tables."),

@@ -1,7 +1,8 @@
 """Vector-quantised prototypes: one codebook for each category, learnt by moving averages.
 
 van den Oord et al., "Neural Discrete Representation Learning" (2017), appendix A.1 for the moving
-averages; HVQ-Trans keeps one such codebook a level and a category.
+averages, equation 3 for codes that learn by gradient; HVQ-Trans keeps one such codebook a level and
+a category.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from hvq_edge.model.full_precision import full_precision
+from hvq_edge.run.settings import CodebookLearning
 
 
 class Quantised(NamedTuple):
@@ -24,6 +26,8 @@ class Quantised(NamedTuple):
     """``[batch, tokens, width]``; while training, straight-through: gradients reach the tokens."""
     commitment: Tensor
     """Scalar: mean squared distance of tokens to their codes (paper equation 6)."""
+    codebook_loss: Tensor
+    """Scalar: the same for the codes to learn from; zero where moving averages move them."""
 
 
 class Codebooks(nn.Module):
@@ -35,6 +39,7 @@ class Codebooks(nn.Module):
         width: channels of a code.
         decay: of the moving averages, for each image.
         epsilon: Laplace smoothing of the cluster sizes.
+        learning: what moves codes (:attr:`TrainingSettings.codebook_learning`).
     """
 
     codes: Tensor  # [categories, codes, width]
@@ -42,13 +47,23 @@ class Codebooks(nn.Module):
     sums: Tensor  # [categories, codes, width]: moving average of the sum of these tokens
 
     def __init__(
-        self, categories: int, codes: int, width: int, decay: float = 0.99, epsilon: float = 1e-5
+        self,
+        categories: int,
+        codes: int,
+        width: int,
+        decay: float = 0.99,
+        epsilon: float = 1e-5,
+        learning: CodebookLearning = "averages",
     ) -> None:
         super().__init__()
         self.decay = decay
         self.epsilon = epsilon
+        self.learning = learning
         start = torch.randn(categories, codes, width)
-        self.register_buffer("codes", start)
+        if learning == "averages":
+            self.register_buffer("codes", start)
+        else:  # under the same name in a checkpoint
+            self.codes = nn.Parameter(start)
         self.register_buffer("usage", torch.zeros(categories, codes))
         self.register_buffer("sums", start.clone())
 
@@ -60,15 +75,19 @@ class Codebooks(nn.Module):
             category: int64 ``[batch]``.
         """
         codebook = self.codes[category]  # [b, n, w]
-        index = nearest_code(tokens.detach(), codebook)
+        index = nearest_code(tokens.detach(), codebook.detach())
         codes = torch.gather(codebook, 1, index[..., None].expand(-1, -1, tokens.shape[2]))
         if self.training:
             # In the averages' own precision: bfloat16 knows no decay of 0.99, nor sums of many.
             self._update(tokens.detach().to(self.sums.dtype), index, category)
-        commitment = (codes - tokens).square().mean()
+        commitment = (codes.detach() - tokens).square().mean()
+        by_gradient = self.training and self.learning == "gradient"
+        loss = (
+            (codes - tokens.detach()).square().mean() if by_gradient else commitment.new_zeros(())
+        )
         if self.training:
             codes = tokens + (codes - tokens).detach()
-        return Quantised(index, codes, commitment)
+        return Quantised(index, codes, commitment, loss)
 
     @torch.no_grad()
     def _update(self, tokens: Tensor, index: Tensor, category: Tensor) -> None:
@@ -88,13 +107,19 @@ class Codebooks(nn.Module):
         decay = self.decay**images
         share = (1 - decay) / images.clamp_min(1)
         usage = self.usage * decay[..., 0] + (share * counts)[..., 0]
-        mean = self.sums * decay + share * sums
         total = usage.sum(1, keepdim=True)
-        smoothed = (usage + self.epsilon) / (total + n * self.epsilon) * total
+        smoothed = ((usage + self.epsilon) / (total + n * self.epsilon) * total)[..., None]
+        before = self.sums * decay
+        if self.learning == "both":
+            # Go on from where the gradient has put the codes. What no token chooses stays there,
+            # where the published averages let it shrink to nothing.
+            before = self.codes * (smoothed - share * counts).clamp_min(0)
+        mean = before + share * sums
         present = images[:, 0, 0] > 0
         self.usage[present] = usage[present]
-        self.sums[present] = mean[present]
-        self.codes[present] = (mean / smoothed[..., None])[present]
+        if self.learning != "gradient":
+            self.sums[present] = mean[present]
+            self.codes[present] = (mean / smoothed)[present]
 
     @torch.no_grad()
     def place(self, category: int, slots: Tensor, tokens: Tensor, usage: Tensor) -> None:
@@ -110,6 +135,20 @@ class Codebooks(nn.Module):
         self.codes[category, slots] = tokens
         self.usage[category, slots] = usage
         self.sums[category, slots] = tokens * usage[:, None]
+
+
+def perplexity(usage: Tensor) -> Tensor:
+    """How many codes are in use, were all used alike: e to the entropy of their shares.
+
+    Args:
+        usage: ``[..., codes]``, not negative.
+
+    Returns:
+        ``[...]``, between 1 and the number of codes.
+    """
+    share = usage / usage.sum(-1, keepdim=True).clamp_min(torch.finfo(usage.dtype).tiny)
+    entropy: Tensor = torch.special.entr(share).sum(-1)
+    return entropy.exp()
 
 
 def nearest_code(tokens: Tensor, codebook: Tensor) -> Tensor:
@@ -132,23 +171,3 @@ def nearest_code(tokens: Tensor, codebook: Tensor) -> Tensor:
     with full_precision(tokens.device):
         near = torch.baddbmm(bias, tokens - mean, centred.transpose(1, 2), beta=-1)
     return near.argmax(2)
-
-
-def transport_score(tokens: Tensor, codebook: Tensor, temperature: float) -> Tensor:
-    """Prototype-oriented transport cost of each token (paper section 3.4).
-
-    Sum over codes of (1 − cosine) weighted by softmax(dot / temperature).
-
-    Args:
-        tokens: ``[batch, tokens, width]``.
-        codebook: ``[batch, codes, width]``.
-        temperature: divisor of the dot products.
-
-    Returns:
-        ``[batch, tokens]``, between 0 and 2.
-    """
-    dots = tokens @ codebook.transpose(1, 2)
-    norms = tokens.norm(dim=2)[..., None] * codebook.norm(dim=2)[:, None]
-    cosine = dots / norms.clamp_min(torch.finfo(dots.dtype).tiny)
-    weighted: Tensor = cosine * torch.softmax(dots / temperature, dim=2)
-    return 1 - weighted.sum(2)

@@ -9,6 +9,7 @@ cannot be rebuilt from a category's prototypes is anomalous.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -18,15 +19,12 @@ from torch.nn import functional as F
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone import Backbone, tap_channels
 from hvq_edge.model.category_classifier import CategoryClassifier, Choice
-from hvq_edge.model.codebook import Codebooks, Quantised, transport_score
+from hvq_edge.model.codebook import Codebooks, Quantised
+from hvq_edge.model.image_score import LARGEST_LEVEL, POOLING_SIDE, image_level, score_window
 from hvq_edge.model.prototypes import FeaturePrototypes
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
-from hvq_edge.run.settings import GRID_STRIDE, ModelSettings
-
-POOLING_SIDE = 16
-"""An image's score is the maximum of its map averaged over windows of this side, in pixels."""
-LARGEST_LEVEL = 1e4
-"""No limit: no level of a map comes near it, and it fits into float16."""
+from hvq_edge.model.transport import transport_score
+from hvq_edge.run.settings import GRID_STRIDE, CodebookLearning, ModelSettings
 
 NORM_EPSILON = 1e-6
 """Added to a token's squared length before it divides: a token of zeros stays zeros."""
@@ -39,10 +37,15 @@ class Reconstruction(NamedTuple):
     """``[batch, tokens, channels]``: features rebuilt from the codes."""
     codes: Tensor
     """int64 ``[batch, levels, tokens]``; level i quantises encoder output i, the last the top."""
+    tokens: tuple[Tensor, ...]
+    """``[batch, tokens, width]``: what each level quantised, level 0 first and the top last."""
     transport: Tensor
-    """``[batch, tokens]``: transport score of level 0; zeros where the map does not use it."""
+    """``[levels in the map, batch, tokens]``: transport scores, level 0 first; zeros where the map
+    does not use one, and while training."""
     commitment: Tensor
     """Scalar: commitment loss summed over the levels."""
+    codebook_loss: Tensor
+    """Scalar: :attr:`Quantised.codebook_loss` summed over the levels."""
 
 
 class HVQTrans(nn.Module):
@@ -52,11 +55,12 @@ class HVQTrans(nn.Module):
         settings: sizes.
         categories: number of product categories.
         codebook_decay, codebook_epsilon: of the codebooks' moving averages.
+        codebook_learning: what moves codes while training.
     """
 
     feature_mean: Tensor  # [channels]
     feature_std: Tensor
-    map_centre: Tensor  # [3, categories, tokens]: of the map's parts on good images
+    map_centre: Tensor  # [parts, categories, tokens]: of the map's parts on good images
     map_spread: Tensor
     residual_whitening: Tensor  # [categories, channels, channels], where the settings whiten
     level_share: Tensor  # [categories]: how much of an image's level the score leaves out
@@ -70,6 +74,7 @@ class HVQTrans(nn.Module):
         *,
         codebook_decay: float = 0.99,
         codebook_epsilon: float = 1e-5,
+        codebook_learning: CodebookLearning = "averages",
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -90,6 +95,7 @@ class HVQTrans(nn.Module):
                 width if level == layers else 2 * width,
                 codebook_decay,
                 codebook_epsilon,
+                codebook_learning,
             )
             for level in range(layers + 1)
         )
@@ -104,8 +110,9 @@ class HVQTrans(nn.Module):
 
         self.register_buffer("feature_mean", torch.zeros(channels))
         self.register_buffer("feature_std", torch.ones(channels))
-        self.register_buffer("map_centre", torch.zeros(3, categories, tokens))
-        self.register_buffer("map_spread", torch.ones(3, categories, tokens))
+        parts = len(self.part_weights)
+        self.register_buffer("map_centre", torch.zeros(parts, categories, tokens))
+        self.register_buffer("map_spread", torch.ones(parts, categories, tokens))
         if settings.whiten_distance:
             eye = torch.eye(channels).repeat(categories, 1, 1)
             self.register_buffer("residual_whitening", eye)
@@ -213,16 +220,14 @@ class HVQTrans(nn.Module):
             features: ``[batch, tokens, channels]``, standardised.
             category: int64 ``[batch]``.
         """
-        outputs = self.encode(features)
+        *lower_outputs, top_output = self.encode(features)
         *lower_books, top_books = cast("list[Codebooks]", list(self.codebooks))
-        top: Quantised = top_books(outputs[-1], category)
-        lower: list[Quantised] = []  # level 0 first
-        transport = features.new_zeros(features.shape[:2])
-        for level, books in enumerate(lower_books):
-            tokens = torch.cat([outputs[level], top.codes], dim=2)
-            lower.append(books(tokens, category))
-            if level == 0 and self.settings.transport_weight:
-                transport = transport_score(tokens, books.codes[category], self.temperature)
+        top: Quantised = top_books(top_output, category)
+        tokens = [torch.cat([output, top.codes], dim=2) for output in lower_outputs]
+        lower: list[Quantised] = [
+            books(level_tokens, category)
+            for books, level_tokens in zip(lower_books, tokens, strict=True)
+        ]
 
         position = self.position().repeat(1, 2)
         x = lower[-1].codes  # the first query is the highest lower level
@@ -232,18 +237,35 @@ class HVQTrans(nn.Module):
         rebuilt = torch.baddbmm(bias[:, None], self.decoder_norm(x), weight.transpose(1, 2))
 
         levels = [*lower, top]
+        tokens.append(top_output)
         return Reconstruction(
             rebuilt,
             torch.stack([level.indices for level in levels], dim=1),
-            transport,
+            tuple(tokens),
+            self._transport(tokens, category),
             torch.stack([level.commitment for level in levels]).sum(),
+            torch.stack([level.codebook_loss for level in levels]).sum(),
         )
 
-    def map_parts(self, standardised: Tensor, rebuilt: Reconstruction, category: Tensor) -> Tensor:
-        """What the anomaly map is made of, ``[3, batch, tokens]``.
+    def codes_of(self, level: int, category: Tensor) -> Tensor:
+        """A level's codes of each image's category, ``[batch, codes, width]``."""
+        return cast(Codebooks, self.codebooks[level]).codes[category]
 
-        The distance between features and what was rebuilt, the transport score, and the distance
-        to the nearest feature prototype; a part that the settings leave out is zeros. Prototypes
+    def _transport(self, tokens: Sequence[Tensor], category: Tensor) -> Tensor:
+        """Transport scores of the levels in the map; the same as in a :class:`Reconstruction`."""
+        weights = self.settings.transport_weights
+        scores = [tokens[0].new_zeros(tokens[0].shape[:2])] * len(weights)
+        for level, weight in enumerate(weights):
+            if weight and not self.training:
+                codes = self.codes_of(level, category)
+                scores[level] = transport_score(tokens[level], codes, self.temperature)
+        return torch.stack(scores)
+
+    def map_parts(self, standardised: Tensor, rebuilt: Reconstruction, category: Tensor) -> Tensor:
+        """What the anomaly map is made of, ``[parts, batch, tokens]``.
+
+        The distance between features and what was rebuilt, the levels' transport scores, and the
+        distance to the nearest prototype; a part that the settings leave out is zeros. Prototypes
         see tokens with the length they have (:meth:`standardise`), what is rebuilt is
         :meth:`normalise` of them: so the map knows both of a token's direction and of its length.
         """
@@ -256,7 +278,7 @@ class HVQTrans(nn.Module):
             if self.prototypes is None
             else self.prototypes(standardised, category)
         )
-        return torch.stack([distance, rebuilt.transport, nearest])
+        return torch.stack([distance, *rebuilt.transport, nearest])
 
     def anomaly_map(
         self, standardised: Tensor, rebuilt: Reconstruction, category: Tensor
@@ -274,11 +296,11 @@ class HVQTrans(nn.Module):
         return anomaly_map
 
     @property
-    def part_weights(self) -> tuple[float, float, float]:
-        """Weights of the map's parts: distance, transport score, prototype distance."""
+    def part_weights(self) -> tuple[float, ...]:
+        """Weights of the map's parts: distance, transport scores, prototype distance."""
         settings = self.settings
         prototype = settings.prototype_weight if settings.prototypes else 0.0
-        return 1.0, settings.transport_weight, prototype
+        return 1.0, *settings.transport_weights, prototype
 
     def score(self, anomaly_map: Tensor, category: Tensor) -> Tensor:
         """How far the highest window stands out, ``[batch]``.
@@ -325,33 +347,3 @@ def normalise_tokens(features: Tensor) -> Tensor:
     length: Tensor = features.square().sum(2, keepdim=True).add(NORM_EPSILON).sqrt()
     scale: float = features.shape[2] ** 0.5
     return features * (scale / length)
-
-
-def image_level(anomaly_map: Tensor) -> Tensor:
-    """The map's lower quartile, ``[b, l]`` -> ``[b, 1]``: its level where nothing is wrong.
-
-    Unlike the mean or the median it holds for defects of up to three quarters of the image.
-    """
-    quarter = quarter_of(anomaly_map.shape[1])
-    return anomaly_map.topk(quarter, dim=1, largest=False).values[:, -1:]
-
-
-def quarter_of(tokens: int) -> int:
-    """Tokens of which the largest is the lower quartile."""
-    return max(1, tokens // 4)
-
-
-def score_window(grid: int, scale: int, pooling: int) -> Tensor:
-    """Return the matrix that upsamples one axis bilinearly and averages windows over it.
-
-    Args:
-        grid: cells of the axis.
-        scale: upsampling factor, ``align_corners=True``.
-        pooling: side of the averaging window, stride 1.
-
-    Returns:
-        float32 ``[grid * scale - pooling + 1, grid]``.
-    """
-    eye = torch.eye(grid, dtype=torch.float64)[None]  # rows are the cells' unit vectors
-    up = F.interpolate(eye, size=grid * scale, mode="linear", align_corners=True)
-    return F.avg_pool1d(up, pooling, stride=1)[0].T.contiguous().to(torch.float32)

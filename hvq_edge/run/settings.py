@@ -6,8 +6,9 @@ the preset. Unknown keys and wrong values are all reported at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -26,10 +27,21 @@ BackboneName = Literal[
     "efficientnet_lite3",
     "efficientnet_lite4",
 ]
-PresetName = Literal["paper", "edge", "tiny"]
+PresetName = Literal["paper", "paper-ot", "edge", "tiny"]
+CodebookLearning = Literal["averages", "gradient", "both"]
+# TOML has arrays and no tuples; a tuple keeps the settings from being changed.
+LevelWeights = Annotated[
+    tuple[Annotated[float, Field(ge=0.0, strict=True)], ...], Field(strict=False)
+]
 
 GRID_STRIDE = 16
 """Input pixels a side of one token: features are brought to the stride of the last backbone tap."""
+
+
+def _check_levels(key: str, given: Sequence[float], levels: int) -> None:
+    """Raise a ValueError where numbers for the levels are not one for each."""
+    if given and len(given) != levels:
+        raise ValueError(f"{key} has {len(given)} numbers for {levels} levels (layers and the top)")
 
 
 class ModelSettings(StrictTypes):
@@ -75,6 +87,9 @@ class ModelSettings(StrictTypes):
     """Weight of the prototype distance in the anomaly map."""
     transport_weight: float = Field(0.0, ge=0.0)
     """Weight of the prototype transport score in the anomaly map; 0: it is not computed."""
+    transport_levels: LevelWeights = ()
+    """Shares of the levels' transport scores in that weight, level 0 first and the top last: each
+    level's score is a part of the map of its own. Empty: level 0 alone, as published."""
     transport_temperature: float | None = Field(None, gt=0.0)
     """Divisor of the dot products in the transport score; ``None``: ``2 * width``."""
     map_scale: Literal["published", "good_images"] = "good_images"
@@ -97,12 +112,22 @@ class ModelSettings(StrictTypes):
         """Codebook levels, the top one included."""
         return self.layers + 1
 
+    @property
+    def transport_weights(self) -> tuple[float, ...]:
+        """Weight in the map of each level's transport score, level 0 first."""
+        return tuple(self.transport_weight * share for share in self.transport_levels or (1.0,))
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelSettings:
         if self.width % self.heads or self.width % 2:
             raise ValueError(
                 f"width {self.width} must be even and a multiple of heads {self.heads}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_share_for_each_level(self) -> ModelSettings:
+        _check_levels("transport_levels", self.transport_levels, self.levels)
         return self
 
 
@@ -120,6 +145,27 @@ class TrainingSettings(StrictTypes):
     """Largest norm of the whole gradient."""
     latent_weight: float = Field(0.25, ge=0.0)
     """Weight of the commitment loss (paper equation 6)."""
+    conditional_transport_weight: float = Field(0.0, ge=0.0)
+    """Weight of the conditional transport loss between an image's tokens and its category's codes,
+    both ways. 0: none, as released."""
+    entropic_transport_weight: float = Field(0.0, ge=0.0)
+    """Weight of the entropic transport loss between the same. 0: none, as released."""
+    transport_loss_levels: LevelWeights = ()
+    """Factors of the levels' transport losses, level 0 first and the top last. Empty: 1 each."""
+    transport_loss_temperature: float | None = Field(None, gt=0.0)
+    """Divisor of the dot products in the conditional loss; ``None``: a sixteenth of the width. At
+    the score's a token's mass goes to all codes alike, which pulls them together
+    (docs/transport.md)."""
+    transport_loss_epsilon: float = Field(0.05, ge=0.01)
+    """Weight of the plan's entropy in the entropic loss: the smaller, the sharper the plan, and the
+    farther from finished after the same rounds."""
+    transport_loss_masses: Literal["uniform", "usage"] = "uniform"
+    """Mass of a code in the entropic loss: ``uniform``, which pulls unused codes to tokens, or its
+    share of the tokens so far."""
+    codebook_learning: CodebookLearning = "averages"
+    """What moves codes: moving ``averages`` of their tokens, as published; the ``gradient`` of the
+    codebook loss and of the transport losses; ``both``: averages, and the gradient of the
+    transport losses."""
     codebook_decay: float = Field(0.99, gt=0.0, lt=1.0)
     """Decay of the codebooks' moving averages for each image."""
     codebook_epsilon: float = Field(1e-5, gt=0.0)
@@ -142,6 +188,20 @@ class TrainingSettings(StrictTypes):
     another day take their place where there are any."""
     seed: int = Field(0, ge=0, le=10**9)
 
+    @property
+    def has_transport_loss(self) -> bool:
+        """Whether any transport loss is learnt from."""
+        return bool(self.conditional_transport_weight or self.entropic_transport_weight)
+
+    @model_validator(mode="after")
+    def _both_need_a_gradient(self) -> TrainingSettings:
+        if self.codebook_learning == "both" and not self.has_transport_loss:
+            raise ValueError(
+                'codebook_learning "both" needs a transport loss: set conditional_transport_weight '
+                "or entropic_transport_weight"
+            )
+        return self
+
 
 class Settings(StrictTypes):
     """All settings of a run."""
@@ -149,6 +209,12 @@ class Settings(StrictTypes):
     preset: PresetName = "edge"
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _a_factor_for_each_level(self) -> Settings:
+        factors = self.training.transport_loss_levels
+        _check_levels("training.transport_loss_levels", factors, self.model.levels)
+        return self
 
 
 _PAPER: dict[str, dict[str, Any]] = {
@@ -190,7 +256,27 @@ _TINY: dict[str, dict[str, Any]] = {
     },
     "training": {"epochs": 24},
 }
-_PRESETS: dict[str, dict[str, dict[str, Any]]] = {"paper": _PAPER, "edge": {}, "tiny": _TINY}
+_PAPER_OT: dict[str, dict[str, Any]] = {
+    "model": {
+        **_PAPER["model"],
+        # One unit: costs of levels lie on scales of their own until good images set one.
+        "transport_weight": 1.0,
+        "transport_levels": (1.0,) * (_PAPER["model"]["layers"] + 1),
+        "map_scale": "good_images",
+    },
+    "training": {
+        **_PAPER["training"],
+        "conditional_transport_weight": 0.1,
+        "entropic_transport_weight": 0.1,
+        "codebook_learning": "both",
+    },
+}
+_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": _PAPER,
+    "paper-ot": _PAPER_OT,
+    "edge": {},
+    "tiny": _TINY,
+}
 
 
 def load_settings(
@@ -203,7 +289,7 @@ def load_settings(
     """Merge preset, settings file and flags, the later winning, and check the whole.
 
     Args:
-        preset: ``paper``, ``edge`` or ``tiny``.
+        preset: ``paper``, ``paper-ot``, ``edge`` or ``tiny``.
         file: TOML file with ``[model]`` and ``[training]`` tables.
         model: values given as flags; ``None`` values are ignored.
         training: likewise.

@@ -11,7 +11,8 @@ from scipy.stats import theilslopes
 from torch import Tensor
 
 from hvq_edge.model.category_classifier import pool
-from hvq_edge.model.hvq_trans import LARGEST_LEVEL, HVQTrans, image_level
+from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.image_score import LARGEST_LEVEL, image_level
 from hvq_edge.training.batches import Images, standardised
 
 LEAST_FOR_SLOPE = 3

@@ -21,7 +21,7 @@ from hvq_edge.data.splits import check_unchanged, split_training
 from hvq_edge.errors import RunError
 from hvq_edge.model.backbone_weights import load_backbone_weights
 from hvq_edge.model.checkpoint import save_checkpoint
-from hvq_edge.model.codebook import Codebooks
+from hvq_edge.model.codebook import Codebooks, perplexity
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import RECORD_NAME, ImageRecord, ImageUse, RunRecord, read_run, write_run
@@ -230,14 +230,16 @@ def _train_with_events(
 
 def _scalars(model: HVQTrans, result: EpochResult, settings: Settings) -> dict[str, float]:
     books = cast("list[Codebooks]", list(model.codebooks))
-    used = {
-        f"codes/used at level {level}": float((level_books.usage > UNUSED_USAGE).float().mean())
-        for level, level_books in enumerate(books)
-    }
+    used = {}
+    for level, level_books in enumerate(books):
+        usage = level_books.usage
+        used[f"codes/used at level {level}"] = float((usage > UNUSED_USAGE).float().mean())
+        used[f"codes/perplexity at level {level}"] = float(perplexity(usage).mean())
     return {
         "loss/feature": result.feature_loss,
         "loss/feature held out": result.held_out_loss,
         "loss/commitment": result.commitment,
+        **({"loss/transport": result.transport} if settings.training.has_transport_loss else {}),
         "training/learning rate": settings.training.learning_rate
         * rate_factor(settings.training, result.epoch),
         "training/images per second": result.images_per_second,
@@ -311,4 +313,5 @@ def _new_model(settings: Settings, categories: int) -> HVQTrans:
         categories,
         codebook_decay=training.codebook_decay,
         codebook_epsilon=training.codebook_epsilon,
+        codebook_learning=training.codebook_learning,
     )

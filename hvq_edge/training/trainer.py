@@ -6,12 +6,15 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from hvq_edge.errors import HvqEdgeError, RunError
-from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.codebook import Codebooks
+from hvq_edge.model.hvq_trans import HVQTrans, Reconstruction
+from hvq_edge.model.transport import conditional_loss, entropic_loss
 from hvq_edge.run.settings import TrainingSettings
 from hvq_edge.training import processes
 from hvq_edge.training.batches import Images, shuffled_batches, to_tensor
@@ -26,17 +29,57 @@ LEAST_GAIN = 1e-3
 """A held-out loss that falls by less than this share has not fallen."""
 
 
+class BatchLosses(NamedTuple):
+    """Scalars of a batch."""
+
+    feature: Tensor
+    commitment: Tensor
+    """Without its weight."""
+    codebook: Tensor
+    transport: Tensor
+    """With the weights of its kinds and levels; zero where none is learnt from."""
+
+    def total(self, latent_weight: float) -> Tensor:
+        """What is minimised; ``latent_weight`` is that of the commitment."""
+        weighted = self.feature + latent_weight * self.commitment
+        return weighted + self.codebook + self.transport
+
+
 class Losses(nn.Module):
     """The model's losses as a module's forward, which DistributedDataParallel needs."""
 
-    def __init__(self, model: HVQTrans) -> None:
+    def __init__(self, model: HVQTrans, settings: TrainingSettings) -> None:
         super().__init__()
         self.model = model
+        self.settings = settings
 
-    def forward(self, features: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
-        """``[b, l, c]``, ``[b]`` -> feature loss and commitment loss, scalars."""
+    def forward(self, features: Tensor, category: Tensor) -> BatchLosses:
+        """``[b, l, c]`` and int64 ``[b]`` -> losses."""
         rebuilt = self.model.reconstruct(features, category)
-        return (rebuilt.features - features).square().mean(), rebuilt.commitment
+        feature_loss = (rebuilt.features - features).square().mean()
+        transport = feature_loss.new_zeros(())
+        if self.settings.has_transport_loss:
+            transport = self._transport(rebuilt, category)
+        return BatchLosses(feature_loss, rebuilt.commitment, rebuilt.codebook_loss, transport)
+
+    def _transport(self, rebuilt: Reconstruction, category: Tensor) -> Tensor:
+        settings, model = self.settings, self.model
+        temperature = settings.transport_loss_temperature or model.settings.width / 16
+        total = rebuilt.commitment.new_zeros(())
+        for level, tokens in enumerate(rebuilt.tokens):
+            factor = (settings.transport_loss_levels or (1.0,) * len(rebuilt.tokens))[level]
+            if not factor:
+                continue
+            codes = model.codes_of(level, category)
+            if weight := factor * settings.conditional_transport_weight:
+                total = total + weight * conditional_loss(tokens, codes, temperature)
+            if weight := factor * settings.entropic_transport_weight:
+                usage = None
+                if settings.transport_loss_masses == "usage":
+                    usage = cast(Codebooks, model.codebooks[level]).usage[category]
+                cost = entropic_loss(tokens, codes, settings.transport_loss_epsilon, usage)
+                total = total + weight * cost
+        return total
 
 
 def train_epochs(
@@ -70,10 +113,8 @@ def train_epochs(
         CheckpointError, RunError: the state to resume from is damaged or of other settings.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    losses = processes.shared(Losses(model))
+    optimizer = new_optimizer(model, settings)
+    losses = processes.shared(Losses(model, settings))
     path = run / STATE_NAME
     result, best = load_state(path, model, optimizer) if path.exists() else (None, None)
     saved_at = time.monotonic()
@@ -94,8 +135,9 @@ def train_epochs(
         seconds = time.perf_counter() - began
         result = EpochResult(
             epoch=epoch + 1,
-            feature_loss=trained[0],
-            commitment=trained[1],
+            feature_loss=trained.feature,
+            commitment=trained.commitment,
+            transport=trained.transport,
             held_out_loss=held_out_loss(model, held_out, settings.batch_size),
             revived=revived,
             images_per_second=len(fit.features) / seconds,
@@ -116,6 +158,28 @@ def train_epochs(
     return result
 
 
+def new_optimizer(model: HVQTrans, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Make the optimiser of a model's parameters; codes among them are places and do not decay."""
+    decaying: list[nn.Parameter] = []
+    codes: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (codes if name.startswith("codebooks.") else decaying).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decaying}]
+    if codes:
+        groups.append({"params": codes, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+class _Means(NamedTuple):
+    """Losses of an epoch, averaged over its images; named as in :class:`BatchLosses`."""
+
+    feature: float
+    commitment: float
+    codebook: float
+    transport: float
+
+
 def _train_one_epoch(
     model: HVQTrans,
     losses: nn.Module,
@@ -124,14 +188,14 @@ def _train_one_epoch(
     fit: Images,
     settings: TrainingSettings,
     epoch: int,
-) -> tuple[float, float]:
+) -> _Means:
     rank, count = processes.rank(), processes.count()
     torch.manual_seed(settings.seed * 1_000_003 + epoch + 10**16 * rank)  # dropout
     device = model.feature_mean.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(settings, device))
     images = len(fit.features)
     steps = math.ceil(images / settings.batch_size)
-    totals = torch.zeros(3, dtype=torch.float64)
+    totals = torch.zeros(len(_Means._fields) + 1, dtype=torch.float64)
     batches = shuffled_batches(images, settings.batch_size, settings.seed, epoch)
     for step, chosen in enumerate(batches):
         if len(chosen) < count:
@@ -143,8 +207,8 @@ def _train_one_epoch(
         label = torch.from_numpy(fit.category[own]).to(device)
         batch = to_tensor(model, fit.features[own])
         with autocast:
-            feature_loss, commitment = losses(batch, label)
-        loss = feature_loss + settings.latent_weight * commitment
+            found: BatchLosses = losses(batch, label)
+        loss = found.total(settings.latent_weight)
         everywhere = processes.summed(loss.detach()) / count
         if not torch.isfinite(everywhere):
             raise HvqEdgeError(
@@ -157,9 +221,9 @@ def _train_one_epoch(
         (loss * (len(own) * count / len(chosen))).backward()
         nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
         optimizer.step()
-        totals += len(own) * torch.tensor([feature_loss.item(), commitment.item(), 1.0])
-    feature_mean, commitment_mean, seen = processes.summed(totals.to(device)).tolist()
-    return feature_mean / seen, commitment_mean / seen
+        totals += len(own) * torch.tensor([*(one.item() for one in found), 1.0])
+    *sums, seen = processes.summed(totals.to(device)).tolist()
+    return _Means(*(one / seen for one in sums))
 
 
 @torch.no_grad()

@@ -30,6 +30,8 @@ class EpochResult:
     revived: int
     """Codes that got a new place."""
     images_per_second: float
+    transport: float = 0.0
+    """Transport losses with their weights; 0 where none is learnt from."""
 
 
 @dataclass(frozen=True)

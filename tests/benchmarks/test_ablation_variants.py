@@ -24,7 +24,7 @@ from hvq_edge.errors import InputError
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.transformer import Attention, EncoderLayer
-from hvq_edge.run.settings import load_settings
+from hvq_edge.run.settings import TrainingSettings, load_settings
 from hvq_edge.training.batches import Images, to_tensor
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.trainer import Losses
@@ -119,7 +119,7 @@ def test_noise_is_rebuilt_from_never_to():
         model.output_weight.zero_()
         model.output_bias.copy_(clean[0, :1].expand(2, -1))
     with jittered_features(model):
-        loss, _ = Losses(model)(clean, torch.tensor([0, 1]))
+        loss = Losses(model, TrainingSettings())(clean, torch.tensor([0, 1])).feature
     assert loss.item() == pytest.approx(0, abs=1e-12)
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from benchmarks.accuracy.map_forms import BY_POSITION, FORMS, LEVELLED, MapForms
-from hvq_edge.model.hvq_trans import HVQTrans, image_level
+from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.image_score import image_level
 from hvq_edge.run.settings import load_settings
 from hvq_edge.training.batches import Images
 from hvq_edge.training.fit_prototypes import fit_prototypes

@@ -163,6 +163,8 @@ def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images
 @st.composite
 def small_nets(draw) -> tuple[ModelSettings, int]:
     heads = draw(st.sampled_from([1, 2, 4]))
+    layers = draw(st.integers(1, 3))
+    shares = st.lists(st.sampled_from([0.0, 0.5, 3.0]), min_size=layers + 1, max_size=layers + 1)
     net = ModelSettings(
         backbone=draw(st.sampled_from(["efficientnet_lite0", "efficientnet_b0"])),
         input_side=draw(st.sampled_from([64, 80, 112])),
@@ -170,7 +172,7 @@ def small_nets(draw) -> tuple[ModelSettings, int]:
         width=heads * draw(st.sampled_from([8, 12])),
         heads=heads,
         feedforward=draw(st.integers(8, 40)),
-        layers=draw(st.integers(1, 3)),
+        layers=layers,
         codes=draw(st.integers(2, 50)),
         tap_resize=draw(st.sampled_from(["average", "bilinear"])),
         normalise_tokens=draw(st.booleans()),
@@ -180,6 +182,7 @@ def small_nets(draw) -> tuple[ModelSettings, int]:
         prototype_window=draw(st.sampled_from([1, 3, 5])),
         prototype_weight=draw(st.sampled_from([0.0, 1.0, 3.0])),
         transport_weight=draw(st.sampled_from([0.0, 0.5, 80.0])),
+        transport_levels=tuple(draw(st.just([]) | shares)),
         transport_temperature=draw(st.sampled_from([None, 7.0, 512.0])),
     )
     return net, draw(st.integers(1, 4))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.model.codebook import Codebooks, nearest_code, transport_score
+from hvq_edge.model.codebook import Codebooks, nearest_code, perplexity
 
 
 def random(seed: int, *shape: int) -> torch.Tensor:
@@ -137,20 +137,66 @@ def test_placed_codes_are_found_and_stay_when_averages_move():
     torch.testing.assert_close(books.codes[0, [3, 6]], target, rtol=1e-3, atol=1e-3)
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10_000), st.floats(1.0, 100.0))
-def test_transport_score_by_its_definition(seed, temperature):
-    tokens, codebook = random(seed, 1, 3, 6), random(seed + 1, 1, 5, 6)
-    expected = torch.zeros(1, 3)
-    for token in range(3):
-        z = tokens[0, token]
-        dots = torch.stack([z @ e for e in codebook[0]])
-        cosine = torch.stack([z @ e / (z.norm() * e.norm()) for e in codebook[0]])
-        expected[0, token] = ((1 - cosine) * torch.softmax(dots / temperature, 0)).sum()
-    score = transport_score(tokens, codebook, temperature)
-    torch.testing.assert_close(score, expected, rtol=1e-4, atol=1e-5)
+# What moves codes.
 
 
-def test_transport_score_of_a_zero_token_is_finite():
-    score = transport_score(torch.zeros(1, 1, 4), random(0, 1, 3, 4), 8.0)
-    assert score.item() == pytest.approx(1.0)
+@pytest.mark.parametrize("learning", ["averages", "gradient", "both"])
+def test_every_way_to_learn_starts_alike_and_has_one_checkpoint(learning):
+    torch.manual_seed(0)
+    books = Codebooks(2, 5, 3, learning=learning)
+    torch.manual_seed(0)
+    published = Codebooks(2, 5, 3)
+    assert books.state_dict().keys() == published.state_dict().keys()
+    published.load_state_dict(books.state_dict())
+    assert torch.equal(books.codes, published.codes)
+    assert isinstance(books.codes, torch.nn.Parameter) == (learning != "averages")
+
+
+def test_codes_that_learn_by_gradient_move_by_the_codebook_loss_alone():
+    books = Codebooks(1, 4, 3, learning="gradient").train()
+    before = books.codes.detach().clone()
+    tokens = random(0, 2, 6, 3).requires_grad_()
+    found = books(tokens, torch.tensor([0, 0]))
+    assert torch.equal(books.codes, before)  # no averages
+    assert books.usage.sum() > 0
+    found.codebook_loss.backward()
+    assert tokens.grad is None  # the commitment is for these
+    expected = torch.zeros(4, 3)
+    for image in range(2):
+        for token in range(6):
+            k = found.indices[image, token]
+            expected[k] += 2 * (before[0, k] - tokens[image, token].detach()) / (2 * 6 * 3)
+    torch.testing.assert_close(books.codes.grad[0], expected)
+
+
+def test_the_published_averages_have_no_codebook_loss():
+    found = Codebooks(1, 4, 3).train()(random(0, 2, 6, 3), torch.tensor([0, 0]))
+    assert found.codebook_loss == 0
+    assert not found.codebook_loss.requires_grad
+
+
+def test_averages_go_on_from_where_a_gradient_has_put_the_codes():
+    """And what no token chooses stays there, where the published averages let it shrink."""
+    moved = {}
+    for learning in ("averages", "both"):
+        torch.manual_seed(0)
+        books = Codebooks(1, 3, 2, decay=0.9, learning=learning).train()
+        start = torch.tensor([[5.0, 0.0], [0.0, 5.0], [-50.0, -50.0]])
+        books.place(0, torch.arange(3), start, torch.tensor([3.0, 3.0, 0.0]))
+        with torch.no_grad():
+            books.codes[0, 0] += 1  # a step of the optimiser
+            books.codes[0, 2] += 1
+        tokens = torch.tensor([[[6.5, 1.0], [0.0, 5.0], [0.0, 5.0]]])
+        assert books(tokens, torch.tensor([0])).indices.tolist() == [[0, 1, 1]]
+        moved[learning] = books.codes[0].detach()
+    used = moved["both"][0]
+    # 2.7 of 2.8 tokens were at (6, 1), 0.1 are at (6.5, 1).
+    torch.testing.assert_close(used, torch.tensor([6 + 0.5 / 28, 1.0]), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(moved["both"][2], torch.tensor([-49.0, -49.0]), rtol=1e-3, atol=0)
+    assert moved["averages"][0][0] < 5.2  # the step is lost
+    assert moved["averages"][2].norm() < 1
+
+
+def test_perplexity_counts_codes_that_are_used_alike():
+    assert perplexity(torch.tensor([3.0, 3.0, 3.0, 0.0])).item() == pytest.approx(3)
+    assert perplexity(torch.tensor([[7.0, 0.0], [1.0, 1.0]])).tolist() == pytest.approx([1, 2])

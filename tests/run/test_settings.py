@@ -1,6 +1,7 @@
 """Presets and settings: merged in order, checked as a whole, every fault at once."""
 
 import json
+import re
 from contextlib import suppress
 
 import pytest
@@ -28,7 +29,7 @@ def test_the_paper_preset_is_what_the_paper_ran():
     assert (training.epochs, training.learning_rate, training.codebook_decay) == (1000, 1e-4, 0.99)
 
 
-@pytest.mark.parametrize("preset", ["paper", "edge", "tiny"])
+@pytest.mark.parametrize("preset", ["paper", "paper-ot", "edge", "tiny"])
 def test_each_preset_stands_alone(preset):
     assert load_settings(preset).preset == preset
 
@@ -65,6 +66,32 @@ def test_every_fault_is_reported_at_once(tmp_path):
     assert cause.startswith(f"7 settings are wrong in {file}:")
     assert "(given: 5000)" in cause
     assert "docs/settings.md" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("table", "key"), [("model", "transport_levels"), ("training", "transport_loss_levels")]
+)
+def test_numbers_for_levels_are_one_for_each(table, key, tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text(f"[{table}]\n{key} = [1.0, 0, 0.5]\n")
+    found = getattr(getattr(load_settings("tiny", file), table), key)
+    assert found == (1.0, 0.0, 0.5)  # a tuple: it cannot be changed behind the record
+    for wrong, said in (
+        ("[1.0]", f"{key} has 1 numbers for 3 levels"),
+        ("[1.0, -1.0, 1.0]", f"{table}.{key}.1: must be greater than or equal to 0"),
+        ('[1.0, "x", 1.0]', f"{table}.{key}.1: must be a valid number"),
+        ("1.0", f"{table}.{key}: must be a valid tuple"),
+    ):
+        file.write_text(f"[{table}]\n{key} = {wrong}\n")
+        with pytest.raises(SettingsError, match=re.escape(said)):
+            load_settings("tiny", file)
+
+
+def test_codes_that_also_learn_by_gradient_need_a_loss_that_has_one():
+    with pytest.raises(SettingsError, match='codebook_learning "both" needs a transport loss'):
+        load_settings("tiny", training={"codebook_learning": "both"})
+    given_ = {"codebook_learning": "both", "entropic_transport_weight": 0.1}
+    assert load_settings("tiny", training=given_).training.codebook_learning == "both"
 
 
 def test_sizes_that_do_not_fit_each_other():
@@ -145,7 +172,7 @@ def test_any_values_are_settings_or_a_settings_error(model, training):
         got = load_settings("edge", model=model, training=training)
         for table, given_values in ((got.model, model), (got.training, training)):
             kept = {key: value for key, value in given_values.items() if value is not None}
-            assert table.model_dump(include=set(kept)) == kept
+            assert table.model_dump(include=set(kept), mode="json") == kept
 
 
 # Round trips.
@@ -253,3 +280,17 @@ def test_the_page_has_every_key_with_its_range_and_defaults(table, model):
     for row, start in zip(rows, expected, strict=True):
         assert row.startswith(start), f"docs/settings.md should say: {start}"
         assert row.removeprefix(start).strip(" |"), f"{start} has no meaning"
+
+
+def test_the_page_has_what_the_paper_with_transport_changes():
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    section = page.split("## What `paper-ot` changes")[1]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    paper, ours = (load_settings(name) for name in ("paper", "paper-ot"))
+    expected = []
+    for table in ("model", "training"):
+        for key, value in getattr(paper, table).model_dump().items():
+            changed = getattr(getattr(ours, table), key)
+            if changed != value:
+                expected.append(f"| `{key}` | {cell(value)} | {cell(changed)} |")
+    assert rows == expected

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.model import HVQTrans
-from hvq_edge.model.hvq_trans import LARGEST_LEVEL, image_level
+from hvq_edge.model.image_score import LARGEST_LEVEL, image_level
 from hvq_edge.run.settings import load_settings
 from hvq_edge.training import statistics
 from hvq_edge.training.batches import Images, standardised, to_tensor
