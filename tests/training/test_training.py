@@ -339,7 +339,7 @@ def test_unused_codes_get_a_new_place_and_used_ones_keep_theirs():
         (["train"], "no images were named"),
         (["train", "--data", "nowhere"], "nowhere"),
         (["train", "--resume"], "no training run at runs/latest"),
-        (["train", "--data", ".", "--preset", "huge"], "'huge' is none of paper, edge, tiny"),
+        (["train", "--data", ".", "--preset", "huge"], "'huge' is none of paper, paper-ot,"),
         (["train", "--data", ".", "--epochs", "0", "--batch-size", "-3"], "2 settings are wrong"),
     ],
 )
