@@ -134,7 +134,7 @@ def _details(bundle: Bundle) -> list[str]:
         }
         facts |= {
             f"Settings: {table}": ", ".join(
-                f"{text(name)} {text(value)}" for name, value in values.items()
+                f"{text(name)} {_setting(value)}" for name, value in values.items()
             )
             for table, values in training.settings.items()
         }
@@ -261,6 +261,13 @@ def _training_data(manifest: BundleManifest) -> list[str]:
             f"{text(calibration.method)}."
         )
     return blocks
+
+
+def _setting(value: object) -> str:
+    """Return a setting in words: a list's items, where it is one."""
+    if isinstance(value, list):
+        return " ".join(map(text, value)) or "none"
+    return text(value)
 
 
 def _ethics() -> list[str]:

@@ -68,7 +68,11 @@ def test_the_card_of_an_export_has_the_numbers_of_its_files(small_bundle, small_
     details = {row[0]: row[1] for row in rows(section(card, "Model details")) if len(row) == 2}
     for table, given in (("model", record.settings.model), ("training", record.settings.training)):
         said = details[f"Settings: {table}"]
-        assert said == ", ".join(f"{key} {value}" for key, value in given.model_dump().items())
+        words = {
+            key: (" ".join(map(str, value)) or "none") if isinstance(value, tuple) else value
+            for key, value in given.model_dump().items()
+        }
+        assert said == ", ".join(f"{key} {value}" for key, value in words.items())
     assert record.checkpoint_sha256 in details["Checkpoint"]
     assert record.backbone_weights in details["Backbone's weights"]
     licences = {row[0]: row[1] for row in rows(section(card, "Licences"))}
