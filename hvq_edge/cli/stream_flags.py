@@ -144,6 +144,7 @@ PANELS = {
     "Triggers": (
         Flag("--trigger-file", "cameras.trigger_file", Path),
         Flag("--trigger-port", "cameras.trigger_port", int),
+        Flag("--trigger-topic", "cameras.trigger_topic"),
         Flag("--trigger-frames", "cameras.trigger_frames", int),
         Flag("--trigger-delay", "cameras.trigger_delay", float),
     ),

@@ -162,7 +162,7 @@ def open_line(
         chosen = reasons.append if settings.precision == "auto" else None
         engine = _open_engine(settings, bundle, chosen)
         closing.callback(engine.close)
-        cameras = open_cameras(settings.cameras, settings.sinks.opcua)
+        cameras = open_cameras(settings.cameras, settings.sinks)
         closing.callback(cameras.close)
         listening: list[Sink] = [*cameras.sinks, *sinks]
         shared = SharedEngine(engine)
@@ -257,7 +257,7 @@ def learn_thresholds(
     with ExitStack() as closing:
         engine = _open_engine(settings, bundle)
         closing.callback(engine.close)
-        cameras = open_cameras(settings.cameras, settings.sinks.opcua)
+        cameras = open_cameras(settings.cameras, settings.sinks)
         closing.callback(cameras.close)
         (source,) = cameras.sources
         if on_camera is not None:

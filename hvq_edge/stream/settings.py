@@ -83,6 +83,8 @@ class CameraSettings(StrictTypes):
     """Take a frame when this file appears; the file is removed."""
     trigger_port: int | None = Field(None, ge=0, le=65535)
     """Take a frame at ``POST /trigger`` on this port of 127.0.0.1."""
+    trigger_topic: str | None = Field(None, pattern=r"^[^+#\s]+$")
+    """Take a frame when a message comes on this topic of the broker of [sinks.mqtt]."""
     trigger_frames: int = Field(1, ge=1, le=1000)
     """Frames for each trigger."""
     trigger_delay: float = Field(0.0, ge=0.0, le=60.0)
@@ -101,7 +103,7 @@ class CameraSettings(StrictTypes):
     @property
     def triggered(self) -> bool:
         """Whether frames are taken at triggers only."""
-        return self.trigger_file is not None or self.trigger_port is not None
+        return any(getattr(self, way) is not None for way in TRIGGER_WAYS)
 
     @property
     def names_parts(self) -> bool:
@@ -111,10 +113,11 @@ class CameraSettings(StrictTypes):
     @model_validator(mode="after")
     def _fits_together(self) -> CameraSettings:
         faults = self._wrong_of_parts()
-        if self.trigger_file is not None and self.trigger_port is not None:
-            faults.append("trigger_file and trigger_port were both given: use one of them")
+        ways = [way for way in TRIGGER_WAYS if getattr(self, way) is not None]
+        if len(ways) > 1:
+            faults.append(f"{' and '.join(ways)} were given together: use one of them")
         if not self.triggered and (self.trigger_frames != 1 or self.trigger_delay):
-            faults.append("trigger_frames and trigger_delay need trigger_file or trigger_port")
+            faults.append(f"trigger_frames and trigger_delay need {' or '.join(TRIGGER_WAYS)}")
         if self.triggered and self.every != 1:
             faults.append("every skips triggered frames: ask for fewer with trigger_frames")
         if self.play and str(self.camera).startswith("watch:"):
@@ -161,10 +164,12 @@ class CameraSettings(StrictTypes):
             if min(self.part_code_region[:2]) < 0 or min(self.part_code_region[2:]) < SMALLEST_ROI:
                 faults.append(f"part_code_region: {_RECTANGLE}")
         if self.part_opcua_node is not None and not self.triggered:
-            faults.append("part_opcua_node needs trigger_file or trigger_port")
+            faults.append(f"part_opcua_node needs {' or '.join(TRIGGER_WAYS)}")
         return faults
 
 
+TRIGGER_WAYS = ("trigger_file", "trigger_port", "trigger_topic")
+"""Settings that say what triggers a camera."""
 PART_WAYS = ("part_from", "part_code", "part_opcua_node")
 """Settings that say where serial numbers are found."""
 
@@ -225,6 +230,11 @@ class StreamSettings(StrictTypes):
                 raise ValueError(
                     "part_opcua_node is a node of the server of [sinks.opcua], and there is no "
                     "such table"
+                )
+            if camera.trigger_topic is not None and self.sinks.mqtt is None:
+                raise ValueError(
+                    "trigger_topic is a topic of the broker of [sinks.mqtt], and there is no such "
+                    "table"
                 )
             if rule is not None and camera.triggered and camera.trigger_frames != rule.n:
                 raise ValueError(

@@ -111,7 +111,7 @@ def test_text_gives_the_same_settings_without_credentials(file, tmp_path):
         ),
         (
             "[[cameras]]\ncamera = 0\ntrigger_port = 1\ntrigger_file = 'x'\nevery = 2",
-            ["both given", "every skips triggered frames"],
+            ["trigger_file and trigger_port were given together", "every skips triggered frames"],
         ),
         (
             "[[cameras]]\ncamera = 0\ntrigger_port = 1\n[decision]\nk_of_n = '2/3'",
@@ -134,9 +134,14 @@ def test_text_gives_the_same_settings_without_credentials(file, tmp_path):
                 "part_from: is no regular expression: missing )",
                 "part_from: the frames of a camera have no file name",
                 "part_code_region: left, top, width and height must be at least 16 pixels a side",
-                "part_opcua_node needs trigger_file or trigger_port",
+                "part_opcua_node needs trigger_file or trigger_port or trigger_topic",
             ],
         ),
+        (
+            "[[cameras]]\ncamera = 0\ntrigger_topic = 'line/part'",
+            ["trigger_topic is a topic of the broker of [sinks.mqtt], and there is no such"],
+        ),
+        ("[[cameras]]\ncamera = 0\ntrigger_topic = 'line/+'", ["trigger_topic: must"]),
         (
             "[[cameras]]\ncamera = 0\ntrigger_port = 1\npart_opcua_node = 'i=3'",
             ["part_opcua_node is a node of the server of [sinks.opcua], and there is no such"],

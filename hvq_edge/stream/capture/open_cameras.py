@@ -13,7 +13,7 @@ from hvq_edge.stream.capture.part_number import PartReader
 from hvq_edge.stream.capture.prepared import Preparation, PreparedSource
 from hvq_edge.stream.settings import CameraSettings
 from hvq_edge.stream.sinks.sink import Sink
-from hvq_edge.stream.sinks.sink_settings import OpcUaSettings
+from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.sources.open_source import open_source
 from hvq_edge.stream.sources.opencv_capture import CaptureFormat
@@ -37,12 +37,15 @@ class Cameras:
             source.close()
 
 
-def open_cameras(settings: Sequence[CameraSettings], opcua: OpcUaSettings | None = None) -> Cameras:
+def open_cameras(
+    settings: Sequence[CameraSettings], receivers: SinkSettings | None = None
+) -> Cameras:
     """Open every camera; when one cannot be opened, those before it are closed.
 
     Args:
         settings: of each camera.
-        opcua: of the server whose nodes hold serial numbers; needed where a camera names a node.
+        receivers: of the server whose nodes hold serial numbers, and of the broker whose messages
+            trigger; needed where a camera names a node or a topic.
 
     Raises:
         InputError, SettingsError, OutputError, MissingCapability: see
@@ -53,7 +56,7 @@ def open_cameras(settings: Sequence[CameraSettings], opcua: OpcUaSettings | None
     try:
         for camera in settings:
             names = [source.name for source in sources]
-            sources.append(_open(camera, names, sinks, opcua))
+            sources.append(_open(camera, names, sinks, receivers or SinkSettings()))
     except BaseException:
         Cameras(tuple(sources), ()).close()
         raise
@@ -64,7 +67,7 @@ def _open(
     camera: CameraSettings,
     names: Sequence[str],
     sinks: list[Sink],
-    opcua: OpcUaSettings | None,
+    receivers: SinkSettings,
 ) -> Source:
     parts = PartReader(camera)
     width, height = camera.resolution or (None, None)
@@ -79,7 +82,7 @@ def _open(
                 )
             source = PlayedSource(opener, source)
         name = unique_names([*names, camera.name or source.name])[-1]
-        trigger = _open_trigger(camera, name, sinks, opcua)
+        trigger = _open_trigger(camera, name, sinks, receivers)
     except BaseException:
         source.close()
         raise
@@ -91,7 +94,7 @@ def _open(
 
 
 def _open_trigger(
-    camera: CameraSettings, name: str, sinks: list[Sink], opcua: OpcUaSettings | None
+    camera: CameraSettings, name: str, sinks: list[Sink], receivers: SinkSettings
 ) -> Trigger | None:
     trigger: Trigger
     if camera.trigger_file is not None:
@@ -99,8 +102,13 @@ def _open_trigger(
     elif camera.trigger_port is not None:
         trigger = HttpTrigger(camera.trigger_port, name, frames=camera.trigger_frames)
         sinks.append(trigger)
+    elif camera.trigger_topic is not None and receivers.mqtt is not None:
+        with needed("trigger_topic"):
+            from hvq_edge.stream.capture.mqtt_trigger import MqttTrigger
+        trigger = MqttTrigger(receivers.mqtt, camera.trigger_topic)
     else:
         return None
+    opcua = receivers.opcua
     if camera.part_opcua_node is None or opcua is None:
         return trigger
     with ExitStack() as failing:
