@@ -38,7 +38,7 @@ from hvq_edge.cli import (
     train,
     verify,
 )
-from hvq_edge.cli.console import messages
+from hvq_edge.cli.console import guard_output, messages
 from hvq_edge.cli.interruption import INTERRUPTED, end_past_threads, interruption_said
 from hvq_edge.cli.logs import install_handler
 from hvq_edge.common.redaction import redacted_message
@@ -117,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the command's; ``None``: those of the process, which ends with the command.
     """
+    if arguments is None:
+        guard_output()
     with end_past_threads() if arguments is None else nullcontext():
         try:
             _run(arguments)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
 from hvq_edge.common.progress import ProgressCallback
+from hvq_edge.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
@@ -60,12 +66,66 @@ def one_line(text: str) -> str:
 
 messages = SafeConsole(stderr=True, highlight=False)
 # A file or a pipe is no narrow screen: tables keep their columns there.
-results = SafeConsole(highlight=False, width=None if sys.stdout.isatty() else 100)
+results = SafeConsole(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 100)
 LINE_EVERY_S = 30.0
 """Without a terminal, a stage that takes long is heard of this often."""
 
 SLOWEST_STEP_S = 3600.0
 """Steps that take longer, as the epochs of a training may, get no estimate of the time left."""
+
+
+class NotPrinted(OutputError):
+    """Standard output has no room or is broken; said once, and nothing more goes there."""
+
+
+class _Results(io.FileIO):
+    """Standard output: what fails is a sentence of ours, and nothing fails a second time.
+
+    A reader or a terminal that has gone is left to whoever prints.
+    """
+
+    _lost = False
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401  # any buffer
+        if self._lost:
+            return memoryview(data).nbytes
+        try:
+            return super().write(data)
+        except OSError as error:
+            is_device = stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
+            if error.errno == errno.EPIPE or (error.errno == errno.EIO and is_device):
+                raise
+            from hvq_edge.common.atomic import output_error
+
+            self._lost = True
+            said = output_error(Path("standard output"), error)
+            raise NotPrinted(said.cause, next_step=said.next_step) from error
+
+
+class _Messages(io.FileIO):
+    """Standard error: what cannot be said there changes nothing of what a command does."""
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401  # any buffer
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def guard_output() -> None:
+    """Let this process outlive a standard output or standard error that cannot be written."""
+    sys.stdout = _guarded(sys.stdout, _Results)
+    sys.stderr = _guarded(sys.stderr, _Messages)
+
+
+def _guarded(stream: TextIO, kind: type[io.FileIO]) -> TextIO:
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(kind(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.isatty() or kind is _Messages,
+    )
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401  # anything json.dumps takes

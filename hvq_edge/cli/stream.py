@@ -164,7 +164,13 @@ def _inspect(settings: StreamSettings, signals: StopSignals, *, as_json: bool) -
 
     With a live page, files that have ended stay on it until then.
     """
-    from hvq_edge.cli.stream_view import DecisionLines, PrintedJson, live_counter, print_summary
+    from hvq_edge.cli.stream_view import (
+        DecisionLines,
+        PrintedJson,
+        inspection_goes_on,
+        live_counter,
+        print_summary,
+    )
     from hvq_edge.stream.service import open_line
     from hvq_edge.stream.sources.open_source import is_image_file
 
@@ -193,7 +199,8 @@ def _inspect(settings: StreamSettings, signals: StopSignals, *, as_json: bool) -
                 # The reader of our output has gone, as head does, or the terminal: a way to end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         line.finish()
-        print_summary(messages if as_json else results, line.inspector, settings.out)
+        with inspection_goes_on():
+            print_summary(messages if as_json else results, line.inspector, settings.out)
         if line.page is not None and not signals.asked:
             messages.print("All frames are inspected. The live page stays until Ctrl-C.")
             signals.wait()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvq_edge.cli.console import one_line, print_json
+from hvq_edge.cli.console import NotPrinted, messages, one_line, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,12 +20,23 @@ if TYPE_CHECKING:
 _STYLES = {"reject": "bold red", "no_decision": "yellow"}
 
 
+@contextmanager
+def inspection_goes_on() -> Iterator[None]:
+    """Warn where the disk of standard output is full: that ends printing, not inspection."""
+    try:
+        yield
+    except NotPrinted as error:
+        what = f"Warning: {error.cause} Inspection goes on, and nothing more is printed."
+        messages.print(what, markup=False, soft_wrap=True)
+
+
 class PrintedJson:
     """A sink that prints a JSON line for each decision; the reader of a pipe sees it at once."""
 
     def write(self, decision: Decision, frame: Frame) -> None:  # noqa: ARG002  # of the protocol
         """Print the decision."""
-        print_json(decision.fields())
+        with inspection_goes_on():
+            print_json(decision.fields())
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -59,7 +70,8 @@ class DecisionLines:
         camera = decision.camera if self._several else ""
         if (self._passes or decision.verdict != "pass") and not repeated:
             line = decision_line(decision, name, camera)
-            self._console.print(line, soft_wrap=True)
+            with inspection_goes_on():
+                self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -90,8 +102,6 @@ def live_counter(inspector: Inspector, *, shown: bool) -> Iterator[None]:
     """Show the counts in one line on standard error while the run lasts."""
     from rich.live import Live
     from rich.text import Text
-
-    from hvq_edge.cli.console import messages
 
     def line() -> Text:
         statistics = inspector.statistics()

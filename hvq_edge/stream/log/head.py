@@ -15,9 +15,10 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.common.plain_file import read_plain
 from hvq_edge.common.records import StrictTypes
 from hvq_edge.errors import InputError
-from hvq_edge.stream.log.chain import LogRow, as_text
+from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.files import base_of
 from hvq_edge.stream.log.reader import log_ids
+from hvq_edge.verdict.decision import as_text
 
 
 class LogHead(StrictTypes):

@@ -171,9 +171,9 @@ class WatchedFolder:
         self._done = {name: seen for name, seen in self._done.items() if name in there}
         files = {seen.file for seen in there.values()}
         for name in [name for name in self._waiting if name not in there]:
-            former = self._waiting.pop(name)
+            left = self._waiting.pop(name)
             # What is there under another name was renamed.
-            if former.settled and former.seen.file not in files:
+            if left.settled and left.seen.file not in files:
                 yield lost(0, _TAKEN_AWAY, name)
         ready: dict[str, bool] = {}
         for name, seen in there.items():
