@@ -7,24 +7,21 @@ import signal
 import sys
 from contextlib import suppress
 
-INTERRUPTED = 130
-
 
 def main() -> None:
     """Run the command line; see :func:`hvq_edge.cli.app.main`.
 
-    To load it takes most of a second, on a small device several: a Ctrl-C then is an end like any.
+    To load that takes a while, on a small device seconds: a Ctrl-C meanwhile is an end like any.
     """
     _open_what_is_closed()
     handler = signal.getsignal(signal.SIGINT)
-    if handler is not signal.default_int_handler:  # ignored, as it is for what runs behind a shell
-        handler = None
-    else:
+    taken = handler is signal.default_int_handler  # else ignored, as of what runs behind a shell
+    if taken:
         signal.signal(signal.SIGINT, lambda *_: _end_interrupted())
     from hvq_edge.cli.app import main as run
 
     try:
-        if handler is not None:
+        if taken:
             signal.signal(signal.SIGINT, handler)
         run()
     except KeyboardInterrupt:  # between the commands' own care for it
@@ -47,7 +44,7 @@ def _open_what_is_closed() -> None:
 def _end_interrupted() -> None:
     with suppress(OSError):
         os.write(2, b"Interrupted.\n")
-    os._exit(INTERRUPTED)  # half-loaded libraries are not taken down
+    os._exit(128 + signal.SIGINT)  # half-loaded libraries are not taken down
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import packages_distributions, requires, version
+from importlib.metadata import EntryPoint, packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
 from helpers.patience import PATIENCE_SECONDS
 
+from hvq_edge import __main__
 from hvq_edge.common.extras import EXTRA_OF
 
 if sys.version_info >= (3, 11):
@@ -45,6 +46,11 @@ def wheel(tmp_path_factory) -> Path:
 def names_in(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
+
+
+def test_the_command_and_the_module_are_the_same():
+    scripts = PROJECT["project"]["scripts"]
+    assert EntryPoint("hvq-edge", scripts["hvq-edge"], "").load() is __main__.main
 
 
 def test_the_wheel_holds_every_source_file(wheel):

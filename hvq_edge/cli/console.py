@@ -95,9 +95,9 @@ class _Results(io.FileIO):
             is_device = stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
             if error.errno == errno.EPIPE or (error.errno == errno.EIO and is_device):
                 raise
-            self._lost = True
             from hvq_edge.common.atomic import output_error
 
+            self._lost = True
             said = output_error(Path("standard output"), error)
             raise NotPrinted(said.cause, next_step=said.next_step) from error
 

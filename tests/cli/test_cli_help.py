@@ -383,6 +383,50 @@ def test_a_reader_that_went_away_is_no_failed_gate():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("--version >/dev/full", 2, "Error: cannot write standard output: no space is left"),
+        ("--nope 2>/dev/full", 2, ""),
+        ("log verify nowhere 2>/dev/full", 2, ""),
+        ("log verify nowhere >&- <&-", 2, "Error: there is no decision log nowhere."),
+        ("--version 2>&-", 0, ""),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_no_fault_of_ours(command, code, said):
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m hvq_edge {command}'],
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+    )
+    assert (done.returncode, done.stderr.startswith(said)) == (code, True), done.stderr
+    assert bool(done.stderr) is bool(said)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "code", "said"), [(False, 130, "Interrupted.\n"), (True, 0, "")]
+)
+@pytest.mark.parametrize("module", ["hvq_edge.cli.app", "typer", "hvq_edge.cli.logs"])
+def test_ctrl_c_while_the_commands_are_loaded_is_an_end_like_any(module, ignored, code, said):
+    """Ignored, as of what runs behind a shell, it is none."""
+    program = (
+        "import os, signal, sys\n"
+        "class Presses:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"if {ignored}: signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "sys.meta_path.insert(0, Presses())\n"
+        "sys.argv[1:] = ['--version']\n"
+        "from hvq_edge.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=HANG_SECONDS
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+
+
 @pytest.mark.parametrize("way", [KeyboardInterrupt(), typer.Exit(130)], ids=["ours", "stream's"])
 def test_an_interrupted_demo_says_how_to_go_on(tmp_path, monkeypatch, capsys, way):
     def interrupted() -> None:

@@ -23,6 +23,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.cli import console
 from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import BundleError, InputError, MissingCapability, OutputError, SettingsError
 
@@ -96,6 +97,22 @@ def test_video_to_json_and_files(bundle, video, tmp_path):
     assert len(list((out / "rejects").glob("*.png"))) == 3
     assert len(list((out / "rejects").glob("*.npy"))) == 3
     assert len(read_video(out / "annotated.mp4")) == 12
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["lines", "json"])
+def test_a_full_disk_behind_standard_output_ends_printing_alone(
+    bundle, video, tmp_path, monkeypatch, capsys, form
+):
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:  # noqa: PTH123
+        patched.setattr(sys, "stdout", console._guarded(full, console._Results))
+        code = exit_code(
+            *("stream", "--bundle", str(bundle.path), "--camera", str(video), *form),
+            *("--out", str(tmp_path / "out"), "--no-video", "--no-display"),
+        )
+    assert code == 0
+    said = capsys.readouterr().err
+    assert said.count("Warning: cannot write standard output: no space is left on the disk.") == 1
+    assert len((tmp_path / "out" / "decisions.jsonl").read_text().splitlines()) == 12
 
 
 def test_a_part_is_found_by_the_code_that_a_camera_saw(bundle, tmp_path, capsys):

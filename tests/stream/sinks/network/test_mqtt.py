@@ -77,9 +77,8 @@ def test_mqtt_is_there_before_the_first_decision_and_after_each_return_of_the_br
     until(lambda: "broker" in line.delivery.statistics().fault, "seen without a decision")
     broker.start()
     until(lambda: not line.delivery.statistics().fault)
-    found = retained(broker)
-    assert {*found} == {*topics, "hvq-edge/line_1/availability"}
-    assert found["hvq-edge/line_1/availability"] == "online"
+    until(lambda: {*retained(broker)} == {*topics, "hvq-edge/line_1/availability"})
+    assert retained(broker)["hvq-edge/line_1/availability"] == "online"
     line.close()
     assert retained(broker)["hvq-edge/line_1/availability"] == "offline"
 

@@ -176,7 +176,7 @@ def test_a_machine_without_descriptors_stops_deliveries_only_as_long_as_that_las
     monkeypatch.setattr(reader, "chain_files", files)
     line.write(range(3))
     until(lambda: "Too many open files" in line.delivery.statistics().fault)
-    assert line.delivery.statistics().waiting == 3
+    until(lambda: line.delivery.statistics().waiting == 3)
     none_left.clear()
     until(lambda: line.delivery.statistics().written == 3)
     until(lambda: not line.delivery.statistics().fault)
