@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.paths import ROOT
 from helpers.patience import HANG_SECONDS
+from helpers.small_graphs import SMALL
 
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_image
@@ -50,7 +51,8 @@ def workplace(tmp_path, solar_cells) -> Path:
     some = find_dataset(solar_cells).test()[:6]
     images = [read_image(image.path) for image in some]
     write_video(tmp_path / "camera.avi", images, 5.0, len(images))
-    (tmp_path / "small.toml").write_text("[model]\nwidth = 32\ncodes = 48\n")
+    model = "\n".join(f"{name} = {value}" for name, value in SMALL.items())
+    (tmp_path / "small.toml").write_text(f"[model]\n{model}\n")
     return tmp_path
 
 
