@@ -197,8 +197,11 @@ def _open_recordings(
         return
     folder = out / "videos"
     limits = _limits(settings.video.keep_megabytes, settings.video.keep_days)
-    pieces = _video_pieces(folder, sources, copy(draw), settings.video.segment_minutes * 60.0)
-    add(_kept(pieces, folder, Retention(folder, VIDEO_FILES, limits, recorded=recorded)), "video")
+    in_hand: set[Path] = set()
+    seconds = settings.video.segment_minutes * 60.0
+    pieces = _video_pieces(folder, sources, copy(draw), seconds, in_hand)
+    retention = Retention(folder, VIDEO_FILES, limits, recorded=recorded, in_hand=in_hand)
+    add(_kept(pieces, folder, retention), "video")
 
 
 def _whole_videos(out: Path, sources: Sequence[SourceInfo], draw: Draw) -> Sink:
@@ -221,13 +224,18 @@ def _free(path: Path) -> Path:
     return next(other for other in numbered if not other.exists())
 
 
-def _video_pieces(folder: Path, sources: Sequence[SourceInfo], draw: Draw, seconds: float) -> Sink:
+def _video_pieces(
+    folder: Path, sources: Sequence[SourceInfo], draw: Draw, seconds: float, in_hand: set[Path]
+) -> Sink:
     if len(sources) == 1:
-        return VideoSegments(folder, draw, sources[0].frames_per_second, seconds)
+        rate = sources[0].frames_per_second
+        return VideoSegments(folder, draw, rate, seconds, in_hand=in_hand)
     rates = {source.name: source.frames_per_second for source in sources}
     names = _file_names(sources)
     return ByCamera(
-        lambda camera: VideoSegments(folder, draw, rates[camera], seconds, f"-{names[camera]}")
+        lambda camera: VideoSegments(
+            folder, draw, rates[camera], seconds, f"-{names[camera]}", in_hand
+        )
     )
 
 

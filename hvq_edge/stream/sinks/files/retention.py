@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -131,10 +131,10 @@ class Retention:
     """Removes whole recordings, the oldest first, until a folder is within its limits.
 
     Only plain files with exactly the names that recordings have are looked at; the newest recording
-    always stays. The order is that in which they were recorded, whatever the clock said: what
-    appears between two looks is newer than all that was there. So that it outlasts a restart, the
-    time of a file that was written while the clock was behind is moved to just after the one before
-    it.
+    always stays, and so does what is still being written. The order is that in which they were
+    recorded, whatever the clock said: what appears between two looks is newer than all that was
+    there. So that it outlasts a restart, the time of a file that was written while the clock was
+    behind is moved to just after the one before it.
 
     Args:
         folder: holds the recordings.
@@ -143,6 +143,7 @@ class Retention:
         clock: seconds since 1970; by default one that a jump of the system's cannot carry away.
         recorded: gives the times of all decisions in the order in which they were made. It is asked
             where files bear times that are still to come; without it these are the oldest.
+        in_hand: files that are being written: of several cameras one may have begun long ago.
     """
 
     def __init__(
@@ -152,8 +153,10 @@ class Retention:
         limits: RetentionLimits,
         clock: Callable[[], float] | None = None,
         recorded: Callable[[], Iterable[float]] | None = None,
+        in_hand: Collection[Path] = (),
     ) -> None:
         self._folder = folder
+        self._in_hand = in_hand
         self._pattern = pattern
         self._limits = limits
         self._clock = clock or SteadyClock()
@@ -178,6 +181,8 @@ class Retention:
         since = _known_since(recordings, now)
         removed: list[Path] = []
         for recording in recordings[:-1]:
+            if any(path in self._in_hand for path, _ in recording.files):
+                continue
             too_many = self._limits.bytes is not None and total > self._limits.bytes
             age = now - since[recording.name]
             if too_many or (self._limits.seconds is not None and age > self._limits.seconds):

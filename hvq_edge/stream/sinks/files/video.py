@@ -59,6 +59,11 @@ class AnnotatedVideo:
         except OSError as error:
             raise output_error(path, error) from error
 
+    @property
+    def unfinished(self) -> Path | None:
+        """The file that is being written, before it has its name."""
+        return self._temporary
+
     def write(self, decision: Decision, frame: Frame) -> None:
         """Add one frame.
 
@@ -216,6 +221,7 @@ class VideoSegments:
         frames_per_second: at which they play.
         seconds: length of a piece, by the clock.
         tail: added to the names, to tell cameras apart.
+        in_hand: holds the file of the piece in hand; cameras may share one.
     """
 
     def __init__(
@@ -225,7 +231,9 @@ class VideoSegments:
         frames_per_second: float,
         seconds: float,
         tail: str = "",
+        in_hand: set[Path] | None = None,
     ) -> None:
+        self._in_hand = set() if in_hand is None else in_hand
         self._folder = folder
         self._draw = draw
         self._rate = frames_per_second
@@ -245,6 +253,8 @@ class VideoSegments:
         if self._video is None:
             path = self._folder / f"{time_stamp(decision.time)}{self._tail}.mp4"
             self._video = AnnotatedVideo(path, self._draw, self._rate)
+            if self._video.unfinished is not None:
+                self._in_hand.add(self._video.unfinished)
             self._end = time.monotonic() + self._seconds
         self._video.write(decision, frame)
 
@@ -255,8 +265,14 @@ class VideoSegments:
             OutputError: it cannot be finished.
         """
         video, self._video = self._video, None
-        if video is not None:
+        if video is None:
+            return
+        unfinished = video.unfinished
+        try:
             video.close()
+        finally:
+            if unfinished is not None:
+                self._in_hand.discard(unfinished)
 
 
 class ByCamera:

@@ -204,6 +204,23 @@ def test_a_clock_that_was_behind_makes_nothing_old(tmp_path):
     assert names(tmp_path) == {early, *lost}
 
 
+def test_the_piece_that_a_quiet_camera_has_in_hand_stays(tmp_path):
+    in_hand: set[Path] = set()
+    quiet = VideoSegments(tmp_path, DRAW, 10.0, seconds=1e9, tail="-0-quiet", in_hand=in_hand)
+    busy = VideoSegments(tmp_path, DRAW, 10.0, seconds=0.0, tail="-1-busy", in_hand=in_hand)
+    keep = Retention(tmp_path, VIDEO_FILES, RetentionLimits(bytes=1), in_hand=in_hand)
+    quiet.write(*made(0))
+    for index in range(1, 5):
+        busy.write(*made(index))
+        keep.apply()
+    quiet.close()
+    busy.close()
+    keep.apply()
+    assert not in_hand
+    assert [path.name[-10:] for path in tmp_path.iterdir()] == ["1-busy.mp4"], "the limit holds"
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_folder_that_was_removed_is_empty(tmp_path):
     limits = RetentionLimits(bytes=1)
     assert Retention(tmp_path / "rejects", REJECT_FILES, limits).apply() == []
