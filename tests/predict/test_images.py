@@ -30,6 +30,17 @@ def test_a_folder_gives_all_images_below_it_in_natural_order(folder):
     assert found[0].read().shape == (*flat(90).shape[:2], 3)
 
 
+def test_pictures_that_are_not_read_are_said(folder, caplog):
+    find_images(folder)
+    assert not caplog.messages, "a text is nobody's picture"
+    (folder / "b" / "3.GIF").touch()
+    (folder / "4.avif").touch()
+    assert len(find_images(folder)) == 3
+    (said,) = caplog.messages
+    assert "2 pictures" in said
+    assert ".avif, .gif" in said
+
+
 def test_a_pattern_and_a_file(folder):
     assert [one.place for one in find_images(f"{folder}/b/*.png")] == ["2.png", "10.png"]
     (alone,) = find_images(folder / "a.png")

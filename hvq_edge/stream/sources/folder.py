@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hvq_edge.common.wording import counted
 from hvq_edge.data.images import IMAGE_SUFFIXES, read_image
 from hvq_edge.data.layouts.folders import list_images
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.stream.sources.source import Frame, arrived, lost
+
+_LOG = logging.getLogger(__name__)
+_UNREAD = {".arw", ".avif", ".cr2", ".dng", ".gif", ".jp2", ".jxl", ".nef", ".pdf", ".psd"}
+"""Of pictures that are not read: they are not passed over silently."""
 
 
 class ImageFiles:
@@ -59,7 +65,17 @@ def open_folder(path: Path) -> ImageFiles:
     Raises:
         InputError: there is no image in it, or it may not be read.
     """
-    names = [file.relative_to(path).as_posix() for file in list_images(path).images]
+    found = list_images(path)
+    names = [file.relative_to(path).as_posix() for file in found.images]
+    unread = [file for file in found.others if file.suffix.lower() in _UNREAD]
+    if unread:
+        kinds = ", ".join(sorted({file.suffix.lower() for file in unread}))
+        _LOG.warning(
+            "%s in %s passed over: %s is not read. Next: save them as PNG",
+            counted(len(unread), "picture"),
+            path,
+            kinds,
+        )
     if not names:
         raise InputError(
             f"there is no image in the folder {path}.",
