@@ -37,8 +37,12 @@ from hvq_edge.run.settings import ModelSettings, Settings, load_settings
 WEIGHT = 0.1
 """Of a transport loss."""
 NONE = "none"
+KEPT = "none, codes stay"
+"""The control: codes that no token chooses stay where they are, as with a loss, and nothing pulls
+them. Settings allow that only beside a loss, so this one weighs next to nothing."""
 LOSSES: Mapping[str, Mapping[str, Any]] = {
     NONE: {},
+    KEPT: {"conditional_transport_weight": 1e-12, "codebook_learning": "both"},
     "conditional": {"conditional_transport_weight": WEIGHT, "codebook_learning": "both"},
     "entropic": {"entropic_transport_weight": WEIGHT, "codebook_learning": "both"},
     "both": {
