@@ -28,7 +28,7 @@ _FP16_MAX = float(np.finfo(np.float16).max)
 # That is where a rounding error changes a decision. Prototype distances bear it: not the nearest
 # prototype but how far it is goes into the map (docs/precision.md has the measurements).
 _FLOAT_MODULES = re.compile(
-    r"^((codebooks|transport|whitening|classifier|top)(\.|/)|prototypes(?!/MatMul$))"
+    r"^((codebooks|transport|whitening|classifier|top)(\.|/)|(fine_)?prototypes(?!/MatMul$))"
 )
 # The channels of a depthwise convolution differ in range by far more than one scale for all of them
 # holds, and in INT8 it saves no time.

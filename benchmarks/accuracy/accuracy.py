@@ -159,7 +159,7 @@ def measure(
     )
     with varied_images(out, record, model, data, on_progress) as (varied, _):
         forms = MapForms(model, (fit, *varied), record.settings.training.seed)
-    judge = everything(map_of(model), memories(fit, model.score_window), forms)
+    judge = everything(map_of(model), memories(fit, model.score_window, model.channels), forms)
     found = gather(judge, material, on_progress)
     cuda = "cuda" in device
     return Accuracy(
@@ -187,18 +187,19 @@ def fit_features(model: HVQTrans, record: RunRecord, data: Path, folder: Path) -
     return Images(features, np.array(category))
 
 
-def memories(fit: Images, window: Tensor) -> Judge:
+def memories(fit: Images, window: Tensor, channels: int) -> Judge:
     """The baselines: a memory a category of the images that the model learnt from.
 
     Args:
         fit: those images.
         window: of the image's score (:func:`hvq_edge.model.image_score.score_window`).
+        channels: of a token; what the features hold beyond, fine tokens, is left out.
     """
+    own = [
+        fit.features[fit.category == k][..., :channels] for k in range(int(fit.category.max()) + 1)
+    ]
     kept = {
-        name: [
-            fit_memory(fit.features[fit.category == k], pooled=pooled, device=window.device)
-            for k in range(int(fit.category.max()) + 1)
-        ]
+        name: [fit_memory(features, pooled=pooled, device=window.device) for features in own]
         for name, pooled in MEMORIES.items()
     }
 

@@ -58,6 +58,8 @@ class Choice:
     distance_weight: float = 1.0
     prototype_weight: float | None = None
     """``None``: as the run's settings say."""
+    fine_weight: float | None = None
+    """Likewise, where the run has fine prototypes."""
     scale: tuple[str, ...] = ("category", "position")
     scale_of_versions: bool = True
     """The scale is fitted to versions as well, where the run has any."""
@@ -76,7 +78,10 @@ CHOICES: Mapping[str, Choice] = {
     "no prototypes": Choice(prototype_weight=0.0),
     "weight of the prototypes 0.25": Choice(prototype_weight=0.25),
     "weight of the prototypes 1": Choice(prototype_weight=1.0),
-    "prototypes alone": Choice(distance_weight=0.0, prototype_weight=1.0),
+    "prototypes alone": Choice(distance_weight=0.0, prototype_weight=1.0, fine_weight=0.0),
+    "no fine prototypes": Choice(fine_weight=0.0),
+    "weight of the fine prototypes 0.25": Choice(fine_weight=0.25),
+    "weight of the fine prototypes 1": Choice(fine_weight=1.0),
     "scale by category alone": Choice(scale=("category",)),
     "scale by position alone": Choice(scale=("position",)),
     "score over 8 px": Choice(window=8),
@@ -99,10 +104,12 @@ def scores_of(product: Product, choice: Choice) -> tuple[float, dict[str, Scores
     if choice.scale_of_versions and product.varied is not None:
         good.append(product.varied[how])
     centre, spread = scale_of_parts(torch.cat(good, dim=1), choice.scale)
-    _, transport, prototypes = product.weights
+    _, transport, prototypes, *fine = product.weights
     if choice.prototype_weight is not None:
         prototypes = choice.prototype_weight
-    weights = torch.tensor([choice.distance_weight, transport, prototypes])[:, None, None]
+    if choice.fine_weight is not None:
+        fine = [choice.fine_weight] * len(fine)
+    weights = torch.tensor([choice.distance_weight, transport, prototypes, *fine])[:, None, None]
     grid = round(centre.shape[1] ** 0.5)
     window = score_window(grid, GRID_STRIDE, choice.window)
 

@@ -178,7 +178,8 @@ class FeatureStore:
         """Names the backbone, input side and ``tap_resize``."""
         s = self.settings
         padded = f"-padded-{s.padding_side}" if s.padding_side else ""
-        return f"{s.backbone}-{s.input_side}-{s.tap_resize}{padded}"
+        fine = "-fine" if s.fine_prototypes else ""
+        return f"{s.backbone}-{s.input_side}-{s.tap_resize}{padded}{fine}"
 
     def features(
         self, name: str, sources: Sequence[Source], on_progress: ProgressCallback = silent
@@ -203,7 +204,7 @@ class FeatureStore:
         self, path: Path, name: str, sources: Sequence[Source], on_progress: ProgressCallback
     ) -> None:
         model, side = self._model, self.settings.input_side
-        shape = (len(sources), self.settings.grid**2, len(model.feature_mean))
+        shape = (len(sources), self.settings.grid**2, model.raw_channels)
         done = 0
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(

@@ -67,7 +67,7 @@ def sets_of(candidates: Sequence[str], chosen: Sequence[str]) -> dict[str, list[
     sets["as exported"] = list(chosen)
     others = {
         "attention products": r"attention/MatMul",
-        "prototype distances": r"^prototypes/",
+        "prototype distances": r"^(fine_)?prototypes/",
         "stem": r"^backbone\.stem",
         "backbone to block 3": r"^backbone\.(stem|blocks\.[0-3]\.)",
         "backbone": r"^backbone\.",

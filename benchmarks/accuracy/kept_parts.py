@@ -49,7 +49,7 @@ OWN, ALONE, PLAIN = "versions", "images alone", "not whitened"
 """What the distance's whitening is fitted to: as training does it, without versions, nothing."""
 
 Parts = Mapping[str, Tensor]
-"""By whitening: :meth:`HVQTrans.map_parts` of one category's images, ``[3, images, tokens]``."""
+"""By whitening: :meth:`HVQTrans.map_parts` of a category's images, ``[parts, images, tokens]``."""
 
 
 class Product(NamedTuple):

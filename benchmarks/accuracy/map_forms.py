@@ -151,6 +151,7 @@ def _with_parts(model: HVQTrans, *, whiten: bool) -> HVQTrans:
             "whiten_distance": whiten,
             "prototypes": model.settings.prototypes or ModelSettings().prototypes,
             "prototype_weight": 1.0,
+            "fine_prototypes": 0,
             "transport_weight": model.settings.transport_weight or 1.0,
             "transport_levels": (),
             "map_scale": "good_images",

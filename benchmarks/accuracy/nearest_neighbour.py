@@ -46,12 +46,13 @@ class Memory(NamedTuple):
 
         Args:
             raw: ``[batch, tokens, channels]``, before any standardisation; tokens of a square
-                grid, row-major.
+                grid, row-major. Channels beyond those of the memory, fine tokens, are left out.
 
         Returns:
             ``[batch, grid, grid]``.
         """
-        tokens = average_neighbours(raw, POOLING) if self.pooled else raw
+        own = raw[..., : len(self.mean)]
+        tokens = average_neighbours(own, POOLING) if self.pooled else own
         standardised = ((tokens - self.mean) / self.std).flatten(0, 1)
         nearest = nearest_distance(standardised[None], self.vectors[None])
         grid = grid_of(raw)

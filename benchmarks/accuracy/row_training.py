@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.accuracy.ablation_rows import ROWS, Row
 from benchmarks.accuracy.ablation_variants import (
@@ -61,7 +61,15 @@ from hvq_edge.training.statistics import (
 from hvq_edge.training.trainer import held_out_loss, train_epochs
 from hvq_edge.training.training_state import EpochResult
 
-_FITTED_AFTER = ("backbone.", "prototypes.", "classifier", "residual_whitening", "map_", "level_")
+_FITTED_AFTER = (
+    "backbone.",
+    "prototypes.",
+    "fine_prototypes.",
+    "classifier",
+    "residual_whitening",
+    "map_",
+    "level_",
+)
 """Parts of a state dict that training does not change."""
 
 
@@ -306,7 +314,14 @@ class Workshop:
 
     def _fit_prototypes(self, model: HVQTrans, material: Material, seed: int) -> None:
         """k-means once for the same features: training has no part in it."""
-        if model.prototypes is None:
+        fitted = nn.ModuleDict(
+            {
+                name: module
+                for name in ("prototypes", "fine_prototypes")
+                if (module := getattr(model, name)) is not None
+            }
+        )
+        if not fitted:
             return
         settings = model.settings
         digest = hashlib.sha256(
@@ -315,6 +330,7 @@ class Workshop:
                     material.fit_name,
                     settings.prototypes,
                     settings.prototype_window,
+                    settings.fine_prototypes,
                     "whole tokens",
                     seed,
                 )
@@ -327,6 +343,6 @@ class Workshop:
             if not path.exists():
                 fit_prototypes(model, material.fit.features, material.fit.category, seed)
                 with atomic_file(path) as temporary:
-                    torch.save(model.prototypes.state_dict(), temporary)
+                    torch.save(fitted.state_dict(), temporary)
                 return
-        model.prototypes.load_state_dict(load_tensors(path))
+        fitted.load_state_dict(load_tensors(path))

@@ -74,16 +74,26 @@ class PrototypeTable(nn.Module):
     Args:
         prototypes: the prototypes of all categories.
         kept: as for :class:`hvq_edge.export.fold.code_tables.NearestCode`.
+        scale, shift: ``[channels]``: standardise tokens that come raw; none: they are standardised.
     """
 
     centres: Tensor  # [categories, channels, prototypes]
     bias: Tensor  # [categories, 1, prototypes]: minus half the squared length
 
-    def __init__(self, prototypes: FeaturePrototypes, kept: slice | int) -> None:
+    def __init__(
+        self,
+        prototypes: FeaturePrototypes,
+        kept: slice | int,
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.window = prototypes.window
-        whitening = prototypes.whitening[kept].clone()
-        self.whiten = CategoryLinear(whitening, prototypes.shift[kept].squeeze(-2).clone())
+        whitening, bias = prototypes.whitening[kept].clone(), prototypes.shift[kept].squeeze(-2)
+        if scale is not None and shift is not None:
+            bias = bias + shift @ whitening
+            whitening = scale[:, None] * whitening
+        self.whiten = CategoryLinear(whitening, bias.clone())
         centres = prototypes.centres[kept].transpose(-1, -2).contiguous()
         self.register_buffer("centres", centres)
         self.register_buffer("bias", -centres.square().sum(-2, keepdim=True) / 2)

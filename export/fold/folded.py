@@ -36,7 +36,7 @@ from hvq_edge.export.fold.code_tables import (
 )
 from hvq_edge.export.fold.reductions import kth_smallest, row_squares
 from hvq_edge.export.fold.transformer import FoldedDecoderLayer, FoldedEncoderLayer
-from hvq_edge.model.backbone import Backbone, SamePadConv
+from hvq_edge.model.backbone import FINE_TAP, Backbone, SamePadConv
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, resize_tap
 from hvq_edge.model.image_score import quarter_of
@@ -147,6 +147,16 @@ class FoldedHVQTrans(nn.Module):
             for i, (layer, books) in enumerate(zip(decoder, reversed(lower), strict=True))
         )
         self.prototypes = PrototypeTable(model.prototypes, kept) if model.prototypes else None
+        self.fine_prototypes = (
+            PrototypeTable(
+                model.fine_prototypes,
+                kept,
+                model.of_fine_tap(self.feature_scale),
+                model.of_fine_tap(self.feature_shift),
+            )
+            if model.fine_prototypes
+            else None
+        )
         self.whitening = (
             CategoryMatrix(model.residual_whitening[kept].clone())
             if model.settings.whiten_distance
@@ -159,6 +169,8 @@ class FoldedHVQTrans(nn.Module):
         scale = weights / model.map_spread  # [parts, categories, tokens]
         transports = [bool(weight) for weight in model.settings.transport_weights]
         in_use = [True, *transports, self.prototypes is not None]
+        if self.fine_prototypes is not None:
+            in_use.append(True)
         self.register_buffer("map_scale", scale[in_use].transpose(0, 1)[kept].contiguous())
         self.register_buffer("map_shift", -(scale * model.map_centre).sum(0)[kept])
         self.register_buffer("score_window", model.score_window.clone())
@@ -182,6 +194,7 @@ class FoldedHVQTrans(nn.Module):
             ``margin`` ``[batch]``.
         """
         taps = self.backbone(frames)
+        fine_tap = taps[FINE_TAP]
         if self.resize is not None:
             taps = [self.resize[i] @ tap @ self.resize[i].T for i, tap in enumerate(taps)]
         else:
@@ -204,6 +217,10 @@ class FoldedHVQTrans(nn.Module):
         parts = [row_squares(residual).sqrt(), *transports]
         if self.prototypes is not None:
             parts.append(self.prototypes(whole, category))
+        if self.fine_prototypes is not None:
+            fine = self.fine_prototypes(fine_tap.flatten(2).transpose(1, 2), category)
+            fine = fine.unflatten(1, (1, 2 * self.grid, 2 * self.grid))
+            parts.append(F.max_pool2d(fine, 2).flatten(1))
         scale = own_part(self.map_scale, category)
         joined = own_part(self.map_shift, category)
         for i, part in enumerate(parts):

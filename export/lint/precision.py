@@ -15,10 +15,17 @@ FP16_MAX = 65504.0
 FP16_SMALLEST = 2.0**-24
 
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
-FLOAT_MODULES = ("classifier", "codebooks", "prototypes", "transport", "whitening")
+FLOAT_MODULES = (
+    "classifier",
+    "codebooks",
+    "fine_prototypes",
+    "prototypes",
+    "transport",
+    "whitening",
+)
 """Where a rounding error changes a decision: which code or category is nearest, and how far."""
 FLOAT_OPERATORS = ("LayerNormalization", "Softmax")
-_MAY_BE_INT8 = "prototypes/MatMul"
+_MAY_BE_INT8 = ("prototypes/MatMul", "fine_prototypes/MatMul")
 """The exception among the float modules: the map needs the distance to the nearest prototype, not
 which one it is."""
 
@@ -156,7 +163,7 @@ def decisions_in_float(graph: GraphView) -> Hits:
         for name in node.input:
             writer = graph.writers.get(name)
             if writer is not None and writer.op_type == DEQUANTISE:
-                if node.name == _MAY_BE_INT8:
+                if node.name in _MAY_BE_INT8:
                     continue
                 yield node.name, f"reads {name}, which was rounded to int8"
             elif types.get(name) == TensorProto.FLOAT16:

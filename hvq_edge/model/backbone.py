@@ -50,6 +50,8 @@ STAGES = (
 )
 TAPPED_STAGES = (0, 1, 2, 4)
 """Stages whose last block is tapped: strides 2, 4, 8 and 16."""
+FINE_TAP = 2
+"""The tap of stride 8: its grid is twice as fine as that of the tokens."""
 STEM_CHANNELS = 32
 NORM_EPSILON = 1e-3
 

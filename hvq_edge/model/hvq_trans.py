@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hvq_edge.errors import CheckpointError
-from hvq_edge.model.backbone import Backbone, tap_channels
+from hvq_edge.model.backbone import FINE_TAP, Backbone, tap_channels
 from hvq_edge.model.category_classifier import CategoryClassifier, Choice
 from hvq_edge.model.codebook import Codebooks, Quantised
 from hvq_edge.model.image_score import LARGEST_LEVEL, POOLING_SIDE, image_level, score_window
-from hvq_edge.model.prototypes import FeaturePrototypes
+from hvq_edge.model.prototypes import FeaturePrototypes, largest_of_four
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
 from hvq_edge.model.transport import transport_score
 from hvq_edge.run.settings import GRID_STRIDE, CodebookLearning, ModelSettings
@@ -80,7 +80,10 @@ class HVQTrans(nn.Module):
         self.settings = settings
         self.categories = categories
         width, layers, tokens = settings.width, settings.layers, settings.grid**2
-        channels = sum(tap_channels(settings.backbone))
+        taps = tap_channels(settings.backbone)
+        channels = self.channels = sum(taps)
+        self.fine_channels = taps[FINE_TAP]
+        self.fine_start = sum(taps[:FINE_TAP])
         self.temperature = settings.transport_temperature or 2.0 * width
 
         self.backbone = Backbone(settings.backbone, settings.padding_side or settings.input_side)
@@ -119,6 +122,11 @@ class HVQTrans(nn.Module):
         self.prototypes = (
             FeaturePrototypes(categories, settings.prototypes, channels, settings.prototype_window)
             if settings.prototypes
+            else None
+        )
+        self.fine_prototypes = (
+            FeaturePrototypes(categories, settings.fine_prototypes, self.fine_channels)
+            if settings.fine_prototypes
             else None
         )
         self.classifier = CategoryClassifier(categories, channels)
@@ -173,26 +181,68 @@ class HVQTrans(nn.Module):
         return self.normalise(self.standardise(self.raw_features(frames)))
 
     def standardise(self, raw: Tensor) -> Tensor:
-        """Standardise raw features by channel, ``[b, l, c]`` -> same."""
-        return (raw - self.feature_mean) / self.feature_std
+        """Standardise raw features by channel, ``[b, l, c]`` -> same.
+
+        Fine tokens are standardised as their tap's mean over a cell is; a model without fine
+        prototypes leaves them out.
+        """
+        mean, std = self.feature_mean, self.feature_std
+        if self.fine_prototypes is not None:
+            mean, std = (
+                torch.cat([one, self.of_fine_tap(one).repeat_interleave(4)]) for one in (mean, std)
+            )
+        return (raw[..., : self.raw_channels] - mean) / std
+
+    def of_fine_tap(self, channels: Tensor) -> Tensor:
+        """Take the channels of the tap of fine tokens, ``[..., channels]``."""
+        return channels.narrow(-1, self.fine_start, self.fine_channels)
 
     def normalise(self, standardised: Tensor) -> Tensor:
-        """Bring tokens to one length where the settings say so, ``[b, l, c]`` -> same."""
-        return normalise_tokens(standardised) if self.settings.normalise_tokens else standardised
+        """Return the tokens that are rebuilt: of one length where the settings say so.
+
+        Args:
+            standardised: ``[b, l, raw_channels]``.
+
+        Returns:
+            ``[b, l, channels]``.
+        """
+        tokens = self.coarse(standardised)
+        return normalise_tokens(tokens) if self.settings.normalise_tokens else tokens
+
+    def coarse(self, features: Tensor) -> Tensor:
+        """Leave out fine tokens, ``[b, l, raw_channels]`` -> ``[b, l, channels]``."""
+        return features[..., : self.channels]
+
+    def fine(self, features: Tensor) -> Tensor:
+        """Return the fine tokens alone, each token's four together.
+
+        Args:
+            features: ``[b, l, raw_channels]`` of a model with fine prototypes.
+
+        Returns:
+            ``[b, 4 * l, fine_channels]``.
+        """
+        four = features[..., self.channels :].unflatten(2, (self.fine_channels, 4))
+        return four.transpose(2, 3).flatten(1, 2)
+
+    @property
+    def raw_channels(self) -> int:
+        """Channels of :meth:`raw_features`: with fine prototypes each token has four fine ones."""
+        return self.channels + (0 if self.fine_prototypes is None else 4 * self.fine_channels)
 
     def raw_features(self, frames: Tensor) -> Tensor:
-        """Extract features before standardisation, ``[batch, tokens, channels]``."""
-        taps = [
-            resize_tap(tap, self.settings.grid, self.settings.tap_resize)
-            for tap in self.backbone(frames)
-        ]
-        return torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
+        """Extract features before standardisation, ``[batch, tokens, raw_channels]``."""
+        taps = self.backbone(frames)
+        features = [resize_tap(tap, self.settings.grid, self.settings.tap_resize) for tap in taps]
+        if self.fine_prototypes is not None:
+            features.append(F.pixel_unshuffle(taps[FINE_TAP], 2))
+        return torch.cat(features, dim=1).flatten(2).transpose(1, 2)
 
     def classify(self, standardised: Tensor) -> Choice:
         """Choose the category of each image.
 
         Args:
-            standardised: ``[batch, tokens, channels]`` (:meth:`standardise`).
+            standardised: ``[batch, tokens, raw_channels]`` (:meth:`standardise`).
 
         Raises:
             CheckpointError: the model has no classifier (a released checkpoint).
@@ -202,7 +252,7 @@ class HVQTrans(nn.Module):
                 "this model cannot choose the category itself: it was not trained by hvq-edge.",
                 next_step="give the category (--category NAME), or train with hvq-edge train",
             )
-        choice: Choice = self.classifier(standardised)
+        choice: Choice = self.classifier(self.coarse(standardised))
         return choice
 
     def encode(self, features: Tensor) -> list[Tensor]:
@@ -265,7 +315,8 @@ class HVQTrans(nn.Module):
         """What the anomaly map is made of, ``[parts, batch, tokens]``.
 
         The distance between features and what was rebuilt, the levels' transport scores, and the
-        distance to the nearest prototype; a part that the settings leave out is zeros. Prototypes
+        distance to the nearest prototype; of these a part that the settings leave out is zeros.
+        Where there are fine prototypes, the distance to them is one part more. Prototypes
         see tokens with the length they have (:meth:`standardise`), what is rebuilt is
         :meth:`normalise` of them: so the map knows both of a token's direction and of its length.
         """
@@ -276,9 +327,13 @@ class HVQTrans(nn.Module):
         nearest = (
             torch.zeros_like(distance)
             if self.prototypes is None
-            else self.prototypes(standardised, category)
+            else self.prototypes(self.coarse(standardised), category)
         )
-        return torch.stack([distance, *rebuilt.transport, nearest])
+        parts = [distance, *rebuilt.transport, nearest]
+        if self.fine_prototypes is not None:
+            fine = self.fine_prototypes(self.fine(standardised), category)
+            parts.append(largest_of_four(fine))
+        return torch.stack(parts)
 
     def anomaly_map(
         self, standardised: Tensor, rebuilt: Reconstruction, category: Tensor
@@ -297,10 +352,11 @@ class HVQTrans(nn.Module):
 
     @property
     def part_weights(self) -> tuple[float, ...]:
-        """Weights of the map's parts: distance, transport scores, prototype distance."""
+        """Weights of the map's parts: distance, transport scores, distances to prototypes."""
         settings = self.settings
         prototype = settings.prototype_weight if settings.prototypes else 0.0
-        return 1.0, *settings.transport_weights, prototype
+        fine = (settings.fine_prototype_weight,) if settings.fine_prototypes else ()
+        return 1.0, *settings.transport_weights, prototype, *fine
 
     def score(self, anomaly_map: Tensor, category: Tensor) -> Tensor:
         """How far the highest window stands out, ``[batch]``.

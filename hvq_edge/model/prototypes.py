@@ -69,6 +69,11 @@ def average_neighbours(tokens: Tensor, window: int) -> Tensor:
     return averaged.flatten(2).transpose(1, 2)
 
 
+def largest_of_four(fine: Tensor) -> Tensor:
+    """Give each token the largest distance of its four fine ones, ``[b, 4 * l]`` -> ``[b, l]``."""
+    return fine.unflatten(1, (-1, 4)).amax(2)
+
+
 def nearest_distance(tokens: Tensor, centres: Tensor) -> Tensor:
     """Euclidean distance of each token to the nearest centre.
 

@@ -85,6 +85,12 @@ class ModelSettings(StrictTypes):
     defects worse (docs/accuracy.md)."""
     prototype_weight: float = Field(0.5, ge=0.0)
     """Weight of the prototype distance in the anomaly map."""
+    fine_prototypes: int = Field(0, ge=0, le=3840)
+    """Prototypes in each category of the stride-8 tap alone, on a grid twice as fine: what is a few
+    pixels large shows there. A token has the largest distance of its four fine ones. 0: none, as
+    published."""
+    fine_prototype_weight: float = Field(0.5, ge=0.0)
+    """Weight of the fine prototypes' distance in the anomaly map."""
     transport_weight: float = Field(0.0, ge=0.0)
     """Weight of the prototype transport score in the anomaly map; 0: it is not computed."""
     transport_levels: LevelWeights = ()
@@ -246,6 +252,7 @@ _PAPER: dict[str, dict[str, Any]] = {
         "versions": 0,
     },
 }
+_EDGE: dict[str, dict[str, Any]] = {"model": {"fine_prototypes": 128}}
 _TINY: dict[str, dict[str, Any]] = {
     "model": {
         "width": 64,
@@ -253,6 +260,7 @@ _TINY: dict[str, dict[str, Any]] = {
         "feedforward": 256,
         "codes": 256,
         "prototypes": 256,
+        "fine_prototypes": 128,
     },
     "training": {"epochs": 24},
 }
@@ -274,7 +282,7 @@ _PAPER_OT: dict[str, dict[str, Any]] = {
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": _PAPER,
     "paper-ot": _PAPER_OT,
-    "edge": {},
+    "edge": _EDGE,
     "tiny": _TINY,
 }
 

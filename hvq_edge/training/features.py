@@ -74,7 +74,8 @@ def cache_features(
     """
     settings = model.settings
     network = (settings.backbone, settings.input_side, settings.padding_side, settings.tap_resize)
-    key = _key(images, weights, *network, Look._fields)
+    fine = (model.raw_channels,) if settings.fine_prototypes else ()
+    key = _key(images, weights, *network, *fine, Look._fields)
     path, grey_path = run / f"{name}.npy", run / f"{name}_grey.npy"
     key_path = run / f"{name}.json"
     kept = _read_key(key_path)
@@ -159,7 +160,7 @@ def features_of_versions(
 
 
 def _write_header(file: BinaryIO, model: HVQTrans, rows: int) -> None:
-    shape = (rows, model.settings.grid**2, model.feature_mean.shape[0])
+    shape = (rows, model.settings.grid**2, model.raw_channels)
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 

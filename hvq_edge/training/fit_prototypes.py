@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.model.hvq_trans import HVQTrans
@@ -25,26 +28,32 @@ def fit_prototypes(
     seed: int,
     on_progress: ProgressCallback = silent,
 ) -> None:
-    """Set the whitening and the prototypes of every category.
+    """Set the whitening and the prototypes of every category, the fine ones too.
 
     Args:
-        model: its ``prototypes`` are changed in place.
-        features: float16 ``[images, tokens, channels]``, raw.
+        model: its ``prototypes`` and ``fine_prototypes`` are changed in place.
+        features: float16 ``[images, tokens, raw_channels]``, raw.
         category: int64 ``[images]``.
         seed: for the choice of tokens and of the first centres.
         on_progress: called after each category.
     """
-    if model.prototypes is None:
-        return
-    for k in range(model.categories):
+    kinds: list[tuple[FeaturePrototypes, Callable[[Tensor], Tensor]]] = []
+    if (coarse := model.prototypes) is not None:
+        window = coarse.window
+        kinds.append((coarse, lambda batch: average_neighbours(model.coarse(batch), window)))
+    if model.fine_prototypes is not None:
+        kinds.append((model.fine_prototypes, model.fine))
+    for k in range(model.categories if kinds else 0):
         own = np.flatnonzero(category == k)
-        _fit_category(model, model.prototypes, k, features, own, seed)
+        for prototypes, tokens_of in kinds:
+            _fit_category(model, prototypes, tokens_of, k, features, own, seed)
         on_progress("prototypes", k + 1, model.categories)
 
 
 def _fit_category(
     model: HVQTrans,
     prototypes: FeaturePrototypes,
+    tokens_of: Callable[[Tensor], Tensor],
     k: int,
     features: NDArray[np.float16],
     own: NDArray[np.intp],
@@ -57,7 +66,7 @@ def _fit_category(
     sample = []
     for start in range(0, len(own), _IMAGES_AT_ONCE):
         batch = standardised(model, features[own[start : start + _IMAGES_AT_ONCE]])
-        for image in average_neighbours(batch, prototypes.window):
+        for image in tokens_of(batch):
             chosen = rng.permutation(len(image))[:per_image]
             sample.append(image[torch.from_numpy(chosen).to(image.device)])
     tokens = torch.cat(sample).double()

@@ -43,9 +43,9 @@ def fit_feature_statistics(model: HVQTrans, features: NDArray[np.float16]) -> No
 
     Args:
         model: changed in place.
-        features: float16 ``[images, tokens, channels]``, raw.
+        features: float16 ``[images, tokens, raw_channels]``, raw.
     """
-    channels = features.shape[2]
+    features, channels = features[..., : model.channels], model.channels
     count, total, squares = 0, np.zeros(channels), np.zeros(channels)
     for start in range(0, len(features), _BATCH):
         batch = features[start : start + _BATCH].reshape(-1, channels).astype(np.float64)
@@ -98,7 +98,7 @@ def fit_classifier(
 def _pooled(model: HVQTrans, features: NDArray[np.float16]) -> NDArray[np.float64]:
     """float64 ``[images, 2 * channels]``."""
     parts = [
-        pool(standardised(model, features[start : start + _BATCH])).cpu().numpy()
+        pool(model.coarse(standardised(model, features[start : start + _BATCH]))).cpu().numpy()
         for start in range(0, len(features), _BATCH)
     ]
     return np.concatenate(parts).astype(np.float64)

@@ -39,7 +39,7 @@ def small_model(side: int = 80) -> HVQTrans:
 
 
 def features(model: HVQTrans, images: int = 12, seed: int = 0) -> np.ndarray:
-    shape = (images, model.settings.grid**2, len(model.feature_mean))
+    shape = (images, model.settings.grid**2, model.raw_channels)
     return np.random.default_rng(seed).normal(size=shape).astype(np.float16)
 
 
@@ -113,7 +113,7 @@ def test_noise_is_rebuilt_from_never_to():
     """With an output that is always the clean image, the loss is nothing, noise or not."""
     model = small_model()
     model.train()
-    clean = torch.zeros(2, 25, len(model.feature_mean))
+    clean = torch.zeros(2, 25, model.raw_channels)
     clean += torch.linspace(-1, 1, clean.shape[2])  # every token the same
     with torch.no_grad():
         model.output_weight.zero_()

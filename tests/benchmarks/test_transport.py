@@ -103,7 +103,7 @@ def test_use_of_codes_by_hand():
     """By level: the share that any image uses, and perplexity; means over the categories."""
     torch.manual_seed(0)
     model = HVQTrans(load_settings("tiny", model=SMALL).model, 2).eval()
-    shape = (6, model.settings.grid**2, len(model.feature_mean))
+    shape = (6, model.settings.grid**2, model.raw_channels)
     features = np.random.default_rng(0).normal(size=shape).astype(np.float16)
     found = code_use(model, Images(features, np.array([0, 0, 1, 1, 1, 1])))
     with torch.no_grad():

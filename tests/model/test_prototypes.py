@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hvq_edge.model.backbone import FINE_TAP
 from hvq_edge.model.hvq_trans import HVQTrans, normalise_tokens, resize_tap
 from hvq_edge.model.prototypes import (
     FeaturePrototypes,
@@ -26,14 +27,15 @@ def random(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def model_with(prototypes: int, categories: int = 2) -> HVQTrans:
+def model_with(prototypes: int, categories: int = 2, fine: int = 0) -> HVQTrans:
     torch.manual_seed(0)
-    chosen = load_settings("tiny", model={**SMALL, "prototypes": prototypes})
+    counts = {"prototypes": prototypes, "fine_prototypes": fine}
+    chosen = load_settings("tiny", model={**SMALL, **counts})
     return HVQTrans(chosen.model, categories).eval()
 
 
 def features_of(model: HVQTrans, images: int) -> np.ndarray:
-    shape = (images, model.settings.grid**2, len(model.feature_mean))
+    shape = (images, model.settings.grid**2, model.raw_channels)
     return np.random.default_rng(0).normal(3.0, 2.0, shape).astype(np.float16)
 
 
@@ -160,6 +162,71 @@ def test_a_model_without_prototypes_is_left_alone():
     assert parts[2].abs().max() == 0
 
 
+# Fine prototypes.
+
+
+def test_fine_tokens_are_the_four_cells_of_the_tap_under_a_token():
+    model = model_with(4, fine=4)
+    frames = torch.randint(0, 256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(0))
+    raw = model.raw_features(frames.to(torch.uint8))
+    assert raw.shape == (2, 16, model.raw_channels)
+    tap = model.backbone(frames)[FINE_TAP]
+    cell = tap[:, :, 4:6, 2:4]  # under the token of row 2 and column 1
+    found = model.fine(raw)[:, 4 * 9 : 4 * 10]
+    torch.testing.assert_close(found, cell.flatten(2).transpose(1, 2))
+    mean = model.of_fine_tap(model.coarse(raw))
+    torch.testing.assert_close(mean[:, 9], cell.mean((2, 3)))
+
+
+def test_a_fine_token_is_standardised_as_its_mean_is():
+    model = model_with(4, fine=4)
+    features = features_of(model, 8)
+    fit_feature_statistics(model, features)
+    assert len(model.feature_mean) == model.channels
+    same = torch.zeros(1, 16, model.raw_channels)
+    same[..., : model.channels] = torch.arange(model.channels)
+    four = model.of_fine_tap(model.coarse(same)).repeat_interleave(4, dim=2)
+    same[..., model.channels :] = four
+    whole = model.standardise(same)
+    expected = model.of_fine_tap(model.coarse(whole)).repeat_interleave(4, dim=1)
+    torch.testing.assert_close(model.fine(whole), expected)
+
+
+def test_one_odd_fine_token_marks_its_own_token_alone():
+    model = model_with(4, fine=60)
+    features, category = features_of(model, 6), np.arange(6) % 2
+    fit_feature_statistics(model, features)
+    fit_prototypes(model, features, category, seed=0)
+    odd = features[:1].copy()
+    odd[0, 5, model.channels + 3 :: 4] += 100  # the last of the token's four
+    parts = []
+    for one in (features[:1], odd):
+        whole, label = standardised(model, one), torch.zeros(1, dtype=torch.int64)
+        rebuilt = model.reconstruct(model.normalise(whole), label)
+        parts.append(model.map_parts(whole, rebuilt, label))
+    usual, found = parts
+    assert len(found) == len(model.part_weights) == 4
+    assert torch.equal(found[:3], usual[:3])
+    changed = (found[3] != usual[3])[0].nonzero().flatten()
+    assert changed.tolist() == [5]
+    assert found[3, 0, 5] > 2 * usual[3].max()
+
+
+def test_fine_prototypes_leave_the_others_as_they_are():
+    fitted = []
+    for fine in (0, 8):
+        model = model_with(10, fine=fine)
+        features = features_of(model_with(10, fine=8), 8)
+        fit_feature_statistics(model, features)
+        fit_prototypes(model, features, np.arange(8) % 2, seed=0)
+        fitted.append(model)
+    without, with_fine = fitted
+    assert without.fine_prototypes is None
+    assert torch.equal(without.feature_mean, with_fine.feature_mean)
+    assert torch.equal(without.prototypes.centres, with_fine.prototypes.centres)
+    assert with_fine.fine_prototypes.centres.abs().amax((1, 2)).min() > 0
+
+
 # Tokens.
 
 
@@ -197,6 +264,7 @@ def test_a_token_of_zeros_stays_zeros():
 def test_the_setting_decides_about_normalising(normalise):
     chosen = load_settings("tiny", model={**SMALL, "normalise_tokens": normalise})
     model = HVQTrans(chosen.model, 1)
-    tokens = 5 * random(0, 1, 16, len(model.feature_mean))
+    tokens = 5 * random(0, 1, 16, model.raw_channels)
     found = model.normalise(model.standardise(tokens))
-    assert torch.equal(found, normalise_tokens(tokens) if normalise else tokens)
+    own = model.coarse(tokens)
+    assert torch.equal(found, normalise_tokens(own) if normalise else own)

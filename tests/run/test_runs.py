@@ -174,7 +174,7 @@ def test_an_unfinished_run_shows_how_far_it_came(tmp_path, capsys):
     settings = settings_of("edge", 2)
     torch.manual_seed(0)
     model = HVQTrans(settings.model, 2)
-    features = np.random.default_rng(0).normal(size=(8, 16, len(model.feature_mean)))
+    features = np.random.default_rng(0).normal(size=(8, 16, model.raw_channels))
     images = Images(features.astype(np.float16), np.arange(8) % 2)
     train_epochs(run, model, images, images, settings.training)
     found = listed(capsys, tmp_path)

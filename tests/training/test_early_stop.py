@@ -43,7 +43,7 @@ def small_model() -> HVQTrans:
 
 
 def images_of(model: HVQTrans, seed: int, spread: float = 2.0) -> Images:
-    shape = (8, model.settings.grid**2, len(model.feature_mean))
+    shape = (8, model.settings.grid**2, model.raw_channels)
     features = np.random.default_rng(seed).normal(3.0, spread, shape)
     return Images(features.astype(np.float16), CATEGORY)
 

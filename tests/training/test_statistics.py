@@ -35,7 +35,7 @@ def small_model(categories: int = 2, **model) -> HVQTrans:
 
 
 def features_of(model: HVQTrans, images: int) -> np.ndarray:
-    shape = (images, model.settings.grid**2, len(model.feature_mean))
+    shape = (images, model.settings.grid**2, model.raw_channels)
     return np.random.default_rng(0).normal(3.0, 2.0, shape).astype(np.float16)
 
 
@@ -45,11 +45,9 @@ def test_feature_statistics_standardise():
     features[:, :, 3] = 5.0  # a dead channel must not be blown up
     fit_feature_statistics(model, features)
     raw = torch.from_numpy(features.astype(np.float32))
-    scaled = model.standardise(raw)
+    scaled = model.coarse(model.standardise(raw))
     alive = [c for c in range(scaled.shape[2]) if c != 3]
-    torch.testing.assert_close(
-        scaled.mean((0, 1)), torch.zeros(len(model.feature_mean)), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(scaled.mean((0, 1)), torch.zeros(model.channels), atol=1e-4, rtol=0)
     torch.testing.assert_close(
         scaled.flatten(0, 1).std(0, correction=0)[alive],
         torch.ones(len(alive)),
@@ -102,7 +100,7 @@ def test_the_inverse_root_of_features_that_hardly_vary_stays_finite():
 def test_residuals_of_good_images_are_white_after_fitting():
     model = small_model()
     category = np.arange(24) % 2
-    features = features_of(model, 24) * np.linspace(0.5, 2, len(model.feature_mean))
+    features = features_of(model, 24) * np.linspace(0.5, 2, model.raw_channels)
     features = features.astype(np.float16)
     fit_feature_statistics(model, features)
     fit_residual_whitening(model, Images(features, category))
@@ -123,7 +121,7 @@ def test_residuals_of_good_images_are_white_after_fitting():
 def test_the_map_measures_in_whitened_residuals():
     model = small_model().eval()
     category = torch.tensor([1])
-    batch = torch.randn(1, 16, len(model.feature_mean))
+    batch = torch.randn(1, 16, model.raw_channels)
     features = model.normalise(batch)
     rebuilt = model.reconstruct(features, category)
     model.residual_whitening[1] *= 3
@@ -154,7 +152,7 @@ def test_map_scale_is_the_mean_of_two_standardisations(changed):
         parts = model.map_parts(batch, rebuilt, label)
         scaled = (parts - model.map_centre[:, label]) / model.map_spread[:, label]
         joined = model.anomaly_map(batch, rebuilt, label).flatten(1)
-    used = [part for part in range(3) if model.part_weights[part]]
+    used = [part for part in range(len(parts)) if model.part_weights[part]]
     for part in used:
         for k in range(2):
             value = parts[part, category == k].numpy().astype(np.float64)
@@ -235,7 +233,7 @@ def test_the_share_of_the_level_is_the_slope_of_good_images(slope, monkeypatch):
 
 def test_too_few_images_say_nothing_of_the_level():
     few = small_model(image_level="learnt").eval()
-    channels = len(few.feature_mean)
+    channels = few.raw_channels
     images = Images(np.ones((2, 16, channels), np.float16), np.zeros(2, np.int64))
     fit_level(few, images, images)
     assert few.level_share.tolist() == [1.0] * few.categories
@@ -260,7 +258,7 @@ def test_an_image_s_own_level_leaves_the_score_and_stays_in_the_map():
     for how in ("kept", "subtracted"):
         model = small_model(image_level=how).eval()
         label = torch.tensor([0, 1])
-        batch = torch.linspace(0, 9, 32 * len(model.feature_mean)).sin().view(2, 16, -1)
+        batch = torch.linspace(0, 9, 32 * model.raw_channels).sin().view(2, 16, -1)
         with torch.inference_mode():
             found[how] = model.judge(batch, label)
     kept, subtracted = found["kept"], found["subtracted"]

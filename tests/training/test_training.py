@@ -43,7 +43,7 @@ def small_model(categories: int = 2) -> HVQTrans:
 
 
 def features_of(model: HVQTrans, images: int, seed: int = 0) -> np.ndarray:
-    shape = (images, model.settings.grid**2, len(model.feature_mean))
+    shape = (images, model.settings.grid**2, model.raw_channels)
     return np.random.default_rng(seed).normal(3.0, 2.0, shape).astype(np.float16)
 
 

@@ -34,7 +34,7 @@ def new_model(settings: Settings) -> HVQTrans:
 
 
 def images(model: HVQTrans, count: int = 12) -> Images:
-    shape = (count, model.settings.grid**2, len(model.feature_mean))
+    shape = (count, model.settings.grid**2, model.raw_channels)
     features = np.random.default_rng(0).normal(3.0, 2.0, shape).astype(np.float16)
     return Images(features, np.arange(count) % 2)
 
@@ -96,7 +96,7 @@ def test_without_a_transport_loss_training_is_what_it_was_to_the_last_bit(tmp_pa
     assert not torch.equal(expected["output_weight"], new_model(settings).output_weight)
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
-    assert found["map_centre"].shape[0] == 3
+    assert len(found["map_centre"]) == 4  # with the prototypes and the fine ones
 
 
 # On.
