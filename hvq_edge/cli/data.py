@@ -129,7 +129,9 @@ def check_table(found: DatasetCheck, *, wide: bool = False) -> Table:
     )
     table.add_column("category", overflow="fold", vertical="bottom", min_width=12)
     apart = any(one.validation_good for one in found.categories)
-    counts = ("train\ngood", *(["valid.\ngood"] * apart), "test\ngood", "test\ndefects", "masks")
+    known = any(one.known_defects for one in found.categories)
+    more = (*(["valid.\ngood"] * apart), *(["known\ndefects"] * known))
+    counts = ("train\ngood", *more, "test\ngood", "test\ndefects", "masks")
     faults = ("un-\nread-\nable", "also\nin train", "mask\nfaults")
     for heading in (*counts, "smallest", "largest", *faults):
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
@@ -137,6 +139,7 @@ def check_table(found: DatasetCheck, *, wide: bool = False) -> Table:
         (
             one.train_good,
             *([one.validation_good] * apart),
+            *([one.known_defects] * known),
             *(one.test_good, one.test_defective, one.masks),
         )
         for one in found.categories
@@ -169,7 +172,9 @@ def _print_findings(found: DatasetCheck) -> None:
 
 
 def _uses(found: DatasetCheck) -> Iterable[str]:
-    """Yield what training will make of the good images, in words that it uses itself."""
+    """Yield what training will make of the images, in words that it uses itself."""
+    from hvq_edge.data.findings import LEAST_KNOWN_DEFECTS
+
     for one in found.categories:
         if one.days:
             days = counted(len(one.days), "day")
@@ -181,6 +186,12 @@ def _uses(found: DatasetCheck) -> Iterable[str]:
     others = ", ".join(one.category for one in found.categories if not one.held_out)
     if others:
         yield f"Held out of {others} for thresholds: a random share of the good training images."
+    for one in found.categories:
+        if one.known_defects:
+            images = counted(one.known_defects, "known defect")
+            few = one.known_defects < LEAST_KNOWN_DEFECTS
+            use = f"; from {LEAST_KNOWN_DEFECTS} on they are learnt from" if few else ""
+            yield f"Besides good images of {one.category}: {images}{use}."
     for one in found.categories:
         if one.test_by_content:
             images = counted(len(one.test_by_content), "good image")

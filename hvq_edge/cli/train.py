@@ -20,6 +20,14 @@ def train(
             "--data", help="Folder of images; needed unless --resume.", show_default=False
         ),
     ] = None,
+    defects: Annotated[
+        Path | None,
+        typer.Option(
+            "--defects",
+            help="Folder of known defects, CATEGORY/DEFECT/, besides those in --data.",
+            show_default=False,
+        ),
+    ] = None,
     preset: Annotated[
         str, typer.Option("--preset", help="edge, tiny, paper or paper-ot.")
     ] = "edge",
@@ -88,6 +96,7 @@ def train(
         trained = train_model(
             data,
             run,
+            defects=defects,
             preset=preset,
             settings=settings,
             epochs=epochs,
@@ -109,6 +118,9 @@ def train(
                 "run": str(run),
                 "categories": record.categories,
                 "held_out_from": record.held_out_from,
+                "known_defects": {
+                    name: use.model_dump() for name, use in record.known_defects_used.items()
+                },
                 **record.metrics,
             }
         )
@@ -117,6 +129,8 @@ def train(
             messages.print(
                 f"Held out of {name} for its threshold: {source}.", markup=False, soft_wrap=True
             )
+        for name, used in record.known_defects_used.items():
+            messages.print(f"{name}: {used.sentence}", markup=False, soft_wrap=True)
         messages.print(
             f"Trained {counted(len(record.categories), 'category', 'categories')} "
             f"({', '.join(record.categories)}): {run}\n"

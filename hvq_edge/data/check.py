@@ -48,6 +48,8 @@ class CategoryCheck:
     """Good images to learn from."""
     validation_good: int
     """Good images that the layout keeps apart for thresholds."""
+    known_defects: int
+    """Defective images to train with."""
     test_good: int
     test_defective: int
     masks: int
@@ -118,10 +120,11 @@ def check_dataset(root: Path, on_progress: ProgressCallback = silent) -> Dataset
     """
     dataset = find_dataset(root, on_progress)
     facts = []
-    for one in in_threads(_examine, dataset.images):
+    images = (*dataset.images, *dataset.known_defects)
+    for one in in_threads(_examine, images):
         facts.append(one)
-        on_progress("Checking images", len(facts), len(dataset.images), one.image.category)
-    contents = [one.content for one in facts]
+        on_progress("Checking images", len(facts), len(images), one.image.category)
+    contents = [one.content for one in facts[: len(dataset.images)]]
     notes = [note for note in dataset.notes if note not in dataset.mask_notes]
     try:
         apart = {name: _held_out(name, facts) for name in dataset.categories}
@@ -219,7 +222,7 @@ def _repeated(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
 
 def _held_out(name: str, facts: Iterable[_Facts]) -> tuple[AnotherDay, int]:
     """Find what sets the threshold of a category, as training does, and of how many images."""
-    own = [one for one in facts if one.image.category == name and one.image.split == "train"]
+    own = [one for one in facts if one.image.category == name and _to_learn(one.image)]
     readable = [one for one in own if one.content.pixels]
     paths = [one.image.path for one in readable]
     hashes = dict(zip(paths, same_images(paths, [one.content for one in readable]), strict=True))
@@ -232,12 +235,16 @@ def _too_few(facts: Iterable[_Facts]) -> Iterator[DatasetFinding]:
     trained: dict[str, list[_Facts]] = {}
     for one in facts:
         own = trained.setdefault(one.image.category, [])
-        if one.image.split == "train":
+        if _to_learn(one.image):
             own.append(one)
     for name, own in sorted(trained.items()):
         finding = too_few(name, [one.image for one in own], [one.content for one in own])
         if finding is not None:
             yield finding
+
+
+def _to_learn(image: DatasetImage) -> bool:
+    return image.split == "train" and image.good
 
 
 def _without_mask(dataset: Dataset) -> Iterator[DatasetFinding]:
@@ -278,10 +285,11 @@ def _summary(
     leaked = {path for fault in here if fault.kind == "train_and_test" for path in fault.paths}
     return CategoryCheck(
         category=name,
-        train_good=sum(image.split == "train" and not image.kept_apart for image in images),
+        train_good=sum(_to_learn(image) and not image.kept_apart for image in images),
         validation_good=sum(image.kept_apart for image in images),
+        known_defects=sum(image.split == "train" and not image.good for image in images),
         test_good=sum(image.split == "test" and image.good for image in images),
-        test_defective=sum(not image.good for image in images),
+        test_defective=sum(image.split == "test" and not image.good for image in images),
         masks=sum(image.mask is not None for image in images),
         smallest=sizes[0] if sizes else None,
         largest=sizes[-1] if sizes else None,

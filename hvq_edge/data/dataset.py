@@ -62,6 +62,8 @@ class Dataset:
     """Category and path of every mask that lies among the images: left out."""
     mask_notes: frozenset[str] = frozenset()
     """Those of the notes that say what the three say."""
+    known_defects: tuple[DatasetImage, ...] = ()
+    """Defective images to train with; none of ``images``."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -143,6 +145,7 @@ def _dataset(
         tuple((name, *shared) for name, content in named for shared in content.shared_masks),
         tuple((name, mask) for name, content in named for mask in content.stray_masks),
         frozenset(about_masks),
+        tuple(image for content in contents.values() for image in content.known_defects),
     )
 
 

@@ -34,6 +34,8 @@ FindingKind = Literal[
 ]
 LEAST_TO_FIT = 2
 """Images a category needs to learn from; one more is held out."""
+LEAST_KNOWN_DEFECTS = 5
+"""Known defects of a category from which on they are learnt from."""
 
 _HARDLY = 0.02
 """Grey levels: sensor noise moves the mean of some part of an image by more."""

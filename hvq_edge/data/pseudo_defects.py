@@ -94,6 +94,33 @@ def pseudo_defect(
     return best
 
 
+def large_pseudo_defect(frame: Pixels, other: Pixels, seed: int | Sequence[int]) -> Pixels:
+    """Change an image of a good part from a third of it on: its light, sharpness or surface.
+
+    Args:
+        frame: uint8 ``[side, side, 3]``; not changed.
+        other: of the same shape, whose surface may be laid on.
+        seed: of the place and the change.
+    """
+    rng = np.random.default_rng(seed)
+    image, side = frame.astype(np.float32), len(frame)
+    kind, up = rng.integers(4), rng.random() < 0.5
+    if kind == 0:
+        changed = image * (rng.uniform(1.25, 1.6) if up else rng.uniform(0.5, 0.75))
+    elif kind == 1:
+        changed = cv2.GaussianBlur(image, (0, 0), rng.uniform(3, 8) * side / 224)
+    elif kind == 2:
+        changed = image * 0.3 + np.rot90(other, 1 + 2 * int(up)) * 0.7
+    else:
+        changed = image * rng.uniform(0.6, 1.4, 3).astype(np.float32)
+    angle, place = rng.uniform(0, 2 * np.pi), np.mgrid[:side, :side] / side
+    along = np.cos(angle) * place[0] + np.sin(angle) * place[1]
+    mask = (along <= np.quantile(along, rng.uniform(1 / 3, 1))).astype(np.float32)
+    soft = cv2.GaussianBlur(mask, (0, 0), 3)[..., None]
+    mixed: Pixels = (image + soft * (changed - image)).clip(0, 255).round().astype(np.uint8)
+    return mixed
+
+
 def margin(side: int) -> int:
     """Pixels beyond its mask that a pseudo-defect may touch: edges are soft."""
     return math.ceil(8 * _softness(side)) + 2  # four deviations of twice that, and rounding

@@ -23,7 +23,7 @@ from hvq_edge.data.days import days_of
 from hvq_edge.data.findings import LEAST_TO_FIT, level_findings, sentence_of
 from hvq_edge.data.layouts.folders import DatasetImage
 from hvq_edge.errors import DatasetError, ImageError
-from hvq_edge.run.record import ImageRecord
+from hvq_edge.run.record import ImageRecord, RecordedImage
 from hvq_edge.verdict.defaults import FALSE_REJECT
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def split_training(
 
 
 def check_unchanged(
-    records: Sequence[ImageRecord], data: Path, on_progress: ProgressCallback = silent
+    records: Sequence[RecordedImage], data: Path, on_progress: ProgressCallback = silent
 ) -> None:
     """Check that every recorded image is still there with the same content.
 
@@ -216,7 +216,8 @@ def _changed(
     for paths, what in ((missing, "missing"), (different, "of another content than recorded")):
         if paths:
             names = ", ".join(
-                path.relative_to(data).as_posix() for path in paths[:_NAMED_IN_MESSAGES]
+                (path.relative_to(data) if path.is_relative_to(data) else path).as_posix()
+                for path in paths[:_NAMED_IN_MESSAGES]
             )
             more = ", ..." if len(paths) > _NAMED_IN_MESSAGES else ""
             faults.append(f"{len(paths)} of {total} are {what} ({names}{more})")

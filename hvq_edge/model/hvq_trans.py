@@ -338,12 +338,15 @@ class HVQTrans(nn.Module):
     def anomaly_map(
         self, standardised: Tensor, rebuilt: Reconstruction, category: Tensor
     ) -> Tensor:
-        """Join the map's parts, ``[batch, grid, grid]``.
+        """Measure the map's parts and join them, ``[batch, grid, grid]``."""
+        return self.join_parts(self.map_parts(standardised, rebuilt, category), category)
+
+    def join_parts(self, parts: Tensor, category: Tensor) -> Tensor:
+        """Join the map's parts, ``[parts, batch, tokens]`` -> ``[batch, grid, grid]``.
 
         Each is centred and scaled by what good images of the category show (identity in the
         published form), then added with its weight.
         """
-        parts = self.map_parts(standardised, rebuilt, category)
         parts = (parts - self.map_centre[:, category]) / self.map_spread[:, category]
         weights = parts.new_tensor(self.part_weights)
         joined = (weights[:, None, None] * parts).sum(0)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.records import Strict, read_record
+from hvq_edge.common.wording import counted
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.run.latest import DEFAULT_RUN
 from hvq_edge.run.settings import Settings
@@ -22,13 +23,58 @@ BUNDLE_FOLDER = "bundle"
 ImageUse = Literal["fit", "held_out"]
 
 
-class ImageRecord(Strict):
-    """One good training image and what it was used for."""
+class RecordedImage(Strict):
+    """One image that a run was trained with."""
 
     path: str
-    """Relative to ``RunRecord.data``, with forward slashes."""
+    """Relative to ``RunRecord.data``, with forward slashes; absolute where it lies elsewhere."""
     category: str
     sha256: str
+
+
+class KnownDefect(RecordedImage):
+    """One defective training image."""
+
+    defect: str
+    """Its kind, as its folder is called."""
+    mask: str | None = None
+    """Path of its mask, as ``path``."""
+    score: float | None = None
+    """What the float32 model gives it, judged by a metric that was not fitted to it."""
+
+
+class KnownDefectUse(Strict):
+    """What a category's known defects were used for."""
+
+    images: int
+    kinds: int
+    share: float
+    """Of their moment in the metric; 0: they changed nothing."""
+    power: float
+    """That the moment is raised to."""
+    found_without: int
+    """Of them above the threshold of 5 % expected false rejects, without their use."""
+    found: int
+    """The same with it, by cross-validation."""
+
+    @property
+    def sentence(self) -> str:
+        """What was done, for the user."""
+        count = counted(self.images, "known defect")
+        if not self.share:
+            return (
+                f"{count} changed nothing, for cross-validation bears out no use of them: "
+                f"{self.found} are found."
+            )
+        return (
+            f"{count} weight the metric: by cross-validation {self.found} of them are found, "
+            f"{self.found_without} without."
+        )
+
+
+class ImageRecord(RecordedImage):
+    """One good training image and what it was used for."""
+
     use: ImageUse
     """``fit``: weights, codebooks, statistics and INT8 ranges. ``held_out``: thresholds."""
 
@@ -47,6 +93,9 @@ class RunRecord(Strict):
     data: str | None
     """Absolute path of the training data; ``None`` for a loaded released checkpoint."""
     images: tuple[ImageRecord, ...] = ()
+    known_defects: tuple[KnownDefect, ...] = ()
+    known_defects_used: dict[str, KnownDefectUse] = Field(default={})
+    """By category, of those with enough of them."""
     held_out_from: dict[str, str] = Field(default={})
     """Where held-out images were taken that are no random share of the others, by category."""
     image_limits: ImageLimits | None = None

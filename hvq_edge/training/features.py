@@ -25,13 +25,14 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.data.versions import version_of
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.run.record import ImageRecord
+from hvq_edge.run.record import ImageRecord, RecordedImage
 from hvq_edge.verdict.image_limits import FrameQuality, measure
 from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.placement import SIDE, small_grey
 
 _BATCH = 8
 _Read = TypeVar("_Read")
+_Image = TypeVar("_Image", bound=RecordedImage)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def cache_features(
     run: Path,
     model: HVQTrans,
     data: Path,
-    images: Sequence[ImageRecord],
+    images: Sequence[RecordedImage],
     weights: str,
     on_progress: ProgressCallback = silent,
     *,
@@ -174,7 +175,7 @@ def _write_features(file: BinaryIO, model: HVQTrans, frames: Sequence[NDArray[np
 
 
 def _read_ahead(
-    readers: Executor, read: Callable[[ImageRecord], _Read], images: Sequence[ImageRecord]
+    readers: Executor, read: Callable[[_Image], _Read], images: Sequence[_Image]
 ) -> Iterator[tuple[int, list[_Read]]]:
     """Yield position and content of each batch; the next one is read meanwhile."""
 
@@ -187,7 +188,7 @@ def _read_ahead(
         yield start, [reader.result() for reader in reading]
 
 
-def _read(data: Path, side: int, record: ImageRecord) -> tuple[NDArray[np.uint8], Look]:
+def _read(data: Path, side: int, record: RecordedImage) -> tuple[NDArray[np.uint8], Look]:
     image = read_image(data / record.path)
     fitted = fit_image(image, side)
     return fitted, look_at(image, fitted)
@@ -210,7 +211,7 @@ def _read_key(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and {"key", "qualities"} <= value.keys() else None
 
 
-def _key(images: Sequence[ImageRecord], *parts: object) -> str:
+def _key(images: Sequence[RecordedImage], *parts: object) -> str:
     digest = hashlib.sha256(repr(parts).encode())
     for image in images:
         digest.update(image.sha256.encode())

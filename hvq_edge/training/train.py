@@ -33,6 +33,7 @@ def train(
     data: Path | str | None = None,
     out: Path | str | None = None,
     *,
+    defects: Path | str | None = None,
     preset: str = "edge",
     settings: Path | str | None = None,
     epochs: int | None = None,
@@ -54,6 +55,7 @@ def train(
         data: folder of images; not needed to resume.
         out: the run's folder; default: ``runs/<preset>-<date>-<time>``, or to resume the newest
             run in ``runs`` that has begun.
+        defects: folder of known defects (``<category>/<defect>/``) besides those in ``data``.
         preset: ``paper``, ``edge`` or ``tiny``.
         settings: TOML file with ``[model]`` and ``[training]`` tables; what is given here wins.
         epochs: default: the preset's, as for all that follows.
@@ -97,6 +99,7 @@ def train(
                     Path(data),
                     run,
                     checked,
+                    defects=Path(defects) if defects else None,
                     backbone_weights=backbone_weights,
                     on_progress=on_progress,
                 )

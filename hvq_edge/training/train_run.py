@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -16,7 +17,10 @@ import numpy as np
 import torch
 
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.findings import LEAST_KNOWN_DEFECTS
+from hvq_edge.data.known_defects import known_defects
 from hvq_edge.data.splits import check_unchanged, split_training
 from hvq_edge.errors import RunError
 from hvq_edge.model.backbone_weights import load_backbone_weights
@@ -24,7 +28,15 @@ from hvq_edge.model.checkpoint import save_checkpoint
 from hvq_edge.model.codebook import Codebooks, perplexity
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.run.record import RECORD_NAME, ImageRecord, ImageUse, RunRecord, read_run, write_run
+from hvq_edge.run.record import (
+    RECORD_NAME,
+    ImageRecord,
+    ImageUse,
+    KnownDefect,
+    RunRecord,
+    read_run,
+    write_run,
+)
 from hvq_edge.run.settings import Settings
 from hvq_edge.training import processes
 from hvq_edge.training.batches import Images
@@ -33,6 +45,7 @@ from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog
 from hvq_edge.training.features import FrameLooks, cache_features, features_of_versions
 from hvq_edge.training.fit_prototypes import fit_prototypes
+from hvq_edge.training.known_defects import Known, coverage, fit_known_defects, pseudo_defects_of
 from hvq_edge.training.statistics import (
     fit_classifier,
     fit_feature_statistics,
@@ -58,6 +71,7 @@ def start_run(
     run: Path,
     settings: Settings,
     *,
+    defects: Path | None = None,
     backbone_weights: str | None = None,
     on_progress: ProgressCallback = silent,
 ) -> RunRecord:
@@ -67,6 +81,7 @@ def start_run(
         data: folder of images.
         run: folder of the new run.
         settings: checked settings.
+        defects: folder of known defects besides those in ``data``.
         backbone_weights: file or URL; ``None``: the published ones.
         on_progress: called after each image hashed.
 
@@ -89,6 +104,8 @@ def start_run(
         logger.warning("%s", note)
     training = settings.training
     split = split_training(dataset, training.held_out, training.seed, on_progress)
+    known = known_defects(dataset, defects, on_progress)
+    _warn_of_unused(known, settings)
     # The weights are read before anything is written: a missing file is found at once.
     weights = load_backbone_weights(
         _new_model(settings, 1).backbone, settings.model.backbone, backbone_weights
@@ -101,6 +118,7 @@ def start_run(
         backbone_weights=weights,
         data=str(data.resolve()),
         images=split.images,
+        known_defects=known,
         held_out_from=split.held_out_from,
     )
     write_run(run, record)
@@ -132,7 +150,7 @@ def continue_run(
         return record
     data = Path(record.data)
     if not images_checked:
-        check_unchanged(record.images, data, on_progress)
+        check_unchanged((*record.images, *record.known_defects), data, on_progress)
     settings = record.settings
     model = _new_model(settings, len(record.categories))
     weights = load_backbone_weights(model.backbone, settings.model.backbone, backbone_weights)
@@ -177,6 +195,8 @@ def _train(
         with varied_images(run, record, model, Path(record.data), on_progress) as (varied, borne):
             if settings.model.whiten_distance:
                 fit_residual_whitening(model, fit, *varied)
+                good = (fit, varied, held_out)
+                record = _learn_known_defects(run, record, model, *good, on_progress)
             if settings.model.map_scale == "good_images":
                 fit_map_scale(model, fit, *varied)
         if settings.model.image_level == "learnt":
@@ -201,6 +221,69 @@ def _train(
         (run / STATE_NAME).unlink(missing_ok=True)
     processes.wait_for_all()
     return record if processes.rank() == 0 else read_run(run)
+
+
+def _learn_known_defects(
+    run: Path,
+    record: RunRecord,
+    model: HVQTrans,
+    fit: Images,
+    varied: Sequence[Images],
+    held_out: Images,
+    on_progress: ProgressCallback,
+) -> RunRecord:
+    """Fit the metric to known defects; return the record with what that did."""
+    known, names = record.known_defects, record.categories
+    enough = {
+        name for name in names if sum(one.category == name for one in known) >= LEAST_KNOWN_DEFECTS
+    }
+    if not enough:
+        return record
+    data = Path(str(record.data))
+    features, _ = cache_features(
+        run,
+        model,
+        data,
+        known,
+        record.backbone_weights,
+        on_progress,
+        name="features_known_defects",
+    )
+    index = np.array([names.index(one.category) for one in known])
+    others = [one for one in record.images if one.use == "held_out" and one.category in enough]
+    found = fit_known_defects(
+        model,
+        Known(
+            Images(features, index),
+            coverage(known, data, model.settings.grid),
+            [one.defect for one in known],
+        ),
+        fit,
+        varied,
+        held_out,
+        pseudo_defects_of(model, others, names, data),
+    )
+    judged = list(known)
+    for k, learnt in found.items():
+        for place, score in zip(np.flatnonzero(index == k), learnt.scores, strict=True):
+            judged[place] = judged[place].model_copy(update={"score": float(score)})
+    used = {names[k]: learnt.use for k, learnt in found.items()}
+    return record.model_copy(update={"known_defects": tuple(judged), "known_defects_used": used})
+
+
+def _warn_of_unused(known: Sequence[KnownDefect], settings: Settings) -> None:
+    if known and not settings.model.whiten_distance:
+        logger.warning("Known defects are not used: the settings whiten no distance.")
+        return
+    counts = Counter(one.category for one in known)
+    for name, count in counts.items():
+        if count < LEAST_KNOWN_DEFECTS:
+            logger.warning(
+                "%s: %s not used: from %d on they are learnt from.",
+                name,
+                counted(count, "known defect is", "known defects are"),
+                LEAST_KNOWN_DEFECTS,
+            )
 
 
 def _train_with_events(

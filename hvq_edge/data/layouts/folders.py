@@ -83,6 +83,8 @@ class CategoryContent:
     """Masks among the images, by name and content: left out."""
     mask_notes: tuple[str, ...] = ()
     """What the three say, a sentence for each."""
+    known_defects: tuple[DatasetImage, ...] = ()
+    """Defective images to train with; none of ``images``."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hvq_edge.common.wording import counted
@@ -25,6 +26,7 @@ TREE = """\
 DIR/
 └── <category>/
     ├── train/good/              good images to learn from (ok, normal, Good mean the same)
+    ├── train/<defect>/          known defects (optional); masks in train/ground_truth/<defect>/
     ├── validation/good/         good images of another day, for thresholds (optional)
     ├── test/good/               good images to test with
     ├── test/<defect>/           defective images, a folder for each kind
@@ -52,9 +54,8 @@ def read_category(folder: Path, name: str) -> CategoryContent:
         for path in listing.images
     ]
     notes = good_notes(folder, name, good)
-    for kind in _folders_in(folder / "train"):
-        if kind not in good:
-            notes.append(f"{name}: train/{kind.name} is ignored; only train/good is learnt from.")
+    known = read_known_defects(folder / "train", name)
+    notes += (*known.notes, *known.mask_notes)
     apart = good_folders(folder / "validation")
     for kind in _folders_in(folder / "validation"):
         if kind not in apart:
@@ -80,7 +81,29 @@ def read_category(folder: Path, name: str) -> CategoryContent:
         notes.append(f"{name}: there are no test images.")
     elif not any(image.good for image in tested):
         notes.append(f"{name}: no test image is good, so false rejects cannot be counted.")
-    return category_content(folder, name, images, notes, listings)
+    content = category_content(folder, name, images, notes, listings)
+    return replace(content, known_defects=known.images)
+
+
+def read_known_defects(folder: Path, name: str) -> CategoryContent:
+    """List the known defects of one category: ``<defect>/`` and ``ground_truth/<defect>/``.
+
+    Args:
+        folder: that holds them, and may hold good images beside them.
+        name: of the category.
+
+    Raises:
+        DatasetError: a folder cannot be read.
+    """
+    good = good_folders(folder)
+    kinds = [kind for kind in _folders_in(folder) if kind not in good]
+    listings = {kind: list_kind(kind) for kind in kinds}
+    images = [
+        DatasetImage(path, name, "train", kind.name)
+        for kind in kinds
+        for path in listings[kind].images
+    ]
+    return category_content(folder, f"{name}, known defects", images, (), listings)
 
 
 def _ignored(folder: Path, name: str) -> list[str]:
@@ -95,7 +118,8 @@ def _ignored(folder: Path, name: str) -> list[str]:
                 f"{name}: {counted(len(loose), 'image')} directly in {place.name} {verb} ignored."
             )
     others = [one for one in list_folders(folder) if one not in parts]
-    for other in (*others, *(ground_truth(part) for part in parts)):
+    without_known = [part for part in parts if part.name != _PARTS[0]]
+    for other in (*others, *(ground_truth(part) for part in without_known)):
         listing = list_kind(other) if is_folder(other) else None
         count = len(listing.images) + len(listing.masks) if listing else 0
         if count:
