@@ -88,6 +88,15 @@ ROWS: tuple[Row, ...] = (
     Row("schedule step", training={"schedule": "step"}),
     Row("averaged weights", variant="averaged weights"),
     Row("neighbour-masked attention", variant="neighbours masked"),
+    # Against the identical shortcut, and what the loss counts.
+    Row("noise of 0.2 deviations", variant="noise 0.2"),
+    Row("noise of 0.5 deviations", variant="noise 0.5"),
+    Row("a quarter of the tokens masked", variant="tokens masked"),
+    Row("errors weighted by themselves", variant="hard tokens"),
+    Row("worst half of the tokens", variant="worst half"),
+    Row("worst 2 % of the tokens left out", variant="odd tokens left out"),
+    Row("cosine loss", variant="cosine loss"),
+    Row("taps count alike", variant="taps alike"),
     # What is made of the trained weights.
     _after_training("distance not whitened", whiten_distance=False),
     _after_training("no prototypes", prototypes=0),

@@ -1,6 +1,6 @@
 """What the training has no setting for, tried around the product's own training loop.
 
-Each is a start of the codebooks or a context manager. Three of them stand in for one name while
+Each is a start of the codebooks or a context manager. Most of them stand in for one name while
 they are entered, which is said where it happens; the loop itself is
 :func:`hvq_edge.training.trainer.train_epochs` in every row.
 """
@@ -23,8 +23,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmarks.accuracy.nearest_neighbour import Memory, fit_memory
 from hvq_edge.errors import InputError
+from hvq_edge.model.backbone import tap_channels
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.training import trainer
 from hvq_edge.training.batches import Images, to_tensor
 from hvq_edge.training.codebook_start import start_codebooks
 
@@ -158,6 +160,103 @@ def jittered_features(model: HVQTrans, scale: float = JITTER_SCALE) -> Iterator[
 
 
 @contextmanager
+def noisy_features(model: HVQTrans, deviation: float) -> Iterator[None]:
+    """As :func:`jittered_features`, with one deviation for all: 1 is that of good features."""
+    encode = model.encode
+
+    def noisy(features: Tensor) -> list[Tensor]:
+        if model.training:
+            features = features + deviation * torch.randn_like(features)
+        return encode(features)
+
+    with mock.patch.object(model, "encode", noisy):
+        yield
+
+
+@contextmanager
+def masked_tokens(model: HVQTrans, share: float) -> Iterator[None]:
+    """Hide a share of the tokens from the encoder while training; all have to be rebuilt.
+
+    A hidden token is zeros, the mean of good features. Stands in for ``model.encode``.
+    """
+    encode = model.encode
+
+    def masked(features: Tensor) -> list[Tensor]:
+        if model.training:
+            seen = torch.rand(features.shape[:2], device=features.device) >= share
+            features = features * seen[..., None]
+        return encode(features)
+
+    with mock.patch.object(model, "encode", masked):
+        yield
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Rebuilt and true features, ``[b, l, c]`` each -> scalar."""
+
+
+@contextmanager
+def _learnt_by(loss: Loss) -> Iterator[None]:
+    """Stands in for :func:`hvq_edge.training.trainer.feature_loss`."""
+    with mock.patch.object(trainer, "feature_loss", loss):
+        yield
+
+
+def hard_tokens(model: HVQTrans, power: float) -> AbstractContextManager[None]:  # noqa: ARG001
+    """Weigh each token's error by that error to a power, with a mean weight of 1 in an image.
+
+    A negative power weighs what is hard less.
+    """
+
+    def loss(rebuilt: Tensor, features: Tensor) -> Tensor:
+        error = (rebuilt - features).square().mean(2)
+        weight = error.detach() ** power
+        return (weight / weight.mean(1, keepdim=True) * error).mean()
+
+    return _learnt_by(loss)
+
+
+def worst_tokens(model: HVQTrans, share: float) -> AbstractContextManager[None]:  # noqa: ARG001
+    """Learn from the worst rebuilt share of each image's tokens alone."""
+
+    def loss(rebuilt: Tensor, features: Tensor) -> Tensor:
+        error = (rebuilt - features).square().mean(2)
+        return error.topk(round(share * error.shape[1]), dim=1).values.mean()
+
+    return _learnt_by(loss)
+
+
+def without_odd_tokens(model: HVQTrans, share: float) -> AbstractContextManager[None]:  # noqa: ARG001
+    """Leave the worst rebuilt share of each batch's tokens out of the loss: cleaning."""
+
+    def loss(rebuilt: Tensor, features: Tensor) -> Tensor:
+        error = (rebuilt - features).square().mean(2).flatten()
+        return error.topk(len(error) - round(share * len(error)), largest=False).values.mean()
+
+    return _learnt_by(loss)
+
+
+def cosine_loss(model: HVQTrans) -> AbstractContextManager[None]:  # noqa: ARG001
+    """Learn the direction of tokens instead of their values."""
+
+    def loss(rebuilt: Tensor, features: Tensor) -> Tensor:
+        return 2 * (1 - F.cosine_similarity(rebuilt, features, dim=2)).mean()
+
+    return _learnt_by(loss)
+
+
+def taps_alike(model: HVQTrans) -> AbstractContextManager[None]:
+    """Let each tap's mean error count alike, however many channels it has."""
+    sizes = tap_channels(model.settings.backbone)
+
+    def loss(rebuilt: Tensor, features: Tensor) -> Tensor:
+        taps = (rebuilt - features).square().split(list(sizes), dim=2)
+        return torch.stack([tap.mean() for tap in taps]).mean()
+
+    return _learnt_by(loss)
+
+
+@contextmanager
 def neighbours_masked(model: HVQTrans, size: int = NEIGHBOURS) -> Iterator[None]:
     """Let no token attend to itself and its neighbours, in encoder and decoder.
 
@@ -192,6 +291,14 @@ VARIANTS: dict[str, Variant] = {
     "averaged weights": Variant(training=averaged_weights),
     "jittered features": Variant(training=jittered_features),
     "neighbours masked": Variant(always=neighbours_masked),
+    "noise 0.2": Variant(training=partial(noisy_features, deviation=0.2)),
+    "noise 0.5": Variant(training=partial(noisy_features, deviation=0.5)),
+    "tokens masked": Variant(training=partial(masked_tokens, share=0.25)),
+    "hard tokens": Variant(training=partial(hard_tokens, power=1.0)),
+    "worst half": Variant(training=partial(worst_tokens, share=0.5)),
+    "odd tokens left out": Variant(training=partial(without_odd_tokens, share=0.02)),
+    "cosine loss": Variant(training=cosine_loss),
+    "taps alike": Variant(training=taps_alike),
 }
 """By the name that rows use."""
 

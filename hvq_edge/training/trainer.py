@@ -56,11 +56,11 @@ class Losses(nn.Module):
     def forward(self, features: Tensor, category: Tensor) -> BatchLosses:
         """``[b, l, c]`` and int64 ``[b]`` -> losses."""
         rebuilt = self.model.reconstruct(features, category)
-        feature_loss = (rebuilt.features - features).square().mean()
-        transport = feature_loss.new_zeros(())
+        of_features = feature_loss(rebuilt.features, features)
+        transport = of_features.new_zeros(())
         if self.settings.has_transport_loss:
             transport = self._transport(rebuilt, category)
-        return BatchLosses(feature_loss, rebuilt.commitment, rebuilt.codebook_loss, transport)
+        return BatchLosses(of_features, rebuilt.commitment, rebuilt.codebook_loss, transport)
 
     def _transport(self, rebuilt: Reconstruction, category: Tensor) -> Tensor:
         settings, model = self.settings, self.model
@@ -80,6 +80,11 @@ class Losses(nn.Module):
                 cost = entropic_loss(tokens, codes, settings.transport_loss_epsilon, usage)
                 total = total + weight * cost
         return total
+
+
+def feature_loss(rebuilt: Tensor, features: Tensor) -> Tensor:
+    """Mean squared error, ``[b, l, c]`` each -> scalar."""
+    return (rebuilt - features).square().mean()
 
 
 def train_epochs(

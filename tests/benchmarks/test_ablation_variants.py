@@ -13,18 +13,26 @@ from benchmarks.accuracy.ablation_variants import (
     FLIP_TOLERANCE,
     allowed_flips,
     averaged_weights,
+    cosine_loss,
     far_from_each_other,
     flip_distances,
+    hard_tokens,
     jittered_features,
     kmeans_start,
+    masked_tokens,
     neighbours_masked,
+    noisy_features,
+    taps_alike,
     with_flips,
+    without_odd_tokens,
+    worst_tokens,
 )
 from hvq_edge.errors import InputError
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.transformer import Attention, EncoderLayer
 from hvq_edge.run.settings import TrainingSettings, load_settings
+from hvq_edge.training import trainer
 from hvq_edge.training.batches import Images, to_tensor
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.trainer import Losses
@@ -131,6 +139,73 @@ def test_noise_is_for_training_only_and_ends_when_it_is_left():
         torch.testing.assert_close(model.encode(clean), expected, rtol=0, atol=0)
         assert not torch.equal(model.train().encode(clean)[-1], expected[-1])
     torch.testing.assert_close(model.encode(clean), expected, rtol=0, atol=0)
+
+
+def test_noise_of_a_deviation_is_the_same_for_every_token():
+    model = small_model().train()
+    seen = []
+    model.input_projection.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    clean = torch.from_numpy(features(model, 40).astype(np.float32))
+    clean[:, ::2] *= 10
+    with noisy_features(model, 0.5):
+        model.encode(clean)
+        model.eval().encode(clean)
+    noise = (seen[0] - clean).square().mean((0, 2)).sqrt()
+    assert noise.numpy() == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(seen[1], clean)
+
+
+def test_masked_tokens_are_hidden_whole_and_rebuilt_all_the_same():
+    model = small_model().train()
+    seen = []
+    model.input_projection.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    clean = torch.from_numpy(features(model, 40).astype(np.float32))
+    with masked_tokens(model, 0.25):
+        Losses(model, TrainingSettings())(clean, torch.zeros(40, dtype=torch.int64))
+        model.eval().encode(clean)
+    hidden = (seen[0] == 0).all(2)
+    assert hidden.float().mean().item() == pytest.approx(0.25, abs=0.05)
+    assert torch.equal(seen[0][~hidden], clean[~hidden])
+    assert torch.equal(seen[1], clean)
+
+
+# Losses.
+
+
+def test_errors_count_by_what_the_loss_is_of():
+    """An image whose tokens are off by 0, 1, 2 and 3, each in all of its channels."""
+    model = small_model()
+    channels = len(model.feature_mean)
+    features = torch.ones(1, 4, channels)
+    rebuilt = features + torch.arange(4.0)[None, :, None]
+    losses = {
+        (hard_tokens, 1.0): (0 + 1 + 16 + 81) / 14,  # squared errors 0, 1, 4, 9
+        (hard_tokens, 0.0): 14 / 4,
+        (worst_tokens, 0.5): 13 / 2,
+        (without_odd_tokens, 0.25): 5 / 3,
+    }
+    for (variant, value), expected in losses.items():
+        with variant(model, value):
+            assert trainer.feature_loss(rebuilt, features).item() == pytest.approx(expected)
+    with cosine_loss(model):
+        assert trainer.feature_loss(rebuilt, features).item() == pytest.approx(0, abs=1e-5)
+        assert trainer.feature_loss(-rebuilt, features).item() == pytest.approx(4)
+    off = features.clone()
+    off[..., :16] += 1  # the first of four taps
+    with taps_alike(model):
+        assert trainer.feature_loss(off, features).item() == pytest.approx(1 / 4)
+    assert trainer.feature_loss(off, features).item() == pytest.approx(16 / channels)
+
+
+def test_the_training_learns_by_the_loss_that_stands_in():
+    model = small_model().eval()
+    tokens = torch.from_numpy(features(model, 2).astype(np.float32))
+    losses = Losses(model, TrainingSettings())
+    label = torch.tensor([0, 1])
+    plain = losses(tokens, label).feature
+    with worst_tokens(model, 0.5):
+        assert losses(tokens, label).feature > plain
+    assert torch.equal(losses(tokens, label).feature, plain)
 
 
 # Neighbour-masked attention.
