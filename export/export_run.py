@@ -14,6 +14,7 @@ from hvq_edge.bundle.manifest import (
     BundleManifest,
     CategoryMode,
     ImageSet,
+    KnownDefects,
     Precision,
     TrainingRecord,
     digest_of_set,
@@ -222,6 +223,22 @@ def _training_record(
         data_licence=licence_of_data(data) if data else "",
         learnt_from=sets("fit"),
         held_out=sets("held_out"),
+        known_defects={
+            name: _known_defects(record, name)
+            for name in sorted({image.category for image in served})
+            if any(one.category == name for one in record.known_defects)
+        },
+    )
+
+
+def _known_defects(record: RunRecord, category: str) -> KnownDefects:
+    own = [one for one in record.known_defects if one.category == category]
+    used = record.known_defects_used.get(category)
+    return KnownDefects(
+        images=len(own),
+        sha256=digest_of_set([one.sha256 for one in own]),
+        weighted=used is not None and used.share > 0,
+        scores=tuple(one.score for one in own if one.score is not None),
     )
 
 

@@ -96,6 +96,15 @@ class ImageSet(Strict):
     """:func:`digest_of_set` of the images' own."""
 
 
+class KnownDefects(ImageSet):
+    """Defective images of one category that the model was given to train with."""
+
+    weighted: bool
+    """Whether they weight the metric; else they changed nothing."""
+    scores: tuple[float, ...]
+    """In float32, each by a metric that was not fitted to it; empty: too few to be used."""
+
+
 class TrainingRecord(Strict):
     """The training, out of the run's ``run.json``: a bundle leaves its run behind."""
 
@@ -115,6 +124,8 @@ class TrainingRecord(Strict):
     """Good images that the model learnt from, by category."""
     held_out: dict[str, ImageSet]
     """Good images that only thresholds were learnt from, by category."""
+    known_defects: dict[str, KnownDefects] = Field(default={})
+    """By category, where there were any."""
 
 
 class FormerThresholds(Strict):

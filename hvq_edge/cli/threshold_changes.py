@@ -201,6 +201,8 @@ def say(changes: Sequence[ThresholdChange], *, undone: bool = False) -> None:
         if one.defects.now or one.defects.before:
             _print(f"  defects found, of the test images: {_counts(one.defects)}")
             _print(f"  good test images rejected: {_counts(one.good_tested)}")
+        if one.known_defects.now or one.known_defects.before:
+            _print(f"  known defects found, by cross-validation: {_counts(one.known_defects)}")
     for why in dict.fromkeys(one.untested for one in changes if one.untested):
         messages.print(f"Defects found are not known: {why}", markup=False, soft_wrap=True)
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hvq_edge.bundle.judged_images import ImageRow, Labelled, find_labelled, verdict_of
-from hvq_edge.bundle.manifest import Bundle, BundleManifest, Precision
+from hvq_edge.bundle.manifest import Bundle, BundleManifest, KnownDefects, Precision
 from hvq_edge.bundle.thresholds import Thresholds
 from hvq_edge.evaluation.metrics.intervals import Share, share
 from hvq_edge.verdict.threshold import Threshold
@@ -43,6 +43,9 @@ class ThresholdChange:
     """Of the good test images of the category."""
     defects: BeforeAndNow
     """Of the defective test images of the category."""
+    known_defects: BeforeAndNow
+    """Of the known defects of the category, each judged by a metric that was not fitted to it, in
+    float32."""
     untested: str
     """Why there are no labelled test images; empty where there are."""
 
@@ -71,7 +74,12 @@ def threshold_changes(
     for precision, names in (now if changed is None else changed).items():
         labelled = find_labelled(bundle, precision)
         own = former.get(precision, {}), now.get(precision, {})
-        found += [_change(name, precision, own, labelled.of(name), undone) for name in names]
+        training = bundle.manifest.training
+        known = {} if training is None else training.known_defects
+        found += [
+            _change(name, precision, own, labelled.of(name), known.get(name), undone)
+            for name in names
+        ]
     return found
 
 
@@ -80,6 +88,7 @@ def _change(
     precision: Precision,
     records: tuple[Mapping[str, Threshold], Mapping[str, Threshold]],
     labelled: Labelled,
+    known: KnownDefects | None,
     undone: bool,
 ) -> ThresholdChange:
     old, new = (own.get(name) for own in records)
@@ -95,8 +104,16 @@ def _change(
         good_shown=BeforeAndNow(*(_exceeding(shown, one) for one in (old, new))),
         good_tested=BeforeAndNow(*(_rejected(good, own, name) for own in records)),
         defects=BeforeAndNow(*(_rejected(defective, own, name) for own in records)),
+        known_defects=BeforeAndNow(*(known_defects_found(known, one) for one in (old, new))),
         untested=labelled.untested,
     )
+
+
+def known_defects_found(known: KnownDefects | None, at: Threshold | None) -> Share | None:
+    """Count the known defects above a threshold; ``None``: none of them has a score."""
+    if known is None or at is None or not known.scores:
+        return None
+    return share(sum(score > at.value for score in known.scores), len(known.scores))
 
 
 def _exceeding(known: Threshold | None, at: Threshold | None) -> Share | None:

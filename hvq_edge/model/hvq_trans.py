@@ -222,7 +222,7 @@ class HVQTrans(nn.Module):
         Returns:
             ``[b, 4 * l, fine_channels]``.
         """
-        four = features[..., self.channels :].unflatten(2, (self.fine_channels, 4))
+        four: Tensor = features[..., self.channels :].unflatten(2, (self.fine_channels, 4))
         return four.transpose(2, 3).flatten(1, 2)
 
     @property

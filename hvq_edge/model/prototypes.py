@@ -71,7 +71,8 @@ def average_neighbours(tokens: Tensor, window: int) -> Tensor:
 
 def largest_of_four(fine: Tensor) -> Tensor:
     """Give each token the largest distance of its four fine ones, ``[b, 4 * l]`` -> ``[b, l]``."""
-    return fine.unflatten(1, (-1, 4)).amax(2)
+    largest: Tensor = fine.unflatten(1, (-1, 4)).amax(2)
+    return largest
 
 
 def nearest_distance(tokens: Tensor, centres: Tensor) -> Tensor:

@@ -11,9 +11,15 @@ from helpers.thresholds import threshold_at
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import (
+    KnownDefects,
+    TrainingRecord,
+    open_bundle,
+    write_manifest,
+)
 from hvq_edge.bundle.thresholds import before_last_change, put_thresholds
 from hvq_edge.cli.app import main
+from hvq_edge.cli.threshold_changes import say
 from hvq_edge.evaluation.acceptance.threshold_bound import threshold_bound
 from hvq_edge.evaluation.chosen_threshold import AskedPoint, read_point, threshold_at_point
 from hvq_edge.evaluation.threshold_change import threshold_changes
@@ -52,6 +58,28 @@ def test_without_labelled_images_of_these_graphs_that_is_said(bundle):
     (change,) = threshold_changes(bundle, None)
     assert change.defects.now is None
     assert "older than the bundle" in change.untested
+
+
+def test_known_defects_found_before_and_now(bundle, capsys):
+    known = KnownDefects(images=4, sha256="2" * 64, weighted=True, scores=(0.3, 0.5, 0.6, 0.9))
+    training = TrainingRecord(
+        created="2026-01-01T00:00:00+00:00",
+        hvq_edge_version="0.1.0",
+        epochs=1,
+        settings={},
+        weights="none",
+        learnt_from={},
+        held_out={},
+        known_defects={"bolt": known},
+    )
+    update = {"training": training}
+    write_manifest(bundle.path, bundle.manifest.model_copy(update=update))
+    changed = put_thresholds(open_bundle(bundle.path), {"fp32": {"bolt": threshold_at(0.65)}})
+    (change,) = threshold_changes(changed, before_last_change(changed.manifest))
+    both = (change.known_defects.before, change.known_defects.now)
+    assert [(one.count, one.total) for one in both] == [(3, 4), (1, 4)]
+    say([change])
+    assert "known defects found, by cross-validation: 3 of 4" in capsys.readouterr().out
 
 
 # Chosen on labelled images.

@@ -19,7 +19,7 @@ from hvq_edge.run.settings import load_settings
 from hvq_edge.training import known_defects as known_module
 from hvq_edge.training.batches import Images
 from hvq_edge.training.known_defects import Known, fit_known_defects
-from hvq_edge.training.statistics import fit_map_scale, fit_residual_whitening
+from hvq_edge.training.statistics import fit_level, fit_map_scale, fit_residual_whitening
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
 SMALL |= {"prototypes": 0}
@@ -86,6 +86,20 @@ def test_defects_of_the_known_kind_stand_out_more():
     assert marked.mean_height(marked.bad(40)) > 1.2 * before
     assert torch.equal(marked.model.residual_whitening[1], whitening[1]), "of another category"
     assert not torch.allclose(marked.model.residual_whitening[0], whitening[0])
+
+
+def test_the_model_then_scores_as_was_judged():
+    marked = Marked(strength=6.0)
+    model, known = marked.model, marked.known()
+    (learnt,) = marked.learn(known).values()
+    assert learnt.metric is not None
+    fit_map_scale(model, marked.fit)
+    fit_level(model, marked.fit, marked.held_out)
+    tokens = model.standardise(torch.from_numpy(known.images.features.astype(np.float32)))
+    with torch.inference_mode():
+        scores = model.judge(tokens, torch.from_numpy(known.images.category))["score"]
+    np.testing.assert_allclose(scores, learnt.after[known_module.KNOWN], rtol=1e-3, atol=1e-3)
+    assert np.abs(learnt.after[known_module.KNOWN] - learnt.before[known_module.KNOWN]).min() > 0.1
 
 
 def test_known_defects_that_show_nothing_change_nothing():

@@ -10,7 +10,7 @@ No template: thresholds are learnt on devices too, where Jinja2 is not installed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hvq_edge.bundle.integrity.content import CARD_NAME, SIGNATURE_NAME
@@ -19,6 +19,7 @@ from hvq_edge.bundle.manifest import (
     BundleManifest,
     FileRecord,
     ImageSet,
+    KnownDefects,
     TrainingRecord,
     open_bundle,
     record_of,
@@ -37,6 +38,7 @@ from hvq_edge.evaluation.acceptance.card_results import (
 from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
 from hvq_edge.evaluation.acceptance.measured import Measured
 from hvq_edge.evaluation.acceptance.threshold_bound import doubts_of
+from hvq_edge.evaluation.threshold_change import known_defects_found
 
 _NOT_KEPT = "not recorded: this bundle is of an earlier version; run `hvq-edge export` again"
 _MODES = {
@@ -254,6 +256,7 @@ def _training_data(manifest: BundleManifest) -> list[str]:
         f"Versions of an image, as another camera would show it, that statistics are fitted to "
         f"besides the image itself: {versions}.",
     ]
+    blocks += _known_defects(manifest, training.known_defects)
     calibration = manifest.calibration
     if calibration is not None:
         blocks.append(
@@ -261,6 +264,27 @@ def _training_data(manifest: BundleManifest) -> list[str]:
             f"{text(calibration.method)}."
         )
     return blocks
+
+
+def _known_defects(manifest: BundleManifest, known: Mapping[str, KnownDefects]) -> list[str]:
+    """Return what the card says of defective training images; nothing where there were none."""
+    rows = []
+    for name, one in known.items():
+        use = "weight the metric" if one.weighted else "changed nothing"
+        found = [
+            f"{precision}: {count.count} of {count.total}"
+            for precision in manifest.models
+            if (threshold := threshold_records(manifest, precision).get(name))
+            and (count := known_defects_found(one, threshold))
+        ]
+        rows.append((text(name), str(one.images), code(one.sha256), use, ", ".join(found) or "–"))
+    if not rows:
+        return []
+    return [
+        "Known defects, which are neither good nor test images. *Found* counts those above the "
+        "threshold, each judged in float32 by a metric that was not fitted to it.",
+        table(("category", "known defects", "hash", "use", "found"), rows),
+    ]
 
 
 def _setting(value: object) -> str:

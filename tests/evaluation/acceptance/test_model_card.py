@@ -18,7 +18,7 @@ from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature
-from hvq_edge.bundle.manifest import digest_of_set, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import Bundle, digest_of_set, open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import put_thresholds, undo_thresholds
 from hvq_edge.bundle.verification import read_verification
 from hvq_edge.cli.app import main
@@ -28,7 +28,8 @@ from hvq_edge.evaluation.acceptance.measured import measured_of
 from hvq_edge.evaluation.acceptance.model_card import refresh_card, render_card
 from hvq_edge.evaluation.evaluate_target import evaluate_precisions
 from hvq_edge.evaluation.metrics.metrics_file import read_metrics
-from hvq_edge.run.record import read_run
+from hvq_edge.export.export_run import _training_record
+from hvq_edge.run.record import KnownDefect, KnownDefectUse, read_run
 from hvq_edge.runtime.known_answers import read_known_answers
 
 
@@ -49,6 +50,27 @@ def rows(text: str) -> list[list[str]]:
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return [row for row in cells if set(row) != {"---"}]
+
+
+def test_the_card_has_the_known_defects(small_bundle, small_run):
+    bundle, record = open_bundle(small_bundle), read_run(small_run)
+    assert "nown defects" not in render_card(bundle)
+    name = record.categories[0]
+    threshold = bundle.manifest.thresholds["fp32"][name].value
+    known = [
+        KnownDefect(path=f"{n}.png", category=name, sha256=f"{n:064}", defect="x", score=score)
+        for n, score in enumerate((threshold - 1, threshold + 1, threshold + 2))
+    ]
+    use = KnownDefectUse(images=3, kinds=1, share=0.5, power=1.0, found_without=1, found=2)
+    record = record.model_copy(
+        update={"known_defects": tuple(known), "known_defects_used": {name: use}}
+    )
+    training = _training_record(record, record.images, None)
+    manifest = bundle.manifest.model_copy(update={"training": training})
+    card = render_card(Bundle(bundle.path, manifest))
+    (row,) = [row for row in rows(section(card, "Training data")) if "weight the metric" in row]
+    assert row[:3] == [name, "3", f"`{digest_of_set([one.sha256 for one in known])}`"]
+    assert "fp32: 2 of 3" in row[4]
 
 
 def test_the_card_of_an_export_has_the_numbers_of_its_files(small_bundle, small_run):
