@@ -131,7 +131,7 @@ class PlainHVQTrans(nn.Module):
         elif category is not None:
             own = category.to(torch.int64)
         else:
-            own, margin = self.model.classify(standardised)
+            own, margin = self.model.classifier(self.model.coarse(standardised))
         out = self.model.judge(standardised, own)
         found = (out["score"], out["map"], out["codes"])
         return (*found, out["category"], margin) if self.mode == "auto" else found
