@@ -7,9 +7,9 @@ metric is fitted to them as training does it (hvq_edge/training/known_defects.py
 as it is. The other test images are judged: defects found where 5 % of the good test images are
 rejected, in per cent. Draws:
 
-- any kind: 5, 10 or 20 of all defective images, tested on the rest;
-- all but one kind: 10 of the other kinds, tested on the kind left out;
-- one kind: 10 of one kind, tested on the others, and on the rest of the same kind.
+- any kind: 5, 10 or 20 of all defective images, tested on the rest; where a product has one folder
+  of defects, they count as not told apart;
+- all but one kind: 10 of the other kinds, tested on the kind left out; kinds told apart, and not.
 
 Scale and level of the map are fitted to up to 200 good images of a product, and as many of their
 versions. Features are kept under OUT, so that a second call is quicker.
@@ -36,7 +36,7 @@ from benchmarks.markdown_table import markdown_table
 from hvq_edge.cli.console import progress_bars
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import DatasetImage, find_dataset
-from hvq_edge.data.findings import LEAST_KNOWN_DEFECTS
+from hvq_edge.data.layouts.plain_folder import DEFECTIVE as UNSORTED
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.metrics.image_metrics import auroc, recall_at
@@ -84,14 +84,20 @@ class Draw(NamedTuple):
     name: str
     given: Places
     tested: Places
-    alike: Places
-    """Defects of the given kinds that were not given."""
+    kinds: NDArray[np.str_]
+    """Of those given."""
 
 
 def products_of(
-    run: Path, out: Path, on_progress: ProgressCallback = silent
+    run: Path, out: Path, only: Sequence[str] = (), on_progress: ProgressCallback = silent
 ) -> Iterator[tuple[HVQTrans, Product]]:
     """Measure the categories of a run that have both good and defective test images.
+
+    Args:
+        run: a finished run.
+        out: keeps features.
+        only: these categories; none: all.
+        on_progress: told of every stage.
 
     Raises:
         RunError, DatasetError, ImageError, CheckpointError, MissingCapability, OutputError.
@@ -115,7 +121,7 @@ def products_of(
                 GOOD: [image for image in dataset.test(name) if image.good],
                 DEFECTIVE: [image for image in dataset.test(name) if not image.good],
             }
-            if not all(tests.values()):
+            if not all(tests.values()) or (only and name not in only):
                 continue
             others = [
                 one for one in record.images if one.use == "held_out" and one.category == name
@@ -156,61 +162,47 @@ def _known(image: DatasetImage) -> KnownDefect:
 def draws_of(kinds: NDArray[np.str_], repeats: int, seed: int = 0) -> Iterator[Draw]:
     """Draw known defects in every way; never more than half of the images they are drawn from."""
     rng = np.random.default_rng(seed)
-    everything = np.arange(len(kinds))
-
-    def drawn(name: str, count: int, among: Places, tested: Places) -> Iterator[Draw]:
-        for _ in range(repeats if 2 * count <= len(among) else 0):
-            given = rng.permutation(among)[:count]
-            alike = np.setdiff1d(among, given)
-            yield Draw(name, given, np.setdiff1d(tested, given), alike)
-
-    for count in GIVEN:
-        yield from drawn(f"any kind, {count}", count, everything, everything)
+    everything, unsorted = np.arange(len(kinds)), np.full(len(kinds), UNSORTED)
     different = sorted(set(kinds))
+    told = kinds if len(different) > 1 else unsorted
+    for count in GIVEN:
+        for _ in range(repeats if 2 * count <= len(kinds) else 0):
+            given = rng.permutation(everything)[:count]
+            yield Draw(f"any kind, {count}", given, np.setdiff1d(everything, given), told[given])
     for kind in different if len(different) > 1 else []:
-        own, others = np.flatnonzero(kinds == kind), np.flatnonzero(kinds != kind)
-        yield from drawn("all but one kind", OF_KINDS, others, own)
-        count = max(LEAST_KNOWN_DEFECTS, min(OF_KINDS, len(own) // 2))
-        yield from drawn("one kind", count, own, others)
+        others, own = np.flatnonzero(kinds != kind), np.flatnonzero(kinds == kind)
+        for _ in range(repeats):
+            given = rng.permutation(others)[:OF_KINDS]
+            yield Draw("all but one kind", given, own, kinds[given])
+            yield Draw("all but one kind, not told apart", given, own, unsorted[given])
 
 
-def numbers(model: HVQTrans, product: Product, draw: Draw) -> dict[str, list[float]]:
-    """Judge a draw: AUROC and recall without and with known defects; in per cent."""
+def numbers(model: HVQTrans, product: Product, draw: Draw) -> list[float]:
+    """Judge a draw: used or not, AUROC and recall without, and with known defects; in per cent."""
     groups = {**product.groups, KNOWN: product.groups[DEFECTIVE].some(draw.given)}
-    covered, kinds = product.covered[draw.given], product.kinds[draw.given]
-    learnt = learn(model, product.k, groups, covered, kinds)
-    found = {}
-    for name, places in (("tested", draw.tested), ("same kinds", draw.alike)):
-        row = []
-        for scores in (learnt.before, learnt.after):
-            good, defective = scores[GOOD], scores[DEFECTIVE][places]
-            labels = np.arange(len(good) + len(defective)) >= len(good)
-            both = np.concatenate([good, defective])
-            row += [
-                100 * float(value or 0)
-                for value in (auroc(both, labels), recall_at(both, labels, 0.05))
-            ]
-        found[name] = row
-    return {**found, "used": [learnt.use.share > 0, learnt.use.power]}
+    learnt = learn(model, product.k, groups, product.covered[draw.given], draw.kinds)
+    row = [float(learnt.use.share > 0)]
+    for scores in (learnt.before, learnt.after):
+        good, defective = scores[GOOD], scores[DEFECTIVE][draw.tested]
+        both = np.concatenate([good, defective])
+        labels = np.arange(len(both)) >= len(good)
+        found = (auroc(both, labels), recall_at(both, labels, 0.05))
+        row += [100 * value for value in found if value is not None]
+    return row
 
 
-def rows_of(
-    product: str, each: Mapping[str, Sequence[dict[str, list[float]]]]
-) -> Iterator[list[str]]:
+def rows_of(product: str, each: Mapping[str, Sequence[list[float]]]) -> Iterator[list[str]]:
     """Yield a row for each way of drawing."""
     for name, found in each.items():
-        tested = np.array([one["tested"] for one in found])
-        alike = np.array([one["same kinds"] for one in found])
-        used = sum(bool(one["used"][0]) for one in found)
-        change = tested[:, 3] - tested[:, 1]
+        used, auroc_before, recall_before, auroc_after, recall_after = np.array(found).T
+        change = recall_after - recall_before
         error = change.std(ddof=1) / len(change) ** 0.5 if len(change) > 1 else 0.0
         yield [
             product,
             name,
-            f"{used} of {len(found)}",
-            *(f"{value:.1f}" for value in tested.mean(0)[[0, 2, 1, 3]]),
+            f"{used.sum():.0f} of {len(found)}",
+            *(f"{v.mean():.1f}" for v in (auroc_before, auroc_after, recall_before, recall_after)),
             f"{change.mean():+.1f} ± {error:.1f}",
-            f"{(alike[:, 3] - alike[:, 1]).mean():+.1f}" if name == "one kind" else "",
         ]
 
 
@@ -222,15 +214,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("runs/known-defects"), help="keeps features"
     )
     parser.add_argument("--draws", type=int, default=5, help="of each way; default: 5")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="CATEGORY", help="may be repeated"
+    )
     given = parser.parse_args(arguments)
     headings = ["product", "known defects", "used", "AUROC without", "with", "recall without"]
-    headings += ["with", "change", "same kind"]
+    headings += ["with", "change"]
     rows: list[list[str]] = []
     try:
         with progress_bars() as bars, torch.inference_mode():
             for run in given.runs:
-                for model, product in products_of(run, given.out, bars):
-                    each: dict[str, list[dict[str, list[float]]]] = {}
+                for model, product in products_of(run, given.out, given.only, bars):
+                    each: dict[str, list[list[float]]] = {}
                     draws = list(draws_of(product.kinds, given.draws))
                     for number, draw in enumerate(draws, 1):
                         each.setdefault(draw.name, []).append(numbers(model, product, draw))

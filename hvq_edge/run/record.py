@@ -48,6 +48,8 @@ class KnownDefectUse(Strict):
 
     images: int
     kinds: int
+    unsorted: bool
+    """Whether they lie in ``defective`` alone, which tells no kinds apart."""
     share: float
     """Of their moment in the metric; 0: they changed nothing."""
     power: float
@@ -62,10 +64,10 @@ class KnownDefectUse(Strict):
         """What was done, for the user."""
         count = counted(self.images, "known defect")
         if not self.share:
-            return (
-                f"{count} changed nothing, for cross-validation bears out no use of them: "
-                f"{self.found} are found."
-            )
+            why = "cross-validation bears out no use of them"
+            if self.kinds == 1 and not self.unsorted:
+                why = "they are of one kind, which says nothing of others"
+            return f"{count} changed nothing, for {why}: {self.found} are found."
         return (
             f"{count} weight the metric: by cross-validation {self.found} of them are found, "
             f"{self.found_without} without."

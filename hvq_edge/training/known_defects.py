@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 
 from hvq_edge.data.findings import LEAST_KNOWN_DEFECTS
 from hvq_edge.data.images import read_frame, read_mask
+from hvq_edge.data.layouts.plain_folder import DEFECTIVE
 from hvq_edge.data.pseudo_defects import KINDS, Pixels, large_pseudo_defect, pseudo_defect
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.image_score import image_level
@@ -39,8 +40,8 @@ COVERED = 0.3
 EVIDENT = 24
 """Without a mask one cell of so many is taken for the defect: those that stand out most."""
 GROUPS = 2
-"""Of defects that are alike, where all known ones are called by one kind: cross-validation leaves
-out a group, else a kind, so that it judges kinds that it does not know."""
+"""Of defects that are alike, where kinds are not told apart: cross-validation leaves out a group,
+else a kind, so that it judges kinds that it does not know."""
 FAR = 2.0
 """Times the threshold from which on a score that rises further is no gain."""
 MOST = 200
@@ -156,7 +157,8 @@ def fit_known_defects(
     For each category with :data:`LEAST_KNOWN_DEFECTS` of them, that one of :data:`STRENGTHS` that
     lifts known defects most towards and above the threshold: by cross-validation, by more than a
     standard error, and less what it lowers small and large pseudo-defects, which stand for kinds
-    that are not known. Where there is none, nothing is changed.
+    that are not known. Where there is none, nothing is changed; nor where all are of one kind, for
+    nothing then tells what it would cost other kinds.
 
     Args:
         model: with fitted whitening; changed in place. Scale and level of the map are to be
@@ -247,10 +249,12 @@ class _Category:
     def learn(self) -> Learnt:
         """Choose a strength by cross-validation."""
         without = _heights(self.plain)
-        crossed = self._cross_validated()
+        groups = self._kept_together()
+        crossed = self._cross_validated(groups)
         directions, weights = self._metrics(np.arange(len(self.kinds)))
         chosen, most, after = None, 0.0, self.plain
-        for number, scores in enumerate(self._scored(directions, weights)):
+        fitted = self._scored(directions, weights, tuple(self.groups))
+        for number, scores in enumerate(fitted if crossed else ()):
             more = crossed[number].heights - without[KNOWN]
             heights = _heights(scores)
             lost = sum(
@@ -264,6 +268,7 @@ class _Category:
         use = KnownDefectUse(
             images=len(self.kinds),
             kinds=len(set(self.kinds)),
+            unsorted=set(self.kinds) == {DEFECTIVE},
             share=share,
             power=power,
             found_without=int((without[KNOWN] > 1).sum()),
@@ -289,19 +294,21 @@ class _Category:
         each = [((1 - share) + share * values) ** power for share, power in STRENGTHS]
         return directions, torch.stack([weights / weights.mean() for weights in each], dim=1)
 
-    def _scored(self, directions: Tensor, weights: Tensor) -> Iterator[dict[str, Scores]]:
-        """Yield scores by group, for each column of ``weights``."""
+    def _scored(
+        self, directions: Tensor, weights: Tensor, names: Sequence[str]
+    ) -> Iterator[dict[str, Scores]]:
+        """Yield the named groups' scores, for each column of ``weights``."""
         distances = {}
-        for name, group in self.groups.items():
+        for name in names:
             chunks = [
                 ((white @ directions.float()).square() @ weights.float()).sqrt()
-                for white in group.white.split(_BATCH)
+                for white in self.groups[name].white.split(_BATCH)
             ]
             distances[name] = torch.cat(chunks)
         for number in range(weights.shape[1]):
             parts = {
-                name: torch.cat([distances[name][None, ..., number], group.parts[1:]])
-                for name, group in self.groups.items()
+                name: torch.cat([distances[name][None, ..., number], self.groups[name].parts[1:]])
+                for name in names
             }
             yield self._judge(parts)[1]
 
@@ -333,13 +340,21 @@ class _Category:
         level = image_level(maps.flatten(1))[:, 0]
         return torch.stack([level, windows], dim=1).double().cpu().numpy()
 
-    def _cross_validated(self) -> list[_Crossed]:
-        count = len(self.kinds)
-        groups = self.kinds if len(set(self.kinds)) > 1 else self._alike()
+    def _kept_together(self) -> NDArray[np.generic]:
+        """Name for each known defect the group that cross-validation leaves out at once."""
+        return self._alike() if set(self.kinds) == {DEFECTIVE} else self.kinds
+
+    def _cross_validated(self, groups: NDArray[np.generic]) -> list[_Crossed]:
+        """Judge each known defect without its group, by strength; empty: all are of one."""
+        if len(set(groups)) < GROUPS:
+            return []
+        count = len(groups)
         found = [_Crossed(np.zeros(count), np.zeros(count)) for _ in STRENGTHS]
+        needed = (FIT, VARIED, HELD_OUT, KNOWN)
         for group in sorted(set(groups)):
             fold, rest = np.flatnonzero(groups == group), np.flatnonzero(groups != group)
-            for crossed, scores in zip(found, self._scored(*self._metrics(rest)), strict=True):
+            fitted = self._scored(*self._metrics(rest), needed)
+            for crossed, scores in zip(found, fitted, strict=True):
                 crossed.scores[fold] = scores[KNOWN][fold]
                 crossed.heights[fold] = _heights(scores)[KNOWN][fold]
         return found

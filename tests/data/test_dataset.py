@@ -146,14 +146,14 @@ def test_images_in_folders_below_are_found(mvtec_folder):
 
 
 def test_what_mvtec_layout_passes_over_is_noted(mvtec_folder):
-    touch(mvtec_folder / "bolt/train/bad/0.png")
+    touch(mvtec_folder / "bolt/train/loose.png")
     touch(mvtec_folder / "bolt/test/loose.png")
     touch(mvtec_folder / "docs/photo.png")
     touch(mvtec_folder / "LICENSES/licence.txt")
     shutil.rmtree(mvtec_folder / "tile/test")
     dataset = find_dataset(mvtec_folder)
     notes = "\n".join(dataset.notes)
-    assert "train/bad is ignored" in notes
+    assert "1 image directly in train is ignored" in notes
     assert "1 image directly in test is ignored" in notes
     assert "docs is not a category" in notes
     assert "LICENSES" not in notes  # no images in it: nothing was missed

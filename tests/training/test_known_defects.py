@@ -52,7 +52,7 @@ class Marked:
         images = self.bad(count)
         covered = np.zeros(images.features.shape[:2], np.float32)
         covered[:, 5:7] = 1
-        return Known(images, covered, ["mark"] * count)
+        return Known(images, covered, ["defective"] * count)
 
     def learn(self, known: Known, other: Images | None = None) -> dict[int, known_module.Learnt]:
         """``other``: of other kinds."""
@@ -125,6 +125,19 @@ def test_what_would_hide_other_kinds_is_not_done(monkeypatch):
     assert learnt.use.share > 0, "it would have been done for the known kind alone"
 
 
+def test_one_kind_says_nothing_of_others():
+    marked = Marked(strength=6.0)
+    known = marked.known()
+    whitening = marked.model.residual_whitening.clone()
+    (learnt,) = marked.learn(known._replace(kinds=["mark"] * DEFECTS)).values()
+    assert learnt.use.share == 0
+    assert "of one kind, which says nothing of others" in learnt.use.sentence
+    assert torch.equal(marked.model.residual_whitening, whitening)
+    assert (learnt.scores == learnt.before[known_module.KNOWN]).all()
+    (learnt,) = marked.learn(known._replace(kinds=["mark", "spot"] * (DEFECTS // 2))).values()
+    assert learnt.use.share > 0, "what helps one kind helps the other"
+
+
 def test_too_few_are_left_alone():
     marked = Marked(strength=6.0)
     assert marked.learn(marked.known(4)) == {}
@@ -173,8 +186,8 @@ def test_training_with_and_without(mvtec_folder, tmp_path, capsys):
     for folder, count in ((few, 4), (many, 6)):
         for i in range(count):
             image, mask = scratch(make_texture(300 + i, grain=1.2, mean=150.0))
-            write_png(folder / f"bolt/scratch/{i:03}.png", image)
-            write_png(folder / f"bolt/ground_truth/scratch/{i:03}_mask.png", mask)
+            write_png(folder / f"bolt/defective/{i:03}.png", image)
+            write_png(folder / f"bolt/ground_truth/defective/{i:03}_mask.png", mask)
     same = train(mvtec_folder, tmp_path / "with few", "--defects", str(few))
     capsys.readouterr()
     assert all(torch.equal(same[name], without[name]) for name in without)
@@ -197,7 +210,7 @@ def test_training_with_and_without(mvtec_folder, tmp_path, capsys):
     assert changed == (use.share > 0)
     assert torch.equal(trained["residual_whitening"][1], without["residual_whitening"][1])
     # What was recorded is asked for again, so a training that goes on goes on with the same.
-    (many / "bolt/scratch/000.png").unlink()
+    (many / "bolt/defective/000.png").unlink()
     unfinished = record.model_copy(update={"checkpoint_sha256": None})
     (tmp_path / "with many/run.json").write_text(unfinished.model_dump_json())
     assert command("train", "--resume", "--out", str(tmp_path / "with many")) == 2

@@ -33,7 +33,8 @@ DIR/                  or, with several categories, DIR/<category>/
 └── *.png, *.jpg ...  defective images, too (optional)"""
 
 DEFECTIVE = "defective"
-"""The kind of defect of images that lie beside ``good`` and not in a folder of their own."""
+"""The kind of defect of images that lie beside ``good`` and not in a folder of their own: of any
+kind."""
 
 TEST_SHARE = 0.2
 _LEAST_TO_TRAIN = 3  # what hvq_edge.data.splits needs of a category

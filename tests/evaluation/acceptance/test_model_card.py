@@ -61,7 +61,9 @@ def test_the_card_has_the_known_defects(small_bundle, small_run):
         KnownDefect(path=f"{n}.png", category=name, sha256=f"{n:064}", defect="x", score=score)
         for n, score in enumerate((threshold - 1, threshold + 1, threshold + 2))
     ]
-    use = KnownDefectUse(images=3, kinds=1, share=0.5, power=1.0, found_without=1, found=2)
+    use = KnownDefectUse(
+        images=3, kinds=1, unsorted=True, share=0.5, power=1.0, found_without=1, found=2
+    )
     record = record.model_copy(
         update={"known_defects": tuple(known), "known_defects_used": {name: use}}
     )
