@@ -26,6 +26,9 @@ LIMITS: dict[Precision, Limits] = {
     "int8-fp16": REDUCED,
 }
 
+CONFIDENCE = 0.95
+"""A category fails where a true share at the limit would change fewer verdicts this often."""
+
 
 def compare(
     reference: Sequence[Outputs],
@@ -110,14 +113,16 @@ def _by_category(decisions: Sequence[ImageVerdicts]) -> Iterator[CategoryDecisio
 
 
 def _decision_faults(found: Sequence[CategoryDecisions], limit: float) -> list[str]:
+    from scipy.stats import binom
+
     images = sum(one.images for one in found)
     changed = sum(len(one.changed) for one in found)
     faults = []
     if changed > limit * images:
         faults.append(f"decisions changed {changed / images:.1%} > {limit:.1%}")
     for one in found:
-        # 1 of 12 is more than 5 %, and says nothing about the category yet.
-        allowed = max(limit * one.images, 1.0 if limit else 0.0)
+        # Of one category there are few: 3 of 48 are more than 5 %, and no evidence of it.
+        allowed = max(binom.ppf(CONFIDENCE, one.images, limit), 1 if limit else 0)
         if len(one.changed) > allowed and len(found) > 1:
             share = len(one.changed) / one.images
             faults.append(f"decisions changed on {one.category} {share:.1%} > {limit:.1%}")

@@ -322,6 +322,14 @@ def test_a_flipped_tie_counts_as_a_code_and_not_as_a_map_error():
     assert found.code_agreement[0] == 31 / 32
 
 
+@pytest.mark.parametrize(("flipped", "passes"), [(5, True), (6, False)])
+def test_a_category_fails_where_chance_does_not_explain_it(flipped, passes):
+    verdicts = [(f"nut{i}", False, False, "nut") for i in range(100)]
+    verdicts += [(f"screw{i}", False, i < flipped, "screw") for i in range(48)]
+    assert compare_one(outputs(0), verdicts, "int8").passed is passes
+    assert not compare_one(outputs(0), verdicts, "fp32").passed, "there none may change"
+
+
 def test_the_decision_gate_goes_category_by_category():
     """Few flips over all, but most of the screws': the share of all would hide it."""
     verdicts = [(f"nut{i}", False, False, "nut") for i in range(90)]
