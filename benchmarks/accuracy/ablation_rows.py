@@ -93,6 +93,7 @@ ROWS: tuple[Row, ...] = (
     Row("noise of 0.5 deviations", variant="noise 0.5"),
     Row("a quarter of the tokens masked", variant="tokens masked"),
     Row("errors weighted by themselves", variant="hard tokens"),
+    Row("errors weighted, another seed", training={"seed": 1}, variant="hard tokens"),
     Row("worst half of the tokens", variant="worst half"),
     Row("worst 2 % of the tokens left out", variant="odd tokens left out"),
     Row("cosine loss", variant="cosine loss"),
