@@ -252,7 +252,6 @@ _PAPER: dict[str, dict[str, Any]] = {
         "versions": 0,
     },
 }
-_EDGE: dict[str, dict[str, Any]] = {"model": {"fine_prototypes": 128}}
 _TINY: dict[str, dict[str, Any]] = {
     "model": {
         "width": 64,
@@ -260,7 +259,6 @@ _TINY: dict[str, dict[str, Any]] = {
         "feedforward": 256,
         "codes": 256,
         "prototypes": 256,
-        "fine_prototypes": 128,
     },
     "training": {"epochs": 24},
 }
@@ -282,7 +280,7 @@ _PAPER_OT: dict[str, dict[str, Any]] = {
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": _PAPER,
     "paper-ot": _PAPER_OT,
-    "edge": _EDGE,
+    "edge": {},
     "tiny": _TINY,
 }
 

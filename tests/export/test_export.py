@@ -181,6 +181,7 @@ def small_nets(draw) -> tuple[ModelSettings, int]:
         prototypes=draw(st.sampled_from([0, 1, 30])),
         prototype_window=draw(st.sampled_from([1, 3, 5])),
         prototype_weight=draw(st.sampled_from([0.0, 1.0, 3.0])),
+        fine_prototypes=draw(st.sampled_from([0, 1, 30])),
         transport_weight=draw(st.sampled_from([0.0, 0.5, 80.0])),
         transport_levels=tuple(draw(st.just([]) | shares)),
         transport_temperature=draw(st.sampled_from([None, 7.0, 512.0])),
@@ -199,7 +200,7 @@ def test_folding_is_exact_for_any_net(net, batch, megabytes, seed):
     for name, buffer in model.named_buffers():
         if name in ("classifier.centres", "feature_mean", "map_centre"):
             buffer.normal_()
-        elif name == "residual_whitening" or name.startswith("prototypes."):
+        elif name == "residual_whitening" or name.startswith(("prototypes.", "fine_prototypes.")):
             buffer.normal_(std=buffer.shape[-1] ** -0.5)
         elif name in ("feature_std", "map_spread"):
             buffer.uniform_(0.5, 2)
