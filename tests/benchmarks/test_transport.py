@@ -86,13 +86,13 @@ def test_rows_differ_in_what_their_names_say(preset):
     base = load_settings(preset)
     rows = transport.rows_of(base, [*transport.STARTS], [*transport.LOSSES], [0, 1, 2])
     work = transport.by_seed(rows)
-    assert len({row.slug for row in work}) == len(work) == 2 * 4 * 3 * 3
+    assert len({row.slug for row in work}) == len(work) == 2 * 5 * 3 * 3
     assert [row.training["seed"] for row in work] == sorted(row.training["seed"] for row in work)
     names = [row.name for row in work]
     for row in work:
         settings = row.settings(base)
         assert ("scores" in row.name) == (len(settings.model.transport_weights) > 1)
-        assert ("loss none" in row.name) == (not settings.training.has_transport_loss)
+        assert ("loss none, seed" in row.name) == (not settings.training.has_transport_loss)
         if row.weights_of:
             assert names.index(row.weights_of) < names.index(row.name)
             trained = next(one for one in work if one.name == row.weights_of)
