@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +69,7 @@ def _head(explanation: Explanation, width: int) -> Image:
     head = _paper(3 * _LINE, width)
     verdict = f"{result.verdict.replace('_', ' ')}: {result.reason}"
     for line, (text, colour) in enumerate(
-        ((verdict, _INK), (f"{result.category}  {result.name}", _SOFT)), start=1
+        ((verdict, _INK), (f"{result.category}  {Path(result.name).name}", _SOFT)), start=1
     ):
         cut = cut_to_width(text, _LETTER, width - 2 * _GAP)
         draw_text(head, cut, _GAP, line * (_LINE + 4), _LETTER, colour, bold=colour == _INK)
