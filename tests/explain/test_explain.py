@@ -66,7 +66,7 @@ SCHEMA = {
 
 @pytest.fixture(scope="module")
 def image(solar_cells) -> Path:
-    return sorted(solar_cells.glob("*/test/defective/*"))[0]
+    return sorted(solar_cells.glob("solar_cell_poly/test/good/*"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,8 @@ def test_the_command_keeps_a_page_a_picture_and_json(small_bundle, image, tmp_pa
 
 
 def opens_offline(page: str) -> None:
-    assert not re.search(r"https?:|//[a-z]|<script|<link|@import", page)
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert not re.search(r"https?:|//[a-z]|<script|<link|@import", text)
     assert set(re.findall(r"(?:url\(|src=\")([a-z]+:)", page)) == {"data:"}
     assert "default-src 'none'" in page
 
