@@ -18,13 +18,13 @@ from helpers.commands import exit_code
 from helpers.images import flat, write_png
 
 from hvq_edge.bundle.integrity.content import CARD_NAME
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.manifest import Bundle, open_bundle, record_of, write_manifest
 from hvq_edge.errors import BundleError
+from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.evaluation.explain_run import RunInsight
-from hvq_edge.explain.exemplars import EXEMPLARS_FOLDER
+from hvq_edge.explain.exemplars import exemplars_name, write_exemplars
 from hvq_edge.explain.explanation import LEVEL, MAP, ROUNDING, BundleInsight, explain
 from hvq_edge.explain.pages import render_codebook, render_explanation
-from hvq_edge.export.export_run import export_run
 from hvq_edge.predict.images import NamedImage, find_images
 from hvq_edge.predict.predictor import load
 
@@ -75,13 +75,19 @@ def insight(small_run, small_bundle):
 
 
 @pytest.fixture(scope="module")
-def with_exemplars(small_trained_run, made_once, plain_graphs_counted_once) -> Path:
-    def make(folder: Path) -> None:
-        run = folder.with_name("run with exemplars")
-        shutil.copytree(small_trained_run, run)
-        export_run(run, folder, exemplars=True)
-
-    return made_once("bundle with exemplars", make)
+def with_exemplars(small_trained_bundle, insight, tmp_path_factory) -> Path:
+    """As ``hvq-edge export --exemplars`` writes it (tests/export), without exporting again."""
+    folder = tmp_path_factory.mktemp("explained") / "bundle"
+    bundle = open_bundle(shutil.copytree(small_trained_bundle, folder))
+    files = dict(bundle.manifest.files)
+    for index, category in enumerate(bundle.manifest.categories):
+        name = exemplars_name(index)
+        write_exemplars(folder / name, insight.exemplars(category))
+        files[name] = record_of(folder / name)
+    with_files = Bundle(folder, bundle.manifest.model_copy(update={"files": files}))
+    files[CARD_NAME] = write_card(with_files)
+    write_manifest(folder, with_files.manifest.model_copy(update={"files": files}))
+    return folder
 
 
 @pytest.fixture
@@ -176,12 +182,7 @@ def test_a_device_needs_no_pytorch(bundle_alone, image, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
-def test_product_images_are_in_a_bundle_only_if_asked_for(small_bundle, with_exemplars):
-    plain, own = open_bundle(small_bundle), open_bundle(with_exemplars)
-    assert not any(EXEMPLARS_FOLDER in name for name in plain.manifest.files)
-    assert not (small_bundle / EXEMPLARS_FOLDER).exists()
-    names = [name for name in own.manifest.files if name.startswith(f"{EXEMPLARS_FOLDER}/")]
-    assert len(names) == len(own.manifest.categories)
+def test_the_card_says_that_product_images_are_in_a_bundle(small_bundle, with_exemplars):
     said = "carries good training images"
     assert said in (with_exemplars / CARD_NAME).read_text("utf-8")
     assert said not in (small_bundle / CARD_NAME).read_text("utf-8")

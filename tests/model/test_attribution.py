@@ -15,8 +15,7 @@ FRAMES = torch.from_numpy(
 CATEGORY = torch.tensor([0, 1, 1])
 KINDS = [
     {},
-    {"transport_weight": 0.0},
-    {"prototypes": 0},
+    {"transport_weight": 0.0, "prototypes": 0},
     {"transport_levels": (0.5, 0.0, 0.5), "prototype_window": 3},
     {"whiten_distance": False, "normalise_tokens": False, "prototype_weight": 0.0},
 ]
