@@ -160,8 +160,8 @@ def _show_codebooks(
         print_json({"categories": [codebook_values(one) for one in found], "files": pages})
         return
     _print_codebooks(found)
-    for page in pages:
-        _print(f"Page: {page}")
+    for path in pages:
+        _print(f"Page: {path}")
 
 
 def _print_codebooks(found: Sequence[Exemplars]) -> None:

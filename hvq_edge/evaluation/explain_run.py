@@ -78,7 +78,7 @@ class RunInsight:
         return Cells(
             parts=dict(zip(part_names(settings), found.parts[:, 0].numpy(), strict=True)),
             codes={
-                name: one.index[0].numpy()
+                name: one.code[0].numpy()
                 for name, one in zip(codebook_names(settings), found.nearest, strict=True)
             },
             distances={
@@ -147,7 +147,7 @@ def make_exemplars(
         frames = _frames(own[start : start + _BATCH], data, side)
         labels = torch.full((len(frames),), label)
         found = nearest_codes(model, torch.from_numpy(frames), labels)
-        indices.append([one.index.numpy() for one in found])
+        indices.append([one.code.numpy() for one in found])
         distances.append([one.distance.numpy() for one in found])
         on_progress("exemplars", start + len(frames), len(own))
     books = [

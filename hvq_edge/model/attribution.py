@@ -20,7 +20,7 @@ PROTOTYPES = "prototypes"
 class Nearest(NamedTuple):
     """The nearest code of each token, in one codebook."""
 
-    index: Tensor
+    code: Tensor
     """int64 ``[batch, tokens]``."""
     distance: Tensor
     """``[batch, tokens]``, Euclidean: of prototypes in whitened features."""

@@ -157,7 +157,8 @@ class Predictor(Closeable):
         Args:
             fitted: uint8 ``[side, side, 3]``, as :func:`hvq_edge.data.images.fit_image` gives.
         """
-        return self._engine.run(fitted[None])["codes"][0].copy()
+        codes: NDArray[np.int32] = self._engine.run(fitted[None])["codes"][0].copy()
+        return codes
 
     def close(self) -> None:
         """Close the engine; calling it twice is fine."""

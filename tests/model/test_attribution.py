@@ -43,7 +43,7 @@ def test_what_is_nearest_is_nearest(model):
     standardised = model.standardise(model.raw_features(FRAMES))
     tokens = model.reconstruct(model.normalise(standardised), CATEGORY).tokens
     for level, own in enumerate(tokens):
-        assert torch.equal(found[level].index.int(), codes[:, level])
+        assert torch.equal(found[level].code.int(), codes[:, level])
         every = torch.cdist(own.double(), model.codes_of(level, CATEGORY).double())
         torch.testing.assert_close(found[level].distance.double(), every.amin(2), atol=1e-3, rtol=0)
     if model.prototypes is not None:
