@@ -26,7 +26,7 @@ def explain(
     image: Annotated[
         str | None,
         typer.Argument(
-            metavar="[IMAGE|URL]",
+            metavar="IMAGE|URL",
             help="What to judge and explain; - reads it from standard input.",
             show_default=False,
         ),
