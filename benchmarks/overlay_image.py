@@ -1,12 +1,13 @@
-"""Judge test images of the demo and make pictures of that: docs/overlay.jpg, docs/predict.jpg.
+"""Judge test images of the demo and make pictures: docs/overlay.jpg, predict.jpg, explain.jpg.
 
     hvq-edge demo
     python -m benchmarks.overlay_image runs/demo ~/.cache/hvq-edge/solar-cells docs
 
 The first shows three broken cells that are rejected (the median score of each category, and the
 highest of the first) and a good one of median score that passes; the second the gallery that
-``hvq-edge predict --save`` keeps, in Chromium. The images are those of ``elpv-dataset``
-(CC BY-NC-SA 4.0), and so is what is drawn on them.
+``hvq-edge predict --save`` keeps, in Chromium; the third the page that ``hvq-edge explain`` makes
+of the rejected cell of median score of the last category. The images are those of
+``elpv-dataset`` (CC BY-NC-SA 4.0), and so is what is drawn on them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from playwright.sync_api import sync_playwright
 
 import hvq_edge
 from benchmarks.live_page_image import CHROMIUM, FLAGS
+from hvq_edge.evaluation.explain_run import RunInsight
+from hvq_edge.explain.explanation import explain
+from hvq_edge.explain.pages import save_explanation
+from hvq_edge.predict.images import find_images
 from hvq_edge.predict.results_folder import GALLERY, ResultsFolder
 
 PRECISION = "int8"
@@ -45,23 +50,37 @@ def side_by_side(results: Sequence[hvq_edge.Result], path: Path) -> None:
 
 def photograph_gallery(results: Sequence[hvq_edge.Result], path: Path) -> None:
     """Keep results as the command does, and photograph the gallery's upper part."""
-    with tempfile.TemporaryDirectory() as kept, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as kept:
         folder = ResultsFolder(Path(kept), f"{len(results)} images judged")
         for one in results:
             folder.add(one, str(Path(*Path(one.name).parts[-2:])))
         folder.finish()
+        photograph(Path(kept, GALLERY), path)
+
+
+def photograph_explanation(run: Path, model: hvq_edge.Predictor, name: str, path: Path) -> None:
+    """Explain an image as the command does, and photograph the page's upper part."""
+    found = explain(model, find_images(name)[0], RunInsight(run, model.bundle))
+    with tempfile.TemporaryDirectory() as kept:
+        page, *_ = save_explanation(found, Path(kept), "cell")
+        photograph(page, path)
+
+
+def photograph(page_file: Path, path: Path) -> None:
+    """Open a page in Chromium, and write what is seen of it first."""
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         page = browser.new_page(viewport=SHOWN)
-        page.goto(f"file://{kept}/{GALLERY}")
+        page.goto(f"file://{page_file}")
         page.wait_for_function("[...document.images].slice(0, 12).every((one) => one.complete)")
         page.screenshot(path=path, quality=80)
         browser.close()
 
 
 def main() -> None:
-    """Write both."""
+    """Write all three."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("run", type=Path, help="a bundle or the run around it")
+    parser.add_argument("run", type=Path, help="that was exported")
     parser.add_argument("data", type=Path, help="in the layout of MVTec AD")
     parser.add_argument("out", type=Path, help="a folder")
     given = parser.parse_args()
@@ -70,12 +89,15 @@ def main() -> None:
             name: model.predict(given.data / name / "test")
             for name in model.bundle.manifest.categories
         }
-    broken, good = {}, {}
-    for name, results in tests.items():
-        defective = [one for one in results if Path(one.name).parent.name == "defective"]
-        broken[name] = with_verdict(defective, "reject")
-        good[name] = with_verdict([one for one in results if one not in defective], "pass")
-    first, last = next(iter(tests)), [*tests][-1]
+        broken, good = {}, {}
+        for name, results in tests.items():
+            defective = [one for one in results if Path(one.name).parent.name == "defective"]
+            broken[name] = with_verdict(defective, "reject")
+            good[name] = with_verdict([one for one in results if one not in defective], "pass")
+        last = [*tests][-1]
+        explained = broken[last][len(broken[last]) // 2].name
+        photograph_explanation(given.run, model, explained, given.out / "explain.jpg")
+    first = next(iter(tests))
     median = [found[len(found) // 2] for found in (*broken.values(), good[first])]
     side_by_side([broken[first][-1], *median], given.out / "overlay.jpg")
     photograph_gallery(tests[last], given.out / "predict.jpg")

@@ -35,6 +35,7 @@ def export_bundle(
     false_reject: float = FALSE_REJECT,
     max_table_mb: float = MAX_TABLE_MB,
     triton: Path | str | None = None,
+    exemplars: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> Bundle:
     """Write a finished run as a bundle: ONNX graphs, thresholds, hashes (public API).
@@ -58,6 +59,8 @@ def export_bundle(
         false_reject: share of good parts that thresholds are expected to reject.
         max_table_mb: what tables may take in a graph of several categories, in 10^6 bytes.
         triton: write the graphs as models of a Triton server's repository in this folder too.
+        exemplars: put cells of good training images into the bundle, so that ``hvq-edge explain``
+            works on a device. They are product images, for whoever gets the bundle to see.
         on_progress: called within every stage.
 
     Raises:
@@ -80,6 +83,7 @@ def export_bundle(
         budget=_budget(max_drop=max_drop, min_code_agreement=min_code_agreement),
         max_table_mb=max_table_mb,
         false_reject=false_reject,
+        exemplars=exemplars,
         on_progress=on_progress,
     )
     if triton is not None:

@@ -33,6 +33,8 @@ from hvq_edge.data.dataset import licence_of_data
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, OutputError, SettingsError
 from hvq_edge.evaluation.acceptance.model_card import write_card
+from hvq_edge.evaluation.explain_run import RunInsight
+from hvq_edge.explain.exemplars import exemplars_name, write_exemplars
 from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
 from hvq_edge.export.graph.onnx_graph import compare_with_plain, export_graph
 from hvq_edge.export.known_answers import learn_known_answers
@@ -70,6 +72,7 @@ def export_run(
     budget: Budget | None = None,
     max_table_mb: float = MAX_TABLE_MB,
     false_reject: float = FALSE_REJECT,
+    exemplars: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> Bundle:
     """Write a bundle; an earlier bundle at ``out`` is replaced when the new one is complete.
@@ -87,6 +90,7 @@ def export_run(
         budget: search for the INT8 plan with the fewest layers in float under this.
         max_table_mb: what tables of codes may take in a graph of several categories, in 10^6 bytes.
         false_reject: share of good parts that thresholds are expected to reject.
+        exemplars: put what ``hvq-edge explain`` shows into the bundle: product images.
         on_progress: called within every stage.
 
     Raises:
@@ -146,6 +150,7 @@ def export_run(
                 held_out=[(Path(str(data)) / p.path, p.category) for p in held_out],
             )
             written = write_precision_files(material, options, on_progress)
+        shown_codes = _write_exemplars(run, folder, categories, on_progress) if exemplars else ()
         models: dict[Precision, str] = {"fp32": FILE_NAMES["fp32"], **written.models}
         for name in models.values():
             check_graph_file(folder / name)
@@ -161,7 +166,8 @@ def export_run(
             category_mode=mode,
             models=models,
             files={
-                name: record_of(folder / name) for name in (*models.values(), *written.other_files)
+                name: record_of(folder / name)
+                for name in (*models.values(), *written.other_files, *shown_codes)
             },
             graph=graph,
             image_limits=record.image_limits,
@@ -197,6 +203,17 @@ def export_run(
         manifest = manifest.model_copy(update={"files": files})
         write_manifest(folder, manifest)
     return Bundle(out, manifest)
+
+
+def _write_exemplars(
+    run: Path, folder: Path, categories: Sequence[str], on_progress: ProgressCallback
+) -> tuple[str, ...]:
+    """Write what the codes of each category stand for; return the files' names."""
+    insight = RunInsight(run, on_progress=on_progress)
+    names = tuple(exemplars_name(index) for index in range(len(categories)))
+    for name, category in zip(names, categories, strict=True):
+        write_exemplars(folder / name, insight.exemplars(category))
+    return names
 
 
 def _training_record(

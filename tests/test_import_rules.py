@@ -25,6 +25,7 @@ DEVICE_ROOMS = (
     "runtime",
     "stream",
     "predict",
+    "explain",
     "doctor",
     "bench",
 )

@@ -27,6 +27,7 @@ from hvq_edge.cli import (
     demo,
     doctor,
     eval_,
+    explain,
     export,
     load,
     log,
@@ -89,6 +90,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
 app.command("sign")(sign.sign)
 app.command("predict")(predict.predict)
+app.command("explain")(explain.explain)
 app.command("serve")(serve.serve)
 stream.add_stream(app)
 app.add_typer(data.group, name="data")

@@ -91,6 +91,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    exemplars: Annotated[
+        bool,
+        typer.Option(
+            "--exemplars",
+            help="Put good training images into the bundle, small, for hvq-edge explain on a "
+            "device. Whoever gets the bundle sees them.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a bundle that runs without PyTorch.
@@ -127,6 +135,7 @@ def export(
             max_table_mb=MAX_TABLE_MB if max_table_mb is None else max_table_mb,
             false_reject=FALSE_REJECT if false_reject is None else false_reject,
             triton=triton,
+            exemplars=exemplars,
             on_progress=bars,
         )
     manifest = bundle.manifest

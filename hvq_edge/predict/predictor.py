@@ -151,6 +151,15 @@ class Predictor(Closeable):
                 number = "" if parts is None else parts.read(one.name, one.image, "")
                 yield self._result(one, next(asked) if one.fit else None, began, number)
 
+    def codes(self, fitted: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Return the codes that the engine chooses for an image: int32 ``[levels, tokens]``.
+
+        Args:
+            fitted: uint8 ``[side, side, 3]``, as :func:`hvq_edge.data.images.fit_image` gives.
+        """
+        codes: NDArray[np.int32] = self._engine.run(fitted[None])["codes"][0].copy()
+        return codes
+
     def close(self) -> None:
         """Close the engine; calling it twice is fine."""
         self._engine.close()

@@ -36,7 +36,7 @@ MOST_UNPACKED = 64 << 20
 """Bytes that the file may unpack to: one of 5 MB can hold 5 GB of zeros."""
 _FORMAT = "hvq-edge-known-answers/1"
 _MARGIN = "margin"
-_BROKEN = (
+BROKEN_ARCHIVE = (
     *(ValueError, TypeError, KeyError, OverflowError, EOFError, OSError, struct.error),
     *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError),
     *(tokenize.TokenError, SyntaxError, MemoryError),
@@ -136,11 +136,11 @@ def read_known_answers(bundle: Bundle) -> KnownAnswers | None:
         return None
     content = bundle.read(name)
     try:
-        arrays = _unpacked(content)
+        arrays = unpacked(content, MOST_UNPACKED)
         if str(arrays["format"]) != _FORMAT:
             raise ValueError(f"it is of another format ({str(arrays['format'])[:40]})")
         return _answers(arrays, bundle.manifest)
-    except _BROKEN as error:
+    except BROKEN_ARCHIVE as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise GateFailed(
             f"{bundle.path / name} holds no known answers: {why}.",
@@ -210,8 +210,12 @@ def compare(output: EngineOutput, answer: Answer, *, known_category: bool) -> tu
     return Deviation(codes, maps, off_score, margin), ""
 
 
-def _unpacked(content: bytes) -> dict[str, NDArray[Any]]:
+def unpacked(content: bytes, most: int) -> dict[str, NDArray[Any]]:
     """Return the arrays of an ``.npz``; nothing is unpacked or allocated beyond what is allowed.
+
+    Args:
+        content: the whole file.
+        most: bytes that it may unpack to.
 
     Raises:
         ValueError: it would be larger, or is no such file; others as zipfile raises them.
@@ -219,8 +223,8 @@ def _unpacked(content: bytes) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     with zipfile.ZipFile(BytesIO(content)) as archive:
         total = sum(info.file_size for info in archive.infolist())
-        if total > MOST_UNPACKED:
-            raise ValueError(f"it unpacks to {total} bytes, more than {MOST_UNPACKED}")
+        if total > most:
+            raise ValueError(f"it unpacks to {total} bytes, more than {most}")
         for info in archive.infolist():
             with archive.open(info) as member:
                 packed = BytesIO(member.read(info.file_size))  # no more, whatever follows in there

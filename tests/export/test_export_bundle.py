@@ -14,12 +14,14 @@ import pytest
 import hvq_edge
 from hvq_edge.bench.entrants import entrants_of
 from hvq_edge.bench.measure import run_benchmark
+from hvq_edge.bundle.integrity.content import CARD_NAME
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.cli.app import main
 from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import CheckpointError, GateFailed, InputError, OutputError, SettingsError
+from hvq_edge.explain.exemplars import exemplars_of_bundle
 from hvq_edge.export.export_run import export_run
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model import load_run
@@ -80,7 +82,7 @@ def test_a_threshold_names_the_highest_held_out_image_that_passes(small_bundle, 
 def test_one_category_bundle(small_run, tmp_path):
     out, models = tmp_path / "one", tmp_path / "models"
     bundle = hvq_edge.export_bundle(
-        str(small_run), str(out), category="solar_cell_poly", triton=str(models)
+        str(small_run), str(out), category="solar_cell_poly", triton=str(models), exemplars=True
     )
     assert bundle == open_bundle(out)
     assert [one.name for one in models.iterdir()] == ["hvq_edge_fp32"]
@@ -88,6 +90,14 @@ def test_one_category_bundle(small_run, tmp_path):
     assert list(bundle.manifest.thresholds["fp32"]) == ["solar_cell_poly"]
     mono = {p.sha256 for p in read_run(small_run).images if p.category == "solar_cell_mono"}
     assert not mono & set(bundle.manifest.threshold_images)
+    shown = exemplars_of_bundle(bundle, "solar_cell_poly")
+    assert set(shown.sha256) <= {one.sha256 for one in read_run(small_run).images} - mono
+    assert "carries good training images" in (out / CARD_NAME).read_text("utf-8")
+
+
+def test_product_images_are_in_a_bundle_only_if_asked_for(small_bundle):
+    assert not any("exemplars" in name for name in open_bundle(small_bundle).manifest.files)
+    assert not (small_bundle / "exemplars").exists()
 
 
 def test_a_threshold_says_which_day_it_rests_on(small_run, tmp_path, capsys):

@@ -39,6 +39,7 @@ from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
 from hvq_edge.evaluation.acceptance.measured import Measured
 from hvq_edge.evaluation.acceptance.threshold_bound import doubts_of
 from hvq_edge.evaluation.threshold_change import known_defects_found
+from hvq_edge.explain.exemplars import EXEMPLARS_FOLDER
 
 _NOT_KEPT = "not recorded: this bundle is of an earlier version; run `hvq-edge export` again"
 _MODES = {
@@ -262,6 +263,12 @@ def _training_data(manifest: BundleManifest) -> list[str]:
         blocks.append(
             f"INT8 ranges: from {len(calibration.images)} images ({text(calibration.rule)}); "
             f"{text(calibration.method)}."
+        )
+    if any(name.startswith(f"{EXEMPLARS_FOLDER}/") for name in manifest.files):
+        blocks.append(
+            f"Images: this bundle carries good training images, at {manifest.input_side} pixels, "
+            f"in {code(EXEMPLARS_FOLDER)}; `hvq-edge explain` shows cells of them. Whoever has the "
+            "bundle can look at them. Without them: `hvq-edge export` without `--exemplars`."
         )
     return blocks
 
