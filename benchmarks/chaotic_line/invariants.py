@@ -16,7 +16,7 @@ from helpers.running_line import rows_of
 
 from benchmarks.chaotic_line.line import BELT, POLL_SECONDS, Session
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.log.verification import NOT_AS_WRITTEN, verify_log
 from hvq_edge.stream.sinks.files.reject_images import time_stamp
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def whole(run: Run, out: Path) -> None:
     except HvqEdgeError as error:
         run.violated("the chain is whole", f"{out.name}: {error}")
         return
-    told = " of the log before it: " if run.moved else None
+    told = NOT_AS_WRITTEN if run.moved else None
     faults = [fault for fault in found.faults if told is None or told not in fault.what]
     if faults:
         run.violated("the chain is whole", f"{out.name}: {faults[:3]}")

@@ -35,6 +35,10 @@ _OTHER_HEAD = (
 )
 
 
+NOT_AS_WRITTEN = "says that an inspector found the log before row"
+"""In the fault of a row in which a start tells of the log that it found."""
+
+
 @dataclass(frozen=True)
 class ChainFault:
     """One place where the chain does not hold."""
@@ -265,8 +269,8 @@ class _Walk:
             self._fault(
                 path,
                 row.id,
-                f"row {row.id} says that an inspector found the log before row "
-                f"{self._file_begins} not as it was written: {_what(row)}",
+                f"row {row.id} {NOT_AS_WRITTEN} {self._file_begins} not as it was written: "
+                f"{_what(row)}",
                 "take what was lost from a backup; this stays on record, while the rows behind it "
                 "are checked as any: to begin without it, move all files of the log to an archive",
             )
