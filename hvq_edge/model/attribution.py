@@ -74,9 +74,8 @@ def attribute(model: HVQTrans, frames: Tensor, category: Tensor) -> Attribution:
     standardised = model.standardise(model.raw_features(frames))
     rebuilt = model.reconstruct(model.normalise(standardised), category)
     parts = model.map_parts(standardised, rebuilt, category).double()
-    parts = (parts - model.map_centre[:, category]) / model.map_spread[:, category]
-    weights = parts.new_tensor(model.part_weights)
-    weighted = (weights[:, None, None] * parts)[weights > 0]
+    in_use = [weight > 0 for weight in model.part_weights]
+    weighted = model.weighted_parts(parts, category)[in_use]
     grid = model.settings.grid
     nearest = _nearest(model, standardised, rebuilt, category)
     return Attribution(weighted.unflatten(2, (grid, grid)), nearest)

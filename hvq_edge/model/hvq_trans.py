@@ -342,16 +342,19 @@ class HVQTrans(nn.Module):
         return self.join_parts(self.map_parts(standardised, rebuilt, category), category)
 
     def join_parts(self, parts: Tensor, category: Tensor) -> Tensor:
-        """Join the map's parts, ``[parts, batch, tokens]`` -> ``[batch, grid, grid]``.
-
-        Each is centred and scaled by what good images of the category show (identity in the
-        published form), then added with its weight.
-        """
-        parts = (parts - self.map_centre[:, category]) / self.map_spread[:, category]
-        weights = parts.new_tensor(self.part_weights)
-        joined = (weights[:, None, None] * parts).sum(0)
+        """Join the map's parts, ``[parts, batch, tokens]`` -> ``[batch, grid, grid]``."""
+        joined = self.weighted_parts(parts, category).sum(0)
         anomaly_map: Tensor = joined.unflatten(1, (self.settings.grid, self.settings.grid))
         return anomaly_map
+
+    def weighted_parts(self, parts: Tensor, category: Tensor) -> Tensor:
+        """Bring the map's parts to what is added up, ``[parts, batch, tokens]`` -> same.
+
+        Each is centred and scaled by what good images of the category show (identity in the
+        published form), then weighted.
+        """
+        parts = (parts - self.map_centre[:, category]) / self.map_spread[:, category]
+        return parts.new_tensor(self.part_weights)[:, None, None] * parts
 
     @property
     def part_weights(self) -> tuple[float, ...]:
