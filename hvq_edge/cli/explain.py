@@ -147,7 +147,7 @@ def _show_codebooks(
             insight: Insight = RunInsight(target, on_progress=bars)
         else:
             insight = _insight(open_bundle(target), run, None, bars)
-        names = _chosen(insight.categories, category)
+        names = insight.categories if category is None else (category,)
         found = [insight.exemplars(name) for name in names]
     pages: list[str] = []
     for one in found if save is not None else ():
@@ -178,19 +178,6 @@ def _print_codebooks(found: Sequence[Exemplars]) -> None:
             table.add_row(book.name, *map(str, numbers))
         results.print(table)
         _print(f"As {one.looked_at} good training images use it.")
-
-
-def _chosen(categories: Sequence[str], category: str | None) -> Sequence[str]:
-    from hvq_edge.errors import InputError
-
-    if category is None:
-        return categories
-    if category not in categories:
-        raise InputError(
-            f"the model has no category {category!r}; it has {', '.join(categories)}.",
-            next_step="give one of these with --category",
-        )
-    return (category,)
 
 
 def _insight(
