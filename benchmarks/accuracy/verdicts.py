@@ -26,12 +26,12 @@ from benchmarks.markdown_table import markdown_table
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.evaluation.metrics.image_metrics import auroc
-from hvq_edge.evaluation.metrics.intervals import share
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.image_score import image_level
 from hvq_edge.run.record import RunRecord, recorded_data
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
+from hvq_edge.verdict.shares import share
 
 RATE = 0.05
 BATCH = 16

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hvq_edge.bundle.manifest import Bundle, Precision
-    from hvq_edge.evaluation.metrics.intervals import Share
     from hvq_edge.evaluation.threshold_change import BeforeAndNow, ThresholdChange
     from hvq_edge.stream.calibrate import StreamCalibration
     from hvq_edge.verdict.calibrate.from_images import Calibrated
+    from hvq_edge.verdict.shares import Share
     from hvq_edge.verdict.threshold import Threshold
 
 _NAMED = 5

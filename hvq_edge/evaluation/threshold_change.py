@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hvq_edge.bundle.judged_images import ImageRow, Labelled, find_labelled, verdict_of
 from hvq_edge.bundle.manifest import Bundle, BundleManifest, KnownDefects, Precision
 from hvq_edge.bundle.thresholds import Thresholds
-from hvq_edge.evaluation.metrics.intervals import Share, share
+from hvq_edge.verdict.shares import Share, share
 from hvq_edge.verdict.threshold import Threshold
 
 

@@ -17,13 +17,13 @@ from hvq_edge.common.markdown import bullets, code, table, text
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.acceptance.measured import CategoryNumbers, Measured, measured_of
 from hvq_edge.evaluation.acceptance.threshold_bound import threshold_bound
-from hvq_edge.evaluation.metrics.intervals import Interval, Share
 from hvq_edge.evaluation.metrics.metrics_file import read_metrics
 from hvq_edge.evaluation.metrics.results import Metrics
 from hvq_edge.evaluation.table import percent
 from hvq_edge.runtime.known_answers import answers_file, read_known_answers
 from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, read_record
 from hvq_edge.verdict import tolerance_bound
+from hvq_edge.verdict.shares import Interval, Share
 
 NOT_MEASURED = "not measured"
 

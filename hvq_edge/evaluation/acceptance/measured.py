@@ -12,15 +12,10 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.judged_images import ImageRow, verdict_of
 from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.bundle.thresholds import thresholds_of
-from hvq_edge.evaluation.metrics.intervals import (
-    Interval,
-    Share,
-    auroc_interval,
-    mean_auroc_interval,
-    share,
-)
+from hvq_edge.evaluation.metrics.intervals import auroc_interval, mean_auroc_interval
 from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, MetricsFile
 from hvq_edge.verdict.judgement import count_verdicts
+from hvq_edge.verdict.shares import Interval, Share, share
 
 
 @dataclass(frozen=True)
