@@ -33,6 +33,7 @@ from hvq_edge.cli import (
     log,
     predict,
     report,
+    review,
     runs,
     serve,
     sign,
@@ -93,6 +94,7 @@ app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("serve")(serve.serve)
 stream.add_stream(app)
+app.command("review")(review.review)
 app.add_typer(data.group, name="data")
 app.add_typer(bundle.group, name="bundle")
 app.add_typer(log.group, name="log")

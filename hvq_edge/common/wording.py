@@ -6,3 +6,9 @@ from __future__ import annotations
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: ``1 image``, ``2 images``, ``0 categories``."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def per_cent(share: float) -> str:
+    """Return a share in per cent with two digits that count: ``0.012``, ``1.2``, ``12``, ``100``."""
+    value = 100 * share
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

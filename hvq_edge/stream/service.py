@@ -14,7 +14,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -42,6 +42,8 @@ from hvq_edge.stream.live_page.history import History
 from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
 from hvq_edge.stream.live_page.serve import Serving, serve
+from hvq_edge.stream.log.reviews import REVIEW
+from hvq_edge.stream.review.desk import ReviewDesk
 from hvq_edge.stream.settings import StreamSettings
 from hvq_edge.stream.sinks.all_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS, OpenSinks
 from hvq_edge.stream.sinks.faults import Report
@@ -194,7 +196,13 @@ def open_line(
             judge = closing.enter_context(_image_judge(bundle, shared, inspector))
             triggers = {one.camera: one for one in cameras.sinks if isinstance(one, HttpTrigger)}
             line.page = closing.enter_context(
-                serve(settings.page, view, judge=judge, triggers=triggers)
+                serve(
+                    settings.page,
+                    view,
+                    judge=judge,
+                    triggers=triggers,
+                    review=_review_desk(opened, typical),
+                )
             )
         closing.callback(line.close)
         yield line
@@ -368,6 +376,15 @@ def _page_view(
         save_threshold=save if settings.require_signature is None else None,
         labelled=find_labelled(bundle, info.precision),
         category=category,
+    )
+
+
+def _review_desk(opened: OpenSinks, typical: Mapping[str, float]) -> ReviewDesk | None:
+    """Return where people judge this line's decisions; ``None`` where none are recorded."""
+    if opened.log is None:
+        return None
+    return ReviewDesk(
+        opened.log.path, lambda review: opened.record(REVIEW, review.details()), typical
     )
 
 

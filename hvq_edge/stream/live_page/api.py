@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response, Security
@@ -40,6 +40,9 @@ from hvq_edge.stream.live_page.schemas import (
     ThresholdRequest,
 )
 
+if TYPE_CHECKING:
+    from hvq_edge.stream.review.desk import ReviewDesk
+
 LOGIN_SECONDS = 30 * 24 * 3600
 
 
@@ -61,6 +64,8 @@ class Served:
     """Threads for ``/healthz``, which must answer while all others wait for a disk."""
     judge: ImageJudge | None = None
     """Of images that requests bring."""
+    review: ReviewDesk | None = None
+    """Where people judge decisions; ``None`` where none are recorded."""
     triggers: Mapping[str, Callable[[str], tuple[int, dict[str, Any]]]] = field(
         default_factory=dict
     )
@@ -129,6 +134,7 @@ def state(request: Request, page: Page, view: View) -> State:
         page.health(statistics),
         may_change=request.state.known,
         image_interval_ms=1000.0 / page.images_per_second,
+        can_review=page.review is not None,
     )
 
 

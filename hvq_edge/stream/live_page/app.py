@@ -14,7 +14,8 @@ from starlette.middleware import Middleware
 from hvq_edge.stream.live_page import predict_api
 from hvq_edge.stream.live_page.api import REFUSALS, Served, answer_refusal, common, router
 from hvq_edge.stream.live_page.connections import PREDICT
-from hvq_edge.stream.live_page.middleware import BodyLimit, Guard
+from hvq_edge.stream.live_page.middleware import REVIEW, BodyLimit, Guard
+from hvq_edge.stream.review import api as review_api
 
 FILES = Path(__file__).with_name("page")
 PAGES = {PREDICT: "predict.html", "/login": "login.html", "/favicon.ico": "icon.svg"}
@@ -37,10 +38,15 @@ def make_app(served: Served) -> FastAPI:
         exception_handlers=dict.fromkeys(REFUSALS, answer_refusal),
     )
     app.state.served = served
-    for one in (common, predict_api.router, *([router] if served.view is not None else [])):
+    routers = [common, predict_api.router]
+    routers += [router] if served.view is not None else []
+    routers += [review_api.router] if served.review is not None else []
+    for one in routers:
         app.include_router(one)
-    start = "index.html" if served.view is not None else PAGES[PREDICT]
-    for path, name in {"/": start, **PAGES}.items():
+    pages = {**PAGES, **({REVIEW: "review.html"} if served.review is not None else {})}
+    start = pages[PREDICT] if served.judge is not None else pages.get(REVIEW, pages[PREDICT])
+    pages["/"] = "index.html" if served.view is not None else start
+    for path, name in pages.items():
         app.add_api_route(path, partial(_file, name), include_in_schema=False)
     app.mount("/page", StaticFiles(directory=FILES))
     return app

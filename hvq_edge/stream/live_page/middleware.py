@@ -27,7 +27,8 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 _OPEN = {"/healthz", "/login", "/api/login", "/api/logout"}
-_PAGES = {"/", PREDICT}
+REVIEW = "/review"
+_PAGES = {"/", PREDICT, REVIEW}
 _OPEN_FOLDER = "/page/"
 """The page's own files hold nothing of the line; the login form needs them."""
 

@@ -57,7 +57,13 @@ class PageView:
     """``None`` where the model chooses the category itself, or has one."""
 
     def state(
-        self, statistics: Statistics, health: Health, *, may_change: bool, image_interval_ms: float
+        self,
+        statistics: Statistics,
+        health: Health,
+        *,
+        may_change: bool,
+        image_interval_ms: float,
+        can_review: bool = False,
     ) -> State:
         """Return all that the page shows but images and decisions."""
         rates = self.history.rates()
@@ -71,6 +77,7 @@ class PageView:
             image_interval_ms=image_interval_ms,
             may_change=may_change,
             can_save=self.save_threshold is not None,
+            can_review=can_review,
             counts=statistics.counts,
             cameras=tuple(
                 self._camera(camera, rates.get(camera.name, 0.0)) for camera in statistics.cameras

@@ -88,6 +88,8 @@ class State(Schema):
     """Whether this request carried the token."""
     can_save: bool
     """Whether thresholds can be kept in the bundle."""
+    can_review: bool
+    """Whether decisions are recorded, so that people can judge them."""
     counts: Counts
     cameras: tuple[CameraState, ...]
     sinks: tuple[SinkStatistics, ...]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from hvq_edge.stream.live_page.connections import Connections
+    from hvq_edge.stream.review.desk import ReviewDesk
 
 START_SECONDS = 10.0
 STOP_SECONDS = 2.0
@@ -55,6 +56,7 @@ def serve(
     health: HealthCheck | None = None,
     judge: ImageJudge | None = None,
     triggers: Mapping[str, HttpTrigger] | None = None,
+    review: ReviewDesk | None = None,
 ) -> Iterator[Serving]:
     """Serve the live page as long as the ``with`` block runs.
 
@@ -64,6 +66,7 @@ def serve(
         health: judges snapshots for ``/healthz``.
         judge: judges the images of ``POST /predict``; closed by the caller.
         triggers: of cameras, by name, for ``POST /trigger``.
+        review: where people judge decisions, at ``/review``.
 
     Raises:
         SettingsError: the address or the port cannot be used, or the token file is no good.
@@ -87,6 +90,7 @@ def serve(
         settings.frames_per_second,
         connections,
         judge=judge,
+        review=review,
         triggers={name: trigger.request for name, trigger in (triggers or {}).items()},
     )
     server = uvicorn.Server(

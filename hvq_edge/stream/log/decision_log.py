@@ -204,6 +204,25 @@ class DecisionLog:
         """
         self._add(event_row(kind, self.session.id, time.time(), details))
 
+    def record(self, kind: str, details: Mapping[str, Any]) -> int:
+        """Put an event on the disk at once, after all that waits; return its id.
+
+        Raises:
+            OutputError: it is not recorded: the disk is full or gone, or another program keeps the
+                log locked.
+        """
+        row = event_row(kind, self.session.id, time.time(), details)
+        self._resume()
+        number = self._last.id + len(self._pending) + 1
+        self._add(row)
+        try:
+            self._commit()
+        except OutputError:  # of the head as well, which is written after the rows
+            if any(one is row for one in self._pending):
+                self._pending = [one for one in self._pending if one is not row]
+                raise
+        return number
+
     def tick(self) -> float | None:
         """Commit what is due, and start a new file when the old one is full.
 
@@ -383,7 +402,8 @@ class DecisionLog:
         former = self._file.last_of((FILE, SESSION_START, SESSION_END, SESSION_LOST))
         is_open = former.kind in (SESSION_START, FILE) and former.session
         if is_open and former.session != self.session.id:
-            details = {"last_id": self._last.id, "last_time": self._last.time}
+            last = self._file.last_of_session(former.session)  # reviews may stand behind it
+            details = {"last_id": last.id, "last_time": last.time}
             rows.append(event_row(SESSION_LOST, former.session, time.time(), details))
         if doubt:
             if not self._is_new:  # receivers may know rows of these ids: from here it is another

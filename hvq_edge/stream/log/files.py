@@ -47,6 +47,10 @@ def following(path: Path) -> Path:
     return base.with_name(f"{base.stem}.{number_of(path) + 1:06}{base.suffix}")
 
 
+LOCK_SECONDS = 0.25
+"""How long the lock is waited for: somebody who adds one row has it for a moment."""
+
+
 def lock_log(log: Path) -> FileLock:
     """Take a log for this process alone; its folder is made.
 
@@ -60,7 +64,7 @@ def lock_log(log: Path) -> FileLock:
     lock = FileLock(log.with_name(f".{log.name}.lock"), thread_local=False)
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOCK_SECONDS, poll_interval=0.02)
     except Timeout as error:
         raise OutputError(
             f"another inspector is recording to {log}.",

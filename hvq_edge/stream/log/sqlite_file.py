@@ -105,6 +105,10 @@ class LogFile:
         marks = ", ".join("?" * len(kinds))
         return self._one(f"WHERE kind IN ({marks}) ORDER BY id DESC LIMIT 1", kinds)
 
+    def last_of_session(self, session: str) -> LogRow:
+        """Return the last row of a session, of which the file must have one."""
+        return self._one("WHERE session = ? ORDER BY id DESC LIMIT 1", (session,))
+
     def append(self, rows: Sequence[LogRow]) -> None:
         """Add rows, all or none; they outlast a power cut when this returns.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from hvq_edge.errors import HvqEdgeError
+from hvq_edge.errors import HvqEdgeError, OutputError
 from hvq_edge.stream.log.decision_log import DecisionLog
 from hvq_edge.stream.log.events import EventWatch
 from hvq_edge.stream.log.files import chain_files
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS = 1.5
 """All sinks of a live camera may take this long to close: SIGTERM must end within 2 s."""
+RECORD_SECONDS = 5.0
+"""How long a person waits for a row to be on the disk."""
 LEAST_CLOSE_SECONDS = 0.4
 """The sinks get at least this long, because the log has to be committed."""
 
@@ -61,6 +65,44 @@ class OpenSinks:
         log, thread = self.log, self.log_thread
         if log is not None and thread is not None:
             thread.call(lambda: log.event(kind, dict(details)))
+
+    def record(self, kind: str, details: Mapping[str, Any]) -> int:
+        """Put an event into the decision log from any thread, and wait until it is on the disk.
+
+        Args:
+            kind: one word.
+            details: JSON values.
+
+        Returns:
+            Id of its row.
+
+        Raises:
+            OutputError: it is not recorded; or the disk hangs, and that is not known.
+        """
+        log, thread = self.log, self.log_thread
+        done: Future[int] = Future()
+
+        def write() -> None:
+            if log is None or not done.set_running_or_notify_cancel():
+                return
+            try:
+                done.set_result(log.record(kind, details))
+            except BaseException as error:
+                done.set_exception(error)
+                raise  # it is a fault of the log as well
+
+        if thread is not None:
+            thread.call(write)
+        try:
+            return done.result(RECORD_SECONDS)
+        except NotInTime:  # another class than the built-in one in Python 3.10
+            unknown = done.running() and not done.done()
+            done.cancel()
+            raise OutputError(
+                "the decision log does not answer"
+                + (": whether this is recorded is not known." if unknown else "."),
+                next_step="see what the live page says of the output log, then try again",
+            ) from None
 
     def statistics(self) -> tuple[SinkStatistics, ...]:
         """Return every sink's counts and fault."""

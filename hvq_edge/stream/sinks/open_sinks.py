@@ -3,7 +3,7 @@
 ::
 
     inspector ──▶ log ──▶ decisions.sqlite ──▶ webhook, mqtt     (all that is committed)
-              ├─▶ rejects, video, jsonl                          (files)
+              ├─▶ rejects, images, video, jsonl                  (files)
               └─▶ modbus, opcua, gpio                            (the newest decision only)
 """
 
@@ -27,6 +27,7 @@ from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import remove_old_log_files
 from hvq_edge.stream.log.events import EventWatch
 from hvq_edge.stream.log.reader import decision_times
+from hvq_edge.stream.review.choice import Choice
 from hvq_edge.stream.sinks.all_sinks import OpenSinks
 from hvq_edge.stream.sinks.faults import Report
 from hvq_edge.stream.sinks.files.json_lines import JsonLinesFile
@@ -40,6 +41,7 @@ from hvq_edge.stream.sinks.files.retention import (
     SteadyClock,
     check_room,
 )
+from hvq_edge.stream.sinks.files.review_images import ReviewImages
 from hvq_edge.stream.sinks.files.video import AnnotatedVideo, ByCamera, VideoSegments
 from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
@@ -105,8 +107,13 @@ def open_sinks(
     with ExitStack() as failing:
         failing.callback(opened.close)
         if out is not None:
-            _open_log(opened, settings, out, when_full, session or {}, report)
-            _open_recordings(opened, settings, out, sources, draw, when_full, video, report)
+            images = settings.images
+            choice = None if images is None else Choice(images.sample, images.near)
+            told = {**(session or {}), **({} if choice is None else {"images": choice.details()})}
+            _open_log(opened, settings, out, when_full, told, report)
+            _open_recordings(
+                opened, settings, out, sources, draw, when_full, video, report, choice, controls
+            )
         _open_deliveries(opened, settings, sources, report)
         _open_outputs(opened, settings, report)
         failing.pop_all()
@@ -149,6 +156,8 @@ def _open_recordings(
     when_full: Literal["wait", "drop"],
     video: bool,
     report: Report | None,
+    choice: Choice | None,
+    controls: Controls | None,
 ) -> None:
     def add(
         sink: Sink,
@@ -190,6 +199,17 @@ def _open_recordings(
     # Without frames around them, only rejects concern it: passes must not crowd one out.
     with_context = settings.rejects.context_frames > 0
     add(kept, "rejects", wanted=None if with_context else lambda d: d.verdict == "reject")
+    if settings.images is not None and choice is not None:
+        judged = ReviewImages(
+            out / "images",
+            choice,
+            lambda: controls.thresholds if controls is not None else {},
+            settings.images.no_decision_seconds,
+            name_cameras=several,
+        )
+        limits = _limits(settings.images.keep_megabytes, settings.images.keep_days)
+        retention = Retention(out / "images", REJECT_FILES, limits, recorded=recorded)
+        add(_kept(judged, out / "images", retention), "images", wanted=judged.wants)
     if not video:
         return
     if settings.video.segment_minutes is None:

@@ -57,6 +57,17 @@ class RejectSettings(_Kept):
     """Frames before and after each reject."""
 
 
+class ImageSettings(_Kept):
+    """``[sinks.images]``: images that people judge, besides rejects."""
+
+    sample: float = Field(0.01, ge=0.0, le=1.0)
+    """Share of passes that are kept, drawn by chance."""
+    near: float = Field(0.1, ge=0.0, le=1.0)
+    """Passes are kept that are below the threshold by less than this share of it."""
+    no_decision_seconds: float = Field(60.0, ge=0.0, le=DAY_SECONDS)
+    """Between two images of a camera that led to no decision."""
+
+
 class VideoSettings(_Kept):
     """``[sinks.video]``: annotated video."""
 
@@ -170,6 +181,7 @@ class SinkSettings(StrictTypes):
 
     log: LogSettings = LogSettings()
     rejects: RejectSettings = RejectSettings()
+    images: ImageSettings | None = None
     video: VideoSettings = VideoSettings()
     webhook: WebhookSettings | None = None
     mqtt: MqttSettings | None = None

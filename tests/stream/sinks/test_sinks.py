@@ -21,7 +21,7 @@ from hvq_edge.stream.sinks.files.json_lines import JsonLinesFile
 from hvq_edge.stream.sinks.files.reject_images import (
     RejectImages,
     recorded_files,
-    reject_stem,
+    stem_of,
 )
 from hvq_edge.stream.sinks.files.retention import REJECT_FILES, check_room
 from hvq_edge.stream.sinks.files.video import (
@@ -106,7 +106,7 @@ def test_rejects_are_saved_with_image_map_and_overlay(tmp_path):
 def test_reject_names_stay_in_the_folder(name):
     decision, _ = made(3, "reject", name)
     for part in (None, name, "../" * 60, "😀ü" * 100):
-        stem = reject_stem({**decision.fields(), "part": part, "camera": part}, name_camera=True)
+        stem = stem_of({**decision.fields(), "part": part, "camera": part}, name_camera=True)
         assert "/" not in stem
         assert stem.startswith("20231114T")
         assert len(f".{stem}_frame+50.jpg.abcdefgh.tmp".encode()) <= 255

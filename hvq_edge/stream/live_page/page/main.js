@@ -70,6 +70,7 @@ function showActions(state) {
   set(at("pause"), state.paused ? "Resume" : "Pause");
   at("pause").disabled = !state.may_change;
   at("pause").title = state.may_change ? "" : "Unlock first";
+  at("review").hidden = !state.can_review;
   set(at("lock"), state.may_change ? "Lock" : "Unlock");
   at("choice").hidden = state.category === null;
   if (state.category === null) return;

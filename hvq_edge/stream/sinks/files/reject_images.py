@@ -64,13 +64,7 @@ class RejectImages:
         self._following: dict[str, list[_Following]] = {}
         self.saved = 0
         """Rejects saved so far."""
-        probe = folder / ".writable"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"hvq-edge")
-            probe.unlink()
-        except OSError as error:
-            raise output_error(folder, error) from error
+        make_folder(folder)
 
     def write(self, decision: Decision, frame: Frame) -> None:
         """Save a reject, or a frame that belongs to one; others are passed over.
@@ -92,15 +86,12 @@ class RejectImages:
         """Nothing is left to do."""
 
     def _save(self, camera: str, decision: Decision, frame: Frame, image: Image) -> None:
-        stem = reject_stem(decision.fields(), name_camera=self._name_cameras)
-        if decision.map is not None:
-            with atomic_file(self._folder / f"{stem}.npy") as path, path.open("wb") as file:
-                np.save(file, decision.map)
+        stem = stem_of(decision.fields(), name_camera=self._name_cameras)
         for former_camera, index, former in self._former:
             if former_camera == camera:
                 self._save_context(stem, index - decision.frame, former)
         _write_image(self._folder / f"{stem}_overlay.jpg", self._draw(decision, frame))
-        _write_image(self._folder / f"{stem}.png", image)
+        save_map_and_image(self._folder, stem, decision, image)
         self.saved += 1
         if self._context_frames:
             waiting = self._following.setdefault(camera, [])
@@ -132,7 +123,7 @@ class RejectImages:
         self._former = deque(former for former in self._former if former is not gone)
 
 
-def reject_stem(fields: Mapping[str, Any], *, name_camera: bool = False) -> str:
+def stem_of(fields: Mapping[str, Any], *, name_camera: bool = False) -> str:
     """Return the files' common name: arrival in UTC, frame number, serial number, file name.
 
     Sorts by time, and no two frames of a source share it.
@@ -150,8 +141,35 @@ def reject_stem(fields: Mapping[str, Any], *, name_camera: bool = False) -> str:
     return stem + (f"-{tail}" if tail else "")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for recordings.
+
+    Raises:
+        OutputError: it cannot be made or written to.
+    """
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"hvq-edge")
+        probe.unlink()
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def save_map_and_image(folder: Path, stem: str, decision: Decision, image: Image) -> None:
+    """Write a decision's map, where it has one, and then its image: where that is, the map is.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    if decision.map is not None:
+        with atomic_file(folder / f"{stem}.npy") as path, path.open("wb") as file:
+            np.save(file, decision.map)
+    _write_image(folder / f"{stem}.png", image)
+
+
 def recorded_files(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[list[Path]]:
-    """Find the files of rejects, for each row of a log those that are still there.
+    """Find the files of decisions, for each row of a log those that are still there.
 
     Args:
         folder: where they were saved; it may be gone.
@@ -161,7 +179,7 @@ def recorded_files(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[list
     by_stem: dict[str, int] = {}
     for number, row in enumerate(rows):
         for name_camera in (False, True):
-            by_stem[reject_stem(row, name_camera=name_camera)] = number
+            by_stem[stem_of(row, name_camera=name_camera)] = number
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     for name in names:
         match = REJECT_FILES.fullmatch(name)

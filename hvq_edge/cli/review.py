@@ -1,0 +1,235 @@
+"""``hvq-edge review``: people judge what a line decided, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hvq_edge.cli.console import messages, one_line, print_json, results
+from hvq_edge.cli.interruption import INTERRUPTED, StopSignals
+from hvq_edge.cli.options import JsonOption
+from hvq_edge.common.wording import counted, per_cent
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hvq_edge.stream.live_page.settings import LivePageSettings
+    from hvq_edge.stream.log.reviews import Review
+    from hvq_edge.stream.review.desk import ReviewDesk
+    from hvq_edge.stream.review.numbers import Estimate, LineNumbers
+    from hvq_edge.stream.review.save import SavedImages
+
+DEFAULT_PORT = 8644
+"""Beside those of the live page and of ``hvq-edge serve``."""
+
+
+def review(
+    log: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LOG|FOLDER", help="decisions.sqlite, or the folder of hvq-edge stream --out."
+        ),
+    ],
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            metavar="DIR",
+            help="Write judged images as DIR/CATEGORY/good and DIR/CATEGORY/defective/KIND, and "
+            "stop.",
+            show_default=False,
+        ),
+    ] = None,
+    numbers: Annotated[
+        bool,
+        typer.Option(
+            "--numbers", help="Print false rejects and misses with intervals, by day, and stop."
+        ),
+    ] = False,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", help="Address to serve on; any that others reach needs --token-file."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", help="Port; 0 takes any that is free.")
+    ] = DEFAULT_PORT,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help="File with the token to ask for. Default: a token is made and printed.",
+            show_default=False,
+        ),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name",
+            help="Host name under which a browser may reach it, besides addresses and localhost. "
+            "May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    head: Annotated[
+        Path | None,
+        typer.Option(
+            "--head",
+            help="The log's head, where it is kept elsewhere and no link beside the log leads to "
+            "it.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge what a line decided, on a page: good or defective.
+
+    Shows rejects, near misses, frames without a decision and a random sample of passes. What people
+    say goes into the log. While an inspector records to it, use its live page, at /review. Ctrl-C
+    (exit code 130) and SIGTERM (0) end it.
+    """
+    with StopSignals() as signals:
+        from hvq_edge.stream.log.reviews import append_review
+        from hvq_edge.stream.review.desk import ReviewDesk
+
+        def write(said: Review) -> int:
+            return append_review(log, said, head)
+
+        desk = ReviewDesk(log, write)
+        if save is not None:
+            _save(desk, save, as_json=as_json)
+        if numbers:
+            _numbers(desk, as_json=as_json)
+        if save is None and not numbers:
+            from hvq_edge.stream.live_page.settings import LivePageSettings
+
+            settings = LivePageSettings.of(
+                host=host, port=port, token_file=token_file, names=tuple(names or ())
+            )
+            _serve(desk, log, head, settings, signals, as_json=as_json)
+    if signals.interrupted:
+        messages.print("Interrupted.")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _serve(
+    desk: ReviewDesk,
+    log: Path,
+    head: Path | None,
+    settings: LivePageSettings,
+    signals: StopSignals,
+    *,
+    as_json: bool,
+) -> None:
+    from hvq_edge.stream.live_page.serve import serve
+    from hvq_edge.stream.log.reviews import check_takes_reviews
+
+    desk.counts()  # a log that cannot be read is said here
+    check_takes_reviews(log, head)
+    with serve(settings, None, review=desk) as serving:
+        signals.stop = lambda: None  # from here on, a signal ends the wait
+        if as_json:
+            print_json(asdict(serving))
+        else:
+            for one in desk.counts():
+                _say(
+                    f"{_QUEUES[one.name]}: {one.images - one.judged} to judge, {one.judged} judged."
+                )
+            _say(f"Page: {serving.token_url}")
+        signals.wait()
+
+
+_QUEUES = {
+    "reject": "Rejects",
+    "near_miss": "Near misses",
+    "no_decision": "No decision",
+    "sample": "Sample of passes",
+}
+
+
+def _save(desk: ReviewDesk, folder: Path, *, as_json: bool) -> None:
+    from hvq_edge.stream.review.save import save_judged
+
+    saved = save_judged(desk.judged_images(), folder)
+    if as_json:
+        kinds: dict[str, dict[str, int]] = {}
+        for (category, kind), count in sorted(saved.defective.items()):
+            kinds.setdefault(category, {})[kind] = count
+        left_out = {"gone": saved.gone, "without_category": saved.without_category}
+        print_json({"good": dict(sorted(saved.good.items())), "defective": kinds, **left_out})
+        return
+    for line in _saved_lines(saved, folder):
+        _say(line)
+
+
+def _saved_lines(saved: SavedImages, folder: Path) -> list[str]:
+    lines = [
+        f"{counted(count, 'good image')} of {one_line(category)} in {folder / category / 'good'}"
+        for category, count in sorted(saved.good.items())
+    ]
+    lines += [
+        f"{counted(count, 'image')} with {one_line(kind)} of {one_line(category)} in "
+        f"{folder / category / 'defective' / kind}"
+        for (category, kind), count in sorted(saved.defective.items())
+    ]
+    if not lines:
+        lines.append("Nothing is saved: no decision with an image was called good or defective.")
+    if saved.gone:
+        lines.append(f"{counted(saved.gone, 'judged image')} are no longer there.")
+    if saved.without_category:
+        lines.append(
+            f"{counted(saved.without_category, 'judged image')} have no category and are left out."
+        )
+    return lines
+
+
+def _numbers(desk: ReviewDesk, *, as_json: bool) -> None:
+    together, days = desk.numbers()
+    if as_json:
+        print_json({"together": together.to_dict(), "days": [one.to_dict() for one in days]})
+        return
+    results.print(_table(together, days))
+    if together.unsampled:
+        _say(
+            f"{counted(together.unsampled, 'pass', 'passes')} of sessions that kept no sample "
+            "([sinks.images]) have no part in the misses."
+        )
+    judged, defective = together.near_misses
+    if judged:
+        _say(f"Near misses judged besides: {judged}, {defective} of them defective.")
+
+
+def _table(together: LineNumbers, days: list[LineNumbers]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("day")
+    for name in ("rejects", "judged", "good after all", "passes", "judged", "defective"):
+        table.add_column(name, justify="right", overflow="fold")
+    for one in [*days, together]:
+        table.add_row(
+            "all" if one.day is None else one.day.isoformat(),
+            str(one.rejects),
+            str(one.false_rejects.judged),
+            _share(one.false_rejects),
+            str(one.passes),
+            str(one.misses.judged),
+            _share(one.misses),
+        )
+    return table
+
+
+def _share(found: Estimate) -> str:
+    """Say a share with its interval, in per cent."""
+    if found.share is None:
+        return "not known"
+    value, low, high = map(per_cent, (found.share.value, found.share.low, found.share.high))
+    return f"{value} %" if low == high else f"{value} % ({low} to {high})"
+
+
+def _say(text: str) -> None:
+    messages.print(text, markup=False, soft_wrap=True)

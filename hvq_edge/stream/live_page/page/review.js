@@ -1,0 +1,307 @@
+// What the line decided, one image at a time, and what a person says of it.
+import { change, login, read, tokenOfAddress } from "./server.js";
+import { WORDS, count, loaded, make, number, plain, set } from "./words.js";
+
+const LOOK_AGAIN_MS = 10_000;
+const NAME = "hvq-edge reviewer";
+const QUEUES = { reject: "Rejects", near_miss: "Near misses", no_decision: "No decision", sample: "Sample of passes" };
+const SAID = { good: "good", defective: "defective", skip: "cannot say" };
+const at = (id) => document.getElementById(id);
+const page = {
+  queue: null, // the one that is shown
+  items: [],
+  place: 0,
+  judged: [], // what can be undone, the last one at the end
+  kinds: [],
+  heat: true,
+  may: false,
+  busy: false,
+  seen: null, // of the decision whose image is there: no other can be judged
+};
+
+const shown = () => page.items[page.place];
+const address = (item) => `/api/review/${item.id}/image.jpg?heat=${page.heat ? 1 : 0}`;
+const when = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+
+async function look() {
+  const state = await read("/api/review");
+  page.may = state.may_change;
+  page.kinds = state.kinds;
+  at("lock").hidden = page.may;
+  at("live").hidden = !state.live;
+  showQueues(state.queues);
+  if (!page.queue) {
+    const first = state.queues.find((one) => one.images > one.judged) ?? state.queues[0];
+    await open(first.name);
+  } else if (page.items.length === 0) await open(page.queue);
+  showButtons();
+}
+
+function showQueues(queues) {
+  const buttons = queues.map((queue) => {
+    const button = make("button");
+    button.type = "button";
+    button.dataset.queue = queue.name;
+    button.setAttribute("aria-current", queue.name === page.queue);
+    button.append(make("span", "", QUEUES[queue.name]), make("b", "", count(queue.images - queue.judged)));
+    const gone = queue.gone ? `, ${count(queue.gone)} without image` : "";
+    button.append(make("small", "", `${count(queue.judged)} judged${gone}`));
+    button.addEventListener("click", () => open(queue.name));
+    return button;
+  });
+  const focused = document.activeElement?.dataset?.queue;
+  at("queues").replaceChildren(...buttons);
+  buttons.find((one) => one.dataset.queue === focused)?.focus();
+}
+
+async function open(queue) {
+  page.queue = queue;
+  for (const one of at("queues").children) one.setAttribute("aria-current", one.dataset.queue === queue);
+  const answer = await read(`/api/review/queue?name=${queue}&judged=${at("again").checked}`);
+  page.items = answer.items;
+  page.place = 0;
+  await view();
+}
+
+async function view() {
+  const item = shown();
+  askKind(false);
+  showButtons();
+  at("image").hidden = !item;
+  at("empty").hidden = Boolean(item);
+  set(at("empty"), item ? "" : "Nothing is left to judge here.");
+  at("decided").dataset.look = item?.verdict ?? "";
+  set(at("word"), item ? WORDS[item.verdict] : "");
+  const limit = item?.threshold === null ? "" : `, threshold ${number(item?.threshold)}`;
+  set(at("score"), item && item.score !== null ? `score ${number(item.score)}${limit}` : "");
+  const facts = item
+    ? {
+        Product: item.category,
+        Time: when(item.time),
+        Camera: item.camera,
+        Frame: String(item.frame),
+        Part: item.part,
+        Image: item.image,
+        "p-value": item.p_value === null ? null : number(item.p_value),
+        Reason: item.score === null ? item.reason : null,
+      }
+    : {};
+  at("facts").replaceChildren(
+    ...Object.entries(facts).filter(([, value]) => value).flatMap(([name, value]) => [make("dt", "", name), make("dd", "", plain(value))]),
+  );
+  const said = item?.review;
+  const kind = said?.defect ? ` (${plain(said.defect)})` : "";
+  const why = said?.why ? `: ${plain(said.why)}` : "";
+  set(at("said"), said ? `Judged ${SAID[said.judgement]}${kind} by ${plain(said.by)}, ${when(said.time)}${why}` : "");
+  if (!item) return;
+  const image = await loaded(address(item));
+  if (item !== shown()) return;
+  page.seen = item.id;
+  at("image").hidden = !image;
+  at("empty").hidden = Boolean(image);
+  if (image) {
+    image.id = "image";
+    image.alt = `${WORDS[item.verdict]}, frame ${item.frame}`;
+    at("image").replaceWith(image);
+  } else set(at("empty"), "The image is no longer there.");
+  showButtons();
+  const next = page.items[page.place + 1];
+  if (next) loaded(address(next)); // it is there when it is wanted
+}
+
+function showButtons() {
+  const can = page.may && !page.busy && Boolean(shown()) && page.seen === shown().id;
+  for (const name of ["good", "defective", "skip"]) at(name).disabled = !can;
+  at("undo").disabled = !page.may || page.busy || page.judged.length === 0;
+  at("newer").disabled = page.place <= 0;
+  at("older").disabled = page.place >= page.items.length - 1;
+}
+
+function askKind(asked) {
+  at("kinds").hidden = !asked;
+  if (!asked) return;
+  at("kind").value = "";
+  at("chips").replaceChildren(
+    ...page.kinds.map((kind, index) => {
+      const chip = make("button", "", plain(kind));
+      chip.type = "button";
+      if (index < 9) chip.append(make("kbd", "", String(index + 1)));
+      chip.addEventListener("click", () => judge("defective", kind));
+      return chip;
+    }),
+  );
+  at("kind").focus({ preventScroll: false });
+  at("kinds").scrollIntoView({ block: "nearest" });
+}
+
+function send(item, judgement, kind, why) {
+  const by = at("by").value.trim();
+  return change("/api/review", { decision: item.id, judgement, by, defect: kind ?? null, why });
+}
+
+// Only one is under way at a time: a second tap must not judge the next image unseen.
+async function alone(work) {
+  if (page.busy) return;
+  page.busy = true;
+  showButtons();
+  const fault = await work();
+  page.busy = false;
+  set(at("say"), fault);
+  showButtons();
+  look().catch(() => undefined);
+}
+
+function named() {
+  if (at("by").value.trim()) return true;
+  set(at("say"), "Say who you are first: your name goes into the log.");
+  at("by").focus();
+  return false;
+}
+
+async function judge(judgement, kind = null) {
+  const item = shown();
+  if (!item || !page.may || page.seen !== item.id || !named()) return;
+  await alone(async () => {
+    const why = at("why").value.trim();
+    const fault = await send(item, judgement, kind, why);
+    if (fault) return fault;
+    page.judged.push({ item, queue: page.queue });
+    if (kind && !page.kinds.includes(kind)) page.kinds.push(kind);
+    at("why").value = "";
+    if (at("again").checked) {
+      const now = { judgement, defect: kind, why, by: at("by").value.trim(), time: Date.now() / 1000 };
+      page.items[page.place] = { ...item, review: now };
+      page.place = Math.min(page.place + 1, page.items.length - 1);
+    } else {
+      page.items.splice(page.place, 1);
+      page.place = Math.min(page.place, Math.max(page.items.length - 1, 0));
+    }
+    await view();
+    return "";
+  });
+}
+
+// Takes the last one back; where it had taken another's place, that is said again.
+async function undo() {
+  const last = page.judged.at(-1);
+  if (!last || !page.may || !named()) return;
+  await alone(async () => {
+    const { item, queue } = last;
+    const former = item.review;
+    const fault = former
+      ? await send(item, former.judgement, former.defect, former.why)
+      : await send(item, "withdrawn", null, "");
+    if (fault) return fault;
+    page.judged.pop();
+    if (queue !== page.queue) await open(queue);
+    const place = page.items.findIndex((one) => one.id === item.id);
+    if (place >= 0) page.items.splice(place, 1);
+    page.place = place >= 0 ? place : Math.min(page.place, page.items.length);
+    page.items.splice(page.place, 0, item);
+    await view();
+    return "";
+  });
+}
+
+function turn(step) {
+  const place = page.place + step;
+  if (place < 0 || place >= page.items.length) return;
+  page.place = place;
+  view();
+}
+
+function share(found) {
+  if (!found.share) return "not known";
+  const [value, low, high] = ["value", "low", "high"].map((name) => number(100 * found.share[name], 2));
+  return low === high ? `${value} %` : `${value} % (${low} to ${high})`;
+}
+
+async function showNumbers() {
+  const { together, days } = await read("/api/review/numbers");
+  at("days").replaceChildren(
+    ...[...days, together].map((one) => {
+      const row = make("tr", one.day ? "" : "total");
+      const head = make("th", "", one.day ?? "All");
+      head.scope = "row";
+      const cells = [one.rejects, one.false_rejects.judged, share(one.false_rejects), one.passes, one.misses.judged, share(one.misses)];
+      row.append(head, ...cells.map((cell) => make("td", "", typeof cell === "number" ? count(cell) : cell)));
+      return row;
+    }),
+  );
+  at("numbers").showModal();
+}
+
+const KEYS = { g: () => judge("good"), s: () => judge("skip"), u: undo, h: () => at("heat").click(), arrowleft: () => turn(-1), arrowright: () => turn(1) };
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
+  if (event.key === "Escape") return askKind(false);
+  if (event.target.matches("input:not([type=checkbox])")) return;
+  const key = event.key.toLowerCase();
+  if (key === "d" && page.may && shown() && named()) {
+    event.preventDefault(); // else the letter goes into the field that takes the focus
+    askKind(true);
+  } else KEYS[key]?.();
+});
+at("kind").addEventListener("keydown", (event) => {
+  const kind = page.kinds[Number(event.key) - 1];
+  if (at("kind").value !== "" || !/^[1-9]$/.test(event.key) || !kind) return;
+  event.preventDefault();
+  judge("defective", kind);
+});
+at("kinds").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const kind = at("kind").value.trim().replace(/\s+/g, " ");
+  if (kind) judge("defective", kind);
+});
+at("no-kind").addEventListener("click", () => askKind(false));
+at("good").addEventListener("click", () => judge("good"));
+at("defective").addEventListener("click", () => named() && askKind(true));
+at("skip").addEventListener("click", () => judge("skip"));
+at("undo").addEventListener("click", undo);
+at("newer").addEventListener("click", () => turn(-1));
+at("older").addEventListener("click", () => turn(1));
+at("again").addEventListener("change", () => open(page.queue));
+at("heat").addEventListener("click", () => {
+  page.heat = !page.heat;
+  at("heat").setAttribute("aria-pressed", page.heat);
+  view();
+});
+at("by").value = localStorage.getItem(NAME) ?? "";
+at("by").addEventListener("change", () => {
+  localStorage.setItem(NAME, at("by").value.trim());
+  set(at("say"), "");
+});
+for (const field of ["by", "why"]) {
+  at(field).addEventListener("keydown", (event) => {
+    if (event.key === "Enter") at(field).blur(); // so that keys judge again
+  });
+}
+at("show-numbers").addEventListener("click", () => showNumbers().catch(() => undefined));
+at("numbers-close").addEventListener("click", () => at("numbers").close());
+at("lock").addEventListener("click", () => at("login").showModal());
+at("login-cancel").addEventListener("click", () => at("login").close());
+at("login-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const fault = await login(at("token").value);
+  set(at("login-fault"), fault);
+  if (fault) return;
+  at("token").value = "";
+  at("login").close();
+  await look();
+});
+
+const given = tokenOfAddress();
+if (given) await login(given);
+for (;;) {
+  try {
+    await look();
+    if (at("say").dataset.lost) set(at("say"), "");
+    delete at("say").dataset.lost;
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof DOMException)) console.warn(error);
+    set(at("say"), "No connection.");
+    at("say").dataset.lost = "1";
+  }
+  await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+}
