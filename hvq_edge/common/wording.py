@@ -9,6 +9,6 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def per_cent(share: float) -> str:
-    """Return a share in per cent with two digits that count: ``0.012``, ``1.2``, ``12``, ``100``."""
+    """Return a share in per cent with two digits that count: ``0.012``, ``1.2``, ``12``."""
     value = 100 * share
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.live_page_image import CHROMIUM, FLAGS
+
+PATIENCE_MS = 30_000
+"""A machine that builds something beside takes seconds for what takes milliseconds."""
+expect.set_options(timeout=PATIENCE_MS)
 
 needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no Chromium")
 
@@ -19,3 +25,21 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield opened
         opened.close()
+
+
+@contextmanager
+def looking(browser: Browser, url: str, **look: object) -> Iterator[Page]:
+    """A page that must neither complain nor ask anybody but us."""
+    context = browser.new_context(**look)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    yield page
+    assert complaints == []
+    assert {urlsplit(one).hostname for one in asked if not one.startswith("blob:")} == {"127.0.0.1"}
+    context.close()

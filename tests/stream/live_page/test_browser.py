@@ -8,17 +8,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 import pytest
 from helpers.bright_parts import BrightnessEngine
-from helpers.browser import browser, needs_chromium  # noqa: F401  # a fixture
+from helpers.browser import (  # noqa: F401  # one is a fixture
+    PATIENCE_MS,
+    browser,
+    looking,
+    needs_chromium,
+)
 from helpers.graphs import save_bundle
 from helpers.judged_images import evaluated
 from helpers.thresholds import threshold_at
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from hvq_edge.bundle.judged_images import find_labelled
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
@@ -36,9 +40,6 @@ from hvq_edge.stream.sources.video_file import VideoFile
 
 pytestmark = needs_chromium
 
-PATIENCE_MS = 30_000
-"""A machine that builds something beside takes seconds for what takes milliseconds."""
-expect.set_options(timeout=PATIENCE_MS)
 PHONE = {"width": 360, "height": 740}
 CAMERA = "line <1>"
 
@@ -125,24 +126,6 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
 def line(video, tmp_path_factory) -> Iterator[SimpleNamespace]:
     with inspecting(video, tmp_path_factory.mktemp("line")) as running:
         yield running
-
-
-@contextmanager
-def looking(browser: Browser, url: str, **look: object) -> Iterator[Page]:
-    """A page that must neither complain nor ask anybody but us."""
-    context = browser.new_context(**look)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    complaints: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(url)
-    yield page
-    assert complaints == []
-    assert {urlsplit(one).hostname for one in asked if not one.startswith("blob:")} == {"127.0.0.1"}
-    context.close()
 
 
 def wait_until(page: Page, script: str, argument: object = None) -> None:
