@@ -195,6 +195,83 @@ def export(
     messages.print(f"{counted(count, 'row')} in {csv}", markup=False, soft_wrap=True)
 
 
+@group.command("report")
+def report(
+    file: LogArgument,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="2026-11-29 or 2026-11-29T06:00, where this machine is. Default: the day of --to.",
+            show_default=False,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="TIME",
+            help="Likewise; of a day its end. Default: now.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The page to write. Default: shift-report.html beside the log.",
+            show_default=False,
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Write the counts by hour, camera and category as well.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report of a shift: one page that prints.
+
+    Decisions by hour, camera and category, reasons, alarms, changed thresholds, what people said,
+    and the worst rejects. May run while an inspector writes.
+    """
+    from hvq_edge.common.atomic import write_text
+    from hvq_edge.stream.log.files import base_of
+    from hvq_edge.stream.report.page import csv_lines, render_shift
+    from hvq_edge.stream.report.shift import gather_shift, moments, shift_values
+
+    begin, end = moments(since, until)
+    with _damage_said(file):
+        shift = gather_shift(file, begin, end)
+    page = out or base_of(file).parent / "shift-report.html"
+    write_text(page, render_shift(shift))
+    if csv is not None:
+        write_text(csv, "".join(csv_lines(shift)))
+    if as_json:
+        written = {"page": str(page), "csv": None if csv is None else str(csv)}
+        print_json({**shift_values(shift), **written})
+        return
+    total = shift.total
+    _say(
+        f"{_counted(total.decisions, 'decision')} from {begin:%Y-%m-%d %H:%M} to "
+        f"{end:%Y-%m-%d %H:%M}: {total.rejected} rejected, {total.no_decision} without a decision; "
+        f"{_counted(len(shift.alarms), 'alarm')}."
+    )
+    _say(str(page))
+    if csv is not None:
+        _say(str(csv))
+
+
+def _say(text: str) -> None:
+    results.print(text, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def _damage_said(file: Path) -> Iterator[None]:
     """Say that a log is damaged where a row holds what no inspector writes."""

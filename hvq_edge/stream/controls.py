@@ -20,6 +20,7 @@ class Controls:
         self._lock = threading.Lock()
         self._thresholds = dict(thresholds)
         self._paused = False
+        self._changed_by: dict[str, str] = {}
 
     @property
     def paused(self) -> bool:
@@ -38,8 +39,18 @@ class Controls:
         with self._lock:
             return dict(self._thresholds)
 
-    def set_threshold(self, category: str, value: float) -> None:
+    def changed_by(self, category: str) -> str:
+        """Return who put a category's threshold in force; empty: that was not said."""
+        with self._lock:
+            return self._changed_by.get(category, "")
+
+    def set_threshold(self, category: str, value: float, by: str = "") -> None:
         """Put a threshold in force from the next decision on.
+
+        Args:
+            category: whose.
+            value: a score above is a reject.
+            by: the name that whoever changes it gave.
 
         Raises:
             SettingsError: the category has no threshold, or the value is not a finite number.
@@ -57,3 +68,4 @@ class Controls:
                     next_step="give a number on the scale of the scores",
                 )
             self._thresholds[category] = value
+            self._changed_by[category] = by

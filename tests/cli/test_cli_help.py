@@ -51,6 +51,7 @@ COMMANDS = {
     "log verify": {"--head"},
     "log show": {"--last", "--verdict"},
     "log export": {"--csv"},
+    "log report": {"--from", "--to", "--out", "--csv"},
 }
 GROUPS = {"bundle", "data", "log"}
 """Commands that have sub-commands."""
@@ -184,6 +185,7 @@ def test_a_usage_fault_is_named(arguments, said):
         ["review", "{absent}", "--save", "{out}"],
         ["log", "show", "{absent}"],
         ["log", "export", "{absent}"],
+        ["log", "report", "{absent}", "--out", "{out}"],
         ["stream", "--bundle", "{absent}", "--camera", "{absent}"],
     ],
 )

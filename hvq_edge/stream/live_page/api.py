@@ -252,7 +252,7 @@ def threshold(asked: ThresholdRequest, view: View) -> Done:
         if view.save_threshold is None:
             raise Refused(409, "thresholds cannot be saved here.", "apply it without saving")
         view.save_threshold(asked.category, asked.value)
-    view.controls.set_threshold(asked.category, asked.value)
+    view.controls.set_threshold(asked.category, asked.value, " ".join(asked.by.split()))
     return Done()
 
 

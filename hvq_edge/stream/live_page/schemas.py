@@ -228,6 +228,8 @@ class ThresholdRequest(Schema):
     value: float
     save: bool = False
     """Keep it in the bundle as well."""
+    by: str = Field("", max_length=60)
+    """Who changes it, for the log."""
 
 
 class CategoryRequest(Schema):

@@ -42,8 +42,8 @@ class EventWatch:
     def before(self, decision: Decision, frame: Frame) -> Iterator[Event]:
         """Give what must stand before a decision.
 
-        ``threshold``: category, from, to. ``paused``: to. ``gap_start``: camera, fault.
-        ``gap_end``: camera, since, frames lost, fault. ``unlike``: camera, from, to.
+        ``threshold``: category, from, to, and by whom, if said. ``paused``: to. ``gap_start``:
+        camera, fault. ``gap_end``: camera, since, frames lost, fault. ``unlike``: camera, from, to.
         """
         if self._controls is not None:
             yield from self._changes(self._controls)
@@ -68,7 +68,9 @@ class EventWatch:
         for category, value in thresholds.items():
             former = self._thresholds.get(category)
             if value != former:
-                yield "threshold", {"category": category, "from": former, "to": value}
+                by = controls.changed_by(category)
+                said = {"category": category, "from": former, "to": value}
+                yield "threshold", {**said, "by": by} if by else said
         if paused != self._paused:
             yield "paused", {"to": paused}
         self._thresholds, self._paused = thresholds, paused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -57,6 +58,18 @@ class Candidate:
         """Of its time, where this machine is."""
         return day_of(self.time)
 
+    @property
+    def local_time(self) -> datetime:
+        """Of its time, where this machine is."""
+        return datetime.fromtimestamp(self.time).astimezone()
+
+    @property
+    def excess(self) -> float:
+        """By how much its score is above the threshold, in the threshold's size."""
+        if self.score is None or self.threshold is None:
+            return 0.0
+        return (self.score - self.threshold) / (abs(self.threshold) or 1.0)
+
 
 @dataclass(frozen=True)
 class Stratum:
@@ -71,10 +84,13 @@ class Candidates:
 
     Args:
         log: its first file, or its folder.
+        since: only decisions from this moment on are counted, seconds since 1970.
+        until: only those before this one.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, since: float = -math.inf, until: float = math.inf) -> None:
         self._log = log
+        self._since, self._until = since, until
         self._forget()
 
     def _forget(self) -> None:
@@ -133,6 +149,8 @@ class Candidates:
     ) -> None:
         self._last = number, digest
         if kind == DECISION:
+            if not self._since <= at < self._until:
+                return
             choice = self._choices.get(session, NOTHING)
             threshold = self._thresholds.get(category or "")
             day = day_of(at)

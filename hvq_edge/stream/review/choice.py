@@ -54,8 +54,8 @@ class Choice:
             score: of the decision.
             threshold: in force for it.
         """
-        if verdict == "reject" or verdict == "no_decision":
-            return verdict
+        if verdict in ("reject", "no_decision"):
+            return "reject" if verdict == "reject" else "no_decision"
         if self.is_sampled(camera, frame):
             return "sample"
         return "near_miss" if self.is_near(score, threshold) else None

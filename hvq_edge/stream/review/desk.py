@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -65,6 +66,8 @@ class ReviewDesk:
         log: its first file, or its folder; images are in folders beside it.
         write: puts a review into the log, and returns the id of its row.
         typical: what good parts score, by category: where the heat begins.
+        since: only decisions from this moment on, seconds since 1970.
+        until: only those before this one.
     """
 
     def __init__(
@@ -72,11 +75,13 @@ class ReviewDesk:
         log: Path,
         write: Callable[[Review], int],
         typical: Mapping[str, float] | None = None,
+        since: float = -math.inf,
+        until: float = math.inf,
     ) -> None:
         self.log = base_of(log)
         self._write = write
         self._typical = typical or {}
-        self._candidates = Candidates(self.log)
+        self._candidates = Candidates(self.log, since, until)
         self._lock = threading.Lock()
         self._images = _Images(self.log.parent)
 
@@ -200,12 +205,13 @@ class ReviewDesk:
             written = [one for one in self._candidates.reviews if one.id == number]
         return written[0] if written else replace(review, id=number)
 
-    def image(self, decision: int, *, heat: bool) -> bytes | None:
+    def image(self, decision: int, *, heat: bool, longest: int = VIEW_SIDE) -> bytes | None:
         """Return a decision's image as JPEG; ``None`` where there is none any more.
 
         Args:
             decision: id of its row.
             heat: whether the heat and the outlines of a reject are drawn.
+            longest: pixels of a side, at most.
         """
         with self._lock:
             candidate = self._candidates.found.get(decision)
@@ -214,7 +220,7 @@ class ReviewDesk:
             return None
         try:
             image = read_image(file)
-            shown = shrink(image, VIEW_SIDE)
+            shown = shrink(image, longest)
             if heat:
                 thickness = max(round(max(shown.shape) / 480), 1)
                 scale = HeatScale(candidate.threshold, self._typical.get(candidate.category or ""))
@@ -238,6 +244,17 @@ class ReviewDesk:
                 for number, review in self._candidates.in_force().items()
                 if number in found
             ]
+
+    def worst(self, count: int) -> list[Candidate]:
+        """Return the rejects furthest above their threshold, in its own size, the worst first.
+
+        Raises:
+            InputError: there is no log, or it is damaged.
+        """
+        with self._lock:
+            self._candidates.update()
+            rejects = [one for one in self._candidates.found.values() if one.queue == "reject"]
+        return sorted(rejects, key=lambda one: (-one.excess, one.id))[:count]
 
     def _decision(self, candidate: Candidate, file: Path) -> Decision:
         heat = file.with_suffix(".npy")

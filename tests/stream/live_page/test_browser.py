@@ -217,10 +217,12 @@ def test_a_threshold_is_tried_with_the_keyboard_then_applied_then_saved(page, li
     expect(page.locator("#threshold-note")).to_contain_text("In force")
     assert line.controls.thresholds["bolt"] == 0.25
     page.locator("#value").fill("0.55")
+    page.locator("#by").fill("Ada")
     page.locator("#save").click()
     expect(page.locator("#threshold-note")).to_contain_text("Saved in the bundle")
     saved = open_bundle(line.bundle).manifest.thresholds["fp32"]["bolt"]
     assert (saved.value, line.controls.thresholds["bolt"]) == (0.55, 0.55)
+    assert line.controls.changed_by("bolt") == "Ada"
     assert saved.rule.startswith(BY_HAND)
 
 

@@ -76,7 +76,7 @@ def test_thresholds_pauses_and_gaps_are_in_the_log(tmp_path):
         SinkSettings(), tmp_path, SOURCES, DRAW, when_full="wait", controls=controls
     )
     opened.write(*made(0))
-    controls.set_threshold("bolt", 2.5)
+    controls.set_threshold("bolt", 2.5, "Ada")
     controls.paused = True
     opened.write(*made(1))
     lost = Frame(2, 5.0, None, fault="the cable is loose")
@@ -97,7 +97,12 @@ def test_thresholds_pauses_and_gaps_are_in_the_log(tmp_path):
         ("gap_end", None),
         ("decision", 3),
     ]
-    assert json.loads(rows[1].more) == {"category": "bolt", "from": 3.0, "to": 2.5}
+    assert json.loads(rows[1].more) == {
+        "category": "bolt",
+        "from": 3.0,
+        "to": 2.5,
+        "by": "Ada",
+    }
     gap = {"camera": "", "since": 5.0, "frames": 3, "fault": "the cable is loose"}
     assert json.loads(rows[9].more) == gap
     assert verify_log(tmp_path).whole

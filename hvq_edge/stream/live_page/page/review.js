@@ -1,9 +1,8 @@
 // What the line decided, one image at a time, and what a person says of it.
 import { change, login, read, tokenOfAddress } from "./server.js";
-import { WORDS, count, loaded, make, number, plain, set } from "./words.js";
+import { WORDS, count, keepName, loaded, make, number, plain, set } from "./words.js";
 
 const LOOK_AGAIN_MS = 10_000;
-const NAME = "hvq-edge reviewer";
 const QUEUES = { reject: "Rejects", near_miss: "Near misses", no_decision: "No decision", sample: "Sample of passes" };
 const SAID = { good: "good", defective: "defective", skip: "cannot say" };
 const at = (id) => document.getElementById(id);
@@ -267,11 +266,8 @@ at("heat").addEventListener("click", () => {
   at("heat").setAttribute("aria-pressed", page.heat);
   view();
 });
-at("by").value = localStorage.getItem(NAME) ?? "";
-at("by").addEventListener("change", () => {
-  localStorage.setItem(NAME, at("by").value.trim());
-  set(at("say"), "");
-});
+keepName(at("by"));
+at("by").addEventListener("change", () => set(at("say"), ""));
 for (const field of ["by", "why"]) {
   at(field).addEventListener("keydown", (event) => {
     if (event.key === "Enter") at(field).blur(); // so that keys judge again

@@ -2,7 +2,7 @@
 import { colours, prepare } from "./canvas.js";
 import { change, read } from "./server.js";
 import { Tested } from "./tested.js";
-import { count, number, set } from "./words.js";
+import { count, keepName, number, set } from "./words.js";
 
 const BINS = 48;
 const THUMB = 10; // half a slider's thumb: its track begins there
@@ -26,6 +26,7 @@ export class Threshold {
     });
     at("apply").addEventListener("click", () => this.apply(false));
     at("save").addEventListener("click", () => this.apply(true));
+    keepName(at("by"));
     at("reset").addEventListener("click", () => this.undo());
   }
 
@@ -95,7 +96,7 @@ export class Threshold {
 
   async apply(save) {
     const value = this.value;
-    const fault = await change("/api/threshold", { category: this.category, value, save });
+    const fault = await change("/api/threshold", { category: this.category, value, save, by: at("by").value.trim() });
     const done = save ? "Saved in the bundle and in force." : "In force until the inspector ends.";
     this.said = fault || done;
     at("threshold-note").classList.toggle("fault", Boolean(fault));

@@ -57,3 +57,11 @@ export function shape(name) {
   svg.append(use);
   return svg;
 }
+
+// The name that somebody gives is kept in this browser, for every page of this inspector.
+const NAME = "hvq-edge name";
+
+export function keepName(field) {
+  field.value = localStorage.getItem(NAME) ?? "";
+  field.addEventListener("change", () => localStorage.setItem(NAME, field.value.trim()));
+}

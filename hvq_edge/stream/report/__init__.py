@@ -1,0 +1,1 @@
+"""What happened on a line between two moments: the shift report."""

@@ -1,0 +1,124 @@
+"""The shift report as a page that opens without a network and prints, and as CSV."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from hvq_edge.common.pages import page_environment
+from hvq_edge.common.wording import counted, per_cent
+from hvq_edge.stream.report.shift import Counts, Shift
+from hvq_edge.stream.review.numbers import Estimate
+
+HOURS_SHOWN = timedelta(hours=48)
+"""Up to so long a report has a line an hour, beyond it a line a day."""
+CSV_COLUMNS = (
+    "hour",
+    "camera",
+    "category",
+    "decisions",
+    "pass",
+    "reject",
+    "no_decision",
+    "judged_rejects",
+    "good_rejects",
+    "judged_passes",
+    "missed",
+)
+_VERDICTS = {"reject": "reject", "no_decision": "no decision"}
+
+
+def render_shift(shift: Shift) -> str:
+    """Render the report as a page that needs no other file and no network."""
+    by_day = shift.until - shift.since > HOURS_SHOWN
+    times = shift.by(lambda cell: cell.hour.date() if by_day else cell.hour)
+    several_days = shift.since.date() != shift.until.date()
+
+    def time_name(at: datetime) -> str:
+        if by_day:
+            return f"{at:%Y-%m-%d}"
+        return f"{at:%m-%d %H:%M}" if several_days else f"{at:%H:%M}"
+
+    return (
+        page_environment("hvq_edge")  # its style is that of the reports
+        .get_template("stream/report/shift.html")
+        .render(
+            shift=shift,
+            total=shift.total,
+            times=[(time_name(at), counts) for at, counts in times.items()],
+            by_day=by_day,
+            cameras=shift.by(lambda cell: cell.camera),
+            categories=shift.by(lambda cell: cell.category or "no category"),
+            most=max((counts.decisions for counts in times.values()), default=1),
+            reasons=shift.reasons.most_common(),
+            verdicts=_VERDICTS,
+            defects=_defects(shift),
+            worst=[
+                (one, None if one.image is None else base64.b64encode(one.image).decode("ascii"))
+                for one in shift.worst
+            ],
+            estimated=estimated,
+            per_cent=per_cent,
+            counted=counted,
+            moment=moment,
+        )
+    )
+
+
+def csv_lines(shift: Shift) -> Iterator[str]:
+    """Give the report's counts line by line: one for each hour, camera and category."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+
+    def line(values: object) -> str:
+        buffer.seek(0)
+        buffer.truncate()
+        writer.writerow(values)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    yield line(CSV_COLUMNS)
+    for cell, counts in sorted(
+        shift.cells.items(), key=lambda one: (one[0].hour, one[0].camera, one[0].category)
+    ):
+        names = (spreadsheet_name(cell.camera), spreadsheet_name(cell.category))
+        yield line((cell.hour.isoformat(), *names, *_numbers(counts)))
+
+
+def spreadsheet_name(name: str) -> str:
+    """Return a name for a spreadsheet, which would take some for formulas."""
+    return f"'{name}" if name and name[0] in "=+-@\t\r" else name
+
+
+def moment(at: datetime) -> str:
+    """Return a moment as the report shows it, where this machine is."""
+    return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def estimated(found: Estimate) -> str:
+    """Say a share with its interval, in per cent."""
+    if found.share is None:
+        return "not known: none was judged"
+    value, low, high = map(per_cent, (found.share.value, found.share.low, found.share.high))
+    if low == high:
+        return f"{value} %: all were judged"
+    return f"{value} % ({low} to {high} % at 95 % confidence)"
+
+
+def _numbers(counts: Counts) -> tuple[int, ...]:
+    return (
+        counts.decisions,
+        counts.passed,
+        counts.rejected,
+        counts.no_decision,
+        counts.judged_rejects,
+        counts.good_rejects,
+        counts.judged_passes,
+        counts.missed,
+    )
+
+
+def _defects(shift: Shift) -> list[tuple[str, str, int]]:
+    return [(category, defect, count) for (category, defect), count in shift.defects.most_common()]

@@ -1,0 +1,365 @@
+"""What a log says of a line between two moments: gathered for the shift report."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hvq_edge.errors import InputError, OutputError
+from hvq_edge.stream.log.chain import DECISION, FILE, LogRow, fields_of
+from hvq_edge.stream.log.files import base_of
+from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.reviews import REVIEW, Review
+from hvq_edge.stream.log.verification import LogVerification, verify_log
+from hvq_edge.stream.review.candidates import THRESHOLD, Candidate
+from hvq_edge.stream.review.desk import ReviewDesk
+from hvq_edge.stream.review.numbers import LineNumbers
+
+MOST_WORST = 12
+"""Rejects that are shown, those that are furthest above their threshold."""
+MOST_REASONS = 20
+THUMBNAIL_SIDE = 320
+"""Pixels of their longest side."""
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.]*\w)")
+_USUAL = {"session_start", "session_end", "paused", "gap_start", "gap_end"}
+"""Events of a line that works as it should or as somebody asked, and lost cameras."""
+
+
+@dataclass
+class Counts:
+    """Decisions of one camera, category or hour."""
+
+    passed: int = 0
+    rejected: int = 0
+    no_decision: int = 0
+    good_rejects: int = 0
+    """Rejects that a person called good."""
+    judged_rejects: int = 0
+    missed: int = 0
+    """Passes, of the sample or near misses, that a person called defective."""
+    judged_passes: int = 0
+
+    @property
+    def decisions(self) -> int:
+        """All of them."""
+        return self.passed + self.rejected + self.no_decision
+
+    @property
+    def rejected_share(self) -> float:
+        """Of those that were decided."""
+        return self.rejected / max(self.passed + self.rejected, 1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where decisions are counted together."""
+
+    hour: datetime
+    """Its beginning, where this machine is."""
+    camera: str
+    category: str
+    """Empty: the line gave none."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of the log."""
+
+    id: int
+    time: datetime
+    kind: str
+    said: str
+    """In words; of kinds that are not known here what the log says of it."""
+
+
+@dataclass(frozen=True)
+class ThresholdChange:
+    """A threshold that was changed while the line ran, or between two runs."""
+
+    time: datetime
+    category: str
+    former: float | None
+    value: float | None
+    by: str
+    """Who; empty: that was not said."""
+    between_runs: bool = False
+    """Whether a run began with another one than the run before it had."""
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A reject that is shown."""
+
+    candidate: Candidate
+    review: Review | None
+    image: bytes | None
+    """JPEG; ``None``: it is no longer there."""
+
+
+@dataclass
+class Shift:
+    """All that the report says."""
+
+    log: Path
+    since: datetime
+    until: datetime
+    cells: dict[Cell, Counts] = field(default_factory=dict)
+    parts: int = 0
+    """Different serial numbers; 0: none is known."""
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By verdict and reason, numbers left out."""
+    grades: Counter[str] = field(default_factory=Counter)
+    """Of rejects."""
+    alarms: list[Event] = field(default_factory=list)
+    """Drift, images unlike the training images, and whatever else is not usual."""
+    usual: list[Event] = field(default_factory=list)
+    """Sessions, pauses and gaps of cameras."""
+    changes: list[ThresholdChange] = field(default_factory=list)
+    numbers: LineNumbers | None = None
+    """What people said of the decisions; ``None``: there are none."""
+    defects: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By category and kind, as people named them."""
+    worst: list[Worst] = field(default_factory=list)
+    reviewers: Counter[str] = field(default_factory=Counter)
+    verification: LogVerification | None = None
+
+    @property
+    def total(self) -> Counts:
+        """Of all cells."""
+        return _sum(self.cells.values())
+
+    def by(self, key: Callable[[Cell], Any]) -> dict[Any, Counts]:
+        """Return the counts by an attribute of their cells, in its order."""
+        keys = sorted({key(cell) for cell in self.cells})
+        return {
+            one: _sum(counts for cell, counts in self.cells.items() if key(cell) == one)
+            for one in keys
+        }
+
+
+def gather_shift(log: Path, since: datetime, until: datetime, worst: int = MOST_WORST) -> Shift:
+    """Read what a log says of the time between two moments.
+
+    Args:
+        log: any of its files, or its folder.
+        since: with its time zone.
+        until: likewise, after it.
+        worst: rejects that are shown.
+
+    Raises:
+        InputError: there is no log, or it is damaged; or the two moments are the wrong way round.
+    """
+    if since >= until:
+        raise InputError(
+            f"nothing lies between {since:%Y-%m-%d %H:%M} and {until:%Y-%m-%d %H:%M}.",
+            next_step="give a later moment with --to than with --from",
+        )
+    begin, end = since.timestamp(), until.timestamp()
+    shift = Shift(base_of(log), since, until)
+    names: set[str] = set()
+    thresholds: dict[str, float] = {}
+    for row in all_rows(log):
+        within = begin <= row.time < end
+        if row.kind == DECISION and within:
+            _count(shift, row, names)
+        elif row.kind == THRESHOLD or row.kind == "session_start":
+            for change in _changes(row, thresholds):
+                if within:
+                    shift.changes.append(change)
+        if within and row.kind not in (DECISION, FILE, REVIEW, THRESHOLD):
+            event = Event(row.id, _moment(row.time), row.kind, _said(row))
+            (shift.usual if _is_usual(row) else shift.alarms).append(event)
+    shift.parts = len(names)
+    _add_reviews(shift, log, begin, end, worst)
+    shift.verification = verify_log(log)
+    return shift
+
+
+def moments(
+    since: str | None, until: str | None, now: datetime | None = None
+) -> tuple[datetime, datetime]:
+    """Return the two moments that a person has named.
+
+    Args:
+        since: a day or a moment, ISO 8601; ``None``: the beginning of the day of ``until``.
+        until: likewise, of a day its end; ``None``: now.
+        now: the present moment, with its time zone.
+
+    Raises:
+        InputError: one of them is no time.
+    """
+    now = now or datetime.now().astimezone()
+    end = now if until is None else _parsed("--to", until)
+    if until is not None and _is_day(until):
+        end += timedelta(days=1)
+    if since is not None:
+        return _parsed("--from", since), end
+    last = end - timedelta(microseconds=1)
+    return last.replace(hour=0, minute=0, second=0, microsecond=0), end
+
+
+def _is_day(text: str) -> bool:
+    return re.fullmatch(r"\d{4}-\d{2}-\d{2}", text.strip()) is not None
+
+
+def _parsed(option: str, text: str) -> datetime:
+    try:
+        # Python 3.10 does not know the Z; where no zone is named, it is that of this machine.
+        return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip())).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise InputError(
+            f"{option} {text} is no time.", next_step="write it as 2026-11-29T06:00"
+        ) from error
+
+
+def _count(shift: Shift, row: LogRow, names: set[str]) -> None:
+    counts = shift.cells.setdefault(_cell(row.time, row.camera, row.category), Counts())
+    if row.verdict == "pass":
+        counts.passed += 1
+    elif row.verdict == "reject":
+        counts.rejected += 1
+    else:
+        counts.no_decision += 1
+    fields = fields_of(row)
+    if fields.get("part"):
+        names.add(str(fields["part"]))
+    if row.verdict != "pass":
+        shift.reasons[str(row.verdict), _NUMBER.sub("…", row.reason or "")] += 1
+    if row.verdict == "reject" and fields.get("grade"):
+        shift.grades[str(fields["grade"])] += 1
+
+
+def _add_reviews(shift: Shift, log: Path, begin: float, end: float, worst: int) -> None:
+    desk = ReviewDesk(log, _never, since=begin, until=end)
+    shift.numbers, _ = desk.numbers()
+    judged = {candidate.id: review for candidate, review, _ in desk.judged_images()}
+    for candidate, review, _ in desk.judged_images():
+        shift.reviewers[review.by] += 1
+        cell = _cell(candidate.time, candidate.camera, candidate.category)
+        counts = shift.cells.setdefault(cell, Counts())
+        if review.judgement in ("good", "defective"):
+            if candidate.verdict == "reject":
+                counts.judged_rejects += 1
+                counts.good_rejects += review.judgement == "good"
+            elif candidate.verdict == "pass":
+                counts.judged_passes += 1
+                counts.missed += review.judgement == "defective"
+        if review.defect is not None:
+            shift.defects[candidate.category or "", review.defect] += 1
+    for candidate in desk.worst(worst):
+        image = desk.image(candidate.id, heat=True, longest=THUMBNAIL_SIDE)
+        shift.worst.append(Worst(candidate, judged.get(candidate.id), image))
+
+
+def _never(_: Review) -> int:
+    raise OutputError("a report records nothing.")
+
+
+def _changes(row: LogRow, thresholds: dict[str, float]) -> Iterable[ThresholdChange]:
+    """Give what a row says of changed thresholds, and keep those in force."""
+    said = json.loads(row.more)
+    at = _moment(row.time)
+    if row.kind == THRESHOLD:
+        category, value = str(said.get("category")), said.get("to")
+        yield ThresholdChange(at, category, said.get("from"), value, str(said.get("by", "")))
+        if isinstance(value, (int, float)):
+            thresholds[category] = float(value)
+        return
+    new = said.get("thresholds")
+    if not isinstance(new, dict):
+        return
+    for category, value in new.items():
+        former = thresholds.get(category)
+        if former is not None and former != value:
+            yield ThresholdChange(at, category, former, value, "", between_runs=True)
+    thresholds.clear()
+    thresholds.update(new)
+
+
+def _is_usual(row: LogRow) -> bool:
+    """Tell whether an event is no alarm; the end of one is none."""
+    return row.kind in _USUAL or (row.kind == "unlike" and not fields_of(row).get("to"))
+
+
+def _said(row: LogRow) -> str:
+    """Say an event in words: known kinds in sentences, others as the log has them."""
+    said = {name: value for name, value in fields_of(row).items() if name not in _OF_ROWS}
+    camera = said.get("camera")
+    match row.kind:
+        case "unlike":
+            what = said.get("to") or "images are like the training images again"
+            return f"{camera}: {what}"
+        case "gap_start":
+            return f"{camera} is lost: {said.get('fault')}"
+        case "gap_end":
+            return f"{camera} is back after {said.get('frames')} frames without image"
+        case "paused":
+            return "paused" if said.get("to") else "goes on"
+        case "session_start":
+            return f"hvq-edge {said.get('version', '')} starts".replace("  ", " ")
+        case "session_end":
+            return "ends"
+        case "session_lost":
+            return "an inspector was killed, or the power was cut"
+        case "not_recorded":
+            return f"{said.get('decisions')} decisions were not recorded"
+        case "head_mismatch":
+            return f"the log was not as it was written: {said.get('what')}"
+    return "; ".join(f"{name} {_value(value)}" for name, value in sorted(said.items()))
+
+
+_OF_ROWS = {"kind", "session", "time"}
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _cell(at: float, camera: str | None, category: str | None) -> Cell:
+    hour = _moment(at).replace(minute=0, second=0, microsecond=0)
+    return Cell(hour, camera or "", category or "")
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds).astimezone()
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    total = Counts()
+    for one in counts:
+        for name, value in vars(one).items():
+            setattr(total, name, getattr(total, name) + value)
+    return total
+
+
+def shift_values(shift: Shift) -> Mapping[str, Any]:
+    """Return the report's numbers as JSON values."""
+    total = shift.total
+    return {
+        "log": str(shift.log),
+        "from": shift.since.isoformat(),
+        "to": shift.until.isoformat(),
+        "decisions": total.decisions,
+        "pass": total.passed,
+        "reject": total.rejected,
+        "no_decision": total.no_decision,
+        "parts": shift.parts,
+        "alarms": len(shift.alarms),
+        "threshold_changes": len(shift.changes),
+        "reviews": None if shift.numbers is None else shift.numbers.to_dict(),
+        "defects": [
+            {"category": category, "defect": defect, "count": count}
+            for (category, defect), count in shift.defects.most_common()
+        ],
+        "log_is_whole": shift.verification is not None and shift.verification.whole,
+    }

@@ -1,0 +1,131 @@
+"""The shift report: what the log says of a line between two moments."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from helpers.commands import exit_code
+from helpers.decisions import made
+from helpers.reviewed_line import open_recording
+
+from hvq_edge.errors import InputError
+from hvq_edge.stream.log.reviews import append_review
+from hvq_edge.stream.report.shift import gather_shift, moments
+from hvq_edge.stream.review.desk import ReviewDesk
+
+START = 1_700_000_000.5
+"""Of the first decision of :func:`helpers.decisions.made`."""
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory) -> Path:
+    """Two hours: rejects of two cameras, a changed threshold, an alarm of a kind not known here."""
+    out = tmp_path_factory.mktemp("recorded")
+    sinks = open_recording(out, sample=1.0, near=0.0)
+    controls = sinks.watch._controls
+    assert controls is not None
+    for index, verdict in enumerate(("pass", "reject", "no_decision", "reject", "pass", "pass")):
+        decision, frame = made(index, verdict)
+        camera = "=left" if index % 2 else "<b>right"
+        at = START + 3600 * (index // 3)
+        part = f"SN-{index // 2}"
+        sinks.write(replace(decision, camera=camera, time=at, part=part), frame)
+        if index == 2:
+            controls.set_threshold("bolt", 2.5, "Ada")
+            sinks.event("drift", {"camera": "left", "what": "light", "by": 0.31, "e": [1, 2]})
+    sinks.close(None)
+    desk = ReviewDesk(out, lambda review: append_review(out, review))
+    first, second = (one.candidate.id for one in desk.listed("reject"))
+    desk.judge(first, "good", by="Ada")
+    desk.judge(second, "defective", by="Bo", defect="scratch")
+    return out
+
+
+def span(hours: float, begin: float = START - 1) -> tuple[datetime, datetime]:
+    since = datetime.fromtimestamp(begin, tz=timezone.utc)
+    return since, since + timedelta(hours=hours)
+
+
+def test_counts_are_those_of_the_log(out):
+    shift = gather_shift(out, *span(3))
+    total = shift.total
+    assert (total.passed, total.rejected, total.no_decision, shift.parts) == (3, 2, 1, 3)
+    assert (total.judged_rejects, total.good_rejects) == (2, 1)
+    assert {key: one.decisions for key, one in shift.by(lambda cell: cell.camera).items()} == {
+        "<b>right": 3,
+        "=left": 3,
+    }
+    assert [one.decisions for one in shift.by(lambda cell: cell.hour).values()] == [3, 3]
+    assert shift.defects == {("bolt", "scratch"): 1}
+    assert shift.reasons == {("reject", "because"): 2, ("no_decision", "because"): 1}
+    assert [one.candidate.frame for one in shift.worst] == [3, 1], "of 6 above 2.5, then above 3"
+    assert all(one.image for one in shift.worst)
+    assert shift.verification is not None
+    assert shift.verification.whole
+
+
+def test_only_the_time_that_was_asked_for_counts(out):
+    shift = gather_shift(out, *span(0.5))
+    assert (shift.total.decisions, shift.total.rejected) == (3, 1)
+    assert shift.numbers is not None
+    assert (shift.numbers.rejects, shift.numbers.passes) == (1, 1)
+    assert [(review.by, review.defect) for review in (one.review for one in shift.worst)] == [
+        ("Bo", "scratch")
+    ]
+    with pytest.raises(InputError, match="nothing lies between"):
+        gather_shift(out, *span(-1))
+
+
+def test_events_are_reported_whatever_their_kind(out):
+    now = datetime.now(tz=timezone.utc).timestamp()
+    shift = gather_shift(out, *span(1, now - 1800))
+    (change,) = shift.changes
+    assert (change.category, change.former, change.value, change.by) == ("bolt", 3.0, 2.5, "Ada")
+    (alarm,) = shift.alarms
+    assert (alarm.kind, alarm.said) == ("drift", "by 0.31; camera left; e [1, 2]; what light")
+    assert [one.kind for one in shift.usual] == ["session_start", "session_end"]
+
+
+def test_the_page_prints_offline_and_names_are_text(out, tmp_path, capsys):
+    page, table = tmp_path / "shift.html", tmp_path / "shift.csv"
+    since, until = (at.isoformat() for at in span(3))
+    command = ["log", "report", str(out), "--from", since, "--to", until, "--out", str(page)]
+    assert exit_code(*command, "--csv", str(table), "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["decisions"], said["reject"], said["log_is_whole"]) == (6, 2, True)
+    assert said["reviews"]["false_rejects"]["share"]["value"] == 0.5
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="(?!data:)', text) == []
+    assert "http" not in text.replace("http-equiv", "")
+    assert "<b>right" not in text
+    assert "&lt;b&gt;right" in text
+    assert "not grouped by likeness" in text
+    assert "50 %: all were judged" in text
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    assert sum(int(row["decisions"]) for row in rows) == 6
+    assert {row["camera"] for row in rows} == {"'=left", "<b>right"}, "no formula for a spreadsheet"
+
+
+def test_without_decisions_the_report_says_so(out, tmp_path, capsys):
+    page = tmp_path / "empty.html"
+    assert exit_code("log", "report", str(out), "--to", "2001-01-01", "--out", str(page)) == 0
+    assert "0 decisions from 2001-01-01 00:00 to 2001-01-02 00:00" in capsys.readouterr().out
+    assert "no decision between these moments" in page.read_text(encoding="utf-8")
+
+
+def test_times_are_those_of_a_person():
+    now = datetime(2026, 11, 29, 10, 30).astimezone()
+    assert moments(None, None, now) == (now.replace(hour=0, minute=0), now)
+    since, until = moments("2026-11-28", "2026-11-28", now)
+    assert (since.date(), until - since) == (now.date() - timedelta(days=1), timedelta(days=1))
+    assert moments("2026-11-28T06:00Z", None, now)[0] == datetime(
+        2026, 11, 28, 6, tzinfo=timezone.utc
+    )
+    with pytest.raises(InputError, match="--from yesterday is no time"):
+        moments("yesterday", None, now)
