@@ -1,0 +1,108 @@
+"""Judge test images of the demo as a person would: docs/review.jpg and docs/shift-report.jpg.
+
+    hvq-edge demo
+    python -m benchmarks.review_image runs/demo/bundle ~/.cache/hvq-edge/solar-cells docs
+
+A line inspects the test images once and keeps a third of the passes by chance; half of what there
+is to review is judged by the labels of the images; Chromium shows the review page and the shift
+report. The images are those of ``elpv-dataset`` (CC BY-NC-SA 4.0), and so is what is drawn on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import tomli_w
+from playwright.sync_api import Browser, sync_playwright
+
+from benchmarks.live_page_image import CHROMIUM, FLAGS
+from hvq_edge.stream.live_page.serve import serve
+from hvq_edge.stream.live_page.settings import LivePageSettings
+from hvq_edge.stream.log.reviews import append_review
+from hvq_edge.stream.report.page import render_shift
+from hvq_edge.stream.report.shift import gather_shift
+from hvq_edge.stream.review.choice import QUEUES
+from hvq_edge.stream.review.desk import ReviewDesk
+from hvq_edge.stream.service import open_line
+from hvq_edge.stream.settings import load_stream_settings
+
+SHARE = 0.3
+BY, DEFECT = "Ada", "broken cell"
+
+
+def inspect(bundle: Path, data: Path, out: Path) -> None:
+    """Let a line with a camera for each category judge its test images."""
+    cameras = [
+        {"camera": str(folder / "test"), "name": folder.name}
+        for folder in sorted(data.glob("solar_cell_*"))
+    ]
+    images = {"sample": SHARE}
+    table = {"bundle": str(bundle), "out": str(out), "video": False, "cameras": cameras}
+    settings = out.parent / "line.toml"
+    settings.write_text(tomli_w.dumps({**table, "sinks": {"images": images}}), encoding="utf-8")
+    with open_line(load_stream_settings(settings)) as line:
+        for _ in line:
+            pass
+
+
+def judge(desk: ReviewDesk) -> None:
+    """Judge every other decision by the folder that its image is in."""
+    for queue in QUEUES:
+        for listed in desk.listed(queue)[1::2]:
+            found = listed.candidate
+            if "good" in str(found.image).split("/"):
+                desk.judge(found.id, "good", by=BY)
+            else:
+                desk.judge(found.id, "defective", by=BY, defect=DEFECT)
+
+
+def photograph_review(browser: Browser, desk: ReviewDesk, path: Path) -> None:
+    """Photograph the page as it asks for the kind of a defect."""
+    with serve(LivePageSettings(port=0), None, review=desk) as serving:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(serving.token_url)
+        page.locator("#by").fill(BY)
+        page.keyboard.press("Enter")
+        while "good/" in page.locator("#facts").inner_text() or page.locator("#good").is_disabled():
+            if page.locator("#good").is_enabled():
+                page.keyboard.press("ArrowRight")
+            page.wait_for_timeout(50)
+        page.keyboard.press("d")
+        page.screenshot(path=path, quality=82)
+        page.close()
+
+
+def photograph_report(browser: Browser, out: Path, path: Path) -> None:
+    """Photograph the upper part of the report of the last hour."""
+    now = datetime.now().astimezone()
+    report = out.parent / "shift-report.html"
+    report.write_text(render_shift(gather_shift(out, now - timedelta(hours=1), now)), "utf-8")
+    page = browser.new_page(viewport={"width": 1080, "height": 1780})
+    page.goto(f"file://{report}")
+    page.screenshot(path=path, quality=80)
+    page.close()
+
+
+def main() -> None:
+    """Write both."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("data", type=Path, help="solar cells as the demo lays them out")
+    parser.add_argument("folder", type=Path, help="to write the pictures to")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="line-") as temporary, sync_playwright() as playwright:
+        out = Path(temporary) / "out"
+        inspect(given.bundle, given.data, out)
+        desk = ReviewDesk(out, lambda review: append_review(out, review))
+        judge(desk)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        photograph_review(browser, desk, given.folder / "review.jpg")
+        photograph_report(browser, out, given.folder / "shift-report.jpg")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
