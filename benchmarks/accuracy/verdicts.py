@@ -31,7 +31,7 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.image_score import image_level
 from hvq_edge.run.record import RunRecord, recorded_data
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
-from hvq_edge.verdict.shares import share
+from hvq_edge.verdict.tolerance import share
 
 RATE = 0.05
 BATCH = 16

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hvq_edge.evaluation.threshold_change import BeforeAndNow, ThresholdChange
     from hvq_edge.stream.calibrate import StreamCalibration
     from hvq_edge.verdict.calibrate.from_images import Calibrated
-    from hvq_edge.verdict.shares import Share
     from hvq_edge.verdict.threshold import Threshold
+    from hvq_edge.verdict.tolerance import Share
 
 _NAMED = 5
 """Rejected good images that are named."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from hvq_edge.bundle.judged_images import ImageRow, Labelled, find_labelled, verdict_of
 from hvq_edge.bundle.manifest import Bundle, BundleManifest, KnownDefects, Precision
 from hvq_edge.bundle.thresholds import Thresholds
-from hvq_edge.verdict.shares import Share, share
 from hvq_edge.verdict.threshold import Threshold
+from hvq_edge.verdict.tolerance import Share, share
 
 
 @dataclass(frozen=True)

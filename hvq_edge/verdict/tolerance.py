@@ -15,7 +15,10 @@ score equal to the threshold passes. Standard library only: a device computes it
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+INTERVAL_CONFIDENCE = 0.95
+"""Of the interval of a :class:`Share`."""
 _SURE = 1e-12
 """What sums of probabilities may lose to rounding; always to the safe side."""
 _HALVINGS = 60
@@ -72,6 +75,46 @@ def least_images(rate: float, confidence: float) -> int:
     while largest_rank(n, rate, confidence) < 1:
         n += 1
     return n
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured value and the interval around it."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """``count`` of ``total``, with the exact interval of the share behind it."""
+
+    count: int
+    total: int
+    interval: Interval
+
+
+def share(count: int, total: int) -> Share | None:
+    """Return a share with its Clopper-Pearson interval; ``None`` of nothing.
+
+    It holds for every true share and every number of images; it is wide because it is exact.
+
+    Args:
+        count: how many, from 0 to ``total``.
+        total: of how many.
+
+    Example:
+        >>> found = share(0, 60)
+        >>> f"{found.interval.high:.3f}"
+        '0.060'
+    """
+    if not total:
+        return None
+    one_side = (1 + INTERVAL_CONFIDENCE) / 2
+    low = 1 - promised_rate(total, total - count + 1, one_side) if count else 0.0
+    high = promised_rate(total, count + 1, one_side) if count < total else 1.0
+    return Share(count, total, Interval(count / total, low, high))
 
 
 def _probability(n: int, k: int, rate: float) -> float:

@@ -23,7 +23,7 @@ from hvq_edge.evaluation.table import percent
 from hvq_edge.runtime.known_answers import answers_file, read_known_answers
 from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, read_record
 from hvq_edge.verdict import tolerance_bound
-from hvq_edge.verdict.shares import Interval, Share
+from hvq_edge.verdict.tolerance import Interval, Share
 
 NOT_MEASURED = "not measured"
 

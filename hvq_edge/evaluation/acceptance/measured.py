@@ -15,7 +15,7 @@ from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.evaluation.metrics.intervals import auroc_interval, mean_auroc_interval
 from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, MetricsFile
 from hvq_edge.verdict.judgement import count_verdicts
-from hvq_edge.verdict.shares import Interval, Share, share
+from hvq_edge.verdict.tolerance import Interval, Share, share
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.verdict.shares import CONFIDENCE, Interval
+from hvq_edge.verdict.tolerance import INTERVAL_CONFIDENCE, Interval
 
 RESAMPLES = 2000
 """Draws of a bootstrap."""
@@ -61,7 +61,7 @@ def mean_auroc_interval(
     ]
     if not found:
         return None
-    edge = 100 * (1 - CONFIDENCE) / 2
+    edge = 100 * (1 - INTERVAL_CONFIDENCE) / 2
     low, high = np.percentile(np.mean([drawn for _, drawn in found], axis=0), [edge, 100 - edge])
     return Interval(float(np.mean([value for value, _ in found])), float(low), float(high))
 

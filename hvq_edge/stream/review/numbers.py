@@ -19,7 +19,7 @@ from typing import Any
 
 from hvq_edge.stream.log.reviews import Review
 from hvq_edge.stream.review.candidates import Candidate, Candidates, Stratum
-from hvq_edge.verdict.shares import Interval, share
+from hvq_edge.verdict.tolerance import Interval, share
 
 
 @dataclass(frozen=True)

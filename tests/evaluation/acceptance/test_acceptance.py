@@ -32,9 +32,8 @@ from hvq_edge.evaluation.acceptance.threshold_bound import threshold_bound
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 from hvq_edge.evaluation.metrics.intervals import auroc_interval, mean_auroc_interval
 from hvq_edge.verdict.calibration_scores import table_of
-from hvq_edge.verdict.shares import share
 from hvq_edge.verdict.threshold import GoodPart, learn_threshold
-from hvq_edge.verdict.tolerance import promised_rate
+from hvq_edge.verdict.tolerance import promised_rate, share
 from hvq_edge.verdict.tolerance_bound import order_statistic
 
 # Intervals.

@@ -14,7 +14,7 @@ from hvq_edge.stream.log.reviews import Review, append_review
 from hvq_edge.stream.review.candidates import Candidate, Stratum, day_of
 from hvq_edge.stream.review.desk import ReviewDesk
 from hvq_edge.stream.review.numbers import estimate, numbers_of
-from hvq_edge.verdict.shares import share
+from hvq_edge.verdict.tolerance import share
 
 MONDAY, TUESDAY = 1_700_000_000.0, 1_700_000_000.0 + 86_400
 
