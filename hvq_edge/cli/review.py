@@ -49,6 +49,16 @@ def review(
             "--numbers", help="Print false rejects and misses with intervals, by day, and stop."
         ),
     ] = False,
+    days: Annotated[
+        float | None,
+        typer.Option(
+            "--days",
+            min=0.0,
+            metavar="N",
+            help="Only decisions of today and the N days before. Default: all.",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[
         str,
         typer.Option(
@@ -99,7 +109,7 @@ def review(
         def write(said: Review) -> int:
             return append_review(log, said, head)
 
-        desk = ReviewDesk(log, write)
+        desk = ReviewDesk(log, write, days=days)
         if save is not None:
             _save(desk, save, as_json=as_json)
         if numbers:

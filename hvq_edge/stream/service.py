@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature
 from hvq_edge.bundle.judged_images import find_labelled
@@ -42,7 +43,7 @@ from hvq_edge.stream.live_page.history import History
 from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
 from hvq_edge.stream.live_page.serve import Serving, serve
-from hvq_edge.stream.log.reviews import REVIEW
+from hvq_edge.stream.log.reviews import REVIEW, Review, append_review
 from hvq_edge.stream.review.desk import ReviewDesk
 from hvq_edge.stream.settings import StreamSettings
 from hvq_edge.stream.sinks.all_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS, OpenSinks
@@ -63,6 +64,8 @@ FOLDER_FRAMES_PER_SECOND = 4.0
 """At which the annotated video of a folder of images plays: slow enough to look at each."""
 DESCRIPTORS = 8192
 """Files and connections that a line may have open, where the system lets it."""
+REVIEW_DAYS = 14.0
+"""Decisions that the live page shows to be judged; hvq-edge review knows the older ones as well."""
 PAGE_WAITING = 8
 """Decisions with their images that may wait for the page: it shows the newest, not all."""
 
@@ -201,7 +204,7 @@ def open_line(
                     view,
                     judge=judge,
                     triggers=triggers,
-                    review=_review_desk(opened, typical),
+                    review=_review_desk(settings, opened, typical),
                 )
             )
         closing.callback(line.close)
@@ -379,13 +382,21 @@ def _page_view(
     )
 
 
-def _review_desk(opened: OpenSinks, typical: Mapping[str, float]) -> ReviewDesk | None:
+def _review_desk(
+    settings: StreamSettings, opened: OpenSinks, typical: Mapping[str, float]
+) -> ReviewDesk | None:
     """Return where people judge this line's decisions; ``None`` where none are recorded."""
     if opened.log is None:
         return None
-    return ReviewDesk(
-        opened.log.path, lambda review: opened.record(REVIEW, review.details()), typical
-    )
+    log = opened.log.path
+    head = None if settings.sinks.log.head is None else Path(settings.sinks.log.head)
+
+    def write(review: Review) -> int:
+        if opened.closed:  # the files have ended, the page stays
+            return append_review(log, review, head)
+        return opened.record(REVIEW, review.details())
+
+    return ReviewDesk(log, write, typical, days=REVIEW_DAYS)
 
 
 def _image_judge(bundle: Bundle, shared: SharedEngine, inspector: Inspector) -> ImageJudge:

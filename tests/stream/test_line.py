@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 from helpers.images import write_video
+from helpers.patience import until
 from helpers.running_line import parts, rows_of, save_film, save_line_bundle
 from typer import Typer
 from typer.testing import CliRunner
@@ -18,6 +20,8 @@ from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.bundle.thresholds import save_threshold
 from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import InputError, SettingsError
+from hvq_edge.stream.log.reviews import latest_reviews
+from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.service import learn_thresholds, open_line
 from hvq_edge.stream.settings import load_stream_settings
 
@@ -90,6 +94,32 @@ def test_whoever_has_seen_enough_leaves_a_whole_log(file, tmp_path):
     decided = counts["passed"] + counts["rejected"] + counts["no_decision"]
     assert decided == sum(row["verdict"] is not None for row in rows)
     assert counts["rejected"] == 1
+
+
+def test_people_judge_what_a_line_decided_while_it_runs_and_when_it_has_ended(file, tmp_path):
+    out = tmp_path / "out"
+    settings = load_stream_settings(file, page={"port": 0}, flags={"out": out})
+    with open_line(settings) as line:
+        headers = {"authorization": f"Bearer {line.page.token}"}
+        with httpx.Client(base_url=line.page.url, headers=headers, timeout=60) as asking:
+            assert asking.get("/api/state").json()["can_review"] is True
+
+            def judge_one() -> None:
+                (first, *_) = asking.get("/api/review/queue?name=reject").json()["items"]
+                asked = {"decision": first["id"], "judgement": "good", "by": "Ada"}
+                answer = asking.post("/api/review", json=asked)
+                assert answer.status_code == 200, answer.text
+                assert rows_of(out)[answer.json()["id"] - 1]["kind"] == "review"
+
+            for decision in line:
+                if decision.frame == 10:
+                    until(lambda: asking.get("/api/review").json()["queues"][0]["images"])
+                    judge_one()
+            line.finish()
+            judge_one()
+    assert len(latest_reviews(out)) == 2
+    assert verify_log(out).whole
+    assert [row["kind"] for row in rows_of(out)][-2:] == ["session_end", "review"]
 
 
 def test_the_same_settings_learn_the_same_thresholds(bundle, tmp_path):

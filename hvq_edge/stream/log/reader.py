@@ -12,6 +12,9 @@ from hvq_edge.stream.log.chain import DECISION, SELECT, LogRow, as_json, log_id_
 from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.sqlite_file import APPLICATION_ID
 
+BETWEEN = f"WHERE (kind <> '{DECISION}' OR (time >= ? AND time < ?))"
+"""The condition for all events, and decisions of some time; its values are the two moments."""
+
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Open one file of a log; closing it leaves the folder as it was.
@@ -54,17 +57,21 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     )
 
 
-def all_rows(log: Path, part: str | None = None) -> Iterator[LogRow]:
+def all_rows(
+    log: Path, part: str | None = None, between: tuple[float, float] | None = None
+) -> Iterator[LogRow]:
     """Give every row of a log, over all its files, the oldest first.
 
     Args:
         log: any of its files, or its folder.
         part: only decisions on the part with this serial number; ``None``: all rows.
+        between: of decisions only those from the first moment on and before the second, seconds
+            since 1970.
 
     Raises:
         InputError: there is none, or a file is damaged.
     """
-    where, values = _condition(part=part)
+    where, values = (BETWEEN, between) if between else _condition(part=part)
     for path in _files_of(log):
         with closing(open_for_reading(path)) as connection:
             try:

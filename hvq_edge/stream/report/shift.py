@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hvq_edge.errors import InputError, OutputError
-from hvq_edge.stream.log.chain import DECISION, FILE, LogRow, fields_of
+from hvq_edge.stream.log.chain import DECISION, FILE, LogRow, fields_of, names_of
 from hvq_edge.stream.log.files import base_of
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.reviews import REVIEW, Review
@@ -164,9 +165,9 @@ def gather_shift(log: Path, since: datetime, until: datetime, worst: int = MOST_
     shift = Shift(base_of(log), since, until)
     names: set[str] = set()
     thresholds: dict[str, float] = {}
-    for row in all_rows(log):
+    for row in all_rows(log, between=(begin, end)):
         within = begin <= row.time < end
-        if row.kind == DECISION and within:
+        if row.kind == DECISION:
             _count(shift, row, names)
         elif row.kind == THRESHOLD or row.kind == "session_start":
             for change in _changes(row, thresholds):
@@ -226,13 +227,12 @@ def _count(shift: Shift, row: LogRow, names: set[str]) -> None:
         counts.rejected += 1
     else:
         counts.no_decision += 1
-    fields = fields_of(row)
-    if fields.get("part"):
-        names.add(str(fields["part"]))
+    if '"part":"' in row.more:
+        names.add(str(names_of(row)["part"]))
     if row.verdict != "pass":
         shift.reasons[str(row.verdict), _NUMBER.sub("…", row.reason or "")] += 1
-    if row.verdict == "reject" and fields.get("grade"):
-        shift.grades[str(fields["grade"])] += 1
+    if row.verdict == "reject" and (grade := fields_of(row).get("grade")):
+        shift.grades[str(grade)] += 1
 
 
 def _add_reviews(shift: Shift, log: Path, begin: float, end: float, worst: int) -> None:
@@ -326,8 +326,13 @@ def _value(value: object) -> str:
 
 
 def _cell(at: float, camera: str | None, category: str | None) -> Cell:
-    hour = _moment(at).replace(minute=0, second=0, microsecond=0)
-    return Cell(hour, camera or "", category or "")
+    return Cell(_hour(int(at // 900)), camera or "", category or "")
+
+
+@lru_cache(maxsize=4096)
+def _hour(quarter: int) -> datetime:
+    # Every zone's hours begin at a whole quarter of an hour of UTC.
+    return _moment(quarter * 900).replace(minute=0, second=0, microsecond=0)
 
 
 def _moment(seconds: float) -> datetime:

@@ -45,6 +45,8 @@ class ReviewState(Schema):
     """Whether this request carried the token."""
     live: bool
     """Whether a live page stands beside it."""
+    reading: bool
+    """Whether the log is still being read: ask again, there are no queues yet."""
     queues: tuple[QueueState, ...]
     kinds: tuple[str, ...]
     """Of defects, named so far; the most frequent first."""
@@ -106,11 +108,14 @@ class ReviewRequest(Schema):
 @router.get("/api/review", openapi_extra=_READS)
 def review_state(request: Request, desk: Desk) -> ReviewState:
     """How much there is to judge."""
-    queues = tuple(QueueState(**asdict(one)) for one in desk.counts())
+    known, live = request.state.known, request.app.state.served.view is not None
+    if not desk.read_on():
+        return ReviewState(may_change=known, live=live, reading=True, queues=(), kinds=())
     return ReviewState(
-        may_change=request.state.known,
-        live=request.app.state.served.view is not None,
-        queues=queues,
+        may_change=known,
+        live=live,
+        reading=False,
+        queues=tuple(QueueState(**asdict(one)) for one in desk.counts()),
         kinds=tuple(desk.kinds()),
     )
 

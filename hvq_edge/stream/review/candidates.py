@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import closing
@@ -17,12 +18,15 @@ from typing import Any
 from hvq_edge.errors import InputError
 from hvq_edge.stream.log.chain import DECISION, SESSION_START
 from hvq_edge.stream.log.files import chain_files
-from hvq_edge.stream.log.reader import open_for_reading, row_with
+from hvq_edge.stream.log.reader import BETWEEN, open_for_reading, row_with
 from hvq_edge.stream.log.reviews import REVIEW, Review, in_force, parsed_review
 from hvq_edge.stream.review.choice import NOTHING, Choice, Queue, choice_of
 
 THRESHOLD = "threshold"
 """The kind of the row that says of a changed threshold."""
+ALL_ROWS = -1
+"""As SQLite counts."""
+DAY_SECONDS = 86_400.0
 MOST_UNDECIDED = 5000
 """Decisions ``no_decision`` that are remembered, the last ones: a camera that is lost for a night
 gives one a frame, without an image."""
@@ -86,11 +90,19 @@ class Candidates:
         log: its first file, or its folder.
         since: only decisions from this moment on are counted, seconds since 1970.
         until: only those before this one.
+        days: only those of the last days; older ones are forgotten.
     """
 
-    def __init__(self, log: Path, since: float = -math.inf, until: float = math.inf) -> None:
+    def __init__(
+        self,
+        log: Path,
+        since: float = -math.inf,
+        until: float = math.inf,
+        days: float | None = None,
+    ) -> None:
         self._log = log
         self._since, self._until = since, until
+        self._days = days
         self._forget()
 
     def _forget(self) -> None:
@@ -105,8 +117,14 @@ class Candidates:
         self._choices: dict[str, Choice] = {}  # by session
         self._thresholds: dict[str, float] = {}  # in force at that row
 
-    def update(self) -> None:
+    def update(self, most: int = ALL_ROWS) -> bool:
         """Read what is new; all of it again where another log stands there.
+
+        Args:
+            most: rows to read of each file.
+
+        Returns:
+            Whether all is read.
 
         Raises:
             InputError: there is no log, or a file is damaged.
@@ -117,16 +135,36 @@ class Candidates:
             row = row_with(self._log, last)
             if row is None or row.hash != last_hash:
                 self._forget()
+        self._make_room()
         for path in files:
             with closing(open_for_reading(path)) as connection:
-                query = f"SELECT {_COLUMNS} FROM log WHERE id > ? ORDER BY id"
+                query = f"SELECT {_COLUMNS} FROM log {BETWEEN} AND id > ? ORDER BY id LIMIT ?"
+                values = (self._since, self._until, self._last[0], most)
+                count = 0
                 try:
-                    for row in connection.execute(query, (self._last[0],)):
+                    for row in connection.execute(query, values):
                         self._take(*row)
+                        count += 1
                 except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
                     raise InputError(
                         f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
                     ) from error
+            if count == most:
+                return False
+        return True
+
+    def _make_room(self) -> None:
+        """Forget decisions of days that are no longer asked for, and what was counted of them."""
+        if self._days is None:
+            return
+        first = day_of(time.time() - self._days * DAY_SECONDS)
+        # From a midnight on: of each day that is counted, all is.
+        self._since = datetime.combine(first, datetime.min.time()).timestamp()
+        for number in [one.id for one in self.found.values() if one.time < self._since]:
+            del self.found[number]
+        self._undecided = deque(number for number in self._undecided if number in self.found)
+        self.passes = Counter({one: n for one, n in self.passes.items() if one.day >= first})
+        self.rejects = Counter({day: n for day, n in self.rejects.items() if day >= first})
 
     def in_force(self) -> dict[int, Review]:
         """Return the review in force of each decision that has one."""
@@ -149,8 +187,6 @@ class Candidates:
     ) -> None:
         self._last = number, digest
         if kind == DECISION:
-            if not self._since <= at < self._until:
-                return
             choice = self._choices.get(session, NOTHING)
             threshold = self._thresholds.get(category or "")
             day = day_of(at)

@@ -36,6 +36,7 @@ LONGEST_WHY = 500
 MOST_LISTED = 200
 """Decisions of a queue that are listed at a time, the newest first."""
 MOST_KINDS = 24
+ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class ReviewDesk:
         typical: what good parts score, by category: where the heat begins.
         since: only decisions from this moment on, seconds since 1970.
         until: only those before this one.
+        days: only those of the last days, counted from now on.
     """
 
     def __init__(
@@ -77,13 +79,26 @@ class ReviewDesk:
         typical: Mapping[str, float] | None = None,
         since: float = -math.inf,
         until: float = math.inf,
+        days: float | None = None,
     ) -> None:
         self.log = base_of(log)
         self._write = write
         self._typical = typical or {}
-        self._candidates = Candidates(self.log, since, until)
+        self._candidates = Candidates(self.log, since, until, days)
         self._lock = threading.Lock()
         self._images = _Images(self.log.parent)
+
+    def read_on(self) -> bool:
+        """Read some more of the log, and return whether all of it is read.
+
+        A log of millions of rows takes a while: whoever serves a page asks this first, again and
+        again, and holds no thread for long.
+
+        Raises:
+            InputError: there is no log, or it is damaged.
+        """
+        with self._lock:
+            return self._candidates.update(ROWS_AT_ONCE)
 
     def counts(self) -> list[QueueCounts]:
         """Return how much there is to judge, queue by queue.

@@ -48,6 +48,11 @@ class OpenSinks:
         """Finds the events that go into the log."""
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._closed
+
     def write(self, decision: Decision, frame: Frame) -> None:
         """Hand a decision to every sink; what happened before it goes into the log."""
         for kind, details in self.watch.before(decision, frame):

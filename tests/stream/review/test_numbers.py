@@ -58,7 +58,7 @@ def test_the_interval_holds_what_it_promises_with_unequal_weights():
     rng = np.random.default_rng(0)
     sizes, judged, rates = (4000, 1000, 300), (40, 40, 60), (0.01, 0.05, 0.2)
     held, highest = 0, []
-    rounds = 60
+    rounds = 25
     for _ in range(rounds):
         groups, wrong = [], 0
         for size, of, rate in zip(sizes, judged, rates, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -37,6 +38,10 @@ def out(recorded, tmp_path) -> Path:
 
 def desk_of(out: Path) -> ReviewDesk:
     return ReviewDesk(out, lambda review: append_review(out, review))
+
+
+def append_nothing(_: object) -> int:
+    raise AssertionError
 
 
 def ids(desk: ReviewDesk, queue: str, *, judged: bool = False) -> list[int]:
@@ -92,6 +97,17 @@ def test_a_threshold_changed_meanwhile_decides_what_is_near(tmp_path):
     sinks.close(None)
     (near,) = desk_of(tmp_path).listed("near_miss")
     assert (near.candidate.frame, near.candidate.threshold) == (1, 1.05)
+
+
+def test_only_the_last_days_are_looked_at_where_that_is_asked(out):
+    """Its decisions are years old, and its reviews of now: these alone would say nothing."""
+    assert ReviewDesk(out, append_nothing, days=3.0).listed("reject") == []
+    age = time.time() - made(0)[0].time
+    desk = ReviewDesk(out, append_nothing, days=age / 86_400 + 1)
+    assert len(desk.listed("reject")) == 2
+    desk._candidates._days = 3.0  # time goes on
+    together, days = desk.numbers()
+    assert (together.rejects, days, desk.listed("reject")) == (0, [], [])
 
 
 def test_without_the_table_nothing_but_rejects_is_kept(tmp_path):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from helpers.browser import browser, looking, needs_chromium  # noqa: F401  # one is a fixture
 from helpers.live_line import BEARER, TOKEN, client_of
+from helpers.patience import PATIENCE_SECONDS
 from helpers.reviewed_line import record
 from playwright.sync_api import Page, expect
 
@@ -96,8 +101,8 @@ def test_one_key_judges_and_one_takes_it_back(browser, line):
 
 
 @needs_chromium
-@pytest.mark.parametrize(("width", "height"), [(820, 1180), (390, 844)])
-def test_a_thumb_judges_on_a_tablet_and_on_a_phone(browser, line, width, height):
+def test_a_thumb_judges_on_a_tablet_and_on_a_phone(browser, line):
+    width, height = 820, 1180
     look = {"viewport": {"width": width, "height": height}, "has_touch": True, "is_mobile": True}
     with looking(browser, line.serving.token_url, **look) as page:
         see(page, 6)
@@ -113,7 +118,10 @@ def test_a_thumb_judges_on_a_tablet_and_on_a_phone(browser, line, width, height)
         see(page, 3)
         page.locator("#good").tap()
         see(page, 1)
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.set_viewport_size({"width": 390, "height": 844})
+        good = page.locator("#good").bounding_box()
+        assert good["y"] + good["height"] <= 844
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert [one[1:] for one in said(line.out)] == [("defective", "dent"), ("good", None)]
 
 
@@ -128,6 +136,24 @@ def test_without_the_token_one_can_look_and_not_judge(browser, line):
         page.keyboard.press("Enter")
         expect(page.locator("#good")).to_be_enabled()
     assert said(line.out) == []
+
+
+def test_the_command_serves_it_until_a_signal(line):
+    command = [sys.executable, "-m", "hvq_edge", "review", str(line.out), "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        at = json.loads(process.stdout.readline())
+        known = {"authorization": f"Bearer {at['token']}"}
+        asked = {"decision": 4, "judgement": "defective", "defect": "dent", "by": "Ada"}
+        with httpx.Client(base_url=at["url"], headers=known, timeout=PATIENCE_SECONDS) as asking:
+            assert "review.js" in asking.get("/").text
+            assert asking.post("/api/review", json=asked).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert said(line.out) == [(4, "defective", "dent")]
 
 
 @pytest.fixture
@@ -159,6 +185,15 @@ def test_what_cannot_be_judged_is_refused_with_the_reason(client):
     assert known.get("/api/review/4/image.jpg").headers["content-type"] == "image/jpeg"
     assert known.get("/api/review/1/image.jpg").status_code == 204
     assert known.get("/api/review/queue?name=all").status_code == 422
+
+
+def test_a_long_log_is_read_piece_by_piece(client, monkeypatch):
+    """No request of a page holds a thread for as long as millions of rows take."""
+    monkeypatch.setattr("hvq_edge.stream.review.desk.ROWS_AT_ONCE", 4)
+    known = client(**BEARER)
+    states = [known.get("/api/review").json() for _ in range(4)]
+    assert [state["reading"] for state in states] == [True, True, False, False]
+    assert [queue["images"] for queue in states[-1]["queues"]] == [3, 1, 1, 0]
 
 
 def test_a_line_that_records_nothing_has_no_review():

@@ -3,6 +3,7 @@ import { change, login, read, tokenOfAddress } from "./server.js";
 import { WORDS, count, keepName, loaded, make, number, plain, set } from "./words.js";
 
 const LOOK_AGAIN_MS = 10_000;
+const READ_ON_MS = 100;
 const QUEUES = { reject: "Rejects", near_miss: "Near misses", no_decision: "No decision", sample: "Sample of passes" };
 const SAID = { good: "good", defective: "defective", skip: "cannot say" };
 const at = (id) => document.getElementById(id);
@@ -28,12 +29,17 @@ async function look() {
   page.kinds = state.kinds;
   at("lock").hidden = page.may;
   at("live").hidden = !state.live;
+  if (state.reading) {
+    set(at("empty"), "Reading the log.");
+    return false;
+  }
   showQueues(state.queues);
   if (!page.queue) {
     const first = state.queues.find((one) => one.images > one.judged) ?? state.queues[0];
     await open(first.name);
   } else if (page.items.length === 0) await open(page.queue);
   showButtons();
+  return true;
 }
 
 function showQueues(queues) {
@@ -290,8 +296,9 @@ at("login-form").addEventListener("submit", async (event) => {
 const given = tokenOfAddress();
 if (given) await login(given);
 for (;;) {
+  let pause = LOOK_AGAIN_MS;
   try {
-    await look();
+    if (!(await look())) pause = READ_ON_MS;
     if (at("say").dataset.lost) set(at("say"), "");
     delete at("say").dataset.lost;
   } catch (error) {
@@ -299,5 +306,5 @@ for (;;) {
     set(at("say"), "No connection.");
     at("say").dataset.lost = "1";
   }
-  await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+  await new Promise((resolve) => setTimeout(resolve, pause));
 }
