@@ -11,7 +11,7 @@ import typer
 
 from hvq_edge.cli.console import messages, one_line, print_json, results
 from hvq_edge.cli.options import JsonOption
-from hvq_edge.common.wording import counted
+from hvq_edge.common.wording import counted, spreadsheet_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -391,17 +391,12 @@ def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
     first = list(islice(rows, 1))  # opens the log: where there is none, nothing is written
     yield line(CSV_COLUMNS)
     for row in chain(first, rows):
-        names = {name: _cell(value) for name, value in names_of(row).items()}
+        names = {
+            name: value and spreadsheet_name(value)  # the column "more" has it as it is
+            for name, value in names_of(row).items()
+        }
         fields = {**row._asdict(), **names, "time": _moment(row.time)}
         yield line(fields[name] for name in CSV_COLUMNS)
-
-
-def _cell(name: str | None) -> str | None:
-    """Return a name for a spreadsheet, which would take some for formulas: a code is anybody's.
-
-    The column ``more`` has it as it is.
-    """
-    return f"'{name}" if name and name[0] in "=+-@\t\r" else name
 
 
 def _moment(seconds: float) -> str:

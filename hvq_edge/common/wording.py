@@ -12,3 +12,8 @@ def per_cent(share: float) -> str:
     """Return a share in per cent with two digits that count: ``0.012``, ``1.2``, ``12``."""
     value = 100 * share
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def spreadsheet_name(name: str) -> str:
+    """Return a name for a spreadsheet, which would take some for formulas: a code is anybody's."""
+    return f"'{name}" if name and name[0] in "=+-@\t\r" else name

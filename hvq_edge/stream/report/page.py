@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from hvq_edge.common.pages import page_environment
-from hvq_edge.common.wording import counted, per_cent
+from hvq_edge.common.wording import counted, per_cent, spreadsheet_name
 from hvq_edge.stream.report.shift import Counts, Shift
 from hvq_edge.stream.review.numbers import Estimate
 
@@ -85,11 +85,6 @@ def csv_lines(shift: Shift) -> Iterator[str]:
     ):
         names = (spreadsheet_name(cell.camera), spreadsheet_name(cell.category))
         yield line((cell.hour.isoformat(), *names, *_numbers(counts)))
-
-
-def spreadsheet_name(name: str) -> str:
-    """Return a name for a spreadsheet, which would take some for formulas."""
-    return f"'{name}" if name and name[0] in "=+-@\t\r" else name
 
 
 def moment(at: datetime) -> str:

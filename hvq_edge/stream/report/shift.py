@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,14 @@ from hvq_edge.stream.log.files import base_of
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.reviews import REVIEW, Review
 from hvq_edge.stream.log.verification import LogVerification, verify_log
+from hvq_edge.stream.report.events import (
+    Event,
+    ThresholdChange,
+    changes_of,
+    is_usual,
+    moment_of,
+    said_of,
+)
 from hvq_edge.stream.review.candidates import THRESHOLD, Candidate
 from hvq_edge.stream.review.desk import ReviewDesk
 from hvq_edge.stream.review.numbers import LineNumbers
@@ -28,8 +35,6 @@ MOST_REASONS = 20
 THUMBNAIL_SIDE = 320
 """Pixels of their longest side."""
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.]*\w)")
-_USUAL = {"session_start", "session_end", "paused", "gap_start", "gap_end"}
-"""Events of a line that works as it should or as somebody asked, and lost cameras."""
 
 
 @dataclass
@@ -66,31 +71,6 @@ class Cell:
     camera: str
     category: str
     """Empty: the line gave none."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """An event of the log."""
-
-    id: int
-    time: datetime
-    kind: str
-    said: str
-    """In words; of kinds that are not known here what the log says of it."""
-
-
-@dataclass(frozen=True)
-class ThresholdChange:
-    """A threshold that was changed while the line ran, or between two runs."""
-
-    time: datetime
-    category: str
-    former: float | None
-    value: float | None
-    by: str
-    """Who; empty: that was not said."""
-    between_runs: bool = False
-    """Whether a run began with another one than the run before it had."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +150,12 @@ def gather_shift(log: Path, since: datetime, until: datetime, worst: int = MOST_
         if row.kind == DECISION:
             _count(shift, row, names)
         elif row.kind == THRESHOLD or row.kind == "session_start":
-            for change in _changes(row, thresholds):
+            for change in changes_of(row, thresholds):
                 if within:
                     shift.changes.append(change)
         if within and row.kind not in (DECISION, FILE, REVIEW, THRESHOLD):
-            event = Event(row.id, _moment(row.time), row.kind, _said(row))
-            (shift.usual if _is_usual(row) else shift.alarms).append(event)
+            event = Event(row.id, moment_of(row.time), row.kind, said_of(row))
+            (shift.usual if is_usual(row) else shift.alarms).append(event)
     shift.parts = len(names)
     _add_reviews(shift, log, begin, end, worst)
     shift.verification = verify_log(log)
@@ -261,70 +241,6 @@ def _never(_: Review) -> int:
     raise OutputError("a report records nothing.")
 
 
-def _changes(row: LogRow, thresholds: dict[str, float]) -> Iterable[ThresholdChange]:
-    """Give what a row says of changed thresholds, and keep those in force."""
-    said = json.loads(row.more)
-    at = _moment(row.time)
-    if row.kind == THRESHOLD:
-        category, value = str(said.get("category")), said.get("to")
-        yield ThresholdChange(at, category, said.get("from"), value, str(said.get("by", "")))
-        if isinstance(value, (int, float)):
-            thresholds[category] = float(value)
-        return
-    new = said.get("thresholds")
-    if not isinstance(new, dict):
-        return
-    for category, value in new.items():
-        former = thresholds.get(category)
-        if former is not None and former != value:
-            yield ThresholdChange(at, category, former, value, "", between_runs=True)
-    thresholds.clear()
-    thresholds.update(new)
-
-
-def _is_usual(row: LogRow) -> bool:
-    """Tell whether an event is no alarm; the end of one is none."""
-    return row.kind in _USUAL or (row.kind == "unlike" and not fields_of(row).get("to"))
-
-
-def _said(row: LogRow) -> str:
-    """Say an event in words: known kinds in sentences, others as the log has them."""
-    said = {name: value for name, value in fields_of(row).items() if name not in _OF_ROWS}
-    camera = said.get("camera")
-    match row.kind:
-        case "unlike":
-            what = said.get("to") or "images are like the training images again"
-            return f"{camera}: {what}"
-        case "gap_start":
-            return f"{camera} is lost: {said.get('fault')}"
-        case "gap_end":
-            return f"{camera} is back after {said.get('frames')} frames without image"
-        case "paused":
-            return "paused" if said.get("to") else "goes on"
-        case "session_start":
-            return f"hvq-edge {said.get('version', '')} starts".replace("  ", " ")
-        case "session_end":
-            return "ends"
-        case "session_lost":
-            return "an inspector was killed, or the power was cut"
-        case "not_recorded":
-            return f"{said.get('decisions')} decisions were not recorded"
-        case "head_mismatch":
-            return f"the log was not as it was written: {said.get('what')}"
-    return "; ".join(f"{name} {_value(value)}" for name, value in sorted(said.items()))
-
-
-_OF_ROWS = {"kind", "session", "time"}
-
-
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
 def _cell(at: float, camera: str | None, category: str | None) -> Cell:
     return Cell(_hour(int(at // 900)), camera or "", category or "")
 
@@ -332,11 +248,7 @@ def _cell(at: float, camera: str | None, category: str | None) -> Cell:
 @lru_cache(maxsize=4096)
 def _hour(quarter: int) -> datetime:
     # Every zone's hours begin at a whole quarter of an hour of UTC.
-    return _moment(quarter * 900).replace(minute=0, second=0, microsecond=0)
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds).astimezone()
+    return moment_of(quarter * 900).replace(minute=0, second=0, microsecond=0)
 
 
 def _sum(counts: Iterable[Counts]) -> Counts:

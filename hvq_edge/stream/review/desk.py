@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
-import numpy as np
 
 from hvq_edge.common.heat_map import HeatScale
 from hvq_edge.data.images import read_image
@@ -23,13 +20,9 @@ from hvq_edge.stream.log.reader import row_with
 from hvq_edge.stream.log.reviews import Judgement, Review
 from hvq_edge.stream.review.candidates import Candidate, Candidates
 from hvq_edge.stream.review.choice import QUEUES, Queue
+from hvq_edge.stream.review.images import KeptImages, image_of, shown_decision
 from hvq_edge.stream.review.numbers import LineNumbers, line_numbers
-from hvq_edge.stream.sinks.files.reject_images import stem_of
-from hvq_edge.verdict.decision import Decision
-from hvq_edge.verdict.regions import Region
 
-FOLDERS = ("rejects", "images")
-"""Beside the log: where images of decisions are kept."""
 LONGEST_NAME = 60
 """Characters of a person's name, and of a kind of defect."""
 LONGEST_WHY = 500
@@ -86,7 +79,7 @@ class ReviewDesk:
         self._typical = typical or {}
         self._candidates = Candidates(self.log, since, until, days)
         self._lock = threading.Lock()
-        self._images = _Images(self.log.parent)
+        self._images = KeptImages(self.log.parent)
 
     def read_on(self) -> bool:
         """Read some more of the log, and return whether all of it is read.
@@ -112,7 +105,7 @@ class ReviewDesk:
             images = self._images.by_stem()
             tally = {queue: [0, 0, 0] for queue in QUEUES}
             for one in self._candidates.found.values():
-                there = _image_in(images, one) is not None
+                there = image_of(images, one) is not None
                 judged = one.id in reviews
                 tally[one.queue][0] += there
                 tally[one.queue][1] += there and judged
@@ -137,7 +130,7 @@ class ReviewDesk:
             for one in reversed(list(self._candidates.found.values())):
                 if one.queue != queue or (one.id in reviews and not judged):
                     continue
-                if _image_in(images, one) is not None:
+                if image_of(images, one) is not None:
                     found.append(Listed(one, reviews.get(one.id)))
                     if len(found) >= MOST_LISTED:
                         break
@@ -230,7 +223,7 @@ class ReviewDesk:
         """
         with self._lock:
             candidate = self._candidates.found.get(decision)
-            file = None if candidate is None else _image_in(self._images.by_stem(), candidate)
+            file = None if candidate is None else image_of(self._images.by_stem(), candidate)
         if candidate is None or file is None:
             return None
         try:
@@ -239,7 +232,8 @@ class ReviewDesk:
             if heat:
                 thickness = max(round(max(shown.shape) / 480), 1)
                 scale = HeatScale(candidate.threshold, self._typical.get(candidate.category or ""))
-                whole = self._decision(candidate, file)
+                row = row_with(self.log, candidate.id)
+                whole = shown_decision(candidate, file, row and row.regions)
                 shown = draw_findings(shown, whole, scale, image.shape[:2], thickness)
             return jpeg(shown)
         except (HvqEdgeError, OSError, ValueError, cv2.error):
@@ -255,7 +249,7 @@ class ReviewDesk:
             self._candidates.update()
             found, images = self._candidates.found, self._images.by_stem()
             return [
-                (found[number], review, _image_in(images, found[number]))
+                (found[number], review, image_of(images, found[number]))
                 for number, review in self._candidates.in_force().items()
                 if number in found
             ]
@@ -270,72 +264,6 @@ class ReviewDesk:
             self._candidates.update()
             rejects = [one for one in self._candidates.found.values() if one.queue == "reject"]
         return sorted(rejects, key=lambda one: (-one.excess, one.id))[:count]
-
-    def _decision(self, candidate: Candidate, file: Path) -> Decision:
-        heat = file.with_suffix(".npy")
-        row = row_with(self.log, candidate.id)
-        return Decision(
-            frame=candidate.frame,
-            time=candidate.time,
-            category=candidate.category,
-            score=candidate.score,
-            verdict="reject" if candidate.verdict == "reject" else "pass",
-            reason=candidate.reason,
-            latency_ms=0.0,
-            map=np.load(heat, allow_pickle=False) if heat.exists() else None,
-            regions=() if row is None else _regions(row.regions),
-        )
-
-
-class _Images:
-    """The images beside a log, by the name that their files have in common."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folders = [folder / name for name in FOLDERS]
-        self._known: dict[Path, tuple[int, dict[str, Path]]] = {}
-
-    def by_stem(self) -> dict[str, Path]:
-        """Return all of them; a folder is read again when it has changed."""
-        found: dict[str, Path] = {}
-        for folder in self._folders:
-            try:
-                changed = folder.stat().st_mtime_ns
-            except OSError:
-                continue
-            known = self._known.get(folder)
-            if known is None or known[0] != changed:
-                files = {
-                    path.stem: path
-                    for path in folder.glob("*.png")
-                    if not path.name.startswith(".")
-                }
-                known = self._known[folder] = changed, files
-            found |= known[1]
-        return found
-
-
-def _image_in(images: Mapping[str, Path], candidate: Candidate) -> Path | None:
-    fields: dict[str, Any] = {
-        name: getattr(candidate, name) for name in ("camera", "part", "image", "time", "frame")
-    }
-    for name_camera in (False, True):
-        file = images.get(stem_of(fields, name_camera=name_camera))
-        if file is not None:
-            return file
-    return None
-
-
-def _regions(text: str | None) -> tuple[Region, ...]:
-    return tuple(
-        Region(
-            box=tuple(one["box"]),
-            area=one["area"],
-            area_mm2=one.get("area_mm2"),
-            peak=one["peak"],
-            contour=np.asarray(one["contour"], np.int32).reshape(-1, 2),
-        )
-        for one in json.loads(text or "[]")
-    )
 
 
 def _kind(judgement: Judgement, given: str | None) -> str | None:

@@ -15,6 +15,7 @@ from helpers.decisions import made
 from helpers.reviewed_line import open_recording
 
 from hvq_edge.errors import InputError
+from hvq_edge.stream.log.decision_log import DecisionLog, Session
 from hvq_edge.stream.log.reviews import append_review
 from hvq_edge.stream.report.shift import gather_shift, moments
 from hvq_edge.stream.review.desk import ReviewDesk
@@ -90,6 +91,15 @@ def test_events_are_reported_whatever_their_kind(out):
     (alarm,) = shift.alarms
     assert (alarm.kind, alarm.said) == ("drift", "by 0.31; camera left; e [1, 2]; what light")
     assert [one.kind for one in shift.usual] == ["session_start", "session_end"]
+
+
+def test_a_bundle_that_was_changed_between_two_runs_is_told_of(tmp_path):
+    for value in (3.0, 3.0, 2.0):
+        session = Session({"thresholds": {"bolt": value}})
+        DecisionLog(tmp_path / "decisions.sqlite", session).close()
+    now = datetime.now(tz=timezone.utc).timestamp()
+    (change,) = gather_shift(tmp_path, *span(1, now - 1800)).changes
+    assert (change.former, change.value, change.between_runs) == (3.0, 2.0, True)
 
 
 def test_the_page_prints_offline_and_names_are_text(out, tmp_path, capsys):
