@@ -1,5 +1,7 @@
 """Datasets, runs and bundles that several tests share, and what holds for every test."""
 
+import hashlib
+import io
 import os
 import shutil
 import signal
@@ -13,7 +15,7 @@ from helpers.images import make_texture, scratch, write_png
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle, GraphRecord, open_bundle
+from hvq_edge.bundle.manifest import Bundle, GraphNumbers, GraphRecord, open_bundle
 
 Texture = Callable[..., NDArray[np.uint8]]
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
@@ -73,25 +75,40 @@ def ctrl_c() -> None:
 
 
 @pytest.fixture(scope="session")
-def plain_graphs_counted_once() -> Iterator[None]:
-    """To say what folding saved, an export makes a second graph, which takes as long as the first.
+def graphs_traced_once(made_once: MakeOnce) -> Iterator[None]:
+    """Tracing is most of an export's time, and a module that is the same gives the same graph.
 
-    A worker makes it once for each architecture and category: trained weights do not change the
-    count.
+    To say what folding saved, an export traces a second graph: a worker does so once for each
+    architecture and category, as trained weights do not change the count.
     """
+    import onnx
+    import torch
+
     from hvq_edge.export import export_run as exporter
+    from hvq_edge.export.graph import onnx_graph
     from hvq_edge.export.graph.size import graph_numbers
 
-    compare, counted = exporter.compare_with_plain, {}
+    compare, trace = exporter.compare_with_plain, onnx_graph.trace
+    counted: dict[tuple[object, ...], GraphNumbers] = {}
 
-    def remembered(model, exported, *which):
+    def counted_once(model, exported, *which):
         key = (model.settings.model_dump_json(), model.categories, *which)
         if key not in counted:
             counted[key] = compare(model, exported, *which).plain
         return GraphRecord(exported=graph_numbers(exported), plain=counted[key])
 
+    def traced_once(model, *arguments):
+        everything = io.BytesIO()
+        torch.save((model, arguments[0], arguments[1:3]), everything)
+        name = hashlib.sha256(everything.getbuffer()).hexdigest()
+        made = made_once(
+            f"traced {name}", lambda path: onnx.save(trace(model, *arguments), path)
+        )
+        return onnx.load(made)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "compare_with_plain", remembered)
+        patch.setattr(exporter, "compare_with_plain", counted_once)
+        patch.setattr(onnx_graph, "trace", traced_once)
         yield
 
 
@@ -173,7 +190,7 @@ def train(data: Path, run: Path, model: Mapping[str, object], epochs: int) -> No
 
 @pytest.fixture(scope="session")
 def trained_bundles(
-    trained_run: Path, made_once: MakeOnce, plain_graphs_counted_once: None
+    trained_run: Path, made_once: MakeOnce, graphs_traced_once: None
 ) -> Path:
     """Folders ``int8`` and ``four files``: that run exported, choosing the category itself."""
     from hvq_edge.export.export_run import export_run
@@ -188,7 +205,7 @@ def trained_bundles(
 
 @pytest.fixture(scope="session")
 def small_trained_bundle(
-    small_trained_run: Path, made_once: MakeOnce, plain_graphs_counted_once: None
+    small_trained_run: Path, made_once: MakeOnce, graphs_traced_once: None
 ) -> Path:
     from hvq_edge.export.export_run import export_run
 

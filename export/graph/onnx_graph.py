@@ -10,7 +10,7 @@ import logging
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -69,25 +69,44 @@ def export_graph(
         shapes.append({0: batch})
     if mode == "auto":
         outputs += ["category", "margin"]
+    proto = trace(folded, tuple(arguments), inputs, outputs, tuple(shapes))
+    clean(proto)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+    return folded.folds
+
+
+def trace(
+    model: nn.Module,
+    arguments: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    shapes: tuple[Mapping[int, torch.export.Dim], ...],
+) -> onnx.ModelProto:
+    """Let torch.onnx write a module's graph: most of the time that an export takes.
+
+    Args:
+        model: the module, in eval mode.
+        arguments: an example of its inputs.
+        inputs: their names in the graph.
+        outputs: names of what it returns.
+        shapes: by input, the dimensions that may differ.
+    """
     with _quiet():
         program = torch.onnx.export(
-            folded,
-            tuple(arguments),
+            model,
+            arguments,
             dynamo=True,
             input_names=inputs,
             output_names=outputs,
-            dynamic_shapes=tuple(shapes),
+            dynamic_shapes=shapes,
             opset_version=OPSET,
             optimize=True,
             verbose=False,
         )
     if program is None:  # only with arguments that we do not give
         raise HvqEdgeError("torch.onnx gave no graph.")
-    proto = program.model_proto
-    clean(proto)
-    onnx.checker.check_model(proto, full_check=True)
-    onnx.save(proto, path)
-    return folded.folds
+    return program.model_proto
 
 
 def compare_with_plain(

@@ -31,6 +31,7 @@ from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.open_engine import open_engine
 
+pytestmark = pytest.mark.usefixtures("graphs_traced_once")
 ENGINES = {"openvino": OpenVinoEngine, "onnxruntime": OnnxRuntimeEngine}
 MODES = ("auto", "input", "one")
 
@@ -50,7 +51,7 @@ def images(solar_cells) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def graphs(model, tmp_path_factory) -> dict[str, Path]:
+def graphs(model, tmp_path_factory, graphs_traced_once) -> dict[str, Path]:
     """The graph of each category mode; ``one`` is category 1."""
     folder = tmp_path_factory.mktemp("graphs")
     for mode in MODES:

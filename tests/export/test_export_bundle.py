@@ -31,7 +31,7 @@ from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.from_images import calibrate_run
 from hvq_edge.verdict.judgement import judgements, refusal
 
-pytestmark = pytest.mark.usefixtures("plain_graphs_counted_once")
+pytestmark = pytest.mark.usefixtures("graphs_traced_once")
 
 
 def test_bundle_has_thresholds_of_held_out_images(small_bundle, small_run):

@@ -35,7 +35,7 @@ from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.open_engine import open_engine
 
-pytestmark = pytest.mark.usefixtures("plain_graphs_counted_once")
+pytestmark = pytest.mark.usefixtures("graphs_traced_once")
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +178,8 @@ def test_ranges_are_measured_once_for_a_graph(four_files, run, tmp_path, monkeyp
 
 def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
     def some(graph: onnx.ModelProto) -> tuple[str, ...]:
-        """A dozen layers instead of 53: each is measured."""
-        near = ("backbone.stem", "backbone.blocks.0", "backbone.blocks.5", "decoder.0")
+        """A few layers instead of 53: each is measured."""
+        near = ("backbone.stem", "backbone.blocks.0", "decoder.0")
         return tuple(name for name in quantisable_nodes(graph) if name.startswith(near))
 
     for module in (find_plan, int8, precision_files):
