@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy.ablations DATA --epochs 12
     python -m benchmarks.accuracy.ablations DATA --only base "no prototypes"
+    python -m benchmarks.accuracy.ablations DATA --only base --teacher efficientnet_lite2 --out OUT
     python -m benchmarks.accuracy.ablations --list
 
 Every row trains the `tiny` preset, or uses the weights of the base row where its change only
@@ -19,12 +20,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 from pydantic import BaseModel, ValidationError
 
 from benchmarks.accuracy.ablation_rows import BASE, ROWS, Row
 from benchmarks.accuracy.ablation_variants import allowed_flips
+from benchmarks.accuracy.distillation import Teacher
 from benchmarks.accuracy.evidence import Range, images_to_judge, leave_one_out, mean_of
 from benchmarks.accuracy.image_sources import locked
 from benchmarks.accuracy.row_training import Plan, RowResult, Workshop
@@ -38,7 +41,7 @@ from hvq_edge.errors import HvqEdgeError, SettingsError
 from hvq_edge.evaluation.table import percent
 from hvq_edge.model.device import choose_device
 from hvq_edge.run.record import ImageRecord
-from hvq_edge.run.settings import Settings, load_settings
+from hvq_edge.run.settings import BackboneName, Settings, load_settings
 
 _PLAN = "plan.json"
 
@@ -49,15 +52,20 @@ class _PlanFile(BaseModel):
     data: str
     settings: Settings
     records: tuple[ImageRecord, ...]
+    teacher: Teacher | None = None
 
 
 def make_plan(
-    data: Path, out: Path, settings: Settings, on_progress: ProgressCallback = silent
+    data: Path,
+    out: Path,
+    settings: Settings,
+    on_progress: ProgressCallback = silent,
+    teacher: Teacher | None = None,
 ) -> Plan:
     """Divide the images, or take the division that ``out`` was begun with.
 
     Raises:
-        SettingsError: ``out`` was begun with other data or settings.
+        SettingsError: ``out`` was begun with other data, settings or another teacher.
         DatasetError: no usable images, or images that changed since.
         ImageError: an image cannot be read.
         OutputError: ``out`` cannot be written.
@@ -68,16 +76,19 @@ def make_plan(
     with locked(out / "plan.lock"):
         if path.exists():
             kept = _read_plan(path)
-            if (kept.data, kept.settings) != (str(data.resolve()), settings):
+            begun_with = (kept.data, kept.settings, kept.teacher)
+            if begun_with != (str(data.resolve()), settings, teacher):
                 raise SettingsError(
-                    f"{out} holds rows of other data or settings ({kept.data}, "
+                    f"{out} holds rows of other data, settings or another teacher ({kept.data}, "
                     f"{kept.settings.training.epochs} epochs).",
                     next_step="give the same as then, or another folder with --out",
                 )
             check_unchanged(kept.records, data, on_progress)
         else:
             records = split_training(dataset, training.held_out, training.seed, on_progress).images
-            kept = _PlanFile(data=str(data.resolve()), settings=settings, records=records)
+            kept = _PlanFile(
+                data=str(data.resolve()), settings=settings, records=records, teacher=teacher
+            )
             write_text(path, kept.model_dump_json(indent=1) + "\n")
     categories = tuple(sorted({record.category for record in kept.records}))
     return Plan(data, settings, categories, kept.records, images_to_judge(dataset, categories))
@@ -211,6 +222,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="rows to run; default: all")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    parser.add_argument(
+        "--teacher",
+        choices=get_args(BackboneName),
+        help="a backbone whose features ours learns to tell first (distillation.py)",
+    )
+    parser.add_argument("--teacher-side", type=int, default=320, help="of its input, in pixels")
     given = parser.parse_args(arguments)
     if given.list:
         print("\n".join(row.name for row in ROWS))
@@ -226,9 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = load_settings(given.preset, given.settings, training={"epochs": given.epochs})
         device = choose_device(given.device)
         torch.backends.cudnn.allow_tf32 = False  # features in full float32, as they are judged
+        teacher = Teacher(given.teacher, given.teacher_side) if given.teacher else None
         with progress_bars() as bars:
-            plan = make_plan(given.data, given.out, settings, bars)
-            failed = run_rows(Workshop(plan, given.out, device), rows, given.out, bars)
+            plan = make_plan(given.data, given.out, settings, bars, teacher)
+            workshop = Workshop(plan, given.out, device, teacher=teacher)
+            failed = run_rows(workshop, rows, given.out, bars)
     except HvqEdgeError as error:
         parser.exit(error.exit_code, f"{error}\n")
     results = finished_rows(given.out)

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.accuracy.distillation import Teacher, distil
 from hvq_edge.common.atomic import atomic_file, output_error, sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data import pseudo_defects
@@ -30,6 +31,7 @@ from hvq_edge.data.pseudo_defects import KINDS, Pixels, pseudo_defect
 from hvq_edge.errors import DatasetError
 from hvq_edge.model.backbone_weights import load_backbone_weights
 from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import ImageRecord, ImageUse
 from hvq_edge.run.settings import ModelSettings
 
@@ -166,12 +168,24 @@ class FeatureStore:
         folder: of the files.
         settings: of the model; only what decides raw features matters.
         device: where the backbone runs.
+        teacher: whose features the backbone learnt to tell from ``taught_on``; none: it is as
+            published.
+        taught_on: good images.
     """
 
-    def __init__(self, folder: Path, settings: ModelSettings, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: ModelSettings,
+        device: str = "cpu",
+        teacher: Teacher | None = None,
+        taught_on: Sequence[Source] = (),
+    ) -> None:
         self.settings = settings
         self.folder = folder
         self.device = device
+        self.teacher = teacher
+        self.taught_on = taught_on
 
     @cached_property
     def name(self) -> str:
@@ -179,7 +193,8 @@ class FeatureStore:
         s = self.settings
         padded = f"-padded-{s.padding_side}" if s.padding_side else ""
         fine = "-fine" if s.fine_prototypes else ""
-        return f"{s.backbone}-{s.input_side}-{s.tap_resize}{padded}{fine}"
+        taught = f"-{self.teacher.name}" if self.teacher else ""
+        return f"{s.backbone}-{s.input_side}-{s.tap_resize}{padded}{fine}{taught}"
 
     def features(
         self, name: str, sources: Sequence[Source], on_progress: ProgressCallback = silent
@@ -219,7 +234,28 @@ class FeatureStore:
     def _model(self) -> HVQTrans:
         model = HVQTrans(self.settings, 1)
         load_backbone_weights(model.backbone, self.settings.backbone)
-        return model.to(self.device).eval()
+        model.to(self.device).eval()
+        if self.teacher is not None:
+            self._teach(model, self.teacher)
+        return model
+
+    def _teach(self, model: HVQTrans, teacher: Teacher) -> None:
+        """Distil the teacher into the model's backbone, or take what an earlier call made."""
+        path = self.folder / self.name / "taught.pt"
+        if not path.exists():
+            its = self.settings.model_copy(
+                update={
+                    "backbone": teacher.backbone,
+                    "input_side": teacher.side,
+                    "fine_prototypes": 0,
+                }
+            )
+            told = FeatureStore(self.folder, its, self.device).features("fit", self.taught_on)
+            frames = _frames_ahead(self.taught_on, self.settings.input_side)
+            distil(model.backbone, frames, told)
+            with atomic_file(path) as temporary:
+                torch.save(model.backbone.state_dict(), temporary)
+        model.backbone.load_state_dict(load_tensors(path))
 
 
 @torch.inference_mode()

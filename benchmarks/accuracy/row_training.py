@@ -29,6 +29,7 @@ from benchmarks.accuracy.ablation_variants import (
     flip_distances,
     with_flips,
 )
+from benchmarks.accuracy.distillation import Teacher
 from benchmarks.accuracy.evidence import OURS, Evidence, ToJudge, code_use, gather, map_of
 from benchmarks.accuracy.image_sources import (
     FLIPS,
@@ -141,10 +142,19 @@ class Workshop:
         folder: for features, prototypes and weights.
         device: of models and features.
         rows: where those are whose weights others use.
+        teacher: whose features the backbone learns to tell first; none: it is as published.
     """
 
-    def __init__(self, plan: Plan, folder: Path, device: str, rows: Sequence[Row] = ROWS) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        device: str,
+        rows: Sequence[Row] = ROWS,
+        teacher: Teacher | None = None,
+    ) -> None:
         self.plan = plan
+        self._teacher = teacher
         self._rows = rows
         self.folder = folder
         self.device = device
@@ -193,7 +203,9 @@ class Workshop:
         )
 
     def _material(self, row: Row, settings: Settings, on_progress: ProgressCallback) -> Material:
-        store = FeatureStore(self.folder / "features", settings.model, self.device)
+        store = FeatureStore(
+            self.folder / "features", settings.model, self.device, self._teacher, self._fit
+        )
         names = self.plan.categories
 
         def features(name: str, sources: Sequence[Source]) -> NDArray[np.float16]:

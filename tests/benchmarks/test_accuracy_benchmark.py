@@ -345,8 +345,23 @@ def test_rows_of_other_settings_are_not_mixed(data, ablations_out, settings_file
         ablations.main(arguments)
     assert stopped.value.code == 2
     assert re.search(
-        r"holds rows of other data or settings .*, 1\s+epochs", capsys.readouterr().err
+        r"holds rows of other data, settings or\s+another\s+teacher .*, 1\s+epochs",
+        capsys.readouterr().err,
     )
+
+
+def test_rows_of_a_taught_backbone_have_features_of_their_own(
+    data, settings_file, ablations_out, tmp_path, capsys
+):
+    taught = ["--only", BASE, "--teacher", "efficientnet_lite0", "--teacher-side", "96"]
+    ablations.main(ablation_arguments(data, tmp_path, settings_file, *taught))
+    (folder,) = (tmp_path / "features").glob("*-taught-by-efficientnet_lite0-96")
+    assert (folder / "taught.pt").exists()
+    row, plain = (ablations.finished_rows(out)[BASE] for out in (tmp_path, ablations_out))
+    assert row.evidence != plain.evidence
+    with pytest.raises(SystemExit):  # without the teacher the folder is another table's
+        ablations.main(ablation_arguments(data, tmp_path, settings_file, "--only", BASE))
+    assert "another" in capsys.readouterr().err
 
 
 def test_rows_of_another_version_are_not_read(data, settings_file, tmp_path, capsys):

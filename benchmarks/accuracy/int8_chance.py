@@ -1,0 +1,117 @@
+"""How much of what INT8 changes is the chance of one file.
+
+    python -m benchmarks.accuracy.int8_chance RUN            # 7 INT8 files
+    python -m benchmarks.accuracy.int8_chance RUN --files 1  # the one that is exported, alone
+
+The first file is as ``hvq-edge export --int8`` makes it. Each of the others leaves 12 % of its
+layers in float, drawn at random: it rounds a little less, and otherwise. All judge the run's test
+images, the category chosen by the graph, and are compared with the float32 graph: a change that
+most files show is INT8's own, one that comes and goes with the layers is chance. Nothing is chosen
+by this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from benchmarks.accuracy.evidence import images_to_judge
+from benchmarks.markdown_table import markdown_table
+from hvq_edge.calibration.images.training_set import choose_calibration, pooled_features
+from hvq_edge.calibration.int8 import calibrate_graph, to_int8
+from hvq_edge.calibration.quantise import quantisable_nodes
+from hvq_edge.calibration.search.plan import default_plan
+from hvq_edge.data.dataset import DatasetImage, find_dataset
+from hvq_edge.data.images import read_frame
+from hvq_edge.errors import HvqEdgeError
+from hvq_edge.evaluation.metrics.image_metrics import auroc
+from hvq_edge.export.graph.onnx_graph import export_graph
+from hvq_edge.model.checkpoint import load_run
+from hvq_edge.runtime.contract import Graph
+from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
+from hvq_edge.runtime.cpu.processor import processor_name
+
+FLOAT_SHARE = 0.12
+"""Of the INT8 layers, in each file but the first."""
+
+
+def layers_of_file(number: int, exported: Sequence[str]) -> list[str]:
+    """The INT8 layers of a file; number 0 has all that are exported."""
+    draw = np.random.default_rng(number).random(len(exported))
+    pairs = zip(exported, draw, strict=True)
+    return [layer for layer, one in pairs if number == 0 or one > FLOAT_SHARE]
+
+
+def image_aurocs(
+    scores: NDArray[np.float32], images: Sequence[DatasetImage], categories: Sequence[str]
+) -> NDArray[np.float64]:
+    """Image AUROC of each category, in per cent; NaN where it is not defined."""
+    found = []
+    for category in categories:
+        own = np.array([image.category == category for image in images])
+        defective = np.array([not image.good for image in images])[own]
+        area = auroc(scores[own], defective)
+        found.append(np.nan if area is None else 100 * area)
+    return np.array(found)
+
+
+def measure(run: Path, files: int, threads: int) -> None:
+    """Print the table of a run."""
+    model, record = load_run(run)
+    data, side = Path(str(record.data)), record.settings.model.input_side
+    images = images_to_judge(find_dataset(data), record.categories)
+    features = pooled_features(run, model, record, data)
+    calibration = [data / one.path for one in choose_calibration(record.images, features)]
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "fp32.onnx"
+        export_graph(model, source, "auto")
+        graph = onnx.load(source)
+        candidates = quantisable_nodes(graph)
+        exported = default_plan(candidates).int8_layers(candidates)
+        ranges = calibrate_graph(source, calibration, side)
+
+        def judged(path: Path) -> NDArray[np.float64]:
+            engine = OpenVinoEngine(
+                Graph(path, "fp32", side, record.categories, "auto"), threads=threads
+            )
+            scores = [engine.run(read_frame(one.path, side)[None])["score"] for one in images]
+            return image_aurocs(np.concatenate(scores), images, record.categories)
+
+        reference = judged(source)
+        changes = []
+        for number in range(files):
+            path = Path(scratch) / f"int8-{number}.onnx"
+            onnx.save(to_int8(graph, ranges, layers_of_file(number, exported)), path)
+            changes.append(judged(path) - reference)
+            path.unlink()
+    print(f"{record.settings.preset}, {len(images)} test images; {processor_name()}\n")
+    rows = [["float32", *(f"{one:.2f}" for one in reference)]]
+    rows.append(["as exported", *(f"{one:+.2f}" for one in changes[0])])
+    if files > 1:
+        mean, deviation = np.mean(changes, 0), np.std(changes, 0, ddof=1)
+        rows.append([f"{files} files, mean", *(f"{one:+.2f}" for one in mean)])
+        rows.append(["their standard deviation", *(f"{one:.2f}" for one in deviation)])
+    print(markdown_table(["image AUROC", *record.categories], rows))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path, help="a finished run of hvq-edge train")
+    parser.add_argument("--files", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args(arguments)
+    try:
+        measure(given.run, given.files, given.threads)
+    except HvqEdgeError as error:
+        parser.exit(error.exit_code, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
