@@ -173,6 +173,7 @@ def open_line(
             policy=settings.policy,
             sinks=listening,
             rule=settings.decision,
+            drift=settings.drift,
             max_frames=settings.max_frames,
         )
         typical = typical_scores_of(bundle, engine.info.precision)
@@ -330,6 +331,7 @@ def _open_sinks(
         },
         controls=inspector.controls,
         unlike=inspector.unlike,
+        drift=inspector.drift,
         report=report,
     )
 
@@ -367,6 +369,7 @@ def _page_view(
         metrics=render,
         save_threshold=save if settings.require_signature is None else None,
         labelled=find_labelled(bundle, info.precision),
+        acknowledge_drift=inspector.acknowledge_drift if settings.drift.watch else None,
         category=category,
     )
 

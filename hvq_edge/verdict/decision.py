@@ -68,6 +68,10 @@ class Decision:
     """Share of good parts that score at least as high (:mod:`hvq_edge.verdict.calibration_scores`);
     ``None`` without a score, or where the bundle does not know what good parts score."""
 
+    drift: str | None = None
+    """What has drifted at this camera by now, in words; ``None`` while nothing has. It decides
+    nothing."""
+
     def fields(self) -> dict[str, Any]:
         """Return all but the map as JSON values: what the log, a JSON line and a message say."""
         return {
@@ -85,6 +89,7 @@ class Decision:
             "part_verdict": None if self.part_verdict is None else asdict(self.part_verdict),
             "regions": [region.to_json() for region in self.regions],
             "p_value": self.p_value,
+            "drift": self.drift,
         }
 
     def to_json(self) -> str:

@@ -39,6 +39,8 @@ class CameraState(Schema):
     """How often it was lost."""
     unlike: str
     """In what its images are unlike the training images; empty where they are alike."""
+    drift: str
+    """What has drifted, since when, and what to do; empty while nothing has."""
     unread_parts: int
     """Images whose part should have a serial number, and none was found."""
     counts: Counts
@@ -226,6 +228,12 @@ class ThresholdRequest(Schema):
     value: float
     save: bool = False
     """Keep it in the bundle as well."""
+
+
+class DriftRequest(Schema):
+    """Acknowledge what has drifted: what is usual is learnt anew."""
+
+    camera: str
 
 
 class CategoryRequest(Schema):
