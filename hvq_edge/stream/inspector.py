@@ -22,9 +22,10 @@ from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame, known_policy
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.drift.category import Alarm, part_seen
 from hvq_edge.stream.drift.measures import image_measures
 from hvq_edge.stream.drift.settings import DriftSettings
-from hvq_edge.stream.drift.watch import Alarm, DriftWatch, part_seen
+from hvq_edge.stream.drift.watch import DriftWatch
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.likeness import LikenessWatch
 from hvq_edge.stream.settings import Policy
@@ -205,6 +206,11 @@ class Inspector(Closeable):
         watch = self._drift.get(camera)
         if watch is not None:
             watch.acknowledge()
+
+    @property
+    def drift_watches(self) -> Mapping[str, DriftWatch]:
+        """By camera; empty where drift is not looked for."""
+        return self._drift
 
     def _drift_said(self, camera: str) -> str:
         watch = self._drift.get(camera)

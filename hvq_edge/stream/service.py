@@ -27,7 +27,7 @@ from hvq_edge.bundle.thresholds import save_threshold, typical_scores_of
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.extras import needed
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.errors import SettingsError
+from hvq_edge.errors import OutputError, SettingsError
 from hvq_edge.predict.predictor import Predictor
 from hvq_edge.runtime.engine import Engine, EngineInfo
 from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
@@ -36,6 +36,7 @@ from hvq_edge.stream.calibrate import StreamCalibration, calibrate_from_stream
 from hvq_edge.stream.capture.open_cameras import Cameras, open_cameras
 from hvq_edge.stream.drawing.overlay import Overlay
 from hvq_edge.stream.drawing.window import Window, has_screen
+from hvq_edge.stream.drift.kept import NAME, go_on, keep
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.history import History
@@ -86,6 +87,8 @@ class Line:
         self.inspector = inspector
         self.page: Serving | None = None
         """The live page; ``None``: none is served."""
+        self.keep: Callable[[], None] | None = None
+        """Keeps what the watch for drift knows, at the end."""
         self._sinks = sinks
         self._closing = ExitStack()
         self._stopped_at: float | None = None
@@ -129,6 +132,11 @@ class Line:
             since = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
             seconds = max(CLOSE_SECONDS - since, LEAST_CLOSE_SECONDS)
         self._sinks.close(seconds, counts)
+        if self.keep is not None:
+            try:
+                self.keep()
+            except OutputError as error:
+                logger.warning("drift: what is usual is learnt anew at the next start: %s", error)
 
     def close(self) -> None:
         """Tell systemd that the service stops."""
@@ -182,6 +190,10 @@ def open_line(
         closing.callback(opened.close)
         listening.append(opened)
         line = Line(engine.info, inspector, opened, reasons=reasons)
+        if settings.out is not None and inspector.drift_watches:
+            kept = (settings.out / NAME, inspector.drift_watches, _model_of(bundle, engine.info))
+            go_on(*kept)
+            line.keep = partial(keep, *kept)
         history: History | None = None
         if settings.page is not None:
             history = History(inspector.controls, typical)
@@ -291,6 +303,12 @@ def _signed_bundle(settings: StreamSettings) -> Bundle:
     return require_signature(
         settings.bundle, settings.require_signature, engines=may_run_engines
     ).bundle
+
+
+def _model_of(bundle: Bundle, info: EngineInfo) -> str:
+    """Name what judges: values of another model, or of another precision, are no comparison."""
+    record = bundle.manifest.files.get(bundle.manifest.models.get(info.precision, ""))
+    return f"{info.precision} {record.sha256 if record else ''}"
 
 
 def _open_engine(

@@ -74,7 +74,7 @@ class Decision:
 
     def fields(self) -> dict[str, Any]:
         """Return all but the map as JSON values: what the log, a JSON line and a message say."""
-        return {
+        fields: dict[str, Any] = {
             "camera": self.camera,
             "frame": self.frame,
             "image": self.image,
@@ -89,8 +89,8 @@ class Decision:
             "part_verdict": None if self.part_verdict is None else asdict(self.part_verdict),
             "regions": [region.to_json() for region in self.regions],
             "p_value": self.p_value,
-            "drift": self.drift,
         }
+        return fields if self.drift is None else {**fields, "drift": self.drift}
 
     def to_json(self) -> str:
         """Return :meth:`fields` as one line of JSON, without a line end."""

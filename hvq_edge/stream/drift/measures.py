@@ -124,6 +124,15 @@ class CodeUsage:
     def __init__(self, levels: int) -> None:
         self._counts = np.zeros((levels, 1))
 
+    @property
+    def counts(self) -> Floats:
+        """``[levels, codes]``."""
+        return self._counts
+
+    @counts.setter
+    def counts(self, counts: Floats) -> None:
+        self._counts = counts
+
     def count(self, codes: NDArray[np.int32]) -> None:
         """Count a part's codes, ``[levels, tokens]``."""
         size = max(int(codes.max()) + 1, self._counts.shape[1])

@@ -16,6 +16,7 @@ weighted mean of such tests is one again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ POWERS: Floats = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
 """Of the bets: small ones win when values are far out, large ones when all have moved a little."""
 _LARGEST = 1e200
 _NEVER = 1e-300
+_KEPT = ("edges", "mass", "slack", "wins", "since", "count", "sum", "began")
 
 
 class Reference(NamedTuple):
@@ -118,6 +120,25 @@ class RankTests:
         self._sum = np.where(begun, 0.0, self._sum) + np.where(known, values, 0.0)[:, None]
         place = (self._edges < values[:, None]).sum(axis=1)
         self._mass[rows[known], place[known]] += 1.0
+
+    def arrays(self) -> dict[str, Floats]:
+        """Return all that it knows."""
+        return {name: getattr(self, f"_{name}") for name in _KEPT}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Floats]) -> RankTests:
+        """Make tests that go on where :meth:`arrays` were taken.
+
+        Raises:
+            ValueError: they do not belong together.
+        """
+        tests, longest = arrays["edges"].shape
+        made = cls([Reference(np.zeros(longest), np.ones(longest + 1), 0.0)] * tests)
+        for name in _KEPT:
+            if arrays[name].shape != getattr(made, f"_{name}").shape:
+                raise ValueError(f"{name} is of another size")
+            setattr(made, f"_{name}", arrays[name].astype(np.float64))
+        return made
 
     def moved(self, test: int) -> Moved:
         """Return which way a test's values went, and since how many of them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.drift.watch import Alarm
+from hvq_edge.stream.drift.category import Alarm
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 

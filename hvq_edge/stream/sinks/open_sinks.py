@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hvq_edge.common.extras import needed
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.drift.watch import Alarm
+from hvq_edge.stream.drift.category import Alarm
 from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import remove_old_log_files
