@@ -29,6 +29,9 @@ _OPTICS = "see to the lamp, the exposure, and dirt on lens and lamp"
 _FOCUS = "clean the lens; check focus and vibration"
 _COLOUR = "check the lamp's age, light from elsewhere and the white balance"
 _PLACE = "check the camera's mount, the fixture and when the trigger comes"
+_ALL = (
+    "compare an image with one from before: light, focus, place; else new material or a worn tool"
+)
 _PARTS = "look at the parts: new material, another supplier or variant, a worn tool"
 
 
@@ -42,7 +45,8 @@ class Saying(NamedTuple):
 
 _SAYINGS = {
     "brightness": Saying("darker", "brighter", _OPTICS),
-    "sharpness": Saying("softer", "sharper", _FOCUS),
+    # Where blur leaves no edges, what is left is noise, which looks sharp.
+    "sharpness": Saying("softer", "sharper or nothing but noise", _FOCUS),
     "noise": Saying("less noise", "noisier", "check light and gain, and that the lens is clean"),
     "compression": Saying(
         "less compressed", "more compressed", "check the camera's bit rate and quality"
@@ -54,7 +58,7 @@ _SAYINGS = {
     SCORE: Saying(
         "lower scores of passed parts", "higher scores of passed parts", "look at rejects of late"
     ),
-    MARGIN: Saying("further from the category's centre", "closer to its category", _PARTS),
+    MARGIN: Saying("further from the category's centre", "closer to its category", _ALL),
 }
 _CODES = Saying("commoner codes at level {}", "rarer codes at level {}", _PARTS)
 

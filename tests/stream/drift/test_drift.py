@@ -71,7 +71,7 @@ def watch_of(settings: DriftSettings = QUICK, good: bool = True) -> DriftWatch:
         ({"warmth": 0.3}, "warmer", "white balance"),
         ({"across": 0.3}, "placed elsewhere across", "mount"),
         ({"score": 2.0}, "higher scores of passed parts", "rejects"),
-        ({"margin": -0.3}, "further from the category's centre", "new material"),
+        ({"margin": -0.3}, "further from the category's centre", "from before"),
         ({"codes": 8}, "rarer codes at level 1", "new material"),
     ],
 )
