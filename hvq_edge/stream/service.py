@@ -307,7 +307,8 @@ def _signed_bundle(settings: StreamSettings) -> Bundle:
 
 def _model_of(bundle: Bundle, info: EngineInfo) -> str:
     """Name what judges: values of another model, or of another precision, are no comparison."""
-    record = bundle.manifest.files.get(bundle.manifest.models.get(info.precision, ""))
+    models = {str(precision): name for precision, name in bundle.manifest.models.items()}
+    record = bundle.manifest.files.get(models.get(info.precision, ""))
     return f"{info.precision} {record.sha256 if record else ''}"
 
 

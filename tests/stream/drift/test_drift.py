@@ -241,4 +241,10 @@ def test_the_command_keeps_it_in_the_log_and_from_one_run_to_the_next(tmp_path):
     assert dark["camera"] == str(tmp_path / "images")
     assert "the lamp" in dark["remedy"]
     assert "darker (" in result.stdout, "the summary says it"
-    assert (tmp_path / "out" / "drift.npz").is_file()
+    decisions = [row for row in rows_of(tmp_path / "out") if row["kind"] == "decision"]
+    assert "drift" not in json.loads(decisions[0]["more"])
+    assert "darker" in json.loads(decisions[-1]["more"])["drift"], "so it goes to every receiver"
+    again = CliRunner().invoke(app, [*map(str, arguments), "--max-frames", "2"])
+    assert again.exception is None, again.output
+    later = [row for row in rows_of(tmp_path / "out") if row["kind"] == "decision"]
+    assert "darker" in json.loads(later[-1]["more"])["drift"], "nobody acknowledged it"
