@@ -7,10 +7,10 @@ and JPEG of quality 90 to 98, six times each) and under rising light, blur, shif
 keeps what was measured. Lines are then drawn from these, with replacement: the calibration scores,
 the parts that show what is usual, and all that follow, so that every line has its own calibration.
 
-*Quiet*: lines on which nothing changes. *Ramps*: strength rises evenly over 2,000 parts; an alarm
-counts from the ramp's first part, and so does the part at which twice as many good parts of the
-pool are rejected as clean. *Steps*: parts from the change to the alarm. *Time*: a line's watch
-beside its engine, in turns.
+*Quiet*: lines on which nothing changes. *Ramps*: strength rises evenly over 2,000 parts
+(``--ramp``); an alarm counts from the ramp's first part, and so does the part at which twice as
+many good parts of the pool are rejected as clean. *Steps*: parts from the change to the alarm.
+*Time*: a line's watch beside its engine, in turns.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from hvq_edge.verdict.placement import small_grey
 
 CALIBRATION = 30
 FALSE_REJECTS = 0.05
-ONSET, RAMP = 1000, 2000
+ONSET = 1000
 
-STEPS = {"darker": (2, 4), "blur": (3, 5), "shift": (1, 2), "warmer": (1, 2)}
+STEPS = {"darker": (2, 4), "blur": (3, 5), "shift": (1, 2), "warmer": (0, 1)}
 """Positions among the strengths."""
 
-
 WANDERS = ((0.5, 10), (1, 10), (0.25, 100), (0.5, 100), (1, 100))
+"""Size and length of light's wandering."""
 
 
 def threshold_of(pool: Pool) -> float:
@@ -179,7 +179,7 @@ def changing(
     groups = [pool.rows(), *(pool.rows(ramp, i) for i in range(strengths))]
     rows = np.empty((ONSET + parts, lines), np.int64)
     for part in range(ONSET + parts):
-        grown = np.full(lines, min(max(part - ONSET, 0) / RAMP * strengths, strengths))
+        grown = np.full(lines, min(max(part - ONSET, 0) / parts * strengths, strengths))
         if step is not None:
             grown[:] = step + 1 if part >= ONSET else 0
         level = grown.astype(int) + (draw.random(lines) < grown % 1)
@@ -192,13 +192,13 @@ def changing(
 
 
 def doubling(pool: Pool, ramp: str) -> float:
-    """Return the part of the ramp from which false rejects are twice as many as clean."""
+    """Return the share of the ramp from which false rejects are twice as many as clean."""
     threshold, strengths = threshold_of(pool), len(RAMPS[ramp][1])
     for level in range(strengths):
         rows = np.flatnonzero((pool.ramp == ramp) & (pool.strength == level))
         lost = (pool.score[rows] > threshold) | (pool.margin[rows] < 0)
         if lost.mean() >= 2 * FALSE_REJECTS:
-            return (level + 1) / strengths * RAMP
+            return (level + 1) / strengths
     return np.inf
 
 
@@ -230,25 +230,30 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the images it was trained on")
     parser.add_argument("--rows", type=Path, required=True, help="keeps what is measured, .npz")
     parser.add_argument("--lines", type=int, default=20, help="lines a ramp and a step")
-    parser.add_argument("--quiet-lines", type=int, default=20, help="lines without a change")
+    parser.add_argument("--ramp", type=int, default=2000, help="parts over which strength rises")
+    parser.add_argument(
+        "--quiet-lines", type=int, default=20, help="lines without a change; 0: none, nor the time"
+    )
     parser.add_argument("--parts", type=int, default=100_000, help="of each of these")
     asked = parser.parse_args()
     pools = kept_pools(asked.rows, asked.run, asked.data)
     names = sorted(pools)
-    _changes(pools, asked.lines, DriftSettings().false_alarms)
+    _changes(pools, asked.lines, DriftSettings().false_alarms, asked.ramp)
+    if not asked.quiet_lines:
+        return
     engine_seconds, watch_seconds = cost(asked.run, pools[names[0]], asked.data)
     print(f"watch beside engine: {watch_seconds / engine_seconds:.1%} of its time\n")
     _quiet(pools, asked.quiet_lines, asked.parts)
 
 
-def _changes(pools: Mapping[str, Pool], lines: int, limit: int) -> None:
+def _changes(pools: Mapping[str, Pool], lines: int, limit: int, length: int) -> None:
     rows, steps = [], []
     for name, pool in pools.items():
         for ramp, (form, strengths, _) in RAMPS.items():
-            drawn = changing(pool, ramp, lines, RAMP)
+            drawn = changing(pool, ramp, lines, length)
             found = watch(pool, drawn, limit, np.random.default_rng(2))
             parts = found.first - ONSET
-            double = doubling(pool, ramp)
+            double = doubling(pool, ramp) * length
             where = np.where(np.isnan(found.reached), np.inf, found.reached).argmin(axis=1)
             words = Counter(found.measures[test] for test in where)
             rows.append(
@@ -264,7 +269,7 @@ def _changes(pools: Mapping[str, Pool], lines: int, limit: int) -> None:
                 drawn = changing(pool, ramp, lines, 1000, step)
                 waits = watch(pool, drawn, limit, np.random.default_rng(2)).first - ONSET
                 steps.append([f"{ramp}, {form.format(strengths[step])}, {name}", _parts(waits)])
-    headings = ["ramp over 2,000 parts", "parts until the alarm", "until rejects double"]
+    headings = [f"ramp over {length:,} parts", "parts until the alarm", "until rejects double"]
     print(markdown_table([*headings, "alarm before", "first by (lines)"], rows), "\n")
     print(markdown_table(["step", "parts until the alarm"], steps), "\n")
 
