@@ -11,6 +11,7 @@ from helpers.bright_parts import BrightnessEngine, bundle  # noqa: F401  # a fix
 from helpers.changes import lit
 from helpers.graphs import SIDE
 from helpers.images import make_texture, write_png
+from helpers.paths import ROOT
 from helpers.running_line import rows_of, save_line_bundle
 from helpers.sources import ListSource
 from helpers.thresholds import threshold_at
@@ -248,3 +249,9 @@ def test_the_command_keeps_it_in_the_log_and_from_one_run_to_the_next(tmp_path):
     assert again.exception is None, again.output
     later = [row for row in rows_of(tmp_path / "out") if row["kind"] == "decision"]
     assert "darker" in json.loads(later[-1]["more"])["drift"], "nobody acknowledged it"
+
+
+def test_the_page_has_every_setting_with_its_default():
+    page = (ROOT / "docs" / "drift.md").read_text(encoding="utf-8")
+    for name, field in DriftSettings.model_fields.items():
+        assert f"| `{name}` | {json.dumps(field.default)} | " in page
