@@ -39,7 +39,7 @@ from hvq_edge.stream.drift.category import (
     stride_of,
 )
 from hvq_edge.stream.drift.measures import IMAGE, MARGIN, SCORE, CodeUsage, image_measures, share_of
-from hvq_edge.stream.drift.rank_tests import RankTests
+from hvq_edge.stream.drift.rank_tests import RankTests, reference_of
 from hvq_edge.stream.drift.settings import DriftSettings
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.likeness.look import look_at
@@ -243,6 +243,7 @@ def main() -> None:
         return
     engine_seconds, watch_seconds = cost(asked.run, pools[names[0]], asked.data)
     print(f"watch beside engine: {watch_seconds / engine_seconds:.1%} of its time\n")
+    _exact()
     _quiet(pools, asked.quiet_lines, asked.parts)
 
 
@@ -277,6 +278,21 @@ def _changes(pools: Mapping[str, Pool], lines: int, limit: int, length: int) -> 
 def _parts(parts: NDArray[np.float64]) -> str:
     shown = [f"{value:.0f}" if np.isfinite(value) else "never" for value in np.sort(parts)]
     return f"{shown[len(shown) // 2]} ({shown[0]} to {shown[-1]})"
+
+
+def _exact(lines: int = 400, limit: int = 1000) -> None:
+    """Print how near the bound is without slack: one test a line, references of its own."""
+    rows = []
+    for references in (10, 30, 100):
+        draw = np.random.default_rng(references)
+        drawn = draw.standard_normal((lines, references))
+        tests = RankTests([reference_of(values, 0.0) for values in drawn])
+        alarmed = np.zeros(lines, bool)
+        for _ in range(limit):
+            tests.take(draw.standard_normal(lines))
+            alarmed |= tests.evidence >= limit
+        rows.append([f"{references}", f"{alarmed.mean():.0%}"])
+    print(markdown_table(["references", f"lines with an alarm in {limit:,} values"], rows), "\n")
 
 
 def _quiet(pools: Mapping[str, Pool], lines: int, parts: int) -> None:

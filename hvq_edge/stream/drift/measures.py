@@ -18,8 +18,10 @@ IMAGE = (*Look._fields, *PLACES)
 
 _SPREAD_SLACK = 0.5
 """A measure may move by so much of its spread: the light of no line is constant."""
-_SCORE_SLACK = 0.25
-"""Less for scores: a quarter of their spread makes 5 % of false rejects some 8 %."""
+_SCORE_SLACK = 0.1
+"""Less for scores: a third of their spread doubles 5 % of false rejects."""
+_FEATURE_SLACK = 0.25
+"""For the margin and for codes: they move with scores, and before them."""
 _LEAST_SLACK = {"sharpness": 0.1, "noise": 0.1, "compression": 0.05, "across": 0.01, "down": 0.01}
 _LEAST_SLACK |= {"warmth": 0.01, "greenness": 0.01}
 _LEAST_SLACK_ELSE = 0.03
@@ -104,8 +106,9 @@ def slack_of(measure: str, values: Floats) -> float:
     spread = 1.4826 * float(np.median(np.abs(values - centre)))
     if measure == SCORE:
         return _SCORE_SLACK * spread
-    least = _LEAST_SLACK.get(measure, _LEAST_SLACK_ELSE) if measure in IMAGE else 0.0
-    return max(_SPREAD_SLACK * spread, least)
+    if measure not in IMAGE:
+        return _FEATURE_SLACK * spread
+    return max(_SPREAD_SLACK * spread, _LEAST_SLACK.get(measure, _LEAST_SLACK_ELSE))
 
 
 def share_of(measure: str, levels: int) -> float:
