@@ -190,6 +190,7 @@ def test_what_is_usual_outlives_a_clean_end(tmp_path, parts, caplog):
     go_on(path, {"left": anew}, "model 1")
     assert "cannot be read, what is usual is learnt anew" in caplog.messages[-1]
     go_on(tmp_path / "none.npz", {"left": anew}, "model 1")
+    assert caplog.messages[-1].startswith("drift: nothing is known of a former run")
 
 
 def textures(count: int, first: int, change=lambda image: image) -> list:
