@@ -41,6 +41,8 @@ def keep(path: Path, watches: Mapping[str, DriftWatch], bundle: str) -> None:
     for number, (camera, watch) in enumerate(watches.items()):
         cameras[camera], mine = watch.state(f"{number}/")
         arrays |= mine
+    if not arrays and not path.exists():
+        return  # a former state must go, but nothing is not worth a file
     facts = {"version": _VERSION, "bundle": bundle, "cameras": cameras}
     arrays[_FACTS] = np.array(json.dumps(facts))
     with atomic_file(path) as temporary, temporary.open("wb") as file:

@@ -170,6 +170,8 @@ def test_parts_that_are_alike_one_after_the_other_count_less():
 def test_what_is_usual_outlives_a_clean_end(tmp_path, parts, caplog):
     caplog.set_level(logging.INFO, "hvq_edge")
     path = tmp_path / "drift.npz"
+    keep(path, {"left": watch_of()}, "model 1")
+    assert not path.exists(), "nothing is known yet"
     first = watch_of()
     parts.show(first, 100)
     keep(path, {"left": first, "right": watch_of()}, "model 1")
