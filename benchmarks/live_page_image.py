@@ -6,7 +6,9 @@
     hvq-edge eval runs/washers/bundle
     python -m benchmarks.live_page_image runs/washers/bundle washers/washer/test live-page.png
 
-Takes images of the folder by chance, 4 a second, most of them good.
+Takes images of the folder by chance, 4 a second, most of them good. With ``--darker 0.25`` they
+get darker after 130 frames, and the image is that of docs/drift.md: run it on the demo's bundle
+and solar_cell_mono/test of its images.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from playwright.sync_api import sync_playwright
 from hvq_edge.bundle.judged_images import find_labelled
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.bundle.thresholds import save_threshold, thresholds_of, typical_scores_of
+from hvq_edge.data.versions import brightened
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
@@ -45,6 +48,7 @@ FLAGS = (
     "--no-first-run",
 )
 GOOD_FRAMES = 0.88
+LIT_FRAMES = 130
 PACE_SECONDS = 1 / 4
 SETTLE_SECONDS = 2.0
 TRIES = 10
@@ -60,7 +64,8 @@ class Belt:
     name = "camera 0"
     frames_per_second = 1 / PACE_SECONDS
 
-    def __init__(self, folder: Path, seed: int = 3) -> None:
+    def __init__(self, folder: Path, darker: float = 0.0, seed: int = 3) -> None:
+        self._darker = darker
         files = sorted(folder.rglob("*.png"))
         good = [file for file in files if file.parent.name == "good"]
         self._kinds = (good, [file for file in files if file.parent.name != "good"])
@@ -73,7 +78,9 @@ class Belt:
         while not self._closed.wait(PACE_SECONDS):
             kind = self._kinds[int(self._rng.random() > GOOD_FRAMES)]
             file = kind[int(self._rng.integers(len(kind)))]
-            yield arrived(index, np.asarray(cv2.imread(str(file))[:, :, ::-1], np.uint8))
+            image = np.ascontiguousarray(cv2.imread(str(file))[:, :, ::-1], np.uint8)
+            lit = brightened(image, -self._darker if index >= LIT_FRAMES else 0.0)
+            yield arrived(index, lit)
             index += 1
 
     def close(self) -> None:
@@ -89,6 +96,9 @@ def main() -> None:
     parser.add_argument("image", type=Path, help="to write; others are written beside it")
     parser.add_argument("--seconds", type=float, default=60.0, help="inspect before the image")
     parser.add_argument("--all", action="store_true", help="light, dark and phone")
+    parser.add_argument(
+        "--darker", type=float, default=0.0, help="share of light lost after a while"
+    )
     arguments = parser.parse_args()
     bundle = open_bundle(arguments.bundle)
     with open_stream_engine(bundle) as engine:
@@ -96,7 +106,11 @@ def main() -> None:
         controls = Controls(thresholds_of(bundle, info.precision))
         history = History(controls, typical_scores_of(bundle, info.precision))
         inspector = Inspector(
-            engine, bundle, Belt(arguments.folder), controls=controls, sinks=[history]
+            engine,
+            bundle,
+            Belt(arguments.folder, arguments.darker),
+            controls=controls,
+            sinks=[history],
         )
         view = PageView(
             history,
@@ -105,6 +119,7 @@ def main() -> None:
             title=f"{', '.join(info.categories)}, {info.precision} on {info.backend}",
             save_threshold=partial(save_threshold, bundle.path, info.precision),
             labelled=find_labelled(bundle, info.precision),
+            acknowledge_drift=inspector.acknowledge_drift,
         )
         with serve(LivePageSettings(port=0), view) as serving, inspector:
             thread = threading.Thread(target=lambda: list(inspector), daemon=True)

@@ -167,6 +167,8 @@ def print_summary(console: Console, inspector: Inspector, out: Path | None) -> N
     for camera in statistics.cameras:
         if camera.unlike:
             console.print(f"{camera.name}: {camera.unlike}", markup=False, soft_wrap=True)
+        if camera.drift:
+            console.print(f"{camera.name}: {camera.drift}", markup=False, soft_wrap=True)
     if out is None:
         return
     for pattern in ("decisions.sqlite", "decisions.jsonl", "rejects", "annotated*.mp4", "videos"):

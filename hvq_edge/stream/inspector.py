@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +22,10 @@ from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame, known_policy
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.drift.category import Alarm, part_seen
+from hvq_edge.stream.drift.measures import image_measures
+from hvq_edge.stream.drift.settings import DriftSettings
+from hvq_edge.stream.drift.watch import DriftWatch
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.likeness import LikenessWatch
 from hvq_edge.stream.settings import Policy
@@ -34,6 +38,7 @@ from hvq_edge.verdict.decision_rule import DecisionRule
 from hvq_edge.verdict.decision_settings import DecisionSettings
 from hvq_edge.verdict.judgement import Judgement, judgements
 from hvq_edge.verdict.likeness.look import look_at
+from hvq_edge.verdict.placement import small_grey
 from hvq_edge.verdict.usable import FrameChecks
 
 STOP_SECONDS = 1.5
@@ -60,6 +65,7 @@ class Inspector(Closeable):
         controls: pause and thresholds, changed from outside while it runs; by default those of the
             bundle for the engine's precision.
         rule: from scores to decisions, applied to each camera apart.
+        drift: whether and how drift is looked for.
         max_frames: end each source after this many of its frames, dropped ones included.
 
     Raises:
@@ -76,6 +82,7 @@ class Inspector(Closeable):
         sinks: Sequence[Sink] = (),
         controls: Controls | None = None,
         rule: DecisionSettings | None = None,
+        drift: DriftSettings | None = None,
         max_frames: int | None = None,
     ) -> None:
         self._engine = engine
@@ -102,6 +109,14 @@ class Inspector(Closeable):
         self._rules = {lane.name: DecisionRule(rule) for lane in self._lanes}
         usual = {name: one.usual for name, one in bundle.manifest.category_limits.items()}
         self._likeness = {lane.name: LikenessWatch(lane.name, usual) for lane in self._lanes}
+        drift = drift or DriftSettings()
+        self._drift = {
+            lane.name: DriftWatch(
+                lane.name, self._good_scores, drift, of_parts=rule.k_of_n is not None
+            )
+            for lane in self._lanes
+            if drift.watch
+        }
         self._stages = StageLatencies()
         self._stopping = False
         self._deadline: float | None = None
@@ -160,7 +175,13 @@ class Inspector(Closeable):
         return Statistics(
             seconds=now - (self._began if self._began is not None else now),
             cameras=tuple(
-                replace(lane.statistics(), unlike=self.unlike(lane.name)) for lane in self._lanes
+                replace(
+                    lane.statistics(),
+                    unlike=self.unlike(lane.name),
+                    drift=self._drift_said(lane.name),
+                    moved=len(self.drift(lane.name)),
+                )
+                for lane in self._lanes
             ),
             sinks=tuple(
                 one
@@ -174,6 +195,26 @@ class Inspector(Closeable):
     def unlike(self, camera: str) -> str:
         """Return in what a camera's images are unlike the training images; empty if in nothing."""
         return self._likeness[camera].said
+
+    def drift(self, camera: str) -> tuple[Alarm, ...]:
+        """Return what has drifted at a camera and is not acknowledged."""
+        watch = self._drift.get(camera)
+        return () if watch is None else watch.alarms
+
+    def acknowledge_drift(self, camera: str) -> None:
+        """End a camera's alarms: it learns anew what is usual. For any thread."""
+        watch = self._drift.get(camera)
+        if watch is not None:
+            watch.acknowledge()
+
+    @property
+    def drift_watches(self) -> Mapping[str, DriftWatch]:
+        """By camera; empty where drift is not looked for."""
+        return self._drift
+
+    def _drift_said(self, camera: str) -> str:
+        watch = self._drift.get(camera)
+        return f"{watch.said}: {watch.remedy}" if watch is not None and watch.alarms else ""
 
     def _turns(self) -> Iterator[list[tuple[CameraLane, CheckedFrame]]]:
         """Give at most one frame of each camera at a time; after :meth:`stop`, those captured."""
@@ -225,7 +266,11 @@ class Inspector(Closeable):
             decision = self._rules[lane.name].apply(decision, checked.frame, thresholds)
             rarity = p_value(self._good_scores, decision.category, decision.score)
             decision = replace(decision, p_value=rarity)
-            self._compare(decision, checked)
+            self._compare(decision, checked, judgement, thresholds)
+            moved = self.drift(lane.name)
+            if moved:
+                said = ", ".join(alarm.words for alarm in moved)
+                decision = replace(decision, drift=said)
             now = time.monotonic()
             decision = replace(decision, latency_ms=(now - checked.frame.arrived) * 1e3)
             waiting = (taken - checked.frame.arrived) * 1e3 - checked.checks_ms
@@ -241,14 +286,29 @@ class Inspector(Closeable):
             judged = time.monotonic()  # the next one's decision does not include these sinks
             yield decision
 
-    def _compare(self, decision: Decision, checked: CheckedFrame) -> None:
-        """Compare a frame with a score with the training images of its category."""
+    def _compare(
+        self,
+        decision: Decision,
+        checked: CheckedFrame,
+        judgement: Judgement | None,
+        thresholds: Mapping[str, float],
+    ) -> None:
+        """Compare a frame with a score with the training images, and with the frames before."""
         category, image, fitted = decision.category, checked.frame.image, checked.fitted
         if category is None or decision.score is None or image is None or fitted is None:
             return
-        watch = self._likeness[decision.camera]
-        if category in watch.usual:
-            watch.take(category, look_at(image, fitted), decision.p_value)
+        likeness, drift = self._likeness[decision.camera], self._drift.get(decision.camera)
+        if category not in likeness.usual and drift is None:
+            return
+        look = look_at(image, fitted)
+        if category in likeness.usual:
+            likeness.take(category, look, decision.p_value)
+        if drift is None or judgement is None or category not in thresholds:
+            return
+        if decision.part_verdict is not None or not drift.of_parts:
+            small = small_grey(fitted)
+            part = part_seen(decision.time, judgement, image_measures(look, small))
+            drift.take(part, small, category, thresholds[category])
 
     def _judge(self, fit: Sequence[CheckedFrame]) -> list[Judgement]:
         """Ask the engine for all frames at once; it divides a batch that is too large for it."""

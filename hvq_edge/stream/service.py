@@ -28,7 +28,7 @@ from hvq_edge.bundle.thresholds import save_threshold, typical_scores_of
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.extras import needed
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.errors import SettingsError
+from hvq_edge.errors import OutputError, SettingsError
 from hvq_edge.predict.predictor import Predictor
 from hvq_edge.runtime.engine import Engine, EngineInfo
 from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
@@ -37,6 +37,7 @@ from hvq_edge.stream.calibrate import StreamCalibration, calibrate_from_stream
 from hvq_edge.stream.capture.open_cameras import Cameras, open_cameras
 from hvq_edge.stream.drawing.overlay import Overlay
 from hvq_edge.stream.drawing.window import Window, has_screen
+from hvq_edge.stream.drift.kept import NAME, go_on, keep
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.history import History
@@ -91,6 +92,8 @@ class Line:
         self.inspector = inspector
         self.page: Serving | None = None
         """The live page; ``None``: none is served."""
+        self.keep: Callable[[], None] | None = None
+        """Keeps what the watch for drift knows, at the end."""
         self._sinks = sinks
         self._closing = ExitStack()
         self._stopped_at: float | None = None
@@ -134,6 +137,11 @@ class Line:
             since = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
             seconds = max(CLOSE_SECONDS - since, LEAST_CLOSE_SECONDS)
         self._sinks.close(seconds, counts)
+        if self.keep is not None:
+            try:
+                self.keep()
+            except OutputError as error:
+                logger.warning("drift: what is usual is learnt anew at the next start: %s", error)
 
     def close(self) -> None:
         """Tell systemd that the service stops."""
@@ -178,6 +186,7 @@ def open_line(
             policy=settings.policy,
             sinks=listening,
             rule=settings.decision,
+            drift=settings.drift,
             max_frames=settings.max_frames,
         )
         typical = typical_scores_of(bundle, engine.info.precision)
@@ -186,6 +195,10 @@ def open_line(
         closing.callback(opened.close)
         listening.append(opened)
         line = Line(engine.info, inspector, opened, reasons=reasons)
+        if settings.out is not None and inspector.drift_watches:
+            kept = (settings.out / NAME, inspector.drift_watches, _model_of(bundle, engine.info))
+            go_on(*kept)
+            line.keep = partial(keep, *kept)
         history: History | None = None
         if settings.page is not None:
             history = History(inspector.controls, typical)
@@ -303,6 +316,13 @@ def _signed_bundle(settings: StreamSettings) -> Bundle:
     ).bundle
 
 
+def _model_of(bundle: Bundle, info: EngineInfo) -> str:
+    """Name what judges: values of another model, or of another precision, are no comparison."""
+    models = {str(precision): name for precision, name in bundle.manifest.models.items()}
+    record = bundle.manifest.files.get(models.get(info.precision, ""))
+    return f"{info.precision} {record.sha256 if record else ''}"
+
+
 def _open_engine(
     settings: StreamSettings, bundle: Bundle, on_choice: Callable[[str], None] | None = None
 ) -> Engine:
@@ -341,6 +361,7 @@ def _open_sinks(
         },
         controls=inspector.controls,
         unlike=inspector.unlike,
+        drift=inspector.drift,
         report=report,
     )
 
@@ -378,6 +399,7 @@ def _page_view(
         metrics=render,
         save_threshold=save if settings.require_signature is None else None,
         labelled=find_labelled(bundle, info.precision),
+        acknowledge_drift=inspector.acknowledge_drift if settings.drift.watch else None,
         category=category,
     )
 

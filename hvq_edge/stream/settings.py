@@ -35,6 +35,7 @@ from hvq_edge.common.records import StrictTypes, faults_of
 from hvq_edge.common.redaction import redacted, redacted_table
 from hvq_edge.common.toml_file import all_wrong, read_toml
 from hvq_edge.run.latest import DEFAULT_BUNDLE
+from hvq_edge.stream.drift.settings import DriftSettings
 from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.verdict.decision_settings import DecisionSettings
@@ -213,6 +214,7 @@ class StreamSettings(StrictTypes):
     """Show the frames in a window; q quits. Default: where there is a screen."""
     cameras: tuple[CameraSettings, ...] = Field(min_length=1)
     decision: DecisionSettings = DecisionSettings()
+    drift: DriftSettings = DriftSettings()
     sinks: SinkSettings = SinkSettings()
     page: LivePageSettings | None = None
     """Serve the live page; its address is printed."""

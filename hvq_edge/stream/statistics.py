@@ -44,6 +44,10 @@ class CameraStatistics:
     """How often it was lost since the start."""
     unlike: str = ""
     """In what its images are unlike the training images; empty where they are alike."""
+    drift: str = ""
+    """What has drifted, since when, and what to do; empty while nothing has."""
+    moved: int = 0
+    """How many measures have drifted."""
     unread_parts: int = 0
     """Images, dropped ones included, whose part should have a serial number that was not found."""
 

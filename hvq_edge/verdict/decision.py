@@ -68,9 +68,13 @@ class Decision:
     """Share of good parts that score at least as high (:mod:`hvq_edge.verdict.calibration_scores`);
     ``None`` without a score, or where the bundle does not know what good parts score."""
 
+    drift: str | None = None
+    """What has drifted at this camera by now, in words; ``None`` while nothing has. It decides
+    nothing."""
+
     def fields(self) -> dict[str, Any]:
         """Return all but the map as JSON values: what the log, a JSON line and a message say."""
-        return {
+        fields: dict[str, Any] = {
             "camera": self.camera,
             "frame": self.frame,
             "image": self.image,
@@ -86,6 +90,7 @@ class Decision:
             "regions": [region.to_json() for region in self.regions],
             "p_value": self.p_value,
         }
+        return fields if self.drift is None else {**fields, "drift": self.drift}
 
     def to_json(self) -> str:
         """Return :meth:`fields` as one line of JSON, without a line end."""

@@ -39,6 +39,8 @@ class Judgement:
     margin: float = math.inf
     """Below 0 the image shows no part that the model knows; infinite where the category was
     given."""
+    codes: NDArray[np.int32] | None = None
+    """``[levels, tokens]``; ``None`` where they are not known."""
 
     @property
     def finite(self) -> bool:
@@ -67,6 +69,7 @@ def judgements(
             score=float(output["score"][i]),
             margin=float(output["margin"][i]) if "margin" in output else math.inf,
             map=output["map"][i].copy(),  # an engine may use its output buffers again
+            codes=output["codes"][i].copy() if "codes" in output else None,
         )
         for i, index in enumerate(int(number) for number in output["category"])
     ]

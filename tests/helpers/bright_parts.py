@@ -31,7 +31,7 @@ class BrightnessEngine:
         return {
             "score": heat.max((1, 2)),
             "map": heat,
-            "codes": zeros,
+            "codes": np.zeros((len(frames), 1, 16), np.int32),
             "category": zeros,
             "margin": margin,
         }

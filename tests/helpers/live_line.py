@@ -34,12 +34,14 @@ class Line:
         self.history = History(self.controls, rejects=3)
         self.verdicts = {"pass": 0, "reject": 0, "no_decision": 0}
         self.connected, self.fault = True, ""
-        self.unlike = ""
+        self.unlike = self.drift = ""
+        self.acknowledged: list[str] = []
         self.sinks: tuple[SinkStatistics, ...] = (SinkStatistics("log", 5, 0, 0),)
         self.saved: list[tuple[str, float]] = []
         self.chosen = "bolt"
         self.choice = CategoryChoice(("bolt", "nut"), lambda: self.chosen, self._choose)
         usual = {"title": "bolt and nut", "save_threshold": self._save, "category": self.choice}
+        usual["acknowledge_drift"] = self.acknowledged.append
         self.view = PageView(self.history, self.controls, self.statistics, **{**usual, **given})
 
     def _choose(self, name: str) -> None:
@@ -90,7 +92,7 @@ class Line:
         times = LatencyHistogram()
         times.add(4.0)
         camera = CameraStatistics(
-            CAMERA, counts, self.connected, self.fault, gaps=1, unlike=self.unlike
+            CAMERA, counts, self.connected, self.fault, gaps=1, unlike=self.unlike, drift=self.drift
         )
         stages = {"engine": times, "total": LatencyHistogram()}
         return Statistics(12.0, (camera,), self.sinks, stages)

@@ -30,6 +30,7 @@ from hvq_edge.stream.live_page.schemas import (
     CategoryRequest,
     Decisions,
     Done,
+    DriftRequest,
     LoginRequest,
     PauseRequest,
     Preview,
@@ -253,6 +254,19 @@ def threshold(asked: ThresholdRequest, view: View) -> Done:
             raise Refused(409, "thresholds cannot be saved here.", "apply it without saving")
         view.save_threshold(asked.category, asked.value)
     view.controls.set_threshold(asked.category, asked.value, " ".join(asked.by.split()))
+    return Done()
+
+
+@router.post("/api/drift", dependencies=CHANGES)
+def acknowledge_drift(asked: DriftRequest, view: View) -> Done:
+    """End a camera's alarms of drift, and learn anew what is usual."""
+    if view.acknowledge_drift is None:
+        raise Refused(409, "drift is not looked for here.", "see [drift] in the settings file")
+    cameras = [camera.name for camera in view.statistics().cameras]
+    if asked.camera not in cameras:
+        known = ", ".join(cameras)
+        raise Refused(404, f"there is no camera {asked.camera!r}.", f"name one of {known}")
+    view.acknowledge_drift(asked.camera)
     return Done()
 
 

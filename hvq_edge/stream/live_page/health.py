@@ -21,7 +21,8 @@ class Health:
     """Parts may pass uninspected: HTTP 503."""
     degraded: tuple[str, ...]
     """Decisions are made, but something beside them does not work, or the images are unlike the
-    training images: still 200, because starting the inspector again would not help."""
+    training images or have drifted: still 200, because starting the inspector again would not
+    help."""
 
 
 class HealthCheck:
@@ -58,5 +59,8 @@ class HealthCheck:
             f"camera {camera.name}: {camera.unlike}"
             for camera in statistics.cameras
             if camera.unlike
+        ]
+        degraded += [
+            f"camera {camera.name}: {camera.drift}" for camera in statistics.cameras if camera.drift
         ]
         return Health(not failing, tuple(failing), tuple(degraded))

@@ -55,6 +55,8 @@ class PageView:
     """Test images that show what thresholds cost."""
     category: CategoryChoice | None = None
     """``None`` where the model chooses the category itself, or has one."""
+    acknowledge_drift: Callable[[str], None] | None = None
+    """Called with a camera's name; ``None`` where drift is not looked for."""
 
     def state(
         self,
@@ -102,6 +104,7 @@ class PageView:
             fault=camera.fault,
             gaps=camera.gaps,
             unlike=camera.unlike,
+            drift=camera.drift,
             unread_parts=camera.unread_parts,
             counts=camera.counts,
             frames_per_second=frames_per_second,

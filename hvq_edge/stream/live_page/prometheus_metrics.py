@@ -121,6 +121,11 @@ def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
         "1 while the camera's images are unlike the training images.",
         labels=["camera"],
     )
+    drift = GaugeMetricFamily(
+        "hvq_camera_drift",
+        "Measures of good parts that have drifted and are not acknowledged.",
+        labels=["camera"],
+    )
     unread = CounterMetricFamily(
         "hvq_parts_unread",
         "Images whose part should have a serial number, and none was found.",
@@ -139,8 +144,9 @@ def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
         up.add_metric(name, float(camera.connected))
         gaps.add_metric(name, camera.gaps)
         unlike.add_metric(name, float(bool(camera.unlike)))
+        drift.add_metric(name, camera.moved)
         unread.add_metric(name, camera.unread_parts)
-    yield from (frames, decisions, dropped, up, gaps, unlike, unread)
+    yield from (frames, decisions, dropped, up, gaps, unlike, drift, unread)
 
 
 def _sinks(sinks: tuple[SinkStatistics, ...]) -> Iterator[Metric]:

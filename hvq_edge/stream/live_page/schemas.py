@@ -39,6 +39,8 @@ class CameraState(Schema):
     """How often it was lost."""
     unlike: str
     """In what its images are unlike the training images; empty where they are alike."""
+    drift: str
+    """What has drifted, since when, and what to do; empty while nothing has."""
     unread_parts: int
     """Images whose part should have a serial number, and none was found."""
     counts: Counts
@@ -230,6 +232,12 @@ class ThresholdRequest(Schema):
     """Keep it in the bundle as well."""
     by: str = Field("", max_length=60)
     """Who changes it, for the log."""
+
+
+class DriftRequest(Schema):
+    """Acknowledge what has drifted: what is usual is learnt anew."""
+
+    camera: str
 
 
 class CategoryRequest(Schema):

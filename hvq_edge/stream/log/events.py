@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.drift.category import Alarm
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
+
+_NAMES_AN_ALARM = ("camera", "category", "measure", "what")
 
 Event = tuple[str, Mapping[str, Any]]
 """Kind and details, as JSON values."""
@@ -27,10 +30,14 @@ class EventWatch:
     Args:
         controls: whose thresholds are watched; ``None``: they do not change.
         unlike: says of a camera in what its images are unlike the training images.
+        drift: says of a camera what has drifted.
     """
 
     def __init__(
-        self, controls: Controls | None = None, unlike: Callable[[str], str] = lambda _: ""
+        self,
+        controls: Controls | None = None,
+        unlike: Callable[[str], str] = lambda _: "",
+        drift: Callable[[str], Sequence[Alarm]] = lambda _: (),
     ) -> None:
         self._controls = controls
         self._thresholds = controls.thresholds if controls else {}
@@ -38,12 +45,16 @@ class EventWatch:
         self._gaps: dict[str, _Gap] = {}
         self._unlike = unlike
         self._said: dict[str, str] = {}
+        self._drift = drift
+        self._alarms: dict[str, Sequence[Alarm]] = {}
 
     def before(self, decision: Decision, frame: Frame) -> Iterator[Event]:
         """Give what must stand before a decision.
 
         ``threshold``: category, from, to, and by whom, if said. ``paused``: to. ``gap_start``:
         camera, fault. ``gap_end``: camera, since, frames lost, fault. ``unlike``: camera, from, to.
+        ``drift``: camera, category, measure, what, value, usual, since, parts, remedy.
+        ``drift_end``: camera, category, measure, what.
         """
         if self._controls is not None:
             yield from self._changes(self._controls)
@@ -52,6 +63,7 @@ class EventWatch:
         if said != former:
             self._said[camera] = said
             yield "unlike", {"camera": camera, "from": former, "to": said}
+        yield from self._moved(camera)
         gap = self._gaps.get(camera)
         if frame.image is None and gap is None:
             self._gaps[camera] = _Gap(round(frame.time, 6), 1, frame.fault)
@@ -62,6 +74,19 @@ class EventWatch:
             del self._gaps[camera]
             details = {"since": gap.since, "frames": gap.frames, "fault": gap.fault}
             yield "gap_end", {"camera": camera, **details}
+
+    def _moved(self, camera: str) -> Iterator[Event]:
+        known, alarms = self._alarms.get(camera, ()), self._drift(camera)
+        if alarms is known:
+            return
+        self._alarms[camera] = alarms
+        for alarm in known:
+            if alarm not in alarms:
+                told = alarm.fields(camera)
+                yield "drift_end", {key: told[key] for key in _NAMES_AN_ALARM}
+        for alarm in alarms:
+            if alarm not in known:
+                yield "drift", alarm.fields(camera)
 
     def _changes(self, controls: Controls) -> Iterator[Event]:
         thresholds, paused = controls.thresholds, controls.paused

@@ -10,7 +10,7 @@ from datetime import datetime
 from hvq_edge.stream.log.chain import LogRow, fields_of
 from hvq_edge.stream.review.candidates import THRESHOLD
 
-_USUAL = {"session_start", "session_end", "paused", "gap_start", "gap_end"}
+_USUAL = {"session_start", "session_end", "paused", "gap_start", "gap_end", "drift_end"}
 """Events of a line that works as it should or as somebody asked, and lost cameras."""
 
 
@@ -77,6 +77,11 @@ def said_of(row: LogRow) -> str:
             return f"{camera} is lost: {said.get('fault')}"
         case "gap_end":
             return f"{camera} is back after {said.get('frames')} frames without image"
+        case "drift":
+            moved = f"{said.get('category')}: {said.get('what')} since {said.get('since')}"
+            return f"{camera}, {moved}: {said.get('remedy')}"
+        case "drift_end":
+            return f"{camera}, {said.get('category')}: no longer {said.get('what')}"
         case "paused":
             return "paused" if said.get("to") else "goes on"
         case "session_start":

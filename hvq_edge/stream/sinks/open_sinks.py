@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hvq_edge.common.extras import needed
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.drift.category import Alarm
 from hvq_edge.stream.log.chain import LogRow
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import remove_old_log_files
@@ -80,6 +81,7 @@ def open_sinks(
     session: Mapping[str, Any] | None = None,
     controls: Controls | None = None,
     unlike: Callable[[str], str] = lambda _: "",
+    drift: Callable[[str], Sequence[Alarm]] = lambda _: (),
     report: Report | None = None,
 ) -> OpenSinks:
     """Open every sink that settings and ``out`` ask for.
@@ -95,6 +97,7 @@ def open_sinks(
         session: what the log says of this run: version, bundle's hash, thresholds; JSON values.
         controls: whose changes of thresholds, and pauses, go into the log.
         unlike: says of a camera in what its images are unlike the training images, for the log.
+        drift: says of a camera what has drifted, likewise.
         report: told once of each fault, on the sinks' threads; default: they are logged.
 
     Raises:
@@ -103,7 +106,7 @@ def open_sinks(
         OutputError: something cannot be written.
     """
     opened = OpenSinks()
-    opened.watch = EventWatch(controls, unlike)
+    opened.watch = EventWatch(controls, unlike, drift)
     with ExitStack() as failing:
         failing.callback(opened.close)
         if out is not None:

@@ -335,6 +335,23 @@ def test_images_unlike_the_training_images_are_an_alarm_too(line):
     assert camera["unlike"] == line.unlike
 
 
+def test_drift_is_an_alarm_until_it_is_acknowledged(line):
+    line.drift = "drift of bolt: softer (0.2 of 0.5) since 2026-01-01 10:00:00 UTC: clean the lens"
+    answer = line.client().get("/healthz")
+    assert answer.status_code == 200
+    assert answer.json()["degraded"] == [f"camera {CAMERA}: {line.drift}"]
+    (camera,) = line.client().get("/api/state").json()["cameras"]
+    assert camera["drift"] == line.drift
+    assert line.client().post("/api/drift", json={"camera": CAMERA}).status_code == 401
+    assert line.acknowledged == []
+    known = line.client(**BEARER)
+    assert known.post("/api/drift", json={"camera": "another"}).status_code == 404
+    assert known.post("/api/drift", json={"camera": CAMERA}).status_code == 200
+    assert line.acknowledged == [CAMERA]
+    unwatched = Line(acknowledge_drift=None).client(**BEARER)
+    assert unwatched.post("/api/drift", json={"camera": CAMERA}).status_code == 409
+
+
 def test_metrics_are_those_of_the_function_given():
     line = Line(metrics=lambda statistics: f"frames {statistics.counts.frames}\n".encode())
     line.see(0.1)
@@ -377,6 +394,7 @@ ASKED = {
     "pause": {"paused": False},
     "threshold": {"category": "bolt", "value": 0.6, "save": True},
     "category": {"category": "nut"},
+    "acknowledge_drift": {"camera": CAMERA},
 }
 
 

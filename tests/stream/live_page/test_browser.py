@@ -29,6 +29,7 @@ from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.predict.predictor import Predictor
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.drift.category import Alarm
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.history import History
 from hvq_edge.stream.live_page.judge import ImageJudge
@@ -106,6 +107,7 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
         title="bolt",
         save_threshold=lambda category, value: save_threshold(bundle.path, "fp32", category, value),
         labelled=find_labelled(bundle, "fp32"),
+        acknowledge_drift=inspector.acknowledge_drift,
     )
     with serve(LivePageSettings(port=0), view) as serving, inspector:
         thread = threading.Thread(target=lambda: list(inspector))
@@ -117,6 +119,7 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
             bundle=bundle.path,
             source=source,
             likeness=likeness,
+            drift=next(iter(inspector.drift_watches.values())),
         )
         inspector.stop()
         thread.join()
@@ -333,6 +336,20 @@ def test_images_unlike_the_training_images_are_said_in_words(page, line):
     finally:
         line.likeness.said = ""
     expect(page.locator(".unlike")).to_be_hidden()
+
+
+def test_drift_is_said_until_somebody_says_that_it_is_well(page, line, browser):
+    softer = Alarm("bolt", "sharpness", "softer", 0.2, 0.5, 1.8e9, 40)
+    line.drift.alarms = (softer,)
+    expect(page.locator(".drift .moved")).to_contain_text(
+        f"drift of bolt: {softer}: clean the lens"
+    )
+    expect(page.locator("#alarms")).to_contain_text("softer (0.2 of 0.5) since 2027-01-15 08:00:00")
+    with looking(browser, line.serving.url) as reader:
+        expect(reader.locator(".drift button")).to_be_disabled()
+    page.get_by_role("button", name="Learn anew").click()
+    expect(page.locator(".drift")).to_be_hidden()
+    assert line.drift.alarms == ()
 
 
 def test_a_phone_needs_no_scrolling_sideways(browser, line):

@@ -15,7 +15,13 @@ def test_metrics_are_in_the_format_and_their_sums_fit():
     for milliseconds in range(1, 101):
         latency.add(float(milliseconds))
     camera = CameraStatistics(
-        'l"eft', Counts(10, 5, 2, 1, 2), connected=False, gaps=3, unlike="softer", unread_parts=4
+        'l"eft',
+        Counts(10, 5, 2, 1, 2),
+        connected=False,
+        gaps=3,
+        unlike="softer",
+        moved=2,
+        unread_parts=4,
     )
     sink = SinkStatistics("mqtt", 4, 3, 2, "the broker is gone")
     text = render(Statistics(12.5, (camera,), (sink,), {"engine": latency})).decode()
@@ -33,6 +39,7 @@ def test_metrics_are_in_the_format_and_their_sums_fit():
     assert samples[("hvq_camera_up", 'l"eft')] == 0
     assert samples[("hvq_camera_gaps_total", 'l"eft')] == 3
     assert samples[("hvq_camera_unlike", 'l"eft')] == 1
+    assert samples[("hvq_camera_drift", 'l"eft')] == 2
     assert samples[("hvq_parts_unread_total", 'l"eft')] == 4
     assert samples[("hvq_sink_written_total", "mqtt")] == 4
     assert samples[("hvq_sink_dropped_total", "mqtt")] == 3

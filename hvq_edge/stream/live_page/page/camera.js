@@ -1,7 +1,7 @@
 // One camera: verdict, image, and score over time. The verdict is always that of the image
 // shown: both come in one answer.
 import { Chart } from "./chart.js";
-import { ask } from "./server.js";
+import { ask, change } from "./server.js";
 import { WORDS, loaded, number, plain, set, span } from "./words.js";
 
 const OLD_SECONDS = 3; // after which the verdict says its age
@@ -15,13 +15,14 @@ export class Camera {
     const copy = document.getElementById("camera-template").content.cloneNode(true);
     this.box = copy.querySelector(".camera");
     this.part = Object.fromEntries(
-      ["word", "reason", "score", "limit", "image", "over", "facts", "name", "unlike"].map((look) => [look, copy.querySelector(`.${look}`)]),
+      ["word", "reason", "score", "limit", "image", "over", "facts", "name", "unlike", "drift", "moved", "anew"].map((look) => [look, copy.querySelector(`.${look}`)]),
     );
     this.use = copy.querySelector("use");
     this.chart = new Chart(copy.querySelector(".chart"), copy.querySelector(".tip"));
     document.getElementById("cameras").append(copy);
     this.part.image.alt = `Newest frame of ${name}`;
     set(this.part.name, name);
+    this.part.anew.addEventListener("click", () => change("/api/drift", { camera: name }));
     this.tag = "";
     this.removed = false;
     this.shownAt = performance.now();
@@ -91,6 +92,10 @@ export class Camera {
     set(this.part.facts, facts.join("  ·  "));
     set(this.part.unlike, state.unlike);
     this.part.unlike.hidden = !state.unlike;
+    set(this.part.moved, state.drift);
+    this.part.drift.hidden = !state.drift;
+    this.part.anew.disabled = !this.page.state?.may_change;
+    this.part.anew.title = this.part.anew.disabled ? "Unlock first" : "Parts are good as they are now: take the next ones as usual";
     this.showVerdict();
   }
 

@@ -1,0 +1,1 @@
+"""Has anything changed since? Sequential tests with a stated rate of false alarms."""
