@@ -109,7 +109,7 @@ def test_float_graph_is_the_model(mode, engine, batch, graphs, model, images):
     expected = run_torch(model, frames, category_for(mode, category))
     names = ("solar_cell_mono", "solar_cell_poly")
     served = names if mode != "one" else names[1:]
-    opened = ENGINES[engine](Graph(graphs[mode], "fp32", 224, served, mode))
+    opened = ENGINES[engine](Graph(graphs[mode], "fp32", (224, 224), served, mode))
     parts = []
     for start in range(0, len(frames), batch):
         part = slice(start, start + batch)
@@ -154,7 +154,7 @@ def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images
     expected = run_torch(model, frames, category_for(mode, category))
     for engine in ENGINES.values():
         served = names if mode == "input" else names[1:]
-        opened = engine(Graph(int8, "int8", 224, served, mode))
+        opened = engine(Graph(int8, "int8", (224, 224), served, mode))
         found = opened.run(frames, category if mode == "input" else None)
         opened.close()
         assert (found["codes"] == expected["codes"]).mean() > 0.75
