@@ -27,9 +27,10 @@ class Tiles(nn.Module):
             self.register_buffer("columns", columns, persistent=False)
 
     def cut(self, frames: Tensor) -> Tensor:
-        """``[b, height, width, 3]`` -> ``[b * tiles, side, side, 3]``."""
+        """``[b, height, width, 3]`` -> ``[b * tiles, side, side, 3]``; of several, float32."""
         if self.tiling.count == 1:
             return frames
+        frames = frames.float()  # a uint8 is read by a cast alone: TensorRT cuts none
         side = self.tiling.side
         corners = [(GRID_STRIDE * top, GRID_STRIDE * left) for top, left in self.tiling.corners()]
         tiles = [frames[:, top : top + side, left : left + side] for top, left in corners]
