@@ -22,6 +22,7 @@ from hvq_edge.calibration.weights.gptq import gptq_weights
 from hvq_edge.calibration.weights.relu6_centring import centre_relu6
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameSize
 
 DEFAULT_METHOD: RangeMethod = "mse"
 """Its scores and maps agreed best with float32 (docs/precision.md)."""
@@ -30,7 +31,7 @@ DEFAULT_METHOD: RangeMethod = "mse"
 def calibrate_graph(
     source: Path,
     frames: Sequence[Path],
-    side: int,
+    size: FrameSize,
     categories: Sequence[int] | None = None,
     on_progress: ProgressCallback = silent,
     *,
@@ -42,7 +43,7 @@ def calibrate_graph(
     Args:
         source: float32 graph that :func:`hvq_edge.export.graph.onnx_graph.export_graph` wrote.
         frames: calibration images, the most different first.
-        side: side of the graph's input in pixels.
+        size: of the graph's input in pixels.
         categories: category index of each image, for a graph with a ``category`` input.
         on_progress: called after each batch of images.
         method: how ranges are chosen.
@@ -64,7 +65,7 @@ def calibrate_graph(
                 centred,
                 tensors,
                 frames,
-                side,
+                size,
                 categories=categories,
                 method=method,
                 on_progress=on_progress,
@@ -73,7 +74,7 @@ def calibrate_graph(
                 centred,
                 candidates,
                 frames[: found.images],
-                side,
+                size,
                 categories=None if categories is None else categories[: found.images],
                 on_progress=on_progress,
             )

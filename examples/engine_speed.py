@@ -30,8 +30,8 @@ def main() -> None:
         backend=arguments.backend,
         category=arguments.category,
     ) as engine:
-        side = engine.info.input_side
-        frame = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+        shape = (1, *engine.info.frame_shape, 3)
+        frame = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         for _ in range(10):  # the first calls set up memory and threads
             engine.run(frame)
         milliseconds = []

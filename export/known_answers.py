@@ -138,7 +138,7 @@ def _decided(
     given: list[int] = []
     right: list[EngineOutput] = []
     for path, name in images:
-        frame = read_frame(path, manifest.input_side)
+        frame = read_frame(path, manifest.frame_shape)
         index = manifest.categories.index(name)
         told = model.info.categories.index(name)  # a bundle of one category has no other
         auto = manifest.category_mode == "auto"
@@ -152,9 +152,8 @@ def _decided(
             right.append(output)
         if len(frames) == LEARNT_FROM:
             break
-    side = manifest.input_side
     return (
-        np.stack(frames) if frames else np.zeros((0, side, side, 3), np.uint8),
+        np.stack(frames) if frames else np.zeros((0, *manifest.frame_shape, 3), np.uint8),
         np.array(given, np.int32),
         right,
     )

@@ -27,6 +27,7 @@ from hvq_edge.calibration.search.plan import (
 from hvq_edge.calibration.search.trade_off_plot import PLOT_NAME, trade_off_plot
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameSize
 from hvq_edge.export.fp16.convert import to_fp16
 from hvq_edge.export.fp16.islands import find_islands
 
@@ -59,7 +60,7 @@ class Material:
     """The run's folder: measurements are kept there."""
     source: Path
     """The float32 graph, in the bundle's folder."""
-    side: int
+    size: FrameSize
     mode: CategoryMode
     categories: tuple[str, ...]
     images: Sequence[CalibrationImage]
@@ -109,7 +110,7 @@ def write_precision_files(
         measured = calibrate_graph(
             material.source,
             material.paths,
-            material.side,
+            material.size,
             material.given,
             on_progress,
             method=options.ranges,
@@ -133,7 +134,7 @@ def write_precision_files(
         islands: tuple[str, ...] = ()
         if material.images:
             found = find_islands(
-                material.source, material.paths, material.side, material.given, on_progress
+                material.source, material.paths, material.size, material.given, on_progress
             )
             islands = found.islands
             written.fp16 = Fp16Record(
@@ -169,7 +170,7 @@ def _int8_plan(
         evidence = gather_evidence(
             [path for path, _ in material.held_out],
             [material.categories.index(name) for name in names],
-            material.side,
+            material.size,
             on_progress,
         )
         found = find_plan(

@@ -12,11 +12,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from hvq_edge.bundle.manifest import Bundle, CategoryMode, Precision
+from hvq_edge.bundle.manifest import Bundle, BundleManifest, CategoryMode, Precision
 from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.errors import BundleError, OutputError
-from hvq_edge.run.settings import GRID_STRIDE
 from hvq_edge.runtime.contract import CATEGORY, FRAMES, graph_inputs, graph_outputs
 from hvq_edge.runtime.tensorrt.engine_file import read_record
 from hvq_edge.runtime.tensorrt.find_engine import engine_files
@@ -94,7 +93,7 @@ def config_text(
         max_batch: largest batch that the server makes.
     """
     manifest = bundle.manifest
-    shapes = _shapes(manifest.input_side, manifest.levels)
+    shapes = _shapes(manifest)
     mode: CategoryMode = manifest.category_mode
     inputs = ",\n".join(_tensor(name, *shapes[name]) for name in graph_inputs(mode))
     outputs = ",\n".join(_tensor(name, *shapes[name]) for name in graph_outputs(mode))
@@ -111,15 +110,15 @@ def config_text(
     )
 
 
-def _shapes(side: int, levels: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _shapes(manifest: BundleManifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return the type and shape of one frame's part of each tensor (docs/architecture.md)."""
-    grid = side // GRID_STRIDE
+    tiling = manifest.tiling
     return {
-        FRAMES: ("UINT8", (side, side, 3)),
+        FRAMES: ("UINT8", (*tiling.frame_shape, 3)),
         CATEGORY: ("INT32", ()),
         "score": ("FP32", ()),
-        "map": ("FP32", (grid, grid)),
-        "codes": ("INT32", (levels, grid * grid)),
+        "map": ("FP32", tiling.map_shape),
+        "codes": ("INT32", (manifest.levels, tiling.tokens)),
         "margin": ("FP32", ()),
     }
 

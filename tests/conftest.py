@@ -101,9 +101,7 @@ def graphs_traced_once(made_once: MakeOnce) -> Iterator[None]:
         everything = io.BytesIO()
         torch.save((model, arguments[0], arguments[1:3]), everything)
         name = hashlib.sha256(everything.getbuffer()).hexdigest()
-        made = made_once(
-            f"traced {name}", lambda path: onnx.save(trace(model, *arguments), path)
-        )
+        made = made_once(f"traced {name}", lambda path: onnx.save(trace(model, *arguments), path))
         return onnx.load(made)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -189,9 +187,7 @@ def train(data: Path, run: Path, model: Mapping[str, object], epochs: int) -> No
 
 
 @pytest.fixture(scope="session")
-def trained_bundles(
-    trained_run: Path, made_once: MakeOnce, graphs_traced_once: None
-) -> Path:
+def trained_bundles(trained_run: Path, made_once: MakeOnce, graphs_traced_once: None) -> Path:
     """Folders ``int8`` and ``four files``: that run exported, choosing the category itself."""
     from hvq_edge.export.export_run import export_run
 

@@ -198,7 +198,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
 
         def opened(path: Path) -> OpenVinoEngine:
             return OpenVinoEngine(
-                Graph(path, "fp32", side, record.categories, "auto"), threads=threads
+                Graph(path, "fp32", (side, side), record.categories, "auto"), threads=threads
             )
 
         def written(made: onnx.ModelProto) -> Path:

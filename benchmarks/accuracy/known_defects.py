@@ -139,7 +139,7 @@ def products_of(
                 features = store.features(f"{use} {name}", sources, on_progress)
                 index = category_index(sources, names)
                 groups[use] = measure(model, k, [Images(features, index)])
-            masks = coverage([_known(one) for one in tests[DEFECTIVE]], data, model.settings.grid)
+            masks = coverage([_known(one) for one in tests[DEFECTIVE]], data, model.tiling)
             kinds = np.array([one.defect for one in tests[DEFECTIVE]])
             on_progress("products", k + 1, len(names))
             yield model, Product(name, k, groups, masks, kinds)

@@ -57,7 +57,7 @@ def judge(engine: Engine, bundle: Bundle, precision: Precision, paths: Sequence[
     thresholds = bundle.manifest.thresholds.get(precision, {})
     scores, codes, rejected = [], [], []
     for path in paths:
-        output = engine.run(read_frame(path, bundle.manifest.input_side)[None])
+        output = engine.run(read_frame(path, bundle.manifest.frame_shape)[None])
         score = float(output["score"][0])
         threshold = thresholds.get(bundle.manifest.categories[int(output["category"][0])])
         scores.append(score)
@@ -80,7 +80,7 @@ def open_judge(bundle: Bundle, precision: Precision, threads: int) -> Iterator[E
         path = Path(scratch) / "emulated.onnx"
         onnx.save(emulate_fp16(onnx.load(bundle.model_file(precision))), path)
         graph = Graph(
-            path, precision, manifest.input_side, manifest.categories, manifest.category_mode
+            path, precision, manifest.frame_shape, manifest.categories, manifest.category_mode
         )
         with OnnxRuntimeEngine(graph, threads=threads) as engine:
             yield engine
@@ -131,7 +131,7 @@ def measure(bundle: Bundle, data: Path, threads: int, rounds: int) -> dict[str, 
         name: open_engine(bundle, precision=name, backend="openvino", threads=threads)
         for name in PRECISIONS
     }
-    frame = read_frame(paths[0], bundle.manifest.input_side)[None]
+    frame = read_frame(paths[0], bundle.manifest.frame_shape)[None]
     ratios = time_in_turn(engines, frame, rounds)
     for engine in engines.values():
         engine.close()

@@ -63,7 +63,8 @@ class Line(NamedTuple):
         for start in range(0, len(images), BATCH):
             frames = [
                 fit_image(
-                    disturb(read_image(image.path), Shot(number, info.input_side)), info.input_side
+                    disturb(read_image(image.path), Shot(number, max(info.frame_shape))),
+                    info.frame_shape,
                 )
                 for number, image in enumerate(images[start : start + BATCH], start)
             ]

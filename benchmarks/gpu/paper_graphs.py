@@ -46,7 +46,7 @@ def save_graphs(net: HVQTrans, folder: Path, images: list[CalibrationImage]) -> 
     material = Material(
         run=folder,
         source=source,
-        side=net.settings.input_side,
+        size=net.tiling.frame_shape,
         mode="auto",
         categories=(),
         images=images,

@@ -75,7 +75,7 @@ def main() -> None:
             source.close()
     precision, backend = arguments.precision, arguments.backend
     with open_stream_engine(bundle, precision=precision, backend=backend) as engine:
-        fitted = [fit_image(image, engine.info.input_side) for image in images]
+        fitted = [fit_image(image, engine.info.frame_shape) for image in images]
         engine_alone(engine, fitted[:20])  # the first calls set up memory and threads
         alone, inspected = [], []
         stages: dict[str, float | None] = {}

@@ -183,7 +183,7 @@ def resident_megabytes() -> float:
 
 def threshold_between(engine: Engine, images: list[Image]) -> float:
     """Return what separates the pool's last image from the others, if anything does."""
-    fitted = [fit_image(image, engine.info.input_side) for image in images]
+    fitted = [fit_image(image, engine.info.frame_shape) for image in images]
     scores = [float(engine.run(frame[np.newaxis])["score"][0]) for frame in fitted]
     return float(np.sort(scores)[-2:].mean())
 

@@ -104,7 +104,7 @@ def suspicious_images(
         given = None
         if info.category_mode == "input":
             given = np.array([info.categories.index(image.category)], np.int32)
-        frame = read_frame(image.path, info.input_side)
+        frame = read_frame(image.path, info.frame_shape)
         (judgement,) = judgements(engine.run(frame[None], given), info.categories)
         refused = refusal(judgement, bundle.checks.fault(frame, judgement))
         ruling = rule(refused, judgement.category, judgement.score, thresholds, info.precision)

@@ -16,6 +16,7 @@ from hvq_edge.calibration.ranges.amax import HistogramCollector, RangeMethod, ch
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.records import Measured, kept_record
+from hvq_edge.common.tiling import FrameSize
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import InputError
 
@@ -62,7 +63,7 @@ def measure_ranges(
     graph: Path,
     tensors: Sequence[str],
     frames: Sequence[Path],
-    side: int,
+    size: FrameSize,
     *,
     categories: Sequence[int] | None = None,
     method: RangeMethod = "minmax",
@@ -75,7 +76,7 @@ def measure_ranges(
         tensors: names of float32 tensors in it.
         frames: images, in the order in which they are used; the earlier, the more they should
             differ from one another.
-        side: side of the graph's input in pixels.
+        size: of the graph's input in pixels.
         categories: category index of each image, for a graph with a ``category`` input.
         method: see :func:`hvq_edge.calibration.ranges.amax.choose_amax`.
         on_progress: called after each batch.
@@ -90,7 +91,7 @@ def measure_ranges(
     sums: dict[str, NDArray[np.float64]] = {}
     before: dict[str, float] = {}
     moved, done = float("inf"), 0
-    for paths, values in values_on(graph, tensors, frames, side, categories):
+    for paths, values in values_on(graph, tensors, frames, size, categories):
         for name, value in zip(tensors, values, strict=True):
             if not np.isfinite(value).all():
                 named = ", ".join(str(path) for path in paths)
@@ -129,7 +130,7 @@ def values_on(
     graph: Path,
     tensors: Sequence[str],
     frames: Sequence[Path],
-    side: int,
+    size: FrameSize,
     categories: Sequence[int] | None,
 ) -> Iterator[tuple[Sequence[Path], list[NDArray[np.float32]]]]:
     """Yield batches of images and the values that a graph's tensors take on them.
@@ -153,7 +154,7 @@ def values_on(
     )
     for start in range(0, len(frames), _AT_ONCE):
         paths = frames[start : start + _AT_ONCE]
-        feed = {"frames": np.stack([read_frame(path, side) for path in paths])}
+        feed = {"frames": np.stack([read_frame(path, size) for path in paths])}
         if categories is not None:
             feed["category"] = np.array(categories[start : start + _AT_ONCE], np.int32)
         yield paths, session.run(list(tensors), feed)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameSize
 from hvq_edge.data.images import read_frame
 from hvq_edge.data.pseudo_defects import KINDS, pseudo_defect
 from hvq_edge.errors import InputError
@@ -30,7 +31,7 @@ class Evidence(NamedTuple):
     """Images to compare graphs on."""
 
     frames: Frames
-    """uint8 ``[n, side, side, 3]``."""
+    """uint8 ``[n, height, width, 3]``."""
     category: NDArray[np.int32]
     """``[n]``."""
     defective: NDArray[np.bool_]
@@ -49,7 +50,7 @@ class GraphResults(NamedTuple):
     codes: NDArray[np.int32]
     """``[n, levels, tokens]``."""
     maps: NDArray[np.float32]
-    """``[n, side / 16, side / 16]``."""
+    """``[n, height / 16, width / 16]``."""
     scores: NDArray[np.float32]
     """``[n]``."""
 
@@ -76,7 +77,7 @@ class _Runs(Protocol):
 def gather_evidence(
     images: Sequence[Path],
     category: Sequence[int],
-    side: int,
+    size: FrameSize,
     on_progress: ProgressCallback = silent,
 ) -> Evidence:
     """Read held-out good images and damage copies of them, the same way every time.
@@ -84,7 +85,7 @@ def gather_evidence(
     Args:
         images: held-out good images.
         category: each image's category index.
-        side: side of the graph's input in pixels.
+        size: of the graph's input in pixels.
         on_progress: called after each image.
 
     Raises:
@@ -97,7 +98,7 @@ def gather_evidence(
     chosen = list(zip(images, category, strict=True))[::step]
     good = []
     for done, (path, _) in enumerate(chosen, start=1):
-        good.append(read_frame(path, side))
+        good.append(read_frame(path, size))
         on_progress("images to judge", done, len(chosen))
     indices = [index for _, index in chosen]
     frames, categories = list(good), list(indices)

@@ -27,6 +27,7 @@ from hvq_edge.calibration.search.plan import Budget
 from hvq_edge.calibration.search.plan_search import SearchResult, search
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameShape
 from hvq_edge.runtime.engine import Engine
 
 STORE_FOLDER = "int8-search"
@@ -58,10 +59,10 @@ def find_plan(
         on_progress: called after each measurement.
     """
     graph = onnx.load(source)
-    side = evidence.frames.shape[1]
+    shape = evidence.frames.shape[1:3]
 
     def results(path: Path) -> GraphResults:
-        with _open(path, side, categories, mode) as engine:
+        with _open(path, shape, categories, mode) as engine:
             return results_on(engine, evidence, takes_category=mode == "input")
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -123,10 +124,10 @@ def _backend() -> str:
     return "openvino" if find_spec("openvino") else "onnxruntime"
 
 
-def _open(path: Path, side: int, categories: tuple[str, ...], mode: CategoryMode) -> Engine:
+def _open(path: Path, shape: FrameShape, categories: tuple[str, ...], mode: CategoryMode) -> Engine:
     from hvq_edge.runtime.contract import Graph
     from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
     from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 
     opener = OpenVinoEngine if _backend() == "openvino" else OnnxRuntimeEngine
-    return opener(Graph(path, "int8", side, categories, mode))
+    return opener(Graph(path, "int8", shape, categories, mode))

@@ -24,6 +24,7 @@ from onnx import NodeProto, numpy_helper
 from hvq_edge.calibration.quantise import QMAX, weight_scale
 from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameSize
 from hvq_edge.export.graph.view import attributes
 
 DAMPING = 0.01
@@ -37,7 +38,7 @@ def gptq_weights(
     graph: Path,
     layers: Collection[str],
     frames: Sequence[Path],
-    side: int,
+    size: FrameSize,
     *,
     categories: Sequence[int] | None = None,
     on_progress: ProgressCallback = silent,
@@ -48,7 +49,7 @@ def gptq_weights(
         graph: float32 file.
         layers: names of convolutions and linears in it.
         frames: calibration images.
-        side: side of the graph's input in pixels.
+        size: of the graph's input in pixels.
         categories: category index of each image, for a graph with a ``category`` input.
         on_progress: called after each batch of images and each layer.
 
@@ -67,7 +68,7 @@ def gptq_weights(
     tensors = tuple(dict.fromkeys(node.input[0] for node in nodes))
     moments: dict[str, NDArray[np.float64]] = {}
     done = 0
-    for paths, values in values_on(graph, tensors, frames, side, categories):
+    for paths, values in values_on(graph, tensors, frames, size, categories):
         found = dict(zip(tensors, values, strict=True))
         for node in nodes:
             own = _moments(node, weights[node.name].shape, found[node.input[0]])

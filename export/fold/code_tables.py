@@ -60,7 +60,7 @@ def choose_folds(model: HVQTrans, *, one_category: bool, max_table_mb: float) ->
         All candidates, those that save most for their size first.
     """
     settings = model.settings
-    tokens, codes, width = settings.grid**2, settings.codes, settings.width
+    tokens, codes, width = settings.tiling.tokens, settings.codes, settings.width
     rows = codes * (1 if one_category else model.categories)
     # Columns of the table, and inputs to each column that need no longer be multiplied.
     candidates = {f"codebooks.{level}": (codes, width) for level in range(settings.layers)}

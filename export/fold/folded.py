@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hvq_edge.bundle.manifest import CategoryMode
+from hvq_edge.common.tiling import GRID_STRIDE
 from hvq_edge.errors import CheckpointError
 from hvq_edge.export.fold.category_tables import (
     CategoryLinear,
@@ -41,7 +42,6 @@ from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, resize_tap
 from hvq_edge.model.image_score import quarter_of
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer
-from hvq_edge.run.settings import GRID_STRIDE
 
 
 class FoldedHVQTrans(nn.Module):
@@ -69,6 +69,7 @@ class FoldedHVQTrans(nn.Module):
     level_share: Tensor  # [categories], or a scalar for one category, as the limit
     level_limit: Tensor
     score_window: Tensor
+    score_window_across: Tensor
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class FoldedHVQTrans(nn.Module):
         folded = {fold.name for fold in self.folds if fold.chosen}
 
         self.backbone = FoldedBackbone(model.backbone)
+        self.tiles = copy.deepcopy(model.tiles)
         self.register_buffer("feature_scale", 1 / model.feature_std)
         self.register_buffer("feature_shift", -model.feature_mean / model.feature_std)
         self.input_projection = copy.deepcopy(model.input_projection)
@@ -174,6 +176,10 @@ class FoldedHVQTrans(nn.Module):
         self.register_buffer("map_scale", scale[in_use].transpose(0, 1)[kept].contiguous())
         self.register_buffer("map_shift", -(scale * model.map_centre).sum(0)[kept])
         self.register_buffer("score_window", model.score_window.clone())
+        rows, columns = model.tiling.map_shape
+        self.square = rows == columns
+        if not self.square:
+            self.register_buffer("score_window_across", model.score_window_across.clone())
         if self.subtracts_level:
             self.register_buffer("level_share", model.level_share[kept].clone())
             self.register_buffer("level_limit", model.level_limit[kept].clone())
@@ -185,21 +191,21 @@ class FoldedHVQTrans(nn.Module):
         """Judge frames.
 
         Args:
-            frames: uint8 ``[batch, side, side, 3]``, RGB.
+            frames: uint8 ``[batch, height, width, 3]``, RGB.
             category: int32 ``[batch]``; with mode ``input`` only.
 
         Returns:
-            ``score`` ``[batch]``, ``map`` ``[batch, grid, grid]``, ``codes`` int32
+            ``score`` ``[batch]``, ``map`` ``[batch, rows, columns]``, ``codes`` int32
             ``[batch, levels, tokens]``, and with mode ``auto`` ``category`` int32 ``[batch]`` and
             ``margin`` ``[batch]``.
         """
-        taps = self.backbone(frames)
+        taps = self.backbone(self.tiles.cut(frames))
         fine_tap = taps[FINE_TAP]
         if self.resize is not None:
             taps = [self.resize[i] @ tap @ self.resize[i].T for i, tap in enumerate(taps)]
         else:
             taps = [resize_tap(tap, self.grid, "average") for tap in taps]
-        features = torch.cat(taps, dim=1).flatten(2).transpose(1, 2)
+        features = self.tiles.join(torch.cat(taps, dim=1).flatten(2).transpose(1, 2))
         features = features * self.feature_scale + self.feature_shift
         if self.mode == "auto":
             category, margin = self.classifier(features)
@@ -218,17 +224,20 @@ class FoldedHVQTrans(nn.Module):
         if self.prototypes is not None:
             parts.append(self.prototypes(whole, category))
         if self.fine_prototypes is not None:
-            fine = self.fine_prototypes(fine_tap.flatten(2).transpose(1, 2), category)
-            fine = fine.unflatten(1, (1, 2 * self.grid, 2 * self.grid))
+            tokens = self.tiles.join(fine_tap.flatten(2).transpose(1, 2))
+            fine = self.fine_prototypes(tokens, category)
+            fine = fine.unflatten(1, (-1, 2 * self.grid, 2 * self.grid))
             parts.append(F.max_pool2d(fine, 2).flatten(1))
         scale = own_part(self.map_scale, category)
         joined = own_part(self.map_shift, category)
         for i, part in enumerate(parts):
             joined = joined + part * scale[..., i, :]
-        anomaly_map = joined.unflatten(1, (self.grid, self.grid))
-        score = (self.score_window @ anomaly_map @ self.score_window.T).amax((1, 2))
+        anomaly_map = self.tiles.stitch(joined)
+        across = self.score_window if self.square else self.score_window_across
+        score = (self.score_window @ anomaly_map @ across.T).amax((1, 2))
         if self.subtracts_level:
-            level = kth_smallest(joined, quarter_of(joined.shape[1]))[:, 0]
+            cells = anomaly_map.flatten(1) if self.tiles.tiling.count > 1 else joined
+            level = kth_smallest(cells, quarter_of(cells.shape[1]))[:, 0]
             level = torch.minimum(level, own_part(self.level_limit, category))
             score = score - own_part(self.level_share, category) * level
         if self.mode == "auto":
@@ -240,9 +249,11 @@ class FoldedHVQTrans(nn.Module):
         self, features: Tensor, category: Tensor | None
     ) -> tuple[Tensor, list[Tensor], Tensor]:
         """Return rebuilt features ``[b, l, c]``, transport scores ``[b, l]`` and int32 codes."""
-        outputs: list[Tensor] = [self.input_projection(features)]
+        split, join = self.tiles.split, self.tiles.join
+        outputs: list[Tensor] = [split(self.input_projection(features))]
         for layer in self.encoder:
             outputs.append(layer(outputs[-1]))
+        outputs = [join(output) for output in outputs]
         *levels, top = cast("list[NearestCode]", list(self.codebooks))
         top_index = top(outputs[-1], category)
         top_row = table_row(top_index, self.codes, category)
@@ -264,12 +275,12 @@ class FoldedHVQTrans(nn.Module):
         ]
 
         rows = [table_row(index, self.codes, category) for index in reversed(indices)]
-        x: Tensor = self.lower_codes[0](rows[0])
+        x: Tensor = split(self.lower_codes[0](rows[0]))
         decoder = cast("list[FoldedDecoderLayer]", list(self.decoder))
         for layer, lower_codes, row in zip(decoder, self.lower_codes, rows, strict=True):
             memory = row if layer.cross_attention.looks_up else lower_codes(row)
-            x = layer(x, rows[0], memory)
-        rebuilt: Tensor = self.output(self.decoder_norm(x), category)
+            x = layer(x, split(rows[0]), split(memory))
+        rebuilt: Tensor = self.output(join(self.decoder_norm(x)), category)
         return rebuilt, transports, torch.stack([*indices, top_index], dim=1).to(torch.int32)
 
 

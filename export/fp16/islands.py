@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameSize
 from hvq_edge.export.fp16.convert import fp16_nodes
 from hvq_edge.export.graph.view import GraphView
 from hvq_edge.export.lint.precision import FP16_MAX
@@ -37,7 +38,7 @@ class Fp16Range(NamedTuple):
 def find_islands(
     graph: Path,
     frames: Sequence[Path],
-    side: int,
+    size: FrameSize,
     categories: Sequence[int] | None = None,
     on_progress: ProgressCallback = silent,
 ) -> Fp16Range:
@@ -48,7 +49,7 @@ def find_islands(
     Args:
         graph: the float32 file.
         frames: images, the most different first; :data:`MOST_IMAGES` are read.
-        side: side of the graph's input in pixels.
+        size: of the graph's input in pixels.
         categories: category index of each image, for a graph with a ``category`` input.
         on_progress: called after each batch.
 
@@ -70,7 +71,7 @@ def find_islands(
     amax = dict.fromkeys(tensors, 0.0)
     frames = frames[:MOST_IMAGES]
     done = 0
-    for paths, values in values_on(graph, tensors, frames, side, categories):
+    for paths, values in values_on(graph, tensors, frames, size, categories):
         for name, value in zip(tensors, values, strict=True):
             # Not finite in float32: surely not in float16.
             found = np.abs(value).max(initial=0.0) if np.isfinite(value).all() else np.inf

@@ -58,8 +58,7 @@ def export_graph(
         if plain
         else FoldedHVQTrans(model, mode, category, max_table_mb=max_table_mb)
     )
-    side = model.settings.input_side
-    frames = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    frames = torch.zeros(2, *model.tiling.frame_shape, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=1024)
     inputs, arguments, shapes = ["frames"], [frames], [{0: batch}]
     outputs = ["score", "map", "codes"]

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto
 from onnx.external_data_helper import uses_external_data
 
+from hvq_edge.common.tiling import FrameShape
 from hvq_edge.export.graph.view import BATCH, GraphView, Value
 from hvq_edge.export.lint.rule import Hits, rule, type_name
 
@@ -25,8 +26,8 @@ class TensorSpec(NamedTuple):
     """What an input or output must be."""
 
     element_type: int
-    shape: Callable[[int], tuple[int | str | None, ...]]
-    """Gives the shape for the input's side in pixels, 0 where that is not known. In a shape
+    shape: Callable[[int, int], tuple[int | str | None, ...]]
+    """Gives the shape for height and width of a frame, 0 where they are not known. In a shape
     ``None`` stands for any fixed number."""
     needed: bool
     """Whether every graph has it."""
@@ -34,20 +35,25 @@ class TensorSpec(NamedTuple):
 
 INPUTS = {
     "frames": TensorSpec(
-        TensorProto.UINT8, lambda side: (BATCH, side or None, side or None, 3), True
+        TensorProto.UINT8, lambda height, width: (BATCH, height or None, width or None, 3), True
     ),
-    "category": TensorSpec(TensorProto.INT32, lambda _: (BATCH,), False),
+    "category": TensorSpec(TensorProto.INT32, lambda *_: (BATCH,), False),
 }
 OUTPUTS = {
-    "score": TensorSpec(TensorProto.FLOAT, lambda _: (BATCH,), True),
+    "score": TensorSpec(TensorProto.FLOAT, lambda *_: (BATCH,), True),
     "map": TensorSpec(
-        TensorProto.FLOAT, lambda side: (BATCH, side // MAP_CELL, side // MAP_CELL), True
+        TensorProto.FLOAT,
+        lambda height, width: (BATCH, height // MAP_CELL, width // MAP_CELL),
+        True,
     ),
     "codes": TensorSpec(
-        TensorProto.INT32, lambda side: (BATCH, None, (side // MAP_CELL) ** 2), True
+        # A token is a cell of the map, or of a tile where frames are cut into several.
+        TensorProto.INT32,
+        lambda *_: (BATCH, None, None),
+        True,
     ),
-    "category": TensorSpec(TensorProto.INT32, lambda _: (BATCH,), False),
-    "margin": TensorSpec(TensorProto.FLOAT, lambda _: (BATCH,), False),
+    "category": TensorSpec(TensorProto.INT32, lambda *_: (BATCH,), False),
+    "margin": TensorSpec(TensorProto.FLOAT, lambda *_: (BATCH,), False),
 }
 
 
@@ -76,9 +82,9 @@ def valid_onnx(graph: GraphView) -> Hits:
 def inputs(graph: GraphView) -> Hits:
     """Inputs are ``frames`` uint8 NHWC RGB and, in some graphs, ``category`` int32."""
     yield from _check_specs(graph.inputs, INPUTS, graph, "input")
-    side = _side(graph)
-    if side is not None and side % MAP_CELL:
-        yield "frames", f"a side of {side} is no multiple of {MAP_CELL}"
+    for side in _frame_shape(graph) or ():
+        if side % MAP_CELL:
+            yield "frames", f"a side of {side} is no multiple of {MAP_CELL}"
 
 
 @rule(
@@ -192,10 +198,13 @@ _DATA_DEPENDENT = frozenset(
 )
 
 
-def _side(graph: GraphView) -> int | None:
+def _frame_shape(graph: GraphView) -> FrameShape | None:
     frames = graph.inputs.get("frames")
     dimensions = list(frames.type.tensor_type.shape.dim) if frames else []
-    return dimensions[1].dim_value or None if len(dimensions) == 4 else None
+    if len(dimensions) != 4:
+        return None
+    height, width = (one.dim_value for one in dimensions[1:3])
+    return (height, width) if height and width else None
 
 
 def _check_specs(
@@ -207,7 +216,7 @@ def _check_specs(
     for name in specs:
         if specs[name].needed and name not in found:
             yield name, f"there is no {kind} {name}"
-    side = _side(graph)
+    frame_shape = _frame_shape(graph)
     for name, value in found.items():
         if name not in specs:
             yield name, f"is an {kind} that nobody knows; known are {', '.join(specs)}"
@@ -218,9 +227,9 @@ def _check_specs(
             given, due = type_name(tensor.elem_type), type_name(spec.element_type)
             yield name, f"is {given} and should be {due}"
         shape = tuple(d.dim_param or d.dim_value or "?" for d in tensor.shape.dim)
-        if side is None and name != "frames":
+        if frame_shape is None and name != "frames":
             continue
-        due_shape = spec.shape(side or 0)
+        due_shape = spec.shape(*(frame_shape or (0, 0)))
         fits = len(shape) == len(due_shape) and all(
             isinstance(given, int) if due is None else given == due
             for given, due in zip(shape, due_shape, strict=True)

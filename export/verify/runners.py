@@ -62,8 +62,9 @@ class EngineRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no types
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         """Return names, dtypes and shapes of the inputs."""
-        side = self._engine.info.input_side
-        metadata = TensorMetadata().add("frames", np.uint8, (None, side, side, 3))
+        metadata = TensorMetadata().add(
+            "frames", np.uint8, (None, *self._engine.info.frame_shape, 3)
+        )
         if self._takes_category:
             metadata.add("category", np.int32, (None,))
         return metadata

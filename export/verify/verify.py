@@ -195,7 +195,7 @@ def choose_images(images: Sequence[DatasetImage], most: int) -> list[DatasetImag
 def _feed(bundle: Bundle, image: DatasetImage, all_categories: Sequence[str]) -> dict[str, Any]:
     # Runners take the inputs they have; PyTorch takes the category in every mode but auto.
     feed: dict[str, NDArray[Any]] = {
-        "frames": read_frame(image.path, bundle.manifest.input_side)[None]
+        "frames": read_frame(image.path, bundle.manifest.frame_shape)[None]
     }
     if bundle.manifest.category_mode != "auto":
         feed["category"] = np.array([all_categories.index(image.category)], np.int32)

@@ -75,8 +75,7 @@ def call_of(opened: Opened, batch: int) -> Callable[[], object]:
     if isinstance(opened, PeerGraph):
         return opened.call(batch)
     engine = cast("Engine", opened)
-    side = engine.info.input_side
-    shape = (batch, side, side, 3)
+    shape = (batch, *engine.info.frame_shape, 3)
     frames = np.random.default_rng(_NOISE).integers(0, 256, shape, dtype=np.uint8)
     given = np.zeros(batch, np.int32) if engine.info.category_mode == "input" else None
     return partial(engine.run, frames, given)

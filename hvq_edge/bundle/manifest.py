@@ -20,6 +20,7 @@ from hvq_edge.bundle.precision import Precision as Precision
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.plain_file import open_plain
 from hvq_edge.common.records import Strict, read_record
+from hvq_edge.common.tiling import FrameShape, Tiling
 from hvq_edge.errors import BundleError
 from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
@@ -152,6 +153,11 @@ class BundleManifest(Strict):
     """Of the run's ``checkpoint.pt`` that was exported."""
     preset: str
     input_side: int
+    """Of the frames, or of a tile where they are cut into several."""
+    tiles: tuple[int, int] = (1, 1)
+    """Rows and columns of tiles."""
+    tile_overlap: int = 0
+    """Cells that neighbouring tiles share."""
     levels: int
     codes: int
     categories: tuple[str, ...]
@@ -175,6 +181,16 @@ class BundleManifest(Strict):
     training: TrainingRecord | None = None
     """``None``: exported before it was kept."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def tiling(self) -> Tiling:
+        """How a frame is cut into tiles."""
+        return Tiling(self.input_side, *self.tiles, overlap=self.tile_overlap)
+
+    @property
+    def frame_shape(self) -> FrameShape:
+        """Height and width of a frame in pixels."""
+        return self.tiling.frame_shape
 
 
 @dataclass(frozen=True)

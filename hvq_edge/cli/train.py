@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from hvq_edge.cli.console import messages, print_json, progress_bars
 from hvq_edge.cli.interruption import advice_if_interrupted
 from hvq_edge.cli.options import JsonOption
 from hvq_edge.common.wording import counted
+from hvq_edge.errors import SettingsError
 
 
 def train(
@@ -49,6 +51,18 @@ def train(
     ] = None,
     backbone: Annotated[
         str | None, typer.Option("--backbone", help="efficientnet_lite0, ..., efficientnet_b4.")
+    ] = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option(
+            "--tiles",
+            help="Rows x columns of tiles, each seen whole: small defects. Default: 1x1.",
+            show_default=False,
+        ),
+    ] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option("--overlap", help="Share of a tile that its neighbour has too. Default: 0.1."),
     ] = None,
     backbone_weights: Annotated[
         str | None,
@@ -104,6 +118,8 @@ def train(
             learning_rate=learning_rate,
             seed=seed,
             backbone=backbone,
+            tiles=_rows_and_columns(tiles) if tiles else None,
+            tile_overlap=overlap,
             backbone_weights=backbone_weights,
             resume=resume,
             device=device,
@@ -138,3 +154,12 @@ def train(
             markup=False,
             soft_wrap=True,
         )
+
+
+def _rows_and_columns(tiles: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,2})x(\d{1,2})", tiles)
+    if found is None:
+        raise SettingsError(
+            f"--tiles {tiles}: expected rows x columns.", next_step="give for example --tiles 2x3"
+        )
+    return int(found[1]), int(found[2])

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.extras import pip_install
+from hvq_edge.common.tiling import FrameSize, shape_of
 from hvq_edge.data.whole_file import announced, damage_in_jpeg, fault_in_file, is_heif
 from hvq_edge.errors import ImageError
 
@@ -185,18 +186,19 @@ def rgb_of(levels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
     return rgb
 
 
-def fit_image(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Stretch an image to the model's square input.
+def fit_image(image: NDArray[np.uint8], size: FrameSize) -> NDArray[np.uint8]:
+    """Stretch an image to the model's input.
 
     Each axis that shrinks is averaged over the area it covers (no aliasing); each axis that grows
     is interpolated linearly.
 
     Args:
         image: uint8 ``[height, width, 3]``.
-        side: side of the square in pixels.
+        size: of the input in pixels.
 
     Returns:
-        uint8 ``[side, side, 3]``, contiguous; the image itself where nothing is to be done.
+        uint8 ``[height, width, 3]`` of that size, contiguous; the image itself where nothing is to
+        be done.
 
     Raises:
         ImageError: ``image`` has another shape or dtype, or no pixels.
@@ -204,26 +206,27 @@ def fit_image(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise _no_rgb(image)
     height, width = image.shape[:2]
+    rows, columns = shape_of(size)
     fitted = image
     # INTER_AREA averages only where no axis grows, hence first down, then up.
-    if height > side or width > side:
-        smaller = (min(width, side), min(height, side))
+    if height > rows or width > columns:
+        smaller = (min(width, columns), min(height, rows))
         fitted = cv2.resize(fitted, smaller, interpolation=cv2.INTER_AREA)
-    if height < side or width < side:
-        fitted = cv2.resize(fitted, (side, side), interpolation=cv2.INTER_LINEAR)
+    if height < rows or width < columns:
+        fitted = cv2.resize(fitted, (columns, rows), interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(fitted)
 
 
-def read_frame(path: Path, side: int) -> NDArray[np.uint8]:
+def read_frame(path: Path, size: FrameSize) -> NDArray[np.uint8]:
     """Read an image file as the model's input: :func:`read_image`, then :func:`fit_image`.
 
     Returns:
-        uint8 ``[side, side, 3]``, RGB, contiguous.
+        uint8 ``[height, width, 3]`` of that size, RGB, contiguous.
 
     Raises:
         ImageError: as :func:`read_image`.
     """
-    return fit_image(read_image(path), side)
+    return fit_image(read_image(path), size)
 
 
 def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:

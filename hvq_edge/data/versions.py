@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.common.tiling import FrameShape, FrameSize, shape_of
+
 Pixels = NDArray[np.uint8]
 
 
@@ -98,31 +100,31 @@ def _is_grey(image: Pixels) -> bool:
 class Kind(NamedTuple):
     """What a version differs in."""
 
-    change: Callable[[Pixels, int, tuple[float, ...]], Pixels]
-    """Image, side of the model's input and drawn strengths -> version."""
+    change: Callable[[Pixels, FrameShape, tuple[float, ...]], Pixels]
+    """Image, shape of the model's input and drawn strengths -> version."""
     strengths: tuple[tuple[float, float], ...]
     """From which, to which: each drawn evenly."""
 
 
-def _moved(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
+def _moved(image: Pixels, _: FrameShape, drawn: tuple[float, ...]) -> Pixels:
     return moved(image, *drawn)
 
 
-def _compressed(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
+def _compressed(image: Pixels, _: FrameShape, drawn: tuple[float, ...]) -> Pixels:
     return jpeg(image, round(drawn[0]))
 
 
-def _softer(image: Pixels, side: int, drawn: tuple[float, ...]) -> Pixels:
+def _softer(image: Pixels, shape: FrameShape, drawn: tuple[float, ...]) -> Pixels:
     height, width = image.shape[:2]
-    return blurred(image, drawn[0] * width / side, drawn[0] * height / side)
+    return blurred(image, drawn[0] * width / shape[1], drawn[0] * height / shape[0])
 
 
-def _lit(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
+def _lit(image: Pixels, _: FrameShape, drawn: tuple[float, ...]) -> Pixels:
     lit = brightened(contrasted(image, drawn[0]), drawn[1])
     return lit if _is_grey(image) else tinted(lit, drawn[2])
 
 
-def _noisy(image: Pixels, _: int, drawn: tuple[float, ...]) -> Pixels:
+def _noisy(image: Pixels, _: FrameShape, drawn: tuple[float, ...]) -> Pixels:
     return noisy(image, drawn[0], int(drawn[1]))
 
 
@@ -137,12 +139,12 @@ KINDS: Mapping[str, Kind] = {
 """In the order in which versions take turns."""
 
 
-def version_of(image: Pixels, side: int, number: int, seed: int) -> Pixels:
+def version_of(image: Pixels, size: FrameSize, number: int, seed: int) -> Pixels:
     """Return one version of an image.
 
     Args:
         image: uint8 ``[height, width, 3]``; not changed.
-        side: of the model's input in pixels.
+        size: of the model's input in pixels.
         number: of the version: 0 is the image itself, the others take turns through :data:`KINDS`.
         seed: of the image, so that each has strengths of its own.
 
@@ -153,4 +155,6 @@ def version_of(image: Pixels, side: int, number: int, seed: int) -> Pixels:
         return image
     kind = list(KINDS.values())[(number - 1) % len(KINDS)]
     rng = np.random.default_rng((seed, number))
-    return kind.change(image, side, tuple(rng.uniform(*between) for between in kind.strengths))
+    return kind.change(
+        image, shape_of(size), tuple(rng.uniform(*between) for between in kind.strengths)
+    )

@@ -10,6 +10,7 @@ import numpy as np
 
 from hvq_edge.common.heat_map import upsample_map
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameShape
 from hvq_edge.data.dataset import Dataset, DatasetImage
 from hvq_edge.data.images import read_frame, read_mask
 from hvq_edge.errors import DatasetError, ImageError
@@ -89,7 +90,7 @@ def evaluate(
         ):
             judged += batch
             if pixels is not None:
-                counted = _count_pixels(pixels, batch, engine.info.input_side)
+                counted = _count_pixels(pixels, batch, engine.info.frame_shape)
                 without_mask += counted.without_mask
                 unreadable += counted.faults
             on_progress(stage, done + len(judged), total, name)
@@ -195,7 +196,7 @@ def _judge(
         readable: list[DatasetImage] = []
         for image in images:
             try:
-                frames.append(read_frame(image.path, info.input_side))
+                frames.append(read_frame(image.path, info.frame_shape))
                 readable.append(image)
             except ImageError as error:
                 faults.append(Unreadable(image.path, error.cause))
@@ -231,22 +232,24 @@ class _Counted:
     faults: list[Unreadable]
 
 
-def _count_pixels(pixels: PixelTally, results: Sequence[ImageResult], side: int) -> _Counted:
+def _count_pixels(
+    pixels: PixelTally, results: Sequence[ImageResult], shape: FrameShape
+) -> _Counted:
     """Count the pixels of good images and of defective ones with a mask that can be read."""
     faults: list[Unreadable] = []
     without_mask = 0
     for result in results:
         if not result.finite:
             continue
-        mask = np.zeros((side, side), dtype=np.bool_)
+        mask = np.zeros(shape, dtype=np.bool_)
         if not result.image.good:
             if result.image.mask is None:
                 without_mask += 1
                 continue
             try:
-                mask = read_mask(result.image.mask, side, side)
+                mask = read_mask(result.image.mask, *shape)
             except ImageError as error:
                 faults.append(Unreadable(result.image.mask, error.cause))
                 continue
-        pixels.add(upsample_map(result.map, side, side), mask)
+        pixels.add(upsample_map(result.map, *shape), mask)
     return _Counted(without_mask + len(faults), faults)

@@ -237,7 +237,7 @@ def _run_facts(run: Path, record: RunRecord) -> dict[str, str]:
     model = record.settings.model
     return {
         "Run": str(run.resolve()),
-        "Model": f"preset {record.settings.preset}, {model.backbone}, {model.input_side} px, "
+        "Model": f"preset {record.settings.preset}, {model.backbone}, {model.tiling} px, "
         f"width {model.width}, {counted(model.layers, 'layer')}, {model.codes} codes",
         "Backbone": record.backbone_weights,
         "Categories": ", ".join(record.categories),
@@ -256,7 +256,7 @@ def _bundle_facts(bundle: Bundle, reason: str) -> dict[str, str]:
     }
     return {
         "Bundle": str(bundle.path.resolve()),
-        "Model": f"preset {manifest.preset}, {manifest.input_side} px, {manifest.levels} levels, "
+        "Model": f"preset {manifest.preset}, {manifest.tiling} px, {manifest.levels} levels, "
         f"{manifest.codes} codes",
         "Precision": reason,
         "Categories": ", ".join(manifest.categories),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameShape
 from hvq_edge.data.images import read_frame
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import BundleError, DatasetError, InputError
@@ -69,7 +70,7 @@ class RunInsight:
         """Take an image's map apart, in float32 whatever the precision that judged.
 
         Args:
-            fitted: uint8 ``[side, side, 3]``, RGB, as ``fit_image`` gives.
+            fitted: uint8 ``[height, width, 3]``, RGB, as ``fit_image`` gives.
             category: that it was judged as.
         """
         index = torch.tensor([self._index(category)])
@@ -139,12 +140,12 @@ def make_exemplars(
     own = [one for one in record.images if one.use == "fit" and one.category == category]
     own = own[:: -(-len(own) // MOST_IMAGES)]
     check_unchanged(own, data)
-    side = model.settings.input_side
+    shape = model.tiling.frame_shape
     label = record.categories.index(category)
     indices: list[list[NDArray[np.int64]]] = []
     distances: list[list[NDArray[np.float32]]] = []
     for start in range(0, len(own), _BATCH):
-        frames = _frames(own[start : start + _BATCH], data, side)
+        frames = _frames(own[start : start + _BATCH], data, shape)
         labels = torch.full((len(frames),), label)
         found = nearest_codes(model, torch.from_numpy(frames), labels)
         indices.append([one.code.numpy() for one in found])
@@ -169,8 +170,8 @@ def make_exemplars(
         category=category,
         checkpoint_sha256=str(record.checkpoint_sha256),
         looked_at=len(own),
-        side=side,
-        images=tuple(jpeg(read_frame(data / one.path, side)) for one in shown),
+        shape=shape,
+        images=tuple(jpeg(read_frame(data / one.path, shape)) for one in shown),
         sha256=tuple(one.sha256 for one in shown),
         codebooks=tuple(books),
     )
@@ -181,8 +182,8 @@ def _sizes(model: HVQTrans) -> list[int]:
     return [settings.codes] * settings.levels + [settings.prototypes] * bool(settings.prototypes)
 
 
-def _frames(images: list[ImageRecord], data: Path, side: int) -> Frames:
-    return np.stack([read_frame(data / one.path, side) for one in images])
+def _frames(images: list[ImageRecord], data: Path, shape: FrameShape) -> Frames:
+    return np.stack([read_frame(data / one.path, shape) for one in images])
 
 
 def _kept(path: Path) -> Exemplars | None:

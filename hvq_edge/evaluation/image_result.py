@@ -20,7 +20,7 @@ class ImageResult:
     """The category it was judged as: its own, or the one the model chose."""
     score: float
     map: NDArray[np.float32]
-    """``[side / 16, side / 16]``."""
+    """``[height / 16, width / 16]`` of the frame."""
     margin: float = math.inf
     """1 at the chosen category's centre, 0 as far off as an image of it may be; infinite where the
     category was given."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.common.heat_map import CELL
+from hvq_edge.common.tiling import FrameShape
 from hvq_edge.errors import BundleError
 from hvq_edge.runtime.known_answers import BROKEN_ARCHIVE, unpacked
 
@@ -100,17 +101,17 @@ class Exemplars:
     """Of the weights that chose."""
     looked_at: int
     """Good training images that were looked at."""
-    side: int
-    """Of an image in pixels: that of the model's input."""
+    shape: FrameShape
+    """Of an image: that of the model's input."""
     images: tuple[bytes, ...]
-    """JPEG, ``[side, side, 3]``: those with an exemplar in them."""
+    """JPEG, of that shape: those with an exemplar in them."""
     sha256: tuple[str, ...]
     """Of their files."""
     codebooks: tuple[CodebookUse, ...]
     """The levels, level 0 first and the top last, then the prototypes if there are any."""
 
     def pixels(self, image: int) -> NDArray[np.uint8]:
-        """Return one of the images, uint8 ``[side, side, 3]``, RGB."""
+        """Return one of the images, uint8 ``[height, width, 3]``, RGB."""
         decoded = cv2.imdecode(np.frombuffer(self.images[image], np.uint8), cv2.IMREAD_COLOR)
         rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
         return rgb
@@ -120,9 +121,9 @@ class Cells(NamedTuple):
     """What is known of each cell of an image's map."""
 
     parts: Mapping[str, NDArray[np.float64]]
-    """By name ``[grid, grid]``: they add up to the float32 model's map. Empty: not known."""
+    """By name ``[rows, columns]``: they add up to the float32 model's map. Empty: not known."""
     codes: Mapping[str, NDArray[np.integer[Any]]]
-    """Nearest code of each cell, ``[tokens]``, by codebook."""
+    """Nearest code of each cell, ``[cells]``, row-major, by codebook."""
     distances: Mapping[str, NDArray[np.float32]]
     """To that; empty: not known."""
 
@@ -144,8 +145,8 @@ def choose_exemplars(
     Args:
         name: of the codebook.
         codes: how many it has.
-        index: ``[images, tokens]``: the nearest code of each cell.
-        distance: ``[images, tokens]``: to that.
+        index: ``[images, cells]``: the nearest code of each cell.
+        distance: ``[images, cells]``: to that.
         most: exemplars of a code.
     """
     kept = [np.full((codes, most), -1, np.int32) for _ in range(2)]
@@ -176,7 +177,7 @@ def write_exemplars(path: Path, exemplars: Exemplars) -> None:
         "category": exemplars.category,
         "checkpoint": exemplars.checkpoint_sha256,
         "looked_at": exemplars.looked_at,
-        "side": exemplars.side,
+        "side": np.array(exemplars.shape),
         "sha256": np.array(exemplars.sha256, "<U64"),
         "ends": np.cumsum([len(one) for one in exemplars.images], dtype=np.int64),
         "jpeg": np.frombuffer(b"".join(exemplars.images), np.uint8),
@@ -221,24 +222,25 @@ def exemplars_of_bundle(bundle: Bundle, category: str) -> Exemplars:
         raise BundleError(f"{bundle.path / name} cannot be used: {error}.", next_step=again) from (
             error
         )
-    same = bundle.manifest.checkpoint_sha256, category, bundle.manifest.input_side
-    if (found.checkpoint_sha256, found.category, found.side) != same:
+    same = bundle.manifest.checkpoint_sha256, category, bundle.manifest.frame_shape
+    if (found.checkpoint_sha256, found.category, found.shape) != same:
         raise BundleError(
             f"{bundle.path / name} is of another model or another category.", next_step=again
         )
     return found
 
 
-def patch_of(token: int, side: int) -> Patch:
+def patch_of(cell: int, shape: FrameShape) -> Patch:
     """Return the patch that shows a cell: the cell and those around it, within the image.
 
     Args:
-        token: index of the cell, row-major.
-        side: of the image in pixels, at least :data:`PATCH`.
+        cell: its index, row-major.
+        shape: of the image, at least :data:`PATCH` a side.
     """
-    row, column = divmod(token, side // CELL)
-    left, top = (
-        min(max(place * CELL - (PATCH - CELL) // 2, 0), side - PATCH) for place in (column, row)
+    row, column = divmod(cell, shape[1] // CELL)
+    top, left = (
+        min(max(place * CELL - (PATCH - CELL) // 2, 0), side - PATCH)
+        for place, side in zip((row, column), shape, strict=True)
     )
     return Patch(left, top, column * CELL - left, row * CELL - top)
 
@@ -258,17 +260,17 @@ def _exemplars(arrays: Mapping[str, NDArray[Any]]) -> Exemplars:
     images = tuple(data[a:b] for a, b in pairwise(bounds))
     if sorted(bounds) != bounds or bounds[-1] != len(data):
         raise ValueError("its images are not where it says")
-    side = int(arrays["side"])
+    height, width = np.broadcast_to(arrays["side"], 2).tolist()  # of a square one, one number
     names = [str(name) for name in arrays["codebooks"]]
     found = Exemplars(
         category=str(arrays["category"]),
         checkpoint_sha256=str(arrays["checkpoint"]),
         looked_at=int(arrays["looked_at"]),
-        side=side,
+        shape=(int(height), int(width)),
         images=images,
         sha256=tuple(str(one) for one in arrays["sha256"]),
         codebooks=tuple(
-            _codebook(arrays, number, name, len(images), (side // CELL) ** 2)
+            _codebook(arrays, number, name, len(images), (height // CELL) * (width // CELL))
             for number, name in enumerate(names)
         ),
     )
@@ -307,8 +309,8 @@ def _check_images(found: Exemplars) -> None:
             shape = found.pixels(number).shape
         except cv2.error:
             shape = ()
-        if shape != (found.side, found.side, 3):
-            raise ValueError(f"its image {number} is none of {found.side} pixels")
+        if shape != (*found.shape, 3):
+            raise ValueError(f"its image {number} is none of {found.shape} pixels")
 
 
 def _array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: type, axes: int) -> NDArray[Any]:

@@ -52,7 +52,7 @@ class Insight(Protocol):
         """Take an image's map apart.
 
         Args:
-            fitted: uint8 ``[side, side, 3]``, RGB.
+            fitted: uint8 ``[height, width, 3]``, RGB.
             category: that it was judged as.
         """
         ...
@@ -120,7 +120,7 @@ class Explanation:
 
     result: Result
     fitted: Frames
-    """uint8 ``[side, side, 3]``: the image as the model saw it."""
+    """uint8 ``[height, width, 3]``: the image as the model saw it."""
     places: tuple[Place, ...]
     """The highest score first."""
     exemplars: Exemplars
@@ -170,7 +170,7 @@ class BundleInsight:
     def cells(self, fitted: Frames, category: str) -> Cells:
         """Ask the engine for the codes of an image; what else there is does not leave its graph."""
         assert self._model is not None
-        codes = self._model.codes(fitted)
+        codes = self._model.codes(fitted)[:, self._bundle.manifest.tiling.tokens_of_cells()]
         books = self.exemplars(category).codebooks
         named = {book.name: own for book, own in zip(books, codes, strict=False)}
         return Cells(parts={}, codes=named, distances={})
@@ -212,7 +212,7 @@ def explain(model: Predictor, image: NamedImage, insight: Insight) -> Explanatio
             next_step="name the run that the bundle was exported from with --run RUN",
         )
     exemplars = insight.exemplars(category)
-    fitted = fit_image(result.image, model.info.input_side)
+    fitted = fit_image(result.image, model.info.frame_shape)
     cells = insight.cells(fitted, category)
     windows = _Windows(anomaly_map, score, result.image.shape[:2])
     places = tuple(
@@ -231,14 +231,12 @@ class _Windows:
         self, anomaly_map: NDArray[np.float32], score: float, shape: tuple[int, ...]
     ) -> None:
         self.map = anomaly_map.astype(np.float64)
-        self.side = anomaly_map.shape[0] * CELL
-        means = window_means(upsample_map(anomaly_map, self.side, self.side))
+        height, width = (cells * CELL for cells in anomaly_map.shape)
+        means = window_means(upsample_map(anomaly_map, height, width))
         self.level = float(means.max()) - score
         self.scores = means - self.level
-        self.scale = shape[1] / self.side, shape[0] / self.side  # of x and y
-        enlarge = upsample_map(np.eye(len(anomaly_map)), self.side, len(anomaly_map))
-        sums = np.cumsum(np.vstack([np.zeros(len(anomaly_map)), enlarge.astype(np.float64)]), 0)
-        self._weights = (sums[CELL:] - sums[:-CELL]) / CELL  # of cells in a window, one axis
+        self.scale = shape[1] / width, shape[0] / height  # of x and y
+        self._weights = tuple(_cells_in_windows(cells) for cells in anomaly_map.shape)
 
     def highest(self, region: Region | None) -> tuple[int, int]:
         """Return row and column of the window that gave a region its peak, or the score."""
@@ -253,14 +251,23 @@ class _Windows:
         return int(row) + rows.start, int(column) + columns.start
 
     def weights(self, row: int, column: int) -> NDArray[np.float64]:
-        """Return how much each cell counts in a window, ``[grid, grid]``; the sum is 1."""
-        return np.outer(self._weights[row], self._weights[column])
+        """Return how much each cell counts in a window, ``[rows, columns]``; the sum is 1."""
+        down, across = self._weights
+        return np.outer(down[row], across[column])
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Return a window in pixels of the image."""
         x, y = self.scale
         left, top = round(column * x), round(row * y)
         return left, top, round((column + CELL) * x) - left, round((row + CELL) * y) - top
+
+
+def _cells_in_windows(cells: int) -> NDArray[np.float64]:
+    """Return how much each cell of an axis counts in each window, ``[windows, cells]``."""
+    enlarge = upsample_map(np.eye(cells), cells * CELL, cells).astype(np.float64)
+    sums = np.cumsum(np.vstack([np.zeros(cells), enlarge]), 0)
+    weights: NDArray[np.float64] = (sums[CELL:] - sums[:-CELL]) / CELL
+    return weights
 
 
 def _reached(first: float, last: float, windows: int) -> slice:

@@ -36,7 +36,7 @@ def render_explanation(explanation: Explanation) -> str:
         title=Path(explanation.result.name).name or "image",
         explanation=explanation,
         result=explanation.result,
-        side=found.side,
+        shape=found.shape,
         images={**images, "seen": _base64(jpeg(explanation.fitted))},
         picture=_base64(jpeg(numbered(explanation))),
         largest=_largest,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.heat_map import draw_outlines
+from hvq_edge.common.tiling import FrameShape
 from hvq_edge.explain.exemplars import PATCH, patch_of
 from hvq_edge.explain.explanation import Explanation, Place
 from hvq_edge.explain.words import likeness_lines, place_title, share_lines
@@ -77,13 +78,13 @@ def _head(explanation: Explanation, width: int) -> Image:
 
 
 def _row(explanation: Explanation, number: int, place: Place) -> Image:
-    side, zoomed = explanation.exemplars.side, PATCH * _ZOOM
+    shape, zoomed = explanation.exemplars.shape, PATCH * _ZOOM
     shares = share_lines(place)
-    columns = [("seen", ["what the image shows"], [_patch(explanation.fitted, place.token, side)])]
+    columns = [("seen", ["what the image shows"], [_patch(explanation.fitted, place.token, shape)])]
     for one in place.nearest:
         title, *lines = likeness_lines(one)
         shown = [
-            _patch(explanation.exemplars.pixels(own.image), own.token, side)
+            _patch(explanation.exemplars.pixels(own.image), own.token, shape)
             for own in one.codebook.of(one.code)
         ]
         columns.append((title, lines, shown))
@@ -110,8 +111,8 @@ def _row(explanation: Explanation, number: int, place: Place) -> Image:
     return row
 
 
-def _patch(image: Image, token: int, side: int) -> Image:
-    patch = patch_of(token, side)
+def _patch(image: Image, cell: int, shape: FrameShape) -> Image:
+    patch = patch_of(cell, shape)
     cut = image[patch.top : patch.top + PATCH, patch.left : patch.left + PATCH]
     zoomed: Image = cv2.resize(cut, None, fx=_ZOOM, fy=_ZOOM, interpolation=cv2.INTER_CUBIC)
     left, top = patch.cell_left * _ZOOM, patch.cell_top * _ZOOM

@@ -68,7 +68,7 @@ def attribute(model: HVQTrans, frames: Tensor, category: Tensor) -> Attribution:
 
     Args:
         model: in eval mode.
-        frames: uint8 ``[batch, side, side, 3]``, RGB.
+        frames: uint8 ``[batch, height, width, 3]``, RGB.
         category: int64 ``[batch]``.
     """
     standardised = model.standardise(model.raw_features(frames))
@@ -76,9 +76,8 @@ def attribute(model: HVQTrans, frames: Tensor, category: Tensor) -> Attribution:
     parts = model.map_parts(standardised, rebuilt, category).double()
     in_use = [weight > 0 for weight in model.part_weights]
     weighted = model.weighted_parts(parts, category)[in_use]
-    grid = model.settings.grid
     nearest = _nearest(model, standardised, rebuilt, category)
-    return Attribution(weighted.unflatten(2, (grid, grid)), nearest)
+    return Attribution(model.tiles.stitch(weighted), nearest)
 
 
 @torch.no_grad()
@@ -101,6 +100,9 @@ def _nearest(
     if model.prototypes is not None:
         tokens = model.coarse(standardised)
         found.append(_nearest_prototype(model.prototypes, tokens, category))
+    if model.tiling.count > 1:
+        cells = torch.from_numpy(model.tiling.tokens_of_cells())
+        found = [Nearest(*(one[:, cells] for one in nearest)) for nearest in found]
     return tuple(found)
 
 

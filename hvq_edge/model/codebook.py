@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from hvq_edge.model.full_precision import full_precision
+from hvq_edge.model.device import full_precision
 from hvq_edge.run.settings import CodebookLearning
 
 

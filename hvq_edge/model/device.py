@@ -1,6 +1,8 @@
-"""Which device PyTorch runs on."""
+"""Which device PyTorch runs on, and what autocast must leave in float32 there."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -24,3 +26,13 @@ def choose_device(device: str) -> str:
             next_step="use device cpu, or install NVIDIA's driver and a CUDA build of PyTorch",
         )
     return device
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Switch autocast off where it is on; nothing else is entered, so that graphs stay as they are.
+
+    Args:
+        device: of the tensors within; they must be float32 already.
+    """
+    on = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()

@@ -16,15 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hvq_edge.common.tiling import GRID_STRIDE
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone import FINE_TAP, Backbone, tap_channels
 from hvq_edge.model.category_classifier import CategoryClassifier, Choice
 from hvq_edge.model.codebook import Codebooks, Quantised
 from hvq_edge.model.image_score import LARGEST_LEVEL, POOLING_SIDE, image_level, score_window
 from hvq_edge.model.prototypes import FeaturePrototypes, largest_of_four
+from hvq_edge.model.tiles import Tiles
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
 from hvq_edge.model.transport import transport_score
-from hvq_edge.run.settings import GRID_STRIDE, CodebookLearning, ModelSettings
+from hvq_edge.run.settings import CodebookLearning, ModelSettings
 
 NORM_EPSILON = 1e-6
 """Added to a token's squared length before it divides: a token of zeros stays zeros."""
@@ -65,7 +67,8 @@ class HVQTrans(nn.Module):
     residual_whitening: Tensor  # [categories, channels, channels], where the settings whiten
     level_share: Tensor  # [categories]: how much of an image's level the score leaves out
     level_limit: Tensor  # [categories]: the largest level that it leaves out
-    score_window: Tensor  # [side - 15, grid]
+    score_window: Tensor  # [height - 15, map rows]
+    score_window_across: Tensor  # [width - 15, map columns]
 
     def __init__(
         self,
@@ -79,7 +82,9 @@ class HVQTrans(nn.Module):
         super().__init__()
         self.settings = settings
         self.categories = categories
-        width, layers, tokens = settings.width, settings.layers, settings.grid**2
+        width, layers = settings.width, settings.layers
+        self.tiling = settings.tiling
+        tokens = self.tiling.tokens
         taps = tap_channels(settings.backbone)
         channels = self.channels = sum(taps)
         self.fine_channels = taps[FINE_TAP]
@@ -133,18 +138,20 @@ class HVQTrans(nn.Module):
         if settings.image_level != "kept":
             self.register_buffer("level_share", torch.ones(categories))
             self.register_buffer("level_limit", torch.full((categories,), LARGEST_LEVEL))
-        window = score_window(settings.grid, GRID_STRIDE, POOLING_SIDE)
-        self.register_buffer("score_window", window, persistent=False)
+        down, across = (score_window(n, GRID_STRIDE, POOLING_SIDE) for n in self.tiling.map_shape)
+        self.register_buffer("score_window", down, persistent=False)
+        self.register_buffer("score_window_across", across, persistent=False)
+        self.tiles = Tiles(self.tiling)
 
     def forward(self, frames: Tensor, category: Tensor | None = None) -> dict[str, Tensor]:
         """Judge frames.
 
         Args:
-            frames: uint8 ``[batch, side, side, 3]``, RGB.
+            frames: uint8 ``[batch, height, width, 3]``, RGB.
             category: int64 ``[batch]``; ``None``: the model chooses (:meth:`classify`).
 
         Returns:
-            ``score`` ``[batch]``, ``map`` ``[batch, grid, grid]``, ``codes`` int32
+            ``score`` ``[batch]``, ``map`` ``[batch, rows, columns]``, ``codes`` int32
             ``[batch, levels, tokens]``, ``category`` int32 ``[batch]``, ``margin`` ``[batch]``
             (:class:`Choice`; infinite where the category was given).
 
@@ -173,10 +180,11 @@ class HVQTrans(nn.Module):
         """Extract what the transformer works on.
 
         Args:
-            frames: uint8 ``[batch, side, side, 3]``, RGB.
+            frames: uint8 ``[batch, height, width, 3]``, RGB.
 
         Returns:
-            ``[batch, tokens, channels]``: four taps at the grid's size, tokens row-major.
+            ``[batch, tokens, channels]``: four taps at the grid's size; tokens row-major, those of
+            a tile together.
         """
         return self.normalise(self.standardise(self.raw_features(frames)))
 
@@ -232,11 +240,11 @@ class HVQTrans(nn.Module):
 
     def raw_features(self, frames: Tensor) -> Tensor:
         """Extract features before standardisation, ``[batch, tokens, raw_channels]``."""
-        taps = self.backbone(frames)
+        taps = self.backbone(self.tiles.cut(frames))
         features = [resize_tap(tap, self.settings.grid, self.settings.tap_resize) for tap in taps]
         if self.fine_prototypes is not None:
             features.append(F.pixel_unshuffle(taps[FINE_TAP], 2))
-        return torch.cat(features, dim=1).flatten(2).transpose(1, 2)
+        return self.tiles.join(torch.cat(features, dim=1).flatten(2).transpose(1, 2))
 
     def classify(self, standardised: Tensor) -> Choice:
         """Choose the category of each image.
@@ -256,12 +264,15 @@ class HVQTrans(nn.Module):
         return choice
 
     def encode(self, features: Tensor) -> list[Tensor]:
-        """Return the projected tokens and each encoder layer's output, ``[b, l, width]`` each."""
+        """Return the projected tokens and each encoder layer's output, ``[b, l, width]`` each.
+
+        Tokens attend to those of their own tile.
+        """
         position = self.position()
-        outputs = [self.input_projection(features)]
+        outputs = [self.tiles.split(self.input_projection(features))]
         for layer in self.encoder:
             outputs.append(layer(outputs[-1], position))
-        return outputs
+        return [self.tiles.join(output) for output in outputs]
 
     def reconstruct(self, features: Tensor, category: Tensor) -> Reconstruction:
         """Rebuild features from codes.
@@ -280,11 +291,12 @@ class HVQTrans(nn.Module):
         ]
 
         position = self.position().repeat(1, 2)
-        x = lower[-1].codes  # the first query is the highest lower level
+        x = self.tiles.split(lower[-1].codes)  # the first query is the highest lower level
         for layer, memory in zip(self.decoder, reversed(lower), strict=True):
-            x = layer(x, memory.codes, position)
+            x = layer(x, self.tiles.split(memory.codes), position)
+        x = self.tiles.join(self.decoder_norm(x))
         weight, bias = self.output_weight[category], self.output_bias[category]
-        rebuilt = torch.baddbmm(bias[:, None], self.decoder_norm(x), weight.transpose(1, 2))
+        rebuilt = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
 
         levels = [*lower, top]
         tokens.append(top_output)
@@ -338,14 +350,12 @@ class HVQTrans(nn.Module):
     def anomaly_map(
         self, standardised: Tensor, rebuilt: Reconstruction, category: Tensor
     ) -> Tensor:
-        """Measure the map's parts and join them, ``[batch, grid, grid]``."""
+        """Measure the map's parts and join them, ``[batch, rows, columns]``."""
         return self.join_parts(self.map_parts(standardised, rebuilt, category), category)
 
     def join_parts(self, parts: Tensor, category: Tensor) -> Tensor:
-        """Join the map's parts, ``[parts, batch, tokens]`` -> ``[batch, grid, grid]``."""
-        joined = self.weighted_parts(parts, category).sum(0)
-        anomaly_map: Tensor = joined.unflatten(1, (self.settings.grid, self.settings.grid))
-        return anomaly_map
+        """Join the map's parts, ``[parts, batch, tokens]`` -> ``[batch, rows, columns]``."""
+        return self.tiles.stitch(self.weighted_parts(parts, category).sum(0))
 
     def weighted_parts(self, parts: Tensor, category: Tensor) -> Tensor:
         """Bring the map's parts to what is added up, ``[parts, batch, tokens]`` -> same.
@@ -372,7 +382,7 @@ class HVQTrans(nn.Module):
         there the whole image is a defect.
 
         Args:
-            anomaly_map: ``[batch, grid, grid]``.
+            anomaly_map: ``[batch, rows, columns]``.
             category: int64 ``[batch]``.
         """
         highest = self.highest_window(anomaly_map)
@@ -387,7 +397,7 @@ class HVQTrans(nn.Module):
         Upsampling and averaging are linear and separable: two small matrices instead of a
         224x224 image.
         """
-        averaged: Tensor = self.score_window @ anomaly_map @ self.score_window.T
+        averaged: Tensor = self.score_window @ anomaly_map @ self.score_window_across.T
         return averaged.amax((1, 2))
 
 

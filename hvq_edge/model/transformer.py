@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hvq_edge.model.full_precision import full_precision
+from hvq_edge.model.device import full_precision
 
 
 class Attention(nn.Module):

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from hvq_edge.model.full_precision import full_precision
+from hvq_edge.model.device import full_precision
 
 SINKHORN_ROUNDS = 20
 """Rounds of Sinkhorn's iteration in a training step. Whatever their number, tokens give their whole

@@ -155,7 +155,7 @@ class Predictor(Closeable):
         """Return the codes that the engine chooses for an image: int32 ``[levels, tokens]``.
 
         Args:
-            fitted: uint8 ``[side, side, 3]``, as :func:`hvq_edge.data.images.fit_image` gives.
+            fitted: uint8 ``[height, width, 3]``, as :func:`hvq_edge.data.images.fit_image` gives.
         """
         codes: NDArray[np.int32] = self._engine.run(fitted[None])["codes"][0].copy()
         return codes
@@ -167,7 +167,7 @@ class Predictor(Closeable):
     def _prepare(self, named: NamedImage, *, strict: bool) -> _Prepared:
         try:
             image = named.read()
-            fitted = fit_image(image, self.info.input_side)
+            fitted = fit_image(image, self.info.frame_shape)
         except ImageError as error:
             if strict:
                 raise

@@ -87,7 +87,7 @@ class Result:
 
     @property
     def map(self) -> NDArray[np.float32] | None:
-        """Anomaly map ``[side / 16, side / 16]``; ``None`` where the engine was not asked."""
+        """Anomaly map, a cell for 16x16 pixels of the frame; ``None``: no engine was asked."""
         return self.decision.map
 
     @property

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from hvq_edge.common.records import StrictTypes, faults_of
+from hvq_edge.common.tiling import GRID_STRIDE, Tiling
 from hvq_edge.common.toml_file import all_wrong, read_toml
 
 BackboneName = Literal[
@@ -34,9 +35,6 @@ LevelWeights = Annotated[
     tuple[Annotated[float, Field(ge=0.0, strict=True)], ...], Field(strict=False)
 ]
 
-GRID_STRIDE = 16
-"""Input pixels a side of one token: features are brought to the stride of the last backbone tap."""
-
 
 def _check_levels(key: str, given: Sequence[float], levels: int) -> None:
     """Raise a ValueError where numbers for the levels are not one for each."""
@@ -49,7 +47,18 @@ class ModelSettings(StrictTypes):
 
     backbone: BackboneName = "efficientnet_lite0"
     input_side: int = Field(224, ge=64, le=1024, multiple_of=GRID_STRIDE)
-    """Side of the square input in pixels."""
+    """Side of the square input in pixels; of a tile, where there are several."""
+    tiles: Annotated[
+        tuple[
+            Annotated[int, Field(ge=1, le=8, strict=True)],
+            Annotated[int, Field(ge=1, le=8, strict=True)],
+        ],
+        Field(strict=False),
+    ] = (1, 1)
+    """Rows and columns of tiles that an image is cut into, each judged with the whole network: a
+    defect of a few pixels in a large image keeps its pixels, and time grows with the tiles."""
+    tile_overlap: float = Field(0.1, ge=0.0, le=0.5)
+    """Share of a tile's side, rounded to whole cells, that it shares with its neighbour."""
     padding_side: int | None = Field(None, ge=32)
     """Input side from which 'same' padding is computed; ``None``: ``input_side`` itself.
 
@@ -110,8 +119,13 @@ class ModelSettings(StrictTypes):
 
     @property
     def grid(self) -> int:
-        """Tokens a side: 14 for 224 px."""
+        """Tokens a side of a tile: 14 for 224 px."""
         return self.input_side // GRID_STRIDE
+
+    @property
+    def tiling(self) -> Tiling:
+        """How a frame is cut."""
+        return Tiling(self.input_side, *self.tiles, overlap=round(self.tile_overlap * self.grid))
 
     @property
     def levels(self) -> int:
@@ -129,6 +143,12 @@ class ModelSettings(StrictTypes):
             raise ValueError(
                 f"width {self.width} must be even and a multiple of heads {self.heads}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_stay_in_a_tile(self) -> ModelSettings:
+        if self.prototype_window > 1 and self.tiling.count > 1:
+            raise ValueError("prototype_window must be 1 where there are tiles")
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import CategoryMode
+from hvq_edge.common.tiling import FrameShape
 from hvq_edge.errors import BundleError, InputError, SettingsError
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 
@@ -28,8 +29,7 @@ class Graph:
     """Where it stands, for messages; it is read where ``content`` is not given."""
     precision: str
     """What it was exported as."""
-    input_side: int
-    """Pixels a side of its frames."""
+    frame_shape: FrameShape
     categories: tuple[str, ...]
     """Names in the order of the category index."""
     category_mode: CategoryMode
@@ -46,7 +46,7 @@ class Graph:
             backend=backend,
             precision=self.precision,
             device=device,
-            input_side=self.input_side,
+            frame_shape=self.frame_shape,
             categories=self.categories,
             category_mode=self.category_mode,
         )
@@ -67,7 +67,7 @@ def check_graph(
     inputs: Mapping[str, Sequence[object]],
     outputs: Collection[str],
     mode: CategoryMode,
-    side: int,
+    frame_shape: FrameShape,
 ) -> None:
     """Check that a loaded graph has the inputs and outputs of its category mode.
 
@@ -76,7 +76,7 @@ def check_graph(
         inputs: shape of each input by name; sizes that are not fixed may be anything.
         outputs: names.
         mode: category mode that the bundle says.
-        side: pixels a side of a frame that the bundle says.
+        frame_shape: height and width of a frame that the bundle says.
 
     Raises:
         BundleError: it is another graph than the bundle says.
@@ -92,9 +92,10 @@ def check_graph(
                 next_step="run hvq-edge export again",
             )
     shape = list(inputs[FRAMES])
-    if shape[1:] != [side, side, 3] or isinstance(shape[0], int):
+    height, width = frame_shape
+    if shape[1:] != [height, width, 3] or isinstance(shape[0], int):
         raise BundleError(
-            f"{model_file} takes frames of {shape}, expected [batch, {side}, {side}, 3].",
+            f"{model_file} takes frames of {shape}, expected [batch, {height}, {width}, 3].",
             next_step="run hvq-edge export again",
         )
 
@@ -115,7 +116,7 @@ def check_frames(frames: NDArray[Any], info: EngineInfo) -> Frames:
     """Check a batch of frames.
 
     Args:
-        frames: uint8 ``[batch, side, side, 3]``, RGB.
+        frames: uint8 ``[batch, height, width, 3]``, RGB.
         info: the engine that is to judge them.
 
     Returns:
@@ -124,17 +125,17 @@ def check_frames(frames: NDArray[Any], info: EngineInfo) -> Frames:
     Raises:
         InputError: not an array, another dtype or shape, or an empty batch.
     """
-    side = info.input_side
+    height, width = info.frame_shape
     if not isinstance(frames, np.ndarray):
         raise InputError(
             f"frames are a {type(frames).__name__}; expected a numpy array, "
-            f"uint8 [batch, {side}, {side}, 3].",
+            f"uint8 [batch, {height}, {width}, 3].",
             next_step="stack single frames with numpy.stack",
         )
-    if frames.dtype != np.uint8 or frames.shape[1:] != (side, side, 3) or not len(frames):
+    if frames.dtype != np.uint8 or frames.shape[1:] != (height, width, 3) or not len(frames):
         raise InputError(
             f"frames are {frames.dtype} {list(frames.shape)}; expected uint8 "
-            f"[batch, {side}, {side}, 3] with at least one frame.",
+            f"[batch, {height}, {width}, 3] with at least one frame.",
             next_step="resize them, or let hvq_edge.inspect do it: it takes images of any size",
         )
     return np.ascontiguousarray(frames)

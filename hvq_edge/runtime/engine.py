@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import CategoryMode
+from hvq_edge.common.tiling import FrameShape
 
 Frames = NDArray[np.uint8]
-"""uint8 ``[batch, side, side, 3]``, RGB, as :func:`hvq_edge.data.images.fit_image` gives."""
+"""uint8 ``[batch, height, width, 3]``, RGB, as :func:`hvq_edge.data.images.fit_image` gives."""
 
 
 class EngineOutput(TypedDict):
@@ -24,7 +25,7 @@ class EngineOutput(TypedDict):
     score: NDArray[np.float32]
     """``[batch]``; larger is more anomalous."""
     map: NDArray[np.float32]
-    """``[batch, side / 16, side / 16]``."""
+    """``[batch, height / 16, width / 16]``."""
     codes: NDArray[np.int32]
     """``[batch, levels, tokens]``; level i quantises encoder output i, the last the top."""
     category: NDArray[np.int32]
@@ -44,7 +45,7 @@ class EngineInfo:
     precision: str
     device: str
     """The processor or GPU and the library's version, in words for reports."""
-    input_side: int
+    frame_shape: FrameShape
     categories: tuple[str, ...]
     category_mode: CategoryMode
     plan_sha256: str = ""
@@ -63,7 +64,7 @@ class Engine(Protocol):
         """Judge a batch.
 
         Args:
-            frames: uint8 ``[batch, side, side, 3]``, RGB.
+            frames: uint8 ``[batch, height, width, 3]``, RGB.
             category: int32 ``[batch]``, needed with category mode ``input`` only.
 
         Raises:

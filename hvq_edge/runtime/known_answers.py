@@ -80,7 +80,7 @@ class Answer:
     score: NDArray[np.float32]
     """``[images]``."""
     map: NDArray[np.float32]
-    """``[images, side / 16, side / 16]``."""
+    """``[images, height / 16, width / 16]``."""
     codes: NDArray[np.int32]
     """``[images, levels, tokens]``."""
     margin: NDArray[np.float32] | None
@@ -93,7 +93,7 @@ class KnownAnswers:
     """Images, and what is to come out of each precision."""
 
     frames: Frames
-    """``[images, side, side, 3]``."""
+    """``[images, height, width, 3]``."""
     category: NDArray[np.int32]
     """``[images]``: what they show, as an index in the bundle's categories."""
     precisions: Mapping[Precision, Answer]
@@ -242,7 +242,7 @@ def unpacked(content: bytes, most: int) -> dict[str, NDArray[Any]]:
 
 def _answers(arrays: Mapping[str, NDArray[Any]], manifest: BundleManifest) -> KnownAnswers:
     frames, category = _images(arrays, manifest)
-    count, grid = len(frames), manifest.input_side // 16
+    count, tiling = len(frames), manifest.tiling
     precisions: dict[Precision, Answer] = {}
     for name in manifest.models:  # of all: an engine of a model without an answer would go unseen
         if f"{name}.score" not in arrays:
@@ -250,8 +250,10 @@ def _answers(arrays: Mapping[str, NDArray[Any]], manifest: BundleManifest) -> Kn
         answer = Answer(
             category=_array(arrays, f"{name}.category", np.int32, (count,)),
             score=_array(arrays, f"{name}.score", np.float32, (count,)),
-            map=_array(arrays, f"{name}.map", np.float32, (count, grid, grid)),
-            codes=_array(arrays, f"{name}.codes", np.int32, (count, manifest.levels, grid**2)),
+            map=_array(arrays, f"{name}.map", np.float32, (count, *tiling.map_shape)),
+            codes=_array(
+                arrays, f"{name}.codes", np.int32, (count, manifest.levels, tiling.tokens)
+            ),
             margin=_array(arrays, f"{name}.{_MARGIN}", np.float32, (count,))
             if manifest.category_mode == "auto"
             else None,
@@ -270,10 +272,10 @@ def _answers(arrays: Mapping[str, NDArray[Any]], manifest: BundleManifest) -> Kn
 def _images(
     arrays: Mapping[str, NDArray[Any]], manifest: BundleManifest
 ) -> tuple[Frames, NDArray[np.int32]]:
-    count, side = len(np.atleast_1d(arrays["frames"])), manifest.input_side
+    count = len(np.atleast_1d(arrays["frames"]))
     if not 0 < count <= MOST_IMAGES:
         raise ValueError(f"it has {counted(count, 'image')}")
-    frames = _array(arrays, "frames", np.uint8, (count, side, side, 3))
+    frames = _array(arrays, "frames", np.uint8, (count, *manifest.frame_shape, 3))
     category = _array(arrays, "category", np.int32, (count,))
     if not ((category >= 0) & (category < len(manifest.categories))).all():
         raise ValueError("an image is of no category of the bundle")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds, threshold_records
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameSize
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.runtime.engine import Engine
@@ -97,7 +98,7 @@ def calibrate_from_stream(
         for number, frame in enumerate(source):
             if number % every:
                 continue
-            _take(gathering, checks, frame, engine.info.input_side)
+            _take(gathering, checks, frame, engine.info.frame_shape)
             _check_camera(gathering, source.name)
             missed = gathering.unusable.total()
             on_progress(
@@ -154,12 +155,12 @@ def precision_of(bundle: Bundle, engine: Engine) -> Precision:
     raise InputError(f"the bundle {bundle.path} has no {engine.info.precision} model.")
 
 
-def _take(gathering: Gathering, checks: FrameChecks, frame: Frame, side: int) -> None:
+def _take(gathering: Gathering, checks: FrameChecks, frame: Frame, size: FrameSize) -> None:
     """Judge a frame, or count why it cannot be."""
     if frame.image is None:
         return gathering.refuse("lost")
     try:
-        fitted = fit_image(frame.image, side)
+        fitted = fit_image(frame.image, size)
     except ImageError as error:
         return gathering.refuse(error.cause)
     name = frame.name or f"frame {frame.index}"

@@ -100,9 +100,9 @@ class Inspector(Closeable):
             checks = FrameChecks(self._checks, live=source.live)
             lane_policy = known_policy(policy or ("latest" if source.live else "all"))
             _check_rule(rule, lane_policy)
-            side = engine.info.input_side
+            shape = engine.info.frame_shape
             self._lanes.append(
-                CameraLane(source, name, lane_policy, checks, side, self._changed, max_frames)
+                CameraLane(source, name, lane_policy, checks, shape, self._changed, max_frames)
             )
         if not self._lanes:
             raise SettingsError("there is no camera.", next_step="name one with --camera")
@@ -321,8 +321,8 @@ class Inspector(Closeable):
     def _warm_up(self) -> None:
         """Run a batch of several once: some engines compile a graph for it, which takes seconds."""
         if len(self._lanes) > 1:
-            side = self._engine.info.input_side
-            self._engine.run(np.zeros((len(self._lanes), side, side, 3), np.uint8))
+            shape = self._engine.info.frame_shape
+            self._engine.run(np.zeros((len(self._lanes), *shape, 3), np.uint8))
 
 
 def _check_rule(rule: DecisionSettings, policy: Policy) -> None:

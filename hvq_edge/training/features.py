@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.tiling import FrameShape
 from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.data.versions import version_of
 from hvq_edge.model.hvq_trans import HVQTrans
@@ -74,9 +75,10 @@ def cache_features(
         OutputError: the cache cannot be written.
     """
     settings = model.settings
+    tiling = () if model.tiling.count == 1 else (settings.tiles, model.tiling.overlap)
     network = (settings.backbone, settings.input_side, settings.padding_side, settings.tap_resize)
     fine = (model.raw_channels,) if settings.fine_prototypes else ()
-    key = _key(images, weights, *network, *fine, Look._fields)
+    key = _key(images, weights, *network, *fine, *tiling, Look._fields)
     path, grey_path = run / f"{name}.npy", run / f"{name}_grey.npy"
     key_path = run / f"{name}.json"
     kept = _read_key(key_path)
@@ -93,7 +95,7 @@ def cache_features(
         ThreadPoolExecutor(2) as readers,
     ):
         _write_header(file, model, len(images))
-        read = partial(_read, data, settings.input_side)
+        read = partial(_read, data, model.tiling.frame_shape)
         for start, batch in _read_ahead(readers, read, images):
             frames = [frame for frame, _ in batch]
             looks.looks.extend(look for _, look in batch)
@@ -149,7 +151,7 @@ def features_of_versions(
             ThreadPoolExecutor(2) as readers,
         ):
             _write_header(file, model, len(images) * versions)
-            read = partial(_read_versions, data, model.settings.input_side, versions)
+            read = partial(_read_versions, data, model.tiling.frame_shape, versions)
             for start, batch in _read_ahead(readers, read, images):
                 for frames in batch:
                     qualities += [measure(frame) for frame in frames]
@@ -161,7 +163,7 @@ def features_of_versions(
 
 
 def _write_header(file: BinaryIO, model: HVQTrans, rows: int) -> None:
-    shape = (rows, model.settings.grid**2, model.raw_channels)
+    shape = (rows, model.tiling.tokens, model.raw_channels)
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
@@ -188,18 +190,19 @@ def _read_ahead(
         yield start, [reader.result() for reader in reading]
 
 
-def _read(data: Path, side: int, record: RecordedImage) -> tuple[NDArray[np.uint8], Look]:
+def _read(data: Path, shape: FrameShape, record: RecordedImage) -> tuple[NDArray[np.uint8], Look]:
     image = read_image(data / record.path)
-    fitted = fit_image(image, side)
+    fitted = fit_image(image, shape)
     return fitted, look_at(image, fitted)
 
 
 def _read_versions(
-    data: Path, side: int, versions: int, record: ImageRecord
+    data: Path, shape: FrameShape, versions: int, record: ImageRecord
 ) -> list[NDArray[np.uint8]]:
     image, seed = read_image(data / record.path), int(record.sha256[:12], 16)
     return [
-        fit_image(version_of(image, side, number, seed), side) for number in range(1, versions + 1)
+        fit_image(version_of(image, shape, number, seed), shape)
+        for number in range(1, versions + 1)
     ]
 
 

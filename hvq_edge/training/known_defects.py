@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from hvq_edge.common.tiling import GRID_STRIDE, Tiling
 from hvq_edge.data.findings import LEAST_KNOWN_DEFECTS
-from hvq_edge.data.images import read_frame, read_mask
+from hvq_edge.data.images import fit_image, read_frame, read_mask
 from hvq_edge.data.layouts.plain_folder import DEFECTIVE
 from hvq_edge.data.pseudo_defects import KINDS, Pixels, large_pseudo_defect, pseudo_defect
 from hvq_edge.model.hvq_trans import HVQTrans
@@ -89,17 +90,19 @@ class Group(NamedTuple):
         return Group(self.white[images], self.parts[:, images])
 
 
-def coverage(known: Sequence[KnownDefect], data: Path, grid: int) -> NDArray[np.float32]:
-    """Return how much of each cell of images lies under their masks, ``[images, tokens]``.
+def coverage(known: Sequence[KnownDefect], data: Path, tiling: Tiling) -> NDArray[np.float32]:
+    """Return how much of each token's cell lies under the masks, ``[images, tokens]``.
 
     Raises:
         ImageError: a mask cannot be read.
     """
-    found = np.zeros((len(known), grid * grid), np.float32)
+    found = np.zeros((len(known), tiling.tokens), np.float32)
+    rows, columns = tiling.map_shape
     for row, one in zip(found, known, strict=True):
         if one.mask is not None:
-            mask = read_mask(data / one.mask, 16 * grid, 16 * grid)
-            row[:] = mask.reshape(grid, 16, grid, 16).mean((1, 3)).ravel()
+            mask = read_mask(data / one.mask, *tiling.frame_shape)
+            cells = mask.reshape(rows, GRID_STRIDE, columns, GRID_STRIDE).mean((1, 3))
+            row[:] = cells.ravel()[tiling.cells_of_tokens()]
     return found
 
 
@@ -120,7 +123,8 @@ def pseudo_defects_of(
     """
     features: dict[str, list[NDArray[np.float16]]] = {SMALL: [], LARGE: []}
     index: list[int] = []
-    side, kinds = model.settings.input_side, list(KINDS)
+    shape, kinds = model.tiling.frame_shape, list(KINDS)
+    side = max(shape)  # they are drawn in squares
     for name in sorted({one.category for one in held_out}):
         own = [one for one in held_out if one.category == name]
         each = max(PSEUDO_DEFECTS, -(-LEAST_PSEUDO_DEFECTS // len(own))) // 2
@@ -133,7 +137,8 @@ def pseudo_defects_of(
                 drawn[SMALL].append(pseudo_defect(frame, other, kind, seed).frame)
                 drawn[LARGE].append(large_pseudo_defect(frame, other, seed))
             for size, frames in drawn.items():
-                batch = torch.from_numpy(np.stack(frames)).to(model.feature_mean.device)
+                fitted = np.stack([fit_image(frame, shape) for frame in frames])
+                batch = torch.from_numpy(fitted).to(model.feature_mean.device)
                 features[size].append(model.raw_features(batch).cpu().numpy().astype(np.float16))
             index += [categories.index(name)] * each
     small, large = (
@@ -204,7 +209,7 @@ def measure(model: HVQTrans, k: int, images: Sequence[Images]) -> Group:
         parts.append(model.map_parts(batch, rebuilt, label))
     if white:
         return Group(torch.cat(white), torch.cat(parts, dim=1))
-    empty = model.feature_mean.new_zeros(0, model.settings.grid**2, len(model.feature_mean))
+    empty = model.feature_mean.new_zeros(0, model.tiling.tokens, len(model.feature_mean))
     return Group(empty, empty.new_zeros(len(model.part_weights), *empty.shape[:2]))
 
 

@@ -255,7 +255,7 @@ def _learn_known_defects(
         model,
         Known(
             Images(features, index),
-            coverage(known, data, model.settings.grid),
+            coverage(known, data, model.tiling),
             [one.defect for one in known],
         ),
         fit,

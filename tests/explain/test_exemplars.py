@@ -61,7 +61,7 @@ def test_exemplars_of_a_run_are_nearest(insight, found, small_run):
     code = int(found.codebooks[top].usage.argmax())
     every = []
     for one in own:
-        frame = torch.from_numpy(read_frame(f"{record.data}/{one.path}", found.side)[None])
+        frame = torch.from_numpy(read_frame(f"{record.data}/{one.path}", found.shape)[None])
         with torch.no_grad():
             tokens = model.encode(model.features(frame))[-1][0].double()
         distances = torch.cdist(tokens, model.codes_of(top, label)[0].double())
@@ -85,12 +85,12 @@ def test_their_images_are_those_that_were_looked_at(insight, found):
     paths = {one.sha256: one.path for one in insight.record.images}
     assert 0 < len(found.images) == len(set(found.sha256)) <= found.looked_at
     for number in (0, len(found.images) - 1):
-        frame = read_frame(f"{insight.record.data}/{paths[found.sha256[number]]}", found.side)
+        frame = read_frame(f"{insight.record.data}/{paths[found.sha256[number]]}", found.shape)
         assert np.abs(found.pixels(number).astype(int) - frame).mean() < 8  # JPEG
 
 
 def test_every_cell_counts_once_in_each_codebook(found):
-    cells = found.looked_at * (found.side // 16) ** 2
+    cells = found.looked_at * (found.shape[0] // 16) ** 2
     assert [int(book.usage.sum()) for book in found.codebooks] == [cells] * len(found.codebooks)
     assert [book.name for book in found.codebooks] == ["level 0", "level 1", "top", "prototypes"]
 
@@ -171,7 +171,7 @@ def test_a_file_that_lies_is_refused(found, tmp_path):
 def test_a_patch_lies_in_the_image_and_holds_its_cell(side):
     grid = side // 16
     for token in range(grid**2):
-        one = patch_of(token, side)
+        one = patch_of(token, (side, side))
         assert 0 <= one.left <= side - PATCH
         assert 0 <= one.top <= side - PATCH
         row, column = divmod(token, grid)

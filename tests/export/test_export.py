@@ -109,7 +109,7 @@ def test_float_graph_is_the_model(mode, engine, batch, graphs, model, images):
     expected = run_torch(model, frames, category_for(mode, category))
     names = ("solar_cell_mono", "solar_cell_poly")
     served = names if mode != "one" else names[1:]
-    opened = ENGINES[engine](Graph(graphs[mode], "fp32", 224, served, mode))
+    opened = ENGINES[engine](Graph(graphs[mode], "fp32", (224, 224), served, mode))
     parts = []
     for start in range(0, len(frames), batch):
         part = slice(start, start + batch)
@@ -154,7 +154,7 @@ def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images
     expected = run_torch(model, frames, category_for(mode, category))
     for engine in ENGINES.values():
         served = names if mode == "input" else names[1:]
-        opened = engine(Graph(int8, "int8", 224, served, mode))
+        opened = engine(Graph(int8, "int8", (224, 224), served, mode))
         found = opened.run(frames, category if mode == "input" else None)
         opened.close()
         assert (found["codes"] == expected["codes"]).mean() > 0.75
@@ -165,10 +165,13 @@ def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images
 def small_nets(draw) -> tuple[ModelSettings, int]:
     heads = draw(st.sampled_from([1, 2, 4]))
     layers = draw(st.integers(1, 3))
+    tiles = draw(st.sampled_from([(1, 1), (1, 1), (1, 2), (2, 2), (2, 1)]))
     shares = st.lists(st.sampled_from([0.0, 0.5, 3.0]), min_size=layers + 1, max_size=layers + 1)
     net = ModelSettings(
         backbone=draw(st.sampled_from(["efficientnet_lite0", "efficientnet_b0"])),
         input_side=draw(st.sampled_from([64, 80, 112])),
+        tiles=tiles,
+        tile_overlap=draw(st.sampled_from([0.0, 0.3])),
         padding_side=draw(st.sampled_from([None, 380])),
         width=heads * draw(st.sampled_from([8, 12])),
         heads=heads,
@@ -180,7 +183,7 @@ def small_nets(draw) -> tuple[ModelSettings, int]:
         whiten_distance=draw(st.booleans()),
         image_level=draw(st.sampled_from(["kept", "subtracted", "learnt"])),
         prototypes=draw(st.sampled_from([0, 1, 30])),
-        prototype_window=draw(st.sampled_from([1, 3, 5])),
+        prototype_window=draw(st.sampled_from([1, 3, 5] if tiles == (1, 1) else [1])),
         prototype_weight=draw(st.sampled_from([0.0, 1.0, 3.0])),
         fine_prototypes=draw(st.sampled_from([0, 1, 30])),
         transport_weight=draw(st.sampled_from([0.0, 0.5, 80.0])),
@@ -207,7 +210,7 @@ def test_folding_is_exact_for_any_net(net, batch, megabytes, seed):
             buffer.uniform_(0.5, 2)
         elif name.endswith("running_var"):
             buffer.uniform_(0.5, 1.5)
-    frames = torch.randint(0, 256, (batch, settings_.input_side, settings_.input_side, 3)).byte()
+    frames = torch.randint(0, 256, (batch, *model.tiling.frame_shape, 3)).byte()
     category = torch.randint(0, categories, (batch,))
     k = int(category[0])
     several = partial(FoldedHVQTrans, model, max_table_mb=megabytes)

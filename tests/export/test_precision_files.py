@@ -98,7 +98,7 @@ def held_out(run, four_files):
 
 
 def judged(path: Path, manifest, images):
-    graph = Graph(path, "int8", manifest.input_side, manifest.categories, "auto")
+    graph = Graph(path, "int8", manifest.frame_shape, manifest.categories, "auto")
     with OnnxRuntimeEngine(graph) as engine:
         return results_on(engine, images, takes_category=False)
 
@@ -237,7 +237,7 @@ def test_a_plan_of_another_model_is_not_used(four_files, run, tmp_path):
     material = Material(
         run=tmp_path / "run",
         source=source,
-        side=four_files.manifest.input_side,
+        size=four_files.manifest.input_side,
         mode="auto",
         categories=record.categories,
         images=[CalibrationImage(Path(record.data) / p.path, p.category, p.sha256) for p in fit],

@@ -40,7 +40,7 @@ class Counting:
             backend,
             precision,
             f"{backend} 1.0",
-            manifest.input_side,
+            manifest.frame_shape,
             manifest.categories,
             manifest.category_mode,
         )

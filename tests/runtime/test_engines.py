@@ -26,7 +26,7 @@ MODES = ("one", "input", "auto")
 
 def make(backend, path, mode="one", **options):
     categories = CATEGORIES[:1] if mode == "one" else CATEGORIES
-    return ENGINES[backend](Graph(path, "fp32", SIDE, categories, mode), **options)
+    return ENGINES[backend](Graph(path, "fp32", (SIDE, SIDE), categories, mode), **options)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_a_graph_of_another_mode_is_refused(backend, graphs):
 
 def test_a_graph_for_another_size_is_refused(backend, graphs):
     with pytest.raises(BundleError, match=rf"frames of \[.*{SIDE}, {SIDE}, 3\], expected .*224"):
-        ENGINES[backend](Graph(graphs["one"], "fp32", 224, CATEGORIES[:1], "one"))
+        ENGINES[backend](Graph(graphs["one"], "fp32", (224, 224), CATEGORIES[:1], "one"))
 
 
 def test_a_graph_without_scores_is_refused(backend, tmp_path):

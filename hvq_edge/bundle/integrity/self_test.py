@@ -69,8 +69,7 @@ def self_test(bundle: Bundle) -> str:
 
 
 def _grey(bundle: Bundle) -> NDArray[np.uint8]:
-    side = bundle.manifest.input_side
-    return np.full((side, side, 3), _GREY, np.uint8)
+    return np.full((*bundle.manifest.frame_shape, 3), _GREY, np.uint8)
 
 
 def _judged(

@@ -115,7 +115,7 @@ def _judge(engine: Engine, image: DatasetImage | None, refused: str | None) -> I
     if info.category_mode == "input":
         given = np.array([info.categories.index(image.category)], np.int32)
     try:
-        output = engine.run(read_frame(image.path, info.input_side)[None], given)
+        output = engine.run(read_frame(image.path, info.frame_shape)[None], given)
     except HvqEdgeError:  # an image that is gone is no reason for no report
         return None
     (judgement,) = judgements(output, info.categories)

@@ -48,7 +48,7 @@ def limits_of_use(manifest: BundleManifest, measured: EvaluationRecord | None) -
     limits += [
         "The thresholds hold for this camera, lens, light and position of the parts. After a "
         "change of any of them, run hvq-edge calibrate again and sign again.",
-        f"An image is judged at {manifest.input_side} x {manifest.input_side} pixels. A defect "
+        f"An image is judged at {manifest.tiling} pixels. A defect "
         "that cannot be seen by eye in an image of that size must be taken as not tested.",
         "All numbers are of images that were given, not of the running line: speed, vibration, "
         "dirt on the lens and wear of tools were not part of the test.",

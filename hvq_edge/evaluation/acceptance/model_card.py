@@ -125,7 +125,7 @@ def _details(bundle: Bundle) -> list[str]:
         "category `pass`, `reject` or `no_decision`",
         "Categories": text(", ".join(manifest.categories)),
         "Category": _MODES[manifest.category_mode],
-        "Network": f"preset {text(manifest.preset)}, input {manifest.input_side} px, "
+        "Network": f"preset {text(manifest.preset)}, input {manifest.tiling} px, "
         f"{manifest.levels} levels, {manifest.codes} codes",
         "Checkpoint": f"SHA-256 {code(manifest.checkpoint_sha256)}",
     }
@@ -266,7 +266,7 @@ def _training_data(manifest: BundleManifest) -> list[str]:
         )
     if any(name.startswith(f"{EXEMPLARS_FOLDER}/") for name in manifest.files):
         blocks.append(
-            f"Images: this bundle carries good training images, at {manifest.input_side} pixels, "
+            f"Images: this bundle carries good training images, at {manifest.tiling} pixels, "
             f"in {code(EXEMPLARS_FOLDER)}; `hvq-edge explain` shows cells of them. Whoever has the "
             "bundle can look at them. Without them: `hvq-edge export` without `--exemplars`."
         )

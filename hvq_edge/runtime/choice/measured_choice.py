@@ -269,8 +269,9 @@ def _version_of(module: str) -> str:
 
 def _single_run(engine: Engine) -> Callable[[], object]:
     """Return a call that judges one frame of noise."""
-    side = engine.info.input_side
-    frames = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(
+        0, 256, (1, *engine.info.frame_shape, 3), dtype=np.uint8
+    )
     given = np.zeros(1, dtype=np.int32) if engine.info.category_mode == "input" else None
     return partial(engine.run, frames, given)
 

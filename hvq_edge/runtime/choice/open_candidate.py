@@ -45,7 +45,7 @@ def open_graph(bundle: Bundle, candidate: Candidate, content: bytes, threads: in
     graph = Graph(
         bundle.path / bundle.model_name(candidate.precision),
         candidate.precision,
-        manifest.input_side,
+        manifest.frame_shape,
         manifest.categories,
         manifest.category_mode,
         content,

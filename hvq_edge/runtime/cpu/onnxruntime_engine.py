@@ -48,7 +48,7 @@ class OnnxRuntimeEngine(CpuGraphEngine):
             {node.name: node.shape for node in session.get_inputs()},
             [node.name for node in session.get_outputs()],
             graph.category_mode,
-            graph.input_side,
+            graph.frame_shape,
         )
         self._session: Any = session
         return f"{processor_name()}, ONNX Runtime {library.__version__}"

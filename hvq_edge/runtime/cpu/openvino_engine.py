@@ -52,7 +52,7 @@ class OpenVinoEngine(CpuGraphEngine):
         inputs = {_name_of(port, self._inputs): port for port in model.inputs}
         shapes = {name: _shape_of(port) for name, port in inputs.items()}
         outputs = [_name_of(port, self._outputs) for port in model.outputs]
-        check_graph(graph.file, shapes, outputs, graph.category_mode, graph.input_side)
+        check_graph(graph.file, shapes, outputs, graph.category_mode, graph.frame_shape)
         single = model.clone()
         single.reshape({name: [1, *shape[1:]] for name, shape in shapes.items()})
         compiled = core.compile_model(single, "CPU", properties)

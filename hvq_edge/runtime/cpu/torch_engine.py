@@ -59,13 +59,12 @@ class TorchEngine(Closeable):
         self._torch = torch
         self._device = device
         self._model: Any = model
-        side = record.settings.model.input_side
         name = torch.cuda.get_device_name(device) if "cuda" in device else processor_name()
         self.info = EngineInfo(
             backend="torch",
             precision="fp32",
             device=f"{name}, PyTorch {torch.__version__}",
-            input_side=side,
+            frame_shape=model.tiling.frame_shape,
             categories=record.categories,
             category_mode="auto" if bool(model.classifier.fitted) else "input",
         )
@@ -74,7 +73,7 @@ class TorchEngine(Closeable):
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`.
 
         Args:
-            frames: uint8 ``[batch, side, side, 3]``, RGB.
+            frames: uint8 ``[batch, height, width, 3]``, RGB.
             category: int32 ``[batch]``; ``None``: the model chooses.
 
         Raises:

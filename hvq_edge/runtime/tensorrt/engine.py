@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.manifest import CategoryMode
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.common.plain_file import read_plain
+from hvq_edge.common.tiling import FrameShape
 from hvq_edge.errors import BundleError, HvqEdgeError
 from hvq_edge.runtime.contract import (
     FRAMES,
@@ -66,7 +67,7 @@ class TensorRTEngine(Closeable):
         module: ``tensorrt`` or ``tensorrt_rtx``.
         memory: closed together with the engine, also where opening fails.
         gpu_name: for :attr:`info`.
-        input_side: pixels a side of its frames.
+        frame_shape: height and width of its frames in pixels.
         categories: names in the order of the category index.
         category_mode: how the graph was exported.
         cuda_graphs: whether to use them where the memory has them.
@@ -84,7 +85,7 @@ class TensorRTEngine(Closeable):
         module: Any,  # noqa: ANN401
         memory: CudaMemory,
         gpu_name: str,
-        input_side: int,
+        frame_shape: FrameShape,
         categories: tuple[str, ...],
         category_mode: CategoryMode,
         cuda_graphs: bool = True,
@@ -102,7 +103,7 @@ class TensorRTEngine(Closeable):
             backend=record.backend,
             precision=record.precision,
             device=f"{gpu_name}, {library} {module.__version__}, {memory.name}",
-            input_side=input_side,
+            frame_shape=frame_shape,
             categories=categories,
             category_mode=category_mode,
             plan_sha256=record.plan_sha256,
@@ -113,7 +114,7 @@ class TensorRTEngine(Closeable):
                 ports, least = self._ports()
                 inputs = {one.name: [None, *one.shape] for one in ports if one.is_input}
                 outputs = [one.name for one in ports if not one.is_input]
-                check_graph(plan, inputs, outputs, category_mode, input_side)
+                check_graph(plan, inputs, outputs, category_mode, frame_shape)
                 self._context = self._new_context()
                 self._lanes = Lanes(
                     memory, self._context, ports, least, self._most, graphs=cuda_graphs

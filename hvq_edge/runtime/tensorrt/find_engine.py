@@ -64,7 +64,7 @@ def open_tensorrt(
         module=module,
         memory=memory(),
         gpu_name=gpu.name,
-        input_side=manifest.input_side,
+        frame_shape=manifest.frame_shape,
         categories=manifest.categories,
         category_mode=manifest.category_mode,
         cuda_graphs=cuda_graphs,

@@ -82,7 +82,7 @@ class TritonEngine(Closeable):
             backend="triton",
             precision=precision,
             device=f"{address}, Triton {server.version}, {config.platform or config.backend}",
-            input_side=manifest.input_side,
+            frame_shape=manifest.frame_shape,
             categories=manifest.categories,
             category_mode=manifest.category_mode,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar, get_args
 
+from hvq_edge.common.tiling import FrameSize
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, SettingsError
 from hvq_edge.runtime.engine import Frames
@@ -34,7 +35,7 @@ class CheckedFrame:
 
     frame: Frame
     fitted: Frames | None
-    """uint8 ``[side, side, 3]``; ``None`` where there is no usable image."""
+    """uint8 ``[height, width, 3]``; ``None`` where there is no usable image."""
     fault: str | None
     """Why it cannot be judged."""
     checks_ms: float
@@ -60,7 +61,7 @@ class CameraLane:
         name: of the camera.
         policy: of its queue.
         checks: of its frames; used by one thread.
-        side: of the model's input, in pixels.
+        size: of the model's input, in pixels.
         changed: notified when a frame is ready; lanes of one inspector share it.
         max_frames: end after this many frames, dropped ones included.
     """
@@ -71,7 +72,7 @@ class CameraLane:
         name: str,
         policy: Policy,
         checks: FrameChecks,
-        side: int,
+        size: FrameSize,
         changed: threading.Condition,
         max_frames: int | None = None,
     ) -> None:
@@ -79,7 +80,7 @@ class CameraLane:
         self.policy = policy
         self._source = source
         self._checks = checks
-        self._side = side
+        self._size = size
         self._max_frames = max_frames
         self._queue: FrameQueue[Frame | CheckedFrame] = FrameQueue(policy, changed)
         self._thread = threading.Thread(target=self._capture, name=f"capture {name}", daemon=True)
@@ -183,7 +184,7 @@ class CameraLane:
         quality: FrameQuality | None = None
         if frame.image is not None:
             try:
-                fitted = fit_image(frame.image, self._side)
+                fitted = fit_image(frame.image, self._size)
                 fault, quality = self._checks.check(fitted)
             except ImageError as error:
                 fault = error.cause

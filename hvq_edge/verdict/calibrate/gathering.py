@@ -163,6 +163,6 @@ def gather_images(
     stage = stage or f"thresholds {engine.info.precision}"
     for done, (path, name) in enumerate(zip(images, category, strict=True), start=1):
         on_progress(stage, done, len(images))
-        frame = read_frame(data / path, engine.info.input_side)
+        frame = read_frame(data / path, engine.info.frame_shape)
         gathering.take(frame, path.as_posix(), category=name)
     return gathering

@@ -78,7 +78,7 @@ def graph(model, tmp_path_factory) -> Path:
 
 
 def test_the_exported_graph_is_the_model(graph, model, frames):
-    engine = OnnxRuntimeEngine(Graph(graph, "fp32", SIDE, ("tile",), "one"))
+    engine = OnnxRuntimeEngine(Graph(graph, "fp32", (SIDE, SIDE), ("tile",), "one"))
     found, expected = engine.run(frames, None), expected_of(model, frames)
     engine.close()
     np.testing.assert_array_equal(found["codes"], expected["codes"])
