@@ -78,8 +78,9 @@ def said_of(row: LogRow) -> str:
         case "gap_end":
             return f"{camera} is back after {said.get('frames')} frames without image"
         case "drift":
-            moved = f"{said.get('category')}: {said.get('what')} since {said.get('since')}"
-            return f"{camera}, {moved}: {said.get('remedy')}"
+            since = said.get("since")
+            at = f" since {moment_of(since):%H:%M}" if isinstance(since, float) else ""
+            return f"{camera}, {said.get('category')}: {said.get('what')}{at}: {said.get('remedy')}"
         case "drift_end":
             return f"{camera}, {said.get('category')}: no longer {said.get('what')}"
         case "paused":
