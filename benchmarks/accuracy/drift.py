@@ -210,7 +210,7 @@ def cost(run: Path, pool: Pool, data: Path) -> tuple[float, float]:
     watch = CategoryWatch("", pool.codes.shape[1], DriftSettings(), None, threshold)
     times: list[tuple[float, float]] = []
     with open_engine(bundle, precision="fp32") as engine:
-        fitted = fit_image(image, engine.info.input_side)
+        fitted = fit_image(image, engine.info.frame_shape)
         look = look_at(image, fitted)
         for number in range(400):
             began = perf_counter()

@@ -96,7 +96,7 @@ def gather(run: Path, data: Path) -> dict[str, Pool]:
             for ramp, strength, version in versions:
                 seed += 1
                 seen = jpeg(levels(noisy(version, 1.0, seed)), 90 + seed % 9)
-                fitted = fit_image(seen, engine.info.input_side)
+                fitted = fit_image(seen, engine.info.frame_shape)
                 (judged,) = judgements(engine.run(fitted[np.newaxis]), engine.info.categories)
                 measures = image_measures(look_at(seen, fitted), small_grey(fitted))
                 known = judged.margin if judged.category == category else -1.0
