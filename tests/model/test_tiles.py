@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hvq_edge.cli.app import main
 from hvq_edge.common.tiling import Tiling
+from hvq_edge.export.verify.verify import verify_bundle
 from hvq_edge.model import load_run
 from hvq_edge.model.tiles import Tiles
 
@@ -115,9 +116,12 @@ def test_a_tiled_run_goes_all_the_way(run, solar_cells, tmp_path, capsys, monkey
     assert load_run(copy)[0].tiling.frame_shape == (64, 112)
     manifest = json.loads((copy / "bundle" / "bundle.json").read_text())
     assert (manifest["tiles"], manifest["tile_overlap"]) == ([1, 2], 1)
+    found = verify_bundle(copy / "bundle", copy, solar_cells, most_images=8).comparisons
+    assert {row.precision for row in found} == {"fp32", "int8"}
+    for row in found:
+        assert row.map_correlation > (0.9999 if row.precision == "fp32" else 0.9)
     image = next((solar_cells / "solar_cell_mono" / "test" / "defective").iterdir())
     for command in (
-        ["verify", str(copy / "bundle"), "--data", str(solar_cells)],
         ["eval", str(copy / "bundle"), "--data", str(solar_cells)],
         [
             "explain",
@@ -134,10 +138,8 @@ def test_a_tiled_run_goes_all_the_way(run, solar_cells, tmp_path, capsys, monkey
         with pytest.raises(SystemExit) as ended:
             main(command)
         assert ended.value.code == 0, capsys.readouterr()
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        main(["predict", str(image), "--bundle", str(copy / "bundle"), "--json"])
-    assert json.loads(capsys.readouterr().out)[0]["score"] is not None
+    why = json.loads((tmp_path / "why" / f"{image.stem}.explain.json").read_text())
+    assert why["score"] == pytest.approx(sum(why["places"][0]["shares"].values()), abs=1e-4)
 
 
 def test_tiles_that_cannot_be(tmp_path, solar_cells, capsys):
