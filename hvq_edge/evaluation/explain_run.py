@@ -51,7 +51,7 @@ class RunInsight:
     ) -> None:
         self._run = run
         self._on_progress = on_progress
-        self._model, self.record = load_run(run)
+        self._model, self.record = load_run(run, bundle=bundle)
         if bundle is not None and (
             bundle.manifest.checkpoint_sha256 != self.record.checkpoint_sha256
         ):
