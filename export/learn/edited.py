@@ -16,7 +16,7 @@ from hvq_edge.bundle.manifest import Bundle, Precision, record_of
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.export.learn.judged import JudgedImage
-from hvq_edge.export.learn.new_prototypes import centres_of, how_many, least_missed
+from hvq_edge.export.learn.new_prototypes import learnt_centres
 from hvq_edge.export.learn.tables import (
     Centres,
     read_centres,
@@ -95,10 +95,8 @@ class Graphs:
         """Say which prototypes a category gets from tokens of its new images."""
         made = []
         for table, values in tokens.items():
-            known, flat = self.centres(table, category), values.reshape(-1, values.shape[-1])
-            count = how_many(len(known), len(flat))
-            columns = tuple(least_missed(known, count))
-            made.append(Change(table, category, columns, centres_of(flat, count)))
+            columns, centres = learnt_centres(self.centres(table, category), values)
+            made.append(Change(table, category, columns, centres[list(columns)]))
         return made
 
     def write(self, folder: Path, changes: Sequence[Change]) -> Bundle:

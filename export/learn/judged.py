@@ -56,8 +56,8 @@ def list_judged(
     Args:
         folder: laid out as :data:`TREE`; or ``DIR/<category>``, or ``DIR/<category>/good``.
         categories: of the bundle.
-        category: of loose images; ``None``: it follows from the folder's name, or the bundle has
-            only one.
+        category: of loose images, or the one to take; ``None``: it follows from the folders'
+            names, or the bundle has only one.
 
     Raises:
         DatasetError: no folder, no image in it, or nobody says of which category they are.
@@ -86,9 +86,10 @@ def _entries(
 ) -> Iterable[tuple[Path, str, bool, str]]:
     """Yield path, category, whether it is good, and the kind of its defect."""
     named = [one for one in list_folders(folder) if one.name in categories]
-    if named and category is None:
-        for one in named:
+    for one in named:
+        if category in (None, one.name):
             yield from _of_category(one, one.name)
+    if named:
         return
     name = category
     if name is None:

@@ -7,56 +7,50 @@ the bytes it had.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
-from hvq_edge.bundle.integrity.content import CARD_NAME, MADE_AFTER_EXPORT, SIGNATURE_NAME
+from hvq_edge.bundle.integrity.content import CARD_NAME
 from hvq_edge.bundle.learnt import (
     LEARNT_NAME,
     PROTOTYPES_NAME,
     Seen,
     WhatChanged,
-    prototypes_learnt,
 )
 from hvq_edge.bundle.manifest import (
     MANIFEST_NAME,
     Bundle,
-    BundleManifest,
-    LearntImages,
     Precision,
     open_bundle,
-    record_of,
     write_manifest,
 )
 from hvq_edge.common.atomic import atomic_folder, sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
-from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.errors import InputError, OutputError
 from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.export.learn.edited import Change, Graphs, Tokens
 from hvq_edge.export.learn.judged import JudgedImage, Outcome, judge, list_judged
 from hvq_edge.export.learn.known_good import Known, known_good
+from hvq_edge.export.learn.new_manifest import (
+    carried_over,
+    values_cut,
+    with_file,
+    with_limits,
+    with_record,
+    with_thresholds,
+    write_prototypes,
+)
 from hvq_edge.export.learn.outcome import compared, doubts, new_thresholds
 from hvq_edge.export.learn.renewed_answers import renewed_answers
-from hvq_edge.export.learn.tables import clipped
 from hvq_edge.export.lint.check import check_graph_file
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.known_answers import ANSWERS_NAME, answers_file, write_known_answers
 from hvq_edge.runtime.open_engine import open_engine
-from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER
 from hvq_edge.verdict.defaults import CONFIDENCE
-from hvq_edge.verdict.image_limits import measure
-from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import check_asked
-from hvq_edge.verdict.widened_limits import widened, wider
 
 FOLDS = 5
 """Parts into which new images are divided, each judged while only the others are learnt."""
@@ -145,11 +139,12 @@ def learn_bundle(
     goods = [image for image in named if image.good]
     shown = [image for image in named if not image.good]
     for folder in judged:
-        shown += list_judged(folder, categories, category)
+        shown += list_judged(folder, categories)
     known = known_good(before, {image.category for image in goods}, data, on_progress)
     work = _Work(before, _new_ones(before, goods, known), [], known)
     work.notes += _left_out(len(goods), len(work.learn))
-    _fill_regression(work, shown)
+    _need_images(work)
+    _fill_regression(work, [*shown, *goods])
     _judge_before(work, backend, on_progress)
     _keep_own(work)
     learnt = sorted({image.category for image in work.learn})
@@ -164,21 +159,22 @@ def learn_bundle(
         made = graphs.write(folder, changes)
         for name in made.manifest.models.values():
             check_graph_file(folder / name)
-        manifest = _carried_over(work, made)
-        manifest = _with_limits(manifest, by_category)
-        work.notes += _clipped(graphs, changes)
-        _write_prototypes(folder / PROTOTYPES_NAME, before, graphs, changes)
-        manifest = _with_file(folder, manifest, PROTOTYPES_NAME)
+        manifest, left = carried_over(before, made, learnt)
+        work.notes += left
+        manifest = with_limits(manifest, by_category)
+        work.notes += values_cut(graphs, changes)
+        write_prototypes(folder / PROTOTYPES_NAME, before, graphs, changes)
+        manifest = with_file(folder, manifest, PROTOTYPES_NAME)
         answers = renewed_answers(before, Bundle(folder, manifest), learnt)
         if answers is not None:
             write_known_answers(folder / ANSWERS_NAME, answers)
-            manifest = _with_file(folder, manifest, ANSWERS_NAME)
+            manifest = with_file(folder, manifest, ANSWERS_NAME)
         after = _judge_after(work, Bundle(folder, manifest), on_progress)
         thresholds, said = new_thresholds(
             *(before, work.regression, after, work.crossed, learnt, work.machines, false_reject)
         )
         work.notes += said
-        manifest = _with_thresholds(manifest, thresholds, work.learn)
+        manifest = with_thresholds(manifest, thresholds, work.learn)
         rows = compared(
             *(before, Bundle(folder, manifest), work.regression),
             *(work.outcomes, after, work.crossed, learnt),
@@ -186,13 +182,30 @@ def learn_bundle(
         stamp = sha256_of(before.path / MANIFEST_NAME)
         changed = WhatChanged(before=stamp, rows=rows, warnings=doubts(rows, learnt))
         write_text(folder / LEARNT_NAME, changed.model_dump_json(indent=1) + "\n")
-        manifest = _with_file(folder, manifest, LEARNT_NAME)
-        manifest = _with_record(manifest, by_category, changes, stamp)
+        manifest = with_file(folder, manifest, LEARNT_NAME)
+        manifest = with_record(manifest, by_category, changes, stamp)
         files = {**manifest.files, CARD_NAME: write_card(Bundle(folder, manifest))}
         manifest = manifest.model_copy(update={"files": files})
         write_manifest(folder, manifest)
     names = {name: tuple(image.name for image in own) for name, own in by_category.items()}
     return Learnt(Bundle(out, manifest), before, names, changed, tuple(work.notes))
+
+
+def folds_of(images: int) -> list[tuple[list[int], list[int]]]:
+    """Divide so many images: those that are learnt, and those that are judged meanwhile.
+
+    Each is judged once; a single image cannot be divided.
+    """
+    parts = min(FOLDS, images)
+    if parts < 2:
+        return []
+    return [
+        (
+            [number for number in range(images) if number % parts != fold],
+            [number for number in range(images) if number % parts == fold],
+        )
+        for fold in range(parts)
+    ]
 
 
 def _new_ones(
@@ -272,6 +285,10 @@ def _keep_own(work: _Work) -> None:
         (image, "judged" if (image.category, image.sha256) in lost else seen)
         for image, seen in work.regression
     ]
+    _need_images(work)
+
+
+def _need_images(work: _Work) -> None:
     if not work.learn:
         raise InputError(
             f"no image is left to learn: {'; '.join(work.notes)}.",
@@ -288,19 +305,17 @@ def _cross_fit(
 ) -> None:
     """Judge each new image while only the others are learnt: so a new part of its kind scores."""
     work.crossed = {precision: {} for precision in work.backends}
-    folds = max((min(FOLDS, len(own)) for own in by_category.values()), default=0)
-    if folds < 2:
-        return
-    checks = _with_limits(work.before.manifest, by_category)
+    folds = max(len(folds_of(len(own))) for own in by_category.values())
+    checks = with_limits(work.before.manifest, by_category)
     for fold in range(folds):
         changes: list[Change] = []
         left: list[JudgedImage] = []
         for name, own in by_category.items():
-            parts = min(FOLDS, len(own))
-            if fold >= parts or parts < 2:
+            apart = folds_of(len(own))
+            if fold >= len(apart):
                 continue
-            kept = [number for number in range(len(own)) if number % parts != fold]
-            left += [own[number] for number in range(len(own)) if number % parts == fold]
+            kept, alone = apart[fold]
+            left += [own[number] for number in alone]
             changes += graphs.changes(name, {t: v[kept] for t, v in tokens[name].items()})
         with tempfile.TemporaryDirectory() as scratch:
             made = graphs.write(Path(scratch), changes)
@@ -328,116 +343,3 @@ def _judge_after(
 def _opened(bundle: Bundle, precision: Precision, backend: str) -> Engine:
     unchecked = answers_file(bundle) is None  # which was said when the bundle before was opened
     return open_engine(bundle, precision=precision, backend=backend, unchecked=unchecked)
-
-
-def _carried_over(work: _Work, made: Bundle) -> BundleManifest:
-    """Copy what still holds of the bundle before; say what does not and was left behind."""
-    before = work.before
-    renewed = {*before.manifest.models.values(), ANSWERS_NAME, LEARNT_NAME, PROTOTYPES_NAME}
-    files = dict(made.manifest.files)
-    for name in before.manifest.files:
-        if name in renewed or name.startswith(MADE_AFTER_EXPORT):
-            continue
-        target = made.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(before.file(name), target)
-        files[name] = record_of(target)
-    if any((before.path / ENGINES_FOLDER).glob("*")):
-        work.notes.append(
-            "engines are of the graphs before and were left behind: build them again (hvq-edge "
-            "build)"
-        )
-    if (before.path / SIGNATURE_NAME).exists():
-        work.notes.append("the bundle before was signed, this one is not: sign it (hvq-edge sign)")
-    return before.manifest.model_copy(
-        update={
-            "files": files,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "hvq_edge_version": version("hvq-edge"),
-            "former_thresholds": (),  # they were of other graphs
-        }
-    )
-
-
-def _with_limits(
-    manifest: BundleManifest, by_category: Mapping[str, Sequence[JudgedImage]]
-) -> BundleManifest:
-    """Return a manifest whose limits of usable images hold the new ones."""
-    limits, every = dict(manifest.category_limits), manifest.image_limits
-    for name, own in by_category.items():
-        images = [read_image(one.path) for one in own]
-        fitted = [fit_image(image, manifest.input_side) for image in images]
-        if name in limits:
-            limits[name] = widened(limits[name], images, fitted)
-        if every is not None:
-            every = wider(every, [measure(frame) for frame in fitted])
-    return manifest.model_copy(update={"category_limits": limits, "image_limits": every})
-
-
-def _clipped(graphs: Graphs, changes: Sequence[Change]) -> list[str]:
-    found = []
-    for precision, graph in graphs.models.items():
-        for change in changes:
-            share = clipped(graph, change.table, change.centres)
-            if share > 0:
-                found.append(
-                    f"{change.category} at {precision}: {share:.2%} of the values of its new "
-                    f"{change.table} are beyond the INT8 range and were cut to it"
-                )
-    return found
-
-
-def _write_prototypes(
-    path: Path, before: Bundle, graphs: Graphs, changes: Sequence[Change]
-) -> None:
-    """Keep the prototypes of all that ever learnt, for whoever holds the graphs against a run."""
-    kept = {
-        f"{table}.{before.category_index(name)}": centres
-        for table, name, centres in prototypes_learnt(before)
-    }
-    for change in changes:
-        centres = graphs.centres(change.table, change.category)
-        centres[list(change.columns)] = change.centres
-        kept[f"{change.table}.{before.category_index(change.category)}"] = centres
-    np.savez_compressed(path, **kept)  # type: ignore[arg-type]  # its stub takes them for flags
-
-
-def _with_file(folder: Path, manifest: BundleManifest, name: str) -> BundleManifest:
-    files = {**manifest.files, name: record_of(folder / name)}
-    return manifest.model_copy(update={"files": files})
-
-
-def _with_thresholds(
-    manifest: BundleManifest,
-    thresholds: Mapping[Precision, Mapping[str, Threshold]],
-    learnt: Sequence[JudgedImage],
-) -> BundleManifest:
-    merged = {
-        precision: {**manifest.thresholds.get(precision, {}), **thresholds.get(precision, {})}
-        for precision in manifest.models
-    }
-    digests = dict.fromkeys((*manifest.threshold_images, *(image.sha256 for image in learnt)))
-    update = {
-        "thresholds": {precision: found for precision, found in merged.items() if found},
-        "threshold_images": tuple(digests),
-    }
-    return manifest.model_copy(update=update)
-
-
-def _with_record(
-    manifest: BundleManifest,
-    by_category: Mapping[str, Sequence[JudgedImage]],
-    changes: Sequence[Change],
-    stamp: str,
-) -> BundleManifest:
-    records = tuple(
-        LearntImages(
-            category=name,
-            created=manifest.created,
-            images=tuple(image.sha256 for image in own),
-            replaced={one.table: len(one.columns) for one in changes if one.category == name},
-            before=stamp,
-        )
-        for name, own in by_category.items()
-    )
-    return manifest.model_copy(update={"learnt": (*manifest.learnt, *records)})

@@ -27,6 +27,24 @@ def how_many(prototypes: int, tokens: int) -> int:
     return max(1, min(int(prototypes * MOST_REPLACED), tokens // TOKENS_A_PROTOTYPE))
 
 
+def learnt_centres(known: Centres, tokens: NDArray[np.float32]) -> tuple[tuple[int, ...], Centres]:
+    """Let new images join a category's prototypes.
+
+    Args:
+        known: the category's prototypes, ``[prototypes, channels]``.
+        tokens: of the new images, ``[images, tokens, channels]``, whitened.
+
+    Returns:
+        The places that changed, and all prototypes, of the same shape as ``known``.
+    """
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    count = how_many(len(known), len(flat))
+    columns = least_missed(known, count)
+    made = known.copy()
+    made[columns] = centres_of(flat, count)
+    return tuple(columns), made
+
+
 def centres_of(tokens: NDArray[np.float32], count: int) -> Centres:
     """Return the k-means centres of tokens, the same ones every time.
 

@@ -76,9 +76,12 @@ def new_thresholds(
                     + ("" if again else ": the images are not at hand (--data names them)")
                 )
             new = [
-                GoodPart(one.score, "called good")
-                for (category, _), one in crossed[precision].items()
-                if category == name and one.category == name and one.refused is None
+                GoodPart(one.score, image.name)
+                for image, seen in regression
+                if seen == "learnt" and image.category == name
+                if (one := crossed[precision].get((name, image.sha256))) is not None
+                and one.category == name
+                and one.refused is None
             ]
             if not parts and not new:
                 notes.append(f"{name} at {precision}: no good score is known: no new threshold")

@@ -109,12 +109,13 @@ def _as_values(done: Learnt) -> dict[str, Any]:
         },
         "images": {precision: len(rows) for precision, rows in done.changed.rows.items()},
         "warnings": list(done.changed.warnings),
-        "notes": list(done.notes),
+        "notes": _notes(done),
     }
 
 
 def _show(done: Learnt) -> None:
     from hvq_edge.bundle.learnt import LEARNT_NAME, count
+    from hvq_edge.cli.threshold_changes import say_notes
 
     for name, images in done.images.items():
         _print(f"{name}: {counted(len(images), 'image')} learnt.")
@@ -155,14 +156,24 @@ def _show(done: Learnt) -> None:
             _print(f"  and {len(flips) - _NAMED} more: {done.bundle.path / LEARNT_NAME}")
     for warning in done.changed.warnings:
         messages.print(f"Look: {warning}.", markup=False, soft_wrap=True)
-    for note in done.notes:
-        messages.print(f"Note: {note}.", markup=False, soft_wrap=True)
+    say_notes(_notes(done))
     _print(f"Bundle: {done.bundle.path}; {done.before.path} is as it was.")
     messages.print(
         f"Next:  hvq-edge verify {done.bundle.path}, then sign and install it as any bundle",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _notes(done: Learnt) -> list[str]:
+    """Return what was left out or looks odd, and why the new thresholds may not hold."""
+    from hvq_edge.cli.threshold_changes import threshold_notes
+
+    new = {
+        precision: {name: one for name, one in found.items() if name in done.images}
+        for precision, found in done.bundle.manifest.thresholds.items()
+    }
+    return [*done.notes, *threshold_notes(new)]
 
 
 def _print(line: str) -> None:
