@@ -34,7 +34,7 @@ from hvq_edge.data.images import read_frame
 from hvq_edge.evaluation.metrics.image_metrics import auroc
 from hvq_edge.export.learn.learn_bundle import folds_of
 from hvq_edge.export.learn.new_prototypes import centres_of, learnt_centres, least_missed
-from hvq_edge.export.learn.outcome import doubts
+from hvq_edge.export.learn.outcome import doubts, like_defects
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.prototypes import average_neighbours, nearest_distance
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
@@ -66,6 +66,8 @@ class Found(NamedTuple):
     usual: float
     """Rejected of the other good test images."""
     recall: float
+    unwarned: float
+    """Defects found where the known defects are not at hand."""
     named_defective: int = 0
     """Of the defective images among those called good, so many were warned of."""
     named_good: int = 0
@@ -158,15 +160,19 @@ class Product:
             others = learnt_centres(self.centres, learnt.white[kept])[1]
             part = Images(learnt.white[left], learnt.parts[:, left], learnt.margin)
             crossed[left] = self.score(part, others)
-        seen = np.concatenate([self.score(self.held_out, centres), crossed])
-        parts = [GoodPart(float(score), "") for score in seen]
-        value = learn_threshold(parts, asked=FALSE_REJECT, rule=expected_rate).value
         good, bad = self.score(self.good, centres), self.score(self.bad, centres)
         bad = np.delete(bad, wrong)
+        setting = crossed[crossed < like_defects(bad.tolist())]
+        seen = np.concatenate([self.score(self.held_out, centres), setting])
+        parts = [GoodPart(float(score), "") for score in seen]
+        value = learn_threshold(parts, asked=FALSE_REJECT, rule=expected_rate).value
         others = np.setdiff1d(self.unseen, taken)
         found = self.measure(good[others], good[self.usual], bad, value)
+        parts += [GoodPart(float(score), "") for score in np.setdiff1d(crossed, setting)]
+        alone = learn_threshold(parts, asked=FALSE_REJECT, rule=expected_rate).value
         names = warned(crossed, bad, value)
         return found._replace(
+            unwarned=100 * float(np.mean(bad > alone)),
             named_defective=int(names[order >= count].sum()),
             named_good=int(names[order < count].sum()),
         )
@@ -203,7 +209,9 @@ class Product:
             return 100 * float(np.mean([exceeds(one, threshold) for one in scores]))
 
         every = np.concatenate([kind, usual])
-        return Found(_auroc(kind, bad), _auroc(every, bad), above(kind), above(usual), above(bad))
+        return Found(
+            _auroc(kind, bad), _auroc(every, bad), above(kind), above(usual), above(bad), 0
+        )
 
 
 def warned(crossed: Numbers, bad: Numbers, threshold: float) -> NDArray[np.bool_]:
@@ -267,11 +275,12 @@ def _second(product: Product, count: int, draws: int) -> str:
         total = defective * draws
         named = f"{sum(one.named_defective for one in found)} of {total}" if total else "–"
         also = f"{sum(one.named_good for one in found)} of {count * draws}"
-        rows.append((str(defective), *_ranges(found), named, also))
+        alone = _range([one.unwarned for one in found])
+        rows.append((str(defective), *_ranges(found), alone, named, also))
     headings = (
         *("defective among them", "AUROC, others of the kind", "AUROC, all good"),
         *("others rejected", "usual ones rejected", "defects found"),
-        *("defective warned of", "good warned of"),
+        *("found, no known defects given", "defective warned of", "good warned of"),
     )
     return markdown_table(headings, rows)
 

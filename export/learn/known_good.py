@@ -52,12 +52,13 @@ def known_good(
     for name in sorted(categories):
         own = [] if record is None else [one for one in record.images if one.category == name]
         images: dict[str, JudgedImage] = {}
-        for path, root in _candidates(record, name, data):
+        candidates = list(_candidates(record, name, data))
+        for done, (path, root) in enumerate(candidates, start=1):
+            on_progress(f"held-out images of {name}", done, len(candidates))
             try:
                 digest = hash_image(path)
             except ImageError:  # gone or unreadable: it is not at hand
                 continue
-            on_progress(f"held-out images of {name}", len(images) + 1, None)
             if digest in setting:
                 shown = path.relative_to(root).as_posix()
                 images[digest] = JudgedImage(path, shown, name, True, "", digest)

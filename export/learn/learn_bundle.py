@@ -165,20 +165,18 @@ def learn_bundle(
         work.notes += values_cut(graphs, changes)
         write_prototypes(folder / PROTOTYPES_NAME, before, graphs, changes)
         manifest = with_file(folder, manifest, PROTOTYPES_NAME)
-        answers = renewed_answers(before, Bundle(folder, manifest), learnt)
+        answers = renewed_answers(before, Bundle(folder, manifest), learnt, backend)
         if answers is not None:
             write_known_answers(folder / ANSWERS_NAME, answers)
             manifest = with_file(folder, manifest, ANSWERS_NAME)
         after = _judge_after(work, Bundle(folder, manifest), on_progress)
         thresholds, said = new_thresholds(
-            *(before, work.regression, after, work.crossed, learnt, work.machines, false_reject)
+            before, work.regression, after, work.crossed, learnt, work.machines, false_reject
         )
         work.notes += said
         manifest = with_thresholds(manifest, thresholds, work.learn)
-        rows = compared(
-            *(before, Bundle(folder, manifest), work.regression),
-            *(work.outcomes, after, work.crossed, learnt),
-        )
+        made = Bundle(folder, manifest)
+        rows = compared(before, made, work.regression, work.outcomes, after, work.crossed, learnt)
         stamp = sha256_of(before.path / MANIFEST_NAME)
         changed = WhatChanged(before=stamp, rows=rows, warnings=doubts(rows, learnt))
         write_text(folder / LEARNT_NAME, changed.model_dump_json(indent=1) + "\n")

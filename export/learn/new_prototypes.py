@@ -57,7 +57,7 @@ def centres_of(tokens: NDArray[np.float32], count: int) -> Centres:
     _, _, centres = cv2.kmeans(
         np.ascontiguousarray(tokens, np.float32),
         count,
-        None,  # type: ignore[call-overload]  # its stub has no "no labels to begin with"
+        None,
         criteria,
         1,
         cv2.KMEANS_PP_CENTERS,

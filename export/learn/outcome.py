@@ -75,6 +75,13 @@ def new_thresholds(
                     "that they had then"
                     + ("" if again else ": the images are not at hand (--data names them)")
                 )
+            limit = like_defects(
+                [
+                    outcome.score
+                    for (image, _), outcome in zip(regression, after[precision], strict=True)
+                    if not image.good and image.category == name == outcome.category
+                ]
+            )
             new = [
                 GoodPart(one.score, image.name)
                 for image, seen in regression
@@ -82,6 +89,7 @@ def new_thresholds(
                 if (one := crossed[precision].get((name, image.sha256))) is not None
                 and one.category == name
                 and one.refused is None
+                and one.score < limit
             ]
             if not parts and not new:
                 notes.append(f"{name} at {precision}: no good score is known: no new threshold")
@@ -96,6 +104,19 @@ def new_thresholds(
                 machine=machines[precision],
             )
     return found, notes
+
+
+def like_defects(scores: Sequence[float]) -> float:
+    """Return from which score on a good image scores like the known defects.
+
+    Args:
+        scores: of known defects.
+
+    Returns:
+        Infinity where there are fewer than :data:`LEAST_KNOWN`.
+    """
+    known = [score for score in scores if math.isfinite(score)]
+    return float(np.quantile(known, LIKE_DEFECTS)) if len(known) >= LEAST_KNOWN else math.inf
 
 
 def _held_out(regression: Regression, outcomes: Sequence[Outcome], name: str) -> list[GoodPart]:
@@ -195,17 +216,19 @@ def doubts(
                     f"{counts.rejected_before}; missed now: {_some([row.image for row in lost])}"
                 )
         own = [row for row in rows["fp32"] if row.category == name]
-        defects = [r.after.score for r in own if not r.good and r.after.score is not None]
-        like = float(np.quantile(defects, LIKE_DEFECTS)) if len(defects) >= LEAST_KNOWN else None
+        like = like_defects(
+            [r.after.score for r in own if not r.good and r.after.score is not None]
+        )
         for row in own:
             score = row.after.score
             if row.seen != "learnt" or score is None:
                 continue
-            if like is not None and score >= like:
+            if score >= like:
                 said.append(
                     f"{row.image} ({name}) scores like the known defects: {score:.3g}, and "
-                    f"{1 - LIKE_DEFECTS:.0%} of these score {like:.3g} or more. If that part is "
-                    "not good, take the image out and learn again"
+                    f"{1 - LIKE_DEFECTS:.0%} of these score {like:.3g} or more. It "
+                    "joined the prototypes and sets no threshold; if that part is not good, take "
+                    "the image out and learn again"
                 )
             elif row.after.verdict == "reject":
                 said.append(

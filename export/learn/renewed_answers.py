@@ -19,10 +19,12 @@ from hvq_edge.runtime.known_answers import (
     join,
     read_known_answers,
 )
-from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.runtime.open_engine import AUTO, open_engine
 
 
-def renewed_answers(before: Bundle, now: Bundle, learnt: Collection[str]) -> KnownAnswers | None:
+def renewed_answers(
+    before: Bundle, now: Bundle, learnt: Collection[str], backend: str = AUTO
+) -> KnownAnswers | None:
     """Return what the new graphs are to say of the images of the former known answers.
 
     Of categories that learnt nothing the answers stay. Of the others codes, category and margin
@@ -33,6 +35,7 @@ def renewed_answers(before: Bundle, now: Bundle, learnt: Collection[str]) -> Kno
         before: the bundle that learnt.
         now: the new graphs; its manifest need not be written yet.
         learnt: categories that learnt.
+        backend: the only library to ask; ``auto``: all that are here.
 
     Returns:
         ``None``: the former bundle has no known answers.
@@ -45,21 +48,26 @@ def renewed_answers(before: Bundle, now: Bundle, learnt: Collection[str]) -> Kno
         return None
     numbers = [number for number, name in enumerate(now.manifest.categories) if name in learnt]
     precisions = {
-        precision: _renewed(now, precision, answers, answer, numbers)
+        precision: _renewed(now, precision, answers, answer, numbers, backend)
         for precision, answer in answers.precisions.items()
     }
     return replace(answers, precisions=precisions)
 
 
 def _renewed(
-    now: Bundle, precision: Precision, answers: KnownAnswers, answer: Answer, learnt: list[int]
+    now: Bundle,
+    precision: Precision,
+    answers: KnownAnswers,
+    answer: Answer,
+    learnt: list[int],
+    only: str,
 ) -> Answer:
     known_category = now.manifest.category_mode != "auto"
     changed = np.isin(answer.category, learnt)
     found: list[tuple[float, Answer]] = []
     faults: list[str] = []
     for backend in GRAPH_BACKENDS:
-        if find_spec(backend) is None:
+        if find_spec(backend) is None or only not in (AUTO, backend):
             continue
         try:
             output = _run(now, precision, backend, answers)

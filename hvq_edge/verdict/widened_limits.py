@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.verdict.image_limits import FrameQuality, learn_limits, measure
+from hvq_edge.verdict.image_limits import FrameQuality, fault, learn_limits, measure
 from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.likeness.usual import UsualLook
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits, Placement
@@ -19,9 +19,10 @@ Pixels = NDArray[np.uint8]
 def widened(
     limits: CategoryLimits, images: Sequence[Pixels], fitted: Sequence[Pixels]
 ) -> CategoryLimits:
-    """Return a category's limits that hold the images as well, as if it had been trained on them.
+    """Return a category's limits that hold the images as well.
 
-    Nothing is narrowed.
+    Where images are inside already nothing moves: wider limits let more be judged that is no part.
+    For those outside it is as if the category had been trained on them. Nothing is narrowed.
 
     Args:
         limits: of the category so far.
@@ -37,8 +38,11 @@ def widened(
 
 
 def wider(limits: ImageLimits, qualities: Sequence[FrameQuality]) -> ImageLimits:
-    """Return limits of light and focus that hold what so many images more would have set."""
-    new = learn_limits(qualities)
+    """Return limits of light and focus that hold images which are outside so far, too."""
+    outside = [quality for quality in qualities if fault(quality, limits) is not None]
+    if not outside:
+        return limits
+    new = learn_limits(outside)
     return ImageLimits(
         brightness_low=min(limits.brightness_low, new.brightness_low),
         brightness_high=max(limits.brightness_high, new.brightness_high),

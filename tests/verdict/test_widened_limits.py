@@ -34,6 +34,7 @@ def test_a_darker_part_called_good_can_be_judged_from_then_on():
     assert "darker" not in {one.word for one in differences(look_at(dark, fitted), after.usual)}
     assert after.usual.brightness.median == before.usual.brightness.median
     assert after.image.brightness_high >= before.image.brightness_high
+    assert widened(before, bright[:2], [fit_image(one, 64) for one in bright[:2]]) == before
 
 
 def test_a_part_that_lies_elsewhere_and_is_called_good_has_not_moved():
