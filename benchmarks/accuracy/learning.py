@@ -165,11 +165,11 @@ class Product:
         setting = crossed[crossed < like_defects(bad.tolist())]
         seen = np.concatenate([self.score(self.held_out, centres), setting])
         parts = [GoodPart(float(score), "") for score in seen]
-        value = learn_threshold(parts, asked=FALSE_REJECT, rule=expected_rate).value
+        value = self.threshold(parts)
         others = np.setdiff1d(self.unseen, taken)
         found = self.measure(good[others], good[self.usual], bad, value)
         parts += [GoodPart(float(score), "") for score in np.setdiff1d(crossed, setting)]
-        alone = learn_threshold(parts, asked=FALSE_REJECT, rule=expected_rate).value
+        alone = self.threshold(parts)
         names = warned(crossed, bad, value)
         return found._replace(
             unwarned=100 * float(np.mean(bad > alone)),
@@ -196,6 +196,12 @@ class Product:
         good, bad = self.score(self.good, centres), self.score(self.bad, centres)
         kind, usual = good[np.setdiff1d(self.unseen, taken)], good[self.usual]
         return _auroc(kind, bad), _auroc(np.concatenate([kind, usual]), bad)
+
+    def threshold(self, parts: Sequence[GoodPart]) -> float:
+        """Return the threshold that these good parts set, which never falls."""
+        return max(
+            learn_threshold(parts, asked=FALSE_REJECT, rule=expected_rate).value, self.former
+        )
 
     def before(self) -> Found:
         """Return the same numbers where nothing was learnt."""

@@ -19,6 +19,8 @@ from hvq_edge.verdict.defaults import FALSE_REJECT
 from hvq_edge.verdict.judgement import rule
 from hvq_edge.verdict.threshold import GoodPart, Threshold, learn_threshold
 
+KEPT = "kept, since images called good set a lower one"
+"""How the rule of a threshold begins that learning did not lower."""
 LEAST_KNOWN = 3
 """Defective images of a category from which on new good ones are held against them."""
 LIKE_DEFECTS = 0.25
@@ -96,14 +98,33 @@ def new_thresholds(
                 continue
             bound = had.bound if had is not None else None
             asked = false_reject or (bound.asked if bound else None) or FALSE_REJECT
-            found[precision][name] = learn_threshold(
+            learnt_now = learn_threshold(
                 [*parts, *new],
                 asked=asked,
                 rule=expected_rate,
                 source=f"{source}, and {counted(len(new), 'image')} called good since",
                 machine=machines[precision],
             )
+            found[precision][name] = not_below(learnt_now, had)
     return found, notes
+
+
+def not_below(new: Threshold, former: Threshold | None) -> Threshold:
+    """Return a new threshold, or the former one with the new scores where that is higher.
+
+    It rests on good images that are not at hand any more, those learnt from among them; more good
+    images cannot show that fewer good parts should pass. The bound of the lower one holds all the
+    more.
+    """
+    if former is None or new.value >= former.value:
+        return new
+    update = {
+        "value": former.value,
+        "highest_image": None,
+        "next_highest": None,
+        "rule": f"{KEPT}; before: {former.rule}; for {new.value:.6g}: {new.rule}",
+    }
+    return new.model_copy(update=update)
 
 
 def like_defects(scores: Sequence[float]) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hvq_edge.bundle.learnt import Compared, Side, count
 from hvq_edge.export.learn.judged import list_judged
 from hvq_edge.export.learn.known_good import former_parts
-from hvq_edge.export.learn.outcome import doubts
+from hvq_edge.export.learn.outcome import doubts, not_below
 from hvq_edge.verdict.calibration_scores import table_of
+from hvq_edge.verdict.threshold import GoodPart, learn_threshold
 
 
 def row(name: str, score: float, *, good: bool, seen: str = "judged", before: float = 9.0):
@@ -44,6 +45,20 @@ def test_defects_that_are_missed_now_are_named():
     rows = (*DEFECTS, row("lost.png", 3.0, good=False))
     (said,) = doubts({"fp32": rows}, ["bolt"])
     assert "4 of 5 known defects are found, before it were 5; missed now: lost.png" in said
+
+
+def test_a_threshold_never_falls():
+    """It rests on images that are not at hand: more good ones do not show that it was too high."""
+    low, high = (
+        learn_threshold([GoodPart(score + step, "") for step in (0.0, 0.1, 0.2)], asked=0.05)
+        for score in (1.0, 3.0)
+    )
+    assert not_below(high, low) is high
+    assert not_below(low, None) is low
+    kept = not_below(low, high)
+    assert kept.value == high.value
+    assert kept.calibration_scores == low.calibration_scores
+    assert kept.rule.startswith("kept, since images called good set a lower one")
 
 
 def test_images_are_counted_by_what_they_show():
