@@ -77,7 +77,7 @@ def learn_known_answers(
     manifest = bundle.manifest
     known = manifest.category_mode != "auto"
     ordered = [images[number] for number in spread_over([name for _, name in images])]
-    with TorchEngine(run, device="cpu") as model:
+    with TorchEngine(run, device="cpu", bundle=bundle) as model:
         frames, given, right = _decided(bundle, model, ordered)
     if not right:
         logger.warning(_NONE, "the line decides on no image that there is")

@@ -51,7 +51,7 @@ def bisect_precision(
     from hvq_edge.export.verify.module_outputs import bisect_modules
     from hvq_edge.model.checkpoint import load_run
 
-    model, record = load_run(run)
+    model, record = load_run(run, bundle=bundle)
     # First what no fault of the export can hide in, then tensor by tensor.
     yield bisect_modules(model, other, feed, image=image)
     mode = bundle.manifest.category_mode

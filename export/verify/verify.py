@@ -103,7 +103,9 @@ def verify_bundle(
 
     mode = bundle.manifest.category_mode
     tested, not_run = runners_of(bundle)
-    torch_runner = EngineRunner(PYTORCH, partial(TorchEngine, run, device="cpu"), mode != "auto")
+    torch_runner = EngineRunner(
+        PYTORCH, partial(TorchEngine, run, device="cpu", bundle=bundle), mode != "auto"
+    )
     feeds = [_feed(bundle, image, record.categories) for image in images]
     outputs: dict[str, list[Outputs]] = {PYTORCH: [], **{one.name: [] for one in tested}}
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):

@@ -129,6 +129,20 @@ class TrainingRecord(Strict):
     """By category, where there were any."""
 
 
+class LearntImages(Strict):
+    """Images of one category that joined its prototypes after the export."""
+
+    category: str
+    created: str
+    """ISO 8601, UTC."""
+    images: tuple[str, ...]
+    """SHA-256 of each image."""
+    replaced: dict[str, int]
+    """How many prototypes of each table they took the place of."""
+    before: str
+    """SHA-256 of the ``bundle.json`` that this bundle was made from."""
+
+
 class FormerThresholds(Strict):
     """Thresholds that others replaced: ``hvq-edge calibrate --undo`` brings them back."""
 
@@ -180,6 +194,8 @@ class BundleManifest(Strict):
     fp16: Fp16Record | None = None
     training: TrainingRecord | None = None
     """``None``: exported before it was kept."""
+    learnt: tuple[LearntImages, ...] = ()
+    """What ``hvq-edge learn`` has put in since the export, the latest last."""
     notes: tuple[str, ...] = ()
 
     @property

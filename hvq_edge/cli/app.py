@@ -29,6 +29,7 @@ from hvq_edge.cli import (
     eval_,
     explain,
     export,
+    learn,
     load,
     log,
     predict,
@@ -88,6 +89,7 @@ app.command("verify")(verify.verify)
 app.command("build")(build.build)
 app.command("bench")(bench.bench)
 app.command("calibrate")(calibrate.calibrate)
+app.command("learn")(learn.learn)
 app.command("report")(report.report)
 app.command("sign")(sign.sign)
 app.command("predict")(predict.predict)

@@ -12,7 +12,7 @@ from hvq_edge.errors import MissingCapability
 
 EXTRA_OF = {
     "torch": "train",
-    "onnx": "train",
+    "onnx": "learn",
     "onnxscript": "train",
     "polygraphy": "train",
     "sklearn": "train",

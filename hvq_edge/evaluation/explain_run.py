@@ -52,7 +52,8 @@ class RunInsight:
     ) -> None:
         self._run = run
         self._on_progress = on_progress
-        self._model, self.record = load_run(run)
+        self._model, self.record = load_run(run, bundle=bundle)
+        self._has_learnt = bundle is not None and bool(bundle.manifest.learnt)
         if bundle is not None and (
             bundle.manifest.checkpoint_sha256 != self.record.checkpoint_sha256
         ):
@@ -91,12 +92,17 @@ class RunInsight:
     def exemplars(self, category: str) -> Exemplars:
         """Return the exemplars of a category: those that the run keeps, else new ones.
 
+        A bundle that has learnt since has other prototypes: its exemplars are made anew, of the
+        training images, and not kept.
+
         Raises:
             InputError: no such category.
             DatasetError: the run has no images on record, or they are missing or changed.
             ImageError: an image cannot be read.
             OutputError: the run's folder cannot be written.
         """
+        if self._has_learnt:
+            return make_exemplars(self._model, self.record, category, self._on_progress)
         path = self._run / exemplars_name(self._index(category))
         kept = _kept(path)
         if kept is not None and (

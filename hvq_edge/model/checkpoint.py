@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from hvq_edge.bundle.learnt import prototypes_learnt
+from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.atomic import atomic_file, sha256_of
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.hvq_trans import HVQTrans
@@ -25,12 +27,15 @@ def save_checkpoint(run: Path, model: HVQTrans) -> str:
     return sha256_of(path)
 
 
-def load_run(run: Path, device: str = "cpu") -> tuple[HVQTrans, RunRecord]:
+def load_run(
+    run: Path, device: str = "cpu", bundle: Bundle | None = None
+) -> tuple[HVQTrans, RunRecord]:
     """Load a finished run's model.
 
     Args:
         run: the run's folder.
         device: a torch device.
+        bundle: that was exported from it: the model gets the prototypes that it has learnt since.
 
     Returns:
         The model in eval mode, without gradients, and the run's record.
@@ -38,6 +43,7 @@ def load_run(run: Path, device: str = "cpu") -> tuple[HVQTrans, RunRecord]:
     Raises:
         RunError: no finished run there.
         CheckpointError: ``checkpoint.pt`` changed or does not fit the recorded settings.
+        BundleError: what the bundle has learnt cannot be read.
     """
     record = read_run(run)
     path = run / CHECKPOINT_NAME
@@ -56,6 +62,10 @@ def load_run(run: Path, device: str = "cpu") -> tuple[HVQTrans, RunRecord]:
             f"{path} does not fit the settings in run.json: {str(error).splitlines()[0]}",
             next_step="copy the run's folder again, or train again",
         ) from error
+    for table, name, centres in prototypes_learnt(bundle) if bundle is not None else ():
+        kept = model.prototypes if table == "prototypes" else model.fine_prototypes
+        assert kept is not None  # a graph has no table that its model lacks
+        kept.centres[record.categories.index(name)] = torch.from_numpy(centres)
     return model.to(device).eval().requires_grad_(False), record
 
 

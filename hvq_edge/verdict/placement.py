@@ -93,14 +93,29 @@ def moved(small: NDArray[np.float32], placement: Placement) -> str | None:
         placement: of the category that it shows.
     """
     gain, similarity, shift = _match(small, _reference(placement.reference))
-    if gain <= placement.gain_high or similarity < placement.similarity_low:
-        return None  # a defect changes the match; only a shift makes it good elsewhere
-    if shift < LEAST_SHIFT:
+    if not _has_moved(gain, similarity, shift, placement):
         return None
     return (
         f"moved: the part lies {100 * shift:.0f} % of the image from its place "
         f"(match {similarity:.2f} there, {similarity - gain:.2f} here)"
     )
+
+
+def gain_where_moved(small: NDArray[np.float32], placement: Placement) -> float | None:
+    """Return how much better a frame matches elsewhere, where that counts as moved.
+
+    Args:
+        small: :func:`small_grey` of the frame.
+        placement: of the category that it shows.
+    """
+    gain, similarity, shift = _match(small, _reference(placement.reference))
+    return gain if _has_moved(gain, similarity, shift, placement) else None
+
+
+def _has_moved(gain: float, similarity: float, shift: float, placement: Placement) -> bool:
+    # A defect changes the match; only a shift makes it good elsewhere.
+    good_elsewhere = gain > placement.gain_high and similarity >= placement.similarity_low
+    return good_elsewhere and shift >= LEAST_SHIFT
 
 
 @lru_cache(maxsize=64)

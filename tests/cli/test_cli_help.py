@@ -27,6 +27,7 @@ COMMANDS = {
     "export": {"--int8", "--calib", "--category", "--out", "--triton", "--exemplars"},
     "build": {"--backend", "--precision", "--compute-capability", "--force"},
     "calibrate": {"--good", "--false-reject", "--confidence", "--method"},
+    "learn": {"--good", "--judged", "--out", "--category", "--data", "--false-reject"},
     "bench": {"--run", "--backends", "--batch", "--rounds", "--out", "--peers"},
     "predict": {"--bundle", "--save", "--fail-on-reject", "--category"},
     "explain": {"--bundle", "--run", "--codebook", "--category", "--save"},

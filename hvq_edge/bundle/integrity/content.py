@@ -18,7 +18,7 @@ CARD_NAME = "MODEL.md"
 """The model card: what is in the bundle, for people."""
 _APART = (MANIFEST_NAME, SIGNATURE_NAME)
 """No file can hold its own hash, nor that of a signature over it."""
-_MADE_AFTER_EXPORT = (
+MADE_AFTER_EXPORT = (
     VERIFY_NAME,
     "verify/",
     "eval-",
@@ -138,9 +138,9 @@ def seal(bundle: Bundle) -> tuple[Bundle, tuple[str, ...]]:
     content = look(bundle)
     here = dict(_walk(bundle.path))
     faults = [f"{name} is a link or no file" for name, plain in here.items() if not plain]
-    later = [name for name in content.changed if name.startswith(_MADE_AFTER_EXPORT)]
+    later = [name for name in content.changed if name.startswith(MADE_AFTER_EXPORT)]
     faults += [f"{name} was changed" for name in content.changed if name not in later]
-    gone = [name for name in content.missing if name.startswith(_MADE_AFTER_EXPORT)]
+    gone = [name for name in content.missing if name.startswith(MADE_AFTER_EXPORT)]
     faults += [f"{name} is missing" for name in content.missing if name not in gone]
     if faults:
         raise GateFailed(

@@ -28,6 +28,7 @@ from hvq_edge.bundle.manifest import (
 from hvq_edge.bundle.thresholds import threshold_records
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.markdown import bullets, code, table, text
+from hvq_edge.evaluation.acceptance.card_learnt import learnt_since, verdicts_changed
 from hvq_edge.evaluation.acceptance.card_results import (
     engines,
     eval_command,
@@ -99,6 +100,7 @@ def render_card(bundle: Bundle) -> str:
         _evaluation_data(manifest, measured),
         _training_data(manifest),
         quantitative(bundle, measured),
+        verdicts_changed(bundle),
         engines(bundle),
         _ethics(),
         _caveats(bundle),
@@ -258,6 +260,7 @@ def _training_data(manifest: BundleManifest) -> list[str]:
         f"besides the image itself: {versions}.",
     ]
     blocks += _known_defects(manifest, training.known_defects)
+    blocks += learnt_since(manifest)
     calibration = manifest.calibration
     if calibration is not None:
         blocks.append(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.common.extras import require
 from hvq_edge.runtime.contract import (
@@ -34,6 +35,7 @@ class TorchEngine(Closeable):
         run: folder of a finished training run.
         device: a PyTorch device, or ``auto``: the GPU where there is one.
         threads: threads of PyTorch in this whole process; ``None`` leaves them as they are.
+        bundle: that was exported from it: the model gets the prototypes that it has learnt since.
 
     Raises:
         MissingCapability: PyTorch is not installed, or has no such device.
@@ -42,7 +44,14 @@ class TorchEngine(Closeable):
         SettingsError: ``threads`` is less than one.
     """
 
-    def __init__(self, run: Path, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        bundle: Bundle | None = None,
+    ) -> None:
         check_threads(threads)
         require("torch")
         import torch
@@ -55,7 +64,7 @@ class TorchEngine(Closeable):
             torch.set_num_threads(threads)
         # TF32 convolutions are PyTorch's default on NVIDIA GPUs; a reference is full float32.
         torch.backends.cudnn.allow_tf32 = False
-        model, record = load_run(run, device=device)
+        model, record = load_run(run, device=device, bundle=bundle)
         self._torch = torch
         self._device = device
         self._model: Any = model

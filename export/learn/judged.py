@@ -1,0 +1,147 @@
+"""Images that people judged, and what a bundle says of them before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.data.content import hash_image
+from hvq_edge.data.images import fit_image, read_image
+from hvq_edge.data.layouts.folders import good_folders, list_folders, list_images
+from hvq_edge.errors import DatasetError
+from hvq_edge.runtime.engine import Engine
+from hvq_edge.verdict.judgement import judgements, refusal
+from hvq_edge.verdict.usable import ImageChecks
+
+DEFECTIVE = "defective"
+TREE = """\
+DIR/<category>/good/*                 good images
+DIR/<category>/defective/<kind>/*     defective ones, in one folder a kind"""
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """An image and what people said of it."""
+
+    path: Path
+    name: str
+    """Its path from the folder that was given."""
+    category: str
+    good: bool
+    defect: str
+    """Kind of defect; empty: good, or no kind was said."""
+    sha256: str
+
+
+class Outcome(NamedTuple):
+    """What an engine says of an image, and why the line would decide nothing on it."""
+
+    category: str
+    score: float
+    margin: float
+    refused: str | None
+
+
+def list_judged(
+    folder: Path, categories: Sequence[str], category: str | None = None
+) -> list[JudgedImage]:
+    """List a folder of images that people judged, each content once a category.
+
+    Args:
+        folder: laid out as :data:`TREE`; or ``DIR/<category>``, or ``DIR/<category>/good``.
+        categories: of the bundle.
+        category: of loose images, or the one to take; ``None``: it follows from the folders'
+            names, or the bundle has only one.
+
+    Raises:
+        DatasetError: no folder, no image in it, or nobody says of which category they are.
+        ImageError: an image cannot be read.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"there is no folder {folder}.", next_step=f"lay images out as\n{TREE}")
+    found: list[JudgedImage] = []
+    seen: set[tuple[str, str]] = set()
+    for path, name, good, defect in _entries(folder, categories, category):
+        digest = hash_image(path)
+        if (name, digest) not in seen:
+            seen.add((name, digest))
+            shown = path.relative_to(folder).as_posix()
+            found.append(JudgedImage(path, shown, name, good, defect, digest))
+    if not found:
+        raise DatasetError(
+            f"there is no image of {', '.join(categories)} in {folder}.",
+            next_step=f"lay images out as\n{TREE}",
+        )
+    return found
+
+
+def _entries(
+    folder: Path, categories: Sequence[str], category: str | None
+) -> Iterable[tuple[Path, str, bool, str]]:
+    """Yield path, category, whether it is good, and the kind of its defect."""
+    named = [one for one in list_folders(folder) if one.name in categories]
+    for one in named:
+        if category in (None, one.name):
+            yield from _of_category(one, one.name)
+    if named:
+        return
+    name = category
+    if name is None:
+        own = folder.resolve()
+        around = (own.name, own.parent.name if own.name == "good" else "")
+        name = next((one for one in around if one in categories), None)
+    if name is None and len(categories) == 1:
+        name = categories[0]
+    if name is None or name not in categories:
+        raise DatasetError(
+            f"nothing says of which category the images in {folder} are"
+            + (f": there is no {name!r}." if name else "."),
+            next_step=f"say it with --category: {', '.join(categories)}; or lay the images out as"
+            f"\n{TREE}",
+        )
+    yield from _of_category(folder, name)
+
+
+def _of_category(folder: Path, name: str) -> Iterable[tuple[Path, str, bool, str]]:
+    goods = good_folders(folder)
+    kinds = folder / DEFECTIVE
+    for place in goods:
+        yield from ((path, name, True, "") for path in list_images(place).images)
+    if kinds.is_dir():
+        for path in list_images(kinds).images:
+            kind = path.relative_to(kinds).parts[0] if path.parent != kinds else ""
+            yield path, name, False, kind
+    if not goods and not kinds.is_dir():
+        yield from ((path, name, True, "") for path in list_images(folder, deep=False).images)
+
+
+def judge(
+    engine: Engine,
+    checks: ImageChecks,
+    images: Sequence[JudgedImage],
+    on_progress: ProgressCallback = silent,
+    stage: str = "judging",
+) -> list[Outcome]:
+    """Judge images one at a time, as the line does.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    info = engine.info
+    outcomes = []
+    for done, image in enumerate(images, start=1):
+        frame = fit_image(read_image(image.path), info.input_side)
+        given: NDArray[np.int32] | None = None
+        if info.category_mode == "input":
+            given = np.array([info.categories.index(image.category)], np.int32)
+        (one,) = judgements(engine.run(frame[None], given), info.categories)
+        refused = refusal(one, checks.fault(frame, one))
+        outcomes.append(Outcome(one.category, one.score, one.margin, refused))
+        on_progress(stage, done, len(images))
+    return outcomes
