@@ -72,9 +72,7 @@ VARIANTS: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "codes stay where they start": _no_epochs,
     "projection of the others": _mean_projection,
 }
-"""What is lost without a part of what is learnt: judged once a product, at :data:`VARIED_AT`."""
-VARIED_AT = 50
-"""Images."""
+"""What is lost without a part of what is learnt."""
 
 
 class Drawn(NamedTuple):
@@ -264,15 +262,16 @@ class Way(NamedTuple):
     """That learning the product took, once its features were there."""
 
 
-def ways_of(bench: Bench, k: int, count: int, seed: int) -> Iterator[tuple[str, Way]]:
-    """Add a product in every way."""
+def ways_of(
+    bench: Bench, k: int, count: int, seed: int, *, parts: bool = False
+) -> Iterator[tuple[str, Way]]:
+    """Add a product in every way, with ``parts`` without a part of what is learnt as well."""
     product, base, training = bench.products[k], bench.without(k), bench.settings.training
     drawn = product.draw(count, seed, training.held_out)
     new = base.categories
     fit, held_out = product.images(drawn.fit, new), product.images(drawn.held_out, new)
     varied = [product.varied(drawn.fit, new)] if training.versions else []
-    variants = VARIANTS if (count, seed) == (VARIED_AT, 0) else {}
-    for name, changed in {ADDED: nullcontext, **variants}.items():
+    for name, changed in {ADDED: nullcontext, **(VARIANTS if parts else {})}.items():
         model = with_categories(base, [*range(new), None])
         began = time.perf_counter()
         with changed():

@@ -11,6 +11,8 @@ images of the product are judged, the product known: image AUROC / pixel AUROC /
 - *prototypes alone*: nothing but the prototypes of the frozen features, with the scale and level of
   their distances;
 - *memory*: nearest neighbours among the same features (nearest_neighbour.py), level subtracted;
+- with --parts, *codes stay where they start* and *projection of the others*: *added* without that
+  part;
 - *trained*: one training of all products together, with as many images of this one. A training
   each, so it is done for the numbers of images named by --trained alone.
 
@@ -35,6 +37,7 @@ from benchmarks.accuracy.added_products import (
     ALL,
     CLASSIFIER,
     TOGETHER,
+    VARIANTS,
     Bench,
     classified,
     numbers_of,
@@ -53,7 +56,13 @@ COUNTS = (10, 20, 50, 100)
 
 
 def run(
-    bench: Bench, counts: Sequence[int], together: Sequence[int], draws: int, only: Sequence[str]
+    bench: Bench,
+    counts: Sequence[int],
+    together: Sequence[int],
+    draws: int,
+    only: Sequence[str],
+    *,
+    parts: bool = False,
 ) -> dict[str, dict[str, float | None]]:
     """Do what is not done yet; return all numbers by ``product/count/draw/way``."""
     path = bench.folder / "numbers.json"
@@ -67,8 +76,9 @@ def run(
                 continue
             for seed in range(1 if count == ALL else draws):
                 key = f"{name}/{count}/{seed}"
-                if f"{key}/{ADDED}" not in found:
-                    for way, learnt in ways_of(bench, k, count, seed):
+                wanted = (ADDED, *(VARIANTS if parts else ()))
+                if any(f"{key}/{way}" not in found for way in wanted):
+                    for way, learnt in ways_of(bench, k, count, seed, parts=parts):
                         found[f"{key}/{way}"] = numbers_of(product, learnt)
                 if count in together and seed == 0 and f"{key}/{TOGETHER}" not in found:
                     learnt = trained_together(bench, k, count, seed)
@@ -153,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--trained", type=int, nargs="*", default=[ALL], help="numbers of images; a training each"
     )
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--parts", action="store_true", help="what each part learnt is worth")
     parser.add_argument("--only", nargs="+", default=[], metavar="PRODUCT")
     given = parser.parse_args(arguments)
     try:
@@ -160,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with progress_bars() as bars:
             plan = make_plan(given.data, given.out, settings, bars)
             bench = Bench(plan, given.out, bars)
-            found = run(bench, given.images, given.trained, given.draws, given.only)
+            found = run(
+                bench, given.images, given.trained, given.draws, given.only, parts=given.parts
+            )
     except HvqEdgeError as error:
         parser.exit(error.exit_code, f"{error}\n")
     print(table(found, plan.categories))

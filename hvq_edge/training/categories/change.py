@@ -24,7 +24,14 @@ from hvq_edge.model.categories import with_categories
 from hvq_edge.model.checkpoint import load_run, save_checkpoint
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.run.record import RECORD_NAME, CategoryChange, ImageRecord, RunRecord, write_run
+from hvq_edge.run.record import (
+    RECORD_NAME,
+    CategoryChange,
+    ImageRecord,
+    RunRecord,
+    read_run,
+    write_run,
+)
 from hvq_edge.training.batches import Images, standardised
 from hvq_edge.training.categories.images import good_images_of
 from hvq_edge.training.categories.learn import learn_category
@@ -72,7 +79,7 @@ def add_category(
         ImageError: an image cannot be read.
         CheckpointError, MissingCapability, OutputError.
     """
-    model, record = load_run(run, choose_device(device))
+    record = read_run(run)
     _check_name(record, name)
     _check_out(out)
     if record.data is None:
@@ -81,6 +88,7 @@ def add_category(
             next_step="train with hvq-edge train, and add to that run",
         )
     split = good_images_of(record, name, good, on_progress)
+    model, _ = load_run(run, choose_device(device))
     new, data = len(record.categories), Path(record.data)
     grown = with_categories(model, [*range(new), None])
     own = record.model_copy(
@@ -228,7 +236,7 @@ def _check_name(record: RunRecord, name: str) -> None:
             next_step="choose another name",
         )
     # Names are those of folders everywhere else.
-    if not name.strip() or name != Path(name).name or name != name.strip():
+    if not name.strip() or name != Path(name).name or name != name.strip() or name[0] == ".":
         raise InputError(
             f"a category cannot be called {name!r}: it must be fit for a folder's name.",
             next_step="choose another name",
