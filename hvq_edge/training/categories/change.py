@@ -20,7 +20,6 @@ from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import RESERVED_CATEGORIES
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, RunError
-from hvq_edge.model.categories import with_categories
 from hvq_edge.model.checkpoint import load_run, save_checkpoint
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
@@ -35,6 +34,7 @@ from hvq_edge.run.record import (
 from hvq_edge.training.batches import Images, standardised
 from hvq_edge.training.categories.images import good_images_of
 from hvq_edge.training.categories.learn import learn_category
+from hvq_edge.training.categories.with_categories import with_categories
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.features import cache_features
 from hvq_edge.training.train_run import cached_images, varied_images

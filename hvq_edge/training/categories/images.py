@@ -10,7 +10,13 @@ from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import Dataset, Layout
 from hvq_edge.data.known_defects import recorded_path
 from hvq_edge.data.layouts import mvtec, plain_folder
-from hvq_edge.data.layouts.folders import GOOD, DatasetImage, is_folder, list_images
+from hvq_edge.data.layouts.folders import (
+    GOOD,
+    CategoryContent,
+    DatasetImage,
+    is_folder,
+    list_images,
+)
 from hvq_edge.data.splits import Split, split_training
 from hvq_edge.errors import DatasetError
 from hvq_edge.run.record import RunRecord
@@ -71,13 +77,15 @@ def _listed(name: str, folder: Path) -> tuple[list[DatasetImage], Layout]:
             f"there is no folder {folder}.", next_step="name a folder of good images with --good"
         )
     if mvtec.is_category(folder):
-        found, layout = mvtec.read_category(folder, name).images, "mvtec"
-    elif plain_folder.is_category(folder):
-        found, layout = plain_folder.read_category(folder, name).images, "plain"
-    else:
-        paths = list_images(folder, deep=False).images
-        return [DatasetImage(path, name, "train", GOOD) for path in paths], "plain"
-    return [one for one in found if one.split == "train" and one.good], layout
+        return _to_learn(mvtec.read_category(folder, name)), "mvtec"
+    if plain_folder.is_category(folder):
+        return _to_learn(plain_folder.read_category(folder, name)), "plain"
+    paths = list_images(folder, deep=False).images
+    return [DatasetImage(path, name, "train", GOOD) for path in paths], "plain"
+
+
+def _to_learn(content: CategoryContent) -> list[DatasetImage]:
+    return [one for one in content.images if one.split == "train" and one.good]
 
 
 def _too_few(name: str, count: int, folder: Path) -> DatasetError:
