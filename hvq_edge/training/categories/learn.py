@@ -32,6 +32,7 @@ from hvq_edge.training.statistics import (
 MOST_IMAGES = 200
 """Images that codes and projection learn from, spread over all: their tokens are kept in memory."""
 EPOCHS = 20
+"""Times that codes follow the images: with ten, more than two half-lives of the averages."""
 RIDGE = 1e-2
 """Share of the decoder outputs' mean eigenvalue that holds the projection to the other
 categories'."""

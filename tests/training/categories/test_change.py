@@ -129,7 +129,11 @@ def test_the_exported_graph_and_its_thresholds_say_the_same_of_the_others(
     before = json.loads((small_trained_bundle / "bundle.json").read_text())["thresholds"]["fp32"]
     after = json.loads((bundle.path / "bundle.json").read_text())["thresholds"]["fp32"]
     assert np.isfinite(after.pop(BOLT)["value"])
-    assert after == before
+    assert after.keys() == before.keys()
+    for name, threshold in before.items():  # the engine that is quickest may be another
+        assert after[name]["value"] == pytest.approx(threshold["value"], rel=1e-4)
+        for same in ("images", "rule", "highest_image"):
+            assert after[name][same] == threshold[same]
     assert bundle.manifest.training.changes == read_run(grown).changes
     card = (bundle.path / "MODEL.md").read_text(encoding="utf-8")
     assert f"{BOLT} was added to the trained network, with {IMAGES} good images" in card
