@@ -247,6 +247,7 @@ def _training_record(
             for name in sorted({image.category for image in served})
             if any(one.category == name for one in record.known_defects)
         },
+        changes=record.changes,
     )
 
 

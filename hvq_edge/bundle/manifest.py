@@ -22,7 +22,7 @@ from hvq_edge.common.plain_file import open_plain
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.common.tiling import FrameShape, Tiling
 from hvq_edge.errors import BundleError
-from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME
+from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME, CategoryChange
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.usable import ImageChecks
@@ -127,6 +127,8 @@ class TrainingRecord(Strict):
     """Good images that only thresholds were learnt from, by category."""
     known_defects: dict[str, KnownDefects] = Field(default={})
     """By category, where there were any."""
+    changes: tuple[CategoryChange, ...] = ()
+    """Of the categories since the training, the oldest first."""
 
 
 class LearntImages(Strict):

@@ -23,6 +23,7 @@ from hvq_edge.cli import (
     build,
     bundle,
     calibrate,
+    categories,
     data,
     demo,
     doctor,
@@ -83,6 +84,9 @@ app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("load")(load.load)
 app.command("runs")(runs.runs)
+app.command("add-category")(categories.add)
+app.command("remove-category")(categories.remove)
+app.command("rename-category")(categories.rename)
 app.command("eval")(eval_.evaluate)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)

@@ -31,7 +31,7 @@ FileArgument = Annotated[
 
 @group.callback()
 def _bundle(context: typer.Context) -> None:
-    """Check a bundle, pack it into one file, install it, go back."""
+    """Check, pack and install a bundle, and go back."""
     context.with_resource(tidy_at_sigterm())
 
 

@@ -39,7 +39,7 @@ def doctor(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what this machine can do, and how to get what it lacks.
+    """Show what this machine can do, and how to get the rest.
 
     Ends with 0 whatever it finds, and with 3 where something that --require names is not ok.
     """

@@ -59,7 +59,7 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well a run or a bundle tells defects from good.
+    """Measure how well a run or bundle tells defects from good.
 
     With --precision all, each precision of a bundle, and the table shows them beside each other.
     """

@@ -59,7 +59,7 @@ PartOption = Annotated[
 
 @group.callback()
 def _log() -> None:
-    """Verify, show and export the hash-chained log of decisions."""
+    """Verify, show and export the log of decisions."""
 
 
 @group.command("verify")

@@ -48,7 +48,7 @@ def report(
     run: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the acceptance report of a bundle, for somebody to sign.
+    """Write a bundle's acceptance report, for somebody to sign.
 
     It is one page to read and print. It gathers what eval, verify, calibrate and bench have
     measured, and says what is missing.

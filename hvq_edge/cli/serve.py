@@ -63,7 +63,7 @@ def serve(
     backend: BackendOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Judge images over HTTP, and serve a page to drop images on.
+    """Judge images over HTTP; serve a page to drop images on.
 
     Ctrl-C (exit code 130) and SIGTERM (0) end it. With --json, one line of JSON says where it is.
     """

@@ -70,7 +70,7 @@ def stream(
     as_json: JsonOption = False,
     **flags: Any,  # noqa: ANN401  # by parameter, as stream_flags lists them
 ) -> None:
-    """Inspect cameras, videos or a folder: pass or reject each frame.
+    """Inspect cameras, videos or a folder, frame by frame.
 
     What cannot be judged leads to no decision. Ctrl-C (exit code 130), SIGTERM and SIGHUP (0) stop
     after the frames already captured; a second Ctrl-C stops at once.

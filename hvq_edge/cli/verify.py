@@ -51,7 +51,7 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every graph with the PyTorch model on real images.
+    """Compare every graph with the PyTorch model on images.
 
     Polygraphy runs them. Ends with exit code 1 when an output, the codes or the decisions are
     outside their limits.

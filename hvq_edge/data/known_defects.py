@@ -67,11 +67,11 @@ def known_defects(
         if copy in others:
             raise _also(image, others[copy])
         entry = KnownDefect(
-            path=_recorded(image.path, dataset.root),
+            path=recorded_path(image.path, dataset.root),
             category=image.category,
             sha256=content.sha256,
             defect=image.defect,
-            mask=None if image.mask is None else _recorded(image.mask, dataset.root),
+            mask=None if image.mask is None else recorded_path(image.mask, dataset.root),
         )
         if copy not in found or found[copy].mask is None:
             found[copy] = entry
@@ -111,7 +111,7 @@ def _in_folder(folder: Path, dataset: Dataset) -> list[DatasetImage]:
     return found
 
 
-def _recorded(path: Path, root: Path) -> str:
+def recorded_path(path: Path, root: Path) -> str:
     """Relative to the dataset where it lies in it, else absolute: joined, both give the path."""
     if path.is_relative_to(root):
         return path.relative_to(root).as_posix()

@@ -281,7 +281,33 @@ class HVQTrans(nn.Module):
             features: ``[batch, tokens, channels]``, standardised.
             category: int64 ``[batch]``.
         """
-        *lower_outputs, top_output = self.encode(features)
+        levels, tokens = self.quantise(self.encode(features), category)
+        weight, bias = self.output_weight[category], self.output_bias[category]
+        decoded = self.decode([level.codes for level in levels[:-1]])
+        rebuilt = torch.baddbmm(bias[:, None], decoded, weight.transpose(1, 2))
+        return Reconstruction(
+            rebuilt,
+            torch.stack([level.indices for level in levels], dim=1),
+            tokens,
+            self._transport(tokens, category),
+            torch.stack([level.commitment for level in levels]).sum(),
+            torch.stack([level.codebook_loss for level in levels]).sum(),
+        )
+
+    def quantise(
+        self, outputs: Sequence[Tensor], category: Tensor
+    ) -> tuple[list[Quantised], tuple[Tensor, ...]]:
+        """Replace the encoder's outputs by codes, the top level first: it is a part of the others.
+
+        Args:
+            outputs: what :meth:`encode` gives.
+            category: int64 ``[batch]``.
+
+        Returns:
+            What each level's lookup gives and the tokens that it quantised, level 0 first and the
+            top last.
+        """
+        *lower_outputs, top_output = outputs
         *lower_books, top_books = cast("list[Codebooks]", list(self.codebooks))
         top: Quantised = top_books(top_output, category)
         tokens = [torch.cat([output, top.codes], dim=2) for output in lower_outputs]
@@ -289,25 +315,15 @@ class HVQTrans(nn.Module):
             books(level_tokens, category)
             for books, level_tokens in zip(lower_books, tokens, strict=True)
         ]
+        return [*lower, top], (*tokens, top_output)
 
+    def decode(self, lower: Sequence[Tensor]) -> Tensor:
+        """Decode the codes of the levels below the top, ``[b, l, 2 * width]`` each -> same."""
         position = self.position().repeat(1, 2)
-        x = self.tiles.split(lower[-1].codes)  # the first query is the highest lower level
+        x = self.tiles.split(lower[-1])  # the first query is the highest lower level
         for layer, memory in zip(self.decoder, reversed(lower), strict=True):
-            x = layer(x, self.tiles.split(memory.codes), position)
-        x = self.tiles.join(self.decoder_norm(x))
-        weight, bias = self.output_weight[category], self.output_bias[category]
-        rebuilt = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
-
-        levels = [*lower, top]
-        tokens.append(top_output)
-        return Reconstruction(
-            rebuilt,
-            torch.stack([level.indices for level in levels], dim=1),
-            tuple(tokens),
-            self._transport(tokens, category),
-            torch.stack([level.commitment for level in levels]).sum(),
-            torch.stack([level.codebook_loss for level in levels]).sum(),
-        )
+            x = layer(x, self.tiles.split(memory), position)
+        return self.tiles.join(self.decoder_norm(x))
 
     def codes_of(self, level: int, category: Tensor) -> Tensor:
         """A level's codes of each image's category, ``[batch, codes, width]``."""

@@ -81,6 +81,35 @@ class ImageRecord(RecordedImage):
     """``fit``: weights, codebooks, statistics and INT8 ranges. ``held_out``: thresholds."""
 
 
+class CategoryChange(Strict):
+    """A category that was added to a finished run, taken out of it, or given another name."""
+
+    what: Literal["added", "removed", "renamed"]
+    category: str
+    """Its name; of a renamed one the new name."""
+    former_name: str | None = None
+    """Of a renamed one."""
+    created: str
+    """ISO 8601, UTC."""
+    from_checkpoint: str
+    """SHA-256 of the checkpoint before."""
+    images: int = 0
+    """Good images of an added one, those held out among them."""
+
+    @property
+    def sentence(self) -> str:
+        """What was done, for the user."""
+        day = self.created[:10]
+        if self.what == "renamed":
+            return f"{day}: {self.former_name} was given the name {self.category}."
+        if self.what == "removed":
+            return f"{day}: {self.category} was taken out."
+        return (
+            f"{day}: {self.category} was added to the trained network, with "
+            f"{counted(self.images, 'good image')}."
+        )
+
+
 class RunRecord(Strict):
     """The content of ``run.json``."""
 
@@ -107,6 +136,8 @@ class RunRecord(Strict):
     epochs_done: int = 0
     metrics: dict[str, float] = Field(default={})
     """Last training losses and seconds by stage."""
+    changes: tuple[CategoryChange, ...] = ()
+    """Of the categories since the training, the oldest first."""
 
 
 def read_run(run: Path, *, finished: bool = True) -> RunRecord:

@@ -6,6 +6,7 @@ start at tokens of their own category's images, and unused ones are placed again
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -24,7 +25,12 @@ UNUSED_BELOW = 0.05
 
 @torch.no_grad()
 def start_codebooks(
-    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64], seed: int
+    model: HVQTrans,
+    features: NDArray[np.float16],
+    category: NDArray[np.int64],
+    seed: int,
+    *,
+    only: Sequence[int] | None = None,
 ) -> None:
     """Place every code at a random token of its own category's images.
 
@@ -33,18 +39,24 @@ def start_codebooks(
         features: float16 ``[images, tokens, channels]``, raw.
         category: int64 ``[images]``.
         seed: for the choice of images and tokens.
+        only: codes of these categories; ``None``: of all.
     """
     generator = torch.Generator().manual_seed(seed)
-    _place(model, features, category, generator, all_codes=True)
+    _place(model, features, category, generator, only, all_codes=True)
 
 
 @torch.no_grad()
 def revive_codes(
-    model: HVQTrans, features: NDArray[np.float16], category: NDArray[np.int64], seed: int
+    model: HVQTrans,
+    features: NDArray[np.float16],
+    category: NDArray[np.int64],
+    seed: int,
+    *,
+    only: Sequence[int] | None = None,
 ) -> int:
     """Move unused codes to random tokens of their own category; return how many moved."""
     generator = torch.Generator().manual_seed(seed)
-    return _place(model, features, category, generator, all_codes=False)
+    return _place(model, features, category, generator, only, all_codes=False)
 
 
 def _place(
@@ -52,6 +64,7 @@ def _place(
     features: NDArray[np.float16],
     category: NDArray[np.int64],
     generator: torch.Generator,
+    only: Sequence[int] | None,
     *,
     all_codes: bool,
 ) -> int:
@@ -59,7 +72,7 @@ def _place(
     model.eval()
     moved = 0
     *lower, top = cast("list[Codebooks]", list(model.codebooks))
-    for k in range(model.categories):
+    for k in range(model.categories) if only is None else only:
         own = np.flatnonzero(category == k)
         chosen = torch.randperm(len(own), generator=generator)[:IMAGES_A_CATEGORY].numpy()
         standardised = to_tensor(model, features[np.sort(own[chosen])])

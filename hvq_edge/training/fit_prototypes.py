@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ def fit_prototypes(
     category: NDArray[np.int64],
     seed: int,
     on_progress: ProgressCallback = silent,
+    *,
+    only: Sequence[int] | None = None,
 ) -> None:
     """Set the whitening and the prototypes of every category, the fine ones too.
 
@@ -36,6 +38,7 @@ def fit_prototypes(
         category: int64 ``[images]``.
         seed: for the choice of tokens and of the first centres.
         on_progress: called after each category.
+        only: of these categories; ``None``: of all.
     """
     kinds: list[tuple[FeaturePrototypes, Callable[[Tensor], Tensor]]] = []
     if (coarse := model.prototypes) is not None:
@@ -43,11 +46,12 @@ def fit_prototypes(
         kinds.append((coarse, lambda batch: average_neighbours(model.coarse(batch), window)))
     if model.fine_prototypes is not None:
         kinds.append((model.fine_prototypes, model.fine))
-    for k in range(model.categories if kinds else 0):
+    chosen = range(model.categories) if only is None else only
+    for done, k in enumerate(chosen if kinds else (), start=1):
         own = np.flatnonzero(category == k)
         for prototypes, tokens_of in kinds:
             _fit_category(model, prototypes, tokens_of, k, features, own, seed)
-        on_progress("prototypes", k + 1, model.categories)
+        on_progress("prototypes", done, len(chosen))
 
 
 def _fit_category(

@@ -95,6 +95,20 @@ def fit_classifier(
     classifier.fitted.fill_(True)
 
 
+@torch.no_grad()
+def fit_centre(model: HVQTrans, k: int, features: NDArray[np.float16]) -> None:
+    """Set one category's centre in a classifier that is fitted; its whitening stays.
+
+    Args:
+        model: changed in place.
+        k: the category.
+        features: float16 ``[images, tokens, channels]``, raw: of its good images.
+    """
+    classifier = model.classifier
+    centre = torch.from_numpy(_pooled(model, features).mean(0)).to(classifier.whitening)
+    classifier.centres[k] = centre @ classifier.whitening
+
+
 def _pooled(model: HVQTrans, features: NDArray[np.float16]) -> NDArray[np.float64]:
     """float64 ``[images, 2 * channels]``."""
     parts = [
@@ -105,7 +119,9 @@ def _pooled(model: HVQTrans, features: NDArray[np.float16]) -> NDArray[np.float6
 
 
 @torch.no_grad()
-def fit_residual_whitening(model: HVQTrans, *images: Images) -> None:
+def fit_residual_whitening(
+    model: HVQTrans, *images: Images, only: Sequence[int] | None = None
+) -> None:
     """Set each category's whitening of the rebuilding error.
 
     A channel mix that good images are always rebuilt well in tells more of a defect than one that
@@ -115,10 +131,10 @@ def fit_residual_whitening(model: HVQTrans, *images: Images) -> None:
     Args:
         model: changed in place.
         images: groups of good images, which count alike.
+        only: of these categories; ``None``: of all.
     """
     model.eval()
-    model.residual_whitening.copy_(torch.eye(model.residual_whitening.shape[1]))
-    for k in range(model.categories):
+    for k in range(model.categories) if only is None else only:
         channels = model.residual_whitening.shape[1]
         total, count = torch.zeros(channels, channels, dtype=torch.float64), 0
         for batch, label in batches_of(model, images, k):
@@ -141,17 +157,16 @@ def inverse_root(moment: Tensor, ridge: float = RIDGE) -> Tensor:
 
 
 @torch.no_grad()
-def fit_map_scale(model: HVQTrans, *images: Images) -> None:
+def fit_map_scale(model: HVQTrans, *images: Images, only: Sequence[int] | None = None) -> None:
     """Set centre and spread of the map's parts, by category and position.
 
     Args:
         model: changed in place.
         images: groups of good images, which count alike.
+        only: of these categories; ``None``: of all.
     """
     model.eval()
-    model.map_centre.zero_()
-    model.map_spread.fill_(1)
-    for k in range(model.categories):
+    for k in range(model.categories) if only is None else only:
         parts = [
             model.map_parts(batch, model.reconstruct(model.normalise(batch), label), label)
             for batch, label in batches_of(model, images, k)
@@ -193,16 +208,19 @@ def scale_of_parts(
 
 
 @torch.no_grad()
-def fit_level(model: HVQTrans, fit: Images, held_out: Images) -> None:
+def fit_level(
+    model: HVQTrans, fit: Images, held_out: Images, *, only: Sequence[int] | None = None
+) -> None:
     """Set how much of an image's own level each category's score leaves out.
 
     Args:
         model: changed in place.
         fit: good images that the model learnt from.
         held_out: good images that it did not.
+        only: of these categories; ``None``: of all.
     """
     model.eval()
-    for k in range(model.categories):
+    for k in range(model.categories) if only is None else only:
         learnt, others = (_level_and_window(model, images, k) for images in (fit, held_out))
         share, limit = level_of_good_images(learnt, others)
         model.level_share[k], model.level_limit[k] = share, limit

@@ -172,8 +172,8 @@ def _train(
     if processes.rank() > 0:
         on_progress = silent
     began = time.perf_counter()
-    fit, looks = _cached(run, record, model, "fit", on_progress)
-    held_out, _ = _cached(run, record, model, "held_out", on_progress)
+    fit, looks = cached_images(run, record, model, "fit", on_progress)
+    held_out, _ = cached_images(run, record, model, "held_out", on_progress)
     seconds = {"seconds_features": time.perf_counter() - began}
 
     began = time.perf_counter()
@@ -331,13 +331,22 @@ def _scalars(model: HVQTrans, result: EpochResult, settings: Settings) -> dict[s
     }
 
 
-def _cached(
+def cached_images(
     run: Path,
     record: RunRecord,
     model: HVQTrans,
     use: ImageUse,
     on_progress: ProgressCallback,
 ) -> tuple[Images, FrameLooks]:
+    """Compute the features of a run's images of one use, or map those of an earlier call.
+
+    Args:
+        run: folder that keeps them.
+        record: of the run, with ``data``.
+        model: its backbone is used.
+        use: of the images.
+        on_progress: called after each batch.
+    """
     assert record.data is not None
     images = [image for image in record.images if image.use == use]
     name = "features" if use == "fit" else "features_held_out"
@@ -378,7 +387,7 @@ def varied_images(
     images: list[ImageRecord] = []
     for name in record.categories:
         own = [one for one in record.images if one.use == "fit" and one.category == name]
-        images += own[:: -(-len(own) // MOST_VARIED)]
+        images += own[:: max(1, -(-len(own) // MOST_VARIED))]
     names = [image.category for image in images for _ in range(versions)]
     index = np.array([record.categories.index(name) for name in names])
     with features_of_versions(scratch, model, data, images, versions, on_progress) as found:

@@ -56,6 +56,9 @@ COMMANDS = {
     },
     "serve": {"--bundle", "--host", "--port", "--token-file", "--precision", "--category"},
     "runs": set(),
+    "add-category": {"--good", "--run", "--out", "--device"},
+    "remove-category": {"--run", "--out"},
+    "rename-category": {"--run", "--out"},
     "demo": set(),
     "data check": set(),
     "log verify": {"--head"},
@@ -89,7 +92,7 @@ def loaded_by(*arguments: str) -> list[str]:
 def test_help_names_every_command_with_what_it_does():
     done = run("--help")
     assert done.returncode == 0, done.stderr
-    listed = dict(re.findall(r"^  (\w+)  +(\S.*)$", done.stdout, re.MULTILINE))
+    listed = dict(re.findall(r"^  (\w[\w-]*)  +(\S.*)$", done.stdout, re.MULTILINE))
     assert set(listed) == {name.partition(" ")[0] for name in COMMANDS}
     assert all(len(text) > 20 for text in listed.values()), listed
 
@@ -98,7 +101,9 @@ def test_help_names_every_command_with_what_it_does():
 def test_what_a_command_does_is_said_in_one_line_of_80_columns(group):
     done = run(*group.split(), "--help")
     listing = done.stdout.partition("Commands:\n")[2]
-    assert len(listing.splitlines()) == len(re.findall(r"^  \w+  +\S", listing, re.MULTILINE)) > 0
+    assert (
+        len(listing.splitlines()) == len(re.findall(r"^  \w[\w-]*  +\S", listing, re.MULTILINE)) > 0
+    )
     assert "..." not in listing
     assert all(len(line) <= 80 and line.endswith(".") for line in listing.splitlines()), listing
 
@@ -181,6 +186,9 @@ def test_a_usage_fault_is_named(arguments, said):
         ["load", "{absent}", "--out", "{out}"],
         ["data", "check", "{absent}"],
         ["runs", "{absent}"],
+        ["add-category", "bolt", "--good", "{absent}", "--run", "{absent}", "--out", "{out}"],
+        ["remove-category", "bolt", "--run", "{absent}", "--out", "{out}"],
+        ["rename-category", "bolt", "nut", "--run", "{absent}", "--out", "{out}"],
         ["calibrate", "{absent}", "--good", "{absent}"],
         ["bench", "{absent}", "--out", "{out}"],
         ["report", "{absent}"],

@@ -137,6 +137,8 @@ def _details(bundle: Bundle) -> list[str]:
             f"{training.hvq_edge_version}",
             "Backbone's weights": text(training.weights),
         }
+        if training.changes:
+            facts["Changed"] = text(" ".join(one.sentence for one in training.changes))
         facts |= {
             f"Settings: {table}": ", ".join(
                 f"{text(name)} {_setting(value)}" for name, value in values.items()

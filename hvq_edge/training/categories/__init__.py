@@ -1,0 +1,1 @@
+"""Products added to a finished run, taken out of it, given another name."""
