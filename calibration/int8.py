@@ -22,7 +22,7 @@ from hvq_edge.calibration.weights.gptq import gptq_weights
 from hvq_edge.calibration.weights.relu6_centring import centre_relu6
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameSize
+from hvq_edge.run.tiling import FrameSize
 
 DEFAULT_METHOD: RangeMethod = "mse"
 """Its scores and maps agreed best with float32 (docs/precision.md)."""

@@ -27,9 +27,9 @@ from hvq_edge.calibration.search.plan import (
 from hvq_edge.calibration.search.trade_off_plot import PLOT_NAME, trade_off_plot
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameSize
 from hvq_edge.export.fp16.convert import to_fp16
 from hvq_edge.export.fp16.islands import find_islands
+from hvq_edge.run.tiling import FrameSize
 
 FILE_NAMES: dict[Precision, str] = {
     "fp32": "model.fp32.onnx",

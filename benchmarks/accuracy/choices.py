@@ -38,10 +38,10 @@ from benchmarks.accuracy.kept_parts import (
 from benchmarks.accuracy.verdicts import MOST_LEARNT, RATE
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.cli.console import progress_bars
-from hvq_edge.common.tiling import GRID_STRIDE
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.metrics.image_metrics import auroc, recall_at
 from hvq_edge.model.image_score import LARGEST_LEVEL, POOLING_SIDE, image_level, score_window
+from hvq_edge.run.tiling import GRID_STRIDE
 from hvq_edge.training.statistics import LEVEL_REACH, level_of_good_images, scale_of_parts
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 

@@ -120,7 +120,7 @@ class Product:
         assert prototypes is not None
         white, parts, margins = [], [], []
         for path in paths:
-            frame = torch.from_numpy(read_frame(path, model.settings.input_side))[None]
+            frame = torch.from_numpy(read_frame(path, model.tiling.frame_shape))[None]
             standardised = model.standardise(model.raw_features(frame))
             own = torch.tensor([self.k])
             margins.append(float(model.classify(standardised).margin))

@@ -45,13 +45,13 @@ from benchmarks.accuracy.image_sources import (
 )
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import GRID_STRIDE
 from hvq_edge.data.dataset import DatasetImage
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.image_score import score_window
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.run.settings import Settings
+from hvq_edge.run.tiling import GRID_STRIDE
 from hvq_edge.training.batches import Images
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (

@@ -16,9 +16,9 @@ from hvq_edge.calibration.ranges.amax import HistogramCollector, RangeMethod, ch
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.records import Measured, kept_record
-from hvq_edge.common.tiling import FrameSize
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import InputError
+from hvq_edge.run.tiling import FrameSize
 
 CONVERGED = 0.01
 """Ranges have converged when they move by less than this share, on average over the tensors, from

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameSize
 from hvq_edge.data.images import read_frame
 from hvq_edge.data.pseudo_defects import KINDS, pseudo_defect
 from hvq_edge.errors import InputError
+from hvq_edge.run.tiling import FrameSize
 from hvq_edge.runtime.engine import EngineOutput, Frames
 
 MOST_IMAGES = 64

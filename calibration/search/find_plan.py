@@ -27,7 +27,7 @@ from hvq_edge.calibration.search.plan import Budget
 from hvq_edge.calibration.search.plan_search import SearchResult, search
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameShape
+from hvq_edge.run.tiling import FrameShape
 from hvq_edge.runtime.engine import Engine
 
 STORE_FOLDER = "int8-search"

@@ -24,8 +24,8 @@ from onnx import NodeProto, numpy_helper
 from hvq_edge.calibration.quantise import QMAX, weight_scale
 from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameSize
 from hvq_edge.export.graph.view import attributes
+from hvq_edge.run.tiling import FrameSize
 
 DAMPING = 0.01
 """Added to the second moments' diagonal, as a share of its mean (the paper's section 3.3)."""

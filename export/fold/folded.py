@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hvq_edge.bundle.manifest import CategoryMode
-from hvq_edge.common.tiling import GRID_STRIDE
 from hvq_edge.errors import CheckpointError
 from hvq_edge.export.fold.category_tables import (
     CategoryLinear,
@@ -42,6 +41,7 @@ from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import NORM_EPSILON, HVQTrans, resize_tap
 from hvq_edge.model.image_score import quarter_of
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer
+from hvq_edge.run.tiling import GRID_STRIDE
 
 
 class FoldedHVQTrans(nn.Module):

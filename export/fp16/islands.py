@@ -12,10 +12,10 @@ from onnx import TensorProto
 
 from hvq_edge.calibration.ranges.measure import values_on
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameSize
 from hvq_edge.export.fp16.convert import fp16_nodes
 from hvq_edge.export.graph.view import GraphView
 from hvq_edge.export.lint.precision import FP16_MAX
+from hvq_edge.run.tiling import FrameSize
 
 HEADROOM = 8.0
 """A value may become this many times larger than on the calibration images: a defect, a lamp."""

@@ -81,7 +81,7 @@ class Graphs:
         )
         found: dict[str, list[NDArray[np.float32]]] = {table: [] for table in outputs}
         for done, image in enumerate(images, start=1):
-            feed = {"frames": read_frame(image.path, self._bundle.manifest.input_side)[None]}
+            feed = {"frames": read_frame(image.path, self._bundle.manifest.frame_shape)[None]}
             if self._bundle.manifest.category_mode == "input":
                 index = self._bundle.category_index(image.category)
                 feed["category"] = np.array([index], np.int32)

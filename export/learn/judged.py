@@ -136,7 +136,7 @@ def judge(
     info = engine.info
     outcomes = []
     for done, image in enumerate(images, start=1):
-        frame = fit_image(read_image(image.path), info.input_side)
+        frame = fit_image(read_image(image.path), info.frame_shape)
         given: NDArray[np.int32] | None = None
         if info.category_mode == "input":
             given = np.array([info.categories.index(image.category)], np.int32)

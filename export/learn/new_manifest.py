@@ -86,7 +86,7 @@ def with_limits(
     limits, every = dict(manifest.category_limits), manifest.image_limits
     for name, own in by_category.items():
         images = [read_image(one.path) for one in own]
-        fitted = [fit_image(image, manifest.input_side) for image in images]
+        fitted = [fit_image(image, manifest.frame_shape) for image in images]
         if name in limits:
             limits[name] = widened(limits[name], images, fitted)
         if every is not None:

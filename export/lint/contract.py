@@ -9,9 +9,9 @@ import onnx
 from onnx import TensorProto
 from onnx.external_data_helper import uses_external_data
 
-from hvq_edge.common.tiling import FrameShape
 from hvq_edge.export.graph.view import BATCH, GraphView, Value
 from hvq_edge.export.lint.rule import Hits, rule, type_name
+from hvq_edge.run.tiling import FrameShape
 
 MAP_CELL = 16
 """Side of a map's cell in pixels."""

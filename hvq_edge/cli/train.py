@@ -119,7 +119,7 @@ def train(
             seed=seed,
             backbone=backbone,
             tiles=_rows_and_columns(tiles) if tiles else None,
-            tile_overlap=overlap,
+            overlap=overlap,
             backbone_weights=backbone_weights,
             resume=resume,
             device=device,

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.extras import pip_install
-from hvq_edge.common.tiling import FrameSize, shape_of
 from hvq_edge.data.whole_file import announced, damage_in_jpeg, fault_in_file, is_heif
 from hvq_edge.errors import ImageError
+from hvq_edge.run.tiling import FrameSize, shape_of
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.common.tiling import FrameShape, FrameSize, shape_of
+from hvq_edge.run.tiling import FrameShape, FrameSize, shape_of
 
 Pixels = NDArray[np.uint8]
 

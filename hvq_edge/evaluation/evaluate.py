@@ -10,7 +10,6 @@ import numpy as np
 
 from hvq_edge.common.heat_map import upsample_map
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameShape
 from hvq_edge.data.dataset import Dataset, DatasetImage
 from hvq_edge.data.images import read_frame, read_mask
 from hvq_edge.errors import DatasetError, ImageError
@@ -23,6 +22,7 @@ from hvq_edge.evaluation.metrics.results import (
     category_metrics,
     mean_metrics,
 )
+from hvq_edge.run.tiling import FrameShape
 from hvq_edge.runtime.engine import Engine, EngineInfo, Frames
 from hvq_edge.runtime.run_ahead import run_ahead
 from hvq_edge.verdict.judgement import Judgement, judgements, refusal

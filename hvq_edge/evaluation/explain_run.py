@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameShape
 from hvq_edge.data.images import read_frame
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import BundleError, DatasetError, InputError
@@ -27,6 +26,7 @@ from hvq_edge.model.attribution import attribute, codebook_names, nearest_codes,
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord, RunRecord
+from hvq_edge.run.tiling import FrameShape
 from hvq_edge.runtime.engine import Frames
 
 MOST_IMAGES = 200

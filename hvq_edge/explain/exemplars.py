@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.common.heat_map import CELL
-from hvq_edge.common.tiling import FrameShape
 from hvq_edge.errors import BundleError
+from hvq_edge.run.tiling import FrameShape
 from hvq_edge.runtime.known_answers import BROKEN_ARCHIVE, unpacked
 
 EXEMPLARS_FOLDER = "exemplars"

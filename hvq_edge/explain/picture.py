@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.heat_map import draw_outlines
-from hvq_edge.common.tiling import FrameShape
 from hvq_edge.explain.exemplars import PATCH, patch_of
 from hvq_edge.explain.explanation import Explanation, Place
 from hvq_edge.explain.words import likeness_lines, place_title, share_lines
+from hvq_edge.run.tiling import FrameShape
 from hvq_edge.stream.drawing.lettering import cut_to_width, draw_text, text_width
 from hvq_edge.stream.drawing.overlay import draw_findings
 from hvq_edge.stream.sources.source import Image

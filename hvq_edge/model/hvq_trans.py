@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hvq_edge.common.tiling import GRID_STRIDE
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone import FINE_TAP, Backbone, tap_channels
 from hvq_edge.model.category_classifier import CategoryClassifier, Choice
@@ -27,6 +26,7 @@ from hvq_edge.model.tiles import Tiles
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
 from hvq_edge.model.transport import transport_score
 from hvq_edge.run.settings import CodebookLearning, ModelSettings
+from hvq_edge.run.tiling import GRID_STRIDE
 
 NORM_EPSILON = 1e-6
 """Added to a token's squared length before it divides: a token of zeros stays zeros."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hvq_edge.common.tiling import GRID_STRIDE, Tiling
+from hvq_edge.run.tiling import GRID_STRIDE, Tiling
 
 
 class Tiles(nn.Module):

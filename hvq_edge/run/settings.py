@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from hvq_edge.common.records import StrictTypes, faults_of
-from hvq_edge.common.tiling import GRID_STRIDE, Tiling
 from hvq_edge.common.toml_file import all_wrong, read_toml
+from hvq_edge.run.tiling import GRID_STRIDE, Tiling
 
 BackboneName = Literal[
     "efficientnet_b0",

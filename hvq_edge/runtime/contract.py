@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import CategoryMode
-from hvq_edge.common.tiling import FrameShape
 from hvq_edge.errors import BundleError, InputError, SettingsError
+from hvq_edge.run.tiling import FrameShape
 from hvq_edge.runtime.engine import EngineInfo, EngineOutput, Frames
 
 FRAMES = "frames"

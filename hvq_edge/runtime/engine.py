@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.manifest import CategoryMode
-from hvq_edge.common.tiling import FrameShape
+from hvq_edge.run.tiling import FrameShape
 
 Frames = NDArray[np.uint8]
 """uint8 ``[batch, height, width, 3]``, RGB, as :func:`hvq_edge.data.images.fit_image` gives."""

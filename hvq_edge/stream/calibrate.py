@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds, threshold_records
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameSize
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, InputError
+from hvq_edge.run.tiling import FrameSize
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.sources.source import Frame, Source
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate

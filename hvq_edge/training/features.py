@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.tiling import FrameShape
 from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.data.versions import version_of
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord, RecordedImage
+from hvq_edge.run.tiling import FrameShape
 from hvq_edge.verdict.image_limits import FrameQuality, measure
 from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.placement import SIDE, small_grey

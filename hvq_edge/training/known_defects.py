@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hvq_edge.common.tiling import GRID_STRIDE, Tiling
 from hvq_edge.data.findings import LEAST_KNOWN_DEFECTS
 from hvq_edge.data.images import fit_image, read_frame, read_mask
 from hvq_edge.data.layouts.plain_folder import DEFECTIVE
@@ -26,6 +25,7 @@ from hvq_edge.data.pseudo_defects import KINDS, Pixels, large_pseudo_defect, pse
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.image_score import image_level
 from hvq_edge.run.record import ImageRecord, KnownDefect, KnownDefectUse
+from hvq_edge.run.tiling import GRID_STRIDE, Tiling
 from hvq_edge.training.batches import Images
 from hvq_edge.training.statistics import batches_of, level_of_good_images, scale_of_parts
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate

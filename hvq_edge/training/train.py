@@ -42,7 +42,7 @@ def train(
     seed: int | None = None,
     backbone: str | None = None,
     tiles: tuple[int, int] | None = None,
-    tile_overlap: float | None = None,
+    overlap: float | None = None,
     backbone_weights: str | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -66,7 +66,7 @@ def train(
         seed: the same seed gives the same split and weights.
         backbone: ``efficientnet_lite0``, ..., ``efficientnet_b4``.
         tiles: rows and columns of tiles that each image is cut into.
-        tile_overlap: share of a tile's side that it shares with its neighbour.
+        overlap: share of a tile's side that it shares with its neighbour.
         backbone_weights: local ``.pth`` file, or URL that ends with ``-<SHA-256 digits>.pth``.
         resume: continue a run that has begun; a finished one is returned as it is.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
@@ -89,7 +89,7 @@ def train(
             checked = load_settings(
                 preset,
                 Path(settings) if settings else None,
-                model={"backbone": backbone, "tiles": tiles, "tile_overlap": tile_overlap},
+                model={"backbone": backbone, "tiles": tiles, "tile_overlap": overlap},
                 training={
                     "epochs": epochs,
                     "batch_size": batch_size,

@@ -189,7 +189,7 @@ def test_progress_counts_every_image(run_evaluation):
 class Broken:
     """An engine whose scores are not numbers."""
 
-    info = EngineInfo("test", "int8", "none", SIDE, CATEGORIES, "auto")
+    info = EngineInfo("test", "int8", "none", (SIDE, SIDE), CATEGORIES, "auto")
 
     def run(self, frames, category=None):
         batch = len(frames)
@@ -230,7 +230,7 @@ def test_a_score_that_is_no_number_gets_no_decision_and_no_rank(data):
     ],
 )
 def test_ways_of_evaluating(mode, backend, ways):
-    assert ways_of(EngineInfo(backend, "fp32", "", SIDE, CATEGORIES, mode)) == ways
+    assert ways_of(EngineInfo(backend, "fp32", "", (SIDE, SIDE), CATEGORIES, mode)) == ways
 
 
 def test_a_fixed_category_is_evaluated_as_one(data, tmp_path):

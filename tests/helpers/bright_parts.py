@@ -19,7 +19,7 @@ class BrightnessEngine:
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.calls = 0
-        self.info = EngineInfo("fake", "fp32", "test", SIDE, ("bolt",), "one")
+        self.info = EngineInfo("fake", "fp32", "test", (SIDE, SIDE), ("bolt",), "one")
 
     def run(self, frames, category=None):
         self.calls += 1

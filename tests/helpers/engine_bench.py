@@ -32,7 +32,7 @@ class FakeEngine:
 
     @property
     def info(self):
-        return EngineInfo(*self.candidate, "a fake", SIDE, CATEGORIES, self.mode)
+        return EngineInfo(*self.candidate, "a fake", (SIDE, SIDE), CATEGORIES, self.mode)
 
     def run(self, frames, category=None):
         assert self.open

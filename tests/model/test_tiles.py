@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvq_edge.cli.app import main
-from hvq_edge.common.tiling import Tiling
 from hvq_edge.export.verify.verify import verify_bundle
 from hvq_edge.model import load_run
 from hvq_edge.model.tiles import Tiles
+from hvq_edge.run.tiling import Tiling
 
 TILED = {"tiles": [2, 3], "tile_overlap": 0.3}
 

@@ -97,7 +97,7 @@ class ScriptedEngine:
     """Answers as each image's situation demands."""
 
     def __init__(self, answers: dict[bytes, Situation]) -> None:
-        self.info = EngineInfo("onnxruntime", "fp32", "test", SIDE, CATEGORIES, "auto")
+        self.info = EngineInfo("onnxruntime", "fp32", "test", (SIDE, SIDE), CATEGORIES, "auto")
         self._answers = answers
 
     def run(self, frames, category=None):

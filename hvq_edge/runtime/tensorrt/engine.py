@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.manifest import CategoryMode
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.common.plain_file import read_plain
-from hvq_edge.common.tiling import FrameShape
 from hvq_edge.errors import BundleError, HvqEdgeError
+from hvq_edge.run.tiling import FrameShape
 from hvq_edge.runtime.contract import (
     FRAMES,
     check_graph,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar, get_args
 
-from hvq_edge.common.tiling import FrameSize
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, SettingsError
+from hvq_edge.run.tiling import FrameSize
 from hvq_edge.runtime.engine import Frames
 from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand, unread_parts

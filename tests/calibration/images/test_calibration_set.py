@@ -124,7 +124,7 @@ def test_all_faults_of_a_set_are_named_at_once(own):
 class Fake:
     """An engine whose score is the image's mean and whose category is its first pixel's."""
 
-    info = EngineInfo("test", "fp32", "none", 32, CATEGORIES, "auto")
+    info = EngineInfo("test", "fp32", "none", (32, 32), CATEGORIES, "auto")
 
     def run(self, frames: np.ndarray, category: object = None) -> dict[str, np.ndarray]:
         assert category is None

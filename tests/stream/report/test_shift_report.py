@@ -39,7 +39,7 @@ def out(tmp_path_factory) -> Path:
         sinks.write(replace(decision, camera=camera, time=at, part=part), frame)
         if index == 2:
             controls.set_threshold("bolt", 2.5, "Ada")
-            sinks.event("drift", {"camera": "left", "what": "light", "by": 0.31, "e": [1, 2]})
+            sinks.event("weather", {"camera": "left", "what": "light", "by": 0.31, "e": [1, 2]})
     sinks.close(None)
     desk = ReviewDesk(out, lambda review: append_review(out, review))
     first, second = (one.candidate.id for one in desk.listed("reject"))
@@ -89,7 +89,7 @@ def test_events_are_reported_whatever_their_kind(out):
     (change,) = shift.changes
     assert (change.category, change.former, change.value, change.by) == ("bolt", 3.0, 2.5, "Ada")
     (alarm,) = shift.alarms
-    assert (alarm.kind, alarm.said) == ("drift", "by 0.31; camera left; e [1, 2]; what light")
+    assert (alarm.kind, alarm.said) == ("weather", "by 0.31; camera left; e [1, 2]; what light")
     assert [one.kind for one in shift.usual] == ["session_start", "session_end"]
 
 
