@@ -58,7 +58,7 @@ def learn(
     backend: BackendOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Learn from images called good after all, without training.
+    """Learn from images that were called good after all.
 
     They join their product's prototypes, calibration scores and limits of usable images, and its
     thresholds are learnt anew; nothing else moves. The new bundle stands beside the old one, with

@@ -8,11 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from helpers.graphs import GRAPH_RECORD
 from helpers.small_graphs import SMALL, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hvq_edge.cli.app import main
+from hvq_edge.export import export_run
 from hvq_edge.export.verify.verify import verify_bundle
 from hvq_edge.model import load_run
 from hvq_edge.model.tiles import Tiles
@@ -103,7 +105,9 @@ def run(solar_cells, made_once):
             ["train", "--data", str(solar_cells), *sizes, *tiles],
             ["export", str(folder), "--int8"],
         ):
-            with pytest.raises(SystemExit) as ended:
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+                # What folding saves takes a second trace, and is not looked at here.
+                patch.setattr(export_run, "compare_with_plain", lambda *_: GRAPH_RECORD)
                 main(command)
             assert ended.value.code == 0
 

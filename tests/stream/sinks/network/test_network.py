@@ -166,7 +166,7 @@ def test_a_machine_without_descriptors_stops_deliveries_only_as_long_as_that_las
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(delivery, "_IDLE_SECONDS", 0.02)
-    line, real, none_left = Line(tmp_path, Taking()), reader.chain_files, [True]
+    real, none_left = reader.chain_files, [True]
 
     def files(log):
         if none_left and threading.current_thread().name == "sink webhook":
@@ -174,6 +174,7 @@ def test_a_machine_without_descriptors_stops_deliveries_only_as_long_as_that_las
         return real(log)
 
     monkeypatch.setattr(reader, "chain_files", files)
+    line = Line(tmp_path, Taking())  # its thread must not have opened a file before
     line.write(range(3))
     until(lambda: "Too many open files" in line.delivery.statistics().fault)
     until(lambda: line.delivery.statistics().waiting == 3)
