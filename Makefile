@@ -40,10 +40,11 @@ typecheck: $(INSTALLED)
 	@rm -rf build
 	@cd $(TYPECHECK) && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p hvq_edge
 
-# A file's tests stay together, so that a module's fixtures are made once. Two workers with a PyTorch
-# thread for each core wait for one another where there are two cores: one thread each is faster.
+# A file's tests stay together, so that a module's fixtures are made once. Workers with a PyTorch
+# thread for each core wait for one another where there are two cores: one thread each is faster. A
+# quarter of the time a worker waits for a server, a child or a clock: so there are three for two.
 unit: $(INSTALLED)
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 # It needs the network, so it is no part of test; without it, it says so and fails nobody. pip-audit
 # stands in an environment of its own, ends with 1 for what it found and for what it lacked alike,
