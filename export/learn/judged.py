@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.common.wording import counted
 from hvq_edge.data.content import hash_image
 from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.data.layouts.folders import good_folders, list_folders, list_images
@@ -18,6 +20,8 @@ from hvq_edge.errors import DatasetError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.verdict.judgement import judgements, refusal
 from hvq_edge.verdict.usable import ImageChecks
+
+logger = logging.getLogger(__name__)
 
 DEFECTIVE = "defective"
 TREE = """\
@@ -60,19 +64,30 @@ def list_judged(
             names, or the bundle has only one.
 
     Raises:
-        DatasetError: no folder, no image in it, or nobody says of which category they are.
+        DatasetError: no folder, no image in it, nobody says of which category they are, or the same
+            picture is called good and defective.
         ImageError: an image cannot be read.
     """
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {folder}.", next_step=f"lay images out as\n{TREE}")
-    found: list[JudgedImage] = []
-    seen: set[tuple[str, str]] = set()
+    seen: dict[tuple[str, str], JudgedImage] = {}
+    copies = 0
     for path, name, good, defect in _entries(folder, categories, category):
-        digest = hash_image(path)
-        if (name, digest) not in seen:
-            seen.add((name, digest))
-            shown = path.relative_to(folder).as_posix()
-            found.append(JudgedImage(path, shown, name, good, defect, digest))
+        shown = path.relative_to(folder).as_posix()
+        image = JudgedImage(path, shown, name, good, defect, hash_image(path))
+        first = seen.setdefault((name, image.sha256), image)
+        copies += first is not image
+        if first.good != good:
+            raise DatasetError(
+                f"{first.name} and {shown} in {folder} are the same picture, and one is called "
+                "good, the other defective.",
+                next_step="remove the one that is wrong",
+            )
+    if copies:
+        logger.warning(
+            "%s in %s: each picture counts once.", counted(copies, "copy", "copies"), folder
+        )
+    found = list(seen.values())
     if not found:
         raise DatasetError(
             f"there is no image of {', '.join(categories)} in {folder}.",

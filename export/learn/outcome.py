@@ -106,7 +106,33 @@ def new_thresholds(
                 machine=machines[precision],
             )
             found[precision][name] = not_below(learnt_now, had)
+            scores = [part.score for part in (*parts, *new)]
+            notes += of_rise(f"{name} at {precision}", learnt_now, had, scores, asked)
     return found, notes
+
+
+def of_rise(
+    where: str, new: Threshold, former: Threshold | None, scores: Sequence[float], asked: float
+) -> list[str]:
+    """Say that a threshold rises, and whether good images asked for it.
+
+    Args:
+        where: category and precision.
+        new: threshold.
+        former: ``None``: there was none.
+        scores: of the good images that the new one rests on.
+        asked: share of good parts that it may reject.
+    """
+    if former is None or new.value <= former.value:
+        return []
+    rise = f"{where}: the threshold rises from {former.value:.4g} to {new.value:.4g}"
+    above = sum(score > former.value for score in scores)
+    if above <= asked * len(scores):
+        rise += (
+            f", though {above} of {counted(len(scores), 'good image')} were above the former one, "
+            "which rested on more scores than are known here"
+        )
+    return [f"{rise}; which defects it misses is seen with --judged DIR"]
 
 
 def not_below(new: Threshold, former: Threshold | None) -> Threshold:

@@ -103,7 +103,8 @@ def _say(changed: ChangedRun, as_json: bool) -> None:
         messages.print(f"Note: {note}", markup=False, soft_wrap=True)
     messages.print(
         f"{record.changes[-1].sentence}\n"
-        f"The run knows {', '.join(record.categories)}: {changed.path}\n"
+        f"The run knows {', '.join(record.categories)}: {changed.path}. runs/latest points to it "
+        "now; it has no bundle yet.\n"
         f"Next: hvq-edge export {quote(str(changed.path))} --int8",
         markup=False,
         soft_wrap=True,

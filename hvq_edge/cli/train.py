@@ -157,7 +157,7 @@ def train(
 
 
 def _rows_and_columns(tiles: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,2})x(\d{1,2})", tiles)
+    found = re.fullmatch(r"(\d+)x(\d+)", tiles)
     if found is None:
         raise SettingsError(
             f"--tiles {tiles}: expected rows x columns.", next_step="give for example --tiles 2x3"

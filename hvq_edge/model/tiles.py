@@ -23,6 +23,7 @@ class Tiles(nn.Module):
         self.tiling = tiling
         if tiling.count > 1:
             rows, columns = map(torch.from_numpy, tiling.blends())
+            columns = columns.T.contiguous()  # a graph may transpose no constant
             self.register_buffer("rows", rows, persistent=False)
             self.register_buffer("columns", columns, persistent=False)
 
@@ -58,5 +59,5 @@ class Tiles(nn.Module):
             return whole
         maps = tokens.unflatten(-1, (tiling.rows, tiling.columns, grid, grid)).transpose(-3, -2)
         maps = maps.flatten(-4, -3).flatten(-2)
-        stitched: Tensor = self.rows.to(maps) @ maps @ self.columns.T.to(maps)
+        stitched: Tensor = self.rows.to(maps) @ maps @ self.columns.to(maps)
         return stitched

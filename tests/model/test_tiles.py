@@ -100,7 +100,7 @@ def run(solar_cells, made_once):
         keys = {**SMALL, "transport_weight": 0, "layers": 1}
         settings.write_text("[model]\n" + "".join(f"{key} = {v}\n" for key, v in keys.items()))
         sizes = ["--preset", "tiny", "--epochs", "1", "--settings", str(settings)]
-        tiles = ["--tiles", "1x2", "--overlap", "0.25", "--out", str(folder)]
+        tiles = ["--tiles", "2x2", "--overlap", "0.25", "--out", str(folder)]
         for command in (
             ["train", "--data", str(solar_cells), *sizes, *tiles],
             ["export", str(folder), "--int8"],
@@ -118,9 +118,9 @@ def run(solar_cells, made_once):
 def test_a_tiled_run_goes_all_the_way(run, solar_cells, tmp_path, capsys, monkeypatch):
     copy = shutil.copytree(run, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
-    assert load_run(copy)[0].tiling.frame_shape == (64, 112)
+    assert load_run(copy)[0].tiling.frame_shape == (112, 112)
     manifest = json.loads((copy / "bundle" / "bundle.json").read_text())
-    assert (manifest["tiles"], manifest["tile_overlap"]) == ([1, 2], 1)
+    assert (manifest["tiles"], manifest["tile_overlap"]) == ([2, 2], 1)
     found = verify_bundle(copy / "bundle", copy, solar_cells, most_images=8).comparisons
     assert {row.precision for row in found} == {"fp32", "int8"}
     for row in found:

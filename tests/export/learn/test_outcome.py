@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hvq_edge.bundle.learnt import Compared, Side, count
+from hvq_edge.errors import DatasetError
 from hvq_edge.export.learn.judged import list_judged
 from hvq_edge.export.learn.known_good import former_parts
-from hvq_edge.export.learn.outcome import doubts, not_below
+from hvq_edge.export.learn.outcome import doubts, not_below, of_rise
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.threshold import GoodPart, learn_threshold
 
@@ -59,6 +62,27 @@ def test_a_threshold_never_falls():
     assert kept.value == high.value
     assert kept.calibration_scores == low.calibration_scores
     assert kept.rule.startswith("kept, since images called good set a lower one")
+
+
+def test_a_threshold_that_rises_is_said():
+    low, high = (learn_threshold([GoodPart(n * x, "") for n in range(40)]) for x in (1.0, 2.0))
+    assert of_rise("bolt", low, None, [1.0], 0.05) == []
+    assert of_rise("bolt", low, high, [1.0], 0.05) == []
+    (unasked,) = of_rise("bolt", high, low, [1.0] * 30, 0.05)
+    assert "though 0 of 30 good images were above the former one" in unasked
+    (asked,) = of_rise("bolt", high, low, [high.value] * 30, 0.05)
+    assert "rises" in asked
+    assert "though" not in asked
+
+
+def test_one_picture_is_not_good_and_defective(tmp_path, texture):
+    from helpers.images import write_png
+
+    for place in ("bolt/good/a.png", "bolt/defective/crack/b.png"):
+        write_png(tmp_path / place, texture(0))
+    with pytest.raises(DatasetError, match="are the same picture") as found:
+        list_judged(tmp_path, ("bolt",))
+    assert found.value.exit_code == 2
 
 
 def test_images_are_counted_by_what_they_show():
