@@ -240,7 +240,7 @@ def small_bundle(small_run: Path, small_trained_bundle: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_graphs(made_once: MakeOnce) -> dict[tuple[str, str], Path]:
+def small_graphs(made_once: MakeOnce, graphs_traced_once: None) -> dict[tuple[str, str], Path]:
     """Exported files of a small net by category mode and precision; ``auto`` has two layers."""
     from helpers.small_graphs import save_float, save_int8
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers.small_graphs import default_nodes, save_float
+from helpers.small_graphs import default_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -23,8 +23,8 @@ from hvq_edge.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
-    return onnx.load(save_float(tmp_path_factory.mktemp("graph"), "auto"))
+def graph(small_graphs) -> onnx.ModelProto:
+    return onnx.load(small_graphs["auto", "fp32"])
 
 
 def two_linears(first: np.ndarray, second: np.ndarray) -> onnx.ModelProto:

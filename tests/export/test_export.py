@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 from helpers.paths import ROOT
-from helpers.small_graphs import default_nodes, write_int8
+from helpers.small_graphs import default_nodes, small_model, write_int8
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
@@ -305,7 +305,8 @@ def test_what_follows_a_lookup_is_a_gather(graphs, model):
     assert not any(".cross_attention.key_value" in name for name in products)
 
 
-def test_tables_of_several_categories_stay_within_what_is_allowed(model, tmp_path):
+def test_tables_of_several_categories_stay_within_what_is_allowed(tmp_path):
+    model = small_model()
     everything = sum(fold.bytes for fold in choose_folds(model, one_category=False, max_table_mb=0))
     sizes = []
     for share, chosen in ((0, {False}), (0.5, {False, True}), (1, {True})):

@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers.small_graphs import save_float
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -91,9 +90,9 @@ def test_only_before_the_layers_that_are_named():
     assert centre_relu6(graph, ["m.second/Conv"]) == centre_relu6(graph)
 
 
-def test_every_projection_of_a_backbone(tmp_path):
+def test_every_projection_of_a_backbone(small_graphs):
     """On the export of a net: each ReLU6 that a 1x1 convolution reads, and nothing else."""
-    graph = onnx.load(save_float(tmp_path, "auto"))
+    graph = onnx.load(small_graphs["auto", "fp32"])
     made = centre_relu6(graph)
     moved = {t.name for t in made.graph.initializer} - {t.name for t in graph.graph.initializer}
     back = sorted(name for name in moved if name.endswith("moved_bias_back"))

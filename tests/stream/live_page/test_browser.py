@@ -202,6 +202,7 @@ def test_a_part_is_found_by_its_serial_number(page):
     found.first.locator("button").click()
     expect(page.locator("#viewer-facts")).to_contain_text(f"part {shown}  ·  parts.avi#17")
     page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).to_be_hidden()  # while it is open, nothing can be typed behind
     page.locator("#part").fill("SN-99")
     expect(found).to_have_count(0)
     expect(page.locator("#found-note")).to_contain_text("Not among the last")
