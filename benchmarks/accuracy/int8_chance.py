@@ -64,7 +64,7 @@ def image_aurocs(
 def measure(run: Path, files: int, threads: int) -> None:
     """Print the table of a run."""
     model, record = load_run(run)
-    data, side = Path(str(record.data)), record.settings.model.input_side
+    data, shape = Path(str(record.data)), model.tiling.frame_shape
     images = images_to_judge(find_dataset(data), record.categories)
     features = pooled_features(run, model, record, data)
     calibration = [data / one.path for one in choose_calibration(record.images, features)]
@@ -74,13 +74,13 @@ def measure(run: Path, files: int, threads: int) -> None:
         graph = onnx.load(source)
         candidates = quantisable_nodes(graph)
         exported = default_plan(candidates).int8_layers(candidates)
-        ranges = calibrate_graph(source, calibration, side)
+        ranges = calibrate_graph(source, calibration, shape)
 
         def judged(path: Path) -> NDArray[np.float64]:
             engine = OpenVinoEngine(
-                Graph(path, "fp32", side, record.categories, "auto"), threads=threads
+                Graph(path, "fp32", shape, record.categories, "auto"), threads=threads
             )
-            scores = [engine.run(read_frame(one.path, side)[None])["score"] for one in images]
+            scores = [engine.run(read_frame(one.path, shape)[None])["score"] for one in images]
             return image_aurocs(np.concatenate(scores), images, record.categories)
 
         reference = judged(source)

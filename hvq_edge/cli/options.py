@@ -43,6 +43,28 @@ BackendOption = Annotated[
 PrecisionOption = Annotated[
     str, typer.Option("--precision", help="auto, fp32, int8, or for GPUs fp16 or int8-fp16.")
 ]
+HostOption = Annotated[
+    str,
+    typer.Option("--host", help="Address to serve on; any that others reach needs --token-file."),
+]
+PortOption = Annotated[int, typer.Option("--port", help="Port; 0 takes any that is free.")]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="File with the token to ask for. Default: a token is made and printed.",
+        show_default=False,
+    ),
+]
+NamesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        help="Host name under which a browser may reach it, besides addresses and localhost. "
+        "May be given several times.",
+        show_default=False,
+    ),
+]
 
 CALIBRATION = "Calibration"
 """Panel of these options in the help of ``hvq-edge stream``."""

@@ -10,7 +10,13 @@ import typer
 
 from hvq_edge.cli.console import messages, one_line, print_json, results
 from hvq_edge.cli.interruption import INTERRUPTED, StopSignals
-from hvq_edge.cli.options import JsonOption
+from hvq_edge.cli.options import (
+    HostOption,
+    JsonOption,
+    NamesOption,
+    PortOption,
+    TokenFileOption,
+)
 from hvq_edge.common.wording import counted, per_cent
 
 if TYPE_CHECKING:
@@ -59,32 +65,10 @@ def review(
             show_default=False,
         ),
     ] = None,
-    host: Annotated[
-        str,
-        typer.Option(
-            "--host", help="Address to serve on; any that others reach needs --token-file."
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", help="Port; 0 takes any that is free.")
-    ] = DEFAULT_PORT,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            help="File with the token to ask for. Default: a token is made and printed.",
-            show_default=False,
-        ),
-    ] = None,
-    names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--name",
-            help="Host name under which a browser may reach it, besides addresses and localhost. "
-            "May be given several times.",
-            show_default=False,
-        ),
-    ] = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = DEFAULT_PORT,
+    token_file: TokenFileOption = None,
+    names: NamesOption = None,
     head: Annotated[
         Path | None,
         typer.Option(

@@ -10,7 +10,16 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json
 from hvq_edge.cli.interruption import INTERRUPTED, StopSignals
-from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_folder
+from hvq_edge.cli.options import (
+    BackendOption,
+    HostOption,
+    JsonOption,
+    NamesOption,
+    PortOption,
+    PrecisionOption,
+    TokenFileOption,
+    bundle_folder,
+)
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -25,32 +34,10 @@ def serve(
         Path,
         typer.Option("--bundle", help="Bundle or run that judges.", callback=bundle_folder),
     ] = DEFAULT_BUNDLE,
-    host: Annotated[
-        str,
-        typer.Option(
-            "--host", help="Address to serve on; any that others reach needs --token-file."
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", help="Port; 0 takes any that is free.")
-    ] = DEFAULT_PORT,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            help="File with the token to ask for. Default: a token is made and printed.",
-            show_default=False,
-        ),
-    ] = None,
-    names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--name",
-            help="Host name under which a browser may reach it, besides addresses and localhost. "
-            "May be given several times.",
-            show_default=False,
-        ),
-    ] = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = DEFAULT_PORT,
+    token_file: TokenFileOption = None,
+    names: NamesOption = None,
     category: Annotated[
         str | None,
         typer.Option(
