@@ -38,7 +38,8 @@ typecheck: $(INSTALLED)
 	@rm -rf $(TYPECHECK) build
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --target $(TYPECHECK) .
 	@rm -rf build
-	@cd $(TYPECHECK) && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p hvq_edge
+	@cp -R benchmarks $(TYPECHECK)
+	@cd $(TYPECHECK) && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p hvq_edge -p benchmarks
 
 # A file's tests stay together, so that a module's fixtures are made once. Workers with a PyTorch
 # thread for each core wait for one another where there are two cores: one thread each is faster. A

@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from playwright.sync_api import sync_playwright
 
 from hvq_edge.bundle.judged_images import find_labelled
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.bundle.thresholds import save_threshold, thresholds_of, typical_scores_of
+from hvq_edge.data.images import read_image
 from hvq_edge.data.versions import brightened
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspection import open_stream_engine
@@ -78,7 +78,7 @@ class Belt:
         while not self._closed.wait(PACE_SECONDS):
             kind = self._kinds[int(self._rng.random() > GOOD_FRAMES)]
             file = kind[int(self._rng.integers(len(kind)))]
-            image = np.ascontiguousarray(cv2.imread(str(file))[:, :, ::-1], np.uint8)
+            image = read_image(file)
             lit = brightened(image, -self._darker if index >= LIT_FRAMES else 0.0)
             yield arrived(index, lit)
             index += 1

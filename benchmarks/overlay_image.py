@@ -19,7 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
 import hvq_edge
 from benchmarks.live_page_image import CHROMIUM, FLAGS
@@ -32,12 +32,14 @@ from hvq_edge.predict.results_folder import GALLERY, ResultsFolder
 PRECISION = "int8"
 GAP = 12
 """Pixels between two images."""
-SHOWN = {"width": 1440, "height": 1290}
+SHOWN = ViewportSize(width=1440, height=1290)
 
 
 def with_verdict(results: Sequence[hvq_edge.Result], verdict: str) -> list[hvq_edge.Result]:
     """Return the results with this verdict, the lowest score first."""
-    return sorted((one for one in results if one.verdict == verdict), key=lambda one: one.score)
+    return sorted(
+        (one for one in results if one.verdict == verdict), key=lambda one: float(one.score or 0.0)
+    )
 
 
 def side_by_side(results: Sequence[hvq_edge.Result], path: Path) -> None:

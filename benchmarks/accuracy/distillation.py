@@ -10,7 +10,7 @@ such features; nothing of it is in the product (docs/accuracy.md has what it gav
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ def distil(
     target = torch.cat([_to_grid(told[i : i + 64], grid) for i in range(0, len(told), 64)])
     std, mean = torch.std_mean(target.float(), dim=(0, 2, 3), keepdim=True)
     torch.manual_seed(seed)
-    channels = backbone.blocks[-1].project.conv.out_channels
+    channels = int(cast("Any", backbone.blocks[-1]).project.conv.out_channels)
     projection = nn.Sequential(
         nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, told.shape[2], 1)
     ).to(read.device)

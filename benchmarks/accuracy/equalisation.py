@@ -41,7 +41,7 @@ class Pair(NamedTuple):
 
 def equalise(
     graph: ModelProto,
-    largest: Mapping[str, Sequence[float]],
+    largest: Mapping[str, Sequence[float] | NDArray[np.float64]],
     layers: Collection[str],
     headroom: float = 1.0,
 ) -> tuple[ModelProto, dict[str, NDArray[np.float64]]]:

@@ -34,7 +34,7 @@ from hvq_edge.calibration.quantise import (
     quantisable_nodes,
     quantise_graph,
 )
-from hvq_edge.calibration.ranges.amax import METHODS
+from hvq_edge.calibration.ranges.amax import METHODS, RangeMethod
 from hvq_edge.calibration.ranges.measure import MeasuredRanges, measure_ranges, values_on
 from hvq_edge.calibration.search.evidence import GraphResults, gather_evidence
 from hvq_edge.calibration.search.plan import default_plan
@@ -43,11 +43,57 @@ from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model.checkpoint import load_run
+from hvq_edge.run.record import RunRecord
+from hvq_edge.run.tiling import FrameSize
 from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.cpu.processor import processor_name
 
-METHOD = "mse"
+METHOD: RangeMethod = "mse"
+
+
+class FloatGraph(NamedTuple):
+    """A run's float32 graph and what its INT8 files are made from."""
+
+    path: Path
+    graph: onnx.ModelProto
+    frame_shape: tuple[int, int]
+    categories: tuple[str, ...]
+    preset: str
+    candidates: tuple[str, ...]
+    """Layers that could be INT8."""
+    exported: tuple[str, ...]
+    """Those that are where nothing is searched for."""
+    calibration: list[Path]
+
+    def opened(self, path: Path, threads: int) -> OpenVinoEngine:
+        """Open this graph, or one made from it."""
+        graph = Graph(path, "fp32", self.frame_shape, self.categories, "auto")
+        return OpenVinoEngine(graph, threads=threads)
+
+
+def float_graph(run: Path, folder: Path) -> tuple[FloatGraph, RunRecord]:
+    """Export a run to a folder, and choose its calibration images."""
+    model, record = load_run(run)
+    data = Path(str(record.data))
+    source = folder / "fp32.onnx"
+    export_graph(model, source, "auto")
+    graph = onnx.load(source)
+    candidates = quantisable_nodes(graph)
+    features = pooled_features(run, model, record, data)
+    chosen = [data / one.path for one in choose_calibration(record.images, features)]
+    exported = default_plan(candidates).int8_layers(candidates)
+    made = FloatGraph(
+        path=source,
+        graph=graph,
+        frame_shape=model.tiling.frame_shape,
+        categories=record.categories,
+        preset=record.settings.preset,
+        candidates=candidates,
+        exported=exported,
+        calibration=chosen,
+    )
+    return made, record
 
 
 class Row(NamedTuple):
@@ -87,11 +133,11 @@ def compare(name: str, layers: int, reference: GraphResults, found: GraphResults
 
 
 def channel_amax(
-    graph: Path, tensors: Sequence[str], images: Sequence[Path], side: int
+    graph: Path, tensors: Sequence[str], images: Sequence[Path], size: FrameSize
 ) -> dict[str, NDArray[np.float64]]:
     """The amax of each channel of tensors on images, ``[channels]`` by tensor."""
     found: dict[str, NDArray[np.float64]] = {}
-    for _, values in values_on(graph, tensors, images, side, None):
+    for _, values in values_on(graph, tensors, images, size, None):
         for name, value in zip(tensors, values, strict=True):
             channel = 1 if value.ndim == 4 else value.ndim - 1
             others = tuple(axis for axis in range(value.ndim) if axis != channel)
@@ -178,28 +224,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> None:
     """Print the tables of a run."""
-    model, record = load_run(run)
-    data, side = Path(str(record.data)), record.settings.model.input_side
-    held_out = [p for p in record.images if p.use == "held_out"]
-    held_out = held_out[:: -(-len(held_out) // most)]
-    frames = np.stack([read_frame(data / p.path, side) for p in held_out])
-    features = pooled_features(run, model, record, data)
-    chosen = [data / p.path for p in choose_calibration(record.images, features)]
     with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch) / "fp32.onnx"
-        export_graph(model, source, "auto")
-        graph = onnx.load(source)
-        candidates = quantisable_nodes(graph)
-        exported = default_plan(candidates).int8_layers(candidates)
+        made_from, record = float_graph(run, Path(scratch))
+        data, side = Path(str(record.data)), made_from.frame_shape
+        held_out = [p for p in record.images if p.use == "held_out"]
+        held_out = held_out[:: -(-len(held_out) // most)]
+        frames = np.stack([read_frame(data / p.path, side) for p in held_out])
+        source, graph, chosen = made_from.path, made_from.graph, made_from.calibration
+        candidates, exported = made_from.candidates, made_from.exported
         tensors = activations_of(graph, candidates)
         ranges = {m: calibrate_graph(source, chosen, side, method=m) for m in METHODS}
         # Of the graph as it is, its clips not centred.
         plain_ranges = measure_ranges(source, tensors, chosen, side, method=METHOD)
 
         def opened(path: Path) -> OpenVinoEngine:
-            return OpenVinoEngine(
-                Graph(path, "fp32", (side, side), record.categories, "auto"), threads=threads
-            )
+            return made_from.opened(path, threads)
 
         def written(made: onnx.ModelProto) -> Path:
             path = Path(scratch) / "int8.onnx"
@@ -207,7 +246,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
             return path
 
         def quantised(
-            layers: Sequence[str], method: str = METHOD
+            layers: Sequence[str], method: RangeMethod = METHOD
         ) -> Callable[[NDArray[np.uint8]], Any]:
             return opened(written(to_int8(graph, ranges[method], layers))).run
 
@@ -227,7 +266,7 @@ def measure(run: Path, most: int, threads: int, rounds: int, *, alone: bool) -> 
                 "none of the three": plain,
             }
 
-        engines = {"float32": opened(source).run}
+        engines: dict[str, Callable[[NDArray[np.uint8]], Any]] = {"float32": opened(source).run}
         reference = judge(engines["float32"], frames)
         sets = sets_of(candidates, exported)
         engines |= {name: quantised(layers) for name, layers in sets.items()}

@@ -22,19 +22,13 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.evidence import images_to_judge
+from benchmarks.accuracy.int8 import float_graph
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.calibration.images.training_set import choose_calibration, pooled_features
 from hvq_edge.calibration.int8 import calibrate_graph, to_int8
-from hvq_edge.calibration.quantise import quantisable_nodes
-from hvq_edge.calibration.search.plan import default_plan
 from hvq_edge.data.dataset import DatasetImage, find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.metrics.image_metrics import auroc
-from hvq_edge.export.graph.onnx_graph import export_graph
-from hvq_edge.model.checkpoint import load_run
-from hvq_edge.runtime.contract import Graph
-from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.cpu.processor import processor_name
 
 FLOAT_SHARE = 0.12
@@ -63,41 +57,33 @@ def image_aurocs(
 
 def measure(run: Path, files: int, threads: int) -> None:
     """Print the table of a run."""
-    model, record = load_run(run)
-    data, shape = Path(str(record.data)), model.tiling.frame_shape
-    images = images_to_judge(find_dataset(data), record.categories)
-    features = pooled_features(run, model, record, data)
-    calibration = [data / one.path for one in choose_calibration(record.images, features)]
     with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch) / "fp32.onnx"
-        export_graph(model, source, "auto")
-        graph = onnx.load(source)
-        candidates = quantisable_nodes(graph)
-        exported = default_plan(candidates).int8_layers(candidates)
-        ranges = calibrate_graph(source, calibration, shape)
+        source, record = float_graph(run, Path(scratch))
+        shape, categories = source.frame_shape, source.categories
+        images = images_to_judge(find_dataset(Path(str(record.data))), categories)
+        ranges = calibrate_graph(source.path, source.calibration, shape)
 
         def judged(path: Path) -> NDArray[np.float64]:
-            engine = OpenVinoEngine(
-                Graph(path, "fp32", shape, record.categories, "auto"), threads=threads
-            )
+            engine = source.opened(path, threads)
             scores = [engine.run(read_frame(one.path, shape)[None])["score"] for one in images]
-            return image_aurocs(np.concatenate(scores), images, record.categories)
+            return image_aurocs(np.concatenate(scores), images, categories)
 
-        reference = judged(source)
+        reference = judged(source.path)
         changes = []
         for number in range(files):
             path = Path(scratch) / f"int8-{number}.onnx"
-            onnx.save(to_int8(graph, ranges, layers_of_file(number, exported)), path)
+            layers = layers_of_file(number, source.exported)
+            onnx.save(to_int8(source.graph, ranges, layers), path)
             changes.append(judged(path) - reference)
             path.unlink()
-    print(f"{record.settings.preset}, {len(images)} test images; {processor_name()}\n")
+    print(f"{source.preset}, {len(images)} test images; {processor_name()}\n")
     rows = [["float32", *(f"{one:.2f}" for one in reference)]]
     rows.append(["as exported", *(f"{one:+.2f}" for one in changes[0])])
     if files > 1:
         mean, deviation = np.mean(changes, 0), np.std(changes, 0, ddof=1)
         rows.append([f"{files} files, mean", *(f"{one:+.2f}" for one in mean)])
         rows.append(["their standard deviation", *(f"{one:.2f}" for one in deviation)])
-    print(markdown_table(["image AUROC", *record.categories], rows))
+    print(markdown_table(["image AUROC", *categories], rows))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

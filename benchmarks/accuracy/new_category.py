@@ -94,10 +94,10 @@ def table(found: Mapping[str, Mapping[str, float | None]], categories: Sequence[
     """A line a product and number of images, then the means over the products."""
     cells: dict[tuple[str, int], dict[str, list[Mapping[str, float | None]]]] = {}
     for key, numbers in found.items():
-        name, count, _, way = key.split("/")
+        name, images, _, way = key.split("/")
         if way == CLASSIFIER:
             continue
-        cells.setdefault((name, int(count)), {}).setdefault(way, []).append(numbers)
+        cells.setdefault((name, int(images)), {}).setdefault(way, []).append(numbers)
     ways = list(dict.fromkeys(way for own in cells.values() for way in own))
     counts = sorted({count for _, count in cells}, key=lambda count: (count == ALL, count))
     lines = []

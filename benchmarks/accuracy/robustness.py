@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.accuracy import disturbances
-from benchmarks.accuracy.disturbances import DISTURBANCES, Disturb, Pixels, Shot
+from benchmarks.accuracy.disturbances import DISTURBANCES, Disturb, Shot
 from benchmarks.accuracy.robustness_chart import robustness_svg
 from benchmarks.accuracy.robustness_result import CLEAN, RATES, Counts, Robustness, Row
 from benchmarks.markdown_table import markdown_table
@@ -38,6 +38,7 @@ from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.errors import DatasetError, HvqEdgeError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import AUTO, choose, open_engine
+from hvq_edge.verdict.calibrate.widened_limits import Pixels
 from hvq_edge.verdict.judgement import Verdict, count_verdicts, judgements, refusal, rule
 from hvq_edge.verdict.usable import ImageChecks
 

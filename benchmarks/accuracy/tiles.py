@@ -53,8 +53,8 @@ class Form(NamedTuple):
 
     name: str
     frame: str
-    auroc: Mapping[str, float]
-    recall: Mapping[str, float]
+    auroc: Mapping[str, float | None]
+    recall: Mapping[str, float | None]
 
 
 def module(cells: Sequence[Pixels]) -> Pixels:

@@ -109,8 +109,7 @@ def table(rows: Mapping[Variant, Sequence[Row]], results: Mapping[str, RowResult
         found = [results[row.name] for row in own if row.name in results]
         if not found:
             continue
-        trained = [one for one in found if one.images_per_second]
-        seconds = [one.fit_images / one.images_per_second for one in trained]
+        seconds = [one.fit_images / one.images_per_second for one in found if one.images_per_second]
         lines.append(
             [
                 ", ".join(variant),
@@ -119,8 +118,8 @@ def table(rows: Mapping[Variant, Sequence[Row]], results: Mapping[str, RowResult
                 _mean(found, lambda one: one.evidence.mean.image_recall_at_5),
                 _mean(found, lambda one: one.evidence.mean.pixel_auroc),
                 _mean(found, lambda one: one.evidence.pseudo_mean),
-                _levels(found, lambda use: f"{100 * use[0]:.0f}") if trained else "–",
-                _levels(found, lambda use: f"{use[1]:.0f}") if trained else "–",
+                _levels(found, lambda use: f"{100 * use[0]:.0f}") if seconds else "–",
+                _levels(found, lambda use: f"{use[1]:.0f}") if seconds else "–",
                 f"{statistics.mean(seconds):.1f}" if seconds else "–",
             ]
         )

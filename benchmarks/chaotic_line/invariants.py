@@ -17,7 +17,7 @@ from helpers.running_line import rows_of
 from benchmarks.chaotic_line.line import BELT, POLL_SECONDS, Session
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.stream.log.verification import NOT_AS_WRITTEN, verify_log
-from hvq_edge.stream.sinks.files.reject_images import time_stamp
+from hvq_edge.stream.sinks.files.retention import time_stamp
 
 if TYPE_CHECKING:
     from benchmarks.chaotic_line.faults import Kind

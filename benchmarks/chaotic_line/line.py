@@ -126,7 +126,7 @@ class Line:
         (folder / "python").mkdir()
         (folder / "python" / "sitecustomize.py").write_text(CLOCK)
         self._opener = build_opener(ProxyHandler({}))
-        sinks = {
+        sinks: dict[str, dict[str, object]] = {
             "log": {"commit_ms": 20.0, "file_megabytes": 0.2, "head_seconds": 1.0},
             "rejects": {"context_frames": 1, "keep_megabytes": 0.5},
             "video": {"segment_minutes": 0.5, "keep_megabytes": 1.0},

@@ -245,7 +245,7 @@ class Run:
                 else:
                     undo = self._watched(one.kind, session, began, undo)
                     undone.append((now + one.seconds, one.kind, undo))
-            others = waiting or [kind for _, kind, _ in undone if not kind.stays]
+            others = bool(waiting) or any(not kind.stays for _, kind, _ in undone)
             for end, kind, undo in list(undone):
                 if end <= now and not (kind.stays and others):
                     undone.remove((end, kind, undo))

@@ -17,6 +17,7 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device
 from hvq_edge.runtime.cuda.memory import open_cuda_memory
 from hvq_edge.runtime.cuda.pycuda_memory import PyCudaMemory
 from hvq_edge.runtime.engine import Frames
+from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
 
 LIBRARIES = ("torch", "tensorrt", "tensorrt-rtx-cu13", "pycuda", "cuda-bindings", "onnxruntime")
 IMAGES = 32
@@ -58,25 +60,23 @@ def read_frames(run: Path, data: Path | None, most: int = IMAGES) -> Frames:
 
 def check_all(run: Path, frames: Frames, gpu: CudaDevice) -> Iterator[Finding]:
     """Make every check, the quick ones first."""
-    from benchmarks.gpu.gpu_engine_check import check_engines
     from benchmarks.gpu.gpu_memory_check import check_memory
 
     yield Finding("GPU", "ok", f"{gpu.name}, compute capability {gpu.compute_capability}")
     yield Finding("CUDA that the driver serves", "ok", gpu.driver)
     for name, memory in (("PyCUDA", PyCudaMemory), ("cuda-python", CudaPythonMemory)):
-        yield from attempt(name, lambda memory=memory: check_memory(memory, cuda_device))
+        yield from attempt(name, partial(check_memory, memory, cuda_device))
     yield from attempt("PyTorch", lambda: _torch_findings(run, frames))
-    for backend in ("tensorrt-rtx", "tensorrt"):
-        yield from attempt(
-            backend,
-            lambda backend=backend: check_engines(
-                open_bundle(run / BUNDLE_FOLDER),
-                backend,
-                frames,
-                cuda_device,
-                memory=open_cuda_memory,
-            ),
-        )
+    backends: tuple[EngineBackend, ...] = ("tensorrt-rtx", "tensorrt")
+    for backend in backends:
+        yield from attempt(backend, partial(_engine_findings, run, backend, frames))
+
+
+def _engine_findings(run: Path, backend: EngineBackend, frames: Frames) -> Iterator[Finding]:
+    from benchmarks.gpu.gpu_engine_check import check_engines
+
+    bundle = open_bundle(run / BUNDLE_FOLDER)
+    yield from check_engines(bundle, backend, frames, cuda_device, memory=open_cuda_memory)
 
 
 def _torch_findings(run: Path, frames: Frames) -> Iterator[Finding]:

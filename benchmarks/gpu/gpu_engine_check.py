@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,9 +59,7 @@ def check_engines(
         for precision in own.manifest.models:
             yield from attempt(
                 f"{backend} {precision}",
-                lambda precision=precision: _one(
-                    own, backend, precision, frames, device, load, memory, runs
-                ),
+                partial(_one, own, backend, precision, frames, device, load, memory, runs),
             )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from hvq_edge.calibration.images.own_set import CalibrationImage
+from hvq_edge.calibration.images.calibration_image import CalibrationImage
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.export.graph.onnx_graph import export_graph

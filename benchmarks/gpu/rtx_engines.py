@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.markdown_table import markdown_table
+from hvq_edge.bundle.manifest import Precision
 
 CHIPS = ("8.6", "8.9", "12.0")
 MOST_FAULTS = 3
@@ -40,7 +41,7 @@ class Measured:
     faults: list[str]
 
 
-def measure(graph: Path, precision: str, chip: str) -> Measured:
+def measure(graph: Path, precision: Precision, chip: str) -> Measured:
     """Build one engine in this process."""
     import onnx
 

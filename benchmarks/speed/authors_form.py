@@ -111,7 +111,7 @@ class LoopEncoderLayer(nn.Module):
         """``x [l, b, w]``, ``position [l, 1, w]`` -> ``[l, b, w]``."""
         q = x + position
         x = self.norms[0](x + self.dropout(self.attention(q, q, x)[0]))
-        return self.norms[1](x + self.dropout(self.feedforward(x)))  # type: ignore[no-any-return]
+        return self.norms[1](x + self.dropout(self.feedforward(x)))
 
 
 class LoopDecoderLayer(nn.Module):
@@ -132,7 +132,7 @@ class LoopDecoderLayer(nn.Module):
         x = self.norms[0](x + self.dropout(attended))
         cross = self.cross(x + position, memory + position, memory)[0]
         x = self.norms[1](x + self.dropout(cross))
-        return self.norms[2](x + self.dropout(self.feedforward(x)))  # type: ignore[no-any-return]
+        return self.norms[2](x + self.dropout(self.feedforward(x)))
 
 
 class AuthorsForm(nn.Module):
@@ -142,6 +142,9 @@ class AuthorsForm(nn.Module):
         model: its weights are copied.
         dropout: in attention and residuals; 0.1 as published.
     """
+
+    feature_mean: Tensor  # [channels, 1, 1]
+    feature_std: Tensor
 
     def __init__(self, model: HVQTrans, dropout: float) -> None:
         super().__init__()
@@ -176,10 +179,11 @@ class AuthorsForm(nn.Module):
         )
         with torch.no_grad():
             self.input_projection.weight.copy_(model.input_projection.weight[..., None, None])
-            self.input_projection.bias.copy_(model.input_projection.bias)
+            cast("Tensor", self.input_projection.bias).copy_(model.input_projection.bias)
             for category, projection in enumerate(self.output_projections):
-                projection.weight.copy_(model.output_weight[category])
-                projection.bias.copy_(model.output_bias[category])
+                linear = cast("nn.Linear", projection)
+                linear.weight.copy_(model.output_weight[category])
+                linear.bias.copy_(model.output_bias[category])
         self.to(model.feature_mean.device)
 
     def features(self, frames: Tensor) -> Tensor:

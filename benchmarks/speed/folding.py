@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -28,6 +29,7 @@ from torch.nn import functional as F
 from benchmarks.markdown_table import markdown_table
 from benchmarks.speed.authors_form import AuthorsForm, to_sequence
 from benchmarks.speed.padim import Padim
+from hvq_edge.bundle.manifest import CategoryMode
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.export.graph.size import graph_numbers
 from hvq_edge.model import HVQTrans, load_run
@@ -82,14 +84,14 @@ def random_model(preset: str, categories: int) -> HVQTrans:
 
 def export_all(model: HVQTrans, folder: Path) -> dict[str, Path]:
     """Write the graph of one category and of all, folded and as it is."""
-    choices = {
+    choices: dict[str, tuple[CategoryMode, int | None, dict[str, Any]]] = {
         "one category, nothing folded": ("one", 0, {"plain": True}),
         "one category": ("one", 0, {}),
         "all categories, nothing folded": ("auto", None, {"plain": True}),
         "all categories, no tables": ("auto", None, {"max_table_mb": 0.0}),
         "all categories": ("auto", None, {}),
     }
-    graphs = {}
+    graphs: dict[str, Path] = {}
     for name, (mode, category, options) in choices.items():
         graphs[name] = folder / f"{len(graphs)}.onnx"
         export_graph(model, graphs[name], mode, category, **options)

@@ -94,7 +94,7 @@ def layer_times(path: Path, threads: int, openings: int) -> dict[str, float]:
 def measure(bundle: Bundle, threads: int, openings: int) -> str:
     """Return the table of a bundle's float32 and INT8 files."""
     names = [name for name in ("fp32", "int8") if name in bundle.manifest.models]
-    columns = [layer_times(bundle.model_file(name), threads, openings) for name in names]  # type: ignore[arg-type]
+    columns = [layer_times(bundle.model_file(name), threads, openings) for name in names]
     order = [*(group for group, _ in GROUPS), REST]
     rows = [
         [group, *(f"{column.get(group, 0):.2f}" for column in columns)]

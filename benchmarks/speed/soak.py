@@ -30,6 +30,7 @@ import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle, BundleManifest, open_bundle, record_of, write_manifest
 from hvq_edge.data.images import fit_image
+from hvq_edge.run.settings import ModelSettings
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.drawing.overlay import Overlay
@@ -45,9 +46,10 @@ from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import RejectSettings, SinkSettings, WebhookSettings
 from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
+from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.threshold import Threshold
 
-SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 24, "layers": 2, "codes": 20}
+SMALL = ModelSettings(input_side=64, width=16, heads=2, feedforward=24, layers=2, codes=20)
 POOL = 100
 """Images that are shown in turn; the last one has the defect."""
 LOST_EVERY = 1000
@@ -71,10 +73,9 @@ def save_small_bundle(folder: Path) -> None:
 
     from hvq_edge.export.graph.onnx_graph import compare_with_plain, export_graph
     from hvq_edge.model.hvq_trans import HVQTrans
-    from hvq_edge.run.settings import ModelSettings
 
     torch.manual_seed(0)
-    net = HVQTrans(ModelSettings(**SMALL), 1).eval()
+    net = HVQTrans(SMALL, 1).eval()
     folder.mkdir()
     name = "model.fp32.onnx"
     export_graph(net, folder / name, "one", 0)
@@ -83,9 +84,9 @@ def save_small_bundle(folder: Path) -> None:
         created="2026-01-01T00:00:00Z",
         checkpoint_sha256="0" * 64,
         preset="tiny",
-        input_side=SMALL["input_side"],
-        levels=SMALL["layers"],
-        codes=SMALL["codes"],
+        input_side=SMALL.input_side,
+        levels=SMALL.layers,
+        codes=SMALL.codes,
         categories=("part",),
         category_mode="one",
         models={"fp32": name},
@@ -181,11 +182,19 @@ def resident_megabytes() -> float:
     return float("nan")
 
 
-def threshold_between(engine: Engine, images: list[Image]) -> float:
+def threshold_between(engine: Engine, images: list[Image]) -> Threshold:
     """Return what separates the pool's last image from the others, if anything does."""
     fitted = [fit_image(image, engine.info.frame_shape) for image in images]
     scores = [float(engine.run(frame[np.newaxis])["score"][0]) for frame in fitted]
-    return float(np.sort(scores)[-2:].mean())
+    *others, highest = sorted(scores)
+    return Threshold(
+        value=(others[-1] + highest) / 2,
+        images=len(scores),
+        rule="between two images of the pool",
+        median=others[len(others) // 2],
+        bound=None,
+        calibration_scores=table_of(others),
+    )
 
 
 def main() -> None:
@@ -208,8 +217,7 @@ def soak(arguments: argparse.Namespace, folder: Path, closing: ExitStack) -> Non
         open_stream_engine(bundle, precision=arguments.precision, backend=arguments.backend)
     )
     images = pool(arguments.side)
-    value = threshold_between(engine, images)
-    threshold = Threshold(value=value, images=POOL, rule="between two images of the pool")
+    threshold = threshold_between(engine, images)
     names = engine.info.categories
     manifest = bundle.manifest.model_copy(
         update={
@@ -221,7 +229,7 @@ def soak(arguments: argparse.Namespace, folder: Path, closing: ExitStack) -> Non
     bundle = replace(bundle, manifest=manifest)
     receiver = Receiver()
     closing.callback(receiver.close)
-    controls = Controls(dict.fromkeys(names, value))
+    controls = Controls(dict.fromkeys(names, threshold.value))
     source = Synthetic(images, arguments.frames)
     sinks = open_sinks(
         SinkSettings(
