@@ -45,6 +45,7 @@ from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import KnownDefect, recorded_data
 from hvq_edge.training.batches import Images
+from hvq_edge.training.known_defect_images import coverage, pseudo_defects_of
 from hvq_edge.training.known_defects import (
     FIT,
     HELD_OUT,
@@ -54,10 +55,8 @@ from hvq_edge.training.known_defects import (
     SMALL,
     VARIED,
     Group,
-    coverage,
     learn,
     measure,
-    pseudo_defects_of,
 )
 from hvq_edge.training.train_run import varied_images
 

@@ -9,7 +9,6 @@ nothing on the device. What was measured stands in docs/accuracy.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +18,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvq_edge.data.findings import LEAST_KNOWN_DEFECTS
-from hvq_edge.data.images import fit_image, read_frame, read_mask
 from hvq_edge.data.layouts.plain_folder import DEFECTIVE
-from hvq_edge.data.pseudo_defects import KINDS, Pixels, large_pseudo_defect, pseudo_defect
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.image_score import image_level
-from hvq_edge.run.record import ImageRecord, KnownDefect, KnownDefectUse
-from hvq_edge.run.tiling import GRID_STRIDE, Tiling
+from hvq_edge.run.record import KnownDefectUse
 from hvq_edge.training.batches import Images
 from hvq_edge.training.statistics import batches_of, level_of_good_images, scale_of_parts
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
@@ -47,8 +43,6 @@ FAR = 2.0
 """Times the threshold from which on a score that rises further is no gain."""
 MOST = 200
 """Good images of a category that the strength is chosen with."""
-PSEUDO_DEFECTS, LEAST_PSEUDO_DEFECTS = 4, 60
-"""Of each held-out image, half of them large, and of all of a category at least."""
 FIT, VARIED, HELD_OUT, KNOWN = "fit", "versions", "held out", "known defects"
 SMALL, LARGE = "small pseudo-defects", "large pseudo-defects"
 _BATCH = 64
@@ -88,64 +82,6 @@ class Group(NamedTuple):
     def some(self, images: NDArray[np.int64]) -> Group:
         """Return some of the images."""
         return Group(self.white[images], self.parts[:, images])
-
-
-def coverage(known: Sequence[KnownDefect], data: Path, tiling: Tiling) -> NDArray[np.float32]:
-    """Return how much of each token's cell lies under the masks, ``[images, tokens]``.
-
-    Raises:
-        ImageError: a mask cannot be read.
-    """
-    found = np.zeros((len(known), tiling.tokens), np.float32)
-    rows, columns = tiling.map_shape
-    for row, one in zip(found, known, strict=True):
-        if one.mask is not None:
-            mask = read_mask(data / one.mask, *tiling.frame_shape)
-            cells = mask.reshape(rows, GRID_STRIDE, columns, GRID_STRIDE).mean((1, 3))
-            row[:] = cells.ravel()[tiling.cells_of_tokens()]
-    return found
-
-
-@torch.inference_mode()
-def pseudo_defects_of(
-    model: HVQTrans, held_out: Sequence[ImageRecord], categories: Sequence[str], data: Path
-) -> tuple[Images, Images]:
-    """Compute raw features of held-out images with small, and with large pseudo-defects.
-
-    Args:
-        model: its backbone is used.
-        held_out: held-out good images, of the categories that need them.
-        categories: names in the order of the category index.
-        data: what the images' paths are relative to.
-
-    Raises:
-        ImageError: an image cannot be read.
-    """
-    features: dict[str, list[NDArray[np.float16]]] = {SMALL: [], LARGE: []}
-    index: list[int] = []
-    shape, kinds = model.tiling.frame_shape, list(KINDS)
-    side = max(shape)  # they are drawn in squares
-    for name in sorted({one.category for one in held_out}):
-        own = [one for one in held_out if one.category == name]
-        each = max(PSEUDO_DEFECTS, -(-LEAST_PSEUDO_DEFECTS // len(own))) // 2
-        for place, one in enumerate(own):
-            frame, other = (read_frame(data / image.path, side) for image in (one, own[place - 1]))
-            drawn: dict[str, list[Pixels]] = {SMALL: [], LARGE: []}
-            for number in range(each):
-                seed = (int(one.sha256[:8], 16), number)
-                kind = kinds[(place + number) % len(kinds)]
-                drawn[SMALL].append(pseudo_defect(frame, other, kind, seed).frame)
-                drawn[LARGE].append(large_pseudo_defect(frame, other, seed))
-            for size, frames in drawn.items():
-                fitted = np.stack([fit_image(frame, shape) for frame in frames])
-                batch = torch.from_numpy(fitted).to(model.feature_mean.device)
-                features[size].append(model.raw_features(batch).cpu().numpy().astype(np.float16))
-            index += [categories.index(name)] * each
-    small, large = (
-        Images(np.concatenate(found), np.array(index, dtype=np.int64))
-        for found in features.values()
-    )
-    return small, large
 
 
 @torch.no_grad()

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import find_dataset
-from hvq_edge.data.findings import LEAST_KNOWN_DEFECTS
 from hvq_edge.data.known_defects import known_defects
 from hvq_edge.data.splits import check_unchanged, split_training
 from hvq_edge.errors import RunError
 from hvq_edge.model.backbone_weights import load_backbone_weights
 from hvq_edge.model.checkpoint import save_checkpoint
-from hvq_edge.model.codebook import Codebooks, perplexity
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import (
     RECORD_NAME,
     ImageRecord,
     ImageUse,
-    KnownDefect,
     RunRecord,
     read_run,
     write_run,
@@ -42,10 +36,10 @@ from hvq_edge.training import processes
 from hvq_edge.training.batches import Images
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.codebook_start import start_codebooks
-from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog
+from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog, scalars_of
 from hvq_edge.training.features import FrameLooks, cache_features, features_of_versions
 from hvq_edge.training.fit_prototypes import fit_prototypes
-from hvq_edge.training.known_defects import Known, coverage, fit_known_defects, pseudo_defects_of
+from hvq_edge.training.known_defect_images import learn_known_defects, warn_of_unused
 from hvq_edge.training.statistics import (
     fit_classifier,
     fit_feature_statistics,
@@ -53,7 +47,7 @@ from hvq_edge.training.statistics import (
     fit_map_scale,
     fit_residual_whitening,
 )
-from hvq_edge.training.trainer import rate_factor, train_epochs
+from hvq_edge.training.trainer import train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
 from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
 
@@ -62,8 +56,6 @@ logger = logging.getLogger(__name__)
 MOST_VARIED = 200
 """Images of a category whose versions are looked at: enough for means and variances, and bounded
 for any data set."""
-UNUSED_USAGE = 1e-3
-"""Tokens an image, on average, below which a code counts as unused in the events."""
 
 
 def start_run(
@@ -105,7 +97,7 @@ def start_run(
     training = settings.training
     split = split_training(dataset, training.held_out, training.seed, on_progress)
     known = known_defects(dataset, defects, on_progress)
-    _warn_of_unused(known, settings)
+    warn_of_unused(known, settings)
     # The weights are read before anything is written: a missing file is found at once.
     weights = load_backbone_weights(
         _new_model(settings, 1).backbone, settings.model.backbone, backbone_weights
@@ -196,7 +188,7 @@ def _train(
             if settings.model.whiten_distance:
                 fit_residual_whitening(model, fit, *varied)
                 good = (fit, varied, held_out)
-                record = _learn_known_defects(run, record, model, *good, on_progress)
+                record = learn_known_defects(run, record, model, *good, on_progress)
             if settings.model.map_scale == "good_images":
                 fit_map_scale(model, fit, *varied)
         if settings.model.image_level == "learnt":
@@ -223,69 +215,6 @@ def _train(
     return record if processes.rank() == 0 else read_run(run)
 
 
-def _learn_known_defects(
-    run: Path,
-    record: RunRecord,
-    model: HVQTrans,
-    fit: Images,
-    varied: Sequence[Images],
-    held_out: Images,
-    on_progress: ProgressCallback,
-) -> RunRecord:
-    """Fit the metric to known defects; return the record with what that did."""
-    known, names = record.known_defects, record.categories
-    enough = {
-        name for name in names if sum(one.category == name for one in known) >= LEAST_KNOWN_DEFECTS
-    }
-    if not enough:
-        return record
-    data = Path(str(record.data))
-    features, _ = cache_features(
-        run,
-        model,
-        data,
-        known,
-        record.backbone_weights,
-        on_progress,
-        name="features_known_defects",
-    )
-    index = np.array([names.index(one.category) for one in known])
-    others = [one for one in record.images if one.use == "held_out" and one.category in enough]
-    found = fit_known_defects(
-        model,
-        Known(
-            Images(features, index),
-            coverage(known, data, model.tiling),
-            [one.defect for one in known],
-        ),
-        fit,
-        varied,
-        held_out,
-        pseudo_defects_of(model, others, names, data),
-    )
-    judged = list(known)
-    for k, learnt in found.items():
-        for place, score in zip(np.flatnonzero(index == k), learnt.scores, strict=True):
-            judged[place] = judged[place].model_copy(update={"score": float(score)})
-    used = {names[k]: learnt.use for k, learnt in found.items()}
-    return record.model_copy(update={"known_defects": tuple(judged), "known_defects_used": used})
-
-
-def _warn_of_unused(known: Sequence[KnownDefect], settings: Settings) -> None:
-    if known and not settings.model.whiten_distance:
-        logger.warning("Known defects are not used: the settings whiten no distance.")
-        return
-    counts = Counter(one.category for one in known)
-    for name, count in counts.items():
-        if count < LEAST_KNOWN_DEFECTS:
-            logger.warning(
-                "%s: %s not used: from %d on they are learnt from.",
-                name,
-                counted(count, "known defect is", "known defects are"),
-                LEAST_KNOWN_DEFECTS,
-            )
-
-
 def _train_with_events(
     run: Path,
     model: HVQTrans,
@@ -302,33 +231,13 @@ def _train_with_events(
         on_progress("training", result.epoch, settings.training.epochs, note)
         if processes.rank() == 0:
             log = log or EventLog(run / EVENTS_FOLDER, result.epoch)
-            log.write(result.epoch, _scalars(model, result, settings))
+            log.write(result.epoch, scalars_of(model, result, settings.training))
 
     try:
         return train_epochs(run, model, fit, held_out, settings.training, report)
     finally:
         if log is not None:
             log.close()
-
-
-def _scalars(model: HVQTrans, result: EpochResult, settings: Settings) -> dict[str, float]:
-    books = cast("list[Codebooks]", list(model.codebooks))
-    used = {}
-    for level, level_books in enumerate(books):
-        usage = level_books.usage
-        used[f"codes/used at level {level}"] = float((usage > UNUSED_USAGE).float().mean())
-        used[f"codes/perplexity at level {level}"] = float(perplexity(usage).mean())
-    return {
-        "loss/feature": result.feature_loss,
-        "loss/feature held out": result.held_out_loss,
-        "loss/commitment": result.commitment,
-        **({"loss/transport": result.transport} if settings.training.has_transport_loss else {}),
-        "training/learning rate": settings.training.learning_rate
-        * rate_factor(settings.training, result.epoch),
-        "training/images per second": result.images_per_second,
-        "codes/revived": result.revived,
-        **used,
-    }
 
 
 def cached_images(

@@ -23,11 +23,11 @@ def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
-def test_tensorboard_reads_what_was_written(tmp_path):
+def test_tensorboard_reads_what_was_written(tmp_path, caplog):
     with EventLog(tmp_path / "events", first_epoch=1) as log:
         for epoch in (1, 2, 3):
             log.write(epoch, {"loss/feature": 1 / epoch, "codes/used level 0": 8 * epoch})
-    assert log.note is None
+    assert not caplog.messages
     assert curve(tmp_path / "events", "loss/feature") == [
         (1, 1.0),
         (2, 0.5),
@@ -84,7 +84,9 @@ def test_a_run_killed_before_its_first_state_starts_over(tmp_path):
     assert curve(tmp_path, "loss") == [(1, 7.0)]
 
 
-def test_without_the_package_there_is_a_note_and_no_folder(tmp_path, monkeypatch):
+def test_without_the_package_a_warning_says_so_and_there_is_no_folder(
+    tmp_path, monkeypatch, caplog
+):
     real_import = builtins.__import__
 
     def without_tensorboard(name, *arguments, **keywords):
@@ -97,17 +99,17 @@ def test_without_the_package_there_is_a_note_and_no_folder(tmp_path, monkeypatch
     monkeypatch.setattr(builtins, "__import__", without_tensorboard)
     with EventLog(tmp_path / "events", first_epoch=1) as log:
         log.write(1, {"loss": 1.0})
-    assert log.note is not None
-    assert "pip install tensorboard" in log.note
+    (warning,) = caplog.messages
+    assert "pip install tensorboard" in warning
     assert not (tmp_path / "events").exists()
 
 
-def test_a_place_that_cannot_be_written_is_noted(tmp_path):
+def test_a_place_that_cannot_be_written_is_said(tmp_path, caplog):
     (tmp_path / "events").write_text("a file where the folder should be")
     with EventLog(tmp_path / "events", first_epoch=1) as log:
         log.write(1, {"loss": 1.0})
-    assert log.note is not None
-    assert "events" in log.note
+    (warning,) = caplog.messages
+    assert str(tmp_path / "events") in warning
 
 
 _FILE_CANNOT_GROW = """
@@ -121,7 +123,6 @@ with EventLog(Path(sys.argv[1]), first_epoch=1) as log:
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 20, hard))
     for epoch in (2, 3, 4):
         log.write(epoch, {"loss": 2.0})
-print(log.note)
 """
 
 
@@ -132,5 +133,5 @@ def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path):
         command, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert f"TensorBoard events end here: cannot write {tmp_path}" in done.stdout
+    assert f"TensorBoard events end here: cannot write {tmp_path}" in done.stderr
     assert curve(tmp_path, "loss") == [(1, 3.0)]
