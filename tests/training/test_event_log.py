@@ -84,9 +84,7 @@ def test_a_run_killed_before_its_first_state_starts_over(tmp_path):
     assert curve(tmp_path, "loss") == [(1, 7.0)]
 
 
-def test_without_the_package_a_warning_says_so_and_there_is_no_folder(
-    tmp_path, monkeypatch, caplog
-):
+def test_without_the_package_a_warning_says_so_and_no_folder_is_made(tmp_path, monkeypatch, caplog):
     real_import = builtins.__import__
 
     def without_tensorboard(name, *arguments, **keywords):
