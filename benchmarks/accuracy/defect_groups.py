@@ -204,7 +204,7 @@ def numbers(groups: NDArray[np.int64], kinds: NDArray[np.str_], seed: int = 0) -
 
 
 def _purity(groups: NDArray[np.int64], kinds: NDArray[np.str_]) -> float:
-    most = [Counter(kinds[groups == one]).most_common(1)[0][1] for one in set(groups)]
+    most = [Counter(kinds[groups == one]).most_common(1)[0][1] for one in np.unique(groups)]
     return sum(most) / len(kinds)
 
 
@@ -212,10 +212,10 @@ def _named(
     groups: NDArray[np.int64], kinds: NDArray[np.str_], rng: np.random.Generator
 ) -> tuple[float, float]:
     judged = np.zeros(len(kinds), bool)
-    for kind in set(kinds):
+    for kind in sorted(set(kinds)):
         own = np.flatnonzero(kinds == kind)
         judged[rng.permutation(own)[:JUDGED]] = True
-    names = {one: name_of(Counter(kinds[judged & (groups == one)])) for one in set(groups)}
+    names = {one: name_of(Counter(kinds[judged & (groups == one)])) for one in np.unique(groups)}
     rest = np.flatnonzero(~judged)
     known = [names[groups[one]] == kinds[one] for one in rest if names[groups[one]]]
     return float(np.mean(known)) if known else np.nan, len(known) / max(len(rest), 1)
@@ -290,7 +290,7 @@ def tables(
             for kinds, seen in products.values()
             for own in (
                 [one for one, its in zip(seen, kinds, strict=True) if its == kind]
-                for kind in set(kinds)
+                for kind in sorted(set(kinds))
             )
             if len(own) >= LEAST_GROUPED
         ]

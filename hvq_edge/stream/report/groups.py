@@ -205,10 +205,10 @@ def _groups_of(members: Sequence[_Seen], begin: float) -> list[Group]:
     found = alike(looks)
     groups = []
     for number in np.unique(found):
-        own = np.flatnonzero(found == number)
+        own: list[int] = np.flatnonzero(found == number).tolist()
         said = Counter(what for index in own if (what := members[index].said) is not None)
         unlike = np.linalg.norm(looks[own] - looks[own].mean(0), axis=1)
-        typical = [members[index] for index in own[unlike.argsort(kind="stable")]]
+        typical = [members[own[place]] for place in unlike.argsort(kind="stable").tolist()]
         shown = [one for one in typical if one.candidate.time >= begin]
         if shown:
             rejects = tuple(one.candidate for one in shown)
