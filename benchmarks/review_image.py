@@ -1,11 +1,12 @@
-"""Judge test images of the demo as a person would: docs/review.jpg and docs/shift-report.jpg.
+"""Judge test images of the demo as a person would: review.jpg, shift-report.jpg and alike.jpg.
 
     hvq-edge demo
     python -m benchmarks.review_image runs/demo/bundle ~/.cache/hvq-edge/solar-cells docs
 
 A line inspects the test images once and keeps a third of the passes by chance; half of what there
-is to review is judged by the labels of the images; Chromium shows the review page and the shift
-report. The images are those of ``elpv-dataset`` (CC BY-NC-SA 4.0), and so is what is drawn on them.
+is to review is judged by the labels of the images, kinds of defects by eye; Chromium shows the
+review page and the shift report. The images are those of ``elpv-dataset`` (CC BY-NC-SA 4.0), and so
+is what is drawn on them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import tomli_w
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.live_page_image import CHROMIUM, FLAGS
+from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.export.learn.region_features import RegionFeatures
 from hvq_edge.stream.live_page.serve import serve
 from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.log.reviews import append_review
@@ -31,6 +34,14 @@ from hvq_edge.stream.settings import load_stream_settings
 
 SHARE = 0.3
 BY, DEFECT = "Ada", "broken cell"
+KINDS = {
+    "crack": "3 10 19 30 40 59 255 268 484 489 495 510 515 523 536 604 611 617 639 806 2044 2547",
+    "dark area": "24 45 53",
+    "dark spot": "77 792",
+    "dark edge": "1729 1899",
+    "bright area": "246 2070",
+}
+"""Numbers of cells, as one sees them: the labels tell no kinds apart."""
 
 
 def inspect(bundle: Path, data: Path, out: Path) -> None:
@@ -49,14 +60,17 @@ def inspect(bundle: Path, data: Path, out: Path) -> None:
 
 
 def judge(desk: ReviewDesk) -> None:
-    """Judge every other decision by the folder that its image is in."""
+    """Judge every other decision by the folder that its image is in, and the kind by eye."""
+    seen = {f"cell{int(one):04}": kind for kind, cells in KINDS.items() for one in cells.split()}
     for queue in QUEUES:
-        for listed in desk.listed(queue)[1::2]:
+        in_order = sorted(desk.listed(queue), key=lambda one: str(one.candidate.image))
+        for listed in in_order[1::2]:
             found = listed.candidate
             if "good" in str(found.image).split("/"):
                 desk.judge(found.id, "good", by=BY)
             else:
-                desk.judge(found.id, "defective", by=BY, defect=DEFECT)
+                kind = seen.get(Path(str(found.image)).stem, DEFECT)
+                desk.judge(found.id, "defective", by=BY, defect=kind)
 
 
 def photograph_review(browser: Browser, desk: ReviewDesk, path: Path) -> None:
@@ -75,19 +89,24 @@ def photograph_review(browser: Browser, desk: ReviewDesk, path: Path) -> None:
         page.close()
 
 
-def photograph_report(browser: Browser, out: Path, path: Path) -> None:
-    """Photograph the upper part of the report of the last hour."""
+def photograph_report(browser: Browser, bundle: Path, out: Path, folder: Path) -> None:
+    """Photograph the upper part of the report of the last hour, and its rejects that look alike."""
     now = datetime.now().astimezone()
+    features = RegionFeatures(open_bundle(bundle))
+    shift = gather_shift(out, now - timedelta(hours=1), now, describe=features)
     report = out.parent / "shift-report.html"
-    report.write_text(render_shift(gather_shift(out, now - timedelta(hours=1), now)), "utf-8")
+    report.write_text(render_shift(shift), "utf-8")
     page = browser.new_page(viewport={"width": 1080, "height": 1780})
     page.goto(f"file://{report}")
-    page.screenshot(path=path, quality=80)
+    page.screenshot(path=folder / "shift-report.jpg", quality=80)
+    page.locator("section", has=page.locator(".group")).screenshot(
+        path=folder / "alike.jpg", quality=80
+    )
     page.close()
 
 
 def main() -> None:
-    """Write both."""
+    """Write all three."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", type=Path, help="solar cells as the demo lays them out")
@@ -100,7 +119,7 @@ def main() -> None:
         judge(desk)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         photograph_review(browser, desk, given.folder / "review.jpg")
-        photograph_report(browser, out, given.folder / "shift-report.jpg")
+        photograph_report(browser, given.bundle, out, given.folder)
         browser.close()
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hvq_edge.cli.console import messages, one_line, print_json, results
-from hvq_edge.cli.options import JsonOption
+from hvq_edge.cli.options import JsonOption, LogArgument
+from hvq_edge.cli.shift_report import shift_report
 from hvq_edge.common.wording import counted, spreadsheet_name
 
 if TYPE_CHECKING:
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from hvq_edge.stream.log.verification import LogVerification
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-
-LogArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILE", help="decisions.sqlite, or the folder that hvq-edge stream --out wrote."
-    ),
-]
 
 CSV_COLUMNS = (
     "id",
@@ -96,7 +89,7 @@ def verify(
         first = f", the first at row {min(rows)}" if rows else ""
         steps = dict.fromkeys(fault.next_step for fault in found.faults)
         raise GateFailed(
-            f"the log is not as it was written: {_counted(len(found.faults), 'fault')}{first}.",
+            f"the log is not as it was written: {counted(len(found.faults), 'fault')}{first}.",
             next_step="; ".join(("keep all files as they are", *steps)),
         )
 
@@ -127,12 +120,12 @@ def show(
     """Show the last rows of a log; of a part also its recorded images."""
     from hvq_edge.stream.log.chain import fields_of, names_of
     from hvq_edge.stream.log.files import base_of
-    from hvq_edge.stream.log.reader import last_rows
+    from hvq_edge.stream.log.reader import damage_said, last_rows
     from hvq_edge.stream.sinks.files.reject_images import recorded_files
 
     count = 20 if last is None and part is None else last
     rows = last_rows(file, count, _verdicts(verdict), _part(part))
-    with _damage_said(file):
+    with damage_said(file):
         recorded: list[list[Path]] = []
         if part is not None:
             decisions = [{**row._asdict(), **names_of(row)} for row in rows]
@@ -168,23 +161,23 @@ def export(
     JSON lines go to standard output, with --json.
     """
     from hvq_edge.stream.log.chain import fields_of
-    from hvq_edge.stream.log.reader import all_rows
+    from hvq_edge.stream.log.reader import all_rows, damage_said
 
     rows = all_rows(file, _part(part))
     if as_json:
-        with _damage_said(file):
+        with damage_said(file):
             for row in rows:
                 print_json({"id": row.id, **fields_of(row), "hash": row.hash})
         return
     if csv is None:
-        with _damage_said(file):
+        with damage_said(file):
             for line in _csv_lines(rows):
                 results.file.write(line)
         return
     from hvq_edge.common.atomic import atomic_file
 
     with (
-        _damage_said(file),
+        damage_said(file),
         atomic_file(csv) as temporary,
         temporary.open("w", encoding="utf-8") as out,
     ):
@@ -195,95 +188,7 @@ def export(
     messages.print(f"{counted(count, 'row')} in {csv}", markup=False, soft_wrap=True)
 
 
-@group.command("report")
-def report(
-    file: LogArgument,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="TIME",
-            help="2026-11-29 or 2026-11-29T06:00, where this machine is. Default: the day of --to.",
-            show_default=False,
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--to",
-            metavar="TIME",
-            help="Likewise; of a day its end. Default: now.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="The page to write. Default: shift-report.html beside the log.",
-            show_default=False,
-        ),
-    ] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option(
-            "--csv",
-            metavar="FILE",
-            help="Write the counts by hour, camera and category as well.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write the report of a shift: one page that prints.
-
-    Decisions by hour, camera and category, reasons, alarms, changed thresholds, what people said,
-    and the worst rejects. May run while an inspector writes.
-    """
-    from hvq_edge.common.atomic import write_text
-    from hvq_edge.stream.log.files import base_of
-    from hvq_edge.stream.report.page import csv_lines, render_shift
-    from hvq_edge.stream.report.shift import gather_shift, moments, shift_values
-
-    begin, end = moments(since, until)
-    with _damage_said(file):
-        shift = gather_shift(file, begin, end)
-    page = out or base_of(file).parent / "shift-report.html"
-    write_text(page, render_shift(shift))
-    if csv is not None:
-        write_text(csv, "".join(csv_lines(shift)))
-    if as_json:
-        written = {"page": str(page), "csv": None if csv is None else str(csv)}
-        print_json({**shift_values(shift), **written})
-        return
-    total = shift.total
-    _say(
-        f"{_counted(total.decisions, 'decision')} from {begin:%Y-%m-%d %H:%M} to "
-        f"{end:%Y-%m-%d %H:%M}: {total.rejected} rejected, {total.no_decision} without a decision; "
-        f"{_counted(len(shift.alarms), 'alarm')}."
-    )
-    _say(str(page))
-    if csv is not None:
-        _say(str(csv))
-
-
-def _say(text: str) -> None:
-    results.print(text, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _damage_said(file: Path) -> Iterator[None]:
-    """Say that a log is damaged where a row holds what no inspector writes."""
-    from hvq_edge.errors import InputError
-
-    try:
-        yield
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
-        raise InputError(
-            f"{file} is damaged: a row holds what no inspector writes ({error}).",
-            next_step=f"hvq-edge log verify {file}",
-        ) from error
+group.command("report")(shift_report)
 
 
 def _verdicts(given: Sequence[str] | None) -> list[str] | None:
@@ -316,8 +221,8 @@ def _part(given: str | None) -> str | None:
 def _summary(found: LogVerification) -> str:
     lines = [f"{fault.file}: {fault.what}." for fault in found.faults]
     lines.append(
-        f"{_counted(found.rows, 'row')} in {_counted(len(found.files), 'file')}: "
-        f"{_counted(found.decisions, 'decision')} in {_counted(found.sessions, 'session')}, "
+        f"{counted(found.rows, 'row')} in {counted(len(found.files), 'file')}: "
+        f"{counted(found.decisions, 'decision')} in {counted(found.sessions, 'session')}, "
         f"{found.lost_sessions} of them ended by a kill or a power cut."
     )
     if found.whole:
@@ -326,10 +231,6 @@ def _summary(found: LogVerification) -> str:
         )
     lines += [f"Note: {note}." for note in found.notes]
     return "\n".join(lines)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _table(rows: Sequence[LogRow]) -> Table:

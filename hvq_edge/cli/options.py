@@ -32,6 +32,12 @@ RunOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")
 ]
+LogArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", help="decisions.sqlite, or the folder that hvq-edge stream --out wrote."
+    ),
+]
 BackendOption = Annotated[
     str,
     typer.Option(

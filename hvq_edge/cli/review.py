@@ -83,8 +83,8 @@ def review(
     """Judge what a line decided, on a page: good or defective.
 
     Shows rejects, near misses, frames without a decision and a random sample of passes. What people
-    say goes into the log. While an inspector records to it, use its live page, at /review. Ctrl-C
-    (exit code 130) and SIGTERM (0) end it.
+    say goes into the log. While an inspector records to it, use /review on its live page (stream
+    --page). Ctrl-C (exit code 130) and SIGTERM (0) end it.
     """
     with StopSignals() as signals:
         from hvq_edge.stream.log.reviews import append_review
@@ -153,8 +153,15 @@ def _save(desk: ReviewDesk, folder: Path, *, as_json: bool) -> None:
         kinds: dict[str, dict[str, int]] = {}
         for (category, kind), count in sorted(saved.defective.items()):
             kinds.setdefault(category, {})[kind] = count
-        left_out = {"gone": saved.gone, "without_category": saved.without_category}
-        print_json({"good": dict(sorted(saved.good.items())), "defective": kinds, **left_out})
+        print_json(
+            {
+                "good": dict(sorted(saved.good.items())),
+                "defective": kinds,
+                "gone": saved.gone,
+                "without_category": saved.without_category,
+                "others": list(saved.others),
+            }
+        )
         return
     for line in _saved_lines(saved, folder):
         _say(line)
@@ -177,6 +184,13 @@ def _saved_lines(saved: SavedImages, folder: Path) -> list[str]:
     if saved.without_category:
         lines.append(
             f"{counted(saved.without_category, 'judged image')} have no category and are left out."
+        )
+    if saved.others:
+        named = ", ".join(map(one_line, saved.others[:3]))
+        more = ", and more" if len(saved.others) > 3 else ""
+        lines.append(
+            f"{counted(len(saved.others), 'image')} in {folder} of no review in force "
+            f"stay as they are: {named}{more}."
         )
     return lines
 

@@ -358,6 +358,7 @@ def _open_sinks(
             "bundle_sha256": sha256_of(bundle.path / "bundle.json"),
             "thresholds": inspector.controls.thresholds,
             "cameras": names,
+            "page": settings.page is not None,
         },
         controls=inspector.controls,
         unlike=inspector.unlike,

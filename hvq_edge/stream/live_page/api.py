@@ -40,6 +40,8 @@ from hvq_edge.stream.live_page.schemas import (
     Tested,
     ThresholdRequest,
 )
+from hvq_edge.stream.log.files import LogTaken
+from hvq_edge.stream.log.sqlite_file import LogLocked
 
 if TYPE_CHECKING:
     from hvq_edge.stream.review.desk import ReviewDesk
@@ -354,12 +356,18 @@ REFUSALS = (Refused, HvqEdgeError, RequestValidationError, HTTPException)
 
 
 async def answer_refusal(_request: Request, error: Exception) -> Response:
-    """Answer one of :data:`REFUSALS`: 422 for what was asked, 507 for what cannot be written."""
+    """Answer one of :data:`REFUSALS`.
+
+    422 for what was asked, 409 for what another process is in the way of, 507 for what cannot be
+    written.
+    """
     match error:
         case Refused():
             return error.answer
         case SettingsError():
             return refuse(422, error.cause, error.next_step)
+        case LogTaken() | LogLocked():
+            return refuse(409, error.cause, error.next_step)
         case HvqEdgeError():
             return refuse(507, error.cause, error.next_step)
         case RequestValidationError():

@@ -11,6 +11,10 @@ from hvq_edge.common.atomic import output_error
 from hvq_edge.errors import OutputError
 
 
+class LogTaken(OutputError):
+    """Another process records to the log: nothing was written."""
+
+
 def chain_files(log: Path) -> list[Path]:
     """Return the files of a log that are there, the oldest first.
 
@@ -58,7 +62,8 @@ def lock_log(log: Path) -> FileLock:
         log: the first file.
 
     Raises:
-        OutputError: another inspector has it, or the lock cannot be written.
+        LogTaken: another inspector has it.
+        OutputError: the lock cannot be written.
     """
     # Taken by the thread that opens the log, released by the one that closes it.
     lock = FileLock(log.with_name(f".{log.name}.lock"), thread_local=False)
@@ -66,7 +71,7 @@ def lock_log(log: Path) -> FileLock:
         log.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=LOCK_SECONDS, poll_interval=0.02)
     except Timeout as error:
-        raise OutputError(
+        raise LogTaken(
             f"another inspector is recording to {log}.",
             next_step="stop it, or choose another --out",
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hvq_edge.errors import InputError
@@ -57,6 +57,22 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     )
 
 
+@contextmanager
+def damage_said(log: Path) -> Iterator[None]:
+    """Say that a log is damaged where a row turns out to hold what no inspector writes.
+
+    Raises:
+        InputError: it does.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        raise InputError(
+            f"{log} is damaged: a row holds what no inspector writes ({error}).",
+            next_step=f"hvq-edge log verify {log}",
+        ) from error
+
+
 def all_rows(
     log: Path, part: str | None = None, between: tuple[float, float] | None = None
 ) -> Iterator[LogRow]:
@@ -81,6 +97,26 @@ def all_rows(
                 raise InputError(
                     f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
                 ) from error
+
+
+def decision_span(log: Path) -> tuple[float, float] | None:
+    """Return the times of the earliest and the latest decision; ``None``: there is none.
+
+    Raises:
+        InputError: there is no log, or a file is damaged.
+    """
+    spans = []
+    for path in _files_of(log):
+        with closing(open_for_reading(path)) as connection:
+            try:
+                query = "SELECT MIN(time), MAX(time) FROM log WHERE kind = ?"
+                spans.append(connection.execute(query, (DECISION,)).fetchone())
+            except sqlite3.DatabaseError as error:
+                raise InputError(
+                    f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
+                ) from error
+    found = [span for span in spans if span[0] is not None]
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else None
 
 
 def decision_times(log: Path) -> Iterator[float]:
@@ -149,6 +185,19 @@ def row_with(log: Path, number: int) -> LogRow | None:
     return None
 
 
+def last_event(log: Path, kind: str) -> LogRow | None:
+    """Return the last row of a kind; ``None`` where the log has none.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    for path in reversed(chain_files(log)):
+        row = _one_of(path, "WHERE kind = ? ORDER BY id DESC LIMIT 1", (kind,))
+        if row is not None:
+            return row
+    return None
+
+
 def first_row(log: Path) -> LogRow | None:
     """Return the oldest row that a log still has.
 
@@ -184,7 +233,7 @@ def last_told(path: Path) -> int:
     return int(cursor or 0)
 
 
-def _one_of(path: Path, rest: str, values: Sequence[int] = ()) -> LogRow | None:
+def _one_of(path: Path, rest: str, values: Sequence[int | str] = ()) -> LogRow | None:
     with closing(open_for_reading(path)) as connection:
         try:
             found = connection.execute(f"{SELECT} {rest}", values).fetchone()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +16,18 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from hvq_edge.common.records import Extensible
-from hvq_edge.errors import InputError, OutputError
-from hvq_edge.stream.log.chain import LogRow, chained, event_row, log_id_of
-from hvq_edge.stream.log.files import base_of, chain_files, lock_log
+from hvq_edge.errors import HvqEdgeError, InputError
+from hvq_edge.stream.log.chain import (
+    SESSION_START,
+    LogRow,
+    chained,
+    event_row,
+    fields_of,
+    log_id_of,
+)
+from hvq_edge.stream.log.files import LogTaken, base_of, chain_files, lock_log
 from hvq_edge.stream.log.head import head_path, newest_head, write_head
-from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.reader import all_rows, last_event
 from hvq_edge.stream.log.sqlite_file import LogFile
 from hvq_edge.stream.log.verification import doubt_of
 from hvq_edge.stream.sinks.files.retention import check_room
@@ -118,7 +125,8 @@ def append_review(log: Path, review: Review, head: Path | None = None) -> int:
 
     Raises:
         InputError: there is no log, or it is not the one whose head was written.
-        OutputError: an inspector writes to it, or it cannot be written.
+        LogTaken: an inspector writes to it.
+        OutputError: it cannot be written.
     """
     with _taken(log, head) as (file, place):
         first, last = file.first(), file.last()
@@ -147,10 +155,8 @@ def _taken(log: Path, head: Path | None) -> Iterator[tuple[LogFile, Path]]:
     place = (head or head_path(base)).resolve()
     try:
         lock = lock_log(base)
-    except OutputError as error:
-        raise OutputError(
-            error.cause, next_step="review on the inspector's live page, at /review"
-        ) from error
+    except LogTaken as error:
+        raise LogTaken(error.cause, next_step=_where_instead(base)) from error
     try:
         check_room(base.parent)
         file = LogFile(files[-1])
@@ -167,3 +173,16 @@ def _taken(log: Path, head: Path | None) -> Iterator[tuple[LogFile, Path]]:
             file.close()
     finally:
         lock.release()
+
+
+def _where_instead(log: Path) -> str:
+    """Say where people can review while an inspector has the log."""
+    has_page = None
+    with suppress(HvqEdgeError, ValueError, AttributeError):  # a damaged log
+        session = last_event(log, SESSION_START)
+        has_page = None if session is None else fields_of(session).get("page")
+    if has_page:
+        return "review on the inspector's live page, at /review"
+    if has_page is None:  # of a version that did not say it
+        return "review on the inspector's live page, at /review, if it has one; else end it first"
+    return "end the inspector first; started with --page, it has a review page of its own"

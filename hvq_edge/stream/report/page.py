@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from hvq_edge.common.pages import page_environment
 from hvq_edge.common.wording import counted, per_cent, spreadsheet_name
-from hvq_edge.stream.report.shift import Counts, Shift
+from hvq_edge.stream.report.groups import MOST_GROUPED, NAMES_DAYS, Group, Groups
+from hvq_edge.stream.report.shift import Cell, Counts, Shift, cell_of
 from hvq_edge.stream.review.numbers import Estimate
 
 HOURS_SHOWN = timedelta(hours=48)
@@ -27,6 +29,7 @@ CSV_COLUMNS = (
     "good_rejects",
     "judged_passes",
     "missed",
+    "groups",
 )
 _VERDICTS = {"reject": "reject", "no_decision": "no decision"}
 
@@ -56,13 +59,19 @@ def render_shift(shift: Shift) -> str:
             reasons=shift.reasons.most_common(),
             verdicts=_VERDICTS,
             defects=_defects(shift),
+            groups=[
+                (name, group, [_embedded(crop) for crop in group.crops])
+                for name, group in _named(shift.groups)
+            ],
             worst=[
-                (one, None if one.image is None else base64.b64encode(one.image).decode("ascii"))
-                for one in shift.worst
+                (one, None if one.image is None else _embedded(one.image)) for one in shift.worst
             ],
             estimated=estimated,
             per_cent=per_cent,
             counted=counted,
+            listed=_listed,
+            names_days=round(NAMES_DAYS),
+            most_grouped=MOST_GROUPED,
             moment=moment,
         )
     )
@@ -79,12 +88,19 @@ def csv_lines(shift: Shift) -> Iterator[str]:
         writer.writerow(values)  # type: ignore[arg-type]
         return buffer.getvalue()
 
+    groups: dict[Cell, Counter[str]] = {}
+    for name, group in _named(shift.groups):
+        for one in group.rejects:
+            cell = cell_of(one.time, one.camera, one.category)
+            groups.setdefault(cell, Counter())[name] += 1
     yield line(CSV_COLUMNS)
     for cell, counts in sorted(
         shift.cells.items(), key=lambda one: (one[0].hour, one[0].camera, one[0].category)
     ):
         names = (spreadsheet_name(cell.camera), spreadsheet_name(cell.category))
-        yield line((cell.hour.isoformat(), *names, *_numbers(counts)))
+        grouped = (f"{name}: {count}" for name, count in groups.get(cell, Counter()).most_common())
+        of_groups = spreadsheet_name("; ".join(grouped))
+        yield line((cell.hour.isoformat(), *names, *_numbers(counts), of_groups))
 
 
 def moment(at: datetime) -> str:
@@ -100,6 +116,18 @@ def estimated(found: Estimate) -> str:
     if low == high:
         return f"{value} %: all were judged"
     return f"{value} % ({low} to {high} % at 95 % confidence)"
+
+
+def _named(groups: Groups | None) -> list[tuple[str, Group]]:
+    return [] if groups is None else list(zip(groups.names, groups.groups, strict=True))
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())
+
+
+def _embedded(image: bytes) -> str:
+    return base64.b64encode(image).decode("ascii")
 
 
 def _numbers(counts: Counts) -> tuple[int, ...]:

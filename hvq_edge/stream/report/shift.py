@@ -11,10 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import InputError, OutputError
 from hvq_edge.stream.log.chain import DECISION, FILE, LogRow, fields_of, names_of
 from hvq_edge.stream.log.files import base_of
-from hvq_edge.stream.log.reader import all_rows
+from hvq_edge.stream.log.reader import all_rows, decision_span
 from hvq_edge.stream.log.reviews import REVIEW, Review
 from hvq_edge.stream.log.verification import LogVerification, verify_log
 from hvq_edge.stream.report.events import (
@@ -25,7 +26,8 @@ from hvq_edge.stream.report.events import (
     moment_of,
     said_of,
 )
-from hvq_edge.stream.review.candidates import THRESHOLD, Candidate
+from hvq_edge.stream.report.groups import NAMES_DAYS, Describe, Groups, group_rejects
+from hvq_edge.stream.review.candidates import DAY_SECONDS, THRESHOLD, Candidate
 from hvq_edge.stream.review.desk import ReviewDesk
 from hvq_edge.stream.review.numbers import LineNumbers
 
@@ -107,6 +109,13 @@ class Shift:
     defects: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By category and kind, as people named them."""
     worst: list[Worst] = field(default_factory=list)
+    """By how far the score is above the threshold, the furthest first."""
+    groups: Groups | None = None
+    """Rejects that look alike; ``None``: that was not asked for."""
+    elsewhere: str = ""
+    """When the log's decisions are, in words; empty: there are some in the report's time."""
+    has_page: bool = False
+    """Whether the line had a live page at the end."""
     reviewers: Counter[str] = field(default_factory=Counter)
     verification: LogVerification | None = None
 
@@ -124,7 +133,14 @@ class Shift:
         }
 
 
-def gather_shift(log: Path, since: datetime, until: datetime, worst: int = MOST_WORST) -> Shift:
+def gather_shift(
+    log: Path,
+    since: datetime,
+    until: datetime,
+    worst: int = MOST_WORST,
+    describe: Describe | None = None,
+    on_progress: ProgressCallback = silent,
+) -> Shift:
     """Read what a log says of the time between two moments.
 
     Args:
@@ -132,14 +148,17 @@ def gather_shift(log: Path, since: datetime, until: datetime, worst: int = MOST_
         since: with its time zone.
         until: likewise, after it.
         worst: rejects that are shown.
+        describe: says what a region looks like; ``None``: rejects are not grouped.
+        on_progress: called after each reject that was looked at.
 
     Raises:
         InputError: there is no log, or it is damaged; or the two moments are the wrong way round.
     """
     if since >= until:
         raise InputError(
-            f"nothing lies between {since:%Y-%m-%d %H:%M} and {until:%Y-%m-%d %H:%M}.",
-            next_step="give a later moment with --to than with --from",
+            f"{since:%Y-%m-%d %H:%M} is no earlier than {until:%Y-%m-%d %H:%M}, so nothing lies "
+            f"between them; {_decisions_said(log)}.",
+            next_step="give an earlier moment with --from, or a later one with --to",
         )
     begin, end = since.timestamp(), until.timestamp()
     shift = Shift(base_of(log), since, until)
@@ -150,6 +169,8 @@ def gather_shift(log: Path, since: datetime, until: datetime, worst: int = MOST_
         if row.kind == DECISION:
             _count(shift, row, names)
         elif row.kind == THRESHOLD or row.kind == "session_start":
+            if row.kind == "session_start" and row.time < end:
+                shift.has_page = bool(fields_of(row).get("page"))
             for change in changes_of(row, thresholds):
                 if within:
                     shift.changes.append(change)
@@ -157,7 +178,12 @@ def gather_shift(log: Path, since: datetime, until: datetime, worst: int = MOST_
             event = Event(row.id, moment_of(row.time), row.kind, said_of(row))
             (shift.usual if is_usual(row) else shift.alarms).append(event)
     shift.parts = len(names)
+    if not shift.cells:
+        shift.elsewhere = _decisions_said(log)
     _add_reviews(shift, log, begin, end, worst)
+    if describe is not None:
+        before = ReviewDesk(log, _never, since=begin - NAMES_DAYS * DAY_SECONDS, until=end)
+        shift.groups = group_rejects(before, describe, begin, shift.total.rejected, on_progress)
     shift.verification = verify_log(log)
     return shift
 
@@ -185,6 +211,15 @@ def moments(
     return last.replace(hour=0, minute=0, second=0, microsecond=0), end
 
 
+def _decisions_said(log: Path) -> str:
+    """Say when a log's decisions are."""
+    span = decision_span(log)
+    if span is None:
+        return "the log has no decision at all"
+    first, last = (f"{moment_of(at):%Y-%m-%d %H:%M:%S}" for at in span)
+    return f"the log's decisions are from {first} to {last}"
+
+
 def _is_day(text: str) -> bool:
     return re.fullmatch(r"\d{4}-\d{2}-\d{2}", text.strip()) is not None
 
@@ -200,7 +235,7 @@ def _parsed(option: str, text: str) -> datetime:
 
 
 def _count(shift: Shift, row: LogRow, names: set[str]) -> None:
-    counts = shift.cells.setdefault(_cell(row.time, row.camera, row.category), Counts())
+    counts = shift.cells.setdefault(cell_of(row.time, row.camera, row.category), Counts())
     if row.verdict == "pass":
         counts.passed += 1
     elif row.verdict == "reject":
@@ -221,7 +256,7 @@ def _add_reviews(shift: Shift, log: Path, begin: float, end: float, worst: int) 
     judged = {candidate.id: review for candidate, review, _ in desk.judged_images()}
     for candidate, review, _ in desk.judged_images():
         shift.reviewers[review.by] += 1
-        cell = _cell(candidate.time, candidate.camera, candidate.category)
+        cell = cell_of(candidate.time, candidate.camera, candidate.category)
         counts = shift.cells.setdefault(cell, Counts())
         if review.judgement in ("good", "defective"):
             if candidate.verdict == "reject":
@@ -241,7 +276,8 @@ def _never(_: Review) -> int:
     raise OutputError("a report records nothing.")
 
 
-def _cell(at: float, camera: str | None, category: str | None) -> Cell:
+def cell_of(at: float, camera: str | None, category: str | None) -> Cell:
+    """Return where a decision of that time, camera and category is counted."""
     return Cell(_hour(int(at // 900)), camera or "", category or "")
 
 
@@ -278,5 +314,25 @@ def shift_values(shift: Shift) -> Mapping[str, Any]:
             {"category": category, "defect": defect, "count": count}
             for (category, defect), count in shift.defects.most_common()
         ],
+        "groups": None if shift.groups is None else _group_values(shift.groups),
+        "decisions_elsewhere": shift.elsewhere or None,
         "log_is_whole": shift.verification is not None and shift.verification.whole,
+    }
+
+
+def _group_values(groups: Groups) -> dict[str, Any]:
+    return {
+        "rejects": groups.rejects,
+        "too_few": groups.too_few,
+        "without": groups.without,
+        "groups": [
+            {
+                "name": group.name or None,
+                "rejects": [one.id for one in group.rejects],
+                "category": group.category or None,
+                "cameras": dict(group.cameras),
+                "judged": dict(group.said.most_common()),
+            }
+            for group in groups.groups
+        ],
     }

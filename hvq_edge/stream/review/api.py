@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from hvq_edge.stream.live_page.api import CHANGES, REFUSED, Heat, Jpeg
+from hvq_edge.stream.live_page.api import CHANGES, REFUSED, Heat, Jpeg, Refused
 from hvq_edge.stream.live_page.schemas import Schema
 from hvq_edge.stream.log.reviews import Judgement
 from hvq_edge.stream.review.choice import Queue
@@ -133,7 +133,7 @@ def review_queue(
 @router.get(
     "/api/review/{decision}/image.jpg",
     response_class=Jpeg,
-    responses={204: {"description": "There is no image"}},
+    responses={204: {"description": "There is no image any more"}},
     openapi_extra=_READS,
 )
 def review_image(
@@ -141,9 +141,11 @@ def review_image(
     decision: Annotated[int, Path(ge=1, description="Id of the decision's row.")],
     heat: Heat = True,
 ) -> Response:
-    """A decision's image."""
+    """A decision's image; that of a decision which is not to be judged is refused with 404."""
+    if not desk.knows(decision):
+        raise Refused(404, f"there is no decision {decision} to be judged.", "ask for the queue")
     image = desk.image(decision, heat=heat)
-    if image is None:
+    if image is None:  # it made room since the queue was asked for
         return Response(status_code=204)  # an error would stand in the browser's console
     return Jpeg(image, headers={"cache-control": "private, max-age=3600"})
 

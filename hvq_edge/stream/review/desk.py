@@ -213,6 +213,20 @@ class ReviewDesk:
             written = [one for one in self._candidates.reviews if one.id == number]
         return written[0] if written else replace(review, id=number)
 
+    def knows(self, decision: int) -> bool:
+        """Tell whether a decision is one that may be judged.
+
+        Args:
+            decision: id of its row.
+
+        Raises:
+            InputError: there is no log, or it is damaged.
+        """
+        with self._lock:
+            if decision not in self._candidates.found:
+                self._candidates.update(ROWS_AT_ONCE)
+            return decision in self._candidates.found
+
     def image(self, decision: int, *, heat: bool, longest: int = VIEW_SIDE) -> bytes | None:
         """Return a decision's image as JPEG; ``None`` where there is none any more.
 
@@ -252,6 +266,21 @@ class ReviewDesk:
                 (found[number], review, image_of(images, found[number]))
                 for number, review in self._candidates.in_force().items()
                 if number in found
+            ]
+
+    def rejects(self) -> list[tuple[Candidate, Path]]:
+        """Return the rejects that have an image, in the order of the log.
+
+        Raises:
+            InputError: there is no log, or it is damaged.
+        """
+        with self._lock:
+            self._candidates.update()
+            images = self._images.by_stem()
+            return [
+                (one, file)
+                for one in self._candidates.found.values()
+                if one.queue == "reject" and (file := image_of(images, one)) is not None
             ]
 
     def worst(self, count: int) -> list[Candidate]:

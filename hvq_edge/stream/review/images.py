@@ -56,14 +56,16 @@ def image_of(images: Mapping[str, Path], candidate: Candidate) -> Path | None:
         images: all that there are, by stem.
         candidate: the decision.
     """
+    files = (images.get(name.removesuffix(".png")) for name in names_of(candidate))
+    return next((file for file in files if file is not None), None)
+
+
+def names_of(candidate: Candidate) -> tuple[str, str]:
+    """Return the names that an image of a decision may have: of a line with one camera, or more."""
     fields: dict[str, Any] = {
         name: getattr(candidate, name) for name in ("camera", "part", "image", "time", "frame")
     }
-    for name_camera in (False, True):
-        file = images.get(stem_of(fields, name_camera=name_camera))
-        if file is not None:
-            return file
-    return None
+    return f"{stem_of(fields)}.png", f"{stem_of(fields, name_camera=True)}.png"
 
 
 def shown_decision(candidate: Candidate, file: Path, regions: str | None) -> Decision:
@@ -88,11 +90,19 @@ def shown_decision(candidate: Candidate, file: Path, regions: str | None) -> Dec
         reason=candidate.reason,
         latency_ms=0.0,
         map=np.load(heat, allow_pickle=False) if heat.exists() else None,
-        regions=_regions(regions),
+        regions=regions_of(regions),
     )
 
 
-def _regions(text: str | None) -> tuple[Region, ...]:
+def regions_of(text: str | None) -> tuple[Region, ...]:
+    """Return a decision's regions, the highest peak first.
+
+    Args:
+        text: as its row has them.
+
+    Raises:
+        ValueError: they are damaged.
+    """
     return tuple(
         Region(
             box=tuple(one["box"]),

@@ -79,8 +79,12 @@ def test_only_the_time_that_was_asked_for_counts(out):
     assert [(review.by, review.defect) for review in (one.review for one in shift.worst)] == [
         ("Bo", "scratch")
     ]
-    with pytest.raises(InputError, match="nothing lies between"):
+    with pytest.raises(InputError, match="nothing lies between") as caught:
         gather_shift(out, *span(-1))
+    first, last = (
+        f"{datetime.fromtimestamp(START + at).astimezone():%Y-%m-%d %H:%M:%S}" for at in (0, 3600)
+    )
+    assert f"the log's decisions are from {first} to {last}" in caught.value.cause
 
 
 def test_events_are_reported_whatever_their_kind(out):
@@ -115,7 +119,8 @@ def test_the_page_prints_offline_and_names_are_text(out, tmp_path, capsys):
     assert "http" not in text.replace("http-equiv", "")
     assert "<b>right" not in text
     assert "&lt;b&gt;right" in text
-    assert "not grouped by likeness" in text
+    assert "Sorted by how far the score is above the threshold" in text
+    assert re.findall(r"[\d.]+ % above [\d.]+", text) == ["140 % above 2.5", "100 % above 3"]
     assert "50 %: all were judged" in text
     rows = list(csv.DictReader(table.open(encoding="utf-8")))
     assert sum(int(row["decisions"]) for row in rows) == 6
@@ -125,8 +130,18 @@ def test_the_page_prints_offline_and_names_are_text(out, tmp_path, capsys):
 def test_without_decisions_the_report_says_so(out, tmp_path, capsys):
     page = tmp_path / "empty.html"
     assert exit_code("log", "report", str(out), "--to", "2001-01-01", "--out", str(page)) == 0
-    assert "0 decisions from 2001-01-01 00:00 to 2001-01-02 00:00" in capsys.readouterr().out
-    assert "no decision between these moments" in page.read_text(encoding="utf-8")
+    said = capsys.readouterr().out
+    assert "0 decisions from 2001-01-01 00:00 to 2001-01-02 00:00" in said
+    assert "None lies in this time: the log's decisions are from 2023-11-" in said
+    text = page.read_text(encoding="utf-8")
+    assert "no decision between these moments: the log&#39;s decisions are from 2023-11-" in text
+    future = str(datetime.now().year + 1)
+    assert exit_code("log", "report", str(out), "--from", f"{future}-01-01") == 2
+    assert "the log's decisions are from 2023-11-" in capsys.readouterr().err
+    log = tmp_path / "new" / "decisions.sqlite"
+    DecisionLog(log, Session()).close()
+    assert exit_code("log", "report", str(log), "--out", str(page)) == 0
+    assert "the log has no decision at all" in capsys.readouterr().out
 
 
 def test_times_are_those_of_a_person():

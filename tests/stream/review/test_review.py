@@ -18,8 +18,14 @@ from helpers.reviewed_line import open_recording, record
 
 from hvq_edge.errors import HvqEdgeError, InputError, OutputError, SettingsError
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.log.files import LogTaken
 from hvq_edge.stream.log.reader import all_rows, row_with
-from hvq_edge.stream.log.reviews import REVIEW, append_review, latest_reviews
+from hvq_edge.stream.log.reviews import (
+    REVIEW,
+    append_review,
+    check_takes_reviews,
+    latest_reviews,
+)
 from hvq_edge.stream.log.verification import verify_log
 from hvq_edge.stream.review.choice import Choice
 from hvq_edge.stream.review.desk import ReviewDesk
@@ -203,12 +209,26 @@ def test_while_an_inspector_records_the_command_leaves_the_log_alone(out, capsys
     try:
         with pytest.raises(OutputError, match="another inspector is recording") as caught:
             desk.judge(number, "good", by="Ada")
-        assert "live page, at /review" in caught.value.next_step
+        assert "at /review, if it has one" in caught.value.next_step, "its log does not say it"
         assert exit_code("review", str(out)) == 2
         assert "live page, at /review" in capsys.readouterr().err
     finally:
         sinks.close(None)
     assert desk.judge(number, "good", by="Ada").id == list(all_rows(out))[-1].id
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [(True, "review on the inspector's live page"), (False, "end the inspector first")],
+)
+def test_the_live_page_is_named_where_the_line_has_one(tmp_path, page, said):
+    log = DecisionLog(tmp_path / "decisions.sqlite", Session({"page": page}))
+    try:
+        with pytest.raises(LogTaken) as caught:
+            check_takes_reviews(tmp_path)
+    finally:
+        log.close()
+    assert caught.value.next_step.startswith(said)
 
 
 def test_the_inspector_itself_records_reviews_between_its_decisions(out):
@@ -323,6 +343,7 @@ def test_judged_images_are_saved_by_category_and_kind(out, tmp_path, capsys):
         "defective": {"bolt": {"deep scratch": 1}},
         "gone": 0,
         "without_category": 0,
+        "others": [],
     }
 
     def names() -> list[str]:
@@ -340,3 +361,28 @@ def test_judged_images_are_saved_by_category_and_kind(out, tmp_path, capsys):
     desk.judge(first, "good", by="Bo")
     save_judged(desk.judged_images(), folder)
     assert [name.rpartition("/")[0] for name in names()] == ["bolt/good"] * 2
+    for path in (out / "rejects").glob("*.png"):
+        path.unlink()  # they made room: the copies are all that is left
+    desk.judge(first, "defective", by="Bo", defect="dent")
+    saved = save_judged(desk.judged_images(), folder)
+    assert (saved.gone, dict(saved.good), saved.others) == (0, {"bolt": 1}, ())
+    assert [name.rpartition("/")[0] for name in names()] == ["bolt/defective/dent", "bolt/good"]
+    desk.judge(first, "skip", by="Bo")
+    desk.judge(second, "withdrawn", by="Bo")
+    assert exit_code("review", str(out), "--save", str(folder)) == 0
+    said = capsys.readouterr().err
+    assert f"1 image in {folder} of no review in force stay" in said.replace("\n", " ")
+    assert [name.rpartition("/")[0] for name in names()] == ["bolt/good"]
+
+
+@pytest.mark.parametrize("other", ["notes.txt", "bolt/train/good/1.png", "good/1.png"])
+def test_images_are_not_saved_among_something_else(out, tmp_path, other):
+    desk = desk_of(out)
+    desk.judge(ids(desk, "reject")[0], "good", by="Ada")
+    folder = tmp_path / "data"
+    (folder / other).parent.mkdir(parents=True)
+    (folder / other).write_bytes(b"mine")
+    with pytest.raises(OutputError, match="holds something else: ") as caught:
+        save_judged(desk.judged_images(), folder)
+    assert other.split("/")[0] in caught.value.cause
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == [Path(other).name]

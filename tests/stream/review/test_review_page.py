@@ -17,7 +17,7 @@ import pytest
 from helpers.browser import browser, looking, needs_chromium  # noqa: F401  # one is a fixture
 from helpers.live_line import BEARER, TOKEN, client_of
 from helpers.patience import PATIENCE_SECONDS
-from helpers.reviewed_line import record
+from helpers.reviewed_line import open_recording, record
 from playwright.sync_api import Page, expect
 
 from hvq_edge.stream.live_page.access import Access
@@ -183,8 +183,27 @@ def test_what_cannot_be_judged_is_refused_with_the_reason(client):
     answer = known.post("/api/review", json={"decision": 4, "judgement": "bad", "by": "Ada"})
     assert answer.status_code == 422
     assert known.get("/api/review/4/image.jpg").headers["content-type"] == "image/jpeg"
-    assert known.get("/api/review/1/image.jpg").status_code == 204
+    answer = known.get("/api/review/1/image.jpg")
+    assert (answer.status_code, "no decision 1" in answer.json()["cause"]) == (404, True)
     assert known.get("/api/review/queue?name=all").status_code == 422
+
+
+def test_while_an_inspector_records_a_review_is_in_conflict(client, tmp_path):
+    """The disk is not to blame, so the answer is not 507."""
+    known = client(**BEARER)
+    sinks = open_recording(tmp_path / "out")
+    try:
+        answer = known.post("/api/review", json={"decision": 4, "judgement": "good", "by": "Ada"})
+    finally:
+        sinks.close(None)
+    assert (answer.status_code, "another inspector" in answer.json()["cause"]) == (409, True)
+
+
+def test_an_image_that_made_room_is_no_error(client, tmp_path):
+    known = client(**BEARER)
+    assert known.get("/api/review/4/image.jpg").status_code == 200, "before any queue is asked for"
+    shutil.rmtree(tmp_path / "out" / "rejects")
+    assert known.get("/api/review/4/image.jpg").status_code == 204
 
 
 def test_a_long_log_is_read_piece_by_piece(client, monkeypatch):
