@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -89,6 +90,12 @@ def resident(process: int) -> int:
     return int(found[1]) >> 10
 
 
+def worked(process: int) -> float:
+    """Return the processor seconds that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -115,11 +122,12 @@ def main() -> None:
             page, token = address.groups()
             time.sleep(TURN_SECONDS)
             memory = [resident(line.pid)]
-            sums = {senders: [0.0] * len(COUNTED) for senders in (0, arguments.senders)}
+            sums = {senders: [0.0] * (len(COUNTED) + 1) for senders in (0, arguments.senders)}
             made: list[float] = []
             for _ in range(arguments.rounds):
                 for senders, total in sums.items():
-                    before, end = counts(page), time.monotonic() + TURN_SECONDS
+                    before = [*counts(page), worked(line.pid)]
+                    end = time.monotonic() + TURN_SECONDS
                     asking = partial(post, page, token, content, end)
                     if arguments.explain:
                         asking = partial(click, page, token, made, end)
@@ -131,7 +139,8 @@ def main() -> None:
                     for thread in threads:
                         thread.join()
                     time.sleep(max(end - time.monotonic(), 0.0))
-                    for i, (now, then) in enumerate(zip(counts(page), before, strict=True)):
+                    after = [*counts(page), worked(line.pid)]
+                    for i, (now, then) in enumerate(zip(after, before, strict=True)):
                         total[i] += now - then
             memory.append(resident(line.pid))
         finally:
@@ -139,8 +148,8 @@ def main() -> None:
             line.wait()
     print(
         markdown_table(
-            ["senders", "frames", "lost", "images judged"],
-            [[str(senders), *(f"{n:.0f}" for n in total)] for senders, total in sums.items()],
+            ["senders", "frames", "lost", "images judged", "processor seconds"],
+            [[str(senders), *(f"{n:.4g}" for n in total)] for senders, total in sums.items()],
         )
     )
     print(f"memory: {memory[0]} MiB before, {memory[1]} MiB after")

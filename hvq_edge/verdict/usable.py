@@ -52,11 +52,13 @@ class SeenFrame:
 
     @cached_property
     def _grey(self) -> NDArray[np.generic]:
-        return cv2.cvtColor(self.fitted, cv2.COLOR_RGB2GRAY)
+        grey: NDArray[np.generic] = cv2.cvtColor(self.fitted, cv2.COLOR_RGB2GRAY)
+        return grey
 
     @cached_property
     def _edges(self) -> NDArray[np.generic]:
-        return cv2.Laplacian(self._grey, cv2.CV_16S)
+        edges: NDArray[np.generic] = cv2.Laplacian(self._grey, cv2.CV_16S)
+        return edges
 
 
 class ImageChecks:

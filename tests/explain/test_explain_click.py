@@ -21,6 +21,7 @@ from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
 
 from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.cli.review import _explaining
 from hvq_edge.evaluation.explain_run import RunInsight
 from hvq_edge.explain import explainer as explainer_module
 from hvq_edge.explain.explainer import KEPT, PLACES, Explainer
@@ -30,6 +31,7 @@ from hvq_edge.predict.predictor import load
 from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.api import Served
 from hvq_edge.stream.live_page.history import REJECT_SIDE, SHOWN
+from hvq_edge.stream.review.desk import ReviewDesk
 from hvq_edge.stream.service import open_line
 from hvq_edge.stream.settings import load_stream_settings
 
@@ -187,6 +189,23 @@ def test_an_earlier_decision_is_judged_again(line):
         assert client.get("/api/explain/9999").status_code == 404
         paths = client.get("/openapi.json").json()["paths"]
     assert {"/api/explain", "/api/explain/{number}"} <= set(paths)
+
+
+def test_the_review_command_explains_with_a_bundle(line, bundle):
+    desk = ReviewDesk(line.out, lambda _: 0)
+    assert desk.read_on()
+    (first, *_) = desk.listed("reject")
+    asked = {"decision": first.candidate.id}
+    with _explaining(bundle.path) as explainer:
+        served = Served(None, Access(TOKEN), review=desk, explainer=explainer)
+        client = client_of(served, **BEARER)
+        assert client.get("/api/review").json()["can_explain"] is True
+        answer = client.post("/api/explain", json=asked)
+        assert first.candidate.image in client.get(answer.json()["page"]).text
+        assert client.post("/api/explain", json={"sequence": 1}).status_code == 404, "no line"
+    with _explaining(None) as nothing:
+        client = client_of(Served(None, Access(TOKEN), review=desk, explainer=nothing), **BEARER)
+        assert client.post("/api/explain", json=asked).status_code == 404
 
 
 class NoJudge:
