@@ -119,7 +119,7 @@ def main() -> None:
             title=f"{', '.join(info.categories)}, {info.precision} on {info.backend}",
             save_threshold=partial(save_threshold, bundle.path, info.precision),
             labelled=find_labelled(bundle, info.precision),
-            acknowledge_drift=inspector.acknowledge_drift,
+            acknowledge_drift=lambda name: inspector.watches[name].acknowledge(),
         )
         with serve(LivePageSettings(port=0), view) as serving, inspector:
             thread = threading.Thread(target=lambda: list(inspector), daemon=True)

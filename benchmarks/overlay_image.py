@@ -62,7 +62,8 @@ def photograph_gallery(results: Sequence[hvq_edge.Result], path: Path) -> None:
 
 def photograph_explanation(run: Path, model: hvq_edge.Predictor, name: str, path: Path) -> None:
     """Explain an image as the command does, and photograph the page's upper part."""
-    found = explain(model, find_images(name)[0], RunInsight(run, model.bundle))
+    (result,) = model.each(find_images(name))
+    found = explain(result, RunInsight(run, model.bundle))
     with tempfile.TemporaryDirectory() as kept:
         page, *_ = save_explanation(found, Path(kept), "cell")
         photograph(page, path)

@@ -1,12 +1,14 @@
-"""Judge test images of the demo as a person would: review.jpg, shift-report.jpg and alike.jpg.
+"""Judge test images of the demo as a person would, for four pictures of docs/.
 
     hvq-edge demo
+    hvq-edge export runs/demo --int8 --exemplars
     python -m benchmarks.review_image runs/demo/bundle ~/.cache/hvq-edge/solar-cells docs
 
 A line inspects the test images once and keeps a third of the passes by chance; half of what there
 is to review is judged by the labels of the images, kinds of defects by eye; Chromium shows the
-review page and the shift report. The images are those of ``elpv-dataset`` (CC BY-NC-SA 4.0), and so
-is what is drawn on them.
+review page, the shift report with its groups, and why a cell is rejected, as a click on its image
+tells: review.jpg, shift-report.jpg, alike.jpg and explain-click.jpg. The images are those of
+``elpv-dataset`` (CC BY-NC-SA 4.0), and so is what is drawn on them.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ import tomli_w
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.live_page_image import CHROMIUM, FLAGS
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.explain.explainer import Explainer
 from hvq_edge.export.learn.region_features import RegionFeatures
+from hvq_edge.predict.predictor import load
+from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.serve import serve
 from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.log.reviews import append_review
@@ -89,10 +94,27 @@ def photograph_review(browser: Browser, desk: ReviewDesk, path: Path) -> None:
         page.close()
 
 
-def photograph_report(browser: Browser, bundle: Path, out: Path, folder: Path) -> None:
+def photograph_explanation(browser: Browser, desk: ReviewDesk, bundle: Bundle, path: Path) -> None:
+    """Click on the image of the newest reject, and photograph what opens."""
+    with (
+        ImageJudge(lambda: load(bundle)) as judge,
+        serve(
+            LivePageSettings(port=0), None, review=desk, explainer=Explainer(bundle, judge)
+        ) as serving,
+    ):
+        page = browser.new_page(viewport={"width": 1280, "height": 1340})
+        page.goto(serving.token_url)
+        page.locator("#explain:enabled").wait_for()
+        page.locator("#image").click()
+        page.frame_locator("#explanation").locator(".patch").first.wait_for()
+        page.screenshot(path=path, quality=80)
+        page.close()
+
+
+def photograph_report(browser: Browser, bundle: Bundle, out: Path, folder: Path) -> None:
     """Photograph the upper part of the report of the last hour, and its rejects that look alike."""
     now = datetime.now().astimezone()
-    features = RegionFeatures(open_bundle(bundle))
+    features = RegionFeatures(bundle)
     shift = gather_shift(out, now - timedelta(hours=1), now, describe=features)
     report = out.parent / "shift-report.html"
     report.write_text(render_shift(shift), "utf-8")
@@ -119,7 +141,9 @@ def main() -> None:
         judge(desk)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         photograph_review(browser, desk, given.folder / "review.jpg")
-        photograph_report(browser, given.bundle, out, given.folder)
+        bundle = open_bundle(given.bundle)
+        photograph_explanation(browser, desk, bundle, given.folder / "explain-click.jpg")
+        photograph_report(browser, bundle, out, given.folder)
         browser.close()
 
 

@@ -31,6 +31,7 @@ from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.data.versions import levels
+from hvq_edge.run.tiling import FrameShape
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.stream.drift.category import (
     CategoryWatch,
@@ -42,8 +43,10 @@ from hvq_edge.stream.drift.measures import IMAGE, MARGIN, SCORE, CodeUsage, imag
 from hvq_edge.stream.drift.rank_tests import RankTests, reference_of
 from hvq_edge.stream.drift.settings import DriftSettings
 from hvq_edge.verdict.calibration_scores import table_of
+from hvq_edge.verdict.image_limits import measure
 from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.placement import small_grey
+from hvq_edge.verdict.usable import SeenFrame
 
 CALIBRATION = 30
 FALSE_REJECTS = 0.05
@@ -54,6 +57,8 @@ STEPS = {"darker": (2, 4), "blur": (3, 5), "shift": (1, 2), "warmer": (0, 1)}
 
 WANDERS = ((0.5, 10), (1, 10), (0.25, 100), (0.5, 100), (1, 100))
 """Size and length of light's wandering."""
+REFERENCES = (DriftSettings().reference_parts, 500, 2000)
+"""``reference_parts`` under which light wanders."""
 
 
 def threshold_of(pool: Pool) -> float:
@@ -104,6 +109,7 @@ def watch(
     limit: int,
     draw: np.random.Generator,
     wander: Wander = STEADY,
+    start: int = DriftSettings().reference_parts,
 ) -> Lines:
     """Watch many lines at once, by the product's own tests, references and strides.
 
@@ -113,12 +119,13 @@ def watch(
         limit: ``false_alarms``.
         draw: of calibration scores, reference parts and what breaks ties.
         wander: of each line's light.
+        start: ``reference_parts``.
     """
     threshold, clean = threshold_of(pool), pool.rows()
     passing = clean[pool.score[clean] <= threshold]
     levels_of_codes = pool.codes.shape[1]
     measures = (SCORE, *IMAGE, MARGIN, *(f"codes {i}" for i in range(levels_of_codes)))
-    start, (parts, lines) = DriftSettings().reference_parts, rows.shape
+    parts, lines = rows.shape
     light = 1 + IMAGE.index("brightness")
     spread = float(pool.image[passing, light - 1].std())
     lit = wander.over(start + parts, lines, spread, draw)
@@ -158,11 +165,18 @@ def watch(
     return Lines(reached.reshape(lines, -1), measures)
 
 
-def quiet(pool: Pool, lines: int, parts: int, limit: int, wander: Wander = STEADY) -> Lines:
+def quiet(
+    pool: Pool,
+    lines: int,
+    parts: int,
+    limit: int,
+    wander: Wander = STEADY,
+    start: int = DriftSettings().reference_parts,
+) -> Lines:
     """Watch lines on which nothing changes."""
     draw = np.random.default_rng(limit)
     rows = draw.choice(pool.rows(), (parts, lines))
-    return watch(pool, rows, limit, draw, wander)
+    return watch(pool, rows, limit, draw, wander, start)
 
 
 def _untied(values: NDArray[np.float64], draw: np.random.Generator) -> NDArray[np.float64]:
@@ -223,13 +237,38 @@ def cost(run: Path, pool: Pool, data: Path) -> tuple[float, float]:
     return float(engine_seconds), float(watch_seconds)
 
 
+def measuring(data: Path, shape: FrameShape) -> float:
+    """Return what measuring a frame once for all takes, as a share of once for each who asks.
+
+    Those are the check before the engine, that after it, the likeness and drift; in turns.
+    """
+    image = levels(read_image(find_dataset(data).images[0].path))
+    fitted = fit_image(image, shape)
+    times: list[tuple[float, float]] = []
+    for _ in range(600):
+        began = perf_counter()
+        measure(fitted)
+        small_grey(fitted)
+        look_at(image, fitted)
+        small_grey(fitted)
+        apart = perf_counter()
+        seen = SeenFrame(fitted)
+        _ = seen.quality, seen.small, seen.look(image), seen.small
+        times.append((apart - began, perf_counter() - apart))
+    apart_seconds, once_seconds = np.median(times, axis=0)
+    return float(once_seconds / apart_seconds)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, help="folder of a run with its bundle")
     parser.add_argument("data", type=Path, help="the images it was trained on")
     parser.add_argument("--rows", type=Path, required=True, help="keeps what is measured, .npz")
-    parser.add_argument("--lines", type=int, default=20, help="lines a ramp and a step")
+    parser.add_argument("--lines", type=int, default=20, help="lines a ramp and a step; 0: neither")
+    parser.add_argument(
+        "--wandering", action="store_true", help="of lines without a change, wandering light alone"
+    )
     parser.add_argument("--ramp", type=int, default=2000, help="parts over which strength rises")
     parser.add_argument(
         "--quiet-lines", type=int, default=20, help="lines without a change; 0: none, nor the time"
@@ -238,13 +277,20 @@ def main() -> None:
     asked = parser.parse_args()
     pools = kept_pools(asked.rows, asked.run, asked.data)
     names = sorted(pools)
-    _changes(pools, asked.lines, DriftSettings().false_alarms, asked.ramp)
+    if asked.lines:
+        _changes(pools, asked.lines, DriftSettings().false_alarms, asked.ramp)
     if not asked.quiet_lines:
+        return
+    if asked.wandering:
+        _wandering(pools, asked.quiet_lines)
         return
     engine_seconds, watch_seconds = cost(asked.run, pools[names[0]], asked.data)
     print(f"watch beside engine: {watch_seconds / engine_seconds:.1%} of its time\n")
+    shape = open_bundle(asked.run / "bundle").manifest.frame_shape
+    print(f"measured once for all: {measuring(asked.data, shape):.0%} of once for each\n")
     _exact()
     _quiet(pools, asked.quiet_lines, asked.parts)
+    _wandering(pools, asked.quiet_lines)
 
 
 def _changes(pools: Mapping[str, Pool], lines: int, limit: int, length: int) -> None:
@@ -308,14 +354,19 @@ def _quiet(pools: Mapping[str, Pool], lines: int, parts: int) -> None:
             rows[-1].append(f"{share.max() * count:.0f} ({found.measures[share.argmax()]})")
     headings = ["category", "`false_alarms`", "lines x parts", "lines with an alarm"]
     print(markdown_table([*headings, "worst single test"], rows), "\n")
+
+
+def _wandering(pools: Mapping[str, Pool], lines: int) -> None:
     rows = []
     for size, length in WANDERS:
         row = [f"{size:g} of the parts' spread over {length:g} parts"]
         for pool in pools.values():
-            found = quiet(pool, 2 * lines, 5_000, 100_000, Wander(size, length))
-            row.append(f"{np.isfinite(found.first).mean():.0%}")
+            for start in REFERENCES:
+                found = quiet(pool, 2 * lines, 5_000, 100_000, Wander(size, length), start)
+                row.append(f"{np.isfinite(found.first).mean():.0%}")
         rows.append(row)
-    print(markdown_table(["light that wanders by", *pools], rows))
+    headings = [f"{name}, {start:,} reference parts" for name in pools for start in REFERENCES]
+    print(markdown_table(["light that wanders by", *headings], rows))
 
 
 if __name__ == "__main__":

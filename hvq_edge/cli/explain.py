@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hvq_edge.common.progress import ProgressCallback
     from hvq_edge.explain.exemplars import Exemplars
     from hvq_edge.explain.explanation import Explanation, Insight
-    from hvq_edge.predict.predictor import Predictor
 
 
 def explain(
@@ -108,7 +107,8 @@ def _explain_image(
         load(opened, precision=precision, backend=backend, category=category) as model,
         progress_bars() as bars,
     ):
-        found = explained(model, named[0], _insight(opened, run, model, bars))
+        (result,) = model.each(named, strict=True)
+        found = explained(result, _insight(opened, run, bars))
     written = [] if save is None else save_explanation(found, save, Path(named[0].place).stem)
     if as_json:
         print_json({**found.to_dict(), "files": [str(path) for path in written]})
@@ -138,6 +138,7 @@ def _show_codebooks(
 ) -> None:
     from hvq_edge.bundle.manifest import is_run, open_bundle
     from hvq_edge.common.atomic import write_text
+    from hvq_edge.errors import BundleError
     from hvq_edge.explain.pages import codebook_values, render_codebook
 
     with progress_bars() as bars:
@@ -146,9 +147,15 @@ def _show_codebooks(
 
             insight: Insight = RunInsight(target, on_progress=bars)
         else:
-            insight = _insight(open_bundle(target), run, None, bars)
+            insight = _insight(open_bundle(target), run, bars)
         names = insight.categories if category is None else (category,)
-        found = [insight.exemplars(name) for name in names]
+        found = [one for name in names if (one := insight.exemplars(name)) is not None]
+    if not found:
+        raise BundleError(
+            f"the bundle {target} carries no exemplars.",
+            next_step="name the run that it came from with --run RUN, or run hvq-edge export "
+            "--exemplars, which puts product images into it",
+        )
     pages: list[str] = []
     for one in found if save is not None else ():
         assert save is not None
@@ -180,9 +187,7 @@ def _print_codebooks(found: Sequence[Exemplars]) -> None:
         _print(f"As {one.looked_at} good training images use it.")
 
 
-def _insight(
-    bundle: Bundle, run: Path | None, model: Predictor | None, on_progress: ProgressCallback
-) -> Insight:
+def _insight(bundle: Bundle, run: Path | None, on_progress: ProgressCallback) -> Insight:
     """Return the run that a bundle came from, if it is there and PyTorch is; else the bundle."""
     from importlib.util import find_spec
 
@@ -191,7 +196,7 @@ def _insight(
 
     beside = bundle.path.resolve().parent
     if run is None and not (is_run(beside) and find_spec("torch")):
-        return BundleInsight(bundle, model)
+        return BundleInsight(bundle)
     from hvq_edge.evaluation.explain_run import RunInsight
 
     return RunInsight(run or beside, bundle, on_progress)

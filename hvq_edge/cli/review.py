@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,10 +20,12 @@ from hvq_edge.cli.options import (
     TokenFileOption,
 )
 from hvq_edge.common.wording import counted, per_cent
+from hvq_edge.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from hvq_edge.explain.explainer import Explainer
     from hvq_edge.stream.live_page.settings import LivePageSettings
     from hvq_edge.stream.log.reviews import Review
     from hvq_edge.stream.review.desk import ReviewDesk
@@ -65,6 +69,14 @@ def review(
             show_default=False,
         ),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            help="Bundle or run: with it, the page explains why a decision scores what it scores.",
+            show_default=False,
+        ),
+    ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = DEFAULT_PORT,
     token_file: TokenFileOption = None,
@@ -104,7 +116,7 @@ def review(
             settings = LivePageSettings.of(
                 host=host, port=port, token_file=token_file, names=tuple(names or ())
             )
-            _serve(desk, log, head, settings, signals, as_json=as_json)
+            _serve(desk, log, head, bundle, settings, signals, as_json=as_json)
     if signals.interrupted:
         messages.print("Interrupted.")
         raise typer.Exit(INTERRUPTED)
@@ -114,6 +126,7 @@ def _serve(
     desk: ReviewDesk,
     log: Path,
     head: Path | None,
+    bundle: Path | None,
     settings: LivePageSettings,
     signals: StopSignals,
     *,
@@ -124,7 +137,10 @@ def _serve(
 
     desk.counts()  # a log that cannot be read is said here
     check_takes_reviews(log, head)
-    with serve(settings, None, review=desk) as serving:
+    with (
+        _explaining(bundle) as explainer,
+        serve(settings, None, review=desk, explainer=explainer) as serving,
+    ):
         signals.stop = lambda: None  # from here on, a signal ends the wait
         if as_json:
             print_json(asdict(serving))
@@ -135,6 +151,27 @@ def _serve(
                 )
             _say(f"Page: {serving.token_url}")
         signals.wait()
+
+
+@contextmanager
+def _explaining(bundle: Path | None) -> Iterator[Explainer | None]:
+    """Give what explains decisions with a bundle, opened at the first one; ``None`` without."""
+    if bundle is None:
+        yield None
+        return
+    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.explain.explainer import Explainer
+    from hvq_edge.predict.predictor import load
+    from hvq_edge.stream.live_page.judge import ImageJudge
+
+    opened = open_bundle(bundle)
+    if opened.manifest.category_mode == "input":
+        raise SettingsError(
+            f"the bundle {bundle} must be told the category of each image.",
+            next_step="explain at the live page of its line, or with hvq-edge explain --category",
+        )
+    with ImageJudge(lambda: load(opened)) as judge:
+        yield Explainer(opened, judge)
 
 
 _QUEUES = {

@@ -28,7 +28,7 @@ from hvq_edge.common.wording import counted
 
 if TYPE_CHECKING:
     from hvq_edge.cli.calibrate import Asked
-    from hvq_edge.stream.service import Line
+    from hvq_edge.stream.line import Line
     from hvq_edge.stream.settings import StreamSettings
 
 _FILE = "Settings file"
@@ -212,6 +212,8 @@ def _announce(line: Line) -> None:
     _say(f"Inspecting {names} with {info.precision} on {info.backend} ({info.device}).")
     for reason in line.reasons:
         _say(f"Why {reason}.")
+    if line.log is not None:
+        _say_what_it_adds_to(line.log)
     if line.without_threshold:
         missing = ", ".join(line.without_threshold)
         _say(
@@ -221,6 +223,24 @@ def _announce(line: Line) -> None:
         )
     if line.page is not None:
         _say(f"Live page: {line.page.token_url}")
+
+
+def _say_what_it_adds_to(log: Path) -> None:
+    """Say that the log has decisions of former runs already."""
+    from datetime import datetime
+
+    from hvq_edge.errors import InputError
+    from hvq_edge.stream.log.reader import MOST_COUNTED, decisions_so_far
+
+    try:
+        found = decisions_so_far(log)
+    except InputError:  # hvq-edge log verify says what is wrong with it
+        return
+    if found is not None:
+        count, time = found
+        over = "over " if count == MOST_COUNTED else ""
+        first = datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        _say(f"The log {log} adds to {over}{counted(count, 'decision')}, first of {first}.")
 
 
 def _calibrate(

@@ -28,6 +28,7 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord, RunRecord
 from hvq_edge.run.tiling import FrameShape
 from hvq_edge.runtime.engine import Frames
+from hvq_edge.verdict.decision import Decision
 
 MOST_IMAGES = 200
 """Good training images of a category that are looked at, evenly spread."""
@@ -67,14 +68,14 @@ class RunInsight:
         """Names of what it can tell of."""
         return self.record.categories
 
-    def cells(self, fitted: Frames, category: str) -> Cells:
+    def cells(self, fitted: Frames, decision: Decision) -> Cells:
         """Take an image's map apart, in float32 whatever the precision that judged.
 
         Args:
             fitted: uint8 ``[height, width, 3]``, RGB, as ``fit_image`` gives.
-            category: that it was judged as.
+            decision: on it, which says what it was judged as.
         """
-        index = torch.tensor([self._index(category)])
+        index = torch.tensor([self._index(str(decision.category))])
         found = attribute(self._model, torch.from_numpy(fitted[None]), index)
         settings = self._model.settings
         return Cells(

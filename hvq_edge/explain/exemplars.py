@@ -202,19 +202,15 @@ def read_exemplars(content: bytes) -> Exemplars:
         raise ValueError(str(error) or type(error).__name__) from error
 
 
-def exemplars_of_bundle(bundle: Bundle, category: str) -> Exemplars:
-    """Read the exemplars that a bundle carries.
+def exemplars_of_bundle(bundle: Bundle, category: str) -> Exemplars | None:
+    """Read the exemplars that a bundle carries; ``None``: it carries none.
 
     Raises:
-        BundleError: it carries none, their file changed, or it is of other weights.
+        BundleError: their file changed, or it is of other weights.
     """
     name = exemplars_name(bundle.category_index(category))
     if name not in bundle.manifest.files:
-        raise BundleError(
-            f"the bundle {bundle.path} carries no exemplars.",
-            next_step="name the run that it came from with --run RUN, or run hvq-edge export "
-            "--exemplars, which puts product images into it",
-        )
+        return None
     again = "run hvq-edge export --exemplars again"
     try:
         found = read_exemplars(bundle.read(name))

@@ -21,11 +21,16 @@ from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.heat_map import CELL, upsample_map, window_means
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError
-from hvq_edge.explain.exemplars import Cells, CodebookUse, Exemplars, exemplars_of_bundle
-from hvq_edge.predict.images import NamedImage
-from hvq_edge.predict.predictor import Predictor
+from hvq_edge.explain.exemplars import (
+    Cells,
+    CodebookUse,
+    Exemplar,
+    Exemplars,
+    exemplars_of_bundle,
+)
 from hvq_edge.predict.result import Result
 from hvq_edge.runtime.engine import Frames
+from hvq_edge.verdict.decision import Decision
 from hvq_edge.verdict.regions import Region
 
 MAP, LEVEL, ROUNDING = "map", "level left out", "rounding"
@@ -33,8 +38,14 @@ MAP, LEVEL, ROUNDING = "map", "level left out", "rounding"
 ``rounding``: by how much the engine that judged differs from the float32 model."""
 
 _NO_PARTS = (
-    "which part of the map gave which part of the score, and the nearest feature prototype: the "
-    "exported graph does not give them, and the run that it came from is not here"
+    "which part of the map gave which part of the score, and the nearest feature prototype: a "
+    "bundle does not tell them; hvq-edge explain does, with the run that the bundle came from"
+)
+
+_NO_EXEMPLARS = (
+    "missing: cells of good images that stand for a code, and how many good cells choose it. The "
+    "bundle carries no exemplars: hvq-edge export --exemplars puts them, which are product images, "
+    "into it, and hvq-edge explain --run RUN takes them from the run that it came from"
 )
 
 _NO_REGIONS = "no region is above the threshold; the place shown is that of the highest score"
@@ -48,17 +59,17 @@ class Insight(Protocol):
         """Names of what it can tell of."""
         ...
 
-    def cells(self, fitted: Frames, category: str) -> Cells:
+    def cells(self, fitted: Frames, decision: Decision) -> Cells:
         """Take an image's map apart.
 
         Args:
             fitted: uint8 ``[height, width, 3]``, RGB.
-            category: that it was judged as.
+            decision: on it.
         """
         ...
 
-    def exemplars(self, category: str) -> Exemplars:
-        """Return the exemplars of a category."""
+    def exemplars(self, category: str) -> Exemplars | None:
+        """Return the exemplars of a category; ``None``: there are none."""
         ...
 
 
@@ -66,32 +77,42 @@ class Insight(Protocol):
 class Likeness:
     """What a cell is nearest to in one codebook."""
 
-    codebook: CodebookUse
+    name: str
+    """Of the codebook: ``level 0`` and so on, ``top``, ``prototypes``."""
     code: int
     distance: float | None
     """``None``: not known."""
+    codebook: CodebookUse | None
+    """How good images use it; ``None``: not known."""
 
     @property
-    def share(self) -> float:
-        """Share of good images' cells that choose this code."""
-        return self.codebook.share(self.code)
+    def share(self) -> float | None:
+        """Share of good images' cells that choose this code; ``None``: not known."""
+        return None if self.codebook is None else self.codebook.share(self.code)
 
     @property
     def usual(self) -> float | None:
         """Median distance of these cells; ``None``: there are none."""
-        return float(self.codebook.usual[self.code]) if self.codebook.usage[self.code] else None
+        book = self.codebook
+        used = book is not None and book.usage[self.code]
+        return float(book.usual[self.code]) if book is not None and used else None
+
+    @property
+    def exemplars(self) -> list[Exemplar]:
+        """Cells of good images that stand for the code, the nearest first."""
+        return [] if self.codebook is None else self.codebook.of(self.code)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
-            "codebook": self.codebook.name,
+            "codebook": self.name,
             "code": self.code,
             "share_of_good_cells": self.share,
             "distance": self.distance,
             "usual_distance": self.usual,
             "exemplars": [
                 {"image": one.image, "cell": one.token, "distance": one.distance}
-                for one in self.codebook.of(self.code)
+                for one in self.exemplars
             ],
         }
 
@@ -119,11 +140,14 @@ class Explanation:
     """Why an image scores what it scores."""
 
     result: Result
+    size: tuple[int, int]
+    """Height and width of the image that was judged: the result may hold it smaller."""
     fitted: Frames
     """uint8 ``[height, width, 3]``: the image as the model saw it."""
     places: tuple[Place, ...]
     """The highest score first."""
-    exemplars: Exemplars
+    exemplars: Exemplars | None
+    """``None``: there are none."""
     notes: tuple[str, ...]
     """What is missing, and why."""
 
@@ -142,64 +166,57 @@ class Explanation:
                 for place in self.places
             ],
             "exemplars": {
-                "images_looked_at": self.exemplars.looked_at,
-                "images": list(self.exemplars.sha256),
+                "images_looked_at": self.exemplars.looked_at if self.exemplars else 0,
+                "images": list(self.exemplars.sha256) if self.exemplars else [],
             },
             "notes": list(self.notes),
         }
 
 
 class BundleInsight:
-    """What a bundle alone tells: codes of its graph, and the exemplars that it carries.
+    """What a bundle alone tells: codes of its graph, and the exemplars that it carries, if any."""
 
-    Args:
-        bundle: exported with exemplars.
-        model: opened on it; ``None``: no image is to be taken apart.
-    """
-
-    def __init__(self, bundle: Bundle, model: Predictor | None = None) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._model = model
-        self._read: dict[str, Exemplars] = {}
+        self._read: dict[str, Exemplars | None] = {}
 
     @property
     def categories(self) -> tuple[str, ...]:
         """Names of what it can tell of."""
         return self._bundle.manifest.categories
 
-    def cells(self, fitted: Frames, category: str) -> Cells:
-        """Ask the engine for the codes of an image; what else there is does not leave its graph."""
-        assert self._model is not None
-        codes = self._model.codes(fitted)[:, self._bundle.manifest.tiling.tokens_of_cells()]
-        books = self.exemplars(category).codebooks
-        named = {book.name: own for book, own in zip(books, codes, strict=False)}
-        return Cells(parts={}, codes=named, distances={})
+    def cells(self, fitted: Frames, decision: Decision) -> Cells:  # noqa: ARG002  # as a run does
+        """Return the codes that the engine gave; what else there is does not leave its graph."""
+        if decision.codes is None:
+            return Cells(parts={}, codes={}, distances={})
+        codes = decision.codes[:, self._bundle.manifest.tiling.tokens_of_cells()]
+        names = (*(f"level {level}" for level in range(len(codes) - 1)), "top")
+        return Cells(parts={}, codes=dict(zip(names, codes, strict=True)), distances={})
 
-    def exemplars(self, category: str) -> Exemplars:
-        """Return the exemplars that the bundle carries.
+    def exemplars(self, category: str) -> Exemplars | None:
+        """Return the exemplars that the bundle carries; ``None``: it carries none.
 
         Raises:
-            BundleError: it carries none, or not its own.
+            BundleError: they are not its own.
         """
         if category not in self._read:
             self._read[category] = exemplars_of_bundle(self._bundle, category)
         return self._read[category]
 
 
-def explain(model: Predictor, image: NamedImage, insight: Insight) -> Explanation:
-    """Judge an image as the line would, and say why it scores what it scores.
+def explain(result: Result, insight: Insight, size: tuple[int, int] | None = None) -> Explanation:
+    """Say why an image scores what it scores.
 
     Args:
-        model: that judges.
-        image: what to judge.
-        insight: of the same model.
+        result: what was said of it.
+        insight: of the model that judged.
+        size: height and width of the image that was judged, where the result holds it smaller.
 
     Raises:
-        ImageError: the image cannot be read, or cannot be judged.
-        BundleError: a bundle carries no exemplars.
+        ImageError: it was not judged.
+        BundleError: a bundle carries exemplars that are not its own.
         DatasetError: exemplars have to be made, and training images are missing or changed.
     """
-    (result,) = model.each([image], strict=True)
     anomaly_map, score, category = result.map, result.score, result.category
     if result.image is None or anomaly_map is None or score is None or category is None:
         raise ImageError(
@@ -212,16 +229,20 @@ def explain(model: Predictor, image: NamedImage, insight: Insight) -> Explanatio
             next_step="name the run that the bundle was exported from with --run RUN",
         )
     exemplars = insight.exemplars(category)
-    fitted = fit_image(result.image, model.info.frame_shape)
-    cells = insight.cells(fitted, category)
-    windows = _Windows(anomaly_map, score, result.image.shape[:2])
+    rows, columns = anomaly_map.shape
+    fitted = fit_image(result.image, (rows * CELL, columns * CELL))
+    cells = insight.cells(fitted, result.decision)
+    height, width = size or result.image.shape[:2]
+    windows = _Windows(anomaly_map, score, (height, width))
     places = tuple(
         _place(region, windows, cells, exemplars) for region in result.regions or (None,)
     )
     notes = [] if result.regions else [_NO_REGIONS]
     if not cells.parts:
         notes.append(f"missing: {_NO_PARTS}")
-    return Explanation(result, fitted, places, exemplars, tuple(notes))
+    if exemplars is None:
+        notes.append(_NO_EXEMPLARS)
+    return Explanation(result, (height, width), fitted, places, exemplars, tuple(notes))
 
 
 class _Windows:
@@ -276,7 +297,10 @@ def _reached(first: float, last: float, windows: int) -> slice:
     return slice(min(start, windows - 1), max(min(int(np.ceil(last)), windows), 1))
 
 
-def _place(region: Region | None, windows: _Windows, cells: Cells, exemplars: Exemplars) -> Place:
+def _place(
+    region: Region | None, windows: _Windows, cells: Cells, exemplars: Exemplars | None
+) -> Place:
+    books = {} if exemplars is None else {book.name: book for book in exemplars.codebooks}
     row, column = windows.highest(region)
     weights = windows.weights(row, column)
     score = float(windows.scores.max()) if region is None else region.peak
@@ -295,11 +319,11 @@ def _place(region: Region | None, windows: _Windows, cells: Cells, exemplars: Ex
         token=token,
         nearest=tuple(
             Likeness(
-                book,
-                int(cells.codes[book.name][token]),
-                float(cells.distances[book.name][token]) if cells.distances else None,
+                name,
+                int(codes[token]),
+                float(cells.distances[name][token]) if cells.distances else None,
+                books.get(name),
             )
-            for book in exemplars.codebooks
-            if book.name in cells.codes
+            for name, codes in cells.codes.items()
         ),
     )

@@ -26,17 +26,14 @@ def render_explanation(explanation: Explanation) -> str:
     """Render an explanation as a page that needs no other file and no network."""
     found = explanation.exemplars
     used = {
-        own.image
-        for place in explanation.places
-        for one in place.nearest
-        for own in one.codebook.of(one.code)
+        own.image for place in explanation.places for one in place.nearest for own in one.exemplars
     }
-    images = {f"i{number}": _base64(found.images[number]) for number in sorted(used)}
+    images = {f"i{number}": _base64(found.images[number]) for number in sorted(used) if found}
     return _template("explanation.html").render(
         title=Path(explanation.result.name).name or "image",
         explanation=explanation,
         result=explanation.result,
-        shape=found.shape,
+        shape=explanation.fitted.shape[:2],
         images={**images, "seen": _base64(jpeg(explanation.fitted))},
         picture=_base64(jpeg(numbered(explanation))),
         largest=_largest,

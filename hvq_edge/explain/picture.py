@@ -35,7 +35,7 @@ def numbered(explanation: Explanation) -> Image:
     """
     result = explanation.result
     assert result.image is not None
-    height, width = result.image.shape[:2]
+    height, width = explanation.size
     scale = _SIDE / min(height, width)
     size = (round(width * scale), round(height * scale))
     view: Image = cv2.resize(result.image, size, interpolation=cv2.INTER_AREA)
@@ -78,14 +78,16 @@ def _head(explanation: Explanation, width: int) -> Image:
 
 
 def _row(explanation: Explanation, number: int, place: Place) -> Image:
-    shape, zoomed = explanation.exemplars.shape, PATCH * _ZOOM
+    shape, zoomed = explanation.fitted.shape[:2], PATCH * _ZOOM
     shares = share_lines(place)
+    found = explanation.exemplars
     columns = [("seen", ["what the image shows"], [_patch(explanation.fitted, place.token, shape)])]
     for one in place.nearest:
         title, *lines = likeness_lines(one)
         shown = [
-            _patch(explanation.exemplars.pixels(own.image), own.token, shape)
-            for own in one.codebook.of(one.code)
+            _patch(found.pixels(own.image), own.token, shape)
+            for own in one.exemplars
+            if found is not None
         ]
         columns.append((title, lines, shown))
     below = zoomed + 2 * _LINE

@@ -33,12 +33,11 @@ def place_title(number: int, place: Place) -> str:
 
 def likeness_lines(one: Likeness) -> list[str]:
     """Say what a cell is nearest to: a title, then lines for what is known of it."""
-    what = "prototype" if one.codebook.name == "prototypes" else f"{one.codebook.name}, code"
-    used = one.codebook.usage[one.code] > 0
-    lines = [
-        f"{what} {one.code}",
-        f"{100 * one.share:.2g} % of good cells choose it" if used else "no good cell chooses it",
-    ]
+    what = "prototype" if one.name == "prototypes" else f"{one.name}, code"
+    lines = [f"{what} {one.code}"]
+    if one.share is not None:
+        chosen = f"{100 * one.share:.2g} % of good cells choose it"
+        lines.append(chosen if one.share else "no good cell chooses it")
     if one.distance is not None:
         usual = "" if one.usual is None else f", usual is {one.usual:.3g}"
         lines.append(f"distance {one.distance:.3g}{usual}")

@@ -28,8 +28,8 @@ from hvq_edge.verdict.calibration_scores import p_value
 from hvq_edge.verdict.decision import decide
 from hvq_edge.verdict.decision_rule import DecisionRule
 from hvq_edge.verdict.decision_settings import DecisionSettings
-from hvq_edge.verdict.image_limits import FrameQuality
 from hvq_edge.verdict.judgement import Judgement, judgements
+from hvq_edge.verdict.usable import SeenFrame
 
 BATCH = 8
 """Images that the engine is given at once: on a processor more are no faster."""
@@ -146,19 +146,10 @@ class Predictor(Closeable):
             began = time.monotonic()
             prepared = [self._prepare(one, strict=strict) for one in taken]
             fit = [one for one in prepared if one.fit]
-            asked = iter(self._judge([one.fitted for one in fit if one.fitted is not None]))
+            asked = iter(self._judge([one.seen.fitted for one in fit if one.seen is not None]))
             for one in prepared:
                 number = "" if parts is None else parts.read(one.name, one.image, "")
                 yield self._result(one, next(asked) if one.fit else None, began, number)
-
-    def codes(self, fitted: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Return the codes that the engine chooses for an image: int32 ``[levels, tokens]``.
-
-        Args:
-            fitted: uint8 ``[height, width, 3]``, as :func:`hvq_edge.data.images.fit_image` gives.
-        """
-        codes: NDArray[np.int32] = self._engine.run(fitted[None])["codes"][0].copy()
-        return codes
 
     def close(self) -> None:
         """Close the engine; calling it twice is fine."""
@@ -167,13 +158,12 @@ class Predictor(Closeable):
     def _prepare(self, named: NamedImage, *, strict: bool) -> _Prepared:
         try:
             image = named.read()
-            fitted = fit_image(image, self.info.frame_shape)
+            seen = SeenFrame(fit_image(image, self.info.frame_shape))
         except ImageError as error:
             if strict:
                 raise
             return _Prepared(named.name, None, None, error.cause)
-        fault, quality = self._checks.before(fitted)
-        return _Prepared(named.name, image, fitted, fault, quality)
+        return _Prepared(named.name, image, seen, self._checks.before(seen))
 
     def _judge(self, fitted: list[NDArray[np.uint8]]) -> list[Judgement]:
         if not fitted:
@@ -184,8 +174,8 @@ class Predictor(Closeable):
         self, one: _Prepared, judgement: Judgement | None, began: float, part: str
     ) -> Result:
         fault = one.fault
-        if judgement is not None and one.fitted is not None:
-            fault = self._checks.after(one.fitted, one.quality, judgement.category)
+        if judgement is not None and one.seen is not None:
+            fault = self._checks.after(one.seen, judgement.category)
         lost = fault or "" if one.image is None else ""
         frame = Frame(0, time.time(), one.image, one.name, lost, part=part)
         decision = decide(
@@ -216,13 +206,12 @@ class _Prepared:
 
     name: str
     image: Image | None
-    fitted: NDArray[np.uint8] | None
+    seen: SeenFrame | None
     fault: str | None
-    quality: FrameQuality | None = None
 
     @property
     def fit(self) -> bool:
-        return self.fitted is not None and self.fault is None
+        return self.seen is not None and self.fault is None
 
 
 def _named(images: Any) -> tuple[list[NamedImage], bool]:  # noqa: ANN401  # anything

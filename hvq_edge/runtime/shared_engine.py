@@ -33,7 +33,8 @@ class SharedEngine(Closeable):
         self.info = engine.info
         self.guest: Engine = _Guest(self)
         """For whoever is not the line; closing it does nothing."""
-        self._engine = engine
+        self.judges = engine
+        """What it calls; it is called through this one alone."""
         self._changed = threading.Condition()
         self._busy = False
         self._line_waits = False
@@ -55,7 +56,7 @@ class SharedEngine(Closeable):
             self._line_waits = False
             self._take()
         try:
-            return self._engine.run(frames, category)
+            return self.judges.run(frames, category)
         finally:
             self._leave()
 
@@ -70,14 +71,14 @@ class SharedEngine(Closeable):
             self._take()
         began = time.monotonic()
         try:
-            return self._engine.run(frames, category)
+            return self.judges.run(frames, category)
         finally:
             self._guest_took = time.monotonic() - began
             self._leave(rest=RESTS * self._guest_took)
 
     def close(self) -> None:
         """Close the engine; calling it twice is fine."""
-        self._engine.close()
+        self.judges.close()
 
     def _seconds_to_guest(self, patient_until: float) -> float:
         """Return how long a guest waits at least; infinity: until something changes."""

@@ -25,7 +25,7 @@ from hvq_edge.verdict.tolerance_bound import (
     ThresholdRule,
     check_asked,
 )
-from hvq_edge.verdict.usable import FrameChecks
+from hvq_edge.verdict.usable import FrameChecks, SeenFrame
 
 FRAMES = 500
 MOST_UNUSABLE = 0.5
@@ -160,11 +160,11 @@ def _take(gathering: Gathering, checks: FrameChecks, frame: Frame, size: FrameSi
     if frame.image is None:
         return gathering.refuse("lost")
     try:
-        fitted = fit_image(frame.image, size)
+        seen = SeenFrame(fit_image(frame.image, size))
     except ImageError as error:
         return gathering.refuse(error.cause)
     name = frame.name or f"frame {frame.index}"
-    return gathering.take(fitted, name, before=checks.check(fitted))
+    return gathering.take(seen, name, fault=checks.check(seen))
 
 
 def _check_camera(gathering: Gathering, source: str, *, at_end: bool = False) -> None:

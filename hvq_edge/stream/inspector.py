@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,14 +20,11 @@ from hvq_edge.bundle.thresholds import calibration_scores_of, thresholds_of
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine
+from hvq_edge.stream.camera_watch import CameraWatch
 from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame, known_policy
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.drift.category import Alarm, part_seen
-from hvq_edge.stream.drift.measures import image_measures
 from hvq_edge.stream.drift.settings import DriftSettings
-from hvq_edge.stream.drift.watch import DriftWatch
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
-from hvq_edge.stream.likeness import LikenessWatch
 from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.source import Source, unique_names
@@ -37,8 +34,6 @@ from hvq_edge.verdict.decision import Decision, decide
 from hvq_edge.verdict.decision_rule import DecisionRule
 from hvq_edge.verdict.decision_settings import DecisionSettings
 from hvq_edge.verdict.judgement import Judgement, judgements
-from hvq_edge.verdict.likeness.look import look_at
-from hvq_edge.verdict.placement import small_grey
 from hvq_edge.verdict.usable import FrameChecks
 
 STOP_SECONDS = 1.5
@@ -108,15 +103,17 @@ class Inspector(Closeable):
             raise SettingsError("there is no camera.", next_step="name one with --camera")
         self._rules = {lane.name: DecisionRule(rule) for lane in self._lanes}
         usual = {name: one.usual for name, one in bundle.manifest.category_limits.items()}
-        self._likeness = {lane.name: LikenessWatch(lane.name, usual) for lane in self._lanes}
-        drift = drift or DriftSettings()
-        self._drift = {
-            lane.name: DriftWatch(
-                lane.name, self._good_scores, drift, of_parts=rule.k_of_n is not None
+        self.watches = {
+            lane.name: CameraWatch(
+                lane.name,
+                usual,
+                self._good_scores,
+                drift or DriftSettings(),
+                of_parts=rule.k_of_n is not None,
             )
             for lane in self._lanes
-            if drift.watch
         }
+        """What each camera's frames are compared with."""
         self._stages = StageLatencies()
         self._stopping = False
         self._deadline: float | None = None
@@ -177,9 +174,9 @@ class Inspector(Closeable):
             cameras=tuple(
                 replace(
                     lane.statistics(),
-                    unlike=self.unlike(lane.name),
-                    drift=self._drift_said(lane.name),
-                    moved=len(self.drift(lane.name)),
+                    unlike=self.watches[lane.name].likeness.said,
+                    drift=self.watches[lane.name].drift_said,
+                    moved=len(self.watches[lane.name].alarms),
                 )
                 for lane in self._lanes
             ),
@@ -191,30 +188,6 @@ class Inspector(Closeable):
             ),
             stages=self._stages.snapshot(),
         )
-
-    def unlike(self, camera: str) -> str:
-        """Return in what a camera's images are unlike the training images; empty if in nothing."""
-        return self._likeness[camera].said
-
-    def drift(self, camera: str) -> tuple[Alarm, ...]:
-        """Return what has drifted at a camera and is not acknowledged."""
-        watch = self._drift.get(camera)
-        return () if watch is None else watch.alarms
-
-    def acknowledge_drift(self, camera: str) -> None:
-        """End a camera's alarms: it learns anew what is usual. For any thread."""
-        watch = self._drift.get(camera)
-        if watch is not None:
-            watch.acknowledge()
-
-    @property
-    def drift_watches(self) -> Mapping[str, DriftWatch]:
-        """By camera; empty where drift is not looked for."""
-        return self._drift
-
-    def _drift_said(self, camera: str) -> str:
-        watch = self._drift.get(camera)
-        return f"{watch.said}: {watch.remedy}" if watch is not None and watch.alarms else ""
 
     def _turns(self) -> Iterator[list[tuple[CameraLane, CheckedFrame]]]:
         """Give at most one frame of each camera at a time; after :meth:`stop`, those captured."""
@@ -251,9 +224,9 @@ class Inspector(Closeable):
         thresholds = self.controls.thresholds
         for lane, checked in turn:
             judgement = judged_as.get(id(checked))
-            fault = PAUSED if paused and checked.fitted is not None else checked.fault
-            if judgement is not None and checked.fitted is not None:
-                fault = self._checks.after(checked.fitted, checked.quality, judgement.category)
+            fault = PAUSED if paused and checked.seen is not None else checked.fault
+            if judgement is not None and checked.seen is not None:
+                fault = self._checks.after(checked.seen, judgement.category)
             decision = decide(
                 checked.frame,
                 fault,
@@ -266,8 +239,9 @@ class Inspector(Closeable):
             decision = self._rules[lane.name].apply(decision, checked.frame, thresholds)
             rarity = p_value(self._good_scores, decision.category, decision.score)
             decision = replace(decision, p_value=rarity)
-            self._compare(decision, checked, judgement, thresholds)
-            moved = self.drift(lane.name)
+            watch = self.watches[lane.name]
+            watch.take(decision, checked, judgement, thresholds)
+            moved = watch.alarms
             if moved:
                 said = ", ".join(alarm.words for alarm in moved)
                 decision = replace(decision, drift=said)
@@ -286,33 +260,9 @@ class Inspector(Closeable):
             judged = time.monotonic()  # the next one's decision does not include these sinks
             yield decision
 
-    def _compare(
-        self,
-        decision: Decision,
-        checked: CheckedFrame,
-        judgement: Judgement | None,
-        thresholds: Mapping[str, float],
-    ) -> None:
-        """Compare a frame with a score with the training images, and with the frames before."""
-        category, image, fitted = decision.category, checked.frame.image, checked.fitted
-        if category is None or decision.score is None or image is None or fitted is None:
-            return
-        likeness, drift = self._likeness[decision.camera], self._drift.get(decision.camera)
-        if category not in likeness.usual and drift is None:
-            return
-        look = look_at(image, fitted)
-        if category in likeness.usual:
-            likeness.take(category, look, decision.p_value)
-        if drift is None or judgement is None or category not in thresholds:
-            return
-        if decision.part_verdict is not None or not drift.of_parts:
-            small = small_grey(fitted)
-            part = part_seen(decision.time, judgement, image_measures(look, small))
-            drift.take(part, small, category, thresholds[category])
-
     def _judge(self, fit: Sequence[CheckedFrame]) -> list[Judgement]:
         """Ask the engine for all frames at once; it divides a batch that is too large for it."""
-        frames = [checked.fitted for checked in fit if checked.fitted is not None]
+        frames = [checked.seen.fitted for checked in fit if checked.seen is not None]
         if not frames:
             return []
         output = self._engine.run(frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames))

@@ -13,25 +13,18 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature
-from hvq_edge.bundle.judged_images import find_labelled
 from hvq_edge.bundle.manifest import Bundle, open_bundle
-from hvq_edge.bundle.thresholds import save_threshold, typical_scores_of
+from hvq_edge.bundle.thresholds import typical_scores_of
 from hvq_edge.common.atomic import sha256_of
-from hvq_edge.common.extras import needed
 from hvq_edge.common.progress import ProgressCallback, silent
-from hvq_edge.errors import OutputError, SettingsError
-from hvq_edge.predict.predictor import Predictor
+from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.engine import Engine, EngineInfo
-from hvq_edge.runtime.fixed_category import ChosenCategoryEngine
 from hvq_edge.runtime.shared_engine import SharedEngine
 from hvq_edge.stream.calibrate import StreamCalibration, calibrate_from_stream
 from hvq_edge.stream.capture.open_cameras import Cameras, open_cameras
@@ -40,22 +33,16 @@ from hvq_edge.stream.drawing.window import Window, has_screen
 from hvq_edge.stream.drift.kept import NAME, go_on, keep
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.line import Line
+from hvq_edge.stream.line_page import serve_page
 from hvq_edge.stream.live_page.history import History
-from hvq_edge.stream.live_page.judge import ImageJudge
-from hvq_edge.stream.live_page.page_view import CategoryChoice, PageView
-from hvq_edge.stream.live_page.serve import Serving, serve
-from hvq_edge.stream.log.reviews import REVIEW, Review, append_review
-from hvq_edge.stream.review.desk import ReviewDesk
 from hvq_edge.stream.settings import StreamSettings
-from hvq_edge.stream.sinks.all_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS, OpenSinks
+from hvq_edge.stream.sinks.all_sinks import OpenSinks
 from hvq_edge.stream.sinks.faults import Report
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sinks.threads import SinkThread
-from hvq_edge.stream.sources.http_trigger import HttpTrigger
-from hvq_edge.stream.watchdog import Watchdog
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
-from hvq_edge.verdict.decision import Decision
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import ThresholdRule
 
@@ -65,87 +52,8 @@ FOLDER_FRAMES_PER_SECOND = 4.0
 """At which the annotated video of a folder of images plays: slow enough to look at each."""
 DESCRIPTORS = 8192
 """Files and connections that a line may have open, where the system lets it."""
-REVIEW_DAYS = 14.0
-"""Decisions that the live page shows to be judged; hvq-edge review knows the older ones as well."""
 PAGE_WAITING = 8
 """Decisions with their images that may wait for the page: it shows the newest, not all."""
-
-
-class Line:
-    """An inspector with everything around it, open; :func:`open_line` makes it.
-
-    Iterate it once: each frame that is not dropped gives a decision, which the sinks have by then.
-    """
-
-    def __init__(
-        self,
-        info: EngineInfo,
-        inspector: Inspector,
-        sinks: OpenSinks,
-        *,
-        reasons: Sequence[str],
-    ) -> None:
-        self.info = info
-        """Of the engine that judges."""
-        self.reasons = tuple(reasons)
-        """Why it is this one; empty where the settings name the precision."""
-        self.inspector = inspector
-        self.page: Serving | None = None
-        """The live page; ``None``: none is served."""
-        self.keep: Callable[[], None] | None = None
-        """Keeps what the watch for drift knows, at the end."""
-        self._sinks = sinks
-        self._closing = ExitStack()
-        self._stopped_at: float | None = None
-        self._finished = False
-
-    @property
-    def without_threshold(self) -> tuple[str, ...]:
-        """Categories that the engine knows and that lead to no decision."""
-        known = self.inspector.controls.thresholds
-        return tuple(name for name in self.info.categories if name not in known)
-
-    def __iter__(self) -> Iterator[Decision]:
-        """Inspect until every camera has ended or :meth:`stop`; systemd, if any, is told.
-
-        Raises:
-            Exception: whatever a camera, the engine or a sink raised.
-        """
-        self._closing.enter_context(Watchdog(self.inspector.statistics))
-        with self.inspector:
-            yield from self.inspector
-
-    def stop(self) -> None:
-        """End after the frames already captured; may be called from a signal handler."""
-        if self._stopped_at is None:
-            self._stopped_at = time.monotonic()
-        self.inspector.stop()
-
-    def finish(self) -> None:
-        """End at once, and write what the sinks still hold; a second call does nothing.
-
-        The log ends with the counts of the run. A live line that was stopped has little time for
-        it: what a hanging camera took is gone.
-        """
-        if self._finished:
-            return
-        self._finished = True
-        self.inspector.close()
-        counts = asdict(self.inspector.statistics().counts)
-        seconds: float | None = None
-        if "latest" in self.inspector.policies:
-            since = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
-            seconds = max(CLOSE_SECONDS - since, LEAST_CLOSE_SECONDS)
-        self._sinks.close(seconds, counts)
-        if self.keep is not None:
-            try:
-                self.keep()
-            except OutputError as error:
-                logger.warning("drift: what is usual is learnt anew at the next start: %s", error)
-
-    def close(self) -> None:
-        """Tell systemd that the service stops."""
-        self._closing.close()
 
 
 @contextmanager
@@ -195,8 +103,9 @@ def open_line(
         closing.callback(opened.close)
         listening.append(opened)
         line = Line(engine.info, inspector, opened, reasons=reasons)
-        if settings.out is not None and inspector.drift_watches:
-            kept = (settings.out / NAME, inspector.drift_watches, _model_of(bundle, engine.info))
+        drifts = {name: one.drift for name, one in inspector.watches.items() if one.drift}
+        if settings.out is not None and drifts:
+            kept = (settings.out / NAME, drifts, _model_of(bundle, engine.info))
             go_on(*kept)
             line.keep = partial(keep, *kept)
         history: History | None = None
@@ -208,18 +117,10 @@ def open_line(
             closing.callback(window.close)
             listening.append(window)
         if settings.page is not None and history is not None:
-            view = _page_view(settings, bundle, engine, inspector, history)
-            judge = closing.enter_context(_image_judge(bundle, shared, inspector))
-            triggers = {one.camera: one for one in cameras.sinks if isinstance(one, HttpTrigger)}
-            line.page = closing.enter_context(
-                serve(
-                    settings.page,
-                    view,
-                    judge=judge,
-                    triggers=triggers,
-                    review=_review_desk(settings, opened, typical),
-                )
+            page = serve_page(
+                settings.page, settings, bundle, shared, inspector, cameras, opened, history
             )
+            line.page = closing.enter_context(page)
         closing.callback(line.close)
         yield line
         line.finish()
@@ -361,8 +262,8 @@ def _open_sinks(
             "page": settings.page is not None,
         },
         controls=inspector.controls,
-        unlike=inspector.unlike,
-        drift=inspector.drift,
+        unlike=lambda camera: inspector.watches[camera].likeness.said,
+        drift=lambda camera: inspector.watches[camera].alarms,
         report=report,
     )
 
@@ -375,57 +276,3 @@ def _video_wanted(settings: StreamSettings, cameras: Cameras) -> bool:
         camera.triggered or str(camera.camera).startswith("watch:") for camera in settings.cameras
     )
     return settings.max_frames is not None or not endless
-
-
-def _page_view(
-    settings: StreamSettings, bundle: Bundle, engine: Engine, inspector: Inspector, history: History
-) -> PageView:
-    """Return what the live page shows, and what it may change.
-
-    Thresholds are saved to the bundle from the page, unless its signature is required: a saved
-    threshold would end that.
-    """
-    with needed("the live page"):
-        from hvq_edge.stream.live_page.prometheus_metrics import render
-    info = engine.info
-    save = partial(save_threshold, bundle.path, info.precision)
-    category = None
-    if isinstance(engine, ChosenCategoryEngine):
-        category = CategoryChoice(info.categories, lambda: engine.chosen, engine.choose)
-    return PageView(
-        history,
-        inspector.controls,
-        inspector.statistics,
-        title=f"{bundle.path} with {info.precision} on {info.backend}",
-        metrics=render,
-        save_threshold=save if settings.require_signature is None else None,
-        labelled=find_labelled(bundle, info.precision),
-        acknowledge_drift=inspector.acknowledge_drift if settings.drift.watch else None,
-        category=category,
-    )
-
-
-def _review_desk(
-    settings: StreamSettings, opened: OpenSinks, typical: Mapping[str, float]
-) -> ReviewDesk | None:
-    """Return where people judge this line's decisions; ``None`` where none are recorded."""
-    if opened.log is None:
-        return None
-    log = opened.log.path
-    head = None if settings.sinks.log.head is None else Path(settings.sinks.log.head)
-
-    def write(review: Review) -> int:
-        if opened.closed:  # the files have ended, the page stays
-            return append_review(log, review, head)
-        return opened.record(REVIEW, review.details())
-
-    return ReviewDesk(log, write, typical, days=REVIEW_DAYS)
-
-
-def _image_judge(bundle: Bundle, shared: SharedEngine, inspector: Inspector) -> ImageJudge:
-    """Return what judges the images that requests bring to the page, as the line would now."""
-
-    def as_the_line(model: Predictor) -> None:
-        model.thresholds = inspector.controls.thresholds
-
-    return ImageJudge(lambda: Predictor(shared.guest, bundle), before_each=as_the_line)

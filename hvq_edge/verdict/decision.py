@@ -51,6 +51,8 @@ class Decision:
     """Milliseconds from the frame's arrival to this decision."""
     map: NDArray[np.float32] | None = None
     """Anomaly map ``[side / 16, side / 16]``; ``None`` where there is none."""
+    codes: NDArray[np.int32] | None = None
+    """``[levels, tokens]``, nearest codes; ``None`` where there are none. The log has none."""
     camera: str = ""
     """Name of the camera, without credentials."""
     image: str | None = None
@@ -73,7 +75,7 @@ class Decision:
     nothing."""
 
     def fields(self) -> dict[str, Any]:
-        """Return all but the map as JSON values: what the log, a JSON line and a message say."""
+        """Return all but arrays as JSON values: what the log, a JSON line and a message say."""
         fields: dict[str, Any] = {
             "camera": self.camera,
             "frame": self.frame,
@@ -136,6 +138,7 @@ def decide(
         reason=ruling.reason,
         latency_ms=latency_ms,
         map=judgement.map if judgement else None,
+        codes=judgement.codes if judgement else None,
         camera=camera,
         image=as_text(frame.name) or None,
         part=frame.part or None,

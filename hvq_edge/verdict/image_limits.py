@@ -46,12 +46,17 @@ def measure(frame: NDArray[np.uint8]) -> FrameQuality:
             sharpness depends on it.
     """
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return quality_of(grey, cv2.Laplacian(grey, cv2.CV_16S))
+
+
+def quality_of(grey: NDArray[np.generic], edges: NDArray[np.generic]) -> FrameQuality:
+    """Measure a frame by its grey levels and their Laplacian."""
     mean, deviation = cv2.meanStdDev(grey)
-    _, edges = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
+    _, sharpness = cv2.meanStdDev(edges)
     return FrameQuality(
         brightness=float(mean[0, 0]),
         contrast=float(deviation[0, 0]),
-        sharpness=float(edges[0, 0]) ** 2,
+        sharpness=float(sharpness[0, 0]) ** 2,
     )
 
 

@@ -46,7 +46,11 @@ def small_grey(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         float32 ``[56, 56]``, grey levels.
     """
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return small_of(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
+
+
+def small_of(grey: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return :func:`small_grey` of a frame whose grey levels are known."""
     small: NDArray[np.float32] = cv2.resize(
         grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA
     ).astype(np.float32)

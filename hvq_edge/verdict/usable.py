@@ -3,20 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.verdict.image_limits import FrameQuality, fault, measure
+from hvq_edge.verdict.image_limits import FrameQuality, fault, quality_of
 from hvq_edge.verdict.judgement import Judgement
+from hvq_edge.verdict.likeness.look import Look, look_of
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
-from hvq_edge.verdict.placement import moved, small_grey
+from hvq_edge.verdict.placement import moved, small_of
 
 FROZEN_AFTER = 10
 """Identical frames in a row that mean a frozen camera: sensor noise alone makes frames differ."""
 
 Fitted = NDArray[np.uint8]
 """uint8 ``[side, side, 3]``, RGB, as ``fit_image`` gives."""
+
+
+class SeenFrame:
+    """A frame as the model sees it, and what is measured of it: once, for all who ask.
+
+    Args:
+        fitted: as ``fit_image`` gives it; nobody changes it.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        self.fitted = fitted
+
+    @cached_property
+    def quality(self) -> FrameQuality:
+        """As :func:`hvq_edge.verdict.image_limits.measure`."""
+        return quality_of(self._grey, self._edges)
+
+    @cached_property
+    def small(self) -> NDArray[np.float32]:
+        """As :func:`hvq_edge.verdict.placement.small_grey`."""
+        return small_of(self._grey)
+
+    def look(self, image: NDArray[np.uint8]) -> Look:
+        """Return what :func:`hvq_edge.verdict.likeness.look.look_at` says.
+
+        Args:
+            image: that was fitted.
+        """
+        return look_of(image, self.fitted, self._grey, self._edges)
+
+    @cached_property
+    def _grey(self) -> NDArray[np.generic]:
+        grey: NDArray[np.generic] = cv2.cvtColor(self.fitted, cv2.COLOR_RGB2GRAY)
+        return grey
+
+    @cached_property
+    def _edges(self) -> NDArray[np.generic]:
+        edges: NDArray[np.generic] = cv2.Laplacian(self._grey, cv2.CV_16S)
+        return edges
 
 
 class ImageChecks:
@@ -36,32 +78,24 @@ class ImageChecks:
         self._limits = limits
         self._by_category = by_category
 
-    def before(self, fitted: Fitted) -> tuple[str | None, FrameQuality | None]:
-        """Check an image before the engine is asked.
+    def before(self, seen: SeenFrame) -> str | None:
+        """Say why an image cannot be judged, before the engine is asked, or ``None``."""
+        return None if self._limits is None else fault(seen.quality, self._limits)
 
-        Returns:
-            Why it cannot be judged, or ``None``; and its quality, ``None`` where the bundle has no
-            limits to hold it against.
-        """
-        if self._limits is None:
-            return None, measure(fitted) if self._by_category else None
-        quality = measure(fitted)
-        return fault(quality, self._limits), quality
-
-    def after(self, fitted: Fitted, quality: FrameQuality | None, category: str) -> str | None:
+    def after(self, seen: SeenFrame, category: str) -> str | None:
         """Say why an image that was judged as a category cannot be judged, or ``None``."""
         limits = self._by_category.get(category)
-        if limits is None or quality is None:
+        if limits is None:
             return None
-        found = fault(quality, limits.image)
+        found = fault(seen.quality, limits.image)
         if found is None and limits.placement is not None:
-            return moved(small_grey(fitted), limits.placement)
+            return moved(seen.small, limits.placement)
         return found
 
     def fault(self, fitted: Fitted, judgement: Judgement) -> str | None:
         """Say why an image cannot be judged, the first reason of both checks, or ``None``."""
-        found, quality = self.before(fitted)
-        return found or self.after(fitted, quality, judgement.category)
+        seen = SeenFrame(fitted)
+        return self.before(seen) or self.after(seen, judgement.category)
 
 
 class FrozenWatch:
@@ -101,10 +135,10 @@ class FrameChecks:
         self._checks = checks
         self._frozen = FrozenWatch() if live else None
 
-    def check(self, fitted: Fitted) -> tuple[str | None, FrameQuality | None]:
-        """Take the next frame as the engine would see it; see :meth:`ImageChecks.before`."""
-        frozen = self._frozen is not None and self._frozen.frozen(fitted)
-        found, quality = self._checks.before(fitted)
+    def check(self, seen: SeenFrame) -> str | None:
+        """Take the next frame; see :meth:`ImageChecks.before`."""
+        frozen = self._frozen is not None and self._frozen.frozen(seen.fitted)
+        found = self._checks.before(seen)
         if found is None and frozen and self._frozen is not None:
-            return f"frozen: the same image {self._frozen.repeats} times in a row", quality
-        return found, quality
+            return f"frozen: the same image {self._frozen.repeats} times in a row"
+        return found

@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 from helpers.browser import browser, needs_chromium  # noqa: F401  # fixtures
 from helpers.commands import exit_code
+from helpers.exemplars import put_exemplars
 from helpers.images import flat, write_png
 
 from hvq_edge.bundle.integrity.content import CARD_NAME
-from hvq_edge.bundle.manifest import Bundle, open_bundle, record_of, write_manifest
+from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.errors import BundleError
-from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.evaluation.explain_run import RunInsight
-from hvq_edge.explain.exemplars import exemplars_name, write_exemplars
 from hvq_edge.explain.explanation import LEVEL, MAP, ROUNDING, BundleInsight, explain
 from hvq_edge.explain.pages import render_codebook, render_explanation
 from hvq_edge.predict.images import NamedImage, find_images
@@ -76,17 +75,9 @@ def insight(small_run, small_bundle):
 
 @pytest.fixture(scope="module")
 def with_exemplars(small_trained_bundle, insight, tmp_path_factory) -> Path:
-    """As ``hvq-edge export --exemplars`` writes it (tests/export), without exporting again."""
     folder = tmp_path_factory.mktemp("explained") / "bundle"
-    bundle = open_bundle(shutil.copytree(small_trained_bundle, folder))
-    files = dict(bundle.manifest.files)
-    for index, category in enumerate(bundle.manifest.categories):
-        name = exemplars_name(index)
-        write_exemplars(folder / name, insight.exemplars(category))
-        files[name] = record_of(folder / name)
-    with_files = Bundle(folder, bundle.manifest.model_copy(update={"files": files}))
-    files[CARD_NAME] = write_card(with_files)
-    write_manifest(folder, with_files.manifest.model_copy(update={"files": files}))
+    shutil.copytree(small_trained_bundle, folder)
+    put_exemplars(folder, insight)
     return folder
 
 
@@ -102,9 +93,8 @@ def explained(bundle, named: Path, insight, precision: str, above: float | None 
         if above is not None:
             score = model.predict(named).score
             model.thresholds = dict.fromkeys(model.thresholds, score - above)
-        if insight is None:
-            insight = BundleInsight(open_bundle(bundle), model)
-        return explain(model, find_images(named)[0], insight)
+        (result,) = model.each(find_images(named), strict=True)
+        return explain(result, insight or BundleInsight(open_bundle(bundle)))
 
 
 @pytest.mark.parametrize("above", [None, 0.5, 3.0])
@@ -153,7 +143,7 @@ def test_a_bundle_alone_tells_what_its_graph_gives(bundle_alone, image):
     (place, *_) = found.places
     assert set(place.shares) == {MAP, LEVEL}
     assert sum(place.shares.values()) == pytest.approx(place.score, abs=1e-6)
-    assert [one.codebook.name for one in place.nearest] == ["level 0", "level 1", "top"]
+    assert [one.name for one in place.nearest] == ["level 0", "level 1", "top"]
     assert all(one.distance is None for one in place.nearest)
     assert any("missing: " in note for note in found.notes)
 
@@ -198,11 +188,16 @@ def test_a_changed_file_of_exemplars_is_refused(bundle_alone, image, capsys):
 
 
 def test_a_bundle_without_exemplars_says_what_to_do(small_bundle, image, tmp_path, capsys):
-    alone = shutil.copytree(small_bundle, tmp_path / "bundle")
-    assert exit_code("explain", str(image), "--bundle", str(alone)) == 2
-    said = capsys.readouterr().err
-    assert "carries no exemplars" in said
-    assert "--run RUN" in said
+    alone = ("--bundle", str(shutil.copytree(small_bundle, tmp_path / "bundle")))
+    assert exit_code("explain", "--codebook", *alone) == 2
+    assert "carries no exemplars" in capsys.readouterr().err
+    out = tmp_path / "out"
+    assert exit_code("explain", str(image), *alone, "--save", str(out)) == 0, "with what it has"
+    said = capsys.readouterr()
+    assert "top, code" in said.out
+    assert "good cell" not in said.out
+    assert "--run RUN" in said.err.replace("\n", " ")
+    assert "hvq-edge export --exemplars" in (out / f"{image.stem}.explain.html").read_text("utf-8")
 
 
 def test_a_run_that_the_bundle_is_not_of_is_refused(small_bundle, small_run):
@@ -309,9 +304,7 @@ def test_the_page_shows_its_patches_in_a_browser(small_bundle, image, insight, t
         ".patch", "all => all.map((one) => getComputedStyle(one).backgroundImage.slice(0, 15))"
     )
     page.close()
-    wanted = sum(
-        1 + sum(len(one.codebook.of(one.code)) for one in place.nearest) for place in found.places
-    )
+    wanted = sum(1 + sum(len(one.exemplars) for one in place.nearest) for place in found.places)
     assert shown == ['url("data:image'] * wanted
     assert faults == []
     assert set(asked) <= {"file", "data"}
@@ -320,5 +313,6 @@ def test_the_page_shows_its_patches_in_a_browser(small_bundle, image, insight, t
 def test_an_image_from_memory_is_explained(small_bundle, image, insight):
     pixels = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
     with load(open_bundle(small_bundle), precision="fp32", backend="onnxruntime") as model:
-        found = explain(model, NamedImage("", "", lambda: pixels), insight)
+        (result,) = model.each([NamedImage("", "", lambda: pixels)])
+        found = explain(result, insight)
     assert "<title>image</title>" in render_explanation(found)

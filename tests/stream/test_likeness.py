@@ -115,12 +115,12 @@ def test_the_inspector_compares_frames_with_a_score(used):
     said = [inspector.statistics().cameras[0].unlike for _ in inspector]
     assert set(said[: WINDOW + 1]) == {""}
     assert said[-1].startswith("unlike the training images of bolt: darker (")
-    assert inspector.unlike("a list") == said[-1]
+    assert inspector.watches["a list"].likeness.said == said[-1]
 
     paused = Inspector(BrightnessEngine(), used, ListSource(dark, live=False))
     paused.controls.paused = True
     list(paused)
-    assert paused.unlike("a list") == ""
+    assert paused.watches["a list"].likeness.said == ""
 
 
 def test_the_inspector_knows_what_good_parts_score(used):
@@ -130,9 +130,8 @@ def test_the_inspector_knows_what_good_parts_score(used):
     opened = type(used)(used.path, manifest)
     inspector = Inspector(BrightnessEngine(), opened, ListSource(textures(WINDOW, 200), live=False))
     list(inspector)
-    assert "scores higher than those of good images (median p-value 0.0099)" in inspector.unlike(
-        "a list"
-    )
+    said = inspector.watches["a list"].likeness.said
+    assert "scores higher than those of good images (median p-value 0.0099)" in said
 
 
 def test_the_command_warns_and_the_log_keeps_it(tmp_path):

@@ -16,7 +16,7 @@ from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision, decide
 from hvq_edge.verdict.judgement import Judgement
 from hvq_edge.verdict.limits import ImageLimits
-from hvq_edge.verdict.usable import FROZEN_AFTER, FrameChecks, ImageChecks
+from hvq_edge.verdict.usable import FROZEN_AFTER, FrameChecks, ImageChecks, SeenFrame
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 MAP = np.zeros((4, 4), np.float32)
@@ -156,13 +156,15 @@ LIMITS = ImageLimits(brightness_low=50, brightness_high=200, contrast_low=5, sha
     ],
 )
 def test_images_outside_the_limits(image, word):
-    fault = FrameChecks(ImageChecks(LIMITS, {}), live=False).check(image)[0]
+    fault = FrameChecks(ImageChecks(LIMITS, {}), live=False).check(SeenFrame(image))
     assert (fault or "none").split(":")[0] == (word or "none")
 
 
 def test_without_limits_a_black_image_is_judged():
     assert (
-        FrameChecks(ImageChecks(None, {}), live=False).check(np.zeros((64, 64, 3), np.uint8))[0]
+        FrameChecks(ImageChecks(None, {}), live=False).check(
+            SeenFrame(np.zeros((64, 64, 3), np.uint8))
+        )
         is None
     )
 
@@ -170,18 +172,19 @@ def test_without_limits_a_black_image_is_judged():
 def test_a_camera_that_repeats_itself_is_frozen():
     checks = FrameChecks(ImageChecks(LIMITS, {}), live=True)
     image = make_texture(1, grain=0.7)
-    faults = [checks.check(image.copy())[0] for _ in range(FROZEN_AFTER + 2)]
+    faults = [checks.check(SeenFrame(image.copy())) for _ in range(FROZEN_AFTER + 2)]
     assert faults[: FROZEN_AFTER - 1] == [None] * (FROZEN_AFTER - 1)
     assert all(fault.startswith("frozen") for fault in faults[FROZEN_AFTER - 1 :])
     other = image.copy()
     other[5, 5, 0] ^= 1  # one grey level of one pixel is enough to be alive
-    assert checks.check(other)[0] is None
+    assert checks.check(SeenFrame(other)) is None
 
 
 def test_a_file_may_repeat_itself():
     checks = FrameChecks(ImageChecks(LIMITS, {}), live=False)
     image = make_texture(1, grain=0.7)
-    assert [checks.check(image)[0] for _ in range(3 * FROZEN_AFTER)] == [None] * 3 * FROZEN_AFTER
+    faults = [checks.check(SeenFrame(image)) for _ in range(3 * FROZEN_AFTER)]
+    assert faults == [None] * 3 * FROZEN_AFTER
 
 
 @given(

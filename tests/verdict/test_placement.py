@@ -16,7 +16,7 @@ from hvq_edge.verdict.image_limits import measure
 from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits, Placement
 from hvq_edge.verdict.placement import SIDE, learn_placement, moved, small_grey
-from hvq_edge.verdict.usable import ImageChecks
+from hvq_edge.verdict.usable import ImageChecks, SeenFrame
 
 
 def part(seed: int, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
@@ -77,8 +77,8 @@ def test_it_is_asked_for_the_category_that_the_frame_shows(placement):
         image, {"plate": CategoryLimits(image=image, usual=ANYTHING, placement=placement)}
     )
     shifted = part(1, 0.12)
-    assert checks.after(shifted, measure(shifted), "plate").startswith("moved")
-    assert checks.after(shifted, measure(shifted), "other") is None
+    assert checks.after(SeenFrame(shifted), "plate").startswith("moved")
+    assert checks.after(SeenFrame(shifted), "other") is None
 
 
 def test_limits_of_each_category_from_its_images():

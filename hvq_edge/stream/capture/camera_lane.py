@@ -12,13 +12,11 @@ from typing import Generic, TypeVar, get_args
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, SettingsError
 from hvq_edge.run.tiling import FrameSize
-from hvq_edge.runtime.engine import Frames
 from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand, unread_parts
 from hvq_edge.stream.statistics import CameraStatistics, Counts
-from hvq_edge.verdict.image_limits import FrameQuality
 from hvq_edge.verdict.judgement import Verdict
-from hvq_edge.verdict.usable import FrameChecks
+from hvq_edge.verdict.usable import FrameChecks, SeenFrame
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
@@ -34,19 +32,17 @@ class CheckedFrame:
     """A frame made ready for the engine, or known to be unfit for it."""
 
     frame: Frame
-    fitted: Frames | None
-    """uint8 ``[height, width, 3]``; ``None`` where there is no usable image."""
+    seen: SeenFrame | None
+    """As the engine would see it; ``None`` where there is no usable image."""
     fault: str | None
     """Why it cannot be judged."""
     checks_ms: float
     """What making it ready took."""
-    quality: FrameQuality | None = None
-    """``None`` where the bundle has no limits to hold it against."""
 
     @property
     def fit(self) -> bool:
         """Whether the engine can be asked."""
-        return self.fitted is not None and self.fault is None
+        return self.seen is not None and self.fault is None
 
 
 class CameraLane:
@@ -179,17 +175,16 @@ class CameraLane:
 
     def _check(self, frame: Frame) -> CheckedFrame:
         began = time.perf_counter()
-        fitted: Frames | None = None
+        seen: SeenFrame | None = None
         fault: str | None = None
-        quality: FrameQuality | None = None
         if frame.image is not None:
             try:
-                fitted = fit_image(frame.image, self._size)
-                fault, quality = self._checks.check(fitted)
+                seen = SeenFrame(fit_image(frame.image, self._size))
+                fault = self._checks.check(seen)
             except ImageError as error:
                 fault = error.cause
         checks_ms = (time.perf_counter() - began) * 1e3
-        return CheckedFrame(frame, fitted, fault, checks_ms, quality)
+        return CheckedFrame(frame, seen, fault, checks_ms)
 
 
 class FrameQueue(Generic[Item]):

@@ -44,6 +44,7 @@ from hvq_edge.stream.log.files import LogTaken
 from hvq_edge.stream.log.sqlite_file import LogLocked
 
 if TYPE_CHECKING:
+    from hvq_edge.explain.explainer import Explainer
     from hvq_edge.stream.review.desk import ReviewDesk
 
 LOGIN_SECONDS = 30 * 24 * 3600
@@ -69,6 +70,8 @@ class Served:
     """Of images that requests bring."""
     review: ReviewDesk | None = None
     """Where people judge decisions; ``None`` where none are recorded."""
+    explainer: Explainer | None = None
+    """Says why a decision scores what it scores."""
     triggers: Mapping[str, Callable[[str], tuple[int, dict[str, Any]]]] = field(
         default_factory=dict
     )
@@ -118,7 +121,7 @@ Heat = Annotated[bool, Query(description="With the heat map.")]
 _REFUSED: dict[str, Any] = {"description": "Refused", "model": Refusal}
 _NO_IMAGE: dict[int | str, Any] = {204: {"description": "There is no image"}}
 # Who may ask is decided by the middleware; these say so in the OpenAPI document.
-_READS: dict[str, Any] = {"security": [{"token": []}, {}]}
+READS: dict[str, Any] = {"security": [{"token": []}, {}]}
 CHANGES = [Security(HTTPBearer(scheme_name="token", auto_error=False))]
 REFUSED: dict[int | str, Any] = {"4XX": _REFUSED, "5XX": _REFUSED}
 
@@ -128,7 +131,7 @@ common = APIRouter(responses=REFUSED)
 """Logins, and what machines ask for."""
 
 
-@router.get("/api/state", openapi_extra=_READS)
+@router.get("/api/state", openapi_extra=READS)
 def state(request: Request, page: Page, view: View) -> State:
     """Everything but images."""
     statistics = view.statistics()
@@ -138,10 +141,11 @@ def state(request: Request, page: Page, view: View) -> State:
         may_change=request.state.known,
         image_interval_ms=1000.0 / page.images_per_second,
         can_review=page.review is not None,
+        can_explain=page.explainer is not None,
     )
 
 
-@router.get("/api/decisions", openapi_extra=_READS)
+@router.get("/api/decisions", openapi_extra=READS)
 def decisions(
     view: View,
     after: Annotated[int, Query(ge=0, description="Only decisions after this one.")] = 0,
@@ -157,7 +161,7 @@ def decisions(
     )
 
 
-@router.get("/api/rejects", openapi_extra=_READS)
+@router.get("/api/rejects", openapi_extra=READS)
 def rejects(view: View) -> Rejects:
     """The last rejects."""
     history = view.history
@@ -168,7 +172,7 @@ def rejects(view: View) -> Rejects:
     "/api/rejects/{sequence}/image.jpg",
     response_class=Jpeg,
     responses=_NO_IMAGE,
-    openapi_extra=_READS,
+    openapi_extra=READS,
 )
 def reject_image(
     view: View,
@@ -187,9 +191,10 @@ def reject_image(
     "/api/cameras/{index}/image.jpg",
     response_class=Jpeg,
     responses={**_NO_IMAGE, 304: {"description": "Still the one of If-None-Match"}},
-    openapi_extra=_READS,
+    openapi_extra=READS,
 )
 def camera_image(
+    page: Page,
     view: View,
     index: Annotated[int, Path(ge=0, description="Position of the camera in the state.")],
     heat: Heat = True,
@@ -210,6 +215,8 @@ def camera_image(
     if if_none_match == tag:
         return Response(status_code=304)
     image = shot.jpeg(VIEW_SIDE, heat=heat)
+    if page.explainer is not None:
+        view.history.remember(shot)
     # The verdict beside the image is that of this image, however slow the network is.
     headers = {"etag": tag, "x-decision": json.dumps(asdict(shot.record))}
     headers["cache-control"] = "no-cache"
@@ -218,7 +225,7 @@ def camera_image(
     return Jpeg(image, headers=headers)
 
 
-@router.get("/api/preview", name="preview", openapi_extra=_READS)
+@router.get("/api/preview", name="preview", openapi_extra=READS)
 def preview_threshold(
     view: View,
     category: Annotated[str, Query(description="Whose frames count.")],
@@ -229,7 +236,7 @@ def preview_threshold(
     return preview(view.history.records(), category, threshold, in_force)
 
 
-@router.get("/api/tested", openapi_extra=_READS)
+@router.get("/api/tested", openapi_extra=READS)
 def tested_images(
     view: View,
     category: Annotated[str, Query(description="Whose test images count.")],

@@ -7,10 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
+from hvq_edge.common.pages import page_environment
+from hvq_edge.explain import api as explain_api
 from hvq_edge.stream.live_page import predict_api
 from hvq_edge.stream.live_page.api import REFUSALS, Served, answer_refusal, common, router
 from hvq_edge.stream.live_page.connections import PREDICT
@@ -18,7 +20,7 @@ from hvq_edge.stream.live_page.middleware import REVIEW, BodyLimit, Guard
 from hvq_edge.stream.review import api as review_api
 
 FILES = Path(__file__).with_name("page")
-PAGES = {PREDICT: "predict.html", "/login": "login.html", "/favicon.ico": "icon.svg"}
+PAGES = {PREDICT: "predict.html", "/login": "login.html"}
 
 
 def make_app(served: Served) -> FastAPI:
@@ -41,16 +43,24 @@ def make_app(served: Served) -> FastAPI:
     routers = [common, predict_api.router]
     routers += [router] if served.view is not None else []
     routers += [review_api.router] if served.review is not None else []
+    routers += [explain_api.router] if served.explainer is not None else []
     for one in routers:
         app.include_router(one)
     pages = {**PAGES, **({REVIEW: "review.html"} if served.review is not None else {})}
     start = pages[PREDICT] if served.judge is not None else pages.get(REVIEW, pages[PREDICT])
     pages["/"] = "index.html" if served.view is not None else start
+    environment = page_environment("hvq_edge.stream.live_page")
     for path, name in pages.items():
-        app.add_api_route(path, partial(_file, name), include_in_schema=False)
+        html = environment.get_template(f"pages/{name}").render()
+        app.add_api_route(path, partial(_page, html), include_in_schema=False)
+    app.add_api_route("/favicon.ico", _icon, include_in_schema=False)
     app.mount("/page", StaticFiles(directory=FILES))
     return app
 
 
-def _file(name: str) -> FileResponse:
-    return FileResponse(FILES / name, headers={"cache-control": "no-cache"})
+def _page(html: str) -> HTMLResponse:
+    return HTMLResponse(html, headers={"cache-control": "no-cache"})
+
+
+def _icon() -> FileResponse:
+    return FileResponse(FILES / "icon.svg", headers={"cache-control": "no-cache"})

@@ -27,6 +27,8 @@ DECISIONS = 2000
 """Decisions remembered."""
 REJECTS = 24
 """Rejects remembered, each at most 1.2 MB."""
+SHOWN = 12
+"""Frames that browsers saw last, besides, for whoever asks why: over a second of them."""
 THIN_LINE_SIDE = 480
 """Pixels of an image for each pixel of its outlines' width."""
 RATE_SECONDS = 5.0
@@ -116,11 +118,13 @@ class History:
         self.run = secrets.token_hex(8)
         """Tells this numbering of decisions from that of the run before."""
         self._controls = controls
-        self._typical = typical or {}
+        self.typical = typical or {}
+        """What good parts score, by category."""
         self._lock = threading.Lock()
         self._records: deque[Record] = deque(maxlen=decisions)
         self._rejects: deque[Shot] = deque(maxlen=rejects)
         self._newest: dict[str, Shot] = {}
+        self._shown: deque[Shot] = deque(maxlen=SHOWN)
         self._moments: dict[str, deque[float]] = {}
         self._sequence = 0
 
@@ -144,7 +148,7 @@ class History:
             part=decision.part,
         )
         size = frame.image.shape[:2] if frame.image is not None else (0, 0)
-        newest = Shot(record, decision, frame.image, size, self._typical.get(category or ""))
+        newest = Shot(record, decision, frame.image, size, self.typical.get(category or ""))
         reject = None
         if record.verdict == "reject" and frame.image is not None:
             reject = replace(newest, image=shrink(frame.image, REJECT_SIDE))
@@ -169,6 +173,23 @@ class History:
         """Return a camera's newest frame; ``None`` before its first."""
         with self._lock:
             return self._newest.get(camera)
+
+    def remember(self, shot: Shot) -> None:
+        """Remember for a while a frame that a browser saw."""
+        if shot.image is None:
+            return
+        with self._lock:
+            known = any(one.record.sequence == shot.record.sequence for one in self._shown)
+        if not known:
+            smaller = replace(shot, image=shrink(shot.image, REJECT_SIDE))
+            with self._lock:
+                self._shown.append(smaller)
+
+    def shot(self, sequence: int) -> Shot | None:
+        """Return a reject, or a frame that a browser saw; ``None`` when it is forgotten."""
+        with self._lock:
+            every = [*self._rejects, *self._shown]
+        return next((one for one in every if one.record.sequence == sequence), None)
 
     def records(self, after: int = 0) -> list[Record]:
         """Return the decisions remembered whose sequence is above ``after``, oldest first."""

@@ -66,6 +66,7 @@ class PageView:
         may_change: bool,
         image_interval_ms: float,
         can_review: bool = False,
+        can_explain: bool = False,
     ) -> State:
         """Return all that the page shows but images and decisions."""
         rates = self.history.rates()
@@ -80,6 +81,7 @@ class PageView:
             may_change=may_change,
             can_save=self.save_threshold is not None,
             can_review=can_review,
+            can_explain=can_explain,
             counts=statistics.counts,
             cameras=tuple(
                 self._camera(camera, rates.get(camera.name, 0.0)) for camera in statistics.cameras

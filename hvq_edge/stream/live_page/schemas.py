@@ -92,6 +92,8 @@ class State(Schema):
     """Whether thresholds can be kept in the bundle."""
     can_review: bool
     """Whether decisions are recorded, so that people can judge them."""
+    can_explain: bool
+    """Whether decisions can be explained."""
     counts: Counts
     cameras: tuple[CameraState, ...]
     sinks: tuple[SinkStatistics, ...]

@@ -25,6 +25,7 @@ from hvq_edge.stream.sources.http_trigger import HttpTrigger
 if TYPE_CHECKING:
     import uvicorn
 
+    from hvq_edge.explain.explainer import Explainer
     from hvq_edge.stream.live_page.connections import Connections
     from hvq_edge.stream.review.desk import ReviewDesk
 
@@ -57,6 +58,7 @@ def serve(
     judge: ImageJudge | None = None,
     triggers: Mapping[str, HttpTrigger] | None = None,
     review: ReviewDesk | None = None,
+    explainer: Explainer | None = None,
 ) -> Iterator[Serving]:
     """Serve the live page as long as the ``with`` block runs.
 
@@ -67,6 +69,7 @@ def serve(
         judge: judges the images of ``POST /predict``; closed by the caller.
         triggers: of cameras, by name, for ``POST /trigger``.
         review: where people judge decisions, at ``/review``.
+        explainer: says why a decision scores what it scores.
 
     Raises:
         SettingsError: the address or the port cannot be used, or the token file is no good.
@@ -91,6 +94,7 @@ def serve(
         connections,
         judge=judge,
         review=review,
+        explainer=explainer,
         triggers={name: trigger.request for name, trigger in (triggers or {}).items()},
     )
     server = uvicorn.Server(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 
 from hvq_edge.errors import InputError
@@ -14,6 +15,7 @@ from hvq_edge.stream.log.sqlite_file import APPLICATION_ID
 
 BETWEEN = f"WHERE (kind <> '{DECISION}' OR (time >= ? AND time < ?))"
 """The condition for all events, and decisions of some time; its values are the two moments."""
+MOST_COUNTED = 200_000
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -134,6 +136,19 @@ def decision_times(log: Path) -> Iterator[float]:
                 raise InputError(
                     f"{path} is damaged: {error}.", next_step=f"hvq-edge log verify {path}"
                 ) from error
+
+
+def decisions_so_far(log: Path) -> tuple[int, float] | None:
+    """Return how many decisions a log has, and when the first was made; ``None``: it has none.
+
+    It counts no further than :data:`MOST_COUNTED`, which takes a moment.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    times = decision_times(log)
+    first = next(times, None)
+    return None if first is None else (1 + sum(1 for _ in islice(times, MOST_COUNTED - 1)), first)
 
 
 def last_rows(

@@ -7,13 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from hvq_edge.stream.live_page.api import CHANGES, REFUSED, Heat, Jpeg, Refused
+from hvq_edge.stream.live_page.api import CHANGES, READS, REFUSED, Heat, Jpeg, Refused
 from hvq_edge.stream.live_page.schemas import Schema
 from hvq_edge.stream.log.reviews import Judgement
 from hvq_edge.stream.review.choice import Queue
 from hvq_edge.stream.review.desk import Listed, ReviewDesk
-
-_READS: dict[str, Any] = {"security": [{"token": []}, {}]}
 
 router = APIRouter(responses=REFUSED)
 
@@ -45,6 +43,8 @@ class ReviewState(Schema):
     """Whether this request carried the token."""
     live: bool
     """Whether a live page stands beside it."""
+    can_explain: bool
+    """Whether decisions can be explained."""
     reading: bool
     """Whether the log is still being read: ask again, there are no queues yet."""
     queues: tuple[QueueState, ...]
@@ -105,22 +105,21 @@ class ReviewRequest(Schema):
     why: str = ""
 
 
-@router.get("/api/review", openapi_extra=_READS)
+@router.get("/api/review", openapi_extra=READS)
 def review_state(request: Request, desk: Desk) -> ReviewState:
     """How much there is to judge."""
-    known, live = request.state.known, request.app.state.served.view is not None
-    if not desk.read_on():
-        return ReviewState(may_change=known, live=live, reading=True, queues=(), kinds=())
+    served, read = request.app.state.served, desk.read_on()
     return ReviewState(
-        may_change=known,
-        live=live,
-        reading=False,
-        queues=tuple(QueueState(**asdict(one)) for one in desk.counts()),
-        kinds=tuple(desk.kinds()),
+        may_change=request.state.known,
+        live=served.view is not None,
+        can_explain=served.explainer is not None,
+        reading=not read,
+        queues=tuple(QueueState(**asdict(one)) for one in desk.counts()) if read else (),
+        kinds=tuple(desk.kinds()) if read else (),
     )
 
 
-@router.get("/api/review/queue", openapi_extra=_READS)
+@router.get("/api/review/queue", openapi_extra=READS)
 def review_queue(
     desk: Desk,
     name: Annotated[Queue, Query(description="Which.")],
@@ -134,7 +133,7 @@ def review_queue(
     "/api/review/{decision}/image.jpg",
     response_class=Jpeg,
     responses={204: {"description": "There is no image any more"}},
-    openapi_extra=_READS,
+    openapi_extra=READS,
 )
 def review_image(
     desk: Desk,
@@ -150,7 +149,7 @@ def review_image(
     return Jpeg(image, headers={"cache-control": "private, max-age=3600"})
 
 
-@router.get("/api/review/numbers", openapi_extra=_READS)
+@router.get("/api/review/numbers", openapi_extra=READS)
 def review_numbers(desk: Desk) -> dict[str, Any]:
     """False rejects and misses, of all days together and by day."""
     together, days = desk.numbers()

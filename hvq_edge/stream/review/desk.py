@@ -227,6 +227,13 @@ class ReviewDesk:
                 self._candidates.update(ROWS_AT_ONCE)
             return decision in self._candidates.found
 
+    def kept(self, decision: int) -> tuple[Candidate, Path] | None:
+        """Return a decision that may be judged and the file of its image, where there is one."""
+        with self._lock:
+            candidate = self._candidates.found.get(decision)
+            file = None if candidate is None else image_of(self._images.by_stem(), candidate)
+        return None if candidate is None or file is None else (candidate, file)
+
     def image(self, decision: int, *, heat: bool, longest: int = VIEW_SIDE) -> bytes | None:
         """Return a decision's image as JPEG; ``None`` where there is none any more.
 
@@ -235,11 +242,10 @@ class ReviewDesk:
             heat: whether the heat and the outlines of a reject are drawn.
             longest: pixels of a side, at most.
         """
-        with self._lock:
-            candidate = self._candidates.found.get(decision)
-            file = None if candidate is None else image_of(self._images.by_stem(), candidate)
-        if candidate is None or file is None:
+        kept = self.kept(decision)
+        if kept is None:
             return None
+        candidate, file = kept
         try:
             image = read_image(file)
             shown = shrink(image, longest)

@@ -18,11 +18,10 @@ from hvq_edge.data.images import read_frame
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
-from hvq_edge.verdict.image_limits import FrameQuality
 from hvq_edge.verdict.judgement import judgements, refusal
 from hvq_edge.verdict.threshold import GoodPart, Threshold, learn_threshold
 from hvq_edge.verdict.tolerance_bound import ThresholdRule
-from hvq_edge.verdict.usable import Fitted, ImageChecks
+from hvq_edge.verdict.usable import ImageChecks, SeenFrame
 
 HELD_OUT = "held-out good images of the training data"
 
@@ -64,24 +63,24 @@ class Gathering:
 
     def take(
         self,
-        fitted: Fitted,
+        seen: SeenFrame,
         name: str,
         *,
         category: str | None = None,
-        before: tuple[str | None, FrameQuality | None] | None = None,
+        fault: str | None = None,
     ) -> None:
         """Judge one image and keep its score, or count why there is none.
 
         Args:
-            fitted: uint8 ``[side, side, 3]``, RGB, as ``fit_image`` gives.
+            seen: the image as the model sees it.
             name: of the image, for the record.
             category: of the part; ``None``: whatever the graph chooses.
-            before: what the checks before the engine said, where they ran already.
+            fault: why it cannot be judged, where that is known already.
         """
-        fault, quality = before or self._checks.before(fitted)
+        fault = fault or self._checks.before(seen)
         if fault is not None:
             return self.refuse(fault)
-        digest = hashlib.sha256(fitted.tobytes()).digest()
+        digest = hashlib.sha256(seen.fitted.tobytes()).digest()
         if digest in self._seen:
             self.copies += 1
             return None
@@ -91,8 +90,8 @@ class Gathering:
         if info.category_mode == "input" and category is not None:
             given = np.array([info.categories.index(category)], np.int32)
         # One at a time: an engine may round INT8 otherwise in a batch.
-        (judgement,) = judgements(self._engine.run(fitted[np.newaxis], given), info.categories)
-        refused = refusal(judgement, self._checks.after(fitted, quality, judgement.category))
+        (judgement,) = judgements(self._engine.run(seen.fitted[np.newaxis], given), info.categories)
+        refused = refusal(judgement, self._checks.after(seen, judgement.category))
         if refused is not None or judgement.category not in self.parts:
             return self.refuse(refused or judgement.category)
         self.parts[judgement.category].append(GoodPart(judgement.score, name))
@@ -163,6 +162,6 @@ def gather_images(
     stage = stage or f"thresholds {engine.info.precision}"
     for done, (path, name) in enumerate(zip(images, category, strict=True), start=1):
         on_progress(stage, done, len(images))
-        frame = read_frame(data / path, engine.info.frame_shape)
-        gathering.take(frame, path.as_posix(), category=name)
+        seen = SeenFrame(read_frame(data / path, engine.info.frame_shape))
+        gathering.take(seen, path.as_posix(), category=name)
     return gathering

@@ -50,6 +50,23 @@ def look_at(image: NDArray[np.uint8], fitted: NDArray[np.uint8]) -> Look:
         fitted: the same as ``fit_image`` gives it, which is what the model sees.
     """
     grey = cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY)
+    return look_of(image, fitted, grey, cv2.Laplacian(grey, cv2.CV_16S))
+
+
+def look_of(
+    image: NDArray[np.uint8],
+    fitted: NDArray[np.uint8],
+    grey: NDArray[np.generic],
+    edges: NDArray[np.generic],
+) -> Look:
+    """Measure an image as :func:`look_at`, given the grey levels of ``fitted`` and their edges.
+
+    Args:
+        image: as the camera gave it.
+        fitted: as the model sees it.
+        grey: its grey levels.
+        edges: their Laplacian, int16.
+    """
     red, green, blue, _ = (level + _GREY_LEVEL for level in cv2.mean(fitted))
     half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     kernel = _SECOND_DIFFERENCE
@@ -57,7 +74,7 @@ def look_at(image: NDArray[np.uint8], fitted: NDArray[np.uint8]) -> Look:
     amplitude = cv2.norm(differences, cv2.NORM_L1) / grey.size
     return Look(
         brightness=cv2.mean(grey)[0] + _GREY_LEVEL,
-        sharpness=_edges(grey) / _edges(half),
+        sharpness=_power(edges) / _power(cv2.Laplacian(half, cv2.CV_16S)),
         noise=amplitude * np.sqrt(np.pi / 2).item() / 6 + 0.1,
         compression=_compression(image),
         warmth=red / blue,
@@ -65,9 +82,9 @@ def look_at(image: NDArray[np.uint8], fitted: NDArray[np.uint8]) -> Look:
     )
 
 
-def _edges(grey: NDArray[np.generic]) -> float:
-    """Return the mean square of the Laplacian, and 0.5: never 0, whatever rounding does."""
-    return cv2.norm(cv2.Laplacian(grey, cv2.CV_16S), cv2.NORM_L2) ** 2 / grey.size + 0.5
+def _power(edges: NDArray[np.generic]) -> float:
+    """Return the mean square of a Laplacian, and 0.5: never 0, whatever rounding does."""
+    return cv2.norm(edges, cv2.NORM_L2) ** 2 / edges.size + 0.5
 
 
 def _compression(image: NDArray[np.uint8]) -> float:

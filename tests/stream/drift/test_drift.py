@@ -213,14 +213,14 @@ def test_the_inspector_marks_decisions_and_may_be_told_not_to(bundle):
     assert "darker" in decisions[-1].drift
     assert decisions[-1].fields()["drift"] == decisions[-1].drift
     camera = watched.statistics().cameras[0]
-    assert camera.moved == len(watched.drift("a list")) > 0
+    assert camera.moved == len(watched.watches["a list"].alarms) > 0
     assert "drift of bolt: darker (" in camera.drift or "darker (" in camera.drift
-    watched.acknowledge_drift("a list")
+    watched.watches["a list"].acknowledge()
 
     off = inspector(DriftSettings(watch=False))
     assert {decision.drift for decision in off} == {None}
-    assert off.drift("a list") == ()
-    off.acknowledge_drift("a list")
+    assert off.watches["a list"].alarms == ()
+    off.watches["a list"].acknowledge()
 
 
 def test_the_command_keeps_it_in_the_log_and_from_one_run_to_the_next(tmp_path):
@@ -250,6 +250,8 @@ def test_the_command_keeps_it_in_the_log_and_from_one_run_to_the_next(tmp_path):
     assert "darker" in json.loads(decisions[-1]["more"])["drift"], "so it goes to every receiver"
     again = CliRunner().invoke(app, [*map(str, arguments), "--max-frames", "2"])
     assert again.exception is None, again.output
+    assert "adds to 90 decisions, first of" in again.stderr
+    assert "adds to" not in result.stderr
     later = [row for row in rows_of(tmp_path / "out") if row["kind"] == "decision"]
     assert "darker" in json.loads(later[-1]["more"])["drift"], "nobody acknowledged it"
 

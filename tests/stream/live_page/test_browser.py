@@ -107,19 +107,19 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
         title="bolt",
         save_threshold=lambda category, value: save_threshold(bundle.path, "fp32", category, value),
         labelled=find_labelled(bundle, "fp32"),
-        acknowledge_drift=inspector.acknowledge_drift,
+        acknowledge_drift=lambda name: inspector.watches[name].acknowledge(),
     )
     with serve(LivePageSettings(port=0), view) as serving, inspector:
         thread = threading.Thread(target=lambda: list(inspector))
         thread.start()
-        (likeness,) = inspector._likeness.values()
+        (watch,) = inspector.watches.values()
         yield SimpleNamespace(
             serving=serving,
             controls=controls,
             bundle=bundle.path,
             source=source,
-            likeness=likeness,
-            drift=next(iter(inspector.drift_watches.values())),
+            likeness=watch.likeness,
+            drift=watch.drift,
         )
         inspector.stop()
         thread.join()
@@ -201,6 +201,7 @@ def test_a_part_is_found_by_its_serial_number(page):
     assert found.first.get_attribute("data-look") == "reject"
     found.first.locator("button").click()
     expect(page.locator("#viewer-facts")).to_contain_text(f"part {shown}  ·  parts.avi#17")
+    expect(page.locator("#viewer")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#viewer")).to_be_hidden()  # while it is open, nothing can be typed behind
     page.locator("#part").fill("SN-99")

@@ -1,6 +1,7 @@
 // One camera: verdict, image, and score over time. The verdict is always that of the image
 // shown: both come in one answer.
 import { Chart } from "./chart.js";
+import { explain } from "./dialogs.js";
 import { ask, change } from "./server.js";
 import { WORDS, loaded, number, plain, set, span } from "./words.js";
 
@@ -15,7 +16,7 @@ export class Camera {
     const copy = document.getElementById("camera-template").content.cloneNode(true);
     this.box = copy.querySelector(".camera");
     this.part = Object.fromEntries(
-      ["word", "reason", "score", "limit", "image", "over", "facts", "name", "unlike", "drift", "moved", "anew"].map((look) => [look, copy.querySelector(`.${look}`)]),
+      ["word", "reason", "score", "limit", "image", "over", "facts", "name", "unlike", "drift", "moved", "anew", "explain"].map((look) => [look, copy.querySelector(`.${look}`)]),
     );
     this.use = copy.querySelector("use");
     this.chart = new Chart(copy.querySelector(".chart"), copy.querySelector(".tip"));
@@ -23,6 +24,10 @@ export class Camera {
     this.part.image.alt = `Newest frame of ${name}`;
     set(this.part.name, name);
     this.part.anew.addEventListener("click", () => change("/api/drift", { camera: name }));
+    this.part.explain.addEventListener("click", () => this.explain());
+    this.box.addEventListener("click", (event) => {
+      if (event.target === this.part.image) this.explain();
+    });
     this.tag = "";
     this.removed = false;
     this.shownAt = performance.now();
@@ -96,7 +101,15 @@ export class Camera {
     this.part.drift.hidden = !state.drift;
     this.part.anew.disabled = !this.page.state?.may_change;
     this.part.anew.title = this.part.anew.disabled ? "Unlock first" : "Parts are good as they are now: take the next ones as usual";
+    this.part.explain.hidden = !this.page.state?.can_explain;
+    this.part.explain.disabled = this.decision?.score == null;
+    this.box.classList.toggle("explains", !this.part.explain.hidden && !this.part.explain.disabled);
     this.showVerdict();
+  }
+
+  // Of the decision that is shown, whatever came since.
+  explain() {
+    if (this.page.state?.can_explain && this.decision?.score != null) explain({ sequence: this.decision.sequence });
   }
 
   loseConnection() {

@@ -2,7 +2,8 @@
 import { Camera } from "./camera.js";
 import { Parts } from "./parts.js";
 import { Rejects } from "./rejects.js";
-import { change, login, read, tokenOfAddress } from "./server.js";
+import { enter, lock, unlock } from "./dialogs.js";
+import { change, read } from "./server.js";
 import { showState } from "./status.js";
 import { Threshold } from "./threshold.js";
 import { set } from "./words.js";
@@ -22,7 +23,7 @@ const page = {
   interval: 100,
   state: null,
 };
-const rejects = new Rejects();
+const rejects = new Rejects(page);
 const parts = new Parts(page, rejects);
 const threshold = new Threshold(page);
 let failures = 0;
@@ -120,19 +121,16 @@ at("chosen").addEventListener("change", () => {
   change("/api/category", { category: at("chosen").value });
 });
 at("lock").addEventListener("click", () => {
-  if (page.state?.may_change) change("/api/logout", {});
-  else at("login").showModal();
+  if (page.state?.may_change) lock();
+  else unlock();
 });
-at("login-cancel").addEventListener("click", () => at("login").close());
-at("login-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const fault = await login(at("token").value);
-  set(at("login-fault"), fault);
-  if (fault) return;
-  at("token").value = "";
-  at("login").close();
+document.addEventListener("keydown", (event) => {
+  const { target } = event;
+  if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
+  if (event.key.toLowerCase() !== "e" || target.matches("input, select, textarea")) return;
+  const camera = page.cameras.find((one) => one.box.matches(":hover, :focus-within")) ?? page.cameras[0];
+  camera?.explain();
 });
 
-const given = tokenOfAddress();
-if (given) await login(given);
+await enter();
 forever();

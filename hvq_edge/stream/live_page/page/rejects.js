@@ -1,4 +1,5 @@
 // The last rejects as thumbnails, and one of them large.
+import { explain } from "./dialogs.js";
 import { read } from "./server.js";
 import { clock, loaded, make, number, plain, set } from "./words.js";
 
@@ -6,7 +7,8 @@ const FEW = 12; // tiles, where there is little room; a whole number of rows of 
 const at = (id) => document.getElementById(id);
 
 export class Rejects {
-  constructor() {
+  constructor(page) {
+    this.page = page;
     this.rejects = [];
     this.heat = true;
     this.forget();
@@ -24,12 +26,15 @@ export class Rejects {
       at("all-rejects").setAttribute("aria-expanded", all);
       set(at("all-rejects"), all ? "Show fewer" : "Show all");
     });
+    at("viewer-explain").addEventListener("click", () => this.explain());
     at("viewer").addEventListener("keydown", (event) => {
+      if (event.key.toLowerCase() === "e") this.explain();
       if (event.key === "ArrowLeft") this.turn(-1);
       if (event.key === "ArrowRight") this.turn(1);
     });
     at("viewer").addEventListener("click", (event) => {
       if (event.target === at("viewer")) at("viewer").close();
+      if (event.target === at("viewer-image")) this.explain();
     });
   }
 
@@ -91,8 +96,14 @@ export class Rejects {
     this.view();
   }
 
+  explain() {
+    if (this.page.state.can_explain) explain({ sequence: this.shown.sequence });
+  }
+
   async view() {
     const { shown } = this;
+    at("viewer-explain").hidden = !this.page.state.can_explain;
+    at("viewer").classList.toggle("explains", this.page.state.can_explain);
     const place = this.rejects.findIndex((one) => one.sequence === shown.sequence);
     at("viewer-newer").disabled = place <= 0;
     at("viewer-older").disabled = place < 0 || place === this.rejects.length - 1;

@@ -1,5 +1,6 @@
 // What the line decided, one image at a time, and what a person says of it.
-import { change, login, read, tokenOfAddress } from "./server.js";
+import { enter, explain, unlock } from "./dialogs.js";
+import { change, read } from "./server.js";
 import { WORDS, count, keepName, loaded, make, number, plain, set } from "./words.js";
 
 const LOOK_AGAIN_MS = 10_000;
@@ -15,6 +16,7 @@ const page = {
   kinds: [],
   heat: true,
   may: false,
+  explains: false,
   busy: false,
   seen: null, // of the decision whose image is there: no other can be judged
 };
@@ -29,6 +31,9 @@ async function look() {
   page.kinds = state.kinds;
   at("lock").hidden = page.may;
   at("live").hidden = !state.live;
+  page.explains = state.can_explain;
+  at("explain").hidden = !page.explains;
+  at("figure").classList.toggle("explains", page.explains);
   if (state.reading) {
     set(at("empty"), "Reading the log.");
     return false;
@@ -118,6 +123,7 @@ function showButtons() {
   const can = page.may && !page.busy && Boolean(shown()) && page.seen === shown().id;
   for (const name of ["good", "defective", "skip"]) at(name).disabled = !can;
   at("undo").disabled = !page.may || page.busy || page.judged.length === 0;
+  at("explain").disabled = shown()?.score == null;
   at("newer").disabled = page.place <= 0;
   at("older").disabled = page.place >= page.items.length - 1;
 }
@@ -236,7 +242,11 @@ async function showNumbers() {
   at("numbers").showModal();
 }
 
-const KEYS = { g: () => judge("good"), s: () => judge("skip"), u: undo, h: () => at("heat").click(), arrowleft: () => turn(-1), arrowright: () => turn(1) };
+function why() {
+  if (page.explains && shown()) explain({ decision: shown().id });
+}
+
+const KEYS = { e: why, g: () => judge("good"), s: () => judge("skip"), u: undo, h: () => at("heat").click(), arrowleft: () => turn(-1), arrowright: () => turn(1) };
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
@@ -281,20 +291,14 @@ for (const field of ["by", "why"]) {
 }
 at("show-numbers").addEventListener("click", () => showNumbers().catch(() => undefined));
 at("numbers-close").addEventListener("click", () => at("numbers").close());
-at("lock").addEventListener("click", () => at("login").showModal());
-at("login-cancel").addEventListener("click", () => at("login").close());
-at("login-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const fault = await login(at("token").value);
-  set(at("login-fault"), fault);
-  if (fault) return;
-  at("token").value = "";
-  at("login").close();
-  await look();
+at("lock").addEventListener("click", unlock);
+at("login").addEventListener("close", () => look().catch(() => undefined));
+at("explain").addEventListener("click", why);
+at("figure").addEventListener("click", (event) => {
+  if (event.target === at("image")) why();
 });
 
-const given = tokenOfAddress();
-if (given) await login(given);
+await enter();
 for (;;) {
   let pause = LOOK_AGAIN_MS;
   try {

@@ -12,20 +12,25 @@ export async function read(path) {
   return answer.json();
 }
 
-// Returns why it was refused; empty when it is done.
-export async function change(path, body) {
+// Returns what was answered, and why it was refused; that is empty when it is done.
+export async function sent(path, body, patience = PATIENCE_MS) {
   try {
     const answer = await ask(path, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(body),
+      signal: AbortSignal.timeout(patience),
     });
-    if (answer.ok) return "";
-    const { cause, next_step: next } = await answer.json();
-    return next ? `${cause} Next: ${next}.` : cause;
+    const said = await answer.json();
+    if (answer.ok) return { fault: "", answer: said };
+    return { fault: said.next_step ? `${said.cause} Next: ${said.next_step}.` : said.cause };
   } catch {
-    return "The inspector does not answer.";
+    return { fault: "The inspector does not answer." };
   }
+}
+
+export async function change(path, body) {
+  return (await sent(path, body)).fault;
 }
 
 export function login(token) {

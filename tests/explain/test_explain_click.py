@@ -1,0 +1,335 @@
+"""Why, at a click: on the live page and the review page, by mouse, key and touch; who may ask."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import numpy as np
+import pytest
+from helpers.browser import browser, looking, needs_chromium  # noqa: F401  # one is a fixture
+from helpers.exemplars import put_exemplars
+from helpers.live_line import BEARER, TOKEN, Line, client_of
+from helpers.patience import PATIENCE_SECONDS
+from playwright.sync_api import Page, expect
+from starlette.testclient import TestClient
+
+from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.cli.review import _explaining
+from hvq_edge.evaluation.explain_run import RunInsight
+from hvq_edge.explain import explainer as explainer_module
+from hvq_edge.explain.explainer import KEPT, PLACES, Explainer
+from hvq_edge.explain.explanation import BundleInsight, explain
+from hvq_edge.predict.images import find_images
+from hvq_edge.predict.predictor import load
+from hvq_edge.stream.live_page.access import Access
+from hvq_edge.stream.live_page.api import Served
+from hvq_edge.stream.live_page.history import REJECT_SIDE, SHOWN
+from hvq_edge.stream.review.desk import ReviewDesk
+from hvq_edge.stream.service import open_line
+from hvq_edge.stream.settings import load_stream_settings
+
+LOW = 0.2
+"""A threshold that rejects them all."""
+
+
+@pytest.fixture(scope="module")
+def cells(solar_cells, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cells")
+    for path in sorted(solar_cells.glob("solar_cell_poly/test/defective/*"))[:3]:
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(small_trained_bundle, small_run, tmp_path_factory) -> Bundle:
+    """As it comes to a device: with exemplars, and without its run."""
+    folder = tmp_path_factory.mktemp("device") / "bundle"
+    shutil.copytree(small_trained_bundle, folder)
+    return put_exemplars(folder, RunInsight(small_run))
+
+
+@pytest.fixture(scope="module")
+def line(bundle, cells, tmp_path_factory) -> Iterator[SimpleNamespace]:
+    """A line that has judged the cells, all of them rejects; its page stays."""
+    out = tmp_path_factory.mktemp("line") / "out"
+    settings = load_stream_settings(
+        cameras=[str(cells)],
+        page={"port": 0},
+        flags={
+            "bundle": bundle.path,
+            "precision": "fp32",
+            "backend": "onnxruntime",
+            "out": out,
+            "video": False,
+        },
+    )
+    with open_line(settings) as opened:
+        for name in bundle.manifest.categories:
+            opened.inspector.controls.set_threshold(name, LOW)
+        decisions = list(opened)
+        opened.finish()
+        yield SimpleNamespace(page=opened.page, decisions=decisions, out=out)
+
+
+def shown(page: Page) -> None:
+    """The explanation is there, with its patches, of the bundle's exemplars."""
+    frame = page.frame_locator("#explanation")
+    expect(frame.locator("h1")).to_be_visible()
+    expect(frame.locator(".patch").first).to_be_visible()
+    assert frame.locator(".patch").count() > 3
+    expect(frame.locator("body")).to_contain_text("of good cells choose it")
+    expect(frame.locator("body")).to_contain_text("missing: which part of the map")
+    expect(page.locator("#explained-say")).to_have_text("")
+
+
+@needs_chromium
+def test_a_click_and_a_key_explain_on_the_live_page(browser, line):
+    with looking(browser, line.page.token_url) as page:
+        image = page.locator(".camera .image")
+        expect(page.locator(".camera .explain")).to_be_enabled()
+        image.click()
+        shown(page)
+        last = line.decisions[-1]
+        expect(page.frame_locator("#explanation").locator("h1")).to_have_text(last.image)
+        page.locator("#explained-close").click()
+        expect(page.locator("#explained")).to_be_hidden()
+        page.keyboard.press("e")
+        shown(page)
+        page.locator("#explained-close").click()
+        page.locator("#rejects button").last.click()
+        expect(page.locator("#viewer-explain")).to_be_visible()
+        page.keyboard.press("E")
+        first = line.decisions[0]
+        expect(page.frame_locator("#explanation").locator("h1")).to_have_text(first.image)
+        shown(page)
+
+
+@needs_chromium
+def test_a_thumb_explains_on_the_review_page(browser, line):
+    look = {"viewport": {"width": 412, "height": 900}, "has_touch": True, "is_mobile": True}
+    address = line.page.token_url.replace("#", "review#")
+    with looking(browser, address, **look) as page:
+        expect(page.locator("#image")).to_be_visible()
+        page.locator("#explain").tap()
+        shown(page)
+        wide = page.frame_locator("#explanation").locator("html")
+        assert wide.evaluate("one => one.scrollWidth <= one.clientWidth"), "it fits a phone"
+        page.locator("#explained-close").tap()
+        page.locator("#image").tap()
+        shown(page)
+
+
+@needs_chromium
+def test_whoever_is_not_logged_in_is_told_so(browser, line):
+    with looking_denied(browser, line.page.url) as page:
+        expect(page.locator(".camera .explain")).to_be_enabled()
+        page.locator(".camera .explain").click()
+        expect(page.locator("#explained-say")).to_contain_text("need the token")
+        expect(page.locator("#explanation")).to_be_hidden()
+
+
+def looking_denied(browser, url):
+    """Chromium itself writes to its console that a request was refused."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def opened() -> Iterator[Page]:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(url)
+        yield page
+        context.close()
+
+    return opened()
+
+
+def test_the_line_s_own_codes_are_shown_as_the_command_shows_them(line, bundle, cells):
+    path = cells / line.decisions[0].image
+    with load(bundle, precision="fp32", backend="onnxruntime") as model:
+        model.thresholds = dict.fromkeys(model.thresholds, LOW)
+        (result,) = model.each(find_images(path))
+        wanted = explain(result, BundleInsight(bundle))
+    found = explain(replace(result, decision=line.decisions[0]), BundleInsight(bundle))
+    assert found.to_dict()["places"] == wanted.to_dict()["places"]
+    with asking(line) as client:
+        answer = client.post("/api/explain", json={"sequence": 1})
+        page = client.get(answer.json()["page"])
+    for place in wanted.places:
+        for one in place.nearest:
+            assert f"{one.name}, code {one.code}" in page.text
+    assert "judged with fp32" in page.text
+    policy = page.headers["content-security-policy"]
+    assert ("sandbox" in policy, "script" in policy) == (True, False)
+    assert page.headers["x-frame-options"] == "SAMEORIGIN"
+
+
+def asking(line: SimpleNamespace) -> httpx.Client:
+    headers = {"authorization": f"Bearer {line.page.token}"}
+    return httpx.Client(base_url=line.page.url, headers=headers, timeout=PATIENCE_SECONDS)
+
+
+def test_an_earlier_decision_is_judged_again(line):
+    with asking(line) as client:
+        (item, *_) = client.get("/api/review/queue?name=reject").json()["items"]
+        answer = client.post("/api/explain", json={"decision": item["id"]})
+        page = client.get(answer.json()["page"]).text
+        assert "judged again" not in page, "the same model gives the same score"
+        assert f"score {item['score']:.4g}" in page
+        assert client.post("/api/explain", json={"decision": 10**6}).status_code == 404
+        for asked in ({}, {"sequence": 1, "decision": item["id"]}, {"sequence": "one"}):
+            assert client.post("/api/explain", json=asked).status_code == 422
+        assert client.post("/api/explain", json={"sequence": 99}).status_code == 404
+        assert client.get("/api/explain/9999").status_code == 404
+        paths = client.get("/openapi.json").json()["paths"]
+    assert {"/api/explain", "/api/explain/{number}"} <= set(paths)
+
+
+def test_the_review_command_explains_with_a_bundle(line, bundle):
+    desk = ReviewDesk(line.out, lambda _: 0)
+    assert desk.read_on()
+    (first, *_) = desk.listed("reject")
+    asked = {"decision": first.candidate.id}
+    with _explaining(bundle.path) as explainer:
+        served = Served(None, Access(TOKEN), review=desk, explainer=explainer)
+        client = client_of(served, **BEARER)
+        assert client.get("/api/review").json()["can_explain"] is True
+        answer = client.post("/api/explain", json=asked)
+        assert first.candidate.image in client.get(answer.json()["page"]).text
+        assert client.post("/api/explain", json={"sequence": 1}).status_code == 404, "no line"
+    with _explaining(None) as nothing:
+        client = client_of(Served(None, Access(TOKEN), review=desk, explainer=nothing), **BEARER)
+        assert client.post("/api/explain", json=asked).status_code == 404
+
+
+class NoJudge:
+    """The live page's decisions are explained without asking an engine."""
+
+
+@pytest.fixture
+def plain(small_trained_bundle) -> SimpleNamespace:
+    """A line of four decisions, and a bundle without exemplars."""
+    seen = Line()
+    for score in (0.1, 0.9, 0.2, None):
+        decision = seen.see(score, side=1000)
+    explainer = Explainer(open_bundle(small_trained_bundle), NoJudge(), "fp32")
+    explainer._insight = BundleInsight(renamed(small_trained_bundle))
+    served = Served(seen.view, Access(TOKEN, reading_is_open=True), explainer=explainer)
+    return SimpleNamespace(line=seen, explainer=explainer, served=served, last=decision)
+
+
+def renamed(folder: Path) -> Bundle:
+    """Its categories are those of the line."""
+    found = open_bundle(folder)
+    return Bundle(found.path, found.manifest.model_copy(update={"categories": ("bolt", "nut")}))
+
+
+def page_of(client: TestClient, sequence: int) -> str:
+    answer = client.post("/api/explain", json={"sequence": sequence})
+    assert answer.status_code == 200, answer.text
+    return client.get(answer.json()["page"]).text
+
+
+def test_without_exemplars_the_page_says_how_to_have_them(plain):
+    client = client_of(plain.served, **BEARER)
+    page = page_of(client, 2)
+    assert "hvq-edge export --exemplars" in page
+    assert page.count('role="img"') == 1, "what the image shows, and nothing beside it"
+
+
+def test_rejects_and_what_a_browser_saw_can_be_explained(plain):
+    client = client_of(plain.served, **BEARER)
+    assert client.post("/api/explain", json={"sequence": 3}).status_code == 404, "nobody saw it"
+    plain.line.see(0.3, side=1000)
+    for _ in range(2):
+        assert client.get("/api/cameras/0/image.jpg").status_code == 200
+    assert "score 0.3" in page_of(client, 5)
+    history = plain.line.history
+    assert len(history._shown) == 1
+    assert max(history.shot(5).image.shape) == REJECT_SIDE
+    assert history.shot(5).size == (1000, 1000)
+    for _ in range(SHOWN):
+        plain.line.see(0.3, side=8)
+        client.get("/api/cameras/0/image.jpg")
+    assert history.shot(5) is None
+    assert client.post("/api/explain", json={"sequence": 4}).status_code == 404, "it was lost"
+
+
+def test_what_makes_the_machine_work_needs_the_token(plain):
+    assert client_of(plain.served).post("/api/explain", json={"sequence": 2}).status_code == 401
+    without = Served(plain.line.view, Access(TOKEN, reading_is_open=True))
+    answer = client_of(without, **BEARER).post("/api/explain", json={"sequence": 2})
+    assert answer.status_code == 404
+    assert client_of(without).get("/api/state").json()["can_explain"] is False
+
+
+def test_one_is_made_at_a_time_and_few_wait(plain, monkeypatch):
+    going, held = threading.Event(), threading.Event()
+    at_once: list[int] = []
+    running = []
+
+    def slow(result, insight, size):
+        running.append(1)
+        at_once.append(len(running))
+        held.set()
+        going.wait(PATIENCE_SECONDS)
+        running.pop()
+        return explain(result, insight, size)
+
+    monkeypatch.setattr(explainer_module, "explain", slow)
+    monkeypatch.setattr(explainer_module, "RESTS", 0)
+    client = client_of(plain.served, **BEARER)
+    answers: list[int] = []
+
+    def ask() -> None:
+        answers.append(client.post("/api/explain", json={"sequence": 2}).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(PLACES)]
+    for thread in threads:
+        thread.start()
+    assert held.wait(PATIENCE_SECONDS)
+    until_full(plain.explainer)
+    refused = client.post("/api/explain", json={"sequence": 2})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert f"{PLACES} explanations" in refused.json()["cause"]
+    going.set()
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+    assert answers == [200] * PLACES
+    assert at_once == [1] * PLACES
+
+
+def until_full(explainer: Explainer) -> None:
+    while explainer._places.acquire(blocking=False):
+        explainer._places.release()
+        time.sleep(0.01)
+
+
+def test_after_one_the_machine_rests_and_old_pages_make_room(plain, monkeypatch):
+    clock = SimpleNamespace(now=0.0, slept=[])
+
+    def sleep(seconds: float) -> None:
+        clock.slept.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr(
+        explainer_module, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)
+    )
+
+    def takes(result, insight, size):
+        clock.now += 0.1
+        return explain(result, insight, size)
+
+    monkeypatch.setattr(explainer_module, "explain", takes)
+    shot = plain.line.history.shot(2)
+    numbers = [plain.explainer.of_shot(shot) for _ in range(KEPT + 1)]
+    assert clock.slept[0] == 0.0
+    assert np.allclose(clock.slept[1:], 0.3)
+    assert plain.explainer.page(numbers[0]) is None
+    assert plain.explainer.page(numbers[1]) is not None
