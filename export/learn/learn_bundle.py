@@ -29,13 +29,14 @@ from hvq_edge.bundle.manifest import (
 from hvq_edge.common.atomic import atomic_folder, sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
-from hvq_edge.errors import InputError, OutputError
+from hvq_edge.errors import DatasetError, InputError
 from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.export.learn.edited import Change, Graphs, Tokens
-from hvq_edge.export.learn.judged import JudgedImage, Outcome, judge, list_judged
+from hvq_edge.export.learn.judged import JudgedImage, Outcome, judge, list_judged, opened
 from hvq_edge.export.learn.known_good import Known, known_good
 from hvq_edge.export.learn.new_manifest import (
     carried_over,
+    new_folder,
     values_cut,
     with_file,
     with_limits,
@@ -46,8 +47,7 @@ from hvq_edge.export.learn.new_manifest import (
 from hvq_edge.export.learn.outcome import compared, doubts, new_thresholds
 from hvq_edge.export.learn.renewed_answers import renewed_answers
 from hvq_edge.export.lint.check import check_graph_file
-from hvq_edge.runtime.engine import Engine
-from hvq_edge.runtime.known_answers import ANSWERS_NAME, answers_file, write_known_answers
+from hvq_edge.runtime.known_answers import ANSWERS_NAME, write_known_answers
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.defaults import CONFIDENCE
 from hvq_edge.verdict.tolerance_bound import check_asked
@@ -127,12 +127,6 @@ def learn_bundle(
     if false_reject is not None:
         check_asked(false_reject, CONFIDENCE)
     before = open_bundle(path)
-    out = out or before.path.resolve().with_name(f"{before.path.resolve().name}-learnt")
-    if out.exists():
-        raise OutputError(
-            f"{out} is there already; it is left as it is.",
-            next_step="name a new folder with --out: a bundle never learns in its place",
-        )
     categories = before.manifest.categories
     graphs = Graphs(before)
     named = list_judged(good, categories, category)
@@ -140,6 +134,8 @@ def learn_bundle(
     shown = [image for image in named if not image.good]
     for folder in judged:
         shown += list_judged(folder, categories)
+    _check_agreed([*goods, *shown])
+    out = new_folder(before, out, "learnt")
     known = known_good(before, {image.category for image in goods}, data, on_progress)
     work = _Work(before, _new_ones(before, goods, known), [], known)
     work.notes += _left_out(len(goods), len(work.learn))
@@ -159,7 +155,8 @@ def learn_bundle(
         made = graphs.write(folder, changes)
         for name in made.manifest.models.values():
             check_graph_file(folder / name)
-        manifest, left = carried_over(before, made, learnt)
+        renewed = {ANSWERS_NAME, LEARNT_NAME, PROTOTYPES_NAME}
+        manifest, left = carried_over(before, folder, learnt, renewed)
         work.notes += left
         manifest = with_limits(manifest, by_category)
         work.notes += values_cut(graphs, changes)
@@ -206,6 +203,20 @@ def folds_of(images: int) -> list[tuple[list[int], list[int]]]:
     ]
 
 
+def _check_agreed(images: Iterable[JudgedImage]) -> None:
+    """Raise where a picture is called good in one folder and defective in another."""
+    first: dict[tuple[str, str], JudgedImage] = {}
+    for one in images:
+        other = first.setdefault((one.category, one.sha256), one)
+        if other.good != one.good:
+            called = ("good" if image.good else "defective" for image in (other, one))
+            raise DatasetError(
+                f"{other.path} and {one.path} are the same picture, and it is called "
+                f"{' and '.join(called)}.",
+                next_step="remove the one that is wrong",
+            )
+
+
 def _new_ones(
     before: Bundle, goods: Sequence[JudgedImage], known: Mapping[str, Known]
 ) -> list[JudgedImage]:
@@ -246,9 +257,7 @@ def _fill_regression(work: _Work, shown: Iterable[JudgedImage]) -> None:
 def _judge_before(work: _Work, backend: str, on_progress: ProgressCallback) -> None:
     images = [image for image, _ in work.regression]
     for precision in work.before.manifest.models:
-        # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
-        runs_on = "onnxruntime" if backend == "auto" and "fp16" in precision else backend
-        with open_engine(work.before, precision=precision, backend=runs_on) as engine:
+        with opened(work.before, precision, backend) as engine:
             work.backends[precision] = engine.info.backend
             work.machines[precision] = f"{precision} on {engine.info.device}"
             stage = f"before {precision}"
@@ -333,11 +342,6 @@ def _judge_after(
     found: dict[Precision, list[Outcome]] = {}
     images = [image for image, _ in work.regression]
     for precision, backend in work.backends.items():
-        with _opened(made, precision, backend) as engine:
+        with opened(made, precision, backend) as engine:
             found[precision] = judge(engine, made.checks, images, on_progress, f"after {precision}")
     return found
-
-
-def _opened(bundle: Bundle, precision: Precision, backend: str) -> Engine:
-    unchecked = answers_file(bundle) is None  # which was said when the bundle before was opened
-    return open_engine(bundle, precision=precision, backend=backend, unchecked=unchecked)

@@ -199,7 +199,7 @@ def test_a_name_that_is_there_ends_with_2(small_trained_run, bolts, tmp_path, ca
     known = read_run(small_trained_run).categories[1]
     where = ["--run", str(small_trained_run), "--out", str(tmp_path / "run")]
     assert exit_code("add-category", known, "--good", str(bolts), *where) == 2
-    assert "has a category" in capsys.readouterr().err
+    assert "there is a category" in capsys.readouterr().err
     assert (
         exit_code("rename-category", read_run(small_trained_run).categories[0], known, *where) == 2
     )
@@ -241,5 +241,6 @@ def test_of_a_products_folder_no_test_image_is_learnt_from(small_trained_run, bo
         for i in range(12):
             write_png(folder / part / f"{i}.png", bolt(start + i))
     record = read_run(small_trained_run)
-    found = good_images_of(record, BOLT, folder).images
+    data, training = Path(record.data), record.settings.training
+    found = good_images_of(BOLT, folder, data, training).images
     assert {Path(one.path).parent for one in found} == {folder / "train" / "good"}
