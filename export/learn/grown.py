@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
+from hvq_edge.bundle.learnt import CENTRES
 from hvq_edge.errors import BundleError
 from hvq_edge.export.graph.view import GraphView, attributes, drop_unread, module_of
 from hvq_edge.export.learn.tables import tables_of
@@ -19,7 +20,6 @@ from hvq_edge.export.learn.tables import tables_of
 Rows = Mapping[str, NDArray[np.float32]]
 """By name of a table: what it holds of one category."""
 CLASSIFIER = "classifier"
-CENTRES = "classifier.centres"
 _GIVEN = "category_given"
 _OWN = "own"
 

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hvq_edge.bundle.integrity.content import CARD_NAME
 from hvq_edge.bundle.learnt import (
     LEARNT_NAME,
@@ -83,6 +86,8 @@ class _Work:
     """Of the bundle before, in the order of ``regression``."""
     crossed: dict[Precision, dict[tuple[str, str], Outcome]] = field(default_factory=dict)
     """By category and hash of an image that was learnt: as judged while only the others were."""
+    unlike: set[tuple[str, str]] = field(default_factory=set)
+    """By category and hash: images to learn that no centre reaches."""
     machines: dict[Precision, str] = field(default_factory=dict)
     """What judges, in words."""
     notes: list[str] = field(default_factory=list)
@@ -149,8 +154,16 @@ def learn_bundle(
         name: [image for image in work.learn if image.category == name] for name in learnt
     }
     tokens = {name: graphs.tokens(own, on_progress) for name, own in by_category.items()}
-    changes = [change for name, values in tokens.items() for change in graphs.changes(name, values)]
-    _cross_fit(work, graphs, by_category, tokens, on_progress)
+    apart = {
+        name: np.array([(name, image.sha256) in work.unlike for image in own])
+        for name, own in by_category.items()
+    }
+    changes = [
+        change
+        for name, values in tokens.items()
+        for change in graphs.changes(name, values, apart[name])
+    ]
+    _cross_fit(work, graphs, by_category, tokens, apart, on_progress)
     with atomic_folder(out) as folder:
         made = graphs.write(folder, changes)
         for name in made.manifest.models.values():
@@ -265,7 +278,10 @@ def _judge_before(work: _Work, backend: str, on_progress: ProgressCallback) -> N
 
 
 def _keep_own(work: _Work) -> None:
-    """Leave out images that the graph would not judge as their category whatever is learnt."""
+    """Leave out images that the graph would not judge as their category whatever is learnt.
+
+    Those that it takes for none are learnt, with a centre of their own.
+    """
     elsewhere: set[tuple[str, str]] = set()
     unlike: set[tuple[str, str]] = set()
     for outcomes in work.outcomes.values():
@@ -276,20 +292,23 @@ def _keep_own(work: _Work) -> None:
                 elsewhere.add((image.category, image.sha256))
             elif not outcome.margin >= 0:
                 unlike.add((image.category, image.sha256))
-    for found, why in (
-        (elsewhere, "taken for another category"),
-        (unlike - elsewhere, "unlike every category (margin below 0)"),
-    ):
-        names = [one.name for one in work.learn if (one.category, one.sha256) in found]
-        if names:
-            work.notes.append(
-                f"{', '.join(names)}: {why}, which prototypes cannot change: left out. Put such "
-                "images into train/good and train again"
-            )
-    lost = elsewhere | unlike
-    work.learn = [one for one in work.learn if (one.category, one.sha256) not in lost]
+    names = [one.name for one in work.learn if (one.category, one.sha256) in elsewhere]
+    if names:
+        work.notes.append(
+            f"{', '.join(names)}: taken for another category, which prototypes cannot change: left "
+            "out. Put such images into train/good and train again"
+        )
+    work.unlike = unlike - elsewhere
+    for name in sorted({category for category, _ in work.unlike}):
+        number = sum(category == name for category, _ in work.unlike)
+        work.notes.append(
+            f"{name}: {counted(number, 'image')} unlike every category (margin below 0): the graph "
+            "knows such parts by a centre of their own now, as far around it as around the others. "
+            "What else looks like them is judged as well"
+        )
+    work.learn = [one for one in work.learn if (one.category, one.sha256) not in elsewhere]
     work.regression = [
-        (image, "judged" if (image.category, image.sha256) in lost else seen)
+        (image, "judged" if (image.category, image.sha256) in elsewhere else seen)
         for image, seen in work.regression
     ]
     _need_images(work)
@@ -308,6 +327,7 @@ def _cross_fit(
     graphs: Graphs,
     by_category: Mapping[str, Sequence[JudgedImage]],
     tokens: Mapping[str, Tokens],
+    unlike: Mapping[str, NDArray[np.bool_]],
     on_progress: ProgressCallback,
 ) -> None:
     """Judge each new image while only the others are learnt: so a new part of its kind scores."""
@@ -318,12 +338,13 @@ def _cross_fit(
         changes: list[Change] = []
         left: list[JudgedImage] = []
         for name, own in by_category.items():
-            apart = folds_of(len(own))
-            if fold >= len(apart):
+            parts = folds_of(len(own))
+            if fold >= len(parts):
                 continue
-            kept, alone = apart[fold]
+            kept, alone = parts[fold]
             left += [own[number] for number in alone]
-            changes += graphs.changes(name, {t: v[kept] for t, v in tokens[name].items()})
+            fewer = {table: values[kept] for table, values in tokens[name].items()}
+            changes += graphs.changes(name, fewer, unlike[name][kept])
         with tempfile.TemporaryDirectory() as scratch:
             made = graphs.write(Path(scratch), changes)
             for precision, backend in work.backends.items():

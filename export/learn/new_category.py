@@ -16,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from hvq_edge.bundle.learnt import CENTRES
 from hvq_edge.bundle.manifest import BundleManifest
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import fit_image, read_image
@@ -168,8 +169,8 @@ class _Fit:
         if not whole:
             return 0
         centre = np.mean(whole, axis=0, dtype=np.float64).astype(np.float32)
-        self.centre = self.state[grown.CENTRES] = centre
-        nearest = np.square(self._table(grown.CENTRES) - centre).sum(1).argmin()
+        self.centre = self.state[CENTRES] = centre
+        nearest = np.square(self._table(CENTRES) - centre).sum(1).argmin()
         return int(grown.owners(self.graph)[nearest])
 
     def learn_map(self, source: int) -> list[FrameQuality]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hvq_edge.bundle.integrity.content import MADE_AFTER_EXPORT, SIGNATURE_NAME
-from hvq_edge.bundle.learnt import prototypes_learnt
+from hvq_edge.bundle.learnt import CENTRES, prototypes_learnt
 from hvq_edge.bundle.manifest import (
     Bundle,
     BundleManifest,
@@ -132,6 +132,10 @@ def write_prototypes(path: Path, before: Bundle, graphs: Graphs, changes: Sequen
         for table, name, centres in prototypes_learnt(before)
     }
     for change in changes:
+        if change.table == CENTRES:
+            key = f"{CENTRES}.{before.category_index(change.category)}"
+            kept[key] = np.concatenate([*([kept[key]] if key in kept else []), change.centres])
+            continue
         centres = graphs.centres(change.table, change.category)
         centres[list(change.columns)] = change.centres
         kept[f"{change.table}.{before.category_index(change.category)}"] = centres
@@ -174,7 +178,12 @@ def with_record(
             category=name,
             created=manifest.created,
             images=tuple(image.sha256 for image in own),
-            replaced={one.table: len(one.columns) for one in changes if one.category == name},
+            replaced={
+                one.table: len(one.columns)
+                for one in changes
+                if one.category == name and one.table != CENTRES
+            },
+            centres=sum(one.category == name and one.table == CENTRES for one in changes),
             before=stamp,
         )
         for name, own in by_category.items()

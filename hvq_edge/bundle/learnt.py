@@ -21,6 +21,8 @@ PROTOTYPES_NAME = "learnt-prototypes.npz"
 graphs against the model of the run."""
 ADDED_NAME = "added-categories.npz"
 """Beside it: what belongs to categories that joined the graphs, for the same."""
+CENTRES = "classifier.centres"
+"""The table of what a category looks like as a whole, in the graph and in these files."""
 _LARGEST = 256 << 20
 
 Seen = Literal["learnt", "judged", "held out"]

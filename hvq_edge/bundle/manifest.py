@@ -141,6 +141,8 @@ class LearntImages(Strict):
     """SHA-256 of each image."""
     replaced: dict[str, int]
     """How many prototypes of each table they took the place of."""
+    centres: int = 0
+    """How many centres the classifier got, for images that were beyond its reach."""
     before: str
     """SHA-256 of the ``bundle.json`` that this bundle was made from."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.learnt import categories_added, prototypes_learnt
+from hvq_edge.bundle.learnt import CENTRES, categories_added, prototypes_learnt
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.common.atomic import atomic_file, sha256_of
 from hvq_edge.errors import CheckpointError
@@ -77,6 +77,12 @@ def load_run(
             names = (*record.categories, added.category)
             record = record.model_copy(update={"categories": names})
         for table, name, centres in prototypes_learnt(bundle):
+            if table == CENTRES:
+                own, new = model.classifier, torch.from_numpy(centres)
+                index = torch.full((len(new),), record.categories.index(name))
+                own.centres = torch.cat([own.centres, new])
+                own.owners = torch.cat([own.owners, index])
+                continue
             kept, _ = _table_of(model, table)
             kept.centres[record.categories.index(name)] = torch.from_numpy(centres)
     return model.to(device).eval().requires_grad_(False), record

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from helpers.commands import exit_code
-from helpers.images import make_texture, scratch, write_png
+from helpers.images import bolt, scratch, write_png
 
 from hvq_edge.bundle.manifest import GraphRecord
 from hvq_edge.common.atomic import sha256_of
@@ -26,19 +26,6 @@ from hvq_edge.training.categories.change import add_category, remove_category, r
 from hvq_edge.training.categories.images import good_images_of
 
 BOLT, IMAGES, SIDE = "bolt é", 16, 64
-
-
-def bolt(seed: int) -> np.ndarray:
-    return make_texture(seed, grain=1.2, mean=150.0)
-
-
-@pytest.fixture(scope="session")
-def bolts(made_once) -> Path:
-    def make(folder: Path) -> None:
-        for i in range(IMAGES):
-            write_png(folder / f"{i:02} ü.png", bolt(i))
-
-    return made_once("bolts", make)
 
 
 @pytest.fixture(scope="session")
