@@ -212,7 +212,9 @@ def _good_images(
     settings = training.settings["training"] if training else {}
     known = {key: settings[key] for key in ("held_out", "seed") if key in settings}
     root = good.absolute()
-    split = good_images_of(name, good, root, TrainingSettings(**known), on_progress=on_progress)
+    split = good_images_of(
+        name, good, root, TrainingSettings.model_validate(known), on_progress=on_progress
+    )
     learnt = {digest for one in before.manifest.learnt for digest in one.images}
     for one in split.images:
         if one.sha256 in learnt or one.sha256 in before.manifest.threshold_images:
@@ -291,6 +293,12 @@ def _with_category(
     return with_file(folder, changed, ADDED_NAME)
 
 
+def _identical(one: object, other: object) -> bool:
+    assert isinstance(one, np.ndarray)
+    assert isinstance(other, np.ndarray)
+    return np.array_equal(one, other, equal_nan=True)
+
+
 def _compare(
     name: str,
     precision: Precision,
@@ -309,10 +317,10 @@ def _compare(
             else read_frame(one.frame, was.info.frame_shape)
         )
         given = np.array([was.info.categories.index(one.category)], np.int32) if told else None
-        first, second = (dict(engine.run(frame[None], given)) for engine in (was, now))
+        first, second = was.run(frame[None], given), now.run(frame[None], given)
         if int(second["category"][0]) == len(was.info.categories):
             taken.append(one)
-        elif any(not np.array_equal(first[key], second[key], equal_nan=True) for key in first):
+        elif not all(map(_identical, first.values(), second.values())):
             raise GateFailed(
                 f"{one.name} of {one.category} gets other outputs at {precision}, although only "
                 f"{name} was added.",

@@ -158,17 +158,17 @@ class _Fit:
             else:
                 centres = centres_of(white, count)
             self.centres[table] = centres
-            self.rows[f"{table}.whiten.weight"] = np.float32(scale[:, None] * whitening)
-            self.rows[f"{table}.whiten.bias"] = np.float32((moved + shift @ whitening)[None])
+            self.rows[f"{table}.whiten.weight"] = _single(scale[:, None] * whitening)
+            self.rows[f"{table}.whiten.bias"] = _single((moved + shift @ whitening)[None])
             self.state |= {
-                f"{table}.whitening": np.float32(whitening),
-                f"{table}.shift": np.float32(moved[None]),
+                f"{table}.whitening": _single(whitening),
+                f"{table}.shift": _single(moved[None]),
                 f"{table}.centres": centres,
             }
             self.on_progress("prototypes", done, len(tokens))
         if not whole:
             return 0
-        centre = np.mean(whole, axis=0, dtype=np.float64).astype(np.float32)
+        centre = _single(np.stack(whole).mean(0, dtype=np.float64))
         self.centre = self.state[CENTRES] = centre
         nearest = np.square(self._table(CENTRES) - centre).sum(1).argmin()
         return int(grown.owners(self.graph)[nearest])
@@ -190,11 +190,11 @@ class _Fit:
         scale = np.array(weights) / spread
         others = self._table("map_scale").shape[1] - len(places)
         no_share = np.zeros((others, scale.shape[1]))
-        self.rows["map_scale"] = np.float32(np.concatenate([no_share, scale]))
-        self.rows["map_shift"] = np.float32(-(scale * centre).sum(0))
+        self.rows["map_scale"] = _single(np.concatenate([no_share, scale]))
+        self.rows["map_shift"] = _single(-(scale * centre).sum(0))
         for table, *own in zip(places, scale, centre, strict=True):
             for what, values in zip(("scale", "centre"), own, strict=True):
-                self.state[f"{table}.{what}"] = np.float32(values)
+                self.state[f"{table}.{what}"] = _single(values)
         self._learn_level(source)
         return qualities
 
@@ -203,7 +203,8 @@ class _Fit:
         own, grid = distance.astype(np.float64), self.manifest.tiling.grid
         if table == "prototypes":
             return own
-        return own.reshape(-1, grid, 2, grid, 2).max((2, 4)).reshape(-1)  # type: ignore[no-any-return]
+        largest: NDArray[np.float64] = own.reshape(-1, grid, 2, grid, 2).max((2, 4))
+        return largest.reshape(-1)
 
     def _learn_level(self, source: int) -> None:
         own = grown.level(self.graph)
@@ -211,18 +212,18 @@ class _Fit:
             return
         found = 1.0, LARGEST_LEVEL
         if self.model["image_level"] == "learnt":
-            self.rows["level_share"] = np.float32(0)  # so that scores are the highest windows
+            self.rows["level_share"] = _single(0.0)  # so that scores are the highest windows
             graph = self.written(source)
-            groups = [
+            fit, held_out = (
                 np.array(
                     [*self.ran(graph, [own, "score"], self.frames(images), "level", len(images))],
                     np.float64,
                 ).reshape(-1, 2)
                 for images in (self.fit, self.held_out)
-            ]
-            found = level_of_good_images(*groups)
+            )
+            found = level_of_good_images(fit, held_out)
         for name, value in zip(("level_share", "level_limit"), found, strict=True):
-            self.rows[name] = self.state[name] = np.float32(value)  # type: ignore[assignment]
+            self.rows[name] = self.state[name] = _single(value)
 
     def written(self, source: int) -> ModelProto:
         """Return the float32 graph with the category as far as it is learnt."""
@@ -273,6 +274,10 @@ class _Fit:
 
         start = min(range(len(scales) - channels + 1), key=odd)
         return scales[start : start + channels], shifts[start : start + channels]
+
+
+def _single(values: NDArray[np.float64] | float) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
 
 
 def fit_category(

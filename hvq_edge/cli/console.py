@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.segment import Segment
     from rich.text import Text
 
+    from hvq_edge.bundle.precision import Precision
+
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -133,7 +135,7 @@ def print_line(line: str) -> None:
     results.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def folded(by_precision: Mapping[str, str], of: int = 0) -> str:
+def folded(by_precision: Mapping[Precision, str], of: int = 0) -> str:
     """Say what holds at each precision: once where it is the same at all of them.
 
     Args:

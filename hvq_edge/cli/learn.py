@@ -14,6 +14,7 @@ from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from hvq_edge.bundle.learnt import Seen
+    from hvq_edge.bundle.precision import Precision
     from hvq_edge.export.learn.learn_bundle import Learnt
 
 _NAMED = 20
@@ -150,7 +151,7 @@ def _show(done: Learnt) -> None:
     if any(others.values()):
         said = {one: f"{sum(same)} of {len(same)}" for one, same in others.items()}
         print_line(f"images of other categories with the very same numbers: {folded(said)}")
-    flips: dict[str, dict[str, str]] = {}
+    flips: dict[str, dict[Precision, str]] = {}
     for precision, rows in rows_of.items():
         for row in rows:
             if row.flipped:

@@ -78,10 +78,9 @@ def load_run(
             record = record.model_copy(update={"categories": names})
         for table, name, centres in prototypes_learnt(bundle):
             if table == CENTRES:
-                own, new = model.classifier, torch.from_numpy(centres)
-                index = torch.full((len(new),), record.categories.index(name))
-                own.centres = torch.cat([own.centres, new])
-                own.owners = torch.cat([own.owners, index])
+                own, index = model.classifier, record.categories.index(name)
+                own.centres = torch.cat([own.centres, torch.from_numpy(centres)])
+                own.owners = torch.cat([own.owners, torch.full((len(centres),), index)])
                 continue
             kept, _ = _table_of(model, table)
             kept.centres[record.categories.index(name)] = torch.from_numpy(centres)
