@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from helpers.images import make_texture, scratch, write_png
+from helpers.images import bolt, make_texture, scratch, write_png
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
@@ -155,6 +155,17 @@ def solar_cells(made_once: MakeOnce) -> Path:
         "Solarzellen für Tests",
         lambda folder: lay_out_solar_cells(folder, train_good=40, test_each=8),
     )
+
+
+@pytest.fixture(scope="session")
+def bolts(made_once: MakeOnce) -> Path:
+    """16 good images of a product that no run of the suite knows."""
+
+    def make(folder: Path) -> None:
+        for i in range(16):
+            write_png(folder / f"{i:02} ü.png", bolt(i))
+
+    return made_once("bolts", make)
 
 
 @pytest.fixture(scope="session")

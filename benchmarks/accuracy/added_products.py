@@ -31,12 +31,13 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.data.versions import version_of
 from hvq_edge.evaluation.metrics.results import CategoryMetrics
+from hvq_edge.model.checkpoint import with_categories
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.image_score import image_level
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.training.batches import Images, standardised
 from hvq_edge.training.categories import learn
-from hvq_edge.training.categories.with_categories import with_categories
+from hvq_edge.training.closed_form import level_of_good_images
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.statistics import (
@@ -47,7 +48,6 @@ from hvq_edge.training.statistics import (
     fit_level,
     fit_map_scale,
     fit_residual_whitening,
-    level_of_good_images,
 )
 from hvq_edge.training.trainer import train_epochs
 

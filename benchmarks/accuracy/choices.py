@@ -40,9 +40,10 @@ from benchmarks.markdown_table import markdown_table
 from hvq_edge.cli.console import progress_bars
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.evaluation.metrics.image_metrics import auroc, recall_at
-from hvq_edge.model.image_score import LARGEST_LEVEL, POOLING_SIDE, image_level, score_window
+from hvq_edge.model.image_score import POOLING_SIDE, image_level, score_window
+from hvq_edge.run.settings import LARGEST_LEVEL
 from hvq_edge.run.tiling import GRID_STRIDE
-from hvq_edge.training.statistics import LEVEL_REACH, level_of_good_images, scale_of_parts
+from hvq_edge.training.closed_form import LEVEL_REACH, level_of_good_images, scale_of_parts
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 
 Scores = NDArray[np.float64]
@@ -100,7 +101,8 @@ def scores_of(product: Product, choice: Choice) -> tuple[float, dict[str, Scores
     good = [product.fit[how]]
     if choice.scale_of_versions and product.varied is not None:
         good.append(product.varied[how])
-    centre, spread = scale_of_parts(torch.cat(good, dim=1), choice.scale)
+    both = scale_of_parts(torch.cat(good, dim=1).double().numpy(), choice.scale)
+    centre, spread = map(torch.from_numpy, both)
     _, transport, prototypes, *fine = product.weights
     if choice.prototype_weight is not None:
         prototypes = choice.prototype_weight

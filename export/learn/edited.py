@@ -12,9 +12,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from hvq_edge.bundle.learnt import CENTRES
 from hvq_edge.bundle.manifest import Bundle, Precision, record_of
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
+from hvq_edge.export.learn.grown import add_centre, pooled
 from hvq_edge.export.learn.judged import JudgedImage
 from hvq_edge.export.learn.new_prototypes import learnt_centres
 from hvq_edge.export.learn.tables import (
@@ -26,11 +28,12 @@ from hvq_edge.export.learn.tables import (
 )
 
 Tokens = Mapping[str, NDArray[np.float32]]
-"""By table: what meets its prototypes, ``[images, tokens, channels]``."""
+"""By table: what meets its prototypes, ``[images, tokens, channels]``; and where the graph chooses
+the category, what meets the classifier's centres, ``[images, channels]``."""
 
 
 class Change(NamedTuple):
-    """New prototypes of one category in one table."""
+    """New prototypes of one category in one table; or its new centre, which takes no place."""
 
     table: str
     category: str
@@ -76,6 +79,9 @@ class Graphs:
             on_progress: called after each.
         """
         graph, outputs = with_tokens(self._float)
+        if (met := pooled(self._float)) is not None:
+            outputs[CENTRES] = met
+            graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(met))
         session = onnxruntime.InferenceSession(
             graph.SerializeToString(), providers=["CPUExecutionProvider"]
         )
@@ -91,10 +97,22 @@ class Graphs:
             on_progress("features", done, len(images))
         return {table: np.stack(values) for table, values in found.items()}
 
-    def changes(self, category: str, tokens: Tokens) -> list[Change]:
-        """Say which prototypes a category gets from tokens of its new images."""
+    def changes(
+        self, category: str, tokens: Tokens, unlike: NDArray[np.bool_] | None = None
+    ) -> list[Change]:
+        """Say which prototypes a category gets from tokens of its new images, and which centre.
+
+        Args:
+            category: that learns.
+            tokens: of its new images.
+            unlike: which of them are beyond the reach of every centre: these get one of their own.
+        """
         made = []
         for table, values in tokens.items():
+            if table == CENTRES:
+                if unlike is not None and unlike.any():
+                    made.append(Change(table, category, (), values[unlike].mean(0)[None]))
+                continue
             columns, centres = learnt_centres(self.centres(table, category), values)
             made.append(Change(table, category, columns, centres[list(columns)]))
         return made
@@ -109,6 +127,10 @@ class Graphs:
             made.CopyFrom(graph)
             for change in changes:
                 index = self.index(change.category)
+                if change.table == CENTRES:
+                    assert index is not None  # such a graph chooses among several
+                    add_centre(made, change.centres[0], index)
+                    continue
                 write_centres(made, change.table, index, change.columns, change.centres)
             onnx.save(made, folder / self._bundle.manifest.models[precision])
         names = self._bundle.manifest.models.values()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
 from hvq_edge.data.content import hash_image
@@ -18,6 +19,8 @@ from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.data.layouts.folders import good_folders, list_folders, list_images
 from hvq_edge.errors import DatasetError
 from hvq_edge.runtime.engine import Engine
+from hvq_edge.runtime.known_answers import answers_file
+from hvq_edge.runtime.open_engine import AUTO, open_engine
 from hvq_edge.verdict.judgement import judgements, refusal
 from hvq_edge.verdict.usable import ImageChecks
 
@@ -50,6 +53,14 @@ class Outcome(NamedTuple):
     score: float
     margin: float
     refused: str | None
+
+
+def opened(bundle: Bundle, precision: Precision, backend: str) -> Engine:
+    """Open what judges at a precision; a bundle without known answers is not held against any."""
+    # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
+    runs_on = "onnxruntime" if backend == AUTO and "fp16" in precision else backend
+    unchecked = answers_file(bundle) is None
+    return open_engine(bundle, precision=precision, backend=runs_on, unchecked=unchecked)
 
 
 def list_judged(

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hvq_edge.bundle.integrity.content import CARD_NAME
 from hvq_edge.bundle.learnt import (
     LEARNT_NAME,
@@ -29,13 +32,14 @@ from hvq_edge.bundle.manifest import (
 from hvq_edge.common.atomic import atomic_folder, sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
-from hvq_edge.errors import InputError, OutputError
+from hvq_edge.errors import DatasetError, InputError
 from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.export.learn.edited import Change, Graphs, Tokens
-from hvq_edge.export.learn.judged import JudgedImage, Outcome, judge, list_judged
+from hvq_edge.export.learn.judged import JudgedImage, Outcome, judge, list_judged, opened
 from hvq_edge.export.learn.known_good import Known, known_good
 from hvq_edge.export.learn.new_manifest import (
     carried_over,
+    new_folder,
     values_cut,
     with_file,
     with_limits,
@@ -46,8 +50,7 @@ from hvq_edge.export.learn.new_manifest import (
 from hvq_edge.export.learn.outcome import compared, doubts, new_thresholds
 from hvq_edge.export.learn.renewed_answers import renewed_answers
 from hvq_edge.export.lint.check import check_graph_file
-from hvq_edge.runtime.engine import Engine
-from hvq_edge.runtime.known_answers import ANSWERS_NAME, answers_file, write_known_answers
+from hvq_edge.runtime.known_answers import ANSWERS_NAME, write_known_answers
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.defaults import CONFIDENCE
 from hvq_edge.verdict.tolerance_bound import check_asked
@@ -83,6 +86,8 @@ class _Work:
     """Of the bundle before, in the order of ``regression``."""
     crossed: dict[Precision, dict[tuple[str, str], Outcome]] = field(default_factory=dict)
     """By category and hash of an image that was learnt: as judged while only the others were."""
+    unlike: set[tuple[str, str]] = field(default_factory=set)
+    """By category and hash: images to learn that no centre reaches."""
     machines: dict[Precision, str] = field(default_factory=dict)
     """What judges, in words."""
     notes: list[str] = field(default_factory=list)
@@ -127,12 +132,6 @@ def learn_bundle(
     if false_reject is not None:
         check_asked(false_reject, CONFIDENCE)
     before = open_bundle(path)
-    out = out or before.path.resolve().with_name(f"{before.path.resolve().name}-learnt")
-    if out.exists():
-        raise OutputError(
-            f"{out} is there already; it is left as it is.",
-            next_step="name a new folder with --out: a bundle never learns in its place",
-        )
     categories = before.manifest.categories
     graphs = Graphs(before)
     named = list_judged(good, categories, category)
@@ -140,6 +139,8 @@ def learn_bundle(
     shown = [image for image in named if not image.good]
     for folder in judged:
         shown += list_judged(folder, categories)
+    _check_agreed([*goods, *shown])
+    out = new_folder(before, out, "learnt")
     known = known_good(before, {image.category for image in goods}, data, on_progress)
     work = _Work(before, _new_ones(before, goods, known), [], known)
     work.notes += _left_out(len(goods), len(work.learn))
@@ -153,13 +154,22 @@ def learn_bundle(
         name: [image for image in work.learn if image.category == name] for name in learnt
     }
     tokens = {name: graphs.tokens(own, on_progress) for name, own in by_category.items()}
-    changes = [change for name, values in tokens.items() for change in graphs.changes(name, values)]
-    _cross_fit(work, graphs, by_category, tokens, on_progress)
+    apart = {
+        name: np.array([(name, image.sha256) in work.unlike for image in own])
+        for name, own in by_category.items()
+    }
+    changes = [
+        change
+        for name, values in tokens.items()
+        for change in graphs.changes(name, values, apart[name])
+    ]
+    _cross_fit(work, graphs, by_category, tokens, apart, on_progress)
     with atomic_folder(out) as folder:
         made = graphs.write(folder, changes)
         for name in made.manifest.models.values():
             check_graph_file(folder / name)
-        manifest, left = carried_over(before, made, learnt)
+        renewed = {ANSWERS_NAME, LEARNT_NAME, PROTOTYPES_NAME}
+        manifest, left = carried_over(before, folder, learnt, renewed)
         work.notes += left
         manifest = with_limits(manifest, by_category)
         work.notes += values_cut(graphs, changes)
@@ -206,6 +216,20 @@ def folds_of(images: int) -> list[tuple[list[int], list[int]]]:
     ]
 
 
+def _check_agreed(images: Iterable[JudgedImage]) -> None:
+    """Raise where a picture is called good in one folder and defective in another."""
+    first: dict[tuple[str, str], JudgedImage] = {}
+    for one in images:
+        other = first.setdefault((one.category, one.sha256), one)
+        if other.good != one.good:
+            called = ("good" if image.good else "defective" for image in (other, one))
+            raise DatasetError(
+                f"{other.path} and {one.path} are the same picture, and it is called "
+                f"{' and '.join(called)}.",
+                next_step="remove the one that is wrong",
+            )
+
+
 def _new_ones(
     before: Bundle, goods: Sequence[JudgedImage], known: Mapping[str, Known]
 ) -> list[JudgedImage]:
@@ -246,9 +270,7 @@ def _fill_regression(work: _Work, shown: Iterable[JudgedImage]) -> None:
 def _judge_before(work: _Work, backend: str, on_progress: ProgressCallback) -> None:
     images = [image for image, _ in work.regression]
     for precision in work.before.manifest.models:
-        # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
-        runs_on = "onnxruntime" if backend == "auto" and "fp16" in precision else backend
-        with open_engine(work.before, precision=precision, backend=runs_on) as engine:
+        with opened(work.before, precision, backend) as engine:
             work.backends[precision] = engine.info.backend
             work.machines[precision] = f"{precision} on {engine.info.device}"
             stage = f"before {precision}"
@@ -256,7 +278,10 @@ def _judge_before(work: _Work, backend: str, on_progress: ProgressCallback) -> N
 
 
 def _keep_own(work: _Work) -> None:
-    """Leave out images that the graph would not judge as their category whatever is learnt."""
+    """Leave out images that the graph would not judge as their category whatever is learnt.
+
+    Those that it takes for none are learnt, with a centre of their own.
+    """
     elsewhere: set[tuple[str, str]] = set()
     unlike: set[tuple[str, str]] = set()
     for outcomes in work.outcomes.values():
@@ -267,20 +292,23 @@ def _keep_own(work: _Work) -> None:
                 elsewhere.add((image.category, image.sha256))
             elif not outcome.margin >= 0:
                 unlike.add((image.category, image.sha256))
-    for found, why in (
-        (elsewhere, "taken for another category"),
-        (unlike - elsewhere, "unlike every category (margin below 0)"),
-    ):
-        names = [one.name for one in work.learn if (one.category, one.sha256) in found]
-        if names:
-            work.notes.append(
-                f"{', '.join(names)}: {why}, which prototypes cannot change: left out. Put such "
-                "images into train/good and train again"
-            )
-    lost = elsewhere | unlike
-    work.learn = [one for one in work.learn if (one.category, one.sha256) not in lost]
+    names = [one.name for one in work.learn if (one.category, one.sha256) in elsewhere]
+    if names:
+        work.notes.append(
+            f"{', '.join(names)}: taken for another category, which prototypes cannot change: left "
+            "out. Put such images into train/good and train again"
+        )
+    work.unlike = unlike - elsewhere
+    for name in sorted({category for category, _ in work.unlike}):
+        number = sum(category == name for category, _ in work.unlike)
+        work.notes.append(
+            f"{name}: {counted(number, 'image')} unlike every category (margin below 0): the graph "
+            "knows such parts by a centre of their own now, as far around it as around the others. "
+            "What else looks like them is judged as well"
+        )
+    work.learn = [one for one in work.learn if (one.category, one.sha256) not in elsewhere]
     work.regression = [
-        (image, "judged" if (image.category, image.sha256) in lost else seen)
+        (image, "judged" if (image.category, image.sha256) in elsewhere else seen)
         for image, seen in work.regression
     ]
     _need_images(work)
@@ -299,6 +327,7 @@ def _cross_fit(
     graphs: Graphs,
     by_category: Mapping[str, Sequence[JudgedImage]],
     tokens: Mapping[str, Tokens],
+    unlike: Mapping[str, NDArray[np.bool_]],
     on_progress: ProgressCallback,
 ) -> None:
     """Judge each new image while only the others are learnt: so a new part of its kind scores."""
@@ -309,12 +338,13 @@ def _cross_fit(
         changes: list[Change] = []
         left: list[JudgedImage] = []
         for name, own in by_category.items():
-            apart = folds_of(len(own))
-            if fold >= len(apart):
+            parts = folds_of(len(own))
+            if fold >= len(parts):
                 continue
-            kept, alone = apart[fold]
+            kept, alone = parts[fold]
             left += [own[number] for number in alone]
-            changes += graphs.changes(name, {t: v[kept] for t, v in tokens[name].items()})
+            fewer = {table: values[kept] for table, values in tokens[name].items()}
+            changes += graphs.changes(name, fewer, unlike[name][kept])
         with tempfile.TemporaryDirectory() as scratch:
             made = graphs.write(Path(scratch), changes)
             for precision, backend in work.backends.items():
@@ -333,11 +363,6 @@ def _judge_after(
     found: dict[Precision, list[Outcome]] = {}
     images = [image for image, _ in work.regression]
     for precision, backend in work.backends.items():
-        with _opened(made, precision, backend) as engine:
+        with opened(made, precision, backend) as engine:
             found[precision] = judge(engine, made.checks, images, on_progress, f"after {precision}")
     return found
-
-
-def _opened(bundle: Bundle, precision: Precision, backend: str) -> Engine:
-    unchecked = answers_file(bundle) is None  # which was said when the bundle before was opened
-    return open_engine(bundle, precision=precision, backend=backend, unchecked=unchecked)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hvq_edge.bundle.integrity.content import MADE_AFTER_EXPORT, SIGNATURE_NAME
-from hvq_edge.bundle.learnt import LEARNT_NAME, PROTOTYPES_NAME, prototypes_learnt
+from hvq_edge.bundle.learnt import CENTRES, prototypes_learnt
 from hvq_edge.bundle.manifest import (
     Bundle,
     BundleManifest,
@@ -20,32 +20,49 @@ from hvq_edge.bundle.manifest import (
     record_of,
 )
 from hvq_edge.data.images import fit_image, read_image
+from hvq_edge.errors import OutputError
 from hvq_edge.explain.exemplars import exemplars_name
 from hvq_edge.export.learn.edited import Change, Graphs
 from hvq_edge.export.learn.judged import JudgedImage
 from hvq_edge.export.learn.tables import clipped
-from hvq_edge.runtime.known_answers import ANSWERS_NAME
 from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER
 from hvq_edge.verdict.calibrate.widened_limits import widened, wider
 from hvq_edge.verdict.image_limits import measure
 from hvq_edge.verdict.threshold import Threshold
 
 
+def new_folder(before: Bundle, out: Path | None, why: str) -> Path:
+    """Return where the new bundle comes: beside the one before, unless a folder is named.
+
+    Raises:
+        OutputError: there is something.
+    """
+    own = before.path.resolve()
+    folder = out or own.with_name(f"{own.name}-{why}")
+    if folder.exists():
+        raise OutputError(
+            f"{folder} is there already; it is left as it is.",
+            next_step="name a new folder with --out: a bundle never learns in its place",
+        )
+    return folder
+
+
 def carried_over(
-    before: Bundle, made: Bundle, categories: Collection[str]
+    before: Bundle, folder: Path, categories: Collection[str], renewed: Collection[str]
 ) -> tuple[BundleManifest, list[str]]:
     """Copy what still holds of the bundle that learnt into the folder of the new one.
 
     Args:
         before: the bundle that learnt.
-        made: the new one: so far its graphs.
+        folder: of the new one: so far its graphs.
         categories: that learnt.
+        renewed: files besides the graphs that are written anew.
 
     Returns:
         The new manifest, and in words what does not hold any more and was left behind.
     """
     notes: list[str] = []
-    renewed = {*before.manifest.models.values(), ANSWERS_NAME, LEARNT_NAME, PROTOTYPES_NAME}
+    graphs = before.manifest.models.values()
     learnt = {before.category_index(name) for name in categories}
     outdated = {exemplars_name(index) for index in learnt} & set(before.manifest.files)
     if outdated:
@@ -53,11 +70,11 @@ def carried_over(
             "the images that hvq-edge explain shows of these categories are of the prototypes "
             "before and were left out: name the run with --run there"
         )
-    files = dict(made.manifest.files)
+    files = {name: record_of(folder / name) for name in graphs}
     for name in before.manifest.files:
-        if name in renewed | outdated or name.startswith(MADE_AFTER_EXPORT):
+        if name in {*renewed, *graphs, *outdated} or name.startswith(MADE_AFTER_EXPORT):
             continue
-        target = made.path / name
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(before.file(name), target)
         files[name] = record_of(target)
@@ -115,6 +132,10 @@ def write_prototypes(path: Path, before: Bundle, graphs: Graphs, changes: Sequen
         for table, name, centres in prototypes_learnt(before)
     }
     for change in changes:
+        if change.table == CENTRES:
+            key = f"{CENTRES}.{before.category_index(change.category)}"
+            kept[key] = np.concatenate([*([kept[key]] if key in kept else []), change.centres])
+            continue
         centres = graphs.centres(change.table, change.category)
         centres[list(change.columns)] = change.centres
         kept[f"{change.table}.{before.category_index(change.category)}"] = centres
@@ -157,7 +178,12 @@ def with_record(
             category=name,
             created=manifest.created,
             images=tuple(image.sha256 for image in own),
-            replaced={one.table: len(one.columns) for one in changes if one.category == name},
+            replaced={
+                one.table: len(one.columns)
+                for one in changes
+                if one.category == name and one.table != CENTRES
+            },
+            centres=sum(one.category == name and one.table == CENTRES for one in changes),
             before=stamp,
         )
         for name, own in by_category.items()

@@ -11,7 +11,7 @@ from hvq_edge.bundle.learnt import Compared, Seen, Side, count
 from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.bundle.thresholds import threshold_records, thresholds_of
 from hvq_edge.common.wording import counted
-from hvq_edge.errors import GateFailed
+from hvq_edge.errors import GateFailed, InputError
 from hvq_edge.export.learn.judged import JudgedImage, Outcome
 from hvq_edge.export.learn.known_good import former_parts
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
@@ -189,6 +189,7 @@ def compared(
 
     Raises:
         GateFailed: an image of a category that learnt nothing got other numbers.
+        InputError: one would be taken for a category that learnt.
     """
     rows: dict[Precision, tuple[Compared, ...]] = {}
     for precision in was:
@@ -202,6 +203,12 @@ def compared(
                 second.score,
                 second.margin,
             )
+            if second.category in learnt and first.category not in learnt:
+                raise InputError(
+                    f"{image.name}, which was judged as {first.category}, would be taken for "
+                    f"{second.category} at {precision}: what was called good there is too like it.",
+                    next_step="leave such images out, or put them into train/good and train again",
+                )
             if not same and first.category not in learnt:
                 raise GateFailed(
                     f"{image.name}, which is judged as {first.category}, scores another value at "

@@ -27,8 +27,8 @@ def renewed_answers(
 ) -> KnownAnswers | None:
     """Return what the new graphs are to say of the images of the former known answers.
 
-    Of categories that learnt nothing the answers stay. Of the others codes, category and margin
-    stay, score and map are those of the library that comes nearest to what stays; the tolerances
+    Of categories that learnt nothing the answers stay. Of the others codes and category stay,
+    score, map and margin are those of the library that comes nearest to what stays; the tolerances
     stay as well.
 
     Args:
@@ -78,6 +78,9 @@ def _renewed(
             answer,
             score=np.where(changed, output["score"], answer.score).astype(np.float32),
             map=np.where(changed[:, None, None], output["map"], answer.map).astype(np.float32),
+            margin=None
+            if answer.margin is None
+            else np.where(changed, output["margin"], answer.margin).astype(np.float32),
         )
         off, why = compare(output, made, known_category=known_category)
         wrong = [why] if why else list(off.beyond(answer.tolerance))

@@ -106,7 +106,8 @@ def verify_bundle(
     torch_runner = EngineRunner(
         PYTORCH, partial(TorchEngine, run, device="cpu", bundle=bundle), mode != "auto"
     )
-    feeds = [_feed(bundle, image, record.categories) for image in images]
+    every = (*record.categories, *(one.category for one in bundle.manifest.added))
+    feeds = [_feed(bundle, image, every) for image in images]
     outputs: dict[str, list[Outputs]] = {PYTORCH: [], **{one.name: [] for one in tested}}
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
         results = Comparator.run(

@@ -88,7 +88,7 @@ def labelled_rows(bundle: Bundle, precision: str) -> tuple[ImageRow, ...]:
     path = bundle.path / f"eval-{precision}" / METRICS_NAME
     run = bundle.path.resolve().parent
     of_run = precision == "fp32" and not path.is_file() and (run / RECORD_NAME).is_file()
-    of_run = of_run and not bundle.manifest.learnt  # then its graph is not the run's model
+    of_run = of_run and not bundle.manifest.changed_since_export
     if of_run and read_run(run).checkpoint_sha256 == bundle.manifest.checkpoint_sha256:
         path = run / METRICS_NAME
     remedy = f"hvq-edge eval {bundle.path} --precision {precision} --data DIR"

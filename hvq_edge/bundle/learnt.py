@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import AddedCategory, Bundle, Precision
 from hvq_edge.common.records import Strict, parsed_record
 from hvq_edge.errors import BundleError
 from hvq_edge.verdict.judgement import Verdict
@@ -19,6 +19,10 @@ LEARNT_NAME = "learnt.json"
 PROTOTYPES_NAME = "learnt-prototypes.npz"
 """Beside it: the prototypes of every category that learnt, in float32, for whoever holds the
 graphs against the model of the run."""
+ADDED_NAME = "added-categories.npz"
+"""Beside it: what belongs to categories that joined the graphs, for the same."""
+CENTRES = "classifier.centres"
+"""The table of what a category looks like as a whole, in the graph and in these files."""
 _LARGEST = 256 << 20
 
 Seen = Literal["learnt", "judged", "held out"]
@@ -119,15 +123,47 @@ def prototypes_learnt(bundle: Bundle) -> Iterator[tuple[str, str, NDArray[np.flo
     """
     if PROTOTYPES_NAME not in bundle.manifest.files:
         return
+    arrays = _arrays(bundle, PROTOTYPES_NAME, "no prototypes")
+    for key, values in arrays.items():
+        table, _, index = key.rpartition(".")
+        try:
+            yield table, bundle.manifest.categories[int(index)], values
+        except (ValueError, IndexError) as error:
+            raise _no(bundle, PROTOTYPES_NAME, "no prototypes", error) from error
+
+
+def categories_added(
+    bundle: Bundle,
+) -> Iterator[tuple[int, AddedCategory, dict[str, NDArray[np.float32]]]]:
+    """Yield index, record and tensors of each category that joined the graphs after the export.
+
+    Raises:
+        BundleError: the file is missing, changed, or not what it is called.
+    """
+    added = bundle.manifest.added
+    if not added:
+        return
+    arrays = _arrays(bundle, ADDED_NAME, "no categories")
+    for one in added:
+        index = bundle.category_index(one.category)
+        prefix = f"{index}."
+        state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        yield index, one, state
+
+
+def _arrays(bundle: Bundle, name: str, what: str) -> dict[str, NDArray[np.float32]]:
     from hvq_edge.runtime.known_answers import BROKEN_ARCHIVE, unpacked
 
-    content = bundle.read(PROTOTYPES_NAME)
+    content = bundle.read(name)
     try:
-        for key, values in unpacked(content, _LARGEST).items():
-            table, _, index = key.rpartition(".")
-            yield table, bundle.manifest.categories[int(index)], values.astype(np.float32)
-    except (*BROKEN_ARCHIVE, IndexError) as error:
-        raise BundleError(
-            f"{bundle.path / PROTOTYPES_NAME} holds no prototypes: {error}.",
-            next_step="copy the bundle again, or run hvq-edge learn again",
-        ) from error
+        found = unpacked(content, _LARGEST)
+        return {key: values.astype(np.float32) for key, values in found.items()}
+    except BROKEN_ARCHIVE as error:
+        raise _no(bundle, name, what, error) from error
+
+
+def _no(bundle: Bundle, name: str, what: str, error: Exception) -> BundleError:
+    return BundleError(
+        f"{bundle.path / name} holds {what}: {error}.",
+        next_step="copy the bundle again, or make it again from the one before",
+    )

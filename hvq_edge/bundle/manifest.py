@@ -141,6 +141,24 @@ class LearntImages(Strict):
     """SHA-256 of each image."""
     replaced: dict[str, int]
     """How many prototypes of each table they took the place of."""
+    centres: int = 0
+    """How many centres the classifier got, for images that were beyond its reach."""
+    before: str
+    """SHA-256 of the ``bundle.json`` that this bundle was made from."""
+
+
+class AddedCategory(Strict):
+    """A category that joined the graphs after the export (``add-category --on-device``)."""
+
+    category: str
+    created: str
+    """ISO 8601, UTC."""
+    images: tuple[str, ...]
+    """SHA-256 of each image that it was learnt from."""
+    held_out: tuple[str, ...]
+    """Of those that set its thresholds."""
+    codes_of: str
+    """The category whose codes and projection it has, without a share in its map."""
     before: str
     """SHA-256 of the ``bundle.json`` that this bundle was made from."""
 
@@ -198,7 +216,14 @@ class BundleManifest(Strict):
     """``None``: exported before it was kept."""
     learnt: tuple[LearntImages, ...] = ()
     """What ``hvq-edge learn`` has put in since the export, the latest last."""
+    added: tuple[AddedCategory, ...] = ()
+    """Categories that came after the export, in the order of their indices."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def changed_since_export(self) -> bool:
+        """Whether the graphs are not the run's model any more."""
+        return bool(self.learnt or self.added)
 
     @property
     def tiling(self) -> Tiling:

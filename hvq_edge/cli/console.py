@@ -10,7 +10,7 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
     from rich.text import Text
+
+    from hvq_edge.bundle.precision import Precision
 
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -126,6 +128,26 @@ def _guarded(stream: TextIO, kind: type[io.FileIO]) -> TextIO:
         errors=stream.errors,
         line_buffering=stream.isatty() or kind is _Messages,
     )
+
+
+def print_line(line: str) -> None:
+    """Print a line of results as it is, however long."""
+    results.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def folded(by_precision: Mapping[Precision, str], of: int = 0) -> str:
+    """Say what holds at each precision: once where it is the same at all of them.
+
+    Args:
+        by_precision: what is said.
+        of: how many precisions there are; 0: all of them are given.
+    """
+    named: dict[str, list[str]] = {}
+    for precision, said in by_precision.items():
+        named.setdefault(said, []).append(precision)
+    if len(named) <= 1 and len(by_precision) >= of:
+        return "".join(named)
+    return ", ".join(f"{said} ({' and '.join(those)})" for said, those in named.items())
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401  # anything json.dumps takes

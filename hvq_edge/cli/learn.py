@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hvq_edge.cli.console import messages, print_json, progress_bars, results
+from hvq_edge.cli.console import folded, messages, print_json, print_line, progress_bars
 from hvq_edge.cli.options import BackendOption, BundleArgument, FalseRejectOption, JsonOption
 from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
+    from hvq_edge.bundle.learnt import Seen
+    from hvq_edge.bundle.precision import Precision
     from hvq_edge.export.learn.learn_bundle import Learnt
 
 _NAMED = 20
@@ -117,47 +119,58 @@ def _show(done: Learnt) -> None:
     from hvq_edge.bundle.learnt import LEARNT_NAME, count
     from hvq_edge.cli.threshold_changes import say_notes
 
+    rows_of = done.changed.rows
     for name, images in done.images.items():
-        _print(f"{name}: {counted(len(images), 'image')} learnt.")
-    for precision, rows in done.changed.rows.items():
-        for name in done.images:
-            old, new = (
-                one.manifest.thresholds.get(precision, {}).get(name)
-                for one in (done.before, done.bundle)
+        print_line(f"{name}: {counted(len(images), 'image')} learnt")
+        thresholds = {
+            precision: " → ".join(
+                f"{found[name].value:.4g}" if name in found else "none"
+                for found in (one.manifest.thresholds.get(precision, {}) for one in both)
             )
-            values = " → ".join(f"{one.value:.4g}" if one else "none" for one in (old, new))
-            _print(f"{name}, {precision}: threshold {values}")
-            groups = {
-                "good images rejected": count(rows, name, True, "held out", "judged"),
-                "learnt ones, each while only the others were learnt": count(
-                    rows, name, True, "learnt"
-                ),
-                "defects found": count(rows, name, False),
-            }
-            for what, found in groups.items():
-                if found.images:
-                    _print(
-                        f"  {what}: {found.rejected_before} → {found.rejected_after} of "
-                        f"{found.images}"
-                    )
-        others = [row for row in rows if row.category not in done.images]
-        if others:
-            same = sum(row.identical for row in others)
-            _print(
-                f"other categories, {precision}: {same} of {counted(len(others), 'image')} "
-                "with the very same numbers"
-            )
-        flips = [row for row in rows if row.flipped]
-        _print(f"verdicts that flip, {precision}: {len(flips)} of {len(rows)}")
-        for row in flips[:_NAMED]:
-            shows = "good" if row.good else row.defect or "defective"
-            _print(f"  {row.image} ({shows}): {row.before.verdict} → {row.after.verdict}")
-        if len(flips) > _NAMED:
-            _print(f"  and {len(flips) - _NAMED} more: {done.bundle.path / LEARNT_NAME}")
+            for both in [(done.before, done.bundle)]
+            for precision in rows_of
+        }
+        print_line(f"  threshold: {folded(thresholds)}")
+        groups: dict[str, tuple[bool, tuple[Seen, ...]]] = {
+            "good images rejected": (True, ("held out", "judged")),
+            "learnt ones, each while only the others were learnt": (True, ("learnt",)),
+            "defects found": (False, ()),
+        }
+        for what, (good, seen) in groups.items():
+            counts = {one: count(rows, name, good, *seen) for one, rows in rows_of.items()}
+            if any(one.images for one in counts.values()):
+                said = {
+                    precision: f"{one.rejected_before} → {one.rejected_after} of {one.images}"
+                    for precision, one in counts.items()
+                }
+                print_line(f"  {what}: {folded(said)}")
+    others = {
+        precision: [row.identical for row in rows if row.category not in done.images]
+        for precision, rows in rows_of.items()
+    }
+    if any(others.values()):
+        said = {one: f"{sum(same)} of {len(same)}" for one, same in others.items()}
+        print_line(f"images of other categories with the very same numbers: {folded(said)}")
+    flips: dict[str, dict[Precision, str]] = {}
+    for precision, rows in rows_of.items():
+        for row in rows:
+            if row.flipped:
+                shows = "good" if row.good else row.defect or "defective"
+                verdicts = f"{row.before.verdict} → {row.after.verdict}"
+                flips.setdefault(f"{row.image} ({shows})", {})[precision] = verdicts
+    numbers = {
+        precision: f"{sum(row.flipped for row in rows)} of {len(rows)}"
+        for precision, rows in rows_of.items()
+    }
+    print_line(f"verdicts that flip: {folded(numbers)}")
+    for image, verdicts_by in list(flips.items())[:_NAMED]:
+        print_line(f"  {image}: {folded(verdicts_by, of=len(rows_of))}")
+    if len(flips) > _NAMED:
+        print_line(f"  and {len(flips) - _NAMED} more: {done.bundle.path / LEARNT_NAME}")
     for warning in done.changed.warnings:
         messages.print(f"Look: {warning}.", markup=False, soft_wrap=True)
     say_notes(_notes(done))
-    _print(f"Bundle: {done.bundle.path}; {done.before.path} is as it was.")
+    print_line(f"Bundle: {done.bundle.path}; {done.before.path} is as it was.")
     messages.print(
         f"Next:  hvq-edge verify {done.bundle.path}, then sign and install it as any bundle",
         markup=False,
@@ -174,7 +187,3 @@ def _notes(done: Learnt) -> list[str]:
         for precision, found in done.bundle.manifest.thresholds.items()
     }
     return [*done.notes, *threshold_notes(new)]
-
-
-def _print(line: str) -> None:
-    results.print(line, markup=False, highlight=False, soft_wrap=True)

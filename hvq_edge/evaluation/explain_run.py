@@ -54,7 +54,7 @@ class RunInsight:
         self._run = run
         self._on_progress = on_progress
         self._model, self.record = load_run(run, bundle=bundle)
-        self._has_learnt = bundle is not None and bool(bundle.manifest.learnt)
+        self._has_learnt = bundle is not None and bundle.manifest.changed_since_export
         if bundle is not None and (
             bundle.manifest.checkpoint_sha256 != self.record.checkpoint_sha256
         ):
@@ -145,6 +145,12 @@ def make_exemplars(
         )
     data = Path(record.data)
     own = [one for one in record.images if one.use == "fit" and one.category == category]
+    if not own:
+        raise DatasetError(
+            f"the run has no images of {category} on record: it was added to the bundle, with "
+            "codes of another category.",
+            next_step="add it to the run as well (hvq-edge add-category) and explain with that",
+        )
     own = own[:: -(-len(own) // MOST_IMAGES)]
     check_unchanged(own, data)
     shape = model.tiling.frame_shape

@@ -36,6 +36,7 @@ class CategoryClassifier(nn.Module):
     centres: Tensor  # [categories, 2 * channels], whitened
     reach: Tensor  # scalar: a larger distance is of no category
     fitted: Tensor  # bool scalar
+    owners: Tensor  # int64 [centres]: the category of each; a bundle that learnt may have more
 
     def __init__(self, categories: int, channels: int) -> None:
         super().__init__()
@@ -43,6 +44,7 @@ class CategoryClassifier(nn.Module):
         self.register_buffer("centres", torch.zeros(categories, 2 * channels))
         self.register_buffer("reach", torch.tensor(1.0))
         self.register_buffer("fitted", torch.tensor(False))
+        self.register_buffer("owners", torch.arange(categories), persistent=False)
 
     def forward(self, features: Tensor) -> Choice:
         """Choose.
@@ -53,10 +55,10 @@ class CategoryClassifier(nn.Module):
         """
         distance = self.distances(features)
         nearest = distance.amin(1)
-        return Choice(distance.argmin(1), 1 - nearest / self.reach)
+        return Choice(self.owners[distance.argmin(1)], 1 - nearest / self.reach)
 
     def distances(self, features: Tensor) -> Tensor:
-        """Distance to each category's centre, ``[b, l, c]`` -> ``[b, categories]``."""
+        """Distance to each centre, ``[b, l, c]`` -> ``[b, centres]``."""
         white = pool(features) @ self.whitening
         return (white[:, None] - self.centres).square().sum(2).sqrt()
 

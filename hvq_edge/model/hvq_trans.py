@@ -20,12 +20,12 @@ from hvq_edge.errors import CheckpointError
 from hvq_edge.model.backbone import FINE_TAP, Backbone, tap_channels
 from hvq_edge.model.category_classifier import CategoryClassifier, Choice
 from hvq_edge.model.codebook import Codebooks, Quantised
-from hvq_edge.model.image_score import LARGEST_LEVEL, POOLING_SIDE, image_level, score_window
+from hvq_edge.model.image_score import POOLING_SIDE, image_level, score_window
 from hvq_edge.model.prototypes import FeaturePrototypes, largest_of_four
 from hvq_edge.model.tiles import Tiles
 from hvq_edge.model.transformer import DecoderLayer, EncoderLayer, PositionEmbedding
 from hvq_edge.model.transport import transport_score
-from hvq_edge.run.settings import CodebookLearning, ModelSettings
+from hvq_edge.run.settings import LARGEST_LEVEL, CodebookLearning, ModelSettings
 from hvq_edge.run.tiling import GRID_STRIDE
 
 NORM_EPSILON = 1e-6

@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 POOLING_SIDE = 16
 """An image's score is the maximum of its map averaged over windows of this side, in pixels."""
-LARGEST_LEVEL = 1e4
-"""No limit: no level of a map comes near it, and it fits into float16."""
 
 
 def image_level(anomaly_map: Tensor) -> Tensor:

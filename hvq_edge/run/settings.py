@@ -29,6 +29,8 @@ BackboneName = Literal[
     "efficientnet_lite4",
 ]
 PresetName = Literal["paper", "paper-ot", "edge", "tiny"]
+LARGEST_LEVEL = 1e4
+"""No limit of an image's level: no level of a map comes near it, and it fits into float16."""
 CodebookLearning = Literal["averages", "gradient", "both"]
 # TOML has arrays and no tuples; a tuple keeps the settings from being changed.
 LevelWeights = Annotated[

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hvq_edge.run.record import ImageRecord
-from hvq_edge.training.features import FrameLooks
 from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
+from hvq_edge.verdict.likeness.look import Look
 from hvq_edge.verdict.likeness.usual import learn_usual
 from hvq_edge.verdict.limits import CategoryLimits
 from hvq_edge.verdict.placement import learn_placement
 
 PLACEMENT_IMAGES = 200
 """Images taken evenly from a category: a mean needs no more."""
+
+
+@dataclass(frozen=True)
+class FrameLooks:
+    """What the limits of usable frames are learnt from, measured where a frame is in hand."""
+
+    qualities: list[FrameQuality]
+    looks: list[Look]
+    greys: NDArray[np.uint8]
+    """``[images, 56, 56]``: :func:`hvq_edge.verdict.placement.small_grey` of each frame."""
 
 
 def learn_category_limits(

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -27,6 +26,7 @@ from hvq_edge.data.versions import version_of
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord, RecordedImage
 from hvq_edge.run.tiling import FrameShape
+from hvq_edge.training.category_limits import FrameLooks
 from hvq_edge.verdict.image_limits import FrameQuality, measure
 from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.placement import SIDE, small_grey
@@ -34,16 +34,6 @@ from hvq_edge.verdict.placement import SIDE, small_grey
 _BATCH = 8
 _Read = TypeVar("_Read")
 _Image = TypeVar("_Image", bound=RecordedImage)
-
-
-@dataclass(frozen=True)
-class FrameLooks:
-    """What the limits of usable frames are learnt from, measured where a frame is in hand."""
-
-    qualities: list[FrameQuality]
-    looks: list[Look]
-    greys: NDArray[np.uint8]
-    """``[images, 56, 56]``: :func:`hvq_edge.verdict.placement.small_grey` of each frame."""
 
 
 def cache_features(

@@ -13,10 +13,8 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.prototypes import FeaturePrototypes, average_neighbours
 from hvq_edge.training.batches import standardised
-from hvq_edge.training.statistics import inverse_root
+from hvq_edge.training.closed_form import TOKENS_A_CATEGORY, whitened
 
-TOKENS_A_CATEGORY = 20_000
-"""Tokens that k-means sees: enough for a thousand centres, and bounded for any data set."""
 _IMAGES_AT_ONCE = 32
 
 
@@ -73,10 +71,7 @@ def _fit_category(
         for image in tokens_of(batch):
             chosen = rng.permutation(len(image))[:per_image]
             sample.append(image[torch.from_numpy(chosen).to(image.device)])
-    tokens = torch.cat(sample).double()
-    mean = tokens.mean(0)
-    whitening = inverse_root((tokens - mean).T @ (tokens - mean) / len(tokens))
-    white = ((tokens - mean) @ whitening).float().cpu().numpy()
+    whitening, shift, white = whitened(torch.cat(sample).double().cpu().numpy())
 
     count = prototypes.centres.shape[1]
     if len(white) <= count:  # as many prototypes as tokens or more: the tokens, some twice
@@ -84,6 +79,6 @@ def _fit_category(
     else:
         kmeans = MiniBatchKMeans(count, batch_size=2048, n_init=1, max_iter=20, random_state=seed)
         centres = kmeans.fit(white).cluster_centers_
-    prototypes.whitening[k] = whitening
-    prototypes.shift[k] = -(mean @ whitening)
+    prototypes.whitening[k] = torch.from_numpy(whitening)
+    prototypes.shift[k] = torch.from_numpy(shift)
     prototypes.centres[k] = torch.from_numpy(np.asarray(centres))

@@ -23,7 +23,8 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.image_score import image_level
 from hvq_edge.run.record import KnownDefectUse
 from hvq_edge.training.batches import Images
-from hvq_edge.training.statistics import batches_of, level_of_good_images, scale_of_parts
+from hvq_edge.training.closed_form import level_of_good_images, scale_of_parts
+from hvq_edge.training.statistics import batches_of
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.defaults import FALSE_REJECT
 
@@ -258,8 +259,8 @@ class _Category:
         model, k = self.model, self.k
         if model.settings.map_scale == "good_images":
             good = torch.cat([parts[FIT], parts[VARIED]], dim=1)
-            centre, spread = scale_of_parts(good)
-            model.map_centre[:, k], model.map_spread[:, k] = centre.float(), spread.float()
+            centre, spread = map(torch.from_numpy, scale_of_parts(good.double().cpu().numpy()))
+            model.map_centre[:, k], model.map_spread[:, k] = centre, spread
         maps = {}
         for name, own in parts.items():
             label = torch.full((own.shape[1],), k, device=own.device)

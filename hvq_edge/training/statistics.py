@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import theilslopes
 from torch import Tensor
 
 from hvq_edge.model.category_classifier import pool
 from hvq_edge.model.hvq_trans import HVQTrans
-from hvq_edge.model.image_score import LARGEST_LEVEL, image_level
+from hvq_edge.model.image_score import image_level
 from hvq_edge.training.batches import Images, standardised
+from hvq_edge.training.closed_form import inverse_root, level_of_good_images, scale_of_parts
 
-LEAST_FOR_SLOPE = 3
-"""Good images of a group from which on it counts for the slope."""
-MOST_FOR_SLOPE = 1000
-"""Good images of a category that the slope is fitted to: it compares each with every other."""
-LEVEL_REACH = 10.0
-"""Robust deviations of the level beyond which it is not left out of the score."""
 _BATCH = 16
 _SMALLEST_STD = 1e-3
 """Relative to the mean over channels: a dead channel is not blown up."""
-RIDGE = 0.15
-"""Share of a covariance's mean eigenvalue that is added before it is inverted: it bounds how much
-directions that hardly vary, and rounding errors in them, are enlarged. From 0.05 to 0.5 the
-accuracy hardly changes (docs/accuracy.md); the larger, the less INT8 differs."""
 REACH = 2.0
 """Multiple of the largest distance of a held-out image to its category's centre: what is farther
 is no part that the model knows, out of distribution (docs/folding.md: five products, each left out
@@ -83,8 +73,8 @@ def fit_classifier(
     inner = pooled - centres[category]
     # Shrinkage is towards a multiple of the identity: channels are brought to one scale first.
     scale = np.maximum(inner.std(0), _SMALLEST_STD * max(float(inner.std()), 1e-12))
-    covariance = torch.from_numpy(ledoit_wolf(inner / scale, assume_centered=True)[0])
-    whitening = inverse_root(covariance, ridge=CLASSIFIER_RIDGE).cpu().numpy() / scale[:, None]
+    covariance = ledoit_wolf(inner / scale, assume_centered=True)[0]
+    whitening = inverse_root(covariance, ridge=CLASSIFIER_RIDGE) / scale[:, None]
 
     white = _pooled(model, held_out) @ whitening
     distance = np.linalg.norm(white - (centres @ whitening)[category_held_out], axis=1)
@@ -126,7 +116,7 @@ def fit_residual_whitening(
 
     A channel mix that good images are always rebuilt well in tells more of a defect than one that
     varies anyway. The matrix is the symmetric inverse root of the errors' second moment, with a
-    ridge of :data:`RIDGE` of its mean eigenvalue.
+    ridge of :data:`hvq_edge.training.closed_form.RIDGE` of its mean eigenvalue.
 
     Args:
         model: changed in place.
@@ -143,17 +133,8 @@ def fit_residual_whitening(
             residual = residual.double()
             total += (residual.T @ residual).cpu()
             count += len(residual)
-        model.residual_whitening[k] = inverse_root(total / count)
-
-
-def inverse_root(moment: Tensor, ridge: float = RIDGE) -> Tensor:
-    """Symmetric inverse square root of a covariance with a ridge, float ``[c, c]`` -> same."""
-    values, vectors = torch.linalg.eigh(moment.double())
-    smallest = torch.finfo(torch.float32).tiny  # features that never vary
-    mean = values.mean().clamp_min(smallest)
-    scaled = (values.clamp_min(1e-9 * mean) + ridge * mean).rsqrt()
-    root: Tensor = (vectors * scaled) @ vectors.T
-    return root
+        root = inverse_root((total / count).numpy())
+        model.residual_whitening[k] = torch.from_numpy(root)
 
 
 @torch.no_grad()
@@ -171,40 +152,9 @@ def fit_map_scale(model: HVQTrans, *images: Images, only: Sequence[int] | None =
             model.map_parts(batch, model.reconstruct(model.normalise(batch), label), label)
             for batch, label in batches_of(model, images, k)
         ]
-        centre, spread = scale_of_parts(torch.cat(parts, dim=1))
-        model.map_centre[:, k] = centre.float()
-        model.map_spread[:, k] = spread.float()
-
-
-def scale_of_parts(
-    parts: Tensor, by: Collection[str] = ("category", "position")
-) -> tuple[Tensor, Tensor]:
-    """Centre and spread that standardise a category's parts of the map.
-
-    The mean of two standardisations: with the category's own mean and deviation, which suits parts
-    that lie anywhere, and position by position, which suits parts that always lie the same. A
-    position's variance is pooled half and half with its category's: with few images its own
-    estimate is too noisy to divide by.
-
-    Args:
-        parts: ``[parts, images, tokens]``, of good images.
-        by: which standardisations: ``category``, ``position`` or both.
-
-    Returns:
-        float64 ``[parts, tokens]`` each.
-    """
-    values = parts.double()
-    position_mean = values.mean(1)
-    variance = (values - position_mean[:, None]).square().mean(1)
-    position_spread = ((variance + variance.mean(1, keepdim=True)) / 2).sqrt()
-    mean = values.mean((1, 2))[:, None].expand_as(position_mean)
-    spread = values.std((1, 2), correction=0)[:, None].expand_as(position_mean)
-    each = {"category": (mean, spread), "position": (position_mean, position_spread)}
-    chosen = [(centre, spread.clamp_min(1e-6)) for centre, spread in (each[one] for one in by)]
-    # x -> ((x - mean) / spread + (x - position_mean) / position_spread) / 2 is again linear.
-    scale = torch.stack([1 / spread for _, spread in chosen]).mean(0)
-    centre = torch.stack([centre / spread for centre, spread in chosen]).mean(0) / scale
-    return centre, 1 / scale
+        centre, spread = scale_of_parts(torch.cat(parts, dim=1).double().cpu().numpy())
+        model.map_centre[:, k] = torch.from_numpy(centre)
+        model.map_spread[:, k] = torch.from_numpy(spread)
 
 
 @torch.no_grad()
@@ -224,39 +174,6 @@ def fit_level(
         learnt, others = (_level_and_window(model, images, k) for images in (fit, held_out))
         share, limit = level_of_good_images(learnt, others)
         model.level_share[k], model.level_limit[k] = share, limit
-
-
-def level_of_good_images(
-    fit: NDArray[np.float64], held_out: NDArray[np.float64], reach: float = LEVEL_REACH
-) -> tuple[float, float]:
-    """How much of an image's own level a category's score leaves out.
-
-    The share is the slope, between 0 and 1, of the highest window on the level over good images:
-    what the score of a good image owes to its level (Theil and Sen's, which a few odd images among
-    the good ones do not move). The images that the model learnt from score lower than held-out
-    ones, all of them alike: that moves the line, not its slope, so each group is centred on its
-    own medians, and both count.
-
-    A level that no good image comes near is a defect of the whole image. So no more is left out
-    than the level of the median held-out image and ``reach`` robust deviations.
-
-    Args:
-        fit: level and highest window of images that the model learnt from, ``[images, 2]``.
-        held_out: the same of held-out images.
-        reach: robust deviations of the level.
-
-    Returns:
-        Share and limit; 1 and :data:`LARGEST_LEVEL` where there are too few images to tell.
-    """
-    groups = [group for group in (fit, held_out) if len(group) >= LEAST_FOR_SLOPE]
-    if not groups:
-        return 1.0, LARGEST_LEVEL
-    centred = np.concatenate([group - np.median(group, axis=0) for group in groups])
-    level, window = centred[:: -(-len(centred) // MOST_FOR_SLOPE)].T
-    slope = theilslopes(window, level)[0] if level.std() > 1e-6 else 1.0
-    deviation = 1.4826 * np.median(np.abs(centred[:, 0]))
-    middle = np.median(groups[-1][:, 0])  # of held-out images where there are enough
-    return float(np.clip(slope, 0.0, 1.0)), float(middle + reach * deviation)
 
 
 def _level_and_window(model: HVQTrans, images: Images, k: int) -> NDArray[np.float64]:

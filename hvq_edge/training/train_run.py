@@ -34,10 +34,11 @@ from hvq_edge.run.record import (
 from hvq_edge.run.settings import Settings
 from hvq_edge.training import processes
 from hvq_edge.training.batches import Images
-from hvq_edge.training.category_limits import learn_category_limits
+from hvq_edge.training.category_limits import FrameLooks, learn_category_limits
+from hvq_edge.training.closed_form import MOST_VARIED
 from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog, scalars_of
-from hvq_edge.training.features import FrameLooks, cache_features, features_of_versions
+from hvq_edge.training.features import cache_features, features_of_versions
 from hvq_edge.training.fit_prototypes import fit_prototypes
 from hvq_edge.training.known_defect_images import learn_known_defects, warn_of_unused
 from hvq_edge.training.statistics import (
@@ -52,10 +53,6 @@ from hvq_edge.training.training_state import STATE_NAME, EpochResult
 from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
 
 logger = logging.getLogger(__name__)
-
-MOST_VARIED = 200
-"""Images of a category whose versions are looked at: enough for means and variances, and bounded
-for any data set."""
 
 
 def start_run(

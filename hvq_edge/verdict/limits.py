@@ -22,6 +22,15 @@ class ImageLimits(Strict):
     sharpness_low: float
     """Variance of the Laplacian of the grey level."""
 
+    def with_all_of(self, other: ImageLimits) -> ImageLimits:
+        """Return limits within which all lies that is within either."""
+        return ImageLimits(
+            brightness_low=min(self.brightness_low, other.brightness_low),
+            brightness_high=max(self.brightness_high, other.brightness_high),
+            contrast_low=min(self.contrast_low, other.contrast_low),
+            sharpness_low=min(self.sharpness_low, other.sharpness_low),
+        )
+
 
 class Placement(Strict):
     """Where a category's parts lie in the image (:mod:`hvq_edge.verdict.placement`)."""

@@ -23,6 +23,28 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+WITHOUT = ("torch", "torchvision", "onnxscript", "polygraphy", "sklearn", "scipy")
+"""A device has none of these."""
+_ON_A_DEVICE = f"""
+import sys
+sys.modules.update(dict.fromkeys({WITHOUT}))
+from hvq_edge.cli.app import main
+main(sys.argv[1:])
+"""
+
+
+def on_a_device(*arguments: str) -> str:
+    """Run a command where nothing is installed that trains; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ON_A_DEVICE, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NO_COLOR": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def exit_code(*arguments: str) -> int:
     with pytest.raises(SystemExit) as caught:
         command_line.main(list(arguments))

@@ -25,6 +25,11 @@ def make_texture(
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
+def bolt(seed: int) -> NDArray[np.uint8]:
+    """A good image of the product that tests add to a run or to a bundle."""
+    return make_texture(seed, grain=1.2, mean=150.0)
+
+
 def write_png(path: Path, image: NDArray[np.generic]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())

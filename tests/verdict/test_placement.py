@@ -10,8 +10,7 @@ from helpers.looks import ANYTHING
 from pydantic import ValidationError
 
 from hvq_edge.run.record import ImageRecord
-from hvq_edge.training.category_limits import learn_category_limits
-from hvq_edge.training.features import FrameLooks
+from hvq_edge.training.category_limits import FrameLooks, learn_category_limits
 from hvq_edge.verdict.image_limits import measure
 from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits, Placement

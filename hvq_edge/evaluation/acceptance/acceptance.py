@@ -161,8 +161,8 @@ def _look_at_files(found: Acceptance) -> None:
 def _gather_measured(found: Acceptance, run_folder: Path) -> None:
     bundle, manifest = found.bundle, found.bundle.manifest
     paths = [*sorted(bundle.path.glob(f"eval-*/{METRICS_NAME}"))]
-    # A bundle that has learnt since is not the run's model any more.
-    if found.run is not None and not manifest.learnt and (run_folder / METRICS_NAME).is_file():
+    of_model = found.run is not None and not manifest.changed_since_export
+    if of_model and (run_folder / METRICS_NAME).is_file():
         paths.append(run_folder / METRICS_NAME)
     for path in paths:
         try:

@@ -22,10 +22,17 @@ def learnt_since(manifest: BundleManifest) -> list[str]:
         )
         for one in manifest.learnt
     ]
+    blocks = [
+        f"{text(one.category)} joined the graphs on {one.created[:10]}, after the export "
+        f"(`hvq-edge add-category --on-device`), from {len(one.images)} good images: its map rests "
+        "on distances to prototypes of the frozen features alone."
+        for one in manifest.added
+    ]
     if not rows:
-        return []
+        return blocks
     headings = ("learnt", "category", "images", "hash", "in the place of")
     return [
+        *blocks,
         "Images called good after the export, which joined prototypes, calibration scores and "
         "limits of their category (`hvq-edge learn`); no weight was fitted to them.",
         table(headings, rows),

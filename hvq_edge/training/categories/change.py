@@ -17,10 +17,9 @@ import torch
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
-from hvq_edge.data.dataset import RESERVED_CATEGORIES
 from hvq_edge.data.splits import check_unchanged
 from hvq_edge.errors import InputError, RunError
-from hvq_edge.model.checkpoint import load_run, save_checkpoint
+from hvq_edge.model.checkpoint import load_run, save_checkpoint, with_categories
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import (
@@ -32,13 +31,11 @@ from hvq_edge.run.record import (
     write_run,
 )
 from hvq_edge.training.batches import Images, standardised
-from hvq_edge.training.categories.images import good_images_of
+from hvq_edge.training.categories.images import check_name, good_images_of
 from hvq_edge.training.categories.learn import learn_category
-from hvq_edge.training.categories.with_categories import with_categories
 from hvq_edge.training.category_limits import learn_category_limits
 from hvq_edge.training.features import cache_features
 from hvq_edge.training.train_run import cached_images, varied_images
-from hvq_edge.verdict.limits import ImageLimits
 
 _BATCH = 16
 
@@ -80,16 +77,17 @@ def add_category(
         CheckpointError, MissingCapability, OutputError.
     """
     record = read_run(run)
-    _check_name(record, name)
+    check_name(name, record.categories)
     _check_out(out)
     if record.data is None:
         raise RunError(
             f"the run {run} has no images on record, so no category is added to it.",
             next_step="train with hvq-edge train, and add to that run",
         )
-    split = good_images_of(record, name, good, on_progress)
+    data, training = Path(record.data), record.settings.training
+    split = good_images_of(name, good, data, training, record.images, on_progress)
     model, _ = load_run(run, choose_device(device))
-    new, data = len(record.categories), Path(record.data)
+    new = len(record.categories)
     grown = with_categories(model, [*range(new), None])
     own = record.model_copy(
         update={
@@ -100,16 +98,16 @@ def add_category(
     )
     fit, looks = cached_images(out, own, grown, "fit", on_progress)
     held_out, _ = cached_images(out, own, grown, "held_out", on_progress)
-    training = record.settings.training
     with varied_images(out, own, grown, data, on_progress) as (varied, borne):
         learn_category(grown, new, fit, varied, held_out, training, on_progress)
     notes = _confusions(out, own, record.images, grown, held_out, on_progress)
     used = [image for image in split.images if image.use == "fit"]
     limits = learn_category_limits(used, looks, borne)
+    every = record.image_limits
     changed = own.model_copy(
         update={
             "images": (*record.images, *split.images),
-            "image_limits": _widest(record.image_limits, limits[name].image),
+            "image_limits": every and every.with_all_of(limits[name].image),
             "category_limits": {**record.category_limits, **limits},
         }
     )
@@ -160,7 +158,7 @@ def rename_category(run: Path, out: Path, name: str, new_name: str) -> ChangedRu
     """Give a category another name; arguments and errors as for :func:`add_category`."""
     model, record = load_run(run)
     _index_of(record, name)
-    _check_name(record, new_name)
+    check_name(new_name, record.categories)
     _check_out(out)
 
     def named(category: str) -> str:
@@ -222,27 +220,6 @@ def _index_of(record: RunRecord, name: str) -> int:
     return record.categories.index(name)
 
 
-def _check_name(record: RunRecord, name: str) -> None:
-    if name in record.categories:
-        raise InputError(
-            f"the run has a category {name!r} already; it has {', '.join(record.categories)}.",
-            next_step="choose another name; more good images of a known category are learnt from "
-            "with hvq-edge train",
-        )
-    if name.lower() in RESERVED_CATEGORIES:
-        raise InputError(
-            f"a category cannot be called {name!r}: --category {name.lower()} means something "
-            "else.",
-            next_step="choose another name",
-        )
-    # Names are those of folders everywhere else.
-    if not name.strip() or name != Path(name).name or name != name.strip() or name[0] == ".":
-        raise InputError(
-            f"a category cannot be called {name!r}: it must be fit for a folder's name.",
-            next_step="choose another name",
-        )
-
-
 def _check_out(out: Path) -> None:
     if (out / RECORD_NAME).exists():
         raise RunError(f"{out} already holds a run.", next_step="choose another folder with --out")
@@ -297,15 +274,3 @@ def _classified(model: HVQTrans, images: Images) -> tuple[np.ndarray, np.ndarray
     ]
     chosen, margin = (torch.cat(one).cpu().numpy() for one in zip(*found, strict=True))
     return chosen, margin
-
-
-def _widest(one: ImageLimits | None, other: ImageLimits) -> ImageLimits | None:
-    """Limits within which both lie; none where there were none."""
-    if one is None:
-        return None
-    return ImageLimits(
-        brightness_low=min(one.brightness_low, other.brightness_low),
-        brightness_high=max(one.brightness_high, other.brightness_high),
-        contrast_low=min(one.contrast_low, other.contrast_low),
-        sharpness_low=min(one.sharpness_low, other.sharpness_low),
-    )

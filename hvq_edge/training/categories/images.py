@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
-from hvq_edge.data.dataset import Dataset, Layout
+from hvq_edge.data.dataset import RESERVED_CATEGORIES, Dataset, Layout
 from hvq_edge.data.known_defects import recorded_path
 from hvq_edge.data.layouts import mvtec, plain_folder
 from hvq_edge.data.layouts.folders import (
@@ -18,30 +19,38 @@ from hvq_edge.data.layouts.folders import (
     list_images,
 )
 from hvq_edge.data.splits import Split, split_training
-from hvq_edge.errors import DatasetError
-from hvq_edge.run.record import RunRecord
+from hvq_edge.errors import DatasetError, InputError
+from hvq_edge.run.record import ImageRecord
+from hvq_edge.run.settings import TrainingSettings
 
 LEAST_TO_ADD = 10
 """Good images of a new category: with fewer nothing was measured (docs/new-category.md)."""
 
 
 def good_images_of(
-    record: RunRecord, name: str, folder: Path, on_progress: ProgressCallback = silent
+    name: str,
+    folder: Path,
+    data: Path,
+    training: TrainingSettings,
+    known: Iterable[ImageRecord] = (),
+    on_progress: ProgressCallback = silent,
 ) -> Split:
     """Divide the good images of a new category, as a training does.
 
     Args:
-        record: of the run that gets the category.
         name: of the category.
         folder: of its images: they lie in it, or it is the category's folder in the MVTec or the
             plain layout, of which test images are left out.
+        data: what paths are relative to where they lie in it.
+        training: how images are divided.
+        known: images of other categories.
         on_progress: told of every image read.
 
     Returns:
-        Images and their uses; paths are relative to ``record.data`` where they lie in it.
+        Images and their uses.
 
     Raises:
-        DatasetError: no folder, too few good images, or one is in the run already.
+        DatasetError: no folder, too few good images, or one is known already.
         ImageError: an image cannot be read.
     """
     images, layout = _listed(name, folder)
@@ -49,25 +58,45 @@ def good_images_of(
         raise _too_few(name, len(images), folder)
     root = Path(os.path.abspath(folder))  # noqa: PTH100 (a link keeps its name)
     dataset = Dataset(folder, layout, tuple(images))
-    training = record.settings.training
     split = split_training(dataset, training.held_out, training.seed, on_progress)
     different = len({one.sha256 for one in split.images})
     if different < LEAST_TO_ADD:
         raise _too_few(name, different, folder)
-    known = {one.sha256: one for one in record.images}
+    others = {one.sha256: one for one in known}
     for one in split.images:
-        if (other := known.get(one.sha256)) is not None:
+        if (other := others.get(one.sha256)) is not None:
             raise DatasetError(
                 f"{folder / one.path} is an image of {other.category} as well: {other.path}.",
                 next_step=f"take it out; or give {other.category} another name with hvq-edge "
                 "rename-category",
             )
-    data = Path(str(record.data))
     recorded = (
         one.model_copy(update={"path": recorded_path(root / one.path, data)})
         for one in split.images
     )
     return Split(tuple(recorded), split.held_out_from)
+
+
+def check_name(name: str, known: Collection[str]) -> None:
+    """Raise an InputError where a category cannot be called so beside those that are known."""
+    if name in known:
+        raise InputError(
+            f"there is a category {name!r} already, among {', '.join(known)}.",
+            next_step="choose another name; more good images of a known category are learnt from "
+            "with hvq-edge train",
+        )
+    if name.lower() in RESERVED_CATEGORIES:
+        raise InputError(
+            f"a category cannot be called {name!r}: --category {name.lower()} means something "
+            "else.",
+            next_step="choose another name",
+        )
+    # Names are those of folders everywhere else.
+    if not name.strip() or name != Path(name).name or name != name.strip() or name[0] == ".":
+        raise InputError(
+            f"a category cannot be called {name!r}: it must be fit for a folder's name.",
+            next_step="choose another name",
+        )
 
 
 def _listed(name: str, folder: Path) -> tuple[list[DatasetImage], Layout]:

@@ -40,15 +40,7 @@ def widened(
 def wider(limits: ImageLimits, qualities: Sequence[FrameQuality]) -> ImageLimits:
     """Return limits of light and focus that hold images which are outside so far, too."""
     outside = [quality for quality in qualities if fault(quality, limits) is not None]
-    if not outside:
-        return limits
-    new = learn_limits(outside)
-    return ImageLimits(
-        brightness_low=min(limits.brightness_low, new.brightness_low),
-        brightness_high=max(limits.brightness_high, new.brightness_high),
-        contrast_low=min(limits.contrast_low, new.contrast_low),
-        sharpness_low=min(limits.sharpness_low, new.sharpness_low),
-    )
+    return limits.with_all_of(learn_limits(outside)) if outside else limits
 
 
 def _usual_too(usual: UsualLook, looks: Sequence[Look]) -> UsualLook:

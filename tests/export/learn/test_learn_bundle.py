@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.commands import exit_code
+from helpers.commands import exit_code, on_a_device
+from helpers.images import bolt, write_png
 
 from hvq_edge.bundle.integrity import self_test as trial
 from hvq_edge.bundle.integrity.content import look
@@ -21,7 +19,7 @@ from hvq_edge.bundle.integrity.staged_update import current_version, install_bun
 from hvq_edge.bundle.learnt import prototypes_learnt, what_changed
 from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.common.atomic import sha256_of
-from hvq_edge.data.images import read_frame
+from hvq_edge.data.images import fit_image, read_frame
 from hvq_edge.errors import BundleError, DatasetError, InputError, OutputError
 from hvq_edge.export.learn.edited import Graphs
 from hvq_edge.export.learn.learn_bundle import folds_of, learn_bundle
@@ -32,14 +30,6 @@ from hvq_edge.runtime.open_engine import choose, open_engine
 
 MONO, POLY = "solar_cell_mono", "solar_cell_poly"
 CALLED_GOOD = 4
-WITHOUT = ("torch", "torchvision", "onnxscript", "polygraphy", "sklearn", "scipy")
-"""A device has none of these."""
-ON_A_DEVICE = f"""
-import sys
-sys.modules.update(dict.fromkeys({WITHOUT}))
-from hvq_edge.cli.app import main
-main(sys.argv[1:])
-"""
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -67,14 +57,8 @@ def learnt(small_bundle, judged, tmp_path_factory) -> tuple[Bundle, dict, dict[s
     before = content(small_bundle)
     out = tmp_path_factory.mktemp("learnt") / "bundle"
     arguments = ["learn", str(small_bundle), "--good", str(judged), "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, "-c", ON_A_DEVICE, *arguments, "--backend", "onnxruntime", "--json"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"NO_COLOR": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return open_bundle(out), json.loads(done.stdout), before
+    said = on_a_device(*arguments, "--backend", "onnxruntime", "--json")
+    return open_bundle(out), json.loads(said), before
 
 
 def test_the_bundle_that_learnt_stays_as_it_was(learnt, small_bundle):
@@ -157,16 +141,34 @@ def test_it_is_installed_and_rolled_back_as_any_bundle(learnt, small_bundle, tmp
     assert not open_bundle(tmp_path / "device" / "current").manifest.learnt
 
 
-def test_a_bundle_learns_again_and_keeps_what_it_had_learnt(learnt, judged, solar_cells, tmp_path):
+def test_a_bundle_learns_again_and_keeps_what_it_had_learnt(
+    learnt, judged, small_run, solar_cells, tmp_path
+):
     for path in sorted((solar_cells / POLY / "test" / "good").iterdir())[:1]:
         (tmp_path / POLY / "good").mkdir(parents=True)
         shutil.copy(path, tmp_path / POLY / "good")
     shutil.copytree(judged / MONO / "good", tmp_path / MONO / "good")  # known by now
+    for number in range(3):
+        write_png(tmp_path / POLY / "good" / f"bolt {number}.png", bolt(number))
     done = learn_bundle(learnt[0].path, tmp_path, tmp_path / "out", backend="onnxruntime")
     assert list(done.images) == [POLY]
     assert any("left out" in note for note in done.notes)
     kept = {(table, name): found for table, name, found in prototypes_learnt(done.bundle)}
     assert {name for _, name in kept} == {MONO, POLY}
+    # A bolt is like nothing that it knew: now there is a centre for bolts, and they are judged.
+    assert [one.centres for one in done.bundle.manifest.learnt] == [0, 1]
+    assert kept.pop(("classifier.centres", POLY)).shape == (1, 384)
+    others = np.stack([fit_image(bolt(number), (64, 64)) for number in (7, 8, 9)])
+    for bundle, knows in ((learnt[0], False), (done.bundle, True)):
+        outputs = []
+        with (
+            open_engine(bundle, precision="fp32", backend="onnxruntime") as engine,
+            TorchEngine(small_run, device="cpu", bundle=bundle) as model,
+        ):
+            outputs = [one.run(others) for one in (engine, model)]
+        assert ((outputs[0]["margin"] >= 0) == knows).all()
+        np.testing.assert_array_equal(outputs[0]["category"], outputs[1]["category"])
+        np.testing.assert_allclose(outputs[0]["margin"], outputs[1]["margin"], atol=1e-3)
     for (table, name), centres in kept.items():
         np.testing.assert_array_equal(Graphs(done.bundle).centres(table, name), centres)
     # The run is not beside it: its scores are known, its images are not at hand.
@@ -176,10 +178,15 @@ def test_a_bundle_learns_again_and_keeps_what_it_had_learnt(learnt, judged, sola
 def test_what_cannot_be_learnt_is_said(small_bundle, judged, solar_cells, tmp_path):
     with pytest.raises(OutputError, match="there already"):
         learn_bundle(small_bundle, judged, tmp_path)
+    with pytest.raises(DatasetError, match="no folder"):  # what is to be learnt comes first
+        learn_bundle(small_bundle, tmp_path / "nothing", tmp_path)
+    other = tmp_path / "other" / MONO / "defective"
+    other.mkdir(parents=True)
+    shutil.copy(next((judged / MONO / "good").iterdir()), other)
+    with pytest.raises(DatasetError, match="called good and defective"):
+        learn_bundle(small_bundle, judged, tmp_path / "out", judged=[tmp_path / "other"])
     with pytest.raises(DatasetError, match="of which category"):
         learn_bundle(small_bundle, solar_cells / MONO / "test", tmp_path / "out", category="bolt")
-    with pytest.raises(DatasetError, match="no folder"):
-        learn_bundle(small_bundle, tmp_path / "nothing", tmp_path / "out")
     known = solar_cells / MONO / "train" / "good"
     with pytest.raises(InputError, match="left out"):  # learnt in training
         learn_bundle(small_bundle, known, tmp_path / "out", category=MONO)

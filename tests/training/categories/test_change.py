@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from helpers.commands import exit_code
-from helpers.images import make_texture, scratch, write_png
+from helpers.images import bolt, scratch, write_png
 
 from hvq_edge.bundle.manifest import GraphRecord
 from hvq_edge.common.atomic import sha256_of
@@ -26,19 +26,6 @@ from hvq_edge.training.categories.change import add_category, remove_category, r
 from hvq_edge.training.categories.images import good_images_of
 
 BOLT, IMAGES, SIDE = "bolt é", 16, 64
-
-
-def bolt(seed: int) -> np.ndarray:
-    return make_texture(seed, grain=1.2, mean=150.0)
-
-
-@pytest.fixture(scope="session")
-def bolts(made_once) -> Path:
-    def make(folder: Path) -> None:
-        for i in range(IMAGES):
-            write_png(folder / f"{i:02} ü.png", bolt(i))
-
-    return made_once("bolts", make)
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +186,7 @@ def test_a_name_that_is_there_ends_with_2(small_trained_run, bolts, tmp_path, ca
     known = read_run(small_trained_run).categories[1]
     where = ["--run", str(small_trained_run), "--out", str(tmp_path / "run")]
     assert exit_code("add-category", known, "--good", str(bolts), *where) == 2
-    assert "has a category" in capsys.readouterr().err
+    assert "there is a category" in capsys.readouterr().err
     assert (
         exit_code("rename-category", read_run(small_trained_run).categories[0], known, *where) == 2
     )
@@ -241,5 +228,6 @@ def test_of_a_products_folder_no_test_image_is_learnt_from(small_trained_run, bo
         for i in range(12):
             write_png(folder / part / f"{i}.png", bolt(start + i))
     record = read_run(small_trained_run)
-    found = good_images_of(record, BOLT, folder).images
+    data, training = Path(record.data), record.settings.training
+    found = good_images_of(BOLT, folder, data, training).images
     assert {Path(one.path).parent for one in found} == {folder / "train" / "good"}
