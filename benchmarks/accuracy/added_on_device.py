@@ -56,7 +56,7 @@ def run(
         for one in images
         if one.split == "test"
     ]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         good = Path(scratch) / "good"
         good.mkdir()

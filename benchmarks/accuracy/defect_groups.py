@@ -164,7 +164,7 @@ def _gradients(grey: NDArray[np.uint8], outline: NDArray[np.int32]) -> Vector:
     rows, columns = np.mgrid[:64, :64] // 16
     cells = np.zeros((4, 4, 9))
     np.add.at(cells, (rows, columns, direction), strength)
-    return np.asarray(cells.ravel() / max(np.linalg.norm(cells), 1e-9))
+    return np.asarray(cells.ravel() / max(float(np.linalg.norm(cells)), 1e-9))
 
 
 def mask_contour(image: DatasetImage, shape: tuple[int, ...]) -> NDArray[np.int32] | None:

@@ -3,8 +3,8 @@
     python -m benchmarks.accuracy.known_defects RUN [RUN ...]
 
 Some of a product's defective test images are given to a finished run as known defects, and its
-metric is fitted to them as training does it (hvq_edge/training/known_defects.py); the network stays
-as it is. The other test images are judged: defects found where 5 % of the good test images are
+metric is fitted to them as training does it (hvq_edge/training/known_defects/metric.py); the
+network stays as it is. The other test images are judged: defects found where 5 % of the good test images are
 rejected, in per cent. Draws:
 
 - any kind: 5, 10 or 20 of all defective images, tested on the rest; where a product has one folder
@@ -45,8 +45,8 @@ from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import KnownDefect, recorded_data
 from hvq_edge.training.batches import Images
-from hvq_edge.training.known_defect_images import coverage, pseudo_defects_of
-from hvq_edge.training.known_defects import (
+from hvq_edge.training.known_defects.images import coverage, pseudo_defects_of
+from hvq_edge.training.known_defects.metric import (
     FIT,
     HELD_OUT,
     KNOWN,

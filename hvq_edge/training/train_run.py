@@ -40,7 +40,7 @@ from hvq_edge.training.codebook_start import start_codebooks
 from hvq_edge.training.event_log import EVENTS_FOLDER, EventLog, scalars_of
 from hvq_edge.training.features import cache_features, features_of_versions
 from hvq_edge.training.fit_prototypes import fit_prototypes
-from hvq_edge.training.known_defect_images import learn_known_defects, warn_of_unused
+from hvq_edge.training.known_defects.images import learn_known_defects, warn_of_unused
 from hvq_edge.training.statistics import (
     fit_classifier,
     fit_feature_statistics,

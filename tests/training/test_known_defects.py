@@ -18,7 +18,7 @@ from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import load_settings
 from hvq_edge.training import known_defects as known_module
 from hvq_edge.training.batches import Images
-from hvq_edge.training.known_defects import Known, fit_known_defects
+from hvq_edge.training.known_defects.metric import Known, fit_known_defects
 from hvq_edge.training.statistics import fit_level, fit_map_scale, fit_residual_whitening
 
 SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}

@@ -156,7 +156,7 @@ def group_rejects(
     return Groups(tuple(groups), rejects, too_few, without)
 
 
-def alike(looks: NDArray[np.float32]) -> NDArray[np.int64]:
+def alike(looks: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.int64]:
     """Group vectors by the directions in which they leave their common mean.
 
     Two groups become one while a vector of one and a vector of the other leave it in like

@@ -22,7 +22,7 @@ from hvq_edge.run.settings import Settings
 from hvq_edge.run.tiling import GRID_STRIDE, Tiling
 from hvq_edge.training.batches import Images
 from hvq_edge.training.features import cache_features
-from hvq_edge.training.known_defects import LARGE, SMALL, Known, fit_known_defects
+from hvq_edge.training.known_defects.metric import LARGE, SMALL, Known, fit_known_defects
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Known defects: their images, and the metric that is learnt from them."""
