@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import save
 
 from hvq_edge.bundle.integrity.content import CARD_NAME
@@ -32,13 +31,11 @@ from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import atomic_folder, sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
-from hvq_edge.data.images import read_frame
-from hvq_edge.errors import BundleError, DatasetError, GateFailed, InputError
+from hvq_edge.errors import BundleError, DatasetError, InputError
 from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.export.graph.size import graph_numbers
 from hvq_edge.export.learn.edited import Change, Graphs
 from hvq_edge.export.learn.judged import JudgedImage, Outcome, judge, list_judged, opened
-from hvq_edge.export.learn.known_good import known_good
 from hvq_edge.export.learn.new_category import Fitted, fit_category
 from hvq_edge.export.learn.new_manifest import (
     carried_over,
@@ -47,10 +44,9 @@ from hvq_edge.export.learn.new_manifest import (
     with_file,
     with_thresholds,
 )
+from hvq_edge.export.learn.others import compare_others, others_at_hand
 from hvq_edge.export.lint.check import check_graph_file
 from hvq_edge.run.settings import TrainingSettings
-from hvq_edge.runtime.engine import Engine
-from hvq_edge.runtime.known_answers import read_known_answers
 from hvq_edge.training.categories.images import check_name, good_images_of
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.gathering import HELD_OUT
@@ -64,16 +60,6 @@ LEFT_OUT = (
     "in it, and its codes are those of {}. From 50 images on, hvq-edge add-category on a machine "
     "with PyTorch and the run usually finds more (docs/new-category.md)"
 )
-
-_KNOWN = "a known image"
-
-
-class _Other(NamedTuple):
-    """An image of a category that was there before."""
-
-    name: str
-    category: str
-    frame: Path | NDArray[np.uint8]
 
 
 class Tried(NamedTuple):
@@ -158,7 +144,7 @@ def add_to_bundle(
     fit, held_out = _good_images(before, name, good, on_progress)
     shown = [one for folder in judged for one in list_judged(folder, (*old.categories, name))]
     out = new_folder(before, out, "added")
-    others = _others(before, [one for one in shown if one.category != name], on_progress)
+    others = others_at_hand(before, [one for one in shown if one.category != name], on_progress)
     own = [one for one in shown if one.category == name]
     fitted = fit_category(graphs.models["fp32"], old, fit, held_out, on_progress)
     with atomic_folder(out) as folder:
@@ -174,9 +160,10 @@ def add_to_bundle(
             made = Bundle(folder, manifest)
             with (
                 opened(before, precision, backend) as was,
-                opened(made, precision, was.info.backend) as now,
+                # Its outputs are compared next: an answer that is another one is said in words.
+                opened(made, precision, was.info.backend, unchecked=True) as now,
             ):
-                notes += _compare(name, precision, others, was, now, on_progress)
+                notes += compare_others(name, precision, others, was, now, on_progress)
                 stage = f"{name} {precision}"
                 images = [*held_out, *own, *fit]
                 found = judge(now, made.checks, images, on_progress, stage)
@@ -188,6 +175,12 @@ def add_to_bundle(
             notes += said
             if new is not None:
                 thresholds[precision] = {name: new}
+        if not thresholds:
+            raise InputError(
+                f"no held-out image of {name} would be judged as {name}: {'; '.join(notes)}.",
+                next_step="show other images of it; or train it together with the products that it "
+                "is like (hvq-edge train)",
+            )
         manifest = with_thresholds(manifest, thresholds, held_out)
         for table, centres in fitted.centres.items():
             change = Change(table, name, tuple(range(len(centres))), centres)
@@ -227,22 +220,6 @@ def _good_images(
         image = JudgedImage(root / one.path, one.path, name, True, "", one.sha256)
         divided[one.use].append(image)
     return divided["fit"], divided["held_out"]
-
-
-def _others(
-    before: Bundle, judged: Sequence[JudgedImage], on_progress: ProgressCallback
-) -> list[_Other]:
-    """List what shows that other categories keep their outputs: all that is at hand of them."""
-    names = before.manifest.categories
-    answers = read_known_answers(before)
-    found = []
-    if answers is not None:
-        for frame, index in zip(answers.frames, answers.category, strict=True):
-            found.append(_Other(_KNOWN, names[index], frame))
-    held_out = known_good(before, names, None, on_progress).values()
-    for image in (*judged, *(image for one in held_out for image in one.images)):
-        found.append(_Other(image.name, image.category, image.path))
-    return found
 
 
 def _with_category(
@@ -293,57 +270,6 @@ def _with_category(
     return with_file(folder, changed, ADDED_NAME)
 
 
-def _identical(one: object, other: object) -> bool:
-    assert isinstance(one, np.ndarray)
-    assert isinstance(other, np.ndarray)
-    return np.array_equal(one, other, equal_nan=True)
-
-
-def _compare(
-    name: str,
-    precision: Precision,
-    others: Sequence[_Other],
-    was: Engine,
-    now: Engine,
-    on_progress: ProgressCallback,
-) -> list[str]:
-    """Hold every output on images of other categories against what it was, to the last bit."""
-    taken: list[_Other] = []
-    told = was.info.category_mode == "input"
-    for done, one in enumerate(others, start=1):
-        frame = (
-            one.frame
-            if isinstance(one.frame, np.ndarray)
-            else read_frame(one.frame, was.info.frame_shape)
-        )
-        given = np.array([was.info.categories.index(one.category)], np.int32) if told else None
-        first, second = was.run(frame[None], given), now.run(frame[None], given)
-        if int(second["category"][0]) == len(was.info.categories):
-            taken.append(one)
-        elif not all(map(_identical, first.values(), second.values())):
-            raise GateFailed(
-                f"{one.name} of {one.category} gets other outputs at {precision}, although only "
-                f"{name} was added.",
-                next_step="report this: an added category must not touch the others",
-            )
-        on_progress(f"others {precision}", done, len(others))
-    sure = [one for one in taken if one.name == _KNOWN]
-    if sure:
-        raise InputError(
-            f"{counted(len(sure), 'known image')} of {sure[0].category} would be taken for {name} "
-            f"at {precision}: they are too like each other.",
-            next_step="train both together (hvq-edge train), or export with --category input, "
-            "where the caller says which product it is",
-        )
-    if not taken:
-        return []
-    shown = ", ".join(sorted({one.category for one in taken}))
-    return [
-        f"{name} at {precision}: {len(taken)} of {counted(len(others), 'image')} of other "
-        f"categories ({shown}) would now be taken for it"
-    ]
-
-
 def _threshold(
     name: str,
     precision: Precision,
@@ -372,7 +298,6 @@ def _threshold(
             "lead to no decision"
         )
     if not own:
-        notes.append(f"{name} at {precision}: so it has no threshold, and nothing is decided")
         return None, notes
     found = learn_threshold(
         own,

@@ -55,11 +55,13 @@ class Outcome(NamedTuple):
     refused: str | None
 
 
-def opened(bundle: Bundle, precision: Precision, backend: str) -> Engine:
+def opened(
+    bundle: Bundle, precision: Precision, backend: str, *, unchecked: bool = False
+) -> Engine:
     """Open what judges at a precision; a bundle without known answers is not held against any."""
     # No GPU here: of the CPU engines ONNX Runtime keeps nearest to a float16 file's casts.
     runs_on = "onnxruntime" if backend == AUTO and "fp16" in precision else backend
-    unchecked = answers_file(bundle) is None
+    unchecked = unchecked or answers_file(bundle) is None
     return open_engine(bundle, precision=precision, backend=runs_on, unchecked=unchecked)
 
 

@@ -56,7 +56,7 @@ COMMANDS = {
     },
     "serve": {"--bundle", "--host", "--port", "--token-file", "--precision", "--category"},
     "runs": set(),
-    "add-category": {"--good", "--run", "--out", "--device"},
+    "add-category": {"--good", "--run", "--out", "--device", "--on-device", "--judged"},
     "remove-category": {"--run", "--out"},
     "rename-category": {"--run", "--out"},
     "demo": set(),
