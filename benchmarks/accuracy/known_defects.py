@@ -4,8 +4,8 @@
 
 Some of a product's defective test images are given to a finished run as known defects, and its
 metric is fitted to them as training does it (hvq_edge/training/known_defects/metric.py); the
-network stays as it is. The other test images are judged: defects found where 5 % of the good test images are
-rejected, in per cent. Draws:
+network stays as it is. The other test images are judged: defects found where 5 % of the good test
+images are rejected, in per cent. Draws:
 
 - any kind: 5, 10 or 20 of all defective images, tested on the rest; where a product has one folder
   of defects, they count as not told apart;
