@@ -94,9 +94,11 @@ class Explainer:
         with self._turn():
             content = file.read_bytes()
             self._judge.enter()
+            answer = self._judge.submit(content)
             try:
-                result, _ = self._judge.submit(content).result(PATIENCE_SECONDS)
+                result, _ = answer.result(PATIENCE_SECONDS)
             except (CancelledError, TimeoutError):
+                answer.cancel()
                 raise Busy from None
             found = explain(replace(result, name=name), self._insight)
             then, now = (f"{value or 0.0:.4g}" for value in (score, result.score))
