@@ -57,8 +57,6 @@ STEPS = {"darker": (2, 4), "blur": (3, 5), "shift": (1, 2), "warmer": (0, 1)}
 
 WANDERS = ((0.5, 10), (1, 10), (0.25, 100), (0.5, 100), (1, 100))
 """Size and length of light's wandering."""
-REFERENCES = (DriftSettings().reference_parts, 500, 2000)
-"""``reference_parts`` under which light wanders."""
 
 
 def threshold_of(pool: Pool) -> float:
@@ -269,6 +267,12 @@ def main() -> None:
     parser.add_argument(
         "--wandering", action="store_true", help="of lines without a change, wandering light alone"
     )
+    parser.add_argument(
+        "--reference-parts",
+        type=int,
+        default=DriftSettings().reference_parts,
+        help="under wandering light",
+    )
     parser.add_argument("--ramp", type=int, default=2000, help="parts over which strength rises")
     parser.add_argument(
         "--quiet-lines", type=int, default=20, help="lines without a change; 0: none, nor the time"
@@ -282,7 +286,7 @@ def main() -> None:
     if not asked.quiet_lines:
         return
     if asked.wandering:
-        _wandering(pools, asked.quiet_lines)
+        _wandering(pools, asked.quiet_lines, asked.reference_parts)
         return
     engine_seconds, watch_seconds = cost(asked.run, pools[names[0]], asked.data)
     print(f"watch beside engine: {watch_seconds / engine_seconds:.1%} of its time\n")
@@ -290,7 +294,7 @@ def main() -> None:
     print(f"measured once for all: {measuring(asked.data, shape):.0%} of once for each\n")
     _exact()
     _quiet(pools, asked.quiet_lines, asked.parts)
-    _wandering(pools, asked.quiet_lines)
+    _wandering(pools, asked.quiet_lines, asked.reference_parts)
 
 
 def _changes(pools: Mapping[str, Pool], lines: int, limit: int, length: int) -> None:
@@ -356,17 +360,20 @@ def _quiet(pools: Mapping[str, Pool], lines: int, parts: int) -> None:
     print(markdown_table([*headings, "worst single test"], rows), "\n")
 
 
-def _wandering(pools: Mapping[str, Pool], lines: int) -> None:
+def _wandering(pools: Mapping[str, Pool], lines: int, start: int) -> None:
     rows = []
     for size, length in WANDERS:
         row = [f"{size:g} of the parts' spread over {length:g} parts"]
         for pool in pools.values():
-            for start in REFERENCES:
-                found = quiet(pool, 2 * lines, 5_000, 100_000, Wander(size, length), start)
-                row.append(f"{np.isfinite(found.first).mean():.0%}")
+            found = quiet(pool, 2 * lines, 5_000, 100_000, Wander(size, length), start)
+            first = found.reached[np.isfinite(found.first)]
+            by = Counter(
+                found.measures[test] for test in np.nan_to_num(first, nan=np.inf).argmin(1)
+            )
+            words = "".join(f", {word} {count}" for word, count in by.most_common(2))
+            row.append(f"{len(first) / len(found.first):.0%}{words}")
         rows.append(row)
-    headings = [f"{name}, {start:,} reference parts" for name in pools for start in REFERENCES]
-    print(markdown_table(["light that wanders by", *headings], rows))
+    print(markdown_table(["light that wanders by", *pools], rows))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def explain(asked: ExplainRequest, page: Page) -> Explained:
     except Busy:
         raise Refused(
             503,
-            f"{PLACES} explanations are being made or waiting.",
+            f"{PLACES} explanations are being made or waiting, or the engine has no time for one.",
             "ask again a little later",
             _RETRY_SECONDS,
         ) from None

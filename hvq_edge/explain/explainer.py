@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, TimeoutError
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -24,6 +25,8 @@ RESTS = 3
 """After one, the next begins no sooner than so many times its length later, and at most"""
 LONGEST_REST = 1.0
 """seconds later: so they take a quarter of one core at most, however many people click."""
+PATIENCE_SECONDS = 12.0
+"""For the engine, which images over HTTP ask as well, and a line before them."""
 KEPT = 8
 """Pages that are kept for whoever asked: some 200 kB each."""
 
@@ -82,7 +85,7 @@ class Explainer:
             The number of the page.
 
         Raises:
-            Busy: all places are taken.
+            Busy: all places are taken, or the engine has no time.
             ImageError: it cannot be judged.
             OSError: it cannot be read.
             EngineFault: the engine failed.
@@ -91,7 +94,12 @@ class Explainer:
         with self._turn():
             content = file.read_bytes()
             self._judge.enter()
-            result, _ = self._judge.submit(content).result()
+            answer = self._judge.submit(content)
+            try:
+                result, _ = answer.result(PATIENCE_SECONDS)
+            except (CancelledError, TimeoutError):
+                answer.cancel()
+                raise Busy from None
             found = explain(replace(result, name=name), self._insight)
             then, now = (f"{value or 0.0:.4g}" for value in (score, result.score))
             if then != now:

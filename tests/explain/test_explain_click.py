@@ -6,6 +6,8 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +33,7 @@ from hvq_edge.predict.predictor import load
 from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.api import Served
 from hvq_edge.stream.live_page.history import REJECT_SIDE, SHOWN
+from hvq_edge.stream.live_page.judge import Busy
 from hvq_edge.stream.review.desk import ReviewDesk
 from hvq_edge.stream.service import open_line
 from hvq_edge.stream.settings import load_stream_settings
@@ -135,19 +138,14 @@ def test_whoever_is_not_logged_in_is_told_so(browser, line):
         expect(page.locator("#explanation")).to_be_hidden()
 
 
-def looking_denied(browser, url):
+@contextmanager
+def looking_denied(browser, url) -> Iterator[Page]:
     """Chromium itself writes to its console that a request was refused."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def opened() -> Iterator[Page]:
-        context = browser.new_context()
-        page = context.new_page()
-        page.goto(url)
-        yield page
-        context.close()
-
-    return opened()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(url)
+    yield page
+    context.close()
 
 
 def test_the_line_s_own_codes_are_shown_as_the_command_shows_them(line, bundle, cells):
@@ -206,6 +204,24 @@ def test_the_review_command_explains_with_a_bundle(line, bundle):
     with _explaining(None) as nothing:
         client = client_of(Served(None, Access(TOKEN), review=desk, explainer=nothing), **BEARER)
         assert client.post("/api/explain", json=asked).status_code == 404
+
+
+def test_an_engine_that_has_no_time_refuses(plain, tmp_path):
+    """As it is while the line ends: what is on its way is cancelled."""
+
+    class Ending:
+        def enter(self) -> None:
+            pass
+
+        def submit(self, _: bytes) -> Future:
+            cancelled: Future = Future()
+            cancelled.cancel()
+            return cancelled
+
+    (tmp_path / "part.png").write_bytes(b"image")
+    plain.explainer._judge = Ending()
+    with pytest.raises(Busy):
+        plain.explainer.of_file(tmp_path / "part.png", "part.png", 1.0)
 
 
 class NoJudge:
