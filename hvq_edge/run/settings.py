@@ -28,6 +28,8 @@ BackboneName = Literal[
     "efficientnet_lite3",
     "efficientnet_lite4",
 ]
+MOST_TILES = 8
+"""Rows, and columns."""
 PresetName = Literal["paper", "paper-ot", "edge", "tiny"]
 CodebookLearning = Literal["averages", "gradient", "both"]
 # TOML has arrays and no tuples; a tuple keeps the settings from being changed.
@@ -50,8 +52,8 @@ class ModelSettings(StrictTypes):
     """Side of the square input in pixels; of a tile, where there are several."""
     tiles: Annotated[
         tuple[
-            Annotated[int, Field(ge=1, le=8, strict=True)],
-            Annotated[int, Field(ge=1, le=8, strict=True)],
+            Annotated[int, Field(ge=1, le=MOST_TILES, strict=True)],
+            Annotated[int, Field(ge=1, le=MOST_TILES, strict=True)],
         ],
         Field(strict=False),
     ] = (1, 1)
