@@ -48,8 +48,10 @@ LAMP = 0.7
 BROKEN = "-broken"
 """What the name of a broken cell's file on the line ends with: what a person would see."""
 BY, DEFECT = "Ada", "broken cell"
-CUT = " …"
-"""At the end of a line of the page: it goes on."""
+LEFT_OUT = "..."
+"""A line of the page: nothing or several lines are left out here."""
+TOKEN = "token=…"
+"""What the page shows of a token."""
 
 
 class Command(NamedTuple):
@@ -182,7 +184,8 @@ def judge_all(url: str) -> None:
 def form(line: str) -> str:
     """Return what of a line does not depend on the model and the machine."""
     line = re.sub(r"\b[0-9a-f]{12,}\b|(?<=token=)\S+", "#", line)
-    line = re.sub(r"\b(int8|fp32)\b( on | with )?\b(openvino|onnxruntime)?", "ENGINE", line)
+    line = re.sub(r"\b(int8|fp32) on (openvino|onnxruntime)\b", "ENGINE", line)
+    line = re.sub(r"\([^()]*, (OpenVINO|ONNX Runtime) [\d.]+\)", "(MACHINE)", line)
     line = re.sub(r"-?\d+(?:[.,:]\d+)*(?:e-?\d+)?", "0", line)
     line = re.sub(r"\b0 ([a-z]+?)s?\b", r"0 \1", line)  # one image, two images
     return " ".join(line.split())
@@ -190,15 +193,9 @@ def form(line: str) -> str:
 
 def printed_line(shown: str, lines: Iterator[str]) -> str | None:
     """Return the next of the printed lines that has the form of a shown one."""
-    wanted = form(shown.removesuffix(CUT))
-    for line in lines:
-        if form(line) == wanted or (shown.endswith(CUT) and form(line).startswith(wanted)):
-            words = len(shown.removesuffix(CUT).split())
-            cut = (
-                re.match(rf"\s*(?:\S+\s+){{{words - 1}}}\S+", line) if shown.endswith(CUT) else None
-            )
-            return line if cut is None else cut[0] + CUT
-    return None
+    wanted = form(shown)
+    found = next((line for line in lines if form(line) == wanted), None)
+    return found and re.sub(r"token=\S+", TOKEN, found)
 
 
 def walk(
@@ -216,17 +213,23 @@ def walk(
         yield command, on_command(command) or run(command.text, folder)
 
 
-def renewed(page: str, command: Command, printed: Printed) -> str:
-    """Return the page with the lines below a command as they were printed now."""
-    found, lines = [], iter(printed.lines)
-    for shown in command.shown:
-        line = shown if shown.strip() == CUT.strip() else printed_line(shown, lines)
-        if line is None:
-            raise SystemExit(f"{command.text}\nprinted nothing like\n{shown}")
-        found.append(line)
-    before = "\n".join([f"$ {command.text}", *command.shown, ""])
-    assert page.count(before) == 1, before
-    return page.replace(before, "\n".join([f"$ {command.text}", *found, ""]))
+def renewed(page: str, walked: Iterable[tuple[Command, Printed]]) -> str:
+    """Return the page with the lines below each command as they were printed now."""
+    at = 0
+    for command, printed in walked:
+        found, lines = [], iter(printed.lines)
+        for shown in command.shown:
+            line = shown if shown == LEFT_OUT else printed_line(shown, lines)
+            if line is None:
+                raise SystemExit(f"{command.text}\nprinted nothing like\n{shown}")
+            found.append(line)
+        before, after = (
+            "\n".join([f"$ {command.text}", *own, ""]) for own in (command.shown, found)
+        )
+        at = page.index(before, at)
+        page = page[:at] + after + page[at + len(before) :]
+        at += len(after)
+    return page
 
 
 def main() -> None:
@@ -238,13 +241,14 @@ def main() -> None:
     os.environ["COLUMNS"] = "100"
     lay_out(given.folder)
     page = PAGE.read_text(encoding="utf-8")
+    walked = []
     for command, printed in walk(page, given.folder):
         print("\n".join([f"$ {command.text}", *printed.lines]), flush=True)
         if printed.code:
             raise SystemExit(f"exit code {printed.code}")
-        if given.write:
-            page = renewed(page, command, printed)
-            PAGE.write_text(page, encoding="utf-8")
+        walked.append((command, printed))
+    if given.write:
+        PAGE.write_text(renewed(page, walked), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.a_week import PAGE, Command, Printed, lay_out, printed_line, walk
+from benchmarks.a_week import LEFT_OUT, PAGE, Command, Printed, lay_out, printed_line, walk
 from hvq_edge.run.latest import point_latest
 from hvq_edge.run.record import read_run
 from hvq_edge.training.categories.change import remove_category
-
-LEFT_OUT = "..."
 
 
 def test_the_commands_print_what_the_page_shows(
