@@ -1,6 +1,8 @@
-"""Make docs/learn.jpg: the same cells before and after ``hvq-edge learn``, one row each.
+"""Make docs/learn.jpg and new-category.jpg: the same cells with a bundle and with a later one.
 
     python -m benchmarks.learning_image runs/seven/bundle runs/seven/bundle-learnt CELL.jpg ... OUT
+
+One row each: before and after ``hvq-edge learn``, or ``hvq-edge add-category``.
 
 The images are those of ``elpv-dataset`` (CC BY-NC-SA 4.0), and so is what is drawn on them.
 """

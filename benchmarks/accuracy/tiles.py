@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,8 @@ SMALLEST, LARGEST, DRAWN_IN = 4, 10, 48
 ROUNDS = 9
 """In which all forms are timed in turns."""
 Pixels = NDArray[np.uint8]
+Modules = dict[str, list[Pixels]]
+Damage = Callable[[Pixels, Pixels, Sequence[int]], Pixels]
 GOOD, SMALL, REAL = "good", "small", "real"
 
 
@@ -78,15 +80,15 @@ def with_small_defect(image: Pixels, other: Pixels, seed: Sequence[int]) -> Pixe
             return damaged
 
 
-def test_modules(data: Path, seed: int) -> dict[str, list[Pixels]]:
-    """Make the images to test, by kind."""
+def modules_to_test(data: Path, seed: int, damage: Damage = with_small_defect) -> Modules:
+    """Make the images to test, by kind; small defects are what ``damage`` makes."""
     rng = np.random.default_rng(seed)
     good, bad = (_cells(data / "test" / kind) for kind in ("good", "defective"))
-    found: dict[str, list[Pixels]] = {GOOD: [], SMALL: [], REAL: []}
+    found: Modules = {GOOD: [], SMALL: [], REAL: []}
     for number in range(TESTED):
         found[GOOD].append(_drawn(good, rng))
         other = good[int(rng.integers(len(good)))]
-        found[SMALL].append(with_small_defect(_drawn(good, rng), other, (seed, number)))
+        found[SMALL].append(damage(_drawn(good, rng), other, (seed, number)))
         cells = [good[i] for i in rng.choice(len(good), ACROSS**2, replace=False)]
         cells[int(rng.integers(ACROSS**2))] = bad[number % len(bad)]
         found[REAL].append(module(cells))
@@ -184,7 +186,7 @@ def run_forms(
 ) -> tuple[list[Form], list[float]]:
     """Train what is not trained yet in ``out``, and judge and time all."""
     write_training_modules(data, out / "data", seed)
-    tested, forms, models = test_modules(data, seed), [], []
+    tested, forms, models = modules_to_test(data, seed), [], []
     for rows, columns in tiles:
         name = f"{rows}x{columns}"
         run = out / f"{name}, seed {seed}"

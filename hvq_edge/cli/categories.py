@@ -212,9 +212,12 @@ def _say(changed: ChangedRun, as_json: bool) -> None:
                 "change": record.changes[-1].model_dump(),
                 "held_out_from": record.held_out_from,
                 "notes": changed.notes,
+                "warnings": changed.warnings,
             }
         )
         return
+    for warning in changed.warnings:
+        messages.print(f"Look: {warning}.", markup=False, soft_wrap=True)
     for note in changed.notes:
         messages.print(f"Note: {note}", markup=False, soft_wrap=True)
     messages.print(

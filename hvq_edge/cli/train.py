@@ -157,9 +157,13 @@ def train(
 
 
 def _rows_and_columns(tiles: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)x(\d+)", tiles)
-    if found is None:
+    from hvq_edge.run.settings import MOST_TILES
+
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", tiles)
+    asked = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= max(asked) <= MOST_TILES:
         raise SettingsError(
-            f"--tiles {tiles}: expected rows x columns.", next_step="give for example --tiles 2x3"
+            f"--tiles {tiles}: expected rows x columns, 1 to {MOST_TILES} of each.",
+            next_step="give for example --tiles 2x3",
         )
-    return int(found[1]), int(found[2])
+    return asked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from hvq_edge.run.latest import DEFAULT_RUN
 from hvq_edge.run.record import (
     RECORD_NAME,
     REPORT_NAME,
+    CategoryChange,
     RunRecord,
     read_run,
     recorded_data,
@@ -85,6 +86,7 @@ def evaluate_target(
     out = None if out is None else Path(out)
     if runs_torch(target, precision, backend):
         record = read_run(target)
+        categories, changes = record.categories, record.changes
         data = data or recorded_data(target)
         facts = _run_facts(target, record)
         thresholds: Mapping[str, float] = {}
@@ -99,6 +101,8 @@ def evaluate_target(
         bundle = open_bundle(target)
         target = bundle.path
         data = data or _data_of_parent(bundle)
+        categories, training = bundle.manifest.categories, bundle.manifest.training
+        changes = training.changes if training else ()
         choice = choose(bundle, precision, backend)
         precision, backend, reason = choice.precision, choice.backend, choice.reason
         facts = _bundle_facts(bundle, reason)
@@ -109,6 +113,7 @@ def evaluate_target(
         title = f"Evaluation of bundle {_short_name(target)}, {precision}"
     _check_writable(folder)
     dataset = find_dataset(data, on_progress)
+    _check_former_names(dataset, categories, changes)
     with open_engine(target, precision=precision, backend=backend) as engine:
         info = engine.info
         evaluations = tuple(
@@ -231,6 +236,29 @@ def _data_of_parent(bundle: Bundle) -> Path:
             next_step="give a folder with test images with --data DIR",
         )
     return recorded_data(run)
+
+
+def _check_former_names(
+    dataset: Dataset, categories: Sequence[str], changes: Sequence[CategoryChange]
+) -> None:
+    """Name the folder that still has the name that a category had once.
+
+    Raises:
+        DatasetError: there is one, and none with the category's name.
+    """
+    now: dict[str, str] = {}
+    for change in changes:
+        if change.former_name is not None:
+            named = {former: change.category for former in now if now[former] == change.former_name}
+            now = {**now, **named, change.former_name: change.category}
+    for former, name in now.items():
+        known = former not in categories and name in categories
+        if known and former in dataset.categories and name not in dataset.categories:
+            raise DatasetError(
+                f"{dataset.root} has no images of {name}, but of {former}, as that category was "
+                "called before hvq-edge rename-category.",
+                next_step=f"rename the folder {former} to {name}",
+            )
 
 
 def _run_facts(run: Path, record: RunRecord) -> dict[str, str]:

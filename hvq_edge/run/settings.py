@@ -28,6 +28,8 @@ BackboneName = Literal[
     "efficientnet_lite3",
     "efficientnet_lite4",
 ]
+MOST_TILES = 8
+"""Rows, and columns."""
 PresetName = Literal["paper", "paper-ot", "edge", "tiny"]
 LARGEST_LEVEL = 1e4
 """No limit of an image's level: no level of a map comes near it, and it fits into float16."""
@@ -52,8 +54,8 @@ class ModelSettings(StrictTypes):
     """Side of the square input in pixels; of a tile, where there are several."""
     tiles: Annotated[
         tuple[
-            Annotated[int, Field(ge=1, le=8, strict=True)],
-            Annotated[int, Field(ge=1, le=8, strict=True)],
+            Annotated[int, Field(ge=1, le=MOST_TILES, strict=True)],
+            Annotated[int, Field(ge=1, le=MOST_TILES, strict=True)],
         ],
         Field(strict=False),
     ] = (1, 1)

@@ -6,6 +6,7 @@ is learnt by :mod:`hvq_edge.training.categories.learn`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -48,6 +49,8 @@ class ChangedRun:
     record: RunRecord
     notes: tuple[str, ...] = ()
     """What the user should know before the run is used, a sentence each."""
+    warnings: tuple[str, ...] = ()
+    """Why the run is hardly of use as it is, a sentence each."""
 
 
 def add_category(
@@ -100,7 +103,7 @@ def add_category(
     held_out, _ = cached_images(out, own, grown, "held_out", on_progress)
     with varied_images(out, own, grown, data, on_progress) as (varied, borne):
         learn_category(grown, new, fit, varied, held_out, training, on_progress)
-    notes = _confusions(out, own, record.images, grown, held_out, on_progress)
+    notes, warnings = _confusions(out, own, record.images, grown, held_out, on_progress)
     used = [image for image in split.images if image.use == "fit"]
     limits = learn_category_limits(used, looks, borne)
     every = record.image_limits
@@ -121,7 +124,7 @@ def add_category(
     written = _write(out, grown, changed, what)
     for path in out.glob("features*"):  # of the new category's images alone: of no use to export
         path.unlink()
-    return ChangedRun(out, written, notes)
+    return ChangedRun(out, written, notes, warnings)
 
 
 def remove_category(run: Path, out: Path, name: str) -> ChangedRun:
@@ -232,13 +235,20 @@ def _confusions(
     model: HVQTrans,
     held_out: Images,
     on_progress: ProgressCallback,
-) -> tuple[str, ...]:
-    """Ask the classifier for the categories of images that nothing was learnt from."""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ask the classifier for the categories of images that nothing was learnt from.
+
+    Returns:
+        Notes; and warnings, of a category that looks like another one.
+    """
     if not model.classifier.fitted:
-        return ()
+        return (), ()
     names, new = record.categories, len(record.categories) - 1
-    notes = []
+    notes, doubles = [], []
     chosen, margin = _classified(model, held_out)
+    for k, count in Counter(chosen[chosen != new].tolist()).most_common():
+        if 2 * count >= len(chosen):
+            doubles.append(_double(names[new], names[k], count, len(chosen)))
     wrong = int(((chosen != new) | (margin <= 0)).sum())
     if wrong:
         notes.append(
@@ -254,7 +264,7 @@ def _confusions(
             f"whether images of the other categories would now be taken for {names[new]} is not "
             f"known: {error.cause}"
         )
-        return tuple(notes)
+        return tuple(notes), tuple(doubles)
     arguments = (scratch, model, data, apart, record.backbone_weights, on_progress)
     features, _ = cache_features(*arguments, name="features_others")
     chosen, _ = _classified(model, Images(features, np.zeros(len(apart), np.int64)))
@@ -264,7 +274,21 @@ def _confusions(
             f"{len(taken)} of {counted(len(apart), 'held-out image')} of the other categories "
             f"({', '.join(sorted(set(taken)))}) would now be taken for {names[new]}."
         )
-    return tuple(notes)
+    own = Counter(one.category for one in apart)
+    doubles += [
+        _double(name, names[new], count, own[name])
+        for name, count in Counter(taken).items()
+        if 2 * count >= own[name]
+    ]
+    return tuple(notes), tuple(doubles)
+
+
+def _double(name: str, other: str, count: int, of: int) -> str:
+    return (
+        f"{count} of {counted(of, 'held-out image')} of {name} are taken for {other}: the two look "
+        "like one product. Where the graph chooses, their parts are judged by either's prototypes "
+        "and threshold; if they are one, add its images to train/good and train again"
+    )
 
 
 def _classified(model: HVQTrans, images: Images) -> tuple[np.ndarray, np.ndarray]:

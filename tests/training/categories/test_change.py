@@ -18,6 +18,7 @@ from hvq_edge.bundle.manifest import GraphRecord
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import DatasetError, InputError, RunError
+from hvq_edge.evaluation.evaluate_target import evaluate_target
 from hvq_edge.export import export_run as exporter
 from hvq_edge.export.graph.size import graph_numbers
 from hvq_edge.model.checkpoint import load_run
@@ -166,6 +167,31 @@ def test_another_name_changes_nothing_else(grown, frames, tmp_path):
     assert renamed.category_limits["nut"] == before.category_limits[BOLT]
     assert renamed.changes[-1].sentence.endswith(f"{BOLT} was given the name nut.")
     same_judgements(load_run(grown)[0], load_run(tmp_path / "run")[0], frames, [0, 1])
+
+
+def test_a_folder_with_the_name_that_a_category_had_is_named(
+    small_trained_run, solar_cells, tmp_path
+):
+    first = read_run(small_trained_run).categories[0]
+    for index, (old, new) in enumerate(((first, "cell"), ("cell", "cell A"))):
+        run = tmp_path / str(index - 1) if index else small_trained_run
+        rename_category(run, tmp_path / str(index), old, new)
+    with pytest.raises(DatasetError, match=f"no images of cell A, but of {first}") as caught:
+        evaluate_target(tmp_path / "1", solar_cells, out=tmp_path / "found")
+    assert caught.value.next_step == f"rename the folder {first} to cell A"
+
+
+def test_the_double_of_a_product_is_said_aloud(small_trained_run, solar_cells, tmp_path, capsys):
+    """Mirrored images are other files, and the same product to the classifier."""
+    known = read_run(small_trained_run).categories[0]
+    for path in sorted((solar_cells / known / "train/good").iterdir())[::3]:
+        write_png(tmp_path / "double" / path.name, cv2.flip(cv2.imread(str(path)), 1))
+    arguments = ["--good", str(tmp_path / "double"), "--run", str(small_trained_run), "--json"]
+    assert exit_code("add-category", "double", *arguments, "--out", str(tmp_path / "run")) == 0
+    warned = json.loads(capsys.readouterr().out)["warnings"]
+    assert any(f"of double are taken for {known}" in one for one in warned) or any(
+        f"of {known} are taken for double" in one for one in warned
+    )
 
 
 def test_the_only_category_cannot_be_taken_out(small_trained_run, tmp_path):
