@@ -11,12 +11,12 @@ from typing import Literal
 from hvq_edge.common.redaction import HIDDEN, redacted
 from hvq_edge.data.images import IMAGE_SUFFIXES
 from hvq_edge.errors import InputError, SettingsError
-from hvq_edge.stream.sources.camera import open_camera
-from hvq_edge.stream.sources.csi_camera import open_csi_camera
+from hvq_edge.stream.sources.cameras.camera import open_camera
+from hvq_edge.stream.sources.cameras.csi_camera import open_csi_camera
+from hvq_edge.stream.sources.cameras.gstreamer import open_gstreamer, shown_pipeline
+from hvq_edge.stream.sources.cameras.opencv_capture import ANY_FORMAT, CaptureFormat
+from hvq_edge.stream.sources.cameras.rtsp_camera import open_rtsp_camera, shown_url
 from hvq_edge.stream.sources.folder import ImageFiles, open_folder
-from hvq_edge.stream.sources.gstreamer import open_gstreamer, shown_pipeline
-from hvq_edge.stream.sources.opencv_capture import ANY_FORMAT, CaptureFormat
-from hvq_edge.stream.sources.rtsp_camera import open_rtsp_camera, shown_url
 from hvq_edge.stream.sources.sequence import is_sequence, open_sequence
 from hvq_edge.stream.sources.source import Source
 from hvq_edge.stream.sources.video_file import VideoFile

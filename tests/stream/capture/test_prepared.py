@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from hvq_edge.errors import InputError, MissingCapability, SettingsError
 from hvq_edge.stream.capture.prepared import FILL, Preparation, PreparedSource, bounding_box
-from hvq_edge.stream.sources import csi_camera, gstreamer
-from hvq_edge.stream.sources.gstreamer import shown_pipeline, whole_pipeline
+from hvq_edge.stream.sources.cameras import csi_camera, gstreamer
+from hvq_edge.stream.sources.cameras.gstreamer import shown_pipeline, whole_pipeline
+from hvq_edge.stream.sources.cameras.opencv_capture import CaptureFormat
 from hvq_edge.stream.sources.open_source import open_source
-from hvq_edge.stream.sources.opencv_capture import CaptureFormat
 from hvq_edge.stream.sources.source import unique_names
 
 

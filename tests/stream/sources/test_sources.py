@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvq_edge.errors import InputError, MissingCapability
-from hvq_edge.stream.sources import camera as camera_module
-from hvq_edge.stream.sources.csi_camera import csi_pipeline
+from hvq_edge.stream.sources.cameras import camera as camera_module
+from hvq_edge.stream.sources.cameras.csi_camera import csi_pipeline
+from hvq_edge.stream.sources.cameras.gstreamer import has_gstreamer
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture, wait_before
+from hvq_edge.stream.sources.cameras.rtsp_camera import shown_url
 from hvq_edge.stream.sources.folder import natural_key
-from hvq_edge.stream.sources.gstreamer import has_gstreamer
-from hvq_edge.stream.sources.live_capture import LiveCapture, wait_before
 from hvq_edge.stream.sources.open_source import open_source, parse_address, shown_address
-from hvq_edge.stream.sources.rtsp_camera import shown_url
 from hvq_edge.stream.sources.source import Frame
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 
 from hvq_edge.errors import MissingCapability
-from hvq_edge.stream.sources.gstreamer import need_gstreamer
-from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import ANY_FORMAT, CaptureFormat, open_capture
+from hvq_edge.stream.sources.cameras.gstreamer import need_gstreamer
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
+from hvq_edge.stream.sources.cameras.opencv_capture import ANY_FORMAT, CaptureFormat, open_capture
 
 
 def csi_pipeline(sensor: int, width: int = 1920, height: int = 1080, rate: int = 30) -> str:

@@ -7,8 +7,8 @@ import re
 import cv2
 
 from hvq_edge.errors import MissingCapability
-from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import open_capture
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
+from hvq_edge.stream.sources.cameras.opencv_capture import open_capture
 
 _NEWEST_AS_BGR = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
 

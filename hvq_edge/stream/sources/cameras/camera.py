@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 
 from hvq_edge.errors import MissingCapability
-from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import ANY_FORMAT, CaptureFormat, open_capture
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
+from hvq_edge.stream.sources.cameras.opencv_capture import ANY_FORMAT, CaptureFormat, open_capture
 
 DEVICES = Path("/dev")
 _PROPERTIES = {

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import cv2
 
 from hvq_edge.errors import InputError, MissingCapability
-from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import open_capture
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
+from hvq_edge.stream.sources.cameras.opencv_capture import open_capture
 
 TIMEOUT_MILLISECONDS = 5000
 """Time for opening, and for one read: a camera that is silent for longer is lost."""

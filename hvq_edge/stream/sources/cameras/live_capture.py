@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import cv2
 
-from hvq_edge.stream.sources.opencv_capture import read_rgb
+from hvq_edge.stream.sources.cameras.opencv_capture import read_rgb
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 
 logger = logging.getLogger(__name__)
