@@ -71,6 +71,45 @@ def cameras(
     ]
 
 
+def genicam(look: Callable[[], dict[str, Any]] | None = None) -> list[CheckResult]:
+    """Find industrial cameras, as ``stream`` does.
+
+    Args:
+        look: gives ``devices``, or what is ``lacking`` and the ``remedy``; default: in a child
+            process.
+    """
+    try:
+        found = (look or _look_for_genicam)()
+    except NoAnswer as error:
+        found = {"lacking": str(error), "remedy": "see whether arv-tool-0.8 finds cameras"}
+    if "lacking" in found:
+        return [CheckResult("genicam", "note", found["lacking"], found["remedy"])]
+    if not found["devices"]:
+        remedy = "for GigE Vision and USB3 Vision: see to power, cable and network"
+        return [CheckResult("genicam", "note", "Aravis is there, and no camera answers", remedy)]
+    return [
+        CheckResult(
+            f"genicam-{one['serial']}",
+            "ok",
+            f"{one['maker']} {one['model']}, {one['protocol']} at {one['address']}: genicam://"
+            f"{one['id']}",
+        )
+        for one in found["devices"]
+    ]
+
+
+def _look_for_genicam() -> dict[str, Any]:
+    code = (
+        "from dataclasses import asdict\nfrom hvq_edge.errors import MissingCapability\n"
+        "from hvq_edge.stream.sources.cameras.genicam import found_devices\ntry:\n"
+        "    answer = {'devices': [asdict(one) for one in found_devices()]}\n"
+        "except MissingCapability as error:\n"
+        "    answer = {'lacking': error.cause.rstrip('.'), 'remedy': error.next_step}"
+    )
+    answer: dict[str, Any] = run_isolated(code)
+    return answer
+
+
 def _one(path: Path, look: Callable[[Path], dict[str, Any]]) -> CheckResult | None:
     """Return what is said of a device; ``None`` for one that gives no images by design."""
     name = f"camera-{path.name[5:]}"

@@ -27,6 +27,7 @@ def checks_for(bundle: Path | None) -> list[Check]:
         Check("opencv", software.opencv),
         Check("images", software.images),
         Check("camera", cameras.cameras),
+        Check("genicam", cameras.genicam),
         Check("onnxruntime", software.onnxruntime),
         Check("openvino", software.openvino),
         Check("gpu", gpu.gpu),

@@ -30,6 +30,7 @@ from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.likeness import LikenessWatch
 from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sinks.sink import Sink
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
 from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.statistics import Counts, SinkStatistics, Statistics
 from hvq_edge.verdict.calibration_scores import p_value
@@ -195,6 +196,10 @@ class Inspector(Closeable):
     def unlike(self, camera: str) -> str:
         """Return in what a camera's images are unlike the training images; empty if in nothing."""
         return self._likeness[camera].said
+
+    def transport(self, camera: str) -> Transport:
+        """Return what went wrong on the way from a camera so far."""
+        return next(lane.transport for lane in self._lanes if lane.name == camera)
 
     def drift(self, camera: str) -> tuple[Alarm, ...]:
         """Return what has drifted at a camera and is not acknowledged."""

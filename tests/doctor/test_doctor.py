@@ -26,7 +26,7 @@ from hvq_edge.common.child_process import NoAnswer, run_isolated, tool
 from hvq_edge.doctor import board, gpu, software
 from hvq_edge.doctor.bundle import bundle as look_at_bundle
 from hvq_edge.doctor.bundle import engines, known_answers
-from hvq_edge.doctor.cameras import _request, cameras, query
+from hvq_edge.doctor.cameras import _request, cameras, genicam, query
 from hvq_edge.doctor.examination import insist, without_gpu
 from hvq_edge.doctor.finding import Check, CheckResult, examine
 from hvq_edge.errors import InputError, MissingCapability
@@ -448,8 +448,24 @@ def test_the_table_comes_out_whole_and_names_what_is_required(bundle, capsys):
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert {"python", "memory", "disk", "opencv", "onnxruntime", "gpu", "tensorrt"} <= set(found)
     assert all(one["remedy"] for one in found.values() if one["state"] == "missing")
+    assert any(name.startswith("genicam") for name in found)
     assert "CPU" in found["onnxruntime"]["found"]
     assert found["thresholds"]["state"] == "missing"
+
+
+def test_industrial_cameras():
+    device = {"id": "Maker-7", "maker": "Maker", "model": "M1", "serial": "7"}
+    device |= {"protocol": "GigEVision", "address": "10.0.0.9"}
+    (found,) = genicam(lambda: {"devices": [device]})
+    assert (found.name, found.state) == ("genicam-7", "ok")
+    assert found.found == "Maker M1, GigEVision at 10.0.0.9: genicam://Maker-7"
+    (none,) = genicam(lambda: {"devices": []})
+    assert (none.state, bool(none.remedy)) == ("note", True)
+
+    def silent():
+        raise NoAnswer("no answer within 20 s")
+
+    assert genicam(silent)[0].found == "no answer within 20 s"
 
 
 def test_require():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.images import flat, make_texture, write_png, write_video
 from helpers.patience import Stopwatch
-from helpers.sources import FlakyCapture
+from helpers.sources import FlakyReader
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +44,7 @@ from hvq_edge.stream.sources.source import Frame
         ("-1", "path", 0),
         ("Prüfling 1.mp4", "path", 0),
         ("gst:videotestsrc ! videoconvert", "gst", 0),
+        ("GenICam://SN 7?gain=2", "genicam", 0),
         ("watch:/var/line 1", "watch", 0),
         ("./watch:me", "path", 0),
     ],
@@ -75,7 +76,7 @@ def test_any_text_is_an_address_or_an_input_error(text):
         address = parse_address(text)
     except InputError:
         return
-    assert address.kind in ("camera", "csi", "rtsp", "gst", "watch", "path")
+    assert address.kind in ("camera", "csi", "rtsp", "genicam", "gst", "watch", "path")
     assert address.number >= 0
 
 
@@ -283,8 +284,8 @@ def test_close_ends_a_source(tmp_path, kind):
 
 
 def test_lost_camera_is_on_record_and_comes_back():
-    first = FlakyCapture(2)
-    reopened = iter([None, None, FlakyCapture(3)])
+    first = FlakyReader(2)
+    reopened = iter([None, None, FlakyReader(3)])
     source = LiveCapture(lambda: next(reopened), "camera 0", first, first_wait=0.01)
     frames = list(itertools.islice(source, 8))
     assert [frame.image is not None for frame in frames] == [1, 1, 0, 0, 0, 1, 1, 1]
@@ -296,7 +297,7 @@ def test_lost_camera_is_on_record_and_comes_back():
 
 
 def test_waits_between_attempts_double():
-    source = LiveCapture(lambda: None, "camera 0", FlakyCapture(0), first_wait=0.08)
+    source = LiveCapture(lambda: None, "camera 0", FlakyReader(0), first_wait=0.08)
     times = [frame.arrived for frame in itertools.islice(source, 5)]
     gaps = np.diff(times)
     assert (gaps[1:] >= [0.04, 0.08, 0.16]).all()
@@ -310,7 +311,7 @@ def test_a_wait_is_half_to_all_of_a_power_of_two_and_never_above_30_seconds(atte
 
 
 def test_closing_a_lost_camera_does_not_wait():
-    source = LiveCapture(lambda: None, "camera 0", FlakyCapture(0), first_wait=30)
+    source = LiveCapture(lambda: None, "camera 0", FlakyReader(0), first_wait=30)
     with Stopwatch() as stopwatch:
         for count, _ in enumerate(source):
             if count == 1:

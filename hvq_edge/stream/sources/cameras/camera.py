@@ -9,7 +9,12 @@ import cv2
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
-from hvq_edge.stream.sources.cameras.opencv_capture import ANY_FORMAT, CaptureFormat, open_capture
+from hvq_edge.stream.sources.cameras.opencv_capture import (
+    ANY_FORMAT,
+    CaptureFormat,
+    OpenCvReader,
+    open_reader,
+)
 
 DEVICES = Path("/dev")
 _PROPERTIES = {
@@ -30,21 +35,21 @@ def open_camera(index: int, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapture:
         MissingCapability: there is no such camera, or it may not or cannot be opened.
     """
 
-    def reopen() -> cv2.VideoCapture | None:
+    def reopen() -> OpenCvReader | None:
         # One buffer: what is read is the newest image, not one that has waited in the driver.
-        capture = open_capture(index, cv2.CAP_V4L2, (cv2.CAP_PROP_BUFFERSIZE, 1)) or open_capture(
+        reader = open_reader(index, cv2.CAP_V4L2, (cv2.CAP_PROP_BUFFERSIZE, 1)) or open_reader(
             index, cv2.CAP_V4L2
         )
         # Set afterwards: given to open(), a size that the camera lacks would keep it closed.
         for name, value in wanted.given().items():
-            if capture is not None:
-                capture.set(_PROPERTIES[name], value)
-        return capture
+            if reader is not None:
+                reader.capture.set(_PROPERTIES[name], value)
+        return reader
 
-    capture = reopen()
-    if capture is None:
+    reader = reopen()
+    if reader is None:
         raise _cannot_open(index, DEVICES)
-    return LiveCapture(reopen, f"camera {index}", capture)
+    return LiveCapture(reopen, f"camera {index}", reader)
 
 
 def _cannot_open(index: int, devices: Path) -> MissingCapability:

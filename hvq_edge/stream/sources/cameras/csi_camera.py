@@ -7,7 +7,12 @@ import cv2
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.sources.cameras.gstreamer import need_gstreamer
 from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
-from hvq_edge.stream.sources.cameras.opencv_capture import ANY_FORMAT, CaptureFormat, open_capture
+from hvq_edge.stream.sources.cameras.opencv_capture import (
+    ANY_FORMAT,
+    CaptureFormat,
+    OpenCvReader,
+    open_reader,
+)
 
 
 def csi_pipeline(sensor: int, width: int = 1920, height: int = 1080, rate: int = 30) -> str:
@@ -39,15 +44,15 @@ def open_csi_camera(sensor: int, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapt
     need_gstreamer(f"csi://{sensor}")
     pipeline = csi_pipeline(sensor, **wanted.given())
 
-    def reopen() -> cv2.VideoCapture | None:
-        return open_capture(pipeline, cv2.CAP_GSTREAMER)
+    def reopen() -> OpenCvReader | None:
+        return open_reader(pipeline, cv2.CAP_GSTREAMER)
 
-    capture = reopen()
-    if capture is None:
+    reader = reopen()
+    if reader is None:
         raise MissingCapability(
             f"the CSI camera csi://{sensor} cannot be opened.",
             next_step="check the cable and the sensor's device tree, restart the camera service "
             "(sudo systemctl restart nvargus-daemon), and test it alone: "
             f"gst-launch-1.0 nvarguscamerasrc sensor-id={sensor} ! fakesink",
         )
-    return LiveCapture(reopen, f"csi://{sensor}", capture)
+    return LiveCapture(reopen, f"csi://{sensor}", reader)

@@ -8,7 +8,7 @@ import cv2
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
-from hvq_edge.stream.sources.cameras.opencv_capture import open_capture
+from hvq_edge.stream.sources.cameras.opencv_capture import OpenCvReader, open_reader
 
 _NEWEST_AS_BGR = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
 
@@ -27,16 +27,16 @@ def open_gstreamer(pipeline: str) -> LiveCapture:
     need_gstreamer(shown)
     whole = whole_pipeline(pipeline)
 
-    def reopen() -> cv2.VideoCapture | None:
-        return open_capture(whole, cv2.CAP_GSTREAMER)
+    def reopen() -> OpenCvReader | None:
+        return open_reader(whole, cv2.CAP_GSTREAMER)
 
-    capture = reopen()
-    if capture is None:
+    reader = reopen()
+    if reader is None:
         raise MissingCapability(
             f"the pipeline {shown} does not give images.",
             next_step="test it alone: gst-launch-1.0 PIPELINE ! fakesink",
         )
-    return LiveCapture(reopen, shown, capture)
+    return LiveCapture(reopen, shown, reader)
 
 
 def shown_pipeline(pipeline: str) -> str:

@@ -11,7 +11,7 @@ import cv2
 
 from hvq_edge.errors import InputError, MissingCapability
 from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
-from hvq_edge.stream.sources.cameras.opencv_capture import open_capture
+from hvq_edge.stream.sources.cameras.opencv_capture import OpenCvReader, open_reader
 
 TIMEOUT_MILLISECONDS = 5000
 """Time for opening, and for one read: a camera that is silent for longer is lost."""
@@ -65,22 +65,22 @@ def open_rtsp_camera(url: str) -> LiveCapture:
             next_step="install the wheel: pip install opencv-python",
         )
 
-    def reopen() -> cv2.VideoCapture | None:
+    def reopen() -> OpenCvReader | None:
         timeouts = (
             *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MILLISECONDS),
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MILLISECONDS),
         )
         with _ffmpeg_options(_TCP_LOW_LATENCY):
-            return open_capture(url, cv2.CAP_FFMPEG, timeouts)
+            return open_reader(url, cv2.CAP_FFMPEG, timeouts)
 
-    capture = reopen()
-    if capture is None:
+    reader = reopen()
+    if reader is None:
         raise MissingCapability(
             f"the camera at {shown} cannot be opened (no answer, wrong user or password, or no "
             "such stream; neither is shown here).",
             next_step="test the same address with: ffplay -rtsp_transport tcp ADDRESS",
         )
-    return LiveCapture(reopen, shown, capture)
+    return LiveCapture(reopen, shown, reader)
 
 
 @contextmanager
