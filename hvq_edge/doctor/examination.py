@@ -25,6 +25,7 @@ def checks_for(bundle: Path | None) -> list[Check]:
         Check("memory", board.memory),
         Check("disk", board.disk),
         Check("opencv", software.opencv),
+        Check("gstreamer", software.gstreamer),
         Check("images", software.images),
         Check("camera", cameras.cameras),
         Check("genicam", cameras.genicam),

@@ -42,18 +42,18 @@ class Address:
     number: int = 0
     """Number of the camera or CSI sensor."""
     text: str = ""
-    """The URL, pipeline or path; may hold credentials, so it never goes into a message for a URL
-    or a pipeline."""
+    """The URL, pipeline or path, also that of a link to a camera; may hold credentials, so it
+    never goes into a message for a URL or a pipeline."""
 
 
 def parse_address(camera: int | str | Path) -> Address:
     """Tell what kind of source an address names, without opening anything.
 
     Args:
-        camera: a camera number, ``/dev/videoN``, ``csi://N``, an ``rtsp://`` URL,
-            ``genicam://SERIAL``, ``gst:PIPELINE``, ``watch:FOLDER``, or a path, which may hold a
-            pattern. A file whose name is a number is given as ``./0``, and one that begins with
-            ``gst:`` as ``./gst:``.
+        camera: a camera number, ``/dev/videoN``, ``/dev/v4l/by-id/NAME``, ``csi://N``, an
+            ``rtsp://`` URL, ``genicam://SERIAL``, ``gst:PIPELINE``, ``watch:FOLDER``, or a path,
+            which may hold a pattern. A file whose name is a number is given as ``./0``, and one
+            that begins with ``gst:`` as ``./gst:``.
 
     Raises:
         InputError: none of these.
@@ -67,6 +67,8 @@ def parse_address(camera: int | str | Path) -> Address:
     text = camera.strip()
     if match := re.fullmatch(r"(?:/dev/video)?([0-9]{1,4})", text):
         return Address("camera", int(match[1]))
+    if text.startswith("/dev/v4l/") and "\0" not in text:
+        return Address("camera", text=text)
     for kind in ("gst", "watch"):
         if text.startswith(f"{kind}:"):
             rest = text.partition(":")[2].strip()
@@ -123,7 +125,7 @@ def open_source(camera: int | str | Path, wanted: CaptureFormat = ANY_FORMAT) ->
     """
     address = parse_address(camera)
     if address.kind == "camera":
-        return open_camera(address.number, wanted)
+        return open_camera(Path(address.text) if address.text else address.number, wanted)
     if address.kind == "csi":
         return open_csi_camera(address.number, wanted)
     if address.kind == "genicam":

@@ -16,6 +16,7 @@ from helpers.sources import FlakyReader
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hvq_edge.doctor.finding import CheckResult
 from hvq_edge.errors import InputError, MissingCapability
 from hvq_edge.stream.sources.cameras import camera as camera_module
 from hvq_edge.stream.sources.cameras.csi_camera import csi_pipeline
@@ -34,6 +35,7 @@ from hvq_edge.stream.sources.source import Frame
         ("0", "camera", 0),
         (" 12 ", "camera", 12),
         ("/dev/video3", "camera", 3),
+        ("/dev/v4l/by-id/usb-Maker_Webcam_7-video-index0", "camera", 0),
         ("csi://0", "csi", 0),
         ("CSI://1", "csi", 1),
         ("rtsp://host/stream", "rtsp", 0),
@@ -134,13 +136,44 @@ def test_message_of_a_camera_depends_on_the_cause(tmp_path):
     there = camera_module._cannot_open(2, tmp_path)
     assert "gives no video" in there.cause
     absent = camera_module._cannot_open(5, tmp_path)
-    listed = f"{tmp_path}/video2, {tmp_path}/video10"
-    assert listed in there.cause
-    assert listed in absent.cause
-    assert "decoder" not in absent.cause
+    for said in (there.cause, absent.cause):
+        assert said.index(f"{tmp_path}/video2: ") < said.index(f"{tmp_path}/video10: ")
+        assert "decoder" not in said
     if os.geteuid() != 0:  # root may open everything
         (tmp_path / "video2").chmod(0)
         assert "video group" in camera_module._cannot_open(2, tmp_path).next_step
+
+
+def test_a_camera_by_its_link_is_found_again_under_another_number(tmp_path, monkeypatch):
+    for name in ("video0", "video4"):
+        (tmp_path / name).touch()
+    link = tmp_path / "usb-Maker_Webcam_7-video-index0"
+    link.symlink_to(tmp_path / "video4")
+    opened = []
+
+    def reader(index, *_):
+        opened.append(index)
+        return FlakyReader(1)
+
+    monkeypatch.setattr(camera_module, "open_reader", reader)
+    source = camera_module.open_camera(link)
+    assert source.name == link.name
+    frames = iter(source)
+    assert next(frames).image is not None
+    link.unlink()
+    assert next(frames).fault == f"{link.name} gave no image"
+    assert next(frames).image is None, "a link that is gone opens nothing"
+    link.symlink_to(tmp_path / "video0")
+    assert next(frame for frame in frames if frame.image is not None)
+    assert opened == [4, 0]
+
+
+def test_a_link_that_leads_nowhere_names_what_is_there(monkeypatch):
+    found = CheckResult("camera-0", "ok", "/dev/video0 or /dev/v4l/by-id/usb-a: A (usb); MJPG 9x9")
+    monkeypatch.setattr("hvq_edge.doctor.cameras.cameras", lambda _: [found])
+    with pytest.raises(MissingCapability, match="no camera usb-b: /dev/v4l/by-id/usb-b") as raised:
+        open_source("/dev/v4l/by-id/usb-b")
+    assert "/dev/v4l/by-id/usb-a: A (usb); MJPG 9x9" in raised.value.cause
 
 
 @pytest.mark.parametrize(

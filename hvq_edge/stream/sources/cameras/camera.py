@@ -1,8 +1,9 @@
-"""USB and other V4L2 cameras: ``0``, ``1``, ``/dev/video0``."""
+"""USB and other V4L2 cameras: ``0``, ``/dev/video0``, ``/dev/v4l/by-id/usb-...``."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -24,11 +25,12 @@ _PROPERTIES = {
 }
 
 
-def open_camera(index: int, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapture:
+def open_camera(device: int | Path, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapture:
     """Open ``/dev/video<index>`` through V4L2.
 
     Args:
-        index: of the device.
+        device: its index, or a link to it such as ``/dev/v4l/by-id/usb-...-video-index0``, which is
+            followed again whenever it is reopened: it may have another index then.
         wanted: resolution and rate that it is asked for, again whenever it is reopened.
 
     Raises:
@@ -36,6 +38,9 @@ def open_camera(index: int, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapture:
     """
 
     def reopen() -> OpenCvReader | None:
+        index = device if isinstance(device, int) else _index_of(device)
+        if index is None:
+            return None
         # One buffer: what is read is the newest image, not one that has waited in the driver.
         reader = open_reader(index, cv2.CAP_V4L2, (cv2.CAP_PROP_BUFFERSIZE, 1)) or open_reader(
             index, cv2.CAP_V4L2
@@ -48,32 +53,39 @@ def open_camera(index: int, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapture:
 
     reader = reopen()
     if reader is None:
-        raise _cannot_open(index, DEVICES)
-    return LiveCapture(reopen, f"camera {index}", reader)
+        raise _cannot_open(device, DEVICES)
+    name = f"camera {device}" if isinstance(device, int) else device.name
+    return LiveCapture(reopen, name, reader)
 
 
-def _cannot_open(index: int, devices: Path) -> MissingCapability:
+def _index_of(link: Path) -> int | None:
+    """Return the index of the device that a link leads to; ``None``: it leads to none."""
+    match = re.fullmatch(r"video([0-9]+)", link.resolve().name)
+    return int(match[1]) if match and link.exists() else None
+
+
+def _cannot_open(camera: int | Path, devices: Path) -> MissingCapability:
     """Say why a camera does not open, from what stands in ``/dev``."""
-    device = devices / f"video{index}"
-    present = sorted(
-        (path for path in devices.glob("video*") if path.name[5:].isdecimal()),
-        key=lambda path: int(path.name[5:]),
-    )
-    listed = ", ".join(str(path) for path in present) or "none"
+    from hvq_edge.doctor.cameras import cameras
+
+    device = camera if isinstance(camera, Path) else devices / f"video{camera}"
+    shown = f"camera {camera}" if isinstance(camera, int) else f"camera {camera.name}"
     instead = "or give a video file or a folder of images: --camera FILE"
-    if device not in present:
+    if device.exists() and not os.access(device, os.R_OK | os.W_OK):
         return MissingCapability(
-            f"there is no camera {index}: {device} does not exist (cameras here: {listed}).",
-            next_step=f"plug the camera in and list it with: v4l2-ctl --list-devices; {instead}",
-        )
-    if not os.access(device, os.R_OK | os.W_OK):
-        return MissingCapability(
-            f"camera {index} may not be opened: no permission to read {device}.",
+            f"{shown} may not be opened: no permission to read {device}.",
             next_step="join the video group: sudo usermod -aG video $USER, then log in again; "
             + instead,
         )
+    found = [one.found for one in cameras(devices) if one.name != "camera"]
+    listed = " | ".join(found) or "none"
+    if not device.exists():
+        return MissingCapability(
+            f"there is no {shown}: {device} does not exist (cameras here: {listed}).",
+            next_step=f"plug the camera in and list it with: v4l2-ctl --list-devices; {instead}",
+        )
     return MissingCapability(
-        f"camera {index} cannot be opened: {device} exists but gives no video "
+        f"{shown} cannot be opened: {device} exists but gives no video "
         f"(in use by another program, or not a capture device; cameras here: {listed}).",
         next_step=f"see what it offers: v4l2-ctl -d {device} --all; try another number; {instead}",
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 import cv2
 
 from hvq_edge.errors import MissingCapability
-from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
-from hvq_edge.stream.sources.cameras.opencv_capture import OpenCvReader, open_reader
+from hvq_edge.stream.sources.cameras.appsink import gstreamer_library, open_appsink
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture, Reader
+from hvq_edge.stream.sources.cameras.opencv_capture import open_reader
 
 _NEWEST_AS_BGR = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
 
@@ -18,23 +21,19 @@ def open_gstreamer(pipeline: str) -> LiveCapture:
 
     Args:
         pipeline: as after ``gst-launch-1.0``. Where it has no ``appsink``, one that keeps the
-            newest image is added, with the conversion to BGR that OpenCV needs.
+            newest image is added, with the conversion to BGR that both readers take.
 
     Raises:
-        MissingCapability: OpenCV lacks GStreamer, or the pipeline does not run.
+        MissingCapability: nothing here reads pipelines, or this one does not run.
     """
     shown = shown_pipeline(pipeline)
-    need_gstreamer(shown)
-    whole = whole_pipeline(pipeline)
-
-    def reopen() -> OpenCvReader | None:
-        return open_reader(whole, cv2.CAP_GSTREAMER)
-
+    reopen = pipeline_opener(whole_pipeline(pipeline), shown)
     reader = reopen()
     if reader is None:
         raise MissingCapability(
             f"the pipeline {shown} does not give images.",
-            next_step="test it alone: gst-launch-1.0 PIPELINE ! fakesink",
+            next_step="test it alone: gst-launch-1.0 PIPELINE ! fakesink; an appsink of its "
+            "own must get BGR or GRAY8",
         )
     return LiveCapture(reopen, shown, reader)
 
@@ -49,7 +48,7 @@ def shown_pipeline(pipeline: str) -> str:
 
 
 def whole_pipeline(pipeline: str) -> str:
-    """Return the pipeline with an ``appsink`` at its end, from which OpenCV reads."""
+    """Return the pipeline with an ``appsink`` at its end, which is read."""
     if re.search(r"(?:^|[\s!])appsink(?:\s|$)", pipeline):
         return pipeline
     return f"{pipeline.rstrip(' !')} ! {_NEWEST_AS_BGR}"
@@ -60,19 +59,24 @@ def has_gstreamer(build_information: str) -> bool:
     return re.search(r"^\s*GStreamer:\s+YES\b", build_information, re.MULTILINE) is not None
 
 
-def need_gstreamer(what: str) -> None:
-    """Check that OpenCV has GStreamer.
+def pipeline_opener(whole: str, shown: str) -> Callable[[], Reader | None]:
+    """Return the function that opens a pipeline: through PyGObject where it is, else OpenCV.
 
     Args:
-        what: needs it.
+        whole: the pipeline, with its ``appsink``.
+        shown: what may be shown of it.
 
     Raises:
-        MissingCapability: it has not.
+        MissingCapability: neither is there.
     """
-    if not has_gstreamer(cv2.getBuildInformation()):
-        raise MissingCapability(
-            f"{what} needs OpenCV with GStreamer, and this OpenCV {cv2.__version__} "
-            "has none (the opencv-python wheels on PyPI never do).",
-            next_step="use the system's OpenCV: sudo apt install python3-opencv, then "
-            "python3 -m venv --system-site-packages, without opencv-python in it",
-        )
+    try:
+        gst = gstreamer_library()
+    except MissingCapability as error:
+        if not has_gstreamer(cv2.getBuildInformation()):
+            raise MissingCapability(
+                f"{shown} needs GStreamer: {error.cause.rstrip('.')}, and this OpenCV "
+                f"{cv2.__version__} has none (the opencv-python wheels on PyPI never do).",
+                next_step=error.next_step,
+            ) from error
+        return partial(open_reader, whole, cv2.CAP_GSTREAMER)
+    return partial(open_appsink, gst, whole)
