@@ -98,17 +98,17 @@ def found_devices() -> list[GenicamDevice]:
     aravis = _aravis()
     with _LOOKING:
         aravis.update_device_list()
-        asked = [
-            (
-                aravis.get_device_id,
-                aravis.get_device_vendor,
-                aravis.get_device_model,
-                aravis.get_device_serial_nbr,
-                aravis.get_device_protocol,
-                aravis.get_device_address,
+        devices = [
+            GenicamDevice(
+                id=aravis.get_device_id(index) or "",
+                maker=aravis.get_device_vendor(index) or "",
+                model=aravis.get_device_model(index) or "",
+                serial=aravis.get_device_serial_nbr(index) or "",
+                protocol=aravis.get_device_protocol(index) or "",
+                address=aravis.get_device_address(index) or "",
             )
-        ] * aravis.get_n_devices()
-        devices = [GenicamDevice(*(ask(i) or "" for ask in one)) for i, one in enumerate(asked)]
+            for index in range(aravis.get_n_devices())
+        ]
     return list({device.id: device for device in devices}.values())  # one may have two ways here
 
 
@@ -157,34 +157,29 @@ class _Link:
             return None
 
     def open(self) -> GenicamReader:
-        aravis, glib = _aravis(), system_library("GLib", "2.0", "gir1.2-glib-2.0")
+        aravis, refused = _aravis(), system_library("GLib", "2.0", "gir1.2-glib-2.0").Error
         try:
             camera = aravis.Camera.new(self._id)
-        except glib.Error as error:
-            raise MissingCapability(
-                f"the camera {self._id} cannot be opened: {error.message}.",
-                next_step="see whether another program has it, and that this machine's address is "
-                "in its network",
-            ) from error
-        if camera.is_gv_device() and not camera.get_device().is_controller():
-            raise MissingCapability(
-                f"the camera {self._id} is controlled by another program.",
-                next_step="close that program: one at a time may set a camera up",
-            )
-        self._set_up(camera, glib.Error)
-        try:
+            if camera.is_gv_device() and not camera.get_device().is_controller():
+                raise MissingCapability(
+                    f"the camera {self._id} is controlled by another program.",
+                    next_step="close that program: one at a time may set a camera up",
+                )
+            self._set_up(camera, refused)
+            triggered = self._options.trigger is not None
             return GenicamReader(
                 aravis,
                 camera,
-                glib.Error,
+                refused,
                 buffers=self._options.buffers,
-                silence=self._options.silence if self._options.trigger is None else None,
+                silence=None if triggered else self._options.silence,
                 link=self,
             )
-        except glib.Error as error:
+        except refused as error:
             raise MissingCapability(
-                f"the camera {self._id} does not stream: {error.message}.",
-                next_step=f"test it alone: arv-tool-0.8 -n '{self._id}' values",
+                f"the camera {self._id} cannot be opened: {getattr(error, 'message', error)}.",
+                next_step="see that this machine's address is in its network, and test it alone: "
+                f"arv-tool-0.8 -n '{self._id}' features",
             ) from error
 
     def _set_up(self, camera: Any, refused: type[Exception]) -> None:  # noqa: ANN401
@@ -203,9 +198,7 @@ class _Link:
                     next_step=f"see what it offers: arv-tool-0.8 -n '{self._id}' features",
                 ) from error
 
-        def within(what: str, value: float | None, bounds: Callable[[], Any]) -> None:
-            if value is None:
-                return
+        def within(what: str, value: Any, bounds: Callable[[], Any]) -> None:  # noqa: ANN401
             low, high = bounds()
             if not low <= value <= high:
                 raise SettingsError(

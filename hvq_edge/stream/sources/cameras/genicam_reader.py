@@ -131,12 +131,10 @@ class GenicamReader:
         if name is None:
             return f"frame {number} has a pixel format that is not read"
         try:
-            return rgb_of(
-                name,
-                buffer.get_image_data(),
-                buffer.get_image_width(),
-                buffer.get_image_height(),
-                buffer.get_image_padding().x_padding,
-            )
+            size = (buffer.get_image_width(), buffer.get_image_height())
+            if not hasattr(buffer, "get_image_padding"):  # Aravis before 0.8.23
+                return rgb_of(name, buffer.get_data(), *size)
+            data = getattr(buffer, "get_image_data", buffer.get_data)()  # the first since 0.8.25
+            return rgb_of(name, data or b"", *size, buffer.get_image_padding().x_padding)
         except ValueError as error:
             return f"frame {number} of the camera is incomplete: {error}"

@@ -121,6 +121,8 @@ def rgb_of(name: str, data: bytes, width: int, height: int, padding: int = 0) ->
     Raises:
         ValueError: the data is shorter than the image, or its width is none of this format.
     """
+    if min(width, height) < 1:
+        raise ValueError(f"it has {width}x{height} pixels")
     match = _LEVELS.fullmatch(name)
     if match is None:
         return _colour(name, data, width, height, padding)

@@ -216,6 +216,9 @@ class Buffer:
     def get_image_pixel_format(self):
         return CODES["Mono8"]
 
+    def get_data(self):
+        raise AssertionError("the image is a part of it")
+
     def get_image_data(self):
         return self.data
 
@@ -338,6 +341,17 @@ def test_incomplete_frames_are_never_judged():
     assert "frame 2 of the camera is incomplete (missing-packets)" in found[1]
     assert "frame 3 of the camera is incomplete: 5 bytes" in found[2]
     assert link.transport.incomplete == 2
+
+
+def test_an_older_library_gives_the_whole_buffer():
+    class Older(Buffer):
+        get_image_padding = get_image_data = property()  # neither is there
+
+        def get_data(self):
+            return self.data
+
+    camera, reader, _ = opened(Older(1))
+    assert read_all(camera, reader) == [True]
 
 
 def test_a_frame_sent_twice_is_judged_once_and_two_of_one_number_twice():
