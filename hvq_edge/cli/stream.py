@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from hvq_edge.cli.console import messages, progress_bars, results
+from hvq_edge.cli.console import messages, print_json, progress_bars, results
 from hvq_edge.cli.interruption import INTERRUPTED, StopSignals
 from hvq_edge.cli.options import (
     CALIBRATION,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _FILE = "Settings file"
 _OTHER = "Other"
+GENICAM = "genicam://"
+"""Such a camera is every one: they are listed."""
 
 
 def stream(
@@ -90,7 +92,9 @@ def stream(
         }
         check_calibration(calibrate, learning, flags)
         settings = settings_from(config, flags, inspects=inspects)
-        if signals is not None:
+        if any(one.camera == GENICAM for one in settings.cameras):
+            _list_genicam(as_json=as_json)
+        elif signals is not None:
             _inspect(settings, signals, as_json=as_json)
         elif calibrate is not None:
             wanted = asked(false_reject, confidence, method)
@@ -100,6 +104,32 @@ def stream(
     if signals is not None and signals.interrupted:
         messages.print("Interrupted.")
         raise typer.Exit(INTERRUPTED)
+
+
+def _list_genicam(*, as_json: bool) -> None:
+    """List the industrial cameras that answer."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from hvq_edge.stream.sources.cameras.genicam import GenicamDevice, found_devices
+
+    devices = [asdict(one) for one in found_devices()]
+    if as_json:
+        print_json({"cameras": devices})
+        return
+    if not devices:
+        messages.print(
+            "No camera answers: see to power and cable, and that its network is this machine's."
+        )
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in GenicamDevice.__dataclass_fields__:
+        table.add_column(name)
+    for one in devices:
+        table.add_row(*(Text(value) for value in one.values()))
+    results.print(table)
 
 
 class StreamCommand(TyperCommand):

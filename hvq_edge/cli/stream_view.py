@@ -149,6 +149,10 @@ def print_summary(console: Console, inspector: Inspector, out: Path | None) -> N
     gaps = [camera.gaps for camera in statistics.cameras]
     if any(gaps):
         table.add_row("gaps", *(str(count) for count in gaps))
+    for kind in statistics.cameras[0].transport.counts:
+        faults = [camera.transport.counts[kind] for camera in statistics.cameras]
+        if any(faults):
+            table.add_row(f"{kind} on the way", *(str(count) for count in faults))
     unread = [camera.unread_parts for camera in statistics.cameras]
     if any(unread):
         table.add_row("serial number not read", *(str(count) for count in unread))

@@ -20,6 +20,8 @@ from hvq_edge.common.child_process import NoAnswer, run_isolated
 from hvq_edge.doctor.finding import CheckResult
 
 DEVICES = Path("/dev")
+STABLE_NAMES = "v4l/by-id"
+"""Links to devices, by maker, model and serial number, which udev makes."""
 TIMEOUT_S = 5.0
 """A device that has not answered by then counts as dead."""
 
@@ -58,7 +60,10 @@ def cameras(
         (path for path in devices.glob("video*") if path.name[5:].isdecimal()),
         key=lambda path: int(path.name[5:]),
     )
-    findings = [one for path in present if (one := _one(path, look)) is not None]
+    links = {link.resolve(): link for link in sorted((devices / STABLE_NAMES).glob("*"))}
+    findings = [
+        one for path in present if (one := _one(path, look, links.get(path.resolve()))) is not None
+    ]
     if findings:
         return findings
     return [
@@ -71,8 +76,55 @@ def cameras(
     ]
 
 
-def _one(path: Path, look: Callable[[Path], dict[str, Any]]) -> CheckResult | None:
-    """Return what is said of a device; ``None`` for one that gives no images by design."""
+def genicam(look: Callable[[], dict[str, Any]] | None = None) -> list[CheckResult]:
+    """Find industrial cameras, as ``stream`` does.
+
+    Args:
+        look: gives ``devices``, or what is ``lacking`` and the ``remedy``; default: in a child
+            process.
+    """
+    try:
+        found = (look or _look_for_genicam)()
+    except NoAnswer as error:
+        found = {"lacking": str(error), "remedy": "see whether arv-tool-0.8 finds cameras"}
+    if "lacking" in found:
+        return [CheckResult("genicam", "note", found["lacking"], found["remedy"])]
+    if not found["devices"]:
+        remedy = "for GigE Vision and USB3 Vision: see to power, cable and network"
+        return [CheckResult("genicam", "note", "Aravis is there, and no camera answers", remedy)]
+    return [
+        CheckResult(
+            f"genicam-{one['serial']}",
+            "ok",
+            f"{one['maker']} {one['model']}, {one['protocol']} at {one['address']}: genicam://"
+            f"{one['id']}",
+        )
+        for one in found["devices"]
+    ]
+
+
+def _look_for_genicam() -> dict[str, Any]:
+    code = (
+        "from dataclasses import asdict\nfrom hvq_edge.errors import MissingCapability\n"
+        "from hvq_edge.stream.sources.cameras.genicam import found_devices\ntry:\n"
+        "    answer = {'devices': [asdict(one) for one in found_devices()]}\n"
+        "except MissingCapability as error:\n"
+        "    answer = {'lacking': error.cause.rstrip('.'), 'remedy': error.next_step}"
+    )
+    answer: dict[str, Any] = run_isolated(code)
+    return answer
+
+
+def _one(
+    path: Path, look: Callable[[Path], dict[str, Any]], link: Path | None = None
+) -> CheckResult | None:
+    """Return what is said of a device; ``None`` for one that gives no images by design.
+
+    Args:
+        path: of the device.
+        look: asks it.
+        link: its name that stays the same whichever port and order it is plugged in.
+    """
     name = f"camera-{path.name[5:]}"
     if not os.access(path, os.R_OK | os.W_OK):
         return CheckResult(
@@ -93,7 +145,8 @@ def _one(path: Path, look: Callable[[Path], dict[str, Any]]) -> CheckResult | No
     if not camera.modes:
         return None
     shown = "; ".join(camera.modes)
-    return CheckResult(name, "ok", f"{path}: {camera.name} ({camera.bus}); {shown}")
+    place = str(path) if link is None else f"{path} or {link}"
+    return CheckResult(name, "ok", f"{place}: {camera.name} ({camera.bus}); {shown}")
 
 
 def _ask_child(path: Path) -> dict[str, Any]:

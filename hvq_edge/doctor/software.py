@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from hvq_edge.common.child_process import NoAnswer, run_isolated
 from hvq_edge.common.extras import missing_library, pip_install
-from hvq_edge.doctor.finding import CheckResult
+from hvq_edge.doctor.finding import CheckResult, State
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 """Versions of Python that hvq-edge is made for."""
@@ -22,8 +23,9 @@ _PARTS = {
 }
 _REMEDY = {
     "V4L2": "USB cameras need it: pip install opencv-python, or apt install python3-opencv",
-    "GStreamer": "CSI cameras need it: on a Jetson use the system's OpenCV (apt install "
-    "python3-opencv) in a virtual environment made with --system-site-packages",
+    "GStreamer": "not needed where PyGObject reads pipelines (see gstreamer); else the system's "
+    "OpenCV (apt install python3-opencv) in a virtual environment made with "
+    "--system-site-packages",
     "FFmpeg": "RTSP cameras and videos need it: pip install opencv-python",
 }
 
@@ -66,13 +68,53 @@ def opencv(build: str | None = None) -> list[CheckResult]:
         findings.append(
             CheckResult(
                 f"opencv-{name.lower()}",
-                # GStreamer is for CSI cameras, which only boards have.
-                "ok" if has else ("note" if name == "GStreamer" and not _is_arm() else "missing"),
+                # What reads pipelines is a line of its own.
+                "ok" if has else ("note" if name == "GStreamer" else "missing"),
                 what,
                 "" if has else _REMEDY[name],
             )
         )
     return findings
+
+
+def gstreamer(look: Callable[[], dict[str, Any]] | None = None) -> list[CheckResult]:
+    """Say what reads GStreamer pipelines and CSI cameras.
+
+    Args:
+        look: gives ``opencv`` (whether it can), and ``version`` and ``decoders`` of PyGObject's, or
+            what is ``lacking`` and the ``remedy``; default: in a child process.
+    """
+    try:
+        found = (look or _look_for_gstreamer)()
+    except NoAnswer as error:
+        return [_not_imported("gstreamer", error, "see whether gst-inspect-1.0 runs")]
+    if "version" in found:
+        decoders = ", ".join(found["decoders"])
+        rtsp = f"decodes network cameras with {decoders}" if decoders else "no decoder in hardware"
+        said = f"{found['version']}, read through PyGObject; {rtsp}"
+        return [CheckResult("gstreamer", "ok", said)]
+    if found["opencv"]:
+        return [CheckResult("gstreamer", "ok", "read through OpenCV; decodes in software")]
+    # For CSI cameras, which only boards have.
+    state: State = "missing" if _is_arm() else "note"
+    said = f"CSI cameras and gst: need it: {found['lacking']}"
+    return [CheckResult("gstreamer", state, said, found["remedy"])]
+
+
+def _look_for_gstreamer() -> dict[str, Any]:
+    code = (
+        "import cv2\nfrom hvq_edge.errors import MissingCapability\n"
+        "from hvq_edge.stream.sources.cameras.appsink import gstreamer_library, hardware_decoders\n"
+        "from hvq_edge.stream.sources.cameras.gstreamer import has_gstreamer\n"
+        "answer = {'opencv': has_gstreamer(cv2.getBuildInformation())}\ntry:\n"
+        "    gst = gstreamer_library()\n"
+        "    answer['version'] = gst.version_string().removeprefix('GStreamer ')\n"
+        "    answer['decoders'] = hardware_decoders(gst)\n"
+        "except MissingCapability as error:\n"
+        "    answer |= {'lacking': error.cause.rstrip('.'), 'remedy': error.next_step}"
+    )
+    answer: dict[str, Any] = run_isolated(code)
+    return answer
 
 
 def images() -> list[CheckResult]:

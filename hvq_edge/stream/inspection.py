@@ -70,11 +70,12 @@ def inspect(
 
     Args:
         bundle: a bundle's folder, or the run's that has it; or an opened bundle.
-        camera: a camera number, ``csi://0``, ``rtsp://...``, ``gst:PIPELINE``, a video or image
-            file, a folder of images, ``watch:FOLDER`` or ``img_%04d.png``; or a list of these,
-            which one engine judges together: ``Decision.camera`` tells them apart. Or an image from
-            memory (uint8 ``[height, width, 3]`` RGB, or a Pillow image), or an iterable of such
-            images, which need not end: it is asked for the next one when there is room for it.
+        camera: a camera number, ``csi://0``, ``rtsp://...``, ``genicam://SERIAL``,
+            ``gst:PIPELINE``, a video or image file, a folder of images, ``watch:FOLDER`` or
+            ``img_%04d.png``; or a list of these, which one engine judges together:
+            ``Decision.camera`` tells them apart. Or an image from memory (uint8
+            ``[height, width, 3]`` RGB, or a Pillow image), or an iterable of such images, which
+            need not end: it is asked for the next one when there is room for it.
         precision: ``fp32``, ``fp16``, ``int8``, ``int8-fp16`` or ``auto``.
         backend: ``openvino``, ``onnxruntime`` or ``auto``.
         category: judge every frame as this category; not with a graph that chooses itself.

@@ -27,6 +27,7 @@ from hvq_edge.stream.drift.settings import DriftSettings
 from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sinks.sink import Sink
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
 from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.statistics import Counts, SinkStatistics, Statistics
 from hvq_edge.verdict.calibration_scores import p_value
@@ -188,6 +189,10 @@ class Inspector(Closeable):
             ),
             stages=self._stages.snapshot(),
         )
+
+    def transport(self, camera: str) -> Transport:
+        """Return what went wrong on the way from a camera so far."""
+        return next(lane.transport for lane in self._lanes if lane.name == camera)
 
     def _turns(self) -> Iterator[list[tuple[CameraLane, CheckedFrame]]]:
         """Give at most one frame of each camera at a time; after :meth:`stop`, those captured."""

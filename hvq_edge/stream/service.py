@@ -42,6 +42,7 @@ from hvq_edge.stream.sinks.faults import Report
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sinks.threads import SinkThread
+from hvq_edge.stream.sources.source import comes_on_demand
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import ThresholdRule
@@ -264,6 +265,7 @@ def _open_sinks(
         controls=inspector.controls,
         unlike=lambda camera: inspector.watches[camera].likeness.said,
         drift=lambda camera: inspector.watches[camera].alarms,
+        transport=inspector.transport,
         report=report,
     )
 
@@ -272,7 +274,7 @@ def _video_wanted(settings: StreamSettings, cameras: Cameras) -> bool:
     """Say whether to keep an annotated video: by default not one that grows without end."""
     if settings.video is not None:
         return settings.video
-    endless = any(source.live for source in cameras.sources) or any(
+    endless = any(source.live or comes_on_demand(source) for source in cameras.sources) or any(
         camera.triggered or str(camera.camera).startswith("watch:") for camera in settings.cameras
     )
     return settings.max_frames is not None or not endless

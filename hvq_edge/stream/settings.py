@@ -62,8 +62,8 @@ class CameraSettings(StrictTypes):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     camera: str | Annotated[int, Field(le=10**6)]
-    """Number of a USB camera (0), csi://0, rtsp://..., gst:PIPELINE, a video or image file, a
-    folder of images, watch:FOLDER, or img_%04d.png."""
+    """Number of a USB camera (0), csi://0, rtsp://..., genicam://SERIAL (genicam:// lists them),
+    gst:PIPELINE, a video or image file, a folder of images, watch:FOLDER, or img_%04d.png."""
     name: str | None = Field(None, min_length=1)
     """In decisions, statistics and on the page; default: the address without credentials."""
     resolution: tuple[Pixels, Pixels] | None = None
@@ -113,6 +113,8 @@ class CameraSettings(StrictTypes):
 
     @model_validator(mode="after")
     def _fits_together(self) -> CameraSettings:
+        from hvq_edge.stream.sources.open_source import triggers_itself
+
         faults = self._wrong_of_parts()
         ways = [way for way in TRIGGER_WAYS if getattr(self, way) is not None]
         if len(ways) > 1:
@@ -121,6 +123,8 @@ class CameraSettings(StrictTypes):
             faults.append(f"trigger_frames and trigger_delay need {' or '.join(TRIGGER_WAYS)}")
         if self.triggered and self.every != 1:
             faults.append("every skips triggered frames: ask for fewer with trigger_frames")
+        if self.triggered and triggers_itself(self.camera):
+            faults.append(f"the camera's own trigger and {ways[0]} were given: use one of them")
         if self.play and str(self.camera).startswith("watch:"):
             faults.append("play: a watched folder has no end to begin again at")
         if self.roi is not None and self.roi_polygon is not None:
@@ -265,15 +269,16 @@ class StreamSettings(StrictTypes):
         """
         from hvq_edge.stream.sources.open_source import shown_address, shown_receiver
 
-        table = json.loads(self.model_dump_json(exclude_none=True))
-        for camera in table["cameras"]:
-            camera["camera"] = shown_address(camera["camera"])
-        for receiver in table["sinks"].values():
+        given = json.loads(self.model_dump_json(exclude_none=True))
+        table = redacted_table(given)
+        for camera, its in zip(table["cameras"], given["cameras"], strict=True):
+            camera["camera"] = shown_address(its["camera"])
+        for name, receiver in given["sinks"].items():
             if "url" in receiver:
-                receiver["url"] = shown_receiver(receiver["url"])
+                table["sinks"][name]["url"] = shown_receiver(receiver["url"])
         if "server" in table:
-            table["server"] = table["server"].rpartition("@")[2]
-        return tomli_w.dumps(redacted_table(table))
+            table["server"] = redacted(given["server"].rpartition("@")[2])
+        return tomli_w.dumps(table)
 
 
 def load_stream_settings(

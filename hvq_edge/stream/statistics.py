@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hvq_edge.stream.latency import LatencyHistogram
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class CameraStatistics:
     """How many measures have drifted."""
     unread_parts: int = 0
     """Images, dropped ones included, whose part should have a serial number that was not found."""
+    transport: Transport = field(default_factory=Transport)
+    """What went wrong on the way from the camera."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from hvq_edge.common.child_process import NoAnswer, run_isolated, tool
 from hvq_edge.doctor import board, gpu, software
 from hvq_edge.doctor.bundle import bundle as look_at_bundle
 from hvq_edge.doctor.bundle import engines, known_answers
-from hvq_edge.doctor.cameras import _request, cameras, query
+from hvq_edge.doctor.cameras import _request, cameras, genicam, query
 from hvq_edge.doctor.examination import insist, without_gpu
 from hvq_edge.doctor.finding import Check, CheckResult, examine
 from hvq_edge.errors import InputError, MissingCapability
@@ -110,6 +110,22 @@ def test_opencv_of_a_jetson_and_of_pip():
     assert by_name(software.opencv("no such text"))["opencv-ffmpeg"].state == "missing"
 
 
+def test_what_reads_pipelines():
+    lacking = {"opencv": False, "lacking": "Gst is read through PyGObject", "remedy": "apt install"}
+    (none,) = software.gstreamer(lambda: lacking)
+    assert none.state in ("note", "missing")
+    assert none.found == "CSI cameras and gst: need it: Gst is read through PyGObject"
+    assert none.remedy == "apt install"
+    (own,) = software.gstreamer(lambda: {**lacking, "opencv": True})
+    assert (own.state, own.found) == ("ok", "read through OpenCV; decodes in software")
+    (best,) = software.gstreamer(
+        lambda: {"opencv": True, "version": "1.22.0", "decoders": ["nvv4l2decoder"]}
+    )
+    assert best.found == (
+        "1.22.0, read through PyGObject; decodes network cameras with nvv4l2decoder"
+    )
+
+
 def test_how_large_a_file_may_unpack_to_is_said(monkeypatch):
     assert by_name(software.images())["images"].found == (
         "files of up to 134 million pixels are read; a bundle's known answers may unpack to 64 MiB"
@@ -177,6 +193,9 @@ def test_cameras_of_a_machine(tmp_path):
     for number in (0, 1, 2, 10):
         (tmp_path / f"video{number}").touch()
     (tmp_path / "video-notes").touch()
+    link = tmp_path / "v4l" / "by-id" / "usb-Webcam_7-video-index0"
+    link.parent.mkdir(parents=True)
+    link.symlink_to("../../video10")
 
     def look(path: Path) -> dict:
         if path.name == "video1":
@@ -188,6 +207,7 @@ def test_cameras_of_a_machine(tmp_path):
     found = cameras(tmp_path, look)
     assert [one.name for one in found] == ["camera-0", "camera-2", "camera-10"]
     assert found[0].found == f"{tmp_path / 'video0'}: Webcam (usb); MJPG 640x480"
+    assert found[2].found.startswith(f"{tmp_path / 'video10'} or {link}: Webcam")
     assert (found[1].state, "dmesg" in found[1].remedy) == ("missing", True)
     (none,) = cameras(tmp_path / "nowhere", look)
     assert (none.name, none.state) == ("camera", "note")
@@ -448,8 +468,25 @@ def test_the_table_comes_out_whole_and_names_what_is_required(bundle, capsys):
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert {"python", "memory", "disk", "opencv", "onnxruntime", "gpu", "tensorrt"} <= set(found)
     assert all(one["remedy"] for one in found.values() if one["state"] == "missing")
+    assert any(name.startswith("genicam") for name in found)
+    assert "gstreamer" in found
     assert "CPU" in found["onnxruntime"]["found"]
     assert found["thresholds"]["state"] == "missing"
+
+
+def test_industrial_cameras():
+    device = {"id": "Maker-7", "maker": "Maker", "model": "M1", "serial": "7"}
+    device |= {"protocol": "GigEVision", "address": "10.0.0.9"}
+    (found,) = genicam(lambda: {"devices": [device]})
+    assert (found.name, found.state) == ("genicam-7", "ok")
+    assert found.found == "Maker M1, GigEVision at 10.0.0.9: genicam://Maker-7"
+    (none,) = genicam(lambda: {"devices": []})
+    assert (none.state, bool(none.remedy)) == ("note", True)
+
+    def silent():
+        raise NoAnswer("no answer within 20 s")
+
+    assert genicam(silent)[0].found == "no answer within 20 s"
 
 
 def test_require():

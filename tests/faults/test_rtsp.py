@@ -7,11 +7,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers import system_gi
 from helpers.paths import HELPERS
 from helpers.patience import until
 from helpers.receivers import free_port
 from helpers.running_line import LONGEST_STOP, RunningLine, frames_in_order, parts, save_line_bundle
 
+from hvq_edge.stream.sources.cameras import rtsp_camera
+from hvq_edge.stream.sources.cameras.appsink import AppsinkReader
+from hvq_edge.stream.sources.open_source import open_source
+
+LACKS_GST = system_gi.lacks("gir1.2-gstreamer-1.0", "Gst", "1.0")
 SERVER = HELPERS / "rtsp_server.py"
 PYTHON = "/usr/bin/python3"
 NEEDS = "import gi; gi.require_version('GstRtspServer', '1.0')"
@@ -129,6 +135,26 @@ def test_a_server_killed_mid_stream_is_a_gap_and_no_more(bundle, tmp_path, serve
     for secret in SECRETS:
         assert secret not in told
         assert secret.encode() not in rows
+
+
+@pytest.mark.skipif(bool(LACKS_GST), reason=LACKS_GST or "it is installed")
+def test_a_server_killed_while_gstreamer_reads_it_is_a_gap_too(monkeypatch, tmp_path, server_of):
+    """As on a machine that decodes in hardware; what decodes here is software."""
+    system_gi.seen(monkeypatch)
+    monkeypatch.setattr(rtsp_camera, "hardware_decoders", lambda _: ["a decoder"])
+    server = server_of(save_h264(tmp_path / "line.mp4", LONGEST_ENCODED))
+    source = open_source(server.url())
+    assert isinstance(source._reader, AppsinkReader)
+    assert source.name == server.shown
+    frames = iter(source)
+    assert [next(frames).image.shape for _ in range(3)] == [(64, 64, 3)] * 3
+    server.kill()
+    lost = next(frame for frame in frames if frame.image is None)
+    server.start()
+    assert next(frame for frame in frames if frame.image is not None).index > lost.index
+    source.close()
+    assert not [frame for frame in frames if frame.image is not None]
+    assert lost.fault == f"{server.shown} gave no image"
 
 
 def test_four_cameras_one_ends_and_one_dies(bundle, tmp_path, server_of):

@@ -49,8 +49,10 @@ def forever():
         yield flat(10, SIDE)
 
 
-class FlakyCapture:
-    """A capture device that gives so many images, then fails, as an unplugged camera does."""
+class FlakyReader:
+    """Gives so many images of a camera, then none, as from an unplugged one."""
+
+    frames_per_second = None
 
     def __init__(self, images: int) -> None:
         self.left = images
@@ -58,12 +60,9 @@ class FlakyCapture:
 
     def read(self):
         if not self.left:
-            return False, None
+            return None
         self.left -= 1
-        return True, flat(50)
-
-    def get(self, _property):
-        return 0.0
+        return flat(50)
 
     def release(self):
         self.released = True

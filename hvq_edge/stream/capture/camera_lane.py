@@ -13,7 +13,14 @@ from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, SettingsError
 from hvq_edge.run.tiling import FrameSize
 from hvq_edge.stream.settings import Policy
-from hvq_edge.stream.sources.source import Frame, Source, comes_on_demand, unread_parts
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
+from hvq_edge.stream.sources.source import (
+    Frame,
+    Source,
+    comes_on_demand,
+    transport_of,
+    unread_parts,
+)
 from hvq_edge.stream.statistics import CameraStatistics, Counts
 from hvq_edge.verdict.judgement import Verdict
 from hvq_edge.verdict.usable import FrameChecks, SeenFrame
@@ -102,6 +109,11 @@ class CameraLane:
         """Whether nothing will come any more."""
         return self._queue.exhausted
 
+    @property
+    def transport(self) -> Transport:
+        """What went wrong on the way from the camera so far."""
+        return transport_of(self._source)
+
     def take(self) -> CheckedFrame | None:
         """Take the next frame, checked; ``None`` if there is none now.
 
@@ -155,6 +167,7 @@ class CameraLane:
             due=not comes_on_demand(self._source) and not self._queue.exhausted,
             gaps=self._gaps,
             unread_parts=unread_parts(self._source),
+            transport=self.transport,
         )
 
     def _capture(self) -> None:

@@ -14,9 +14,9 @@ from hvq_edge.stream.capture.prepared import Preparation, PreparedSource
 from hvq_edge.stream.settings import CameraSettings
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
+from hvq_edge.stream.sources.cameras.opencv_capture import CaptureFormat
 from hvq_edge.stream.sources.http_trigger import HttpTrigger
-from hvq_edge.stream.sources.open_source import open_source
-from hvq_edge.stream.sources.opencv_capture import CaptureFormat
+from hvq_edge.stream.sources.open_source import open_source, triggers_itself
 from hvq_edge.stream.sources.played import PlayedSource
 from hvq_edge.stream.sources.source import Source, unique_names
 from hvq_edge.stream.sources.trigger import FileTrigger, Trigger, TriggeredSource
@@ -75,7 +75,7 @@ def _open(
     source = opener()
     try:
         if camera.play:
-            if source.live:
+            if source.live or triggers_itself(camera.camera):
                 raise SettingsError(
                     f"{source.name} is a camera already: only files are played.",
                     next_step="leave out --play",

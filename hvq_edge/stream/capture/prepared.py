@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hvq_edge.stream.capture.part_number import PartReader
 from hvq_edge.stream.settings import Points, Rectangle, Rotation
-from hvq_edge.stream.sources.source import Frame, Image, Source, comes_on_demand
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
+from hvq_edge.stream.sources.source import Frame, Image, Source, comes_on_demand, transport_of
 
 FILL = (124, 116, 104)
 """RGB outside a polygon: the mean of ImageNet, which the backbone subtracts. What is left is about
@@ -76,6 +77,11 @@ class PreparedSource:
     def unread_parts(self) -> int:
         """Images whose part should have a serial number, and none was found."""
         return self._parts.unread if self._parts is not None else 0
+
+    @property
+    def transport(self) -> Transport:
+        """What went wrong on the way from the camera, as the source says."""
+        return transport_of(self._source)
 
     @property
     def name(self) -> str:

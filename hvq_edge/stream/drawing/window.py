@@ -9,7 +9,7 @@ import cv2
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.sinks.sink import Draw
-from hvq_edge.stream.sources.opencv_capture import quiet_opencv
+from hvq_edge.stream.sources.cameras.opencv_capture import quiet_opencv
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 

@@ -108,6 +108,7 @@ class PageView:
             unlike=camera.unlike,
             drift=camera.drift,
             unread_parts=camera.unread_parts,
+            **camera.transport.counts,
             counts=camera.counts,
             frames_per_second=frames_per_second,
             newest=newest.record if newest else None,

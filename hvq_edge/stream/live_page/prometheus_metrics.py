@@ -131,6 +131,12 @@ def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
         "Images whose part should have a serial number, and none was found.",
         labels=["camera"],
     )
+    transport = CounterMetricFamily(
+        "hvq_camera_transport_faults",
+        "Frames that never came from the camera (missed), came with an old number (doubled) or "
+        "in parts (incomplete).",
+        labels=["camera", "kind"],
+    )
     for camera in cameras:
         counts, name = camera.counts, [camera.name]
         frames.add_metric(name, counts.frames)
@@ -146,7 +152,9 @@ def _cameras(cameras: tuple[CameraStatistics, ...]) -> Iterator[Metric]:
         unlike.add_metric(name, float(bool(camera.unlike)))
         drift.add_metric(name, camera.moved)
         unread.add_metric(name, camera.unread_parts)
-    yield from (frames, decisions, dropped, up, gaps, unlike, drift, unread)
+        for kind, number in camera.transport.counts.items():
+            transport.add_metric([camera.name, kind], number)
+    yield from (frames, decisions, dropped, up, gaps, unlike, drift, unread, transport)
 
 
 def _sinks(sinks: tuple[SinkStatistics, ...]) -> Iterator[Metric]:

@@ -43,6 +43,12 @@ class CameraState(Schema):
     """What has drifted, since when, and what to do; empty while nothing has."""
     unread_parts: int
     """Images whose part should have a serial number, and none was found."""
+    missed: int
+    """Frames that the camera counted and that never came."""
+    doubled: int
+    """Frames with a number that had been before."""
+    incomplete: int
+    """Frames of which parts are missing."""
     counts: Counts
     frames_per_second: float
     """Decided, over the last seconds."""

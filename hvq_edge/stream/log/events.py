@@ -8,6 +8,7 @@ from typing import Any
 
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.drift.category import Alarm
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 
@@ -31,6 +32,7 @@ class EventWatch:
         controls: whose thresholds are watched; ``None``: they do not change.
         unlike: says of a camera in what its images are unlike the training images.
         drift: says of a camera what has drifted.
+        transport: says of a camera what went wrong on the way so far.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class EventWatch:
         controls: Controls | None = None,
         unlike: Callable[[str], str] = lambda _: "",
         drift: Callable[[str], Sequence[Alarm]] = lambda _: (),
+        transport: Callable[[str], Transport] = lambda _: Transport(),
     ) -> None:
         self._controls = controls
         self._thresholds = controls.thresholds if controls else {}
@@ -47,6 +50,8 @@ class EventWatch:
         self._said: dict[str, str] = {}
         self._drift = drift
         self._alarms: dict[str, Sequence[Alarm]] = {}
+        self._transport = transport
+        self._on_the_way: dict[str, Transport] = {}
 
     def before(self, decision: Decision, frame: Frame) -> Iterator[Event]:
         """Give what must stand before a decision.
@@ -54,7 +59,8 @@ class EventWatch:
         ``threshold``: category, from, to, and by whom, if said. ``paused``: to. ``gap_start``:
         camera, fault. ``gap_end``: camera, since, frames lost, fault. ``unlike``: camera, from, to.
         ``drift``: camera, category, measure, what, value, usual, since, parts, remedy.
-        ``drift_end``: camera, category, measure, what.
+        ``drift_end``: camera, category, measure, what. ``transport``: camera, frames missed,
+        doubled and incomplete since the last such event, and the newest of these in words.
         """
         if self._controls is not None:
             yield from self._changes(self._controls)
@@ -64,6 +70,7 @@ class EventWatch:
             self._said[camera] = said
             yield "unlike", {"camera": camera, "from": former, "to": said}
         yield from self._moved(camera)
+        yield from self._went_wrong(camera)
         gap = self._gaps.get(camera)
         if frame.image is None and gap is None:
             self._gaps[camera] = _Gap(round(frame.time, 6), 1, frame.fault)
@@ -74,6 +81,13 @@ class EventWatch:
             del self._gaps[camera]
             details = {"since": gap.since, "frames": gap.frames, "fault": gap.fault}
             yield "gap_end", {"camera": camera, **details}
+
+    def _went_wrong(self, camera: str) -> Iterator[Event]:
+        former, now = self._on_the_way.get(camera, Transport()), self._transport(camera)
+        if now != former:
+            self._on_the_way[camera] = now
+            counts = {kind: number - former.counts[kind] for kind, number in now.counts.items()}
+            yield "transport", {"camera": camera, **counts, "what": now.last}
 
     def _moved(self, camera: str) -> Iterator[Event]:
         known, alarms = self._alarms.get(camera, ()), self._drift(camera)

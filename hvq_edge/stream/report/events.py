@@ -77,6 +77,10 @@ def said_of(row: LogRow) -> str:
             return f"{camera} is lost: {said.get('fault')}"
         case "gap_end":
             return f"{camera} is back after {said.get('frames')} frames without image"
+        case "transport":
+            counts = {kind: said.get(kind, 0) for kind in ("missed", "doubled", "incomplete")}
+            frames = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
+            return f"{camera}: frames {frames}: {said.get('what')}"
         case "drift":
             since = said.get("since")
             at = f" since {moment_of(since):%H:%M}" if isinstance(since, float) else ""

@@ -47,6 +47,7 @@ from hvq_edge.stream.sinks.files.video import AnnotatedVideo, ByCamera, VideoSeg
 from hvq_edge.stream.sinks.sink import Draw, Sink
 from hvq_edge.stream.sinks.sink_settings import DAY_SECONDS, MEGABYTE, SinkSettings
 from hvq_edge.stream.sinks.threads import SinkThread
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
 from hvq_edge.verdict.decision import Decision
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def open_sinks(
     controls: Controls | None = None,
     unlike: Callable[[str], str] = lambda _: "",
     drift: Callable[[str], Sequence[Alarm]] = lambda _: (),
+    transport: Callable[[str], Transport] = lambda _: Transport(),
     report: Report | None = None,
 ) -> OpenSinks:
     """Open every sink that settings and ``out`` ask for.
@@ -98,6 +100,7 @@ def open_sinks(
         controls: whose changes of thresholds, and pauses, go into the log.
         unlike: says of a camera in what its images are unlike the training images, for the log.
         drift: says of a camera what has drifted, likewise.
+        transport: says of a camera what went wrong on the way so far, likewise.
         report: told once of each fault, on the sinks' threads; default: they are logged.
 
     Raises:
@@ -106,7 +109,7 @@ def open_sinks(
         OutputError: something cannot be written.
     """
     opened = OpenSinks()
-    opened.watch = EventWatch(controls, unlike, drift)
+    opened.watch = EventWatch(controls, unlike, drift, transport)
     with ExitStack() as failing:
         failing.callback(opened.close)
         if out is not None:

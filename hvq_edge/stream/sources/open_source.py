@@ -11,23 +11,25 @@ from typing import Literal
 from hvq_edge.common.redaction import HIDDEN, redacted
 from hvq_edge.data.images import IMAGE_SUFFIXES
 from hvq_edge.errors import InputError, SettingsError
-from hvq_edge.stream.sources.camera import open_camera
-from hvq_edge.stream.sources.csi_camera import open_csi_camera
+from hvq_edge.stream.sources.cameras.camera import open_camera
+from hvq_edge.stream.sources.cameras.csi_camera import open_csi_camera
+from hvq_edge.stream.sources.cameras.genicam import SCHEME, open_genicam, parse_genicam
+from hvq_edge.stream.sources.cameras.gstreamer import open_gstreamer, shown_pipeline
+from hvq_edge.stream.sources.cameras.opencv_capture import ANY_FORMAT, CaptureFormat
+from hvq_edge.stream.sources.cameras.rtsp_camera import open_rtsp_camera, shown_url
 from hvq_edge.stream.sources.folder import ImageFiles, open_folder
-from hvq_edge.stream.sources.gstreamer import open_gstreamer, shown_pipeline
-from hvq_edge.stream.sources.opencv_capture import ANY_FORMAT, CaptureFormat
-from hvq_edge.stream.sources.rtsp_camera import open_rtsp_camera, shown_url
 from hvq_edge.stream.sources.sequence import is_sequence, open_sequence
 from hvq_edge.stream.sources.source import Source
 from hvq_edge.stream.sources.video_file import VideoFile
 from hvq_edge.stream.sources.watched_folder import WatchedFolder
 
 ACCEPTED = (
-    "a camera number (0), /dev/video0, csi://0, rtsp://host/path, gst:PIPELINE, a video or image "
-    "file, a folder of images, watch:FOLDER, or a series of images (img_%04d.png, img_*.png)"
+    "a camera number (0), /dev/video0, csi://0, rtsp://host/path, genicam://SERIAL, gst:PIPELINE, "
+    "a video or image file, a folder of images, watch:FOLDER, or a series of images (img_%04d.png, "
+    "img_*.png)"
 )
 
-_MISTYPED = re.compile(r"[A-Za-z]\w*:|(?:rtsps?|https?|gst|csi)\b|.*@", re.DOTALL)
+_MISTYPED = re.compile(r"[A-Za-z]\w*:|(?:rtsps?|https?|gst|csi|genicam)\b|.*@", re.DOTALL)
 """Begins what was meant as a URL or a pipeline and is none, as ``rtsp//user:word@host`` is: it is
 taken for a path, and may hold credentials as well."""
 
@@ -36,21 +38,22 @@ taken for a path, and may hold credentials as well."""
 class Address:
     """What kind of source an address names."""
 
-    kind: Literal["camera", "csi", "rtsp", "gst", "watch", "path"]
+    kind: Literal["camera", "csi", "rtsp", "genicam", "gst", "watch", "path"]
     number: int = 0
     """Number of the camera or CSI sensor."""
     text: str = ""
-    """The URL, pipeline or path; may hold credentials, so it never goes into a message for a URL
-    or a pipeline."""
+    """The URL, pipeline or path, also that of a link to a camera; may hold credentials, so it
+    never goes into a message for a URL or a pipeline."""
 
 
 def parse_address(camera: int | str | Path) -> Address:
     """Tell what kind of source an address names, without opening anything.
 
     Args:
-        camera: a camera number, ``/dev/videoN``, ``csi://N``, an ``rtsp://`` URL,
-            ``gst:PIPELINE``, ``watch:FOLDER``, or a path, which may hold a pattern. A file whose
-            name is a number is given as ``./0``, and one that begins with ``gst:`` as ``./gst:``.
+        camera: a camera number, ``/dev/videoN``, ``/dev/v4l/by-id/NAME``, ``csi://N``, an
+            ``rtsp://`` URL, ``genicam://SERIAL``, ``gst:PIPELINE``, ``watch:FOLDER``, or a path,
+            which may hold a pattern. A file whose name is a number is given as ``./0``, and one
+            that begins with ``gst:`` as ``./gst:``.
 
     Raises:
         InputError: none of these.
@@ -64,6 +67,8 @@ def parse_address(camera: int | str | Path) -> Address:
     text = camera.strip()
     if match := re.fullmatch(r"(?:/dev/video)?([0-9]{1,4})", text):
         return Address("camera", int(match[1]))
+    if text.startswith("/dev/v4l/") and "\0" not in text:
+        return Address("camera", text=text)
     for kind in ("gst", "watch"):
         if text.startswith(f"{kind}:"):
             rest = text.partition(":")[2].strip()
@@ -75,6 +80,10 @@ def parse_address(camera: int | str | Path) -> Address:
         if scheme in {"rtsp", "rtsps"}:
             shown_url(text)
             return Address("rtsp", text=text)
+        if f"{scheme}://" == SCHEME:
+            rest = text[match.end() :]
+            parse_genicam(rest)
+            return Address("genicam", text=rest)
         if scheme != "csi":
             raise _not_accepted(f"an address that starts with {scheme}://")
         if not re.fullmatch(r"[0-9]{1,3}", sensor := text[match.end() :]):
@@ -93,12 +102,21 @@ def has_names(camera: int | str) -> bool:
         return True  # what it is shows when it is opened
 
 
+def triggers_itself(camera: int | str) -> bool:
+    """Tell whether an address names a camera with a trigger line, likewise."""
+    try:
+        address = parse_address(camera)
+    except InputError:
+        return False
+    return address.kind == "genicam" and parse_genicam(address.text)[1].trigger is not None
+
+
 def open_source(camera: int | str | Path, wanted: CaptureFormat = ANY_FORMAT) -> Source:
     """Open a source.
 
     Args:
         camera: see :func:`parse_address`.
-        wanted: resolution and rate, for cameras that can be asked: V4L2 and CSI.
+        wanted: resolution and rate, for cameras that can be asked: V4L2, CSI and GenICam.
 
     Raises:
         InputError: the address is none that is understood, does not exist, or holds no frames.
@@ -107,12 +125,14 @@ def open_source(camera: int | str | Path, wanted: CaptureFormat = ANY_FORMAT) ->
     """
     address = parse_address(camera)
     if address.kind == "camera":
-        return open_camera(address.number, wanted)
+        return open_camera(Path(address.text) if address.text else address.number, wanted)
     if address.kind == "csi":
         return open_csi_camera(address.number, wanted)
+    if address.kind == "genicam":
+        return open_genicam(address.text, wanted)
     if wanted.given():
         raise SettingsError(
-            "resolution and rate can be asked of V4L2 and CSI cameras only.",
+            "resolution and rate can be asked of V4L2, CSI and GenICam cameras only.",
             next_step="set them in the camera or the pipeline itself; --every skips frames",
         )
     if address.kind == "rtsp":
@@ -155,6 +175,8 @@ def shown_address(camera: int | str) -> int | str:
         return shown_url(address.text)
     if address.kind == "gst":
         return shown_pipeline(address.text)
+    if address.kind == "genicam":
+        return str(camera).strip()  # every setting in it is known, and none is a secret
     there = address.kind == "path" and os.path.lexists(address.text)
     if address.kind == "path" and not there and _MISTYPED.match(address.text):
         return HIDDEN

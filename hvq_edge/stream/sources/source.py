@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.redaction import redacted_message
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
 from hvq_edge.verdict.decision import as_text
 
 Image = NDArray[np.uint8]
@@ -109,6 +110,15 @@ def unread_parts(source: Source) -> int:
     A source that reads them says so with an attribute of this name.
     """
     return int(getattr(source, "unread_parts", 0))
+
+
+def transport_of(source: Source) -> Transport:
+    """Return what went wrong on the way from a source so far.
+
+    A source whose camera counts its frames says so with an attribute ``transport``.
+    """
+    transport = getattr(source, "transport", None)
+    return transport if isinstance(transport, Transport) else Transport()
 
 
 def lost(index: int, fault: str, name: str = "") -> Frame:

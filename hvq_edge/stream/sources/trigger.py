@@ -14,7 +14,15 @@ from typing import Protocol
 
 from hvq_edge.common.atomic import output_error
 from hvq_edge.errors import InputError
-from hvq_edge.stream.sources.source import MOST_CHARACTERS, Frame, Source, lost, part_number
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
+from hvq_edge.stream.sources.source import (
+    MOST_CHARACTERS,
+    Frame,
+    Source,
+    lost,
+    part_number,
+    transport_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +179,11 @@ class TriggeredSource:
     def name(self) -> str:
         """That of the source."""
         return self._source.name
+
+    @property
+    def transport(self) -> Transport:
+        """What went wrong on the way from the camera, between triggers as well."""
+        return transport_of(self._source)
 
     def __iter__(self) -> Iterator[Frame]:
         """Give frames until closed, or until a source of files has ended."""

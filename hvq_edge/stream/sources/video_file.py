@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 
 from hvq_edge.errors import InputError
-from hvq_edge.stream.sources.opencv_capture import open_capture, read_rgb
+from hvq_edge.stream.sources.cameras.opencv_capture import open_capture, read_rgb
 from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
 
 _LET_PASS = 0.02  # of a length: announced ones are rounded

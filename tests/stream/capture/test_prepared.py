@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import cv2
@@ -10,17 +11,17 @@ import numpy as np
 import pytest
 from helpers.images import flat, make_texture, write_png
 from helpers.patience import PATIENCE_SECONDS, until
-from helpers.sources import FlakyCapture, ListSource
+from helpers.sources import FlakyReader, ListSource
 from helpers.watching import watch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvq_edge.errors import InputError, MissingCapability, SettingsError
 from hvq_edge.stream.capture.prepared import FILL, Preparation, PreparedSource, bounding_box
-from hvq_edge.stream.sources import csi_camera, gstreamer
-from hvq_edge.stream.sources.gstreamer import shown_pipeline, whole_pipeline
+from hvq_edge.stream.sources.cameras import gstreamer
+from hvq_edge.stream.sources.cameras.gstreamer import shown_pipeline, whole_pipeline
+from hvq_edge.stream.sources.cameras.opencv_capture import CaptureFormat
 from hvq_edge.stream.sources.open_source import open_source
-from hvq_edge.stream.sources.opencv_capture import CaptureFormat
 from hvq_edge.stream.sources.source import unique_names
 
 
@@ -151,17 +152,18 @@ def test_watched_folder_records_a_broken_file_and_a_folder_that_goes_away(tmp_pa
 
 
 def test_gstreamer_pipeline_without_and_with_gstreamer(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gi", None)  # how it is without PyGObject
     monkeypatch.setattr(gstreamer.cv2, "getBuildInformation", lambda: "  GStreamer:  NO")
-    with pytest.raises(MissingCapability, match="gst:rtspsrc needs OpenCV with GStreamer"):
+    with pytest.raises(MissingCapability, match=r"gst:rtspsrc needs GStreamer.*PyGObject"):
         open_source("gst:rtspsrc location=rtsp://u:s3cret@h/x ! decodebin")
     opened = []
 
-    def capture(address, backend, options=()):
+    def reader(address, backend, options=()):
         opened.append((address, backend))
-        return FlakyCapture(1) if "videotestsrc" in address else None
+        return FlakyReader(1) if "videotestsrc" in address else None
 
     monkeypatch.setattr(gstreamer.cv2, "getBuildInformation", lambda: "  GStreamer:  YES (1.22)")
-    monkeypatch.setattr(gstreamer, "open_capture", capture)
+    monkeypatch.setattr(gstreamer, "open_reader", reader)
     source = open_source("gst:videotestsrc")
     assert source.live
     assert source.name == "gst:videotestsrc"
@@ -169,7 +171,6 @@ def test_gstreamer_pipeline_without_and_with_gstreamer(monkeypatch):
     with pytest.raises(MissingCapability, match="does not give images") as raised:
         open_source("gst:rtspsrc location=rtsp://u:s3cret@h/x")
     assert "s3cret" not in str(raised.value)
-    monkeypatch.setattr(csi_camera, "open_capture", capture)
     with pytest.raises(MissingCapability):
         open_source("csi://1", CaptureFormat(640, 480, 60))
     assert "width=640,height=480,framerate=60/1" in opened[-1][0]
@@ -183,7 +184,7 @@ def test_pipelines():
 
 
 def test_a_wish_that_a_source_cannot_grant(tmp_path):
-    with pytest.raises(SettingsError, match="V4L2 and CSI"):
+    with pytest.raises(SettingsError, match="V4L2, CSI and GenICam"):
         open_source(tmp_path, CaptureFormat(rate=5))
 
 

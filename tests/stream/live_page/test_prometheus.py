@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hvq_edge.stream.latency import LatencyHistogram
 from hvq_edge.stream.live_page.prometheus_metrics import render
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
 from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
 
 
@@ -22,6 +23,7 @@ def test_metrics_are_in_the_format_and_their_sums_fit():
         unlike="softer",
         moved=2,
         unread_parts=4,
+        transport=Transport(missed=7, incomplete=1),
     )
     sink = SinkStatistics("mqtt", 4, 3, 2, "the broker is gone")
     text = render(Statistics(12.5, (camera,), (sink,), {"engine": latency})).decode()
@@ -41,6 +43,11 @@ def test_metrics_are_in_the_format_and_their_sums_fit():
     assert samples[("hvq_camera_unlike", 'l"eft')] == 1
     assert samples[("hvq_camera_drift", 'l"eft')] == 2
     assert samples[("hvq_parts_unread_total", 'l"eft')] == 4
+    faults = {
+        kind: samples[("hvq_camera_transport_faults_total", 'l"eft', kind)]
+        for kind in ("missed", "doubled", "incomplete")
+    }
+    assert faults == {"missed": 7, "doubled": 0, "incomplete": 1}
     assert samples[("hvq_sink_written_total", "mqtt")] == 4
     assert samples[("hvq_sink_dropped_total", "mqtt")] == 3
     assert samples[("hvq_sink_waiting", "mqtt")] == 2

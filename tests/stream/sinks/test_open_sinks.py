@@ -19,8 +19,10 @@ from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.report.events import said_of
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
 
@@ -106,6 +108,25 @@ def test_thresholds_pauses_and_gaps_are_in_the_log(tmp_path):
     gap = {"camera": "", "since": 5.0, "frames": 3, "fault": "the cable is loose"}
     assert json.loads(rows[9].more) == gap
     assert verify_log(tmp_path).whole
+
+
+def test_what_went_wrong_on_the_way_from_a_camera_is_in_the_log(tmp_path):
+    counts = [Transport(), Transport(missed=2, last="gone"), Transport(2, 1, 1, "torn")]
+    now = iter([*counts, counts[-1]])
+    opened = open_sinks(
+        SinkSettings(), tmp_path, SOURCES, DRAW, when_full="wait", transport=lambda _: next(now)
+    )
+    for number in range(4):
+        opened.write(*made(number))
+    opened.close(None)
+    rows = [row for row in all_rows(tmp_path) if row.kind in ("decision", "transport")]
+    kinds = ["decision", "transport", "decision", "transport", "decision", "decision"]
+    assert [row.kind for row in rows] == kinds
+    told = [json.loads(row.more) for row in rows if row.kind == "transport"]
+    first = {"camera": "", "missed": 2, "doubled": 0, "incomplete": 0, "what": "gone"}
+    assert told == [first, {**first, "missed": 0, "doubled": 1, "incomplete": 1, "what": "torn"}]
+    assert said_of(rows[1]) == ": frames 2 missed: gone"
+    assert said_of(rows[3]) == ": frames 1 doubled, 1 incomplete: torn"
 
 
 def test_each_sink_draws_for_itself(tmp_path):

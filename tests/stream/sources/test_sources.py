@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 from helpers.images import flat, make_texture, write_png, write_video
 from helpers.patience import Stopwatch
-from helpers.sources import FlakyCapture
+from helpers.sources import FlakyReader
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hvq_edge.doctor.finding import CheckResult
 from hvq_edge.errors import InputError, MissingCapability
-from hvq_edge.stream.sources import camera as camera_module
-from hvq_edge.stream.sources.csi_camera import csi_pipeline
+from hvq_edge.stream.sources.cameras import camera as camera_module
+from hvq_edge.stream.sources.cameras.csi_camera import csi_pipeline
+from hvq_edge.stream.sources.cameras.gstreamer import has_gstreamer
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture, wait_before
+from hvq_edge.stream.sources.cameras.rtsp_camera import shown_url
 from hvq_edge.stream.sources.folder import natural_key
-from hvq_edge.stream.sources.gstreamer import has_gstreamer
-from hvq_edge.stream.sources.live_capture import LiveCapture, wait_before
 from hvq_edge.stream.sources.open_source import open_source, parse_address, shown_address
-from hvq_edge.stream.sources.rtsp_camera import shown_url
 from hvq_edge.stream.sources.source import Frame
 
 
@@ -34,6 +35,7 @@ from hvq_edge.stream.sources.source import Frame
         ("0", "camera", 0),
         (" 12 ", "camera", 12),
         ("/dev/video3", "camera", 3),
+        ("/dev/v4l/by-id/usb-Maker_Webcam_7-video-index0", "camera", 0),
         ("csi://0", "csi", 0),
         ("CSI://1", "csi", 1),
         ("rtsp://host/stream", "rtsp", 0),
@@ -44,6 +46,7 @@ from hvq_edge.stream.sources.source import Frame
         ("-1", "path", 0),
         ("Prüfling 1.mp4", "path", 0),
         ("gst:videotestsrc ! videoconvert", "gst", 0),
+        ("GenICam://SN 7?gain=2", "genicam", 0),
         ("watch:/var/line 1", "watch", 0),
         ("./watch:me", "path", 0),
     ],
@@ -75,7 +78,7 @@ def test_any_text_is_an_address_or_an_input_error(text):
         address = parse_address(text)
     except InputError:
         return
-    assert address.kind in ("camera", "csi", "rtsp", "gst", "watch", "path")
+    assert address.kind in ("camera", "csi", "rtsp", "genicam", "gst", "watch", "path")
     assert address.number >= 0
 
 
@@ -133,13 +136,44 @@ def test_message_of_a_camera_depends_on_the_cause(tmp_path):
     there = camera_module._cannot_open(2, tmp_path)
     assert "gives no video" in there.cause
     absent = camera_module._cannot_open(5, tmp_path)
-    listed = f"{tmp_path}/video2, {tmp_path}/video10"
-    assert listed in there.cause
-    assert listed in absent.cause
-    assert "decoder" not in absent.cause
+    for said in (there.cause, absent.cause):
+        assert said.index(f"{tmp_path}/video2: ") < said.index(f"{tmp_path}/video10: ")
+        assert "decoder" not in said
     if os.geteuid() != 0:  # root may open everything
         (tmp_path / "video2").chmod(0)
         assert "video group" in camera_module._cannot_open(2, tmp_path).next_step
+
+
+def test_a_camera_by_its_link_is_found_again_under_another_number(tmp_path, monkeypatch):
+    for name in ("video0", "video4"):
+        (tmp_path / name).touch()
+    link = tmp_path / "usb-Maker_Webcam_7-video-index0"
+    link.symlink_to(tmp_path / "video4")
+    opened = []
+
+    def reader(index, *_):
+        opened.append(index)
+        return FlakyReader(1)
+
+    monkeypatch.setattr(camera_module, "open_reader", reader)
+    source = camera_module.open_camera(link)
+    assert source.name == link.name
+    frames = iter(source)
+    assert next(frames).image is not None
+    link.unlink()
+    assert next(frames).fault == f"{link.name} gave no image"
+    assert next(frames).image is None, "a link that is gone opens nothing"
+    link.symlink_to(tmp_path / "video0")
+    assert next(frame for frame in frames if frame.image is not None)
+    assert opened == [4, 0]
+
+
+def test_a_link_that_leads_nowhere_names_what_is_there(monkeypatch):
+    found = CheckResult("camera-0", "ok", "/dev/video0 or /dev/v4l/by-id/usb-a: A (usb); MJPG 9x9")
+    monkeypatch.setattr("hvq_edge.doctor.cameras.cameras", lambda _: [found])
+    with pytest.raises(MissingCapability, match="no camera usb-b: /dev/v4l/by-id/usb-b") as raised:
+        open_source("/dev/v4l/by-id/usb-b")
+    assert "/dev/v4l/by-id/usb-a: A (usb); MJPG 9x9" in raised.value.cause
 
 
 @pytest.mark.parametrize(
@@ -283,8 +317,8 @@ def test_close_ends_a_source(tmp_path, kind):
 
 
 def test_lost_camera_is_on_record_and_comes_back():
-    first = FlakyCapture(2)
-    reopened = iter([None, None, FlakyCapture(3)])
+    first = FlakyReader(2)
+    reopened = iter([None, None, FlakyReader(3)])
     source = LiveCapture(lambda: next(reopened), "camera 0", first, first_wait=0.01)
     frames = list(itertools.islice(source, 8))
     assert [frame.image is not None for frame in frames] == [1, 1, 0, 0, 0, 1, 1, 1]
@@ -296,7 +330,7 @@ def test_lost_camera_is_on_record_and_comes_back():
 
 
 def test_waits_between_attempts_double():
-    source = LiveCapture(lambda: None, "camera 0", FlakyCapture(0), first_wait=0.08)
+    source = LiveCapture(lambda: None, "camera 0", FlakyReader(0), first_wait=0.08)
     times = [frame.arrived for frame in itertools.islice(source, 5)]
     gaps = np.diff(times)
     assert (gaps[1:] >= [0.04, 0.08, 0.16]).all()
@@ -310,7 +344,7 @@ def test_a_wait_is_half_to_all_of_a_power_of_two_and_never_above_30_seconds(atte
 
 
 def test_closing_a_lost_camera_does_not_wait():
-    source = LiveCapture(lambda: None, "camera 0", FlakyCapture(0), first_wait=30)
+    source = LiveCapture(lambda: None, "camera 0", FlakyReader(0), first_wait=30)
     with Stopwatch() as stopwatch:
         for count, _ in enumerate(source):
             if count == 1:

@@ -46,8 +46,12 @@ function showParts({ cameras, sinks }) {
   const lines = cameras.map((camera) => {
     const gaps = camera.gaps ? `, lost ${count(camera.gaps)} ${camera.gaps === 1 ? "time" : "times"}` : "";
     const unread = camera.unread_parts ? `, ${count(camera.unread_parts)} without serial number` : "";
+    const onTheWay = ["missed", "doubled", "incomplete"]
+      .filter((kind) => camera[kind])
+      .map((kind) => `, ${count(camera[kind])} ${kind}`)
+      .join("");
     const waiting = !camera.connected && !camera.fault && !camera.counts.frames;
-    const fine = waiting ? "waiting for the first frame" : `${number(camera.frames_per_second)} fps${gaps}${unread}`;
+    const fine = waiting ? "waiting for the first frame" : `${number(camera.frames_per_second)} fps${gaps}${onTheWay}${unread}`;
     return [camera.name, camera.connected || waiting ? "" : camera.fault || "no image", fine];
   });
   for (const sink of sinks) {

@@ -18,7 +18,7 @@ from hvq_edge.common.atomic import output_error, temporary_file
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.sinks.files.retention import time_stamp
 from hvq_edge.stream.sinks.sink import Draw, Sink
-from hvq_edge.stream.sources.opencv_capture import open_capture, quiet_opencv
+from hvq_edge.stream.sources.cameras.opencv_capture import open_capture, quiet_opencv
 from hvq_edge.stream.sources.source import Frame, Image
 from hvq_edge.verdict.decision import Decision
 

@@ -1,17 +1,23 @@
-"""Network cameras: ``rtsp://[user:password@]host[:port]/path``, over TCP, through FFmpeg."""
+"""Network cameras: ``rtsp://[user:password@]host[:port]/path``, over TCP."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 import cv2
 
 from hvq_edge.errors import InputError, MissingCapability
-from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import open_capture
+from hvq_edge.stream.sources.cameras.appsink import (
+    gstreamer_library,
+    hardware_decoders,
+    open_appsink,
+)
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture, Reader
+from hvq_edge.stream.sources.cameras.opencv_capture import open_reader
 
 TIMEOUT_MILLISECONDS = 5000
 """Time for opening, and for one read: a camera that is silent for longer is lost."""
@@ -51,36 +57,74 @@ def shown_url(url: str) -> str:
 def open_rtsp_camera(url: str) -> LiveCapture:
     """Open a network camera.
 
-    Frames come over TCP with FFmpeg's buffering off, unless the environment variable
-    ``OPENCV_FFMPEG_CAPTURE_OPTIONS`` is set, which then decides alone.
+    Where GStreamer is read through PyGObject and this machine decodes H.264 in hardware, frames
+    come that way; else, or where it does not work, through OpenCV's FFmpeg, with its buffering off,
+    unless the environment variable ``OPENCV_FFMPEG_CAPTURE_OPTIONS`` is set, which then decides
+    alone.
 
     Raises:
         InputError: not a URL with a host.
         MissingCapability: OpenCV lacks FFmpeg, or the camera does not answer.
     """
     shown = shown_url(url)
-    if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
+    ways = [way for way in (_in_hardware(url), _through_ffmpeg(url)) if way is not None]
+    if not ways:
         raise MissingCapability(
             f"{shown} needs OpenCV with FFmpeg, and this OpenCV {cv2.__version__} has none.",
             next_step="install the wheel: pip install opencv-python",
         )
+    for reopen in ways:
+        reader = reopen()
+        if reader is not None:
+            return LiveCapture(reopen, shown, reader)
+    raise MissingCapability(
+        f"the camera at {shown} cannot be opened (no answer, wrong user or password, or no "
+        "such stream; neither is shown here).",
+        next_step="test the same address with: ffplay -rtsp_transport tcp ADDRESS",
+    )
 
-    def reopen() -> cv2.VideoCapture | None:
+
+def rtsp_pipeline(decoder: str) -> str:
+    """Return the pipeline from a network camera, newest image only.
+
+    Args:
+        decoder: that ``decodebin`` will take; that of a Jetson gives images in device memory.
+    """
+    own_memory = "! nvvidconv ! video/x-raw,format=BGRx " if decoder == "nvv4l2decoder" else ""
+    return (
+        f"rtspsrc name=camera protocols=tcp latency=0 tcp-timeout={TIMEOUT_MILLISECONDS * 1000} "
+        f"! application/x-rtp,media=video ! decodebin {own_memory}"
+        "! videoconvert ! video/x-raw,format=BGR "
+        "! appsink drop=true max-buffers=1 sync=false"
+    )
+
+
+def _in_hardware(url: str) -> Callable[[], Reader | None] | None:
+    """Return the function that opens a camera so; ``None``: this machine cannot."""
+    try:
+        gst = gstreamer_library()
+    except MissingCapability:
+        return None
+    decoders = hardware_decoders(gst)
+    if not decoders:
+        return None
+    place = {"camera": {"location": url}}  # not in the text: a password may hold anything
+    return partial(open_appsink, gst, rtsp_pipeline(decoders[0]), place)
+
+
+def _through_ffmpeg(url: str) -> Callable[[], Reader | None] | None:
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
+        return None
+
+    def reopen() -> Reader | None:
         timeouts = (
             *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MILLISECONDS),
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MILLISECONDS),
         )
         with _ffmpeg_options(_TCP_LOW_LATENCY):
-            return open_capture(url, cv2.CAP_FFMPEG, timeouts)
+            return open_reader(url, cv2.CAP_FFMPEG, timeouts)
 
-    capture = reopen()
-    if capture is None:
-        raise MissingCapability(
-            f"the camera at {shown} cannot be opened (no answer, wrong user or password, or no "
-            "such stream; neither is shown here).",
-            next_step="test the same address with: ffplay -rtsp_transport tcp ADDRESS",
-        )
-    return LiveCapture(reopen, shown, capture)
+    return reopen
 
 
 @contextmanager

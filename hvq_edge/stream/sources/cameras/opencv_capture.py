@@ -65,6 +65,35 @@ def open_capture(
         return None
 
 
+class OpenCvReader:
+    """Reads a camera through OpenCV, as ``Reader`` in ``live_capture.py`` says.
+
+    Args:
+        capture: open.
+    """
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self.capture = capture
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        self.frames_per_second = float(rate) if rate and rate > 0 else None
+
+    def read(self) -> Image | None:
+        """Return the next image; ``None``: the camera is lost."""
+        return read_rgb(self.capture)
+
+    def release(self) -> None:
+        """Free the camera."""
+        self.capture.release()
+
+
+def open_reader(
+    address: int | str, backend: int, options: Sequence[int] = ()
+) -> OpenCvReader | None:
+    """Open a capture as a camera's reader, or return ``None``; see :func:`open_capture`."""
+    capture = open_capture(address, backend, options)
+    return None if capture is None else OpenCvReader(capture)
+
+
 def read_rgb(capture: cv2.VideoCapture) -> Image | None:
     """Return the next frame, uint8 ``[height, width, 3]`` RGB, or ``None`` where there is none."""
     try:

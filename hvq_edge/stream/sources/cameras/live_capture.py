@@ -1,4 +1,4 @@
-"""A live camera through OpenCV that comes back by itself. Shared by V4L2, CSI and RTSP cameras."""
+"""A live camera that comes back by itself, whatever reads it. Shared by all cameras."""
 
 from __future__ import annotations
 
@@ -6,16 +6,36 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
-import cv2
-
-from hvq_edge.stream.sources.opencv_capture import read_rgb
-from hvq_edge.stream.sources.source import Frame, arrived, lost
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
+from hvq_edge.stream.sources.source import Frame, Image, arrived, lost
 
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
+
+
+class Reader(Protocol):
+    """Reads one connection to a camera; used by one thread."""
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """The rate that is announced, if any."""
+        ...
+
+    def read(self) -> Image | str | None:
+        """Return the next image, or ``None``: the camera is lost.
+
+        A text: why there is no image this time, from a camera that is there; an empty one: nothing
+        has come yet, and is asked for again.
+        """
+        ...
+
+    def release(self) -> None:
+        """Free the camera."""
+        ...
 
 
 class LiveCapture:
@@ -29,27 +49,42 @@ class LiveCapture:
     Args:
         reopen: opens the camera; ``None`` when that fails.
         name: what it is, for messages: without credentials.
-        capture: the capture opened first.
+        reader: opened first.
         first_wait: seconds before the second attempt to reopen; tests shorten it.
+        triggered: whether the camera waits for a signal of its own before each frame. Then no
+            frame is due while it is connected, and each of them counts.
+        transport: what went wrong on the way so far, of a camera that counts its frames.
     """
-
-    live = True
 
     def __init__(
         self,
-        reopen: Callable[[], cv2.VideoCapture | None],
+        reopen: Callable[[], Reader | None],
         name: str,
-        capture: cv2.VideoCapture,
+        reader: Reader,
         *,
         first_wait: float = FIRST_WAIT_SECONDS,
+        triggered: bool = False,
+        transport: Callable[[], Transport] = Transport,
     ) -> None:
         self._reopen = reopen
         self._name = name
-        self._capture: cv2.VideoCapture | None = capture
+        self._reader: Reader | None = reader
         self._first_wait = first_wait
+        self._triggered = triggered
+        self._transport = transport
         self._closed = threading.Event()
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        self._frames_per_second = float(rate) if rate and rate > 0 else None
+        self._frames_per_second = reader.frames_per_second
+        self.live = not triggered
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether no frame is due now."""
+        return self._triggered and self._reader is not None
+
+    @property
+    def transport(self) -> Transport:
+        """What went wrong on the way from the camera so far."""
+        return self._transport()
 
     @property
     def name(self) -> str:
@@ -67,8 +102,12 @@ class LiveCapture:
         attempt = 0
         try:
             while not self._closed.is_set():
-                image = read_rgb(self._capture) if self._capture is not None else None
-                if image is not None:
+                image = self._reader.read() if self._reader is not None else None
+                if isinstance(image, str):
+                    if not image:
+                        continue
+                    yield lost(index, image)
+                elif image is not None:
                     if attempt:
                         logger.info("%s is back after %d attempts", self._name, attempt)
                     attempt = 0
@@ -97,12 +136,12 @@ class LiveCapture:
         if attempt > 1:
             self._closed.wait(wait_before(attempt, self._first_wait, random.random()))
         if not self._closed.is_set():
-            self._capture = self._reopen()
+            self._reader = self._reopen()
 
     def _release(self) -> None:
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.release()
 
 
 def wait_before(attempt: int, first_wait: float, chance: float) -> float:

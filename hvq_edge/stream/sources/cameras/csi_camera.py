@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import cv2
-
 from hvq_edge.errors import MissingCapability
-from hvq_edge.stream.sources.gstreamer import need_gstreamer
-from hvq_edge.stream.sources.live_capture import LiveCapture
-from hvq_edge.stream.sources.opencv_capture import ANY_FORMAT, CaptureFormat, open_capture
+from hvq_edge.stream.sources.cameras.gstreamer import pipeline_opener
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
+from hvq_edge.stream.sources.cameras.opencv_capture import ANY_FORMAT, CaptureFormat
 
 
 def csi_pipeline(sensor: int, width: int = 1920, height: int = 1080, rate: int = 30) -> str:
-    """Return the GStreamer pipeline from a CSI sensor to OpenCV, newest image only.
+    """Return the GStreamer pipeline from a CSI sensor, newest image only.
 
     ``nvarguscamerasrc`` debayers on the image signal processor; ``nvvidconv`` brings the image
     from device memory to BGRx, and ``videoconvert`` to BGR (NVIDIA, Jetson Linux Developer Guide,
@@ -34,20 +32,15 @@ def open_csi_camera(sensor: int, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapt
         wanted: resolution and rate other than 1920x1080 at 30 a second.
 
     Raises:
-        MissingCapability: OpenCV lacks GStreamer, or the camera cannot be opened.
+        MissingCapability: nothing here reads pipelines, or the camera cannot be opened.
     """
-    need_gstreamer(f"csi://{sensor}")
-    pipeline = csi_pipeline(sensor, **wanted.given())
-
-    def reopen() -> cv2.VideoCapture | None:
-        return open_capture(pipeline, cv2.CAP_GSTREAMER)
-
-    capture = reopen()
-    if capture is None:
+    reopen = pipeline_opener(csi_pipeline(sensor, **wanted.given()), f"csi://{sensor}")
+    reader = reopen()
+    if reader is None:
         raise MissingCapability(
             f"the CSI camera csi://{sensor} cannot be opened.",
             next_step="check the cable and the sensor's device tree, restart the camera service "
             "(sudo systemctl restart nvargus-daemon), and test it alone: "
             f"gst-launch-1.0 nvarguscamerasrc sensor-id={sensor} ! fakesink",
         )
-    return LiveCapture(reopen, f"csi://{sensor}", capture)
+    return LiveCapture(reopen, f"csi://{sensor}", reader)

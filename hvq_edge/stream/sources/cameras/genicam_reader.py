@@ -1,0 +1,140 @@
+"""Reads one connection to an industrial camera: buffers, their numbers, their pixels."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any, Protocol
+
+from hvq_edge.stream.sources.cameras.frame_counter import FrameCounter, Transport, added
+from hvq_edge.stream.sources.cameras.pixel_formats import NAMES, rgb_of
+from hvq_edge.stream.sources.source import Image
+
+MOST_LOST = 100
+"""Frames missing in a row of which each is a frame without an image."""
+_POLL_SECONDS = 0.1
+
+
+class Counted(Protocol):
+    """Keeps the counts."""
+
+    transport: Transport
+
+
+class GenicamReader:
+    """Streams from the first :meth:`read` on until :meth:`release`; used by one thread.
+
+    What the camera saw before is no frame of the run.
+
+    Args:
+        aravis: the library.
+        camera: set up.
+        refused: what the library raises.
+        buffers: images that may wait.
+        silence: seconds after which a camera that gives nothing is lost; ``None``: it is triggered,
+            and each frame one of a part, so that one that never came is a lost frame.
+        link: whose counts go on.
+
+    Raises:
+        Exception: of the type ``refused``.
+    """
+
+    def __init__(
+        self,
+        aravis: Any,  # noqa: ANN401  # without types
+        camera: Any,  # noqa: ANN401
+        refused: type[Exception],
+        *,
+        buffers: int,
+        silence: float | None,
+        link: Counted,
+    ) -> None:
+        self._aravis = aravis
+        self._camera = camera
+        self._refused = refused
+        self._silence = silence
+        self._link = link
+        self._waiting: deque[Image | str] = deque()
+        self._counter = FrameCounter(wraps=not camera.is_uv_device())
+        self._gone = threading.Event()
+        rate = None
+        if silence is not None and camera.is_frame_rate_available():
+            rate = float(camera.get_frame_rate()) or None
+        self.frames_per_second: float | None = rate
+        gone = self._gone
+        self._handler = camera.get_device().connect("control-lost", lambda _: gone.set())
+        self._stream: Any = None
+        try:
+            self._stream = camera.create_stream(None, None)
+            payload = camera.get_payload()
+            for _ in range(buffers):
+                self._stream.push_buffer(aravis.Buffer.new_allocate(payload))
+        except BaseException:
+            self.release()
+            raise
+        self._last: float | None = None
+
+    def read(self) -> Image | str | None:
+        """Return the next image, why there is none, or ``None`` where the camera is lost."""
+        if self._last is None:
+            try:
+                self._camera.start_acquisition()
+            except self._refused:
+                return None
+            self._last = time.monotonic()
+        if not self._waiting:
+            buffer = self._stream.timeout_pop_buffer(int(_POLL_SECONDS * 1e6))
+            since = time.monotonic() - self._last
+            if buffer is None:
+                silent = self._silence is not None and since > self._silence
+                return None if silent or self._gone.is_set() else ""
+            self._last = time.monotonic()
+            try:
+                self._take(buffer)
+            finally:
+                self._stream.push_buffer(buffer)
+        return self._waiting.popleft() if self._waiting else ""
+
+    def release(self) -> None:
+        """End the stream, and the connection; a camera that is gone takes some seconds."""
+        if self._camera is None:
+            return
+        self._camera.get_device().disconnect(self._handler)
+        if not self._gone.is_set():
+            with suppress(self._refused):
+                self._camera.stop_acquisition()
+        self._stream = self._camera = None  # ends its threads and closes its sockets
+
+    def _take(self, buffer: Any) -> None:  # noqa: ANN401
+        """Put what a buffer leads to into the queue."""
+        status = buffer.get_status()
+        if status == self._aravis.BufferStatus.ABORTED:
+            return
+        number = buffer.get_frame_id()
+        step = self._counter.step(number, buffer.get_timestamp())
+        found = self._image(buffer, status, number)
+        self._link.transport = added(
+            self._link.transport, step, found if isinstance(found, str) else ""
+        )
+        if self._silence is None:
+            each = min(step.missed, MOST_LOST)
+            self._waiting += [f"a frame never came: {step.said}"] * each
+        if not step.resent:
+            self._waiting.append(found)
+
+    def _image(self, buffer: Any, status: Any, number: int) -> Image | str:  # noqa: ANN401
+        if status != self._aravis.BufferStatus.SUCCESS:
+            return f"frame {number} of the camera is incomplete ({status.value_nick})"
+        name = NAMES.get(buffer.get_image_pixel_format())
+        if name is None:
+            return f"frame {number} has a pixel format that is not read"
+        try:
+            size = (buffer.get_image_width(), buffer.get_image_height())
+            if not hasattr(buffer, "get_image_padding"):  # Aravis before 0.8.23
+                return rgb_of(name, buffer.get_data(), *size)
+            data = getattr(buffer, "get_image_data", buffer.get_data)()  # the first since 0.8.25
+            return rgb_of(name, data or b"", *size, buffer.get_image_padding().x_padding)
+        except ValueError as error:
+            return f"frame {number} of the camera is incomplete: {error}"

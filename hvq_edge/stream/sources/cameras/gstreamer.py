@@ -1,0 +1,82 @@
+"""Any GStreamer pipeline: ``gst:videotestsrc ! videoconvert``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+import cv2
+
+from hvq_edge.errors import MissingCapability
+from hvq_edge.stream.sources.cameras.appsink import gstreamer_library, open_appsink
+from hvq_edge.stream.sources.cameras.live_capture import LiveCapture, Reader
+from hvq_edge.stream.sources.cameras.opencv_capture import open_reader
+
+_NEWEST_AS_BGR = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
+
+
+def open_gstreamer(pipeline: str) -> LiveCapture:
+    """Open a pipeline as a live camera.
+
+    Args:
+        pipeline: as after ``gst-launch-1.0``. Where it has no ``appsink``, one that keeps the
+            newest image is added, with the conversion to BGR that both readers take.
+
+    Raises:
+        MissingCapability: nothing here reads pipelines, or this one does not run.
+    """
+    shown = shown_pipeline(pipeline)
+    reopen = pipeline_opener(whole_pipeline(pipeline), shown)
+    reader = reopen()
+    if reader is None:
+        raise MissingCapability(
+            f"the pipeline {shown} does not give images.",
+            next_step="test it alone: gst-launch-1.0 PIPELINE ! fakesink; an appsink of its "
+            "own must get BGR or GRAY8",
+        )
+    return LiveCapture(reopen, shown, reader)
+
+
+def shown_pipeline(pipeline: str) -> str:
+    """Return what may be shown of a pipeline: its first element.
+
+    Properties go: ``location=`` often holds user and password.
+    """
+    element = re.match(r"\s*([A-Za-z][A-Za-z0-9_-]*)(?=\s|!|$)", pipeline)
+    return f"gst:{element[1]}" if element else "gst:..."
+
+
+def whole_pipeline(pipeline: str) -> str:
+    """Return the pipeline with an ``appsink`` at its end, which is read."""
+    if re.search(r"(?:^|[\s!])appsink(?:\s|$)", pipeline):
+        return pipeline
+    return f"{pipeline.rstrip(' !')} ! {_NEWEST_AS_BGR}"
+
+
+def has_gstreamer(build_information: str) -> bool:
+    """Tell from ``cv2.getBuildInformation()`` whether OpenCV was built with GStreamer."""
+    return re.search(r"^\s*GStreamer:\s+YES\b", build_information, re.MULTILINE) is not None
+
+
+def pipeline_opener(whole: str, shown: str) -> Callable[[], Reader | None]:
+    """Return the function that opens a pipeline: through PyGObject where it is, else OpenCV.
+
+    Args:
+        whole: the pipeline, with its ``appsink``.
+        shown: what may be shown of it.
+
+    Raises:
+        MissingCapability: neither is there.
+    """
+    try:
+        gst = gstreamer_library()
+    except MissingCapability as error:
+        if not has_gstreamer(cv2.getBuildInformation()):
+            raise MissingCapability(
+                f"{shown} needs GStreamer: {error.cause.rstrip('.')}, and this OpenCV "
+                f"{cv2.__version__} has none (the opencv-python wheels on PyPI never do).",
+                next_step=error.next_step,
+            ) from error
+        return partial(open_reader, whole, cv2.CAP_GSTREAMER)
+    return partial(open_appsink, gst, whole)

@@ -1,0 +1,118 @@
+"""Pipelines through PyGObject: odd sizes, ends, faults, and network cameras decoded that way."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import system_gi
+
+from hvq_edge.errors import MissingCapability
+from hvq_edge.stream.sources.cameras import appsink, rtsp_camera
+from hvq_edge.stream.sources.cameras.appsink import AppsinkReader, hardware_decoders
+from hvq_edge.stream.sources.cameras.rtsp_camera import rtsp_pipeline
+from hvq_edge.stream.sources.open_source import open_source
+
+LACKS = system_gi.lacks("gir1.2-gstreamer-1.0", "Gst", "1.0")
+needs_gstreamer = pytest.mark.skipif(bool(LACKS), reason=LACKS or "it is installed")
+TEST = "gst:videotestsrc is-live=true"
+
+
+@pytest.fixture
+def gst(monkeypatch):
+    system_gi.seen(monkeypatch)
+    return appsink.gstreamer_library()
+
+
+def threads() -> int:
+    return len([*Path("/proc/self/task").iterdir()])
+
+
+@needs_gstreamer
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (321, 243), (33, 5)])
+def test_lines_of_any_width_are_taken_without_what_fills_them_up(gst, width, height):
+    source = open_source(
+        f"{TEST} pattern=solid-color foreground-color=0xff0a6432 "
+        f"! video/x-raw,width={width},height={height},framerate=60/1"
+    )
+    assert isinstance(source._reader, AppsinkReader)
+    assert source.live
+    assert source.frames_per_second == 60.0
+    for frame in itertools.islice(source, 2):
+        assert frame.image.shape == (height, width, 3)
+        assert np.abs(frame.image.astype(int) - (10, 100, 50)).max() <= 3, "red, green, blue"
+    source.close()
+
+
+@needs_gstreamer
+@pytest.mark.parametrize("form", ["GRAY8", "RGB", "BGR"])
+def test_an_appsink_of_its_own_keeps_the_newest_image_too(gst, form):
+    source = open_source(f"{TEST} pattern=blue ! video/x-raw,format={form},width=33 ! appsink")
+    sink = source._reader._sink
+    assert (sink.get_property("max-buffers"), sink.get_property("drop")) == (1, True)
+    (frame,) = itertools.islice(source, 1)
+    blue = frame.image.astype(int)
+    assert blue.shape[1:] == (33, 3)
+    assert (blue[..., 2] > 200).all() if form != "GRAY8" else (blue.std(axis=2) == 0).all()
+    source.close()
+
+
+@needs_gstreamer
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        "nosuchelement ! fakesink",
+        "videotestsrc (",
+        "videotestsrc ! video/x-raw,format=I420 ! appsink",
+        "videotestsrc num-buffers=0",
+        "filesrc location=/nonexistent/s3cret ! decodebin",
+        "videotestsrc ! fakesink name=appsink",
+    ],
+)
+def test_a_pipeline_without_images_is_no_source(gst, pipeline):
+    with pytest.raises(MissingCapability, match="does not give images") as raised:
+        open_source(f"gst:{pipeline}")
+    assert "s3cret" not in str(raised.value)
+
+
+@needs_gstreamer
+@pytest.mark.parametrize(
+    "ending", ["videotestsrc num-buffers=3", "videotestsrc is-live=true ! identity error-after=4"]
+)
+def test_a_pipeline_that_ends_or_fails_is_a_gap_and_runs_again(gst, ending):
+    source = open_source(f"gst:{ending} ! video/x-raw,framerate=100/1")
+    frames = list(itertools.islice(source, 12))
+    seen = [frame.image is not None for frame in frames]
+    assert seen.count(False) >= 2
+    assert any(seen[seen.index(False) :]), "it is opened again"
+    assert {frame.fault for frame in frames} == {"", "gst:videotestsrc gave no image"}
+    source.close()
+
+
+@needs_gstreamer
+def test_a_pipeline_that_is_closed_leaves_no_thread(gst):
+    counts = []
+    for _ in range(3):
+        source = open_source(TEST)
+        next(iter(source))
+        source.close()
+        source._release()
+        counts.append(threads())
+    assert counts[0] == counts[2]
+
+
+def test_a_network_camera_without_a_decoder_in_hardware_goes_through_ffmpeg(monkeypatch):
+    monkeypatch.setattr(rtsp_camera, "gstreamer_library", lambda: None)
+    monkeypatch.setattr(rtsp_camera, "hardware_decoders", lambda _: [])
+    assert rtsp_camera._in_hardware("rtsp://h/x") is None
+    monkeypatch.setattr(rtsp_camera, "hardware_decoders", lambda _: ["nvv4l2decoder"])
+    assert rtsp_camera._in_hardware("rtsp://h/x") is not None
+    assert "decodebin ! nvvidconv !" in rtsp_pipeline("nvv4l2decoder")
+    assert "nvvidconv" not in rtsp_pipeline("vah264dec")
+
+
+@needs_gstreamer
+def test_what_decodes_here_is_known(gst):
+    assert set(hardware_decoders(gst)) <= set(appsink.HARDWARE_DECODERS)
