@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.bundle.thresholds import calibration_scores_of, thresholds_of
 from hvq_edge.common.closeable import Closeable
-from hvq_edge.errors import SettingsError
+from hvq_edge.errors import ServerFailed, SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame, known_policy
 from hvq_edge.stream.controls import Controls
@@ -41,10 +42,13 @@ from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.placement import small_grey
 from hvq_edge.verdict.usable import FrameChecks
 
+logger = logging.getLogger(__name__)
+
 STOP_SECONDS = 1.5
 """How long a stop waits for cameras that hang in a read; the whole stop is to take 2 s at most."""
 
 PAUSED = "paused"
+NOT_JUDGED = "the server that judges did not answer"
 
 _POLL_SECONDS = 0.1
 """How often a stop is looked for while no camera gives anything: a signal handler may not notify,
@@ -118,6 +122,7 @@ class Inspector(Closeable):
             if drift.watch
         }
         self._stages = StageLatencies()
+        self._unanswered = 0
         self._stopping = False
         self._deadline: float | None = None
         self._began: float | None = None
@@ -246,12 +251,15 @@ class Inspector(Closeable):
         taken = time.monotonic()
         paused = self.controls.paused
         fit = [checked for _, checked in turn if checked.fit and not paused]
-        judged_as = dict(zip(map(id, fit), self._judge(fit), strict=True))
+        found = self._judge(fit)
+        judged_as = dict(zip(map(id, fit), found or (), strict=found is not None))
         judged = time.monotonic()
         thresholds = self.controls.thresholds
         for lane, checked in turn:
             judgement = judged_as.get(id(checked))
             fault = PAUSED if paused and checked.fitted is not None else checked.fault
+            if found is None and fault is None:
+                fault = NOT_JUDGED
             if judgement is not None and checked.fitted is not None:
                 fault = self._checks.after(checked.fitted, checked.quality, judgement.category)
             decision = decide(
@@ -310,12 +318,26 @@ class Inspector(Closeable):
             part = part_seen(decision.time, judgement, image_measures(look, small))
             drift.take(part, small, category, thresholds[category])
 
-    def _judge(self, fit: Sequence[CheckedFrame]) -> list[Judgement]:
-        """Ask the engine for all frames at once; it divides a batch that is too large for it."""
+    def _judge(self, fit: Sequence[CheckedFrame]) -> list[Judgement] | None:
+        """Ask the engine for all frames at once; it divides a batch that is too large for it.
+
+        Returns:
+            ``None``: a server that judges for this machine does not; it may come back.
+        """
         frames = [checked.fitted for checked in fit if checked.fitted is not None]
         if not frames:
             return []
-        output = self._engine.run(frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames))
+        batch = frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames)
+        try:
+            output = self._engine.run(batch)
+        except ServerFailed as error:
+            if not self._unanswered:
+                logger.warning("frames are no_decision until it answers: %s", error)
+            self._unanswered += len(batch)
+            return None
+        if self._unanswered:
+            logger.warning("it answers again, after %d frames without", self._unanswered)
+            self._unanswered = 0
         return judgements(output, self._engine.info.categories)
 
     def _warm_up(self) -> None:
