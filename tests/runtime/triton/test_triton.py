@@ -130,6 +130,33 @@ def test_export_writes_it(tmp_path, monkeypatch, capsys, as_json):
     assert ("Triton model" in said) != as_json
 
 
+def test_export_writes_it_for_the_python_backend(tmp_path, monkeypatch, capsys):
+    bundle = save_bundle(tmp_path / "b", precisions=ALL_FILES)
+    save_plan(bundle, precision="fp32")
+    monkeypatch.setattr("hvq_edge.export.export_bundle.export_run", lambda *_, **__: bundle)
+    words = ["export", "run", "--triton", str(tmp_path / "repository"), "--triton-backend"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "python"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    # On a processor float16 gains nothing, and an engine for GPUs does not run.
+    assert {path.name for path in (tmp_path / "repository").iterdir()} == {
+        "hvq_edge_fp32",
+        "hvq_edge_int8",
+    }
+    assert "hvq_edge_int8" in said
+    assert "fp16" not in said.partition("Triton model")[2]
+    for folder in (tmp_path / "repository").iterdir():
+        config = read_config(folder)
+        assert (config.backend, config.platform, config.max_batch_size) == ("python", "", 8)
+        assert config.dynamic_batching.max_queue_delay_microseconds == 1000
+        assert {path.name for path in (folder / "1").iterdir()} == {"model.onnx", "model.py"}
+    for arguments in ([*words, "onnx"], ["export", "run", "--triton-backend", "python"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+
+
 def test_build_writes_its_engine_into_it(tmp_path, monkeypatch):
     bundle = save_bundle(tmp_path / "b", precisions=("fp32", "fp16"))
     plan = save_plan(bundle, precision="fp16")
@@ -317,7 +344,7 @@ def test_a_line_outlives_its_server(server, bundles, tmp_path):
             def enough():
                 nonlocal fed
                 for folder in folders:
-                    write_png(folder / f"{fed:04}.png", images[fed])
+                    write_png(folder / f"{fed:04}.png", images[fed % len(images)])
                 fed += 1
                 found = sum(one["verdict"] == verdict for one in line.decisions())
                 return found >= seen + count
