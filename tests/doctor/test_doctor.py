@@ -448,7 +448,7 @@ def test_the_table_comes_out_whole_and_names_what_is_required(bundle, capsys):
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert {"python", "memory", "disk", "opencv", "onnxruntime", "gpu", "tensorrt"} <= set(found)
     assert all(one["remedy"] for one in found.values() if one["state"] == "missing")
-    assert "CPU" in found["onnxruntime"]["found"]
+    assert "providers: cpu" in found["onnxruntime"]["found"]
     assert found["thresholds"]["state"] == "missing"
 
 
