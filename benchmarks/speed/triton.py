@@ -22,7 +22,7 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-from helpers.triton_server import TritonServer
+from helpers.triton_server import TritonServer, why_not
 
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bundle.manifest import Bundle, open_bundle
@@ -137,6 +137,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of a turn")
     arguments = parser.parse_args()
+    lacking = why_not()
+    if lacking:
+        raise SystemExit(lacking)
     print(
         measure(
             open_bundle(arguments.bundle),

@@ -22,7 +22,15 @@ from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.export.triton_repository import write_triton_repository
 
 PROGRAM = Path(__file__).parents[2] / ".triton/pytriton/tritonserver/bin/tritonserver"
-WHY_NOT = "there is no Triton server here: make triton installs it (x86-64, glibc 2.35 or newer)"
+LIBRARIES = Path(sysconfig.get_config_var("LIBDIR"))
+
+
+def why_not() -> str:
+    """Return what the server lacks here; empty: nothing."""
+    if not PROGRAM.is_file():
+        return "there is no Triton server: make triton installs it (x86-64, glibc 2.35 or newer)"
+    library = LIBRARIES / sysconfig.get_config_var("INSTSONAME")
+    return "" if library.is_file() else f"Triton's Python backend needs {library}"
 
 
 def read_config(model: Path) -> model_config_pb2.ModelConfig:
@@ -52,10 +60,9 @@ class TritonServer:
         self.start()
 
     def start(self) -> None:
-        libraries = sysconfig.get_config_var("LIBDIR")
         environment = {
             **os.environ,
-            "LD_LIBRARY_PATH": libraries,
+            "LD_LIBRARY_PATH": str(LIBRARIES),
             "PYTHONPATH": sysconfig.get_path("purelib"),
         }
         with self._log.open("a") as log:

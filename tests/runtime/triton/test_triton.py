@@ -21,7 +21,7 @@ from helpers.images import write_png
 from helpers.known_answers import answers_of, compute_wrongly, give_answers
 from helpers.plans import same, save_plan
 from helpers.running_line import DEFECT_EVERY, RunningLine, parts, save_line_bundle
-from helpers.triton_server import PROGRAM, WHY_NOT, TritonServer, read_config
+from helpers.triton_server import TritonServer, read_config, why_not
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
@@ -175,8 +175,9 @@ def test_build_writes_its_engine_into_it(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    if not PROGRAM.is_file():
-        pytest.skip(WHY_NOT)
+    lacking = why_not()
+    if lacking:
+        pytest.skip(lacking)
     with TritonServer(tmp_path_factory.mktemp("server")) as started:
         yield started
 
