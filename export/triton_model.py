@@ -38,11 +38,11 @@ class TritonPythonModel:
         given = {name: one["string_value"] for name, one in config["parameters"].items()}
         folder = Path(args["model_repository"]) / args["model_version"]
         graph = (folder / "model.onnx").read_bytes()
-        digest = hashlib.sha256(graph).hexdigest()
-        if digest != given["hvq_edge.onnx_sha256"]:
+        digest, wanted = hashlib.sha256(graph).hexdigest(), given["hvq_edge.onnx_sha256"]
+        if digest != wanted:
             raise ValueError(
                 f"{folder}/model.onnx has the SHA-256 {digest[:12]}, and config.pbtxt says "
-                f"{given['hvq_edge.onnx_sha256'][:12]}: write the repository again"
+                f"{wanted[:12]}: write the repository again"
             )
         self._inputs = [one["name"] for one in config["input"]]
         # One number a frame is of length 1 here, and has no dimension in the graph.

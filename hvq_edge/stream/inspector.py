@@ -132,7 +132,8 @@ class Inspector(Closeable):
         """Give decisions until every source has ended, :meth:`stop`, or an error.
 
         Raises:
-            Exception: whatever a source, the engine or a sink raised.
+            Exception: whatever a source, the engine or a sink raised, but for a server that judges
+                and is away: its frames are ``no_decision``.
         """
         self._warm_up()
         self._began = time.monotonic()
@@ -195,6 +196,7 @@ class Inspector(Closeable):
                 if isinstance(one, SinkStatistics)
             ),
             stages=self._stages.snapshot(),
+            engine_fault=NOT_JUDGED if self._unanswered else "",
         )
 
     def unlike(self, camera: str) -> str:

@@ -16,6 +16,7 @@ from helpers.sources import ListSource, forever
 from hvq_edge.errors import ServerFailed, SettingsError
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspector import NOT_JUDGED, Inspector
+from hvq_edge.stream.live_page.health import HealthCheck
 from hvq_edge.stream.sources.source import arrived
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.limits import ImageLimits
@@ -179,11 +180,15 @@ def test_a_server_that_fails_costs_decisions_not_the_line(bundle, caplog):
     engine.run = astray
     images = [flat(100 + i, SIDE) for i in range(8)]
     inspector = Inspector(engine, bundle, ListSource(images, live=False))
-    decisions = list(inspector)
+    decisions, failing = [], []
+    for decision in inspector:
+        decisions.append(decision)
+        failing.append(HealthCheck()(inspector.statistics()).failing)
     assert [one.frame for one in decisions] == list(range(8))
     without = [one.frame for one in decisions if one.reason == NOT_JUDGED]
     assert without == [2, 3, 4]
     assert all(one.verdict == "no_decision" for one in decisions if one.frame in without)
+    assert failing == [(NOT_JUDGED,) if i in without else () for i in range(8)]
     assert inspector.counts.no_decision == 3
     assert inspector.counts.decided == inspector.counts.frames == 8
     begun, ended = caplog.messages
