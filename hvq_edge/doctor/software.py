@@ -7,12 +7,10 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 from hvq_edge.common.child_process import NoAnswer, run_isolated
 from hvq_edge.common.extras import missing_library, pip_install
 from hvq_edge.doctor.finding import CheckResult
-from hvq_edge.runtime.cpu.onnxruntime_providers import PROVIDERS
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 """Versions of Python that hvq-edge is made for."""
@@ -112,22 +110,27 @@ def _is_arm() -> bool:
 
 def onnxruntime() -> list[CheckResult]:
     """Look at ONNX Runtime and its providers."""
-    code = (
-        "import onnxruntime\n"
-        "from hvq_edge.runtime.cpu.onnxruntime_providers import providers_found\n"
-        "answer = [onnxruntime.__version__, providers_found()]"
-    )
     try:
-        number, found = run_isolated(code)
+        number = run_isolated("import onnxruntime as o\nanswer = o.__version__")
     except NoAnswer as error:
         return [_not_imported("onnxruntime", error, "pip install onnxruntime")]
+    code = (
+        "from hvq_edge.runtime.cpu.onnxruntime_providers import providers_found\n"
+        "answer = providers_found()"
+    )
+    try:
+        found: dict[str, str] = run_isolated(code)
+    except NoAnswer as error:
+        found = {"onnxruntime-providers": str(error)}
     here = ["cpu", *(one.removeprefix("onnxruntime-") for one, why in found.items() if not why)]
-    findings = [CheckResult("onnxruntime", "ok", f"{number}; providers: {', '.join(here)}")]
-    for backend, why in found.items():
-        provider = PROVIDERS[backend]
-        if why and provider.plugin and find_spec(provider.plugin):
-            findings.append(CheckResult(backend, "note", why, "only for NVIDIA GPUs: see gpu"))
-    return findings
+    return [
+        CheckResult("onnxruntime", "ok", f"{number}; providers: {', '.join(here)}"),
+        *(
+            CheckResult(backend, "note", why, "only for NVIDIA GPUs: see gpu")
+            for backend, why in found.items()
+            if why
+        ),
+    ]
 
 
 def openvino() -> list[CheckResult]:

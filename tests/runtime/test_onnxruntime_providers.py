@@ -105,7 +105,9 @@ def test_onnx_runtimes_silent_fall_back_is_an_error(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
     with (
         pytest.warns(UserWarning, match="CUDAExecutionProvider"),
-        pytest.raises(MissingCapability, match="fell back from CUDAExecutionProvider to CPU"),
+        pytest.raises(
+            MissingCapability, match=r"CUDAExecutionProvider .* does not run here: fell back to CPU"
+        ),
     ):
         open_engine(bundle, backend=CUDA)
     assert capsys.readouterr().out == ""
@@ -137,6 +139,15 @@ def test_the_provider_asked_for_is_opened_with_its_options(
         open_engine(other, backend=backend)
     ((_, options),) = gpu_build[-1]
     assert options.get("trt_engine_cache_path", "other") != place, "an engine of other weights"
+
+
+def test_one_that_fails_while_it_opens_is_not_the_graphs_fault(tmp_path, monkeypatch, gpu_build):
+    def refuse(*_, **__):
+        raise RuntimeError("Please install TensorRT libraries")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(MissingCapability, match="does not run here: Please install TensorRT"):
+        open_engine(save_bundle(tmp_path / "b"), backend=TENSORRT)
 
 
 def test_a_plugin_that_cannot_be_used_says_why(tmp_path, monkeypatch):
@@ -224,13 +235,17 @@ def test_the_command_line_and_the_settings_take_it(tmp_path, monkeypatch, capsys
     assert "--provider" in helped
 
 
-def test_doctor_lists_those_that_are_here(monkeypatch):
+def test_doctor_lists_those_that_compute_here(monkeypatch, gpu_build):
     (found,) = look_at_onnxruntime()
     assert found.state == "ok"
     assert found.found.endswith("providers: cpu")
-    answer = [onnxruntime.__version__, {CUDA: "", RTX: "no libcuda.so.1"}]
-    monkeypatch.setattr("hvq_edge.doctor.software.run_isolated", lambda _: answer)
-    monkeypatch.setattr("hvq_edge.doctor.software.find_spec", lambda _: object())
+    plug_in(monkeypatch, devices=0)
+    monkeypatch.setattr(providers, "find_spec", lambda _: object())
+    tried = providers.providers_found()
+    assert tried == {CUDA: "", TENSORRT: "", RTX: tried[RTX]}
+    assert "finds no GPU" in tried[RTX]
+    answers = iter(("1.32.0", tried))
+    monkeypatch.setattr("hvq_edge.doctor.software.run_isolated", lambda _: next(answers))
     found, plugin = look_at_onnxruntime()
-    assert found.found.endswith("providers: cpu, cuda")
-    assert (plugin.name, plugin.state, plugin.found) == (RTX, "note", "no libcuda.so.1")
+    assert found.found == "1.32.0; providers: cpu, cuda, tensorrt"
+    assert (plugin.name, plugin.state, plugin.found) == (RTX, "note", tried[RTX])

@@ -64,6 +64,12 @@ PROVIDERS = {
 NAMES = (CPU, *(one.removeprefix(f"{ONNXRUNTIME}-") for one in PROVIDERS))
 """As users give them."""
 
+_SMALLEST = bytes.fromhex(
+    "08083a320a0b0a016112016222034e65671201675a0f0a0161120a0a08080112040a020801620f0a0162120a0a0808"
+    "0112040a02080142040a001011"
+)
+"""An ONNX graph of one Neg."""
+
 _DEVICES = ("/dev/nvidiactl", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg")
 """A desktop's or server's GPU, a Jetson's before and since JetPack 6, Windows' for Linux in it."""
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -110,24 +116,24 @@ def open_session(library: Any, backend: str, content: bytes, options: Any) -> An
     if provider is None:
         return library.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     devices = find_provider(library, provider)
-    # Without this, a failure while opening or running is printed, and the processor goes on.
-    never = {"enable_fallback": 0}
-    if provider.plugin:
-        options.add_provider_for_devices(devices, dict(provider.options))
-        session = library.InferenceSession(content, options, **never)
-    else:
-        settings = dict(provider.options)
+    settings = dict(provider.options)
+    named = {} if provider.plugin else {"providers": [(provider.name, settings)]}
+    try:
         if backend == "onnxruntime-tensorrt":  # it knows a graph by its structure, not its weights
             of_this_graph = hashlib.sha256(content).hexdigest()[:16]
             settings["trt_engine_cache_path"] = str(default_cache() / backend / of_this_graph)
-        session = library.InferenceSession(
-            content, options, providers=[(provider.name, settings)], **never
-        )
-    used = session.get_providers()
-    if provider.name not in used:
+        if provider.plugin:
+            options.add_provider_for_devices(devices, settings)
+        # With a fall-back, a failure while it opens or runs is printed, and the processor goes on.
+        session = library.InferenceSession(content, options, enable_fallback=0, **named)
+        used = session.get_providers()
+        fault = f"fell back to {', '.join(used)}" if provider.name not in used else ""
+    except Exception as error:  # its exceptions share no public base class
+        fault = str(error).strip() or type(error).__name__
+    if fault:
         raise MissingCapability(
-            f"ONNX Runtime fell back from {provider.name} to {', '.join(used)}.",
-            next_step=f"see whether the driver, CUDA and cuDNN are those that {provider.package} "
+            f"{provider.name} of ONNX Runtime does not run here: {fault}.",
+            next_step=f"see whether the driver and the libraries are those that {provider.package} "
             "asks for, or leave the provider out",
         )
     return session
@@ -181,17 +187,19 @@ def may_be_tried() -> tuple[str, ...]:
 
 
 def providers_found() -> dict[str, str]:
-    """Say of each provider whether it is here: empty, or the reason why not."""
+    """Try each provider whose package is here: empty where it computes, else the reason."""
     import onnxruntime
 
+    known = onnxruntime.get_available_providers()
     found = {}
     for backend, provider in PROVIDERS.items():
-        try:
-            find_provider(onnxruntime, provider)
-        except MissingCapability as error:
-            found[backend] = error.cause
-        else:
-            found[backend] = ""
+        if find_spec(provider.plugin) if provider.plugin else provider.name in known:
+            try:
+                open_session(onnxruntime, backend, _SMALLEST, onnxruntime.SessionOptions())
+            except MissingCapability as error:
+                found[backend] = error.cause.rstrip(".")
+            else:
+                found[backend] = ""
     return found
 
 
