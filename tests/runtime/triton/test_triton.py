@@ -299,12 +299,13 @@ def test_a_wrong_graph_is_refused(server, bundles, monkeypatch):
             engine.run(frames(1))
 
 
-def test_a_server_that_fails_later(server, bundles):
+def test_a_server_that_fails_later(server, bundles, monkeypatch):
     broken = {"results = self._run(feed)": "raise MemoryError(f'no memory for {len(given)}')"}
     bundle = server.serve(bundles["other"], broken)
-    engine = open_triton_engine(server.address, bundle, timeout=1.0)
+    engine = open_triton_engine(server.address, bundle)
     with pytest.raises(ServerFailed, match="fails: no memory for 1"):
         engine.run(frames(1))
+    monkeypatch.setattr(engine, "_timeout", 1.0)  # no sooner: opening may take longer here
     server.signal(signal.SIGSTOP)
     try:
         with pytest.raises(ServerFailed, match=r"no answer within 1 s"):
