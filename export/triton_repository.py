@@ -52,10 +52,10 @@ def write_triton_repository(
     Args:
         bundle: the bundle.
         folder: the repository; made where there is none.
-        precisions: one model each; ``None``: all that the bundle has.
+        precisions: one model each; ``None``: all that the bundle has, and for ``python`` those for
+            processors, where it has one.
         backend: ``native`` (default), or ``python``: a file beside each graph runs it on the
-            server's processor, with OpenVINO or ONNX Runtime; the precisions are those for
-            processors, where the bundle has one.
+            server's processor, with OpenVINO or ONNX Runtime.
 
     Returns:
         The models' folders.
@@ -119,12 +119,11 @@ def known_triton_backend(name: str) -> TritonBackend:
 def served_precisions(
     manifest: BundleManifest, precisions: Sequence[Precision] | None, backend: TritonBackend
 ) -> list[Precision]:
-    """Return the precisions that become models, those asked for among what the bundle has."""
-    asked = precisions or manifest.models
-    for_cpus = [one for one in FOR_GPUS if one in asked and one in FOR_CPUS]
-    return (
-        for_cpus if backend == "python" and for_cpus else [one for one in FOR_GPUS if one in asked]
-    )
+    """Return the precisions that become models: those asked for, else what fits the backend."""
+    wanted = [one for one in FOR_GPUS if one in (precisions or manifest.models)]
+    if precisions is None and backend == "python":
+        return [one for one in wanted if one in FOR_CPUS] or wanted
+    return wanted
 
 
 def config_text(
@@ -184,8 +183,8 @@ def _shapes(manifest: BundleManifest) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def _tensor(name: str, kind: str, shape: tuple[int, ...], reshaped: bool) -> str:
-    # A configuration cannot say "one number a frame": it says one of length 1, reshaped to none
-    # for who knows no other. The Python backend refuses that.
+    # A configuration cannot say "one number a frame": it says one of length 1, which the server
+    # reshapes to none for its ONNX Runtime and TensorRT, and cannot for the Python backend.
     dims = ", ".join(map(str, shape or (1,)))
     reshape = " reshape { shape: [ ] }" if reshaped and not shape else ""
     return f'  {{ name: "{name}" data_type: TYPE_{kind} dims: [ {dims} ]{reshape} }}'
