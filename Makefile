@@ -1,6 +1,7 @@
 # make demo   install into .venv and run the main job on real images
 # make test   every check: lint, typecheck, unit
 # make audit  the pinned packages against the database of known vulnerabilities
+# make triton a Triton server into .triton, for the tests and the benchmark that run against one
 #
 # PYTHON chooses the interpreter of .venv (make demo PYTHON=python3.12);
 # ARGS goes to pytest (make unit ARGS='-k settings').
@@ -13,10 +14,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TYPECHECK := .typecheck
 AUDIT := .audit
+TRITON := .triton
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo install test lint typecheck unit audit clean
+.PHONY: demo install test lint typecheck unit audit triton clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)
@@ -63,6 +65,15 @@ audit:
 				"packages: $$(grep -m 1 'could not be audited' $(AUDIT)/said | tr -s ' ')"; \
 			else echo "audit: NOT RUN: $$(tail -n 1 $(AUDIT)/said)"; fi
 
+# nvidia-pytriton (x86-64, glibc 2.35 or newer) brings the server's program. Of its own dependencies
+# nothing is installed: it asks for NumPy 1, and the server itself needs none of them.
+triton: $(TRITON)/.installed
+
+$(TRITON)/.installed: $(INSTALLED)
+	@$(BIN)/python -m pip install -qq --no-deps -c constraints.txt --upgrade --target $(TRITON) nvidia-pytriton
+	@cd $(TRITON)/pytriton/tritonserver && cp python_backend_stubs/$$($(CURDIR)/$(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')/triton_python_backend_stub backends/python/
+	@touch $@
+
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit(f"hvq-edge needs Python 3.10 or newer, $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.12")'
 	@echo "Installing hvq-edge and PyTorch into $(VENV); the first time takes some minutes."
@@ -71,4 +82,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) $(TRITON) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -14,7 +14,7 @@ from hvq_edge.common.records import faults_of
 from hvq_edge.errors import SettingsError
 from hvq_edge.export.export_run import export_run
 from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
-from hvq_edge.export.triton_repository import write_triton_repository
+from hvq_edge.export.triton_repository import known_triton_backend, write_triton_repository
 from hvq_edge.run.latest import DEFAULT_RUN
 from hvq_edge.run.record import BUNDLE_FOLDER
 from hvq_edge.verdict.defaults import FALSE_REJECT
@@ -35,6 +35,7 @@ def export_bundle(
     false_reject: float = FALSE_REJECT,
     max_table_mb: float = MAX_TABLE_MB,
     triton: Path | str | None = None,
+    triton_backend: str = "native",
     exemplars: bool = False,
     on_progress: ProgressCallback = silent,
 ) -> Bundle:
@@ -59,6 +60,7 @@ def export_bundle(
         false_reject: share of good parts that thresholds are expected to reject.
         max_table_mb: what tables may take in a graph of several categories, in 10^6 bytes.
         triton: write the graphs as models of a Triton server's repository in this folder too.
+        triton_backend: what the server runs them with: see :func:`write_triton_repository`.
         exemplars: put cells of good training images into the bundle, so that ``hvq-edge explain``
             works on a device. They are product images, for whoever gets the bundle to see.
         on_progress: called within every stage.
@@ -71,6 +73,11 @@ def export_bundle(
         DatasetError, ImageError: recorded images are missing or changed.
         OutputError: ``out`` is some other folder, or cannot be written.
     """
+    backend = known_triton_backend(triton_backend)  # before minutes of work
+    if triton is None and backend != "native":
+        raise SettingsError(
+            "a Triton backend was named, and no repository.", next_step="give triton the folder too"
+        )
     bundle = export_run(
         Path(run),
         Path(out) if out is not None else Path(run) / BUNDLE_FOLDER,
@@ -87,7 +94,7 @@ def export_bundle(
         on_progress=on_progress,
     )
     if triton is not None:
-        write_triton_repository(bundle, Path(triton))
+        write_triton_repository(bundle, Path(triton), backend=backend)
     return bundle
 
 

@@ -13,6 +13,7 @@
     ├── OutputError                 a result cannot be written (full or read-only disk)
     ├── GateFailed                  exit code 1: a measured number is outside its limit
     └── MissingCapability           exit code 3: this machine lacks a device, driver or package
+        └── ServerFailed            a server that judges is away or fails, and may come back
 
 Every message says the cause in its first sentence; ``next_step`` says what to do or run next.
 The command line prints both and ends with ``exit_code``.
@@ -84,3 +85,7 @@ class MissingCapability(HvqEdgeError):
     """This machine lacks a device, driver or package that the command needs."""
 
     exit_code = 3
+
+
+class ServerFailed(MissingCapability):
+    """A server that judges for this machine is away, silent or fails; it may do so no longer."""

@@ -64,10 +64,14 @@ def test_the_page_documents_the_parameters_in_order(name):
 
 @pytest.mark.parametrize(
     ("command", "name", "more"),
-    [("train", "train", ()), ("export", "export_bundle", ()), ("eval_", "evaluate", ("minimum",))],
+    [
+        ("train", "train", ()),
+        ("export", "export_bundle", ()),
+        ("eval_", "evaluate", ("minimum", "provider")),
+    ],
 )
 def test_a_function_has_the_settings_of_its_command(command, name, more):
-    """``more``: what only a command has an exit code for."""
+    """``more``: what only a command has an exit code for, and what its backend has in it."""
     pytest.importorskip("torch")
     module = importlib.import_module(f"hvq_edge.cli.{command}")
     options = inspect.signature(getattr(module, name.removesuffix("_bundle"))).parameters

@@ -15,7 +15,7 @@ from hvq_edge.bench.peer_graph import PEER_BACKENDS, PeerGraph, open_peer
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.errors import BundleError, RunError, SettingsError
 from hvq_edge.run.record import RECORD_NAME, read_run
-from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
+from hvq_edge.runtime.choice.choose_graph import graph_backends_here
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import BACKENDS, open_engine
 from hvq_edge.runtime.tensorrt.engine_file import engine_backend
@@ -168,7 +168,7 @@ def _reference(bundle: Bundle, run: Path | None) -> Path | None:
 
 
 def _usable(bundle: Bundle) -> list[str]:
-    usable: list[str] = [name for name in GRAPH_BACKENDS if find_spec(name)]
+    usable: list[str] = [*graph_backends_here()]
     for name in ("tensorrt", "tensorrt-rtx"):
         backend = engine_backend(name)
         if backend is None or not find_spec(name.replace("-", "_")):

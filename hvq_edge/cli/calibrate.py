@@ -17,6 +17,7 @@ from hvq_edge.cli.options import (
     ForceOption,
     JsonOption,
     MethodOption,
+    ProviderOption,
     RunOption,
 )
 from hvq_edge.run.latest import DEFAULT_BUNDLE
@@ -69,6 +70,7 @@ def calibrate(
         ),
     ] = "auto",
     backend: BackendOption = "auto",
+    provider: ProviderOption = None,  # noqa: ARG001  # it is in the backend
     run: RunOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,

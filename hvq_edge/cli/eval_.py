@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import BackendOption, JsonOption
+from hvq_edge.cli.options import BackendOption, JsonOption, ProviderOption
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def evaluate(
         ),
     ] = "auto",
     backend: BackendOption = "auto",
+    provider: ProviderOption = None,  # noqa: ARG001  # it is in the backend
     minimum: Annotated[
         list[str] | None,
         typer.Option(

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, one_line, print_json, progress_bars, results
-from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, RunOption
+from hvq_edge.cli.options import (
+    BackendOption,
+    JsonOption,
+    PrecisionOption,
+    ProviderOption,
+    RunOption,
+)
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -58,6 +64,7 @@ def explain(
     ] = None,
     precision: PrecisionOption = "auto",
     backend: BackendOption = "auto",
+    provider: ProviderOption = None,  # noqa: ARG001  # it is in the backend
     as_json: JsonOption = False,
 ) -> None:
     """Say why an image scores what it scores.

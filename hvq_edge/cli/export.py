@@ -91,6 +91,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    triton_backend: Annotated[
+        str,
+        typer.Option(
+            "--triton-backend",
+            help="native: the server's ONNX Runtime or TensorRT. python: OpenVINO or ONNX Runtime "
+            "on its processor.",
+        ),
+    ] = "native",
     exemplars: Annotated[
         bool,
         typer.Option(
@@ -107,12 +115,12 @@ def export(
     """
     from rich.table import Table
 
-    from hvq_edge.bundle.precision import FOR_GPUS
     from hvq_edge.calibration.search.plan import PLAN_NAME
     from hvq_edge.cli import threshold_changes
     from hvq_edge.evaluation.threshold_change import threshold_changes as compare
     from hvq_edge.export.export_bundle import export_bundle
     from hvq_edge.export.fold.code_tables import MAX_TABLE_MB
+    from hvq_edge.export.triton_repository import known_triton_backend, served_precisions
     from hvq_edge.run.record import BUNDLE_FOLDER
     from hvq_edge.runtime.triton.engine import model_name
     from hvq_edge.verdict.defaults import FALSE_REJECT
@@ -135,6 +143,7 @@ def export(
             max_table_mb=MAX_TABLE_MB if max_table_mb is None else max_table_mb,
             false_reject=FALSE_REJECT if false_reject is None else false_reject,
             triton=triton,
+            triton_backend=triton_backend,
             exemplars=exemplars,
             on_progress=bars,
         )
@@ -189,7 +198,8 @@ def export(
             soft_wrap=True,
         )
     if triton is not None:
-        for precision in (one for one in FOR_GPUS if one in manifest.models):
+        backend = known_triton_backend(triton_backend)
+        for precision in served_precisions(manifest, None, backend):
             model = triton / model_name(precision)
             results.print(f"Triton model {model}", markup=False, soft_wrap=True)
     for note in manifest.notes:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hvq_edge.cli.console import folded, messages, print_json, print_line, progress_bars
-from hvq_edge.cli.options import BackendOption, BundleArgument, FalseRejectOption, JsonOption
+from hvq_edge.cli.options import (
+    BackendOption,
+    BundleArgument,
+    FalseRejectOption,
+    JsonOption,
+    ProviderOption,
+)
 from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
@@ -58,6 +64,7 @@ def learn(
     ] = None,
     false_reject: FalseRejectOption = None,
     backend: BackendOption = "auto",
+    provider: ProviderOption = None,  # noqa: ARG001  # it is in the backend
     as_json: JsonOption = False,
 ) -> None:
     """Learn from images that were called good after all.

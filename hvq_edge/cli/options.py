@@ -38,14 +38,40 @@ LogArgument = Annotated[
         metavar="FILE", help="decisions.sqlite, or the folder that hvq-edge stream --out wrote."
     ),
 ]
+_PROVIDER = "provider"
+
+
+def _keep_provider(context: typer.Context, provider: str | None) -> str | None:
+    context.meta[_PROVIDER] = provider
+    return provider
+
+
+def _with_provider(context: typer.Context, backend: str) -> str:
+    from hvq_edge.runtime.cpu.onnxruntime_providers import with_provider
+
+    return with_provider(backend, context.meta.get(_PROVIDER))
+
+
 BackendOption = Annotated[
     str,
     typer.Option(
         "--backend",
         help="auto, openvino, onnxruntime, torch, or an engine that hvq-edge build made: tensorrt "
         "or tensorrt-rtx.",
+        callback=_with_provider,
     ),
 ]
+ProviderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        help="With --backend onnxruntime: cpu (default), or for GPUs cuda, tensorrt, tensorrt-rtx.",
+        show_default=False,
+        is_eager=True,
+        callback=_keep_provider,
+    ),
+]
+"""Read before the backend, whose value has it afterwards: a command only lists it."""
 PrecisionOption = Annotated[
     str, typer.Option("--precision", help="auto, fp32, int8, or for GPUs fp16 or int8-fp16.")
 ]

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, one_line, print_json, results
-from hvq_edge.cli.options import BackendOption, JsonOption, PrecisionOption, bundle_folder
+from hvq_edge.cli.options import (
+    BackendOption,
+    JsonOption,
+    PrecisionOption,
+    ProviderOption,
+    bundle_folder,
+)
 from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
@@ -55,6 +61,7 @@ def predict(
     ] = None,
     precision: PrecisionOption = "auto",
     backend: BackendOption = "auto",
+    provider: ProviderOption = None,  # noqa: ARG001  # it is in the backend
     part_from: Annotated[
         str | None,
         typer.Option(

@@ -17,6 +17,7 @@ from hvq_edge.cli.options import (
     NamesOption,
     PortOption,
     PrecisionOption,
+    ProviderOption,
     TokenFileOption,
     bundle_folder,
 )
@@ -48,6 +49,7 @@ def serve(
     ] = None,
     precision: PrecisionOption = "auto",
     backend: BackendOption = "auto",
+    provider: ProviderOption = None,  # noqa: ARG001  # it is in the backend
     as_json: JsonOption = False,
 ) -> None:
     """Judge images over HTTP; serve a page to drop images on.

@@ -163,6 +163,7 @@ PANELS = {
         Flag("--require-signature", "require_signature", Path),
         Flag("--precision", "precision"),
         Flag("--backend", "backend"),
+        Flag("--provider", "provider"),
         Flag("--server", "server"),
         Flag("--category", "category"),
     ),

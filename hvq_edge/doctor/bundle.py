@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +12,7 @@ from hvq_edge.common.child_process import NoAnswer, run_isolated
 from hvq_edge.common.wording import counted
 from hvq_edge.doctor.finding import CheckResult
 from hvq_edge.errors import BundleError, HvqEdgeError
-from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
+from hvq_edge.runtime.choice.choose_graph import graph_backends_here
 from hvq_edge.runtime.engine_check import check_engine_here
 from hvq_edge.runtime.known_answers import answers_file
 from hvq_edge.runtime.open_engine import open_engine
@@ -170,8 +169,9 @@ def known_answers(path: Path) -> list[CheckResult]:
         ]
     models = opened.manifest.models
     precisions = [one for one in FOR_CPUS if one in models] or list(models)
-    installed = [one for one in GRAPH_BACKENDS if find_spec(one)]
-    wanted: list[tuple[str, str]] = [(one, name) for name in precisions for one in installed]
+    wanted: list[tuple[str, str]] = [
+        (one, name) for name in precisions for one in graph_backends_here()
+    ]
     for plan in sorted((opened.path / ENGINES_FOLDER).glob("*.plan")):
         try:
             record = read_record(plan)

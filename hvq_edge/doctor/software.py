@@ -152,13 +152,27 @@ def _is_arm() -> bool:
 
 def onnxruntime() -> list[CheckResult]:
     """Look at ONNX Runtime and its providers."""
-    code = "import onnxruntime as o\nanswer = [o.__version__, o.get_available_providers()]"
     try:
-        number, providers = run_isolated(code)
+        number = run_isolated("import onnxruntime as o\nanswer = o.__version__")
     except NoAnswer as error:
         return [_not_imported("onnxruntime", error, "pip install onnxruntime")]
-    names = ", ".join(one.removesuffix("ExecutionProvider") for one in providers)
-    return [CheckResult("onnxruntime", "ok", f"{number}; providers: {names} (hvq-edge uses CPU)")]
+    code = (
+        "from hvq_edge.runtime.cpu.onnxruntime_providers import providers_found\n"
+        "answer = providers_found()"
+    )
+    try:
+        found: dict[str, str] = run_isolated(code)
+    except NoAnswer as error:
+        found = {"onnxruntime-providers": str(error)}
+    here = ["cpu", *(one.removeprefix("onnxruntime-") for one, why in found.items() if not why)]
+    return [
+        CheckResult("onnxruntime", "ok", f"{number}; providers: {', '.join(here)}"),
+        *(
+            CheckResult(backend, "note", why, "only for NVIDIA GPUs: see gpu")
+            for backend, why in found.items()
+            if why
+        ),
+    ]
 
 
 def openvino() -> list[CheckResult]:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from hvq_edge.bundle.manifest import Bundle
 from hvq_edge.bundle.thresholds import calibration_scores_of, thresholds_of
 from hvq_edge.common.closeable import Closeable
-from hvq_edge.errors import SettingsError
+from hvq_edge.errors import ServerFailed, SettingsError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.camera_watch import CameraWatch
 from hvq_edge.stream.capture.camera_lane import CameraLane, CheckedFrame, known_policy
@@ -37,10 +38,13 @@ from hvq_edge.verdict.decision_settings import DecisionSettings
 from hvq_edge.verdict.judgement import Judgement, judgements
 from hvq_edge.verdict.usable import FrameChecks
 
+logger = logging.getLogger(__name__)
+
 STOP_SECONDS = 1.5
 """How long a stop waits for cameras that hang in a read; the whole stop is to take 2 s at most."""
 
 PAUSED = "paused"
+NOT_JUDGED = "the server that judges did not answer"
 
 _POLL_SECONDS = 0.1
 """How often a stop is looked for while no camera gives anything: a signal handler may not notify,
@@ -116,6 +120,7 @@ class Inspector(Closeable):
         }
         """What each camera's frames are compared with."""
         self._stages = StageLatencies()
+        self._unanswered = 0
         self._stopping = False
         self._deadline: float | None = None
         self._began: float | None = None
@@ -125,7 +130,8 @@ class Inspector(Closeable):
         """Give decisions until every source has ended, :meth:`stop`, or an error.
 
         Raises:
-            Exception: whatever a source, the engine or a sink raised.
+            Exception: whatever a source, the engine or a sink raised, but for a server that judges
+                and is away: its frames are ``no_decision``.
         """
         self._warm_up()
         self._began = time.monotonic()
@@ -188,6 +194,7 @@ class Inspector(Closeable):
                 if isinstance(one, SinkStatistics)
             ),
             stages=self._stages.snapshot(),
+            engine_fault=NOT_JUDGED if self._unanswered else "",
         )
 
     def transport(self, camera: str) -> Transport:
@@ -224,12 +231,15 @@ class Inspector(Closeable):
         taken = time.monotonic()
         paused = self.controls.paused
         fit = [checked for _, checked in turn if checked.fit and not paused]
-        judged_as = dict(zip(map(id, fit), self._judge(fit), strict=True))
+        found = self._judge(fit)
+        judged_as = dict(zip(map(id, fit), found or (), strict=found is not None))
         judged = time.monotonic()
         thresholds = self.controls.thresholds
         for lane, checked in turn:
             judgement = judged_as.get(id(checked))
             fault = PAUSED if paused and checked.seen is not None else checked.fault
+            if found is None and fault is None:
+                fault = NOT_JUDGED
             if judgement is not None and checked.seen is not None:
                 fault = self._checks.after(checked.seen, judgement.category)
             decision = decide(
@@ -265,12 +275,26 @@ class Inspector(Closeable):
             judged = time.monotonic()  # the next one's decision does not include these sinks
             yield decision
 
-    def _judge(self, fit: Sequence[CheckedFrame]) -> list[Judgement]:
-        """Ask the engine for all frames at once; it divides a batch that is too large for it."""
+    def _judge(self, fit: Sequence[CheckedFrame]) -> list[Judgement] | None:
+        """Ask the engine for all frames at once; it divides a batch that is too large for it.
+
+        Returns:
+            ``None``: a server that judges for this machine does not; it may come back.
+        """
         frames = [checked.seen.fitted for checked in fit if checked.seen is not None]
         if not frames:
             return []
-        output = self._engine.run(frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames))
+        batch = frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames)
+        try:
+            output = self._engine.run(batch)
+        except ServerFailed as error:
+            if not self._unanswered:
+                logger.warning("frames are no_decision until it answers: %s", error)
+            self._unanswered += len(batch)
+            return None
+        if self._unanswered:
+            logger.warning("it answers again, after %d frames without", self._unanswered)
+            self._unanswered = 0
         return judgements(output, self._engine.info.categories)
 
     def _warm_up(self) -> None:

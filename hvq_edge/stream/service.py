@@ -24,6 +24,8 @@ from hvq_edge.bundle.thresholds import typical_scores_of
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import SettingsError
+from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
+from hvq_edge.runtime.cpu.onnxruntime_providers import with_provider
 from hvq_edge.runtime.engine import Engine, EngineInfo
 from hvq_edge.runtime.shared_engine import SharedEngine
 from hvq_edge.stream.calibrate import StreamCalibration, calibrate_from_stream
@@ -209,10 +211,7 @@ def _signed_bundle(settings: StreamSettings) -> Bundle:
             logger.warning("the signature of %s does not hold: %s", bundle.path, doubt)
         return bundle
     # Before the engine is known: an engine of the folder must be signed wherever it may be taken.
-    may_run_engines = settings.server is None and settings.backend not in (
-        "openvino",
-        "onnxruntime",
-    )
+    may_run_engines = settings.server is None and settings.backend not in GRAPH_BACKENDS
     return require_signature(
         settings.bundle, settings.require_signature, engines=may_run_engines
     ).bundle
@@ -231,7 +230,7 @@ def _open_engine(
     return open_stream_engine(
         bundle,
         precision=settings.precision,
-        backend=settings.backend,
+        backend=with_provider(settings.backend, settings.provider),
         category=settings.category,
         server=settings.server,
         on_choice=on_choice,

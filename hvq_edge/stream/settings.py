@@ -34,7 +34,9 @@ from pydantic import (
 from hvq_edge.common.records import StrictTypes, faults_of
 from hvq_edge.common.redaction import redacted, redacted_table
 from hvq_edge.common.toml_file import all_wrong, read_toml
+from hvq_edge.errors import SettingsError
 from hvq_edge.run.latest import DEFAULT_BUNDLE
+from hvq_edge.runtime.cpu.onnxruntime_providers import with_provider
 from hvq_edge.stream.drift.settings import DriftSettings
 from hvq_edge.stream.live_page.settings import LivePageSettings
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
@@ -200,6 +202,8 @@ class StreamSettings(StrictTypes):
     backend: str = "auto"
     """auto, openvino, onnxruntime, or an engine that hvq-edge build made: tensorrt or
     tensorrt-rtx."""
+    provider: str | None = None
+    """With backend onnxruntime: cpu (default), or for GPUs cuda, tensorrt or tensorrt-rtx."""
     server: str | None = None
     """HOST:PORT of a Triton server that runs the model (hvq-edge export --triton)."""
     category: str | None = None
@@ -228,6 +232,10 @@ class StreamSettings(StrictTypes):
         names = [camera.name for camera in self.cameras if camera.name is not None]
         if len(set(names)) < len(names):
             raise ValueError("two cameras have the same name")
+        try:
+            with_provider(self.backend, self.provider)
+        except SettingsError as error:
+            raise ValueError(error.cause.rstrip(".")) from error
         if self.server is not None and self.backend != "auto":
             raise ValueError("server and backend were both given: use one of them")
         rule = self.decision.k_of_n

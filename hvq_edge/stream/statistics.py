@@ -81,6 +81,8 @@ class Statistics:
     stages: Mapping[str, LatencyHistogram] = field(default_factory=dict)
     """Milliseconds by stage, in the order of the path: ``waiting`` (capture to engine's thread),
     ``checks``, ``engine``, ``decision`` and ``total`` (arrival to decision)."""
+    engine_fault: str = ""
+    """Why frames are not judged now, where a server judges them; empty: they are."""
 
     @property
     def idle(self) -> bool:

@@ -470,7 +470,7 @@ def test_the_table_comes_out_whole_and_names_what_is_required(bundle, capsys):
     assert all(one["remedy"] for one in found.values() if one["state"] == "missing")
     assert any(name.startswith("genicam") for name in found)
     assert "gstreamer" in found
-    assert "CPU" in found["onnxruntime"]["found"]
+    assert "providers: cpu" in found["onnxruntime"]["found"]
     assert found["thresholds"]["state"] == "missing"
 
 

@@ -65,6 +65,7 @@ class RunningLine:
         folder: for what it prints; ``out`` is in it, unless the arguments name another.
         arguments: of ``hvq-edge stream``.
         environment: added to that of the tests.
+        backend: of ``--backend``.
     """
 
     def __init__(
@@ -73,12 +74,13 @@ class RunningLine:
         *arguments: object,
         environment: dict[str, str] | None = None,
         out: Path | None = None,
+        backend: str = "onnxruntime",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.out = out or folder / "out"
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
         command = [sys.executable, "-m", "hvq_edge", "stream", "--json", "--no-display"]
-        command += ["--backend", "onnxruntime", "--no-video", "--out", str(self.out)]
+        command += ["--backend", backend, "--no-video", "--out", str(self.out)]
         with self._stdout.open("w") as stdout, self._stderr.open("w") as stderr:
             self.process = subprocess.Popen(
                 [*command, *map(str, arguments)],

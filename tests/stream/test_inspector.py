@@ -13,9 +13,10 @@ from helpers.images import flat, make_texture
 from helpers.patience import PATIENCE_SECONDS, Stopwatch
 from helpers.sources import ListSource, forever
 
-from hvq_edge.errors import SettingsError
+from hvq_edge.errors import ServerFailed, SettingsError
 from hvq_edge.stream.controls import Controls
-from hvq_edge.stream.inspector import Inspector
+from hvq_edge.stream.inspector import NOT_JUDGED, Inspector
+from hvq_edge.stream.live_page.health import HealthCheck
 from hvq_edge.stream.sources.source import arrived
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.limits import ImageLimits
@@ -164,6 +165,35 @@ def test_an_error_in_the_engine_surfaces_and_the_frame_is_counted(bundle):
     assert inspector.counts.dropped >= 1
     assert sum_of(inspector.counts) == inspector.counts.frames
     assert not any(t.name.startswith("capture") for t in threading.enumerate())
+
+
+def test_a_server_that_fails_costs_decisions_not_the_line(bundle, caplog):
+    engine = BrightnessEngine()
+    run, calls = engine.run, []
+
+    def astray(frames, category=None):
+        calls.append(len(frames))
+        if 3 <= len(calls) <= 5:
+            raise ServerFailed("the server is away.", next_step="wait")
+        return run(frames)
+
+    engine.run = astray
+    images = [flat(100 + i, SIDE) for i in range(8)]
+    inspector = Inspector(engine, bundle, ListSource(images, live=False))
+    decisions, failing = [], []
+    for decision in inspector:
+        decisions.append(decision)
+        failing.append(HealthCheck()(inspector.statistics()).failing)
+    assert [one.frame for one in decisions] == list(range(8))
+    without = [one.frame for one in decisions if one.reason == NOT_JUDGED]
+    assert without == [2, 3, 4]
+    assert all(one.verdict == "no_decision" for one in decisions if one.frame in without)
+    assert failing == [(NOT_JUDGED,) if i in without else () for i in range(8)]
+    assert inspector.counts.no_decision == 3
+    assert inspector.counts.decided == inspector.counts.frames == 8
+    begun, ended = caplog.messages
+    assert "no_decision until it answers: the server is away." in begun
+    assert ended == "it answers again, after 3 frames without"
 
 
 @pytest.mark.parametrize("policy", ["latest", "all"])

@@ -23,8 +23,14 @@ from hvq_edge.runtime.choice.measured_choice import (
     remember,
     remembered,
 )
-from hvq_edge.runtime.choice.precision_rules import usable_precisions, why_chosen
+from hvq_edge.runtime.choice.precision_rules import (
+    CPU_ORDER,
+    GPU_ORDER,
+    usable_precisions,
+    why_chosen,
+)
 from hvq_edge.runtime.contract import check_threads
+from hvq_edge.runtime.cpu.onnxruntime_providers import PROVIDERS, may_be_tried
 from hvq_edge.runtime.cpu.processor import load_average
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.engine_check import checked
@@ -63,12 +69,14 @@ def choose(
     ``auto`` is what is fastest for one image on this machine, measured among the installed
     backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
     rejected it. One that gives other answers than the bundle's known ones is left out
-    (:mod:`hvq_edge.runtime.engine_check`). Engines that ``hvq-edge build`` made take part where
-    they run on this machine's GPU and ``hvq-edge verify`` has passed their precision. At equal
-    speed ``fp32`` comes before ``int8``, OpenVINO before ONNX Runtime, and both before engines. The
-    graphs of the float16 precisions are made for GPUs, and are taken only where the bundle has
-    nothing else. With one candidate nothing is measured; otherwise the times are kept in the user's
-    cache folder (:mod:`hvq_edge.runtime.choice.measured_choice`).
+    (:mod:`hvq_edge.runtime.engine_check`). ONNX Runtime's providers for GPUs take part where their
+    packages and an NVIDIA GPU are there, but for the one that builds engines. Engines that
+    ``hvq-edge build`` made take part where they run on this machine's GPU and ``hvq-edge verify``
+    has passed their precision. At equal speed ``fp32`` comes before ``int8``, OpenVINO before ONNX
+    Runtime, and both before engines. The graphs of the float16 precisions are made for GPUs, and
+    are taken only where a provider for GPUs was named or the bundle has nothing else. With one
+    candidate nothing is measured; otherwise the times are kept in the user's cache folder
+    (:mod:`hvq_edge.runtime.choice.measured_choice`).
 
     Args:
         bundle: the bundle.
@@ -106,7 +114,8 @@ def choose_graph(
     backends = _known_backends(backend)
     verdicts = read_verdicts(bundle)
     if precision == AUTO:
-        precisions = usable_precisions(bundle.manifest.models, verdicts)
+        groups = (GPU_ORDER,) if backend in PROVIDERS else CPU_ORDER
+        precisions = usable_precisions(bundle.manifest.models, verdicts, groups)
     else:
         precisions = (known_precision(precision),)
     candidates = [Candidate(library, name) for name in precisions for library in backends]
@@ -136,8 +145,7 @@ def _known_backends(backend: str) -> tuple[GraphBackend, ...]:
         SettingsError: an unknown one, or one that runs no bundles.
     """
     if backend == AUTO:
-        installed = tuple(name for name in GRAPH_BACKENDS if find_spec(name))
-        return installed or ("onnxruntime",)  # opening it says what to install
+        return graph_backends_here() or ("onnxruntime",)  # opening it says what to install
     for name in GRAPH_BACKENDS:
         if backend == name:
             return (name,)
@@ -147,6 +155,16 @@ def _known_backends(backend: str) -> tuple[GraphBackend, ...]:
             next_step="name the run's folder, or use openvino or onnxruntime",
         )
     raise unknown_backend(backend)
+
+
+def graph_backends_here() -> tuple[GraphBackend, ...]:
+    """Return the backends for graphs that may run here, by what is installed; preferred first."""
+    tried = may_be_tried()
+    return tuple(
+        name
+        for name in GRAPH_BACKENDS
+        if (name in tried if name in PROVIDERS else find_spec(name) is not None)
+    )
 
 
 def _times(

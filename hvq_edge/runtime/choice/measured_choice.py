@@ -29,14 +29,21 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.common.records import Strict, kept_record
 from hvq_edge.errors import GateFailed, HvqEdgeError, OutputError
+from hvq_edge.runtime.cpu.onnxruntime_providers import ONNXRUNTIME, PROVIDERS, provider_version
 from hvq_edge.runtime.cpu.processor import processor_name, usable_cpus
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.tensorrt.engine_file import EngineBackend
 
 logger = logging.getLogger(__name__)
 
-GraphBackend = Literal["openvino", "onnxruntime"]
-"""Libraries that run a bundle's graph."""
+GraphBackend = Literal[
+    "openvino",
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "onnxruntime-tensorrt-rtx",
+]
+"""Libraries that run a bundle's graph; of ONNX Runtime each provider for GPUs is one more."""
 GRAPH_BACKENDS: tuple[GraphBackend, ...] = get_args(GraphBackend)
 
 TIME_LIMIT_S = 1.0
@@ -259,7 +266,9 @@ def _place(key: MeasurementKey) -> Path | None:
 
 
 def _version_of(module: str) -> str:
-    """Return the version of an installed module without importing it."""
+    """Return the version of an installed module, or a provider's, without importing it."""
+    if module in PROVIDERS:
+        return f"{_version_of(ONNXRUNTIME)}, {provider_version(module)}"
     try:
         return version(module)
     except PackageNotFoundError:  # another build's package brings the module, as onnxruntime-gpu

@@ -25,7 +25,7 @@ def open_built(bundle: Bundle, candidate: Candidate) -> Engine:
 
 
 def open_graph(bundle: Bundle, candidate: Candidate, content: bytes, threads: int | None) -> Engine:
-    """Open a graph in a library of the CPU.
+    """Open a graph in a library that runs it.
 
     Args:
         bundle: whose graph it is.
@@ -34,13 +34,12 @@ def open_graph(bundle: Bundle, candidate: Candidate, content: bytes, threads: in
         threads: threads of one call; ``None`` leaves it to the library.
 
     Raises:
-        MissingCapability: the library is not installed.
+        MissingCapability: the library, or its provider for GPUs, is not here.
         BundleError: the graph is another than the bundle says.
     """
     from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
     from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 
-    opener = OpenVinoEngine if candidate.backend == "openvino" else OnnxRuntimeEngine
     manifest = bundle.manifest
     graph = Graph(
         bundle.path / bundle.model_name(candidate.precision),
@@ -50,4 +49,6 @@ def open_graph(bundle: Bundle, candidate: Candidate, content: bytes, threads: in
         manifest.category_mode,
         content,
     )
-    return opener(graph, threads=threads)
+    if candidate.backend == "openvino":
+        return OpenVinoEngine(graph, threads=threads)
+    return OnnxRuntimeEngine(graph, threads=threads, backend=candidate.backend)

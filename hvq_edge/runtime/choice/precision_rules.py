@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from hvq_edge.bundle.precision import FOR_CPUS, PRECISIONS, Precision
+from hvq_edge.bundle.precision import FOR_CPUS, FOR_GPUS, PRECISIONS, Precision
 from hvq_edge.bundle.verification import Verdicts
 from hvq_edge.runtime.choice.measured_choice import SAME_SPEED, Measurement
 
+CPU_ORDER = (FOR_CPUS, PRECISIONS)
+"""The float16 precisions are made for GPUs: on a CPU they come in where nothing else is left."""
+GPU_ORDER = FOR_GPUS[::-1]
+"""float32 first: at equal speed it is taken."""
+
 
 def usable_precisions(
-    available: Collection[Precision], verdicts: Verdicts
+    available: Collection[Precision],
+    verdicts: Verdicts,
+    groups: Sequence[Sequence[Precision]] = CPU_ORDER,
 ) -> tuple[Precision, ...]:
     """Return the precisions that ``auto`` may use, the preferred one first.
 
     ``fp32``, which the others are held to, needs no verdict; another one must not have failed.
-    The float16 precisions are made for GPUs: on a CPU they come in only where nothing else is left.
 
     Args:
         available: what the bundle has.
         verdicts: see :func:`read_verdicts`.
+        groups: the first that has a usable one gives them.
 
     Returns:
         At least one. Where all have failed it is the bundle's first, and ``fp32`` for a bundle
         without graphs: opening that says what is wrong.
     """
     sound = [name for name in available if name == "fp32" or verdicts.get(name, True)]
-    for group in (FOR_CPUS, PRECISIONS):
+    for group in groups:
         usable = tuple(name for name in group if name in sound)
         if usable:
             return usable

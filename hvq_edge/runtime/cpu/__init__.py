@@ -1,1 +1,1 @@
-"""Engines that need no GPU: OpenVINO, ONNX Runtime, PyTorch."""
+"""Engines that need no GPU: OpenVINO, ONNX Runtime and PyTorch; the last two can use one."""

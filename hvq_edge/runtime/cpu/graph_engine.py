@@ -26,7 +26,8 @@ class CpuGraphEngine(Closeable, ABC):
     """
 
     library: ClassVar[str]
-    """Its import name, which is the backend's."""
+    """Its import name, which is the backend's where that has no other."""
+    backend = ""
     called: ClassVar[str]
     """How people call it."""
     without: ClassVar[str]
@@ -53,7 +54,7 @@ class CpuGraphEngine(Closeable, ABC):
                 f"{self.called} {library.__version__} cannot load {graph.file}: {error}.",
                 next_step=self.unloaded,
             ) from error
-        self.info = graph.info(self.library, device)
+        self.info = graph.info(self.backend or self.library, device)
 
     @abstractmethod
     def _load(self, library: Any, graph: Graph, threads: int | None) -> str:  # noqa: ANN401

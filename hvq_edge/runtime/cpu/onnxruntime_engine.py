@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the reference for exported graphs, and the fallback everywhere."""
+"""ONNX Runtime: on the CPU the reference for exported graphs, and the fallback everywhere."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from hvq_edge.runtime.contract import (
     run_error,
 )
 from hvq_edge.runtime.cpu.graph_engine import CpuGraphEngine
+from hvq_edge.runtime.cpu.onnxruntime_providers import (
+    ONNXRUNTIME,
+    open_session,
+    provider_version,
+)
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import EngineOutput, Frames
 
@@ -23,15 +28,32 @@ _SEVERITY_ERROR = 3
 
 
 class OnnxRuntimeEngine(CpuGraphEngine):
-    """Runs one exported ONNX graph with ONNX Runtime's CPU provider.
+    """Runs one exported ONNX graph with ONNX Runtime's CPU provider, or one for NVIDIA GPUs.
 
     Any number of threads may call :meth:`run` at once.
+
+    Args:
+        graph: what is run.
+        threads: threads of one ``run``; ``None``: the library's choice.
+        backend: ``onnxruntime``, or one of
+            :data:`hvq_edge.runtime.cpu.onnxruntime_providers.PROVIDERS`.
+
+    Raises:
+        MissingCapability: the library or the provider is not here.
+        BundleError: the file is not a graph that it loads, or not one of this category mode.
+        SettingsError: ``threads`` is less than one.
     """
 
     library = "onnxruntime"
     called = "ONNX Runtime"
     without = "run pip install onnxruntime, or use --backend openvino"
     unloaded = "run hvq-edge export again, or update onnxruntime"
+
+    def __init__(
+        self, graph: Graph, *, threads: int | None = None, backend: str = ONNXRUNTIME
+    ) -> None:
+        self.backend = backend
+        super().__init__(graph, threads=threads)
 
     def _load(self, library: Any, graph: Graph, threads: int | None) -> str:  # noqa: ANN401  # untyped
         library.disable_telemetry_events()
@@ -40,9 +62,7 @@ class OnnxRuntimeEngine(CpuGraphEngine):
         options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _SEVERITY_ERROR
         options.intra_op_num_threads = threads or 0
-        session = library.InferenceSession(
-            graph.load(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(library, self.backend, graph.load(), options)
         check_graph(
             graph.file,
             {node.name: node.shape for node in session.get_inputs()},
@@ -51,7 +71,10 @@ class OnnxRuntimeEngine(CpuGraphEngine):
             graph.frame_shape,
         )
         self._session: Any = session
-        return f"{processor_name()}, ONNX Runtime {library.__version__}"
+        here = processor_name()
+        if self.backend != ONNXRUNTIME:
+            here = provider_version(self.backend)
+        return f"{here}, ONNX Runtime {library.__version__}"
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`."""

@@ -23,6 +23,15 @@ from hvq_edge.runtime.contract import (
 from hvq_edge.runtime.cpu.graph_engine import CpuGraphEngine
 from hvq_edge.runtime.engine import EngineOutput, Frames
 
+PROPERTIES = {
+    "PERFORMANCE_HINT": "LATENCY",
+    # Precision is what the file says. Left alone, a CPU with bfloat16 computes float32
+    # operations in it, and products with INT8 weights quantise activations on the fly.
+    "INFERENCE_PRECISION_HINT": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+}
+"""How the CPU plugin compiles a graph."""
+
 
 class OpenVinoEngine(CpuGraphEngine):
     """Runs one exported ONNX graph with OpenVINO's CPU plugin, tuned for latency.
@@ -38,13 +47,7 @@ class OpenVinoEngine(CpuGraphEngine):
     unloaded = "run hvq-edge export again, or use --backend onnxruntime"
 
     def _load(self, library: Any, graph: Graph, threads: int | None) -> str:  # noqa: ANN401  # untyped
-        properties: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            # Precision is what the file says. Left alone, a CPU with bfloat16 computes float32
-            # operations in it, and products with INT8 weights quantise activations on the fly.
-            "INFERENCE_PRECISION_HINT": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
-        }
+        properties: dict[str, Any] = dict(PROPERTIES)
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads
         core = _core()

@@ -8,6 +8,7 @@ https://github.com/triton-inference-server/client
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.common.extras import require
-from hvq_edge.errors import BundleError, GateFailed, HvqEdgeError, MissingCapability, SettingsError
+from hvq_edge.errors import BundleError, GateFailed, ServerFailed, SettingsError
 from hvq_edge.runtime.contract import (
     FRAMES,
     closed_error,
@@ -37,6 +38,16 @@ GRAPH_PARAMETER = "hvq_edge.onnx_sha256"
 TIMEOUT_S = 10.0
 """A server that has not answered by then counts as gone."""
 
+RECHECK_S = 1.0
+"""How old what is known of the server's model may be: it can be restarted with another."""
+
+_CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # gRPC waits ever longer before it tries a server again that was away, up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 _KINDS = {"uint8": "UINT8", "int32": "INT32"}
 _WHOLE_FRAME = 1  # dimension of what is one number a frame: the server cannot say none
 
@@ -55,7 +66,8 @@ class TritonEngine(Closeable):
 
     Raises:
         SettingsError: an address that is none.
-        MissingCapability: ``tritonclient`` is not installed, or no server answers.
+        MissingCapability: ``tritonclient`` is not installed.
+        ServerFailed: no server answers.
         BundleError: the server has no such model, or that of another bundle.
     """
 
@@ -68,11 +80,13 @@ class TritonEngine(Closeable):
         self._timeout = timeout
         self._where = f"the Triton server at {address}"
         self._name = model_name(precision)
-        self._client: Any = self._grpc.InferenceServerClient(address, ssl=secure)
+        self._graph = (bundle, precision)
+        self._client: Any = self._grpc.InferenceServerClient(
+            address, ssl=secure, channel_args=_CHANNEL
+        )
         try:
             server = self._ask("get_server_metadata")
-            config = self._ask("get_model_config", self._name).config
-            _check_graph(bundle, precision, config, self._where)
+            config = self._known_model()
         except BaseException:
             self.close()
             raise
@@ -92,12 +106,15 @@ class TritonEngine(Closeable):
 
         Raises:
             InputError: frames or categories of another shape, dtype or range.
-            HvqEdgeError: the server fails or does not answer in time.
+            ServerFailed: the server is away, fails or does not answer in time.
+            BundleError: it was restarted, and runs another graph.
         """
         feed = graph_feed(frames, category, self.info)
         with self._lock:
             if self._client is None:
                 raise closed_error()
+            if time.monotonic() > self._known_until:
+                self._known_model()
             parts = [
                 self._infer({name: values[i : i + self._most] for name, values in feed.items()})
                 for i in range(0, len(feed[FRAMES]), self._most)
@@ -111,6 +128,13 @@ class TritonEngine(Closeable):
             if self._client is not None:
                 self._client.close()
             self._client = None
+
+    def _known_model(self) -> Any:  # noqa: ANN401  # tritonclient is untyped
+        """Return the configuration of the server's model, which is the bundle's."""
+        config = self._ask("get_model_config", self._name).config
+        _check_graph(*self._graph, config, self._where)
+        self._known_until = time.monotonic() + RECHECK_S
+        return config
 
     def _infer(self, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         count = len(feed[FRAMES])
@@ -131,7 +155,7 @@ class TritonEngine(Closeable):
         for name in names:
             values = answer.as_numpy(name)
             if values is None or len(values) != count:
-                raise HvqEdgeError(
+                raise ServerFailed(
                     f"{self._where} answers without {name} for each of {count} frames.",
                     next_step="write the repository again with hvq-edge export --triton",
                 )
@@ -145,16 +169,17 @@ class TritonEngine(Closeable):
         try:
             return getattr(self._client, call)(*arguments, **named)
         except self._error as error:
+            self._known_until = 0.0  # what answers next may be another
             said = (error.message() or "it gave no reason").rstrip(".")
             status = str(error.status() or "")
             if "UNAVAILABLE" in status:
-                raise MissingCapability(
+                raise ServerFailed(
                     f"{self._where} cannot be reached: {said}.",
                     next_step="see whether tritonserver runs there, and that the port is that of "
                     "gRPC (8001)",
                 ) from error
             if "DEADLINE_EXCEEDED" in status:
-                raise HvqEdgeError(
+                raise ServerFailed(
                     f"{self._where} gave no answer within {self._timeout:g} s.",
                     next_step="see whether it is overloaded: its metrics are at port 8002",
                 ) from error
@@ -163,7 +188,7 @@ class TritonEngine(Closeable):
                     f"{self._where} has no model {self._name}: {said}.",
                     next_step="give tritonserver what hvq-edge export --triton wrote",
                 ) from error
-            raise HvqEdgeError(
+            raise ServerFailed(
                 f"{self._where} fails: {said}.", next_step="look at tritonserver's log"
             ) from error
 
@@ -187,7 +212,8 @@ def open_triton_engine(
 
     Raises:
         SettingsError: an unknown precision, or an address that is none.
-        MissingCapability: ``tritonclient`` is not installed, or no server answers.
+        MissingCapability: ``tritonclient`` is not installed.
+        ServerFailed: no server answers.
         BundleError: the server has no model of this bundle.
         GateFailed: what it has gives other answers than the known ones.
     """

@@ -52,6 +52,8 @@ class HealthCheck:
             for camera in statistics.cameras
             if not camera.connected and (camera.fault or camera.counts.frames)
         ]
+        if statistics.engine_fault:
+            failing.append(statistics.engine_fault)
         if still > self._stall_seconds:
             failing.append(f"no frame was decided for {still:.0f} s")
         degraded = [f"{sink.name}: {sink.fault}" for sink in statistics.sinks if sink.fault]

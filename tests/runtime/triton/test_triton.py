@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import signal
 import threading
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.patience import PATIENCE_SECONDS
+from helpers.patience import PATIENCE_SECONDS, until
 
 pytest.importorskip("onnx")
 pytest.importorskip("tritonclient.grpc", reason="needs the server extra")
 from helpers.graphs import CATEGORIES, GRID, LEVELS, SIDE, expected, frames, save_bundle
-from helpers.known_answers import answers_of, give_answers
+from helpers.images import write_png
+from helpers.known_answers import answers_of, compute_wrongly, give_answers
 from helpers.plans import same, save_plan
-from helpers.triton_stand_in import read_config, serving
+from helpers.running_line import DEFECT_EVERY, RunningLine, parts, save_line_bundle
+from helpers.triton_server import TritonServer, read_config, why_not
 from tritonclient.grpc import model_config_pb2
+from tritonclient.utils import InferenceServerException
 
-from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
 from hvq_edge.cli.app import main
 from hvq_edge.errors import (
     BundleError,
     GateFailed,
-    HvqEdgeError,
     InputError,
     MissingCapability,
     OutputError,
+    ServerFailed,
     SettingsError,
 )
 from hvq_edge.export.build.run import BuildResult
@@ -34,14 +40,10 @@ from hvq_edge.export.triton_repository import write_triton_repository
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions, read_record
 from hvq_edge.runtime.triton.engine import open_triton_engine
 from hvq_edge.stream.inspection import open_stream_engine
+from hvq_edge.stream.inspector import NOT_JUDGED
 
 ALL_FILES = ("fp32", "fp16", "int8", "int8-fp16")
 MODES = ("one", "auto", "input")
-
-
-def repository_of(bundle, tmp_path):
-    write_triton_repository(bundle, tmp_path / "repository")
-    return tmp_path / "repository"
 
 
 # The repository.
@@ -128,6 +130,33 @@ def test_export_writes_it(tmp_path, monkeypatch, capsys, as_json):
     assert ("Triton model" in said) != as_json
 
 
+def test_export_writes_it_for_the_python_backend(tmp_path, monkeypatch, capsys):
+    bundle = save_bundle(tmp_path / "b", precisions=ALL_FILES)
+    save_plan(bundle, precision="fp32")
+    monkeypatch.setattr("hvq_edge.export.export_bundle.export_run", lambda *_, **__: bundle)
+    words = ["export", "run", "--triton", str(tmp_path / "repository"), "--triton-backend"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "python"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    # On a processor float16 gains nothing, and an engine for GPUs does not run.
+    assert {path.name for path in (tmp_path / "repository").iterdir()} == {
+        "hvq_edge_fp32",
+        "hvq_edge_int8",
+    }
+    assert "hvq_edge_int8" in said
+    assert "fp16" not in said.partition("Triton model")[2]
+    for folder in (tmp_path / "repository").iterdir():
+        config = read_config(folder)
+        assert (config.backend, config.platform, config.max_batch_size) == ("python", "", 8)
+        assert config.dynamic_batching.max_queue_delay_microseconds == 1000
+        assert {path.name for path in (folder / "1").iterdir()} == {"model.onnx", "model.py"}
+    for arguments in ([*words, "onnx"], ["export", "run", "--triton-backend", "python"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+
+
 def test_build_writes_its_engine_into_it(tmp_path, monkeypatch):
     bundle = save_bundle(tmp_path / "b", precisions=("fp32", "fp16"))
     plan = save_plan(bundle, precision="fp16")
@@ -140,142 +169,223 @@ def test_build_writes_its_engine_into_it(tmp_path, monkeypatch):
     assert read_config(folder).platform == "tensorrt_plan"
 
 
-# The engine.
+# The engine, against a real server. Loading a model takes most of the time: what is served already
+# is not loaded again.
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    lacking = why_not()
+    if lacking:
+        pytest.skip(lacking)
+    with TritonServer(tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    saved = {mode: save_bundle(folder / mode, mode) for mode in MODES}
+    several = save_bundle(folder / "several", precisions=("fp32", "int8", "fp16"))
+    other = compute_wrongly(save_bundle(folder / "other"))
+    return {**saved, "several": several, "other": other, "line": save_line_bundle(folder / "line")}
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_results_are_those_of_the_graph(tmp_path, mode):
-    bundle = save_bundle(tmp_path / "b", mode)
-    with serving(repository_of(bundle, tmp_path)) as (address, server):
-        with open_triton_engine(f"grpc://{address}", bundle) as engine:
-            assert (engine.info.backend, engine.info.precision) == ("triton", "fp32")
-            assert address in engine.info.device
-            assert "Triton 2.73.0, onnxruntime_onnx" in engine.info.device
-            for seed, batch in enumerate((1, 3, 19)):
-                given = frames(batch, seed)
-                category = np.arange(batch, dtype=np.int32) % len(CATEGORIES)
-                category = category if mode == "input" else None
-                same(engine.run(given, category), expected(given, mode, category))
-        assert server.models["hvq_edge_fp32"].batches == [1, 3, 8, 8, 3]
+def test_results_are_those_of_the_graph(server, bundles, mode):
+    bundle = server.serve(bundles[mode])
+    with open_triton_engine(f"grpc://{server.address}", bundle) as engine:
+        assert (engine.info.backend, engine.info.precision) == ("triton", "fp32")
+        assert re.fullmatch(rf"{server.address}, Triton [\d.]+, python", engine.info.device)
+        for seed, batch in enumerate((1, 3, 19)):
+            given = frames(batch, seed)
+            category = np.arange(batch, dtype=np.int32) % len(CATEGORIES)
+            category = category if mode == "input" else None
+            same(engine.run(given, category), expected(given, mode, category))
+    assert set(server.batches("hvq_edge_fp32")) == {1, 3, 8}
 
 
-def test_many_cameras_share_one_engine(tmp_path):
-    bundle = save_bundle(tmp_path / "b")
-    faults = []
-    with (
-        serving(repository_of(bundle, tmp_path)) as (address, _),
-        open_triton_engine(address, bundle) as engine,
-    ):
+def test_frames_of_eight_clients_share_batches(server, bundles):
+    bundle = server.serve(bundles["input"])
+    faults, done = [], threading.Event()
 
-        def camera(seed):
-            given = frames(1, seed)
-            try:
-                for _ in range(5):
-                    same(engine.run(given), expected(given, "one"))
-            except BaseException as error:
-                faults.append(error)
+    def camera(engine, seed):
+        given, category = frames(1, seed), np.array([seed % len(CATEGORIES)], np.int32)
+        try:
+            while not done.is_set():
+                same(engine.run(given, category), expected(given, "input", category))
+        except BaseException as error:
+            faults.append(error)
 
-        threads = [threading.Thread(target=camera, args=(seed,)) for seed in range(4)]
+    def shared():
+        found = server.batches("hvq_edge_fp32")
+        return any(found.get(size, 0) > before.get(size, 0) for size in range(2, 9))
+
+    before = server.batches("hvq_edge_fp32")
+    with ExitStack() as opened:
+        engines = [
+            opened.enter_context(open_triton_engine(server.address, bundle)) for _ in range(8)
+        ]
+        # A ninth camera shares an engine: its threads take turns.
+        given = list(enumerate([*engines, engines[0]]))
+        threads = [threading.Thread(target=camera, args=(one, seed)) for seed, one in given]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join(PATIENCE_SECONDS)
+        try:
+            until(lambda: faults or shared(), "frames of several clients in one batch")
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join(PATIENCE_SECONDS)
     assert faults == []
 
 
-def test_a_stream_chooses_the_category_of_a_servers_model(tmp_path):
-    bundle = save_bundle(tmp_path / "b", "input")
+def test_a_stream_chooses_the_category_of_a_servers_model(server, bundles):
+    bundle = server.serve(bundles["input"])
     given = frames(2)
-    with serving(repository_of(bundle, tmp_path)) as (address, _):
-        with open_stream_engine(bundle, category="nut", server=f"grpc://{address}") as engine:
-            assert engine.info.backend == "triton"
-            same(engine.run(given), expected(given, "input", np.array([1, 1])))
-            engine.choose("bolt")
-            same(engine.run(given), expected(given, "input", np.array([0, 0])))
-        with pytest.raises(InputError, match="must be told the category"):
-            open_stream_engine(bundle, server=f"grpc://{address}")
-    one = save_bundle(tmp_path / "one")
-    with (
-        serving(repository_of(one, tmp_path / "of one")) as (address, _),
-        open_stream_engine(one, server=address) as engine,
-    ):
-        same(engine.run(given), expected(given, "one"))
+    with open_stream_engine(bundle, category="nut", server=f"grpc://{server.address}") as engine:
+        assert engine.info.backend == "triton"
+        same(engine.run(given), expected(given, "input", np.array([1, 1])))
+        engine.choose("bolt")
+        same(engine.run(given), expected(given, "input", np.array([0, 0])))
+    with pytest.raises(InputError, match="must be told the category"):
+        open_stream_engine(bundle, server=f"grpc://{server.address}")
 
 
-def test_auto_takes_what_the_server_has_and_verify_passed(tmp_path):
-    bundle = save_bundle(tmp_path / "b", precisions=ALL_FILES)
-    repository = repository_of(bundle, tmp_path)
-    shutil.rmtree(repository / "hvq_edge_int8_fp16")
+def test_auto_takes_what_the_server_has_verify_passed_and_computes_rightly(server, bundles):
+    bundle = server.serve(bundles["several"])
     verdict = bundle.path / "verify.json"
-    with serving(repository) as (address, _):
-        with open_triton_engine(address, bundle) as engine:
-            assert engine.info.precision == "fp16"
-        verdict.write_text('{"precisions": {"fp16": {"passed": false}}}')
-        with open_triton_engine(address, bundle) as engine:
-            assert engine.info.precision == "int8"
-        with open_triton_engine(address, bundle, precision="fp16") as engine:
-            assert engine.info.precision == "fp16"
-        with pytest.raises(
-            BundleError, match="has no model hvq_edge_int8_fp16: Request for unknown"
-        ):
-            open_triton_engine(address, bundle, precision="int8-fp16")
-        with pytest.raises(SettingsError, match="'int9' is none of"):
-            open_triton_engine(address, bundle, precision="int9")
-
-
-def test_a_server_that_computes_wrongly_judges_nothing(tmp_path):
-    """Graph and repository are the same: what runs them is wrong."""
-    bundle = save_bundle(tmp_path / "b", precisions=("fp32", "int8"))
+    with open_triton_engine(server.address, bundle) as engine:
+        assert engine.info.precision == "int8"
+    verdict.write_text('{"precisions": {"int8": {"passed": false}}}')
+    with open_triton_engine(server.address, bundle) as engine:
+        assert engine.info.precision == "fp32"
+    with open_triton_engine(server.address, bundle, precision="int8") as engine:
+        assert engine.info.precision == "int8"
+    with pytest.raises(BundleError, match="has no model hvq_edge_fp16: "):
+        open_triton_engine(server.address, bundle, precision="fp16")
+    with pytest.raises(SettingsError, match="'int9' is none of"):
+        open_triton_engine(server.address, bundle, precision="int9")
+    verdict.unlink()
+    # Graph and repository are the same: what runs them is wrong.
     answers = answers_of(bundle)
     wrong = replace(answers.precisions["int8"], score=answers.precisions["int8"].score + 1)
-    bundle = give_answers(
-        bundle, replace(answers, precisions={**answers.precisions, "int8": wrong})
-    )
-    with serving(repository_of(bundle, tmp_path)) as (address, _):
-        with open_stream_engine(bundle, server=address) as engine:
-            assert engine.info.precision == "fp32"
-        with pytest.raises(GateFailed, match="int8 on triton computes wrongly"):
-            open_stream_engine(bundle, precision="int8", server=address)
+    told = give_answers(bundle, replace(answers, precisions={**answers.precisions, "int8": wrong}))
+    with open_stream_engine(told, server=server.address) as engine:
+        assert engine.info.precision == "fp32"
+    with pytest.raises(GateFailed, match="int8 on triton computes wrongly"):
+        open_stream_engine(told, precision="int8", server=server.address)
 
 
-def test_a_model_of_another_bundle_is_refused(tmp_path):
-    bundle = save_bundle(tmp_path / "b")
-    repository = repository_of(bundle, tmp_path)
-    path = bundle.path / "model.fp32.onnx"
-    path.write_bytes(path.read_bytes() + b"\0")
-    files = {path.name: record_of(path)}
-    write_manifest(bundle.path, bundle.manifest.model_copy(update={"files": files}))
-    with (
-        serving(repository) as (address, _),
-        pytest.raises(BundleError, match="runs another hvq_edge_fp32"),
-    ):
-        open_triton_engine(address, open_bundle(bundle.path))
+def test_onnx_runtime_does_where_openvino_is_not_installed(server, bundles):
+    bundle = server.serve(bundles["auto"], {"import openvino\n": "import openvino_is_not_there\n"})
+    given = frames(3)
+    with open_triton_engine(server.address, bundle) as engine:
+        same(engine.run(given), expected(given, "auto"))
 
 
-def test_a_server_that_fails_later(tmp_path):
-    bundle = save_bundle(tmp_path / "b")
-    with serving(repository_of(bundle, tmp_path)) as (address, server):
-        engine = open_triton_engine(address, bundle, timeout=2.0)
-        server.broken = "CUDA out of memory"
-        with pytest.raises(HvqEdgeError, match="fails: CUDA out of memory"):
+def test_a_wrong_graph_is_refused(server, bundles, monkeypatch):
+    monkeypatch.setattr("hvq_edge.runtime.triton.engine.RECHECK_S", 0.0)
+    bundle, other = server.serve(bundles["line"]), bundles["other"]
+    with open_triton_engine(server.address, bundle) as engine:
+        with pytest.raises(BundleError, match="runs another hvq_edge_fp32"):
+            open_triton_engine(server.address, other)
+        model = server.repository / "hvq_edge_fp32"
+        shutil.copyfile(other.path / "model.fp32.onnx", model / "1" / "model.onnx")
+        with pytest.raises(InferenceServerException, match="write the repository again"):
+            server.load(model)
+        server.serve(other)
+        with pytest.raises(BundleError, match="thresholds would not fit"):
             engine.run(frames(1))
-        server.broken = ""
-        server.held_up.clear()
-        with pytest.raises(HvqEdgeError, match=r"no answer within 2 s"):
-            engine.run(frames(1))
-        server.held_up.set()
-        given = frames(2)
-        same(engine.run(given), expected(given, "one"))
-    with pytest.raises(MissingCapability, match="cannot be reached"):
+
+
+def test_a_server_that_fails_later(server, bundles, monkeypatch):
+    broken = {"results = self._run(feed)": "raise MemoryError(f'no memory for {len(given)}')"}
+    bundle = server.serve(bundles["other"], broken)
+    engine = open_triton_engine(server.address, bundle)
+    with pytest.raises(ServerFailed, match="fails: no memory for 1"):
         engine.run(frames(1))
+    monkeypatch.setattr(engine, "_timeout", 1.0)  # no sooner: opening may take longer here
+    server.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(ServerFailed, match=r"no answer within 1 s"):
+            engine.run(frames(1))
+    finally:
+        server.signal(signal.SIGCONT)
     engine.close()
     engine.close()
     with pytest.raises(InputError, match="closed"):
         engine.run(frames(1))
 
 
+def test_a_line_outlives_its_server(server, bundles, tmp_path):
+    """Killed and started again while two cameras and two other clients ask it."""
+    bundle = server.serve(bundles["line"])
+    folders = [tmp_path / "first", tmp_path / "second"]
+    images, fed = parts(400), 0
+    for folder in folders:
+        folder.mkdir()
+    done = threading.Event()
+
+    def other_client():
+        with open_triton_engine(server.address, bundle) as engine:
+            while not done.is_set():
+                with suppress(ServerFailed):
+                    engine.run(frames(4))
+
+    others = [threading.Thread(target=other_client) for _ in range(2)]
+    words = [word for folder in folders for word in ("--camera", f"watch:{folder}")]
+    with RunningLine(
+        tmp_path, "--bundle", bundle.path, *words, "--server", server.address, backend="auto"
+    ) as line:
+
+        def feed(verdict, count):
+            nonlocal fed
+            seen = sum(one["verdict"] == verdict for one in line.decisions())
+
+            def enough():
+                nonlocal fed
+                for folder in folders:
+                    write_png(folder / f"{fed:04}.png", images[fed % len(images)])
+                fed += 1
+                found = sum(one["verdict"] == verdict for one in line.decisions())
+                return found >= seen + count
+
+            until(enough, f"{count} more {verdict}", pause=0.05)
+
+        for other in others:
+            other.start()
+        try:
+            feed("pass", 4)
+            server.kill()
+            feed("no_decision", 4)
+            server.start()
+            feed("pass", 4)
+        finally:
+            done.set()
+            for other in others:
+                other.join(PATIENCE_SECONDS)
+        until(lambda: len(line.decisions()) == 2 * fed, "a decision for each image")
+        line.stop()
+        counts = line.assert_it_fits()
+    assert counts["frames"] == 2 * fed
+    assert counts["dropped"] == 0
+    assert counts["no_decision"] >= 4
+    assert len({(one["camera"], one["image"]) for one in line.decisions()}) == 2 * fed
+    for one in line.decisions():
+        if one["verdict"] == "no_decision":
+            assert one["reason"] == NOT_JUDGED
+        else:
+            assert (one["verdict"] == "reject") == (
+                int(Path(one["image"]).stem) % DEFECT_EVERY == 3
+            )
+    assert line.said.count("frames are no_decision until it answers") == 1
+    assert "cannot be reached" in line.said
+    assert line.said.count("it answers again") == 1
+
+
 def test_no_server_there(tmp_path):
-    with pytest.raises(MissingCapability, match="cannot be reached"):
+    with pytest.raises(ServerFailed, match="cannot be reached"):
         open_triton_engine("127.0.0.1:9", save_bundle(tmp_path / "b"), timeout=5)
 
 
