@@ -396,7 +396,15 @@ def _page_view(
         inspector.controls,
         inspector.statistics,
         title=f"{bundle.path} with {info.precision} on {info.backend}",
-        metrics=render,
+        metrics=partial(
+            render,
+            running={
+                "version": version("hvq-edge"),
+                "bundle_sha256": sha256_of(bundle.path / "bundle.json"),
+                "precision": info.precision,
+                "backend": info.backend,
+            },
+        ),
         save_threshold=save if settings.require_signature is None else None,
         labelled=find_labelled(bundle, info.precision),
         acknowledge_drift=inspector.acknowledge_drift if settings.drift.watch else None,
