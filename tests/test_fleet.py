@@ -15,7 +15,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
+import typer
 import yaml
 from compose_spec import PyCompose
 from helpers.paths import ROOT
@@ -28,6 +30,7 @@ from helpers.graphs import save_bundle
 
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.staged_update import current_version
+from hvq_edge.cli.app import app
 from hvq_edge.stream.latency import LatencyHistogram
 from hvq_edge.stream.live_page.connections import Connections
 from hvq_edge.stream.live_page.judge import ImageJudge
@@ -253,6 +256,19 @@ def test_compose_is_of_its_specification_and_mounts_what_there_is():
     )
     assert {target.split(":")[1] for target in config["targets"]} == {str(settings.page.port)}
     assert {COMPOSE["services"][line]["hostname"] for line in lines} == lines
+
+
+def test_the_inspectors_script_uses_commands_and_options_that_there_are():
+    text = (FLEET / "inspector.sh").read_text(encoding="utf-8").replace("\\\n", " ")
+    calls = re.findall(r"hvq-edge (stream|bundle install) (.*)", text)
+    assert [name for name, _ in calls] == ["bundle install", "stream"]
+    for name, rest in calls:
+        command = typer.main.get_command(app)
+        for word in name.split():
+            command = command.commands[word]
+        known = {one for param in command.get_params(click.Context(command)) for one in param.opts}
+        known |= {"--no-display"}  # a second name of --display
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known
 
 
 def test_the_images_file_is_linted_and_copies_what_is_sent_to_the_builder():
