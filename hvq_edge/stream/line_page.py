@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from hvq_edge.bundle.judged_images import find_labelled
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle
 from hvq_edge.bundle.thresholds import save_threshold
+from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.extras import needed
 from hvq_edge.explain.explainer import Explainer
 from hvq_edge.predict.predictor import Predictor
@@ -97,7 +99,15 @@ def _page_view(
         inspector.controls,
         inspector.statistics,
         title=f"{bundle.path} with {info.precision} on {info.backend}",
-        metrics=render,
+        metrics=partial(
+            render,
+            running={
+                "version": version("hvq-edge"),
+                "bundle_sha256": sha256_of(bundle.path / MANIFEST_NAME),
+                "precision": info.precision,
+                "backend": info.backend,
+            },
+        ),
         save_threshold=save if settings.require_signature is None else None,
         labelled=find_labelled(bundle, info.precision),
         acknowledge_drift=acknowledge if settings.drift.watch else None,

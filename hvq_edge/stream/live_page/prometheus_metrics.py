@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    InfoMetricFamily,
     SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
@@ -22,10 +24,15 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-def render(statistics: Statistics) -> bytes:
-    """Return a snapshot in Prometheus's text format, :data:`CONTENT_TYPE`."""
+def render(statistics: Statistics, running: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """Return a snapshot in Prometheus's text format, :data:`CONTENT_TYPE`.
+
+    Args:
+        statistics: of the inspector.
+        running: which program and bundle it is, for a fleet that should be alike.
+    """
     registry = CollectorRegistry()
-    registry.register(_Snapshot(statistics))
+    registry.register(_Snapshot(statistics, running))
     return generate_latest(registry)
 
 
@@ -90,10 +97,13 @@ class _Page(Collector):
 class _Snapshot(Collector):
     """All metrics of one snapshot, so that their sums fit."""
 
-    def __init__(self, statistics: Statistics) -> None:
+    def __init__(self, statistics: Statistics, running: Mapping[str, str]) -> None:
         self._statistics = statistics
+        self._running = running
 
     def collect(self) -> Iterator[Metric]:
+        if self._running:
+            yield InfoMetricFamily("hvq_inspector", "What inspects.", value=dict(self._running))
         uptime = GaugeMetricFamily("hvq_uptime_seconds", "Seconds since the inspector started.")
         uptime.add_metric([], self._statistics.seconds)
         yield uptime

@@ -65,3 +65,11 @@ def test_metrics_without_a_frame_are_there_too():
     assert 'hvq_frames_total{camera="a"} 0.0' in text
     assert 'hvq_camera_unlike{camera="a"} 0.0' in text
     assert "quantile" not in text
+
+
+def test_metrics_say_what_inspects():
+    running = {"version": "1.2", "bundle_sha256": "ab" * 32, "precision": "int8", "backend": "x"}
+    text = render(Statistics(0.0, (), ()), running).decode()
+    (info,) = [line for line in text.splitlines() if line.startswith("hvq_inspector_info{")]
+    assert all(f'{name}="{value}"' in info for name, value in running.items())
+    assert info.endswith(" 1.0")
