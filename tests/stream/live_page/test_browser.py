@@ -36,6 +36,7 @@ from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.serve import serve
 from hvq_edge.stream.live_page.settings import LivePageSettings
+from hvq_edge.stream.sources.cameras.frame_counter import Transport
 from hvq_edge.stream.sources.source import Frame, arrived, lost
 from hvq_edge.stream.sources.video_file import VideoFile
 
@@ -327,6 +328,13 @@ def test_a_lost_camera_is_said_in_words(page, line):
         line.source.pulled.clear()
     page.wait_for_selector('.camera[data-look="pass"]')
     expect(page.locator("#alarms p")).to_have_count(0)
+
+
+def test_what_went_wrong_on_the_way_from_a_camera_is_counted(page, line):
+    line.source.transport = Transport(missed=234, incomplete=2)
+    expect(page.locator("#parts")).to_contain_text(", 234 missed, 2 incomplete")
+    expect(page.locator("#parts")).not_to_contain_text("doubled")
+    line.source.transport = Transport()
 
 
 def test_images_unlike_the_training_images_are_said_in_words(page, line):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -188,8 +189,11 @@ def test_gstreamer_is_read_from_the_build_information(line, found):
     assert has_gstreamer(f"  Video I/O:\n{line}\n    v4l/v4l2: YES") is found
 
 
-def test_csi_camera():
+def test_csi_camera(monkeypatch):
     """With GStreamer but no camera, or without GStreamer: both are this machine's lack."""
+    with pytest.raises(MissingCapability):
+        open_source("csi://0")
+    monkeypatch.setitem(sys.modules, "gi", None)  # how it is without PyGObject
     with pytest.raises(MissingCapability) as raised:
         open_source("csi://0")
     if not has_gstreamer(cv2.getBuildInformation()):
