@@ -43,8 +43,8 @@ def metric(line: RunningLine, kind: str) -> float:
 
 def test_a_camera_that_vanishes_is_a_gap_and_lost_packets_are_no_verdict(bundle, tmp_path):
     with GigeCamera(SERIAL, lost=1) as camera:
-        arguments = ["--bundle", bundle.path, "--page-port", 0]
-        arguments += ["--camera", f"{camera.address}?silence=0.7&packet_size=1400"]
+        arguments = ["--bundle", bundle.path, "--page-port", 0, "--policy", "all"]
+        arguments += ["--camera", f"{camera.address}?silence=1&packet_size=1400"]
         with RunningLine(tmp_path, *arguments, environment=system_gi.ENVIRONMENT) as line:
             line.wait_for(5)
             until(lambda: metric(line, "incomplete") >= 1, "a packet is lost")
@@ -71,12 +71,10 @@ def test_a_camera_that_vanishes_is_a_gap_and_lost_packets_are_no_verdict(bundle,
     assert all(one["score"] is None for one in parts + gone)
     told = line.events("transport")
     assert {one["camera"] for one in told} == {camera.shown}
-    assert sum(one["incomplete"] for one in told) >= len(parts), "dropped ones count as well"
+    assert sum(one["incomplete"] for one in told) >= len(parts)
     assert "incomplete on the way" in line.said
     assert '"incomplete":' in state
-    numbers = [one["frame"] for one in gone]
-    assert numbers == [*range(numbers[0], numbers[-1] + 1)], "it is lost once"
-    assert any(one["frame"] > numbers[-1] and one["score"] is not None for one in decisions)
+    assert any(one["frame"] > gone[0]["frame"] and one["score"] is not None for one in decisions)
 
 
 def test_it_is_found_and_a_connection_that_ends_leaves_nothing_behind(monkeypatch):
