@@ -15,7 +15,7 @@ from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
-from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
+from hvq_edge.runtime.choice.measured_choice import CPU_BACKENDS
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 from hvq_edge.runtime.engine import EngineOutput, Frames
 from hvq_edge.runtime.known_answers import (
@@ -88,7 +88,7 @@ def learn_known_answers(
         on_progress("known answers", done, len(manifest.models))
     unknown = [name for name, outputs in found.items() if not outputs]
     if unknown:
-        libraries = " nor ".join(GRAPH_BACKENDS)
+        libraries = " nor ".join(CPU_BACKENDS)
         logger.warning(_NONE, f"{', '.join(unknown)} runs here neither on {libraries}")
         return None
     precisions = {name: _answer(outputs, join(right), known) for name, outputs in found.items()}
@@ -165,7 +165,7 @@ def _outputs(
     """Return what each library that is here says, one image at a time."""
     told = bundle.manifest.category_mode == "input"
     outputs: dict[str, EngineOutput] = {}
-    for backend in GRAPH_BACKENDS:
+    for backend in CPU_BACKENDS:
         if find_spec(backend) is None:
             continue
         try:

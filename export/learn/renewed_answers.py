@@ -10,7 +10,7 @@ import numpy as np
 
 from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.errors import GateFailed, HvqEdgeError
-from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
+from hvq_edge.runtime.choice.measured_choice import CPU_BACKENDS
 from hvq_edge.runtime.engine import EngineOutput
 from hvq_edge.runtime.known_answers import (
     Answer,
@@ -66,7 +66,7 @@ def _renewed(
     changed = np.isin(answer.category, learnt)
     found: list[tuple[float, Answer]] = []
     faults: list[str] = []
-    for backend in GRAPH_BACKENDS:
+    for backend in CPU_BACKENDS:
         if find_spec(backend) is None or only not in (AUTO, backend):
             continue
         try:

@@ -45,6 +45,8 @@ GraphBackend = Literal[
 ]
 """Libraries that run a bundle's graph; of ONNX Runtime each provider for GPUs is one more."""
 GRAPH_BACKENDS: tuple[GraphBackend, ...] = get_args(GraphBackend)
+CPU_BACKENDS = tuple(one for one in GRAPH_BACKENDS if one not in PROVIDERS)
+"""Those that need no GPU."""
 
 TIME_LIMIT_S = 1.0
 """Seconds of timing for each candidate, opening and warming up not counted."""
