@@ -16,8 +16,8 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import load_settings
-from hvq_edge.training.known_defects import metric as known_module
 from hvq_edge.training.batches import Images
+from hvq_edge.training.known_defects import metric as known_module
 from hvq_edge.training.known_defects.metric import Known, fit_known_defects
 from hvq_edge.training.statistics import fit_level, fit_map_scale, fit_residual_whitening
 
