@@ -192,6 +192,15 @@ def test_the_category_is_the_only_one_a_given_one_or_the_graphs(program, tmp_pat
     assert word in refused(program, *options, bundle.path, *images)
 
 
+def test_a_category_mode_of_another_time_is_refused(program, tmp_path):
+    bundle = save_bundle(tmp_path / "bundle")
+    manifest = bundle.path / "bundle.json"
+    content = json.loads(manifest.read_text("utf-8")) | {"category_mode": "several"}
+    manifest.write_text(json.dumps(content), "utf-8")
+    image = write_png(tmp_path / "part.png", make_texture(0))
+    assert "category mode 'several'" in refused(program, bundle.path, image)
+
+
 def test_a_camera_that_moved_leads_to_no_decision(program, tmp_path):
     def plate(seed: int, left: int) -> np.ndarray:
         image = make_texture(seed, height=SIDE, width=SIDE, mean=60.0) // 2

@@ -121,6 +121,8 @@ class Judge {
         const auto found = std::find(categories.begin(), categories.end(), category);
         const std::string mode = manifest.at("category_mode");
         const bool asks = mode == "input";
+        if (!asks && mode != "auto" && mode != "one")
+            throw BadInput("this program does not know the category mode '" + mode + "'");
         if (asks && category.empty()) throw BadInput("this bundle must be told: --category NAME");
         if (mode == "auto" && !category.empty())
             throw BadInput("this bundle chooses the category itself: leave --category out");

@@ -111,7 +111,7 @@ def add_to_bundle(
         name: of the product.
         good: folder of good images of it, as for
             :func:`hvq_edge.training.categories.images.good_images_of`.
-        out: folder of the new bundle; ``None``: ``<bundle>-<name>`` beside it.
+        out: folder of the new bundle; ``None``: ``<bundle>-added`` beside it.
         judged: images that people judged, good and defective, of the new product and of others:
             nothing is learnt from them.
         false_reject: rate that thresholds aim at; ``None``: the usual one.
@@ -201,16 +201,17 @@ def _good_images(
     before: Bundle, name: str, good: Path, on_progress: ProgressCallback
 ) -> tuple[list[JudgedImage], list[JudgedImage]]:
     """Divide the good images into those to learn from and those held out, as a training does."""
-    training = before.manifest.training
+    manifest = before.manifest
+    training = manifest.training
     settings = training.settings["training"] if training else {}
     known = {key: settings[key] for key in ("held_out", "seed") if key in settings}
     root = good.absolute()
     split = good_images_of(
         name, good, root, TrainingSettings.model_validate(known), on_progress=on_progress
     )
-    learnt = {digest for one in before.manifest.learnt for digest in one.images}
+    known_ones = {*manifest.threshold_images, *(one for _, one in manifest.learnt_since_export)}
     for one in split.images:
-        if one.sha256 in learnt or one.sha256 in before.manifest.threshold_images:
+        if one.sha256 in known_ones:
             raise DatasetError(
                 f"{good / one.path} is known to the bundle as a good image of another category.",
                 next_step="take it out",

@@ -234,7 +234,7 @@ def _new_ones(
     before: Bundle, goods: Sequence[JudgedImage], known: Mapping[str, Known]
 ) -> list[JudgedImage]:
     """Return the images that the category does not know already."""
-    learnt = {(one.category, digest) for one in before.manifest.learnt for digest in one.images}
+    learnt = before.manifest.learnt_since_export
     return [
         image
         for image in goods

@@ -226,6 +226,12 @@ class BundleManifest(Strict):
         return bool(self.learnt or self.added)
 
     @property
+    def learnt_since_export(self) -> set[tuple[str, str]]:
+        """Category and SHA-256 of each image that the graphs have learnt from since."""
+        records: tuple[LearntImages | AddedCategory, ...] = (*self.learnt, *self.added)
+        return {(one.category, image) for one in records for image in one.images}
+
+    @property
     def tiling(self) -> Tiling:
         """How a frame is cut into tiles."""
         return Tiling(self.input_side, *self.tiles, overlap=self.tile_overlap)

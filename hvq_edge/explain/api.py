@@ -21,7 +21,6 @@ HEADERS = {
     "content-security-policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox",
     "x-frame-options": "SAMEORIGIN",
-    "cache-control": "private, max-age=3600",
 }
 _RETRY_SECONDS = 1
 

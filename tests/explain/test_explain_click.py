@@ -138,6 +138,24 @@ def test_whoever_is_not_logged_in_is_told_so(browser, line):
         expect(page.locator("#explanation")).to_be_hidden()
 
 
+@needs_chromium
+def test_a_late_answer_is_not_shown_as_that_of_another_decision(browser, line):
+    with looking_denied(browser, line.page.url) as page:
+        said, hidden = page.evaluate("""async () => {
+            const { explain } = await import("/page/dialogs.js");
+            const answers = [];
+            window.fetch = () => new Promise((give) => answers.push(give));
+            const both = [explain({ sequence: 1 }), explain({ sequence: 2 })];
+            answers[1](new Response('{"cause": "busy"}', { status: 503 }));
+            await both[1];
+            answers[0](new Response('{"page": "/api/explain/1"}'));
+            await both[0];
+            const at = (id) => document.getElementById(id);
+            return [at("explained-say").textContent, at("explanation").hidden];
+        }""")
+    assert (said, hidden) == ("busy", True)
+
+
 @contextmanager
 def looking_denied(browser, url) -> Iterator[Page]:
     """Chromium itself writes to its console that a request was refused."""
@@ -166,6 +184,7 @@ def test_the_line_s_own_codes_are_shown_as_the_command_shows_them(line, bundle, 
     policy = page.headers["content-security-policy"]
     assert ("sandbox" in policy, "script" in policy) == (True, False)
     assert page.headers["x-frame-options"] == "SAMEORIGIN"
+    assert page.headers["cache-control"] == "no-store", "after a restart its number is another's"
 
 
 def asking(line: SimpleNamespace) -> httpx.Client:

@@ -92,6 +92,8 @@ class TritonEngine(Closeable):
             raise
         self._most = max(int(config.max_batch_size), 1)
         manifest = bundle.manifest
+        # Of a frame; None: any, because no verdict hangs on it.
+        self._shapes = {"map": manifest.tiling.map_shape, "codes": None}
         self.info = EngineInfo(
             backend="triton",
             precision=precision,
@@ -154,13 +156,18 @@ class TritonEngine(Closeable):
         results = {}
         for name in names:
             values = answer.as_numpy(name)
-            if values is None or len(values) != count:
+            shape = self._shapes.get(name, (_WHOLE_FRAME,))
+            if (
+                values is None
+                or len(values) != count
+                or values.dtype.kind not in "fi"
+                or (shape is not None and values.shape[1:] != shape)
+            ):
                 raise ServerFailed(
                     f"{self._where} answers without {name} for each of {count} frames.",
                     next_step="write the repository again with hvq-edge export --triton",
                 )
-            whole = values.ndim == 2 and values.shape[1] == _WHOLE_FRAME
-            results[name] = np.array(values.reshape(count) if whole else values)
+            results[name] = np.array(values.reshape(count) if shape == (_WHOLE_FRAME,) else values)
         return results
 
     def _ask(self, call: str, *arguments: object, **named: object) -> Any:  # noqa: ANN401

@@ -80,6 +80,8 @@ class Groups:
     groups: tuple[Group, ...]
     rejects: int
     """Of the report's time, whether they are in a group or not."""
+    images: int
+    """Those that have an image still: of more than :data:`MOST_GROUPED` not all are looked at."""
     too_few: int
     """Those of categories with fewer than :data:`LEAST_GROUPED`."""
     without: int
@@ -126,7 +128,8 @@ def group_rejects(
         if review.judgement in ("good", "defective")
     }
     kept = desk.rejects()
-    own = _spread([one for one in kept if one[0].time >= begin], MOST_GROUPED)
+    there = [one for one in kept if one[0].time >= begin]
+    own = _spread(there, MOST_GROUPED)
     former = [one for one in kept if one[0].time < begin and one[0].id in said][-MOST_JUDGED:]
     by_category: dict[str, list[_Seen]] = {}
     for done, (candidate, file) in enumerate([*former, *own], start=1):
@@ -152,8 +155,8 @@ def group_rejects(
             -len(one.rejects),
         )
     )
-    without = min(rejects, MOST_GROUPED) - sizes.total() - too_few
-    return Groups(tuple(groups), rejects, too_few, without)
+    without = rejects - len(there) + len(own) - sizes.total() - too_few
+    return Groups(tuple(groups), rejects, len(there), too_few, without)
 
 
 def alike(looks: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.int64]:

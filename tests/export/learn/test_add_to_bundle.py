@@ -22,6 +22,7 @@ from hvq_edge.errors import BundleError, DatasetError, InputError
 from hvq_edge.export.fp16.convert import to_fp16
 from hvq_edge.export.learn.add_to_bundle import add_to_bundle
 from hvq_edge.export.learn.grown import add_centre, grow
+from hvq_edge.export.learn.learn_bundle import learn_bundle
 from hvq_edge.export.lint.check import check_graph_file
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 from hvq_edge.runtime.open_engine import open_engine
@@ -145,3 +146,17 @@ def test_what_cannot_be_added_is_said(small_bundle, bolts, solar_cells, tmp_path
     assert exit_code("add-category", BOLT, str(small_bundle), "--good", str(bolts)) == 2
     assert "--on-device" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_what_another_product_was_learnt_from_is_known(added, bolts, tmp_path):
+    """Those that were not held out as well: one part would be two products."""
+    bundle, _ = added
+    learnt = set(bundle.manifest.added[0].images)
+    (tmp_path / "nuts").mkdir()
+    for path in bolts.rglob("*.png"):
+        if sha256_of(path) in learnt:
+            shutil.copy(path, tmp_path / "nuts")
+    with pytest.raises(DatasetError, match="known to the bundle"):
+        add_to_bundle(bundle.path, "nut", tmp_path / "nuts", tmp_path / "out")
+    with pytest.raises(InputError, match="no image is left to learn"):
+        learn_bundle(bundle.path, tmp_path / "nuts", tmp_path / "out", category=BOLT)

@@ -9,6 +9,8 @@ import threading
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -38,7 +40,8 @@ from hvq_edge.errors import (
 from hvq_edge.export.build.run import BuildResult
 from hvq_edge.export.triton_repository import write_triton_repository
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions, read_record
-from hvq_edge.runtime.triton.engine import open_triton_engine
+from hvq_edge.runtime.triton import engine as engine_module
+from hvq_edge.runtime.triton.engine import GRAPH_PARAMETER, TritonEngine, open_triton_engine
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import NOT_JUDGED
 
@@ -382,6 +385,43 @@ def test_a_line_outlives_its_server(server, bundles, tmp_path):
     assert line.said.count("frames are no_decision until it answers") == 1
     assert "cannot be reached" in line.said
     assert line.said.count("it answers again") == 1
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {},
+        {"score": np.zeros((1, 7), np.float32)},
+        {"score": np.array([[b"high"]], object)},
+        {"map": np.zeros((1, 2), np.float32)},
+        {"map": np.zeros((1, GRID + 1, GRID), np.float32)},
+        {"margin": None},
+    ],
+)
+def test_an_answer_of_another_shape_is_a_failure_of_the_server(tmp_path, monkeypatch, lie):
+    """A line goes on without decisions then, and ends with any other exception."""
+    bundle = save_bundle(tmp_path / "b", "auto")
+    one = np.zeros((1, 1), np.float32)
+    maps, codes = np.zeros((1, GRID, GRID), np.float32), np.zeros((1, LEVELS, GRID**2), np.int32)
+    truth = {"score": one, "map": maps, "codes": codes, "margin": one, "category": one.astype("i4")}
+    graph = bundle.manifest.files[bundle.manifest.models["fp32"]].sha256
+    config = SimpleNamespace(
+        max_batch_size=1,
+        platform="none",
+        parameters={GRAPH_PARAMETER: SimpleNamespace(string_value=graph)},
+    )
+    client = MagicMock()
+    client.get_model_config.return_value.config = config
+    client.infer.return_value.as_numpy = {**truth, **lie}.get
+    library = MagicMock(InferenceServerClient=lambda *_, **__: client)
+    monkeypatch.setattr(engine_module, "_client_library", lambda: (library, OSError))
+    engine = TritonEngine("127.0.0.1:1", bundle, "fp32")
+    frames = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    if not lie:
+        assert engine.run(frames)["score"] == [0.0]
+        return
+    with pytest.raises(ServerFailed, match=f"without {next(iter(lie))}"):
+        engine.run(frames)
 
 
 def test_no_server_there(tmp_path):

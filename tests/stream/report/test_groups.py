@@ -126,7 +126,7 @@ def test_what_is_not_grouped_is_counted(out, monkeypatch):
     for path in sorted((out / "rejects").glob("*.png"))[-2:]:
         path.unlink()
     groups = second_hour(out)
-    assert (groups.rejects, groups.without, groups.too_few) == (10, 2, 0)
+    assert (groups.rejects, groups.images, groups.without, groups.too_few) == (10, 8, 2, 0)
     assert sum(len(one.rejects) for one in groups.groups) == 8
     few = gather_shift(out, *span(START - 1, 2.5 / 3600), describe=colour_of).groups
     assert few is not None
@@ -134,7 +134,9 @@ def test_what_is_not_grouped_is_counted(out, monkeypatch):
     monkeypatch.setattr("hvq_edge.stream.report.groups.MOST_GROUPED", 4)
     spread = second_hour(out)
     assert sum(len(one.rejects) for one in spread.groups) == 4 < MOST_GROUPED
-    assert (spread.rejects, spread.without) == (10, 0)
+    assert (spread.rejects, spread.images, spread.without) == (10, 8, 2)
+    monkeypatch.setattr("hvq_edge.stream.report.groups.MOST_GROUPED", 9)
+    assert second_hour(out).without == 2, "those without an image, however many may be looked at"
 
 
 def test_the_page_the_table_and_the_values_have_the_groups(out):

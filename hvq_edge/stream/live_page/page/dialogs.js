@@ -3,6 +3,7 @@ import { change, login, sent, tokenOfAddress } from "./server.js";
 import { set } from "./words.js";
 
 const PATIENCE_MS = 15_000; // others may be explained first
+let asked = 0;
 const at = (id) => document.getElementById(id);
 
 at("login-cancel").addEventListener("click", () => at("login").close());
@@ -29,12 +30,14 @@ export function lock() {
   return change("/api/logout", {});
 }
 
-// Asked is the number of a decision of the live page, or of a row of the log.
-export async function explain(asked) {
+// The decision is a number of the live page, or of a row of the log.
+export async function explain(decision) {
+  const turn = ++asked;
   at("explanation").hidden = true;
   set(at("explained-say"), "Being made.");
   if (!at("explained").open) at("explained").showModal();
-  const { fault, answer } = await sent("/api/explain", asked, PATIENCE_MS);
+  const { fault, answer } = await sent("/api/explain", decision, PATIENCE_MS);
+  if (turn !== asked) return; // another was asked for meanwhile: the dialog is of that one
   set(at("explained-say"), fault);
   if (fault) return;
   at("explanation").src = answer.page;

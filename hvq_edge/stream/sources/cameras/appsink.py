@@ -71,7 +71,10 @@ class AppsinkReader:
         self._pipeline.set_state(self._gst.State.NULL)
 
     def _image(self, sample: Any) -> Image | str:  # noqa: ANN401
-        form = sample.get_caps().get_structure(0)
+        caps = sample.get_caps()
+        if caps is None:
+            return "the pipeline gives data without saying of what"
+        form = caps.get_structure(0)
         name, width, height = (form.get_value(key) for key in ("format", "width", "height"))
         known, above, below = form.get_fraction("framerate")
         self.frames_per_second = above / below if known and above and below else None
@@ -79,8 +82,10 @@ class AppsinkReader:
             return f"the pipeline gives {name} and not one of {', '.join(_TO_RGB)}"
         buffer = sample.get_buffer()
         data = np.frombuffer(buffer.extract_dup(0, buffer.get_size()), np.uint8)
-        lines = data.reshape(height, -1)  # each is filled up to a multiple of four bytes
         depth = 1 if name == "GRAY8" else 3
+        if data.size % height or data.size // height < width * depth:
+            return f"the pipeline gave {data.size} bytes for {width}x{height} pixels of {name}"
+        lines = data.reshape(height, -1)  # each is filled up to a multiple of four bytes
         pixels = lines[:, : width * depth].reshape(height, width, depth)
         code = _TO_RGB[name]
         image: Image = pixels.copy() if code is None else cv2.cvtColor(pixels, code)
@@ -117,19 +122,20 @@ def open_appsink(
         sink.set_property("drop", True)
     reader = AppsinkReader(gst, pipeline, sink)
     first: Image | str | None = None
-    if pipeline.set_state(gst.State.PLAYING) != gst.StateChangeReturn.FAILURE:
-        first = ""
-    while isinstance(first, str) and not first:
-        first = reader.read()
-    if isinstance(first, np.ndarray):
-        return reader
-    reader.release()
-    return None
+    try:
+        if pipeline.set_state(gst.State.PLAYING) != gst.StateChangeReturn.FAILURE:
+            first = ""
+        while isinstance(first, str) and not first:
+            first = reader.read()
+    finally:
+        if not isinstance(first, np.ndarray):  # one that runs on ends the whole process
+            reader.release()
+    return reader if isinstance(first, np.ndarray) else None
 
 
 def _elements(gst: Any, pipeline: Any) -> list[Any]:  # noqa: ANN401
-    """Return the elements of a pipeline."""
-    if not isinstance(pipeline, gst.Bin):
+    """Return the elements of a pipeline; none of what is a part of one, such as ``( ... )``."""
+    if not isinstance(pipeline, gst.Pipeline):
         return []
     found: list[Any] = []
     pipeline.iterate_elements().foreach(found.append)

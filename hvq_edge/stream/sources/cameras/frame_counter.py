@@ -50,6 +50,12 @@ class FrameCounter:
         self._wraps = wraps
         self._last: int | None = None
         self._time = 0
+        self._unnumbered = 0
+
+    def without_number(self) -> Step:
+        """Take a frame of which parts are missing: with its first packet its number is gone."""
+        self._unnumbered += 1
+        return Step()
 
     def step(self, number: int, time: int) -> Step:
         """Take the next frame's number.
@@ -61,6 +67,7 @@ class FrameCounter:
         former, former_time = self._last, self._time
         if self._wraps and number == 0:  # it does not count
             return Step()
+        between, self._unnumbered = self._unnumbered, 0
         self._last, self._time = number, time
         if former is None:
             return Step()
@@ -69,7 +76,7 @@ class FrameCounter:
             gone -= SIXTEEN_BITS if gone > SIXTEEN_BITS // 2 else 0
         else:
             gone = number - former
-        if gone == 1:
+        if 1 <= gone <= between + 1:  # one of the incomplete ones may have come twice
             return Step()
         seconds = (time - former_time) / 1e9
         clock = f", {seconds:.3f} s apart by its clock" if time and former_time else ""
@@ -78,7 +85,7 @@ class FrameCounter:
             what = "came once more" if resent else f"is that of two frames{clock}"
             return Step(doubled=True, resent=resent, said=f"the camera's number {number} {what}")
         said = f"the camera's numbers went from {former} to {number}{clock}"
-        return Step(missed=max(gone - 1, 0), doubled=gone < 0, said=said)
+        return Step(missed=max(gone - 1 - between, 0), doubled=gone < 0, said=said)
 
 
 def added(transport: Transport, step: Step, incomplete: str = "") -> Transport:

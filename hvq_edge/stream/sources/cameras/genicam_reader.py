@@ -113,7 +113,12 @@ class GenicamReader:
         if status == self._aravis.BufferStatus.ABORTED:
             return
         number = buffer.get_frame_id()
-        step = self._counter.step(number, buffer.get_timestamp())
+        # The number and time of one without its first packet are those that the memory had before.
+        step = (
+            self._counter.step(number, buffer.get_timestamp())
+            if status == self._aravis.BufferStatus.SUCCESS
+            else self._counter.without_number()
+        )
         found = self._image(buffer, status, number)
         self._link.transport = added(
             self._link.transport, step, found if isinstance(found, str) else ""
@@ -126,7 +131,7 @@ class GenicamReader:
 
     def _image(self, buffer: Any, status: Any, number: int) -> Image | str:  # noqa: ANN401
         if status != self._aravis.BufferStatus.SUCCESS:
-            return f"frame {number} of the camera is incomplete ({status.value_nick})"
+            return f"a frame of the camera is incomplete ({status.value_nick})"
         name = NAMES.get(buffer.get_image_pixel_format())
         if name is None:
             return f"frame {number} has a pixel format that is not read"

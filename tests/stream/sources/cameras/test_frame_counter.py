@@ -56,6 +56,15 @@ def test_a_number_from_before_is_doubled_and_nothing_is_missed():
     assert (after.missed, after.doubled) == (0, False)
 
 
+def test_frames_in_parts_take_the_places_of_those_between():
+    counter = FrameCounter(wraps=True)
+    counter.step(5, 0)
+    counter.without_number()
+    counter.without_number()
+    assert counter.step(9, 0).missed == 1
+    assert counter.step(12, 0).missed == 2
+
+
 def test_a_camera_that_does_not_count_is_left_alone():
     assert all(not one.said for one in steps(0, 0, 0))
 

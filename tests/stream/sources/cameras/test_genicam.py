@@ -338,9 +338,25 @@ def test_incomplete_frames_are_never_judged():
     camera, reader, link = opened(Buffer(1), Buffer(2, status="MISSING_PACKETS"), short)
     found = read_all(camera, reader)
     assert found[0] is True
-    assert "frame 2 of the camera is incomplete (missing-packets)" in found[1]
+    assert found[1] == "a frame of the camera is incomplete (missing-packets)"
     assert "frame 3 of the camera is incomplete: 5 bytes" in found[2]
     assert link.transport.incomplete == 2
+
+
+def test_an_incomplete_frame_with_the_number_of_before_is_neither_missed_nor_doubled():
+    """Without its first packet a frame has the number that its memory had eight frames ago."""
+    parts = {"status": "MISSING_PACKETS"}
+    camera, reader, link = opened(
+        *map(Buffer, (7, 8, 9)), Buffer(2, **parts), *map(Buffer, (11, 14))
+    )
+    assert [one is True for one in read_all(camera, reader)] == [
+        *[True] * 3,
+        False,
+        True,
+        *[False] * 2,
+        True,
+    ]
+    assert link.transport.counts == {"missed": 2, "doubled": 0, "incomplete": 1}
 
 
 def test_an_older_library_gives_the_whole_buffer():

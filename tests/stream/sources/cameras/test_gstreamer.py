@@ -68,6 +68,10 @@ def test_an_appsink_of_its_own_keeps_the_newest_image_too(gst, form):
         "videotestsrc ! video/x-raw,format=I420 ! appsink",
         "videotestsrc num-buffers=0",
         "filesrc location=/nonexistent/s3cret ! decodebin",
+        "filesrc location=/dev/zero",
+        "( videotestsrc ! videoconvert ! video/x-raw,format=BGR ! appsink )",
+        "filesrc location=/dev/zero blocksize=1000 ! video/x-raw,format=BGR,width=100,height=30,"
+        "framerate=30/1 ! appsink",
         "videotestsrc ! fakesink name=appsink",
     ],
 )
