@@ -322,7 +322,9 @@ def _tried(
     outcomes: Sequence[Outcome],
 ) -> Tried:
     thresholds = thresholds_of(bundle, precision)
-    verdicts = [rule(one.refused, one.category, one.score, thresholds).verdict for one in outcomes]
+    verdicts: list[str] = [
+        rule(one.refused, one.category, one.score, thresholds).verdict for one in outcomes
+    ]
     groups: dict[str, list[str]] = {"held out": verdicts[:held_out], "good": [], "defective": []}
     for image, verdict in zip(images[held_out:], verdicts[held_out:], strict=True):
         groups["good" if image.good else "defective"].append(verdict)
