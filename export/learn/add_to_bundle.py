@@ -67,12 +67,16 @@ class Tried(NamedTuple):
 
     rejected: int
     """Of the held-out good images."""
+    undecided: int
+    """Of them: images that lead to no decision."""
     held_out: int
     good_rejected: int
     """Of the good images that people judged."""
+    good_undecided: int
     good: int
     found: int
     """Of the defective ones."""
+    defective_undecided: int
     defective: int
 
 
@@ -319,12 +323,11 @@ def _tried(
     outcomes: Sequence[Outcome],
 ) -> Tried:
     thresholds = thresholds_of(bundle, precision)
-    rejected = [
-        rule(one.refused, one.category, one.score, thresholds).verdict == "reject"
-        for one in outcomes
+    verdicts: list[str] = [
+        rule(one.refused, one.category, one.score, thresholds).verdict for one in outcomes
     ]
-    groups: dict[str, list[bool]] = {"held out": rejected[:held_out], "good": [], "defective": []}
-    for image, verdict in zip(images[held_out:], rejected[held_out:], strict=True):
+    groups: dict[str, list[str]] = {"held out": verdicts[:held_out], "good": [], "defective": []}
+    for image, verdict in zip(images[held_out:], verdicts[held_out:], strict=True):
         groups["good" if image.good else "defective"].append(verdict)
-    counts = ((sum(one), len(one)) for one in groups.values())
-    return Tried(*(number for both in counts for number in both))
+    counts = ((one.count("reject"), one.count("no_decision"), len(one)) for one in groups.values())
+    return Tried(*(number for three in counts for number in three))

@@ -132,7 +132,7 @@ def of_rise(
             f", though {above} of {counted(len(scores), 'good image')} were above the former one, "
             "which rested on more scores than are known here"
         )
-    return [f"{rise}; which defects it misses is seen with --judged DIR"]
+    return [f"{rise}; known defects say what that misses (--judged DIR gives more of them)"]
 
 
 def not_below(new: Threshold, former: Threshold | None) -> Threshold:
@@ -266,7 +266,7 @@ def doubts(
                 counts = count(found, name, False)
                 said.append(
                     f"{name} at {precision}: {counts.rejected_after} of "
-                    f"{counted(counts.images, 'known defect')} are found, before it were "
+                    f"{counted(counts.images, 'known defect')} are found, before "
                     f"{counts.rejected_before}; missed now: {_some([row.image for row in lost])}"
                 )
         own = [row for row in rows["fp32"] if row.category == name]

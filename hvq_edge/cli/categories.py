@@ -168,19 +168,30 @@ def _add_to_bundle(
             }
         )
         return
-    own_thresholds = {one: f"{found[name].value:.4g}" for one, found in own.items()}
-    facts = {"threshold": folded(own_thresholds) or "none"}
-    for what, counts in {
-        "held-out good images rejected": (0, 1),
-        "good images rejected": (2, 3),
-        "defects found": (4, 5),
+    facts = {
+        "threshold": folded({one: f"{found[name].value:.4g}" for one, found in own.items()})
+        or "none",
+        "its rule": folded({one: found[name].rule for one, found in own.items()}),
+    }
+    for what, first in {
+        "held-out good images rejected": 0,
+        "good images rejected": 3,
+        "defects found": 6,
     }.items():
-        some = {precision: [one[n] for n in counts] for precision, one in done.tried.items()}
-        if any(of for _, of in some.values()):
-            facts[what] = folded({one: f"{few} of {of}" for one, (few, of) in some.items()})
+        facts[what] = folded(
+            {
+                precision: f"{few} of {of}"
+                + (f", {undecided} without a decision" * (undecided > 0))
+                for precision, (few, undecided, of) in (
+                    (precision, one[first : first + 3]) for precision, one in done.tried.items()
+                )
+                if of
+            }
+        )
     print_line(f"{name}: learnt from {counted(done.images, 'good image')}")
     for what, said in facts.items():
-        print_line(f"  {what}: {said}")
+        if said:
+            print_line(f"  {what}: {said}")
     print_line(
         f"other categories: every output of {counted(done.others, 'image')} compared, all the same"
     )

@@ -191,7 +191,7 @@ def _print_codebooks(found: Sequence[Exemplars]) -> None:
             numbers = (codes, codes - book.dead, book.dead, f"{book.perplexity:.1f}")
             table.add_row(book.name, *map(str, numbers))
         results.print(table)
-        _print(f"As {one.looked_at} good training images use it.")
+        _print(f"As {one.looked_at} good training images use them.")
 
 
 def _insight(bundle: Bundle, run: Path | None, on_progress: ProgressCallback) -> Insight:

@@ -140,7 +140,7 @@ def _show(done: Learnt) -> None:
         print_line(f"  threshold: {folded(thresholds)}")
         groups: dict[str, tuple[bool, tuple[Seen, ...]]] = {
             "good images rejected": (True, ("held out", "judged")),
-            "learnt ones, each while only the others were learnt": (True, ("learnt",)),
+            "learnt ones rejected, each judged with only the others learnt": (True, ("learnt",)),
             "defects found": (False, ()),
         }
         for what, (good, seen) in groups.items():

@@ -44,8 +44,8 @@ _NO_PARTS = (
 
 _NO_EXEMPLARS = (
     "missing: cells of good images that stand for a code, and how many good cells choose it. The "
-    "bundle carries no exemplars: hvq-edge export --exemplars puts them, which are product images, "
-    "into it, and hvq-edge explain --run RUN takes them from the run that it came from"
+    "bundle carries no exemplars, which are images of the product: hvq-edge export --exemplars "
+    "puts them into it; hvq-edge explain --run RUN takes them from the run that it came from"
 )
 
 _NO_REGIONS = "no region is above the threshold; the place shown is that of the highest score"

@@ -25,7 +25,8 @@ NO_LONGER_HIGH = 0.1
 
 REMEDY = (
     "see to light, focus and the camera's settings; if they are to stay, learn thresholds again "
-    "with hvq-edge stream --calibrate N, or train with images from this camera"
+    "with hvq-edge stream --calibrate N, let the bundle learn what is good (hvq-edge review, then "
+    "hvq-edge learn), or train with images from this camera"
 )
 _SCORES = "scores higher than those of good images"
 

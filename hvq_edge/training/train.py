@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,11 @@ def train(
                     "seed": seed,
                 },
             )
+            if overlap is not None and math.prod(checked.model.tiles) == 1:
+                raise SettingsError(
+                    "an overlap is one of tiles, and there are none.",
+                    next_step="say with --tiles how many, for example 2x3",
+                )
             run = Path(processes.from_first(str(run)))
             if first:
                 train_run.start_run(

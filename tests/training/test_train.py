@@ -57,3 +57,9 @@ def test_the_latest_run_is_the_one_that_finished_last(mvtec_folder, tmp_path, mo
 def test_without_images():
     with pytest.raises(SettingsError, match="no images were named"):
         hvq_edge.train()
+
+
+def test_an_overlap_without_tiles(mvtec_folder, tmp_path):
+    with pytest.raises(SettingsError, match="an overlap is one of tiles"):
+        hvq_edge.train(mvtec_folder, tmp_path / "run", overlap=0.1)
+    assert not (tmp_path / "run").exists()

@@ -57,8 +57,8 @@ class LivePageSettings(Strict):
         if not self.loopback and self.token_file is None:
             raise ValueError(
                 f"whoever reaches {self.host} could see the page: give a token file "
-                "(--page-token-file, or token_file in [page]; --token-file of hvq-edge serve), or "
-                "serve it on 127.0.0.1"
+                "(--page-token-file, or token_file in [page]; --token-file of hvq-edge "
+                "review and serve), or serve it on 127.0.0.1"
             )
         return self
 

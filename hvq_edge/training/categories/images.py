@@ -82,8 +82,8 @@ def check_name(name: str, known: Collection[str]) -> None:
     if name in known:
         raise InputError(
             f"there is a category {name!r} already, among {', '.join(known)}.",
-            next_step="choose another name; more good images of a known category are learnt from "
-            "with hvq-edge train",
+            next_step="choose another name; more good images of a known category are for hvq-edge "
+            "learn, which changes a bundle, or hvq-edge train",
         )
     if name.lower() in RESERVED_CATEGORIES:
         raise InputError(

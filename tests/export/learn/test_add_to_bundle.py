@@ -40,6 +40,7 @@ def added(small_bundle, bolts, tmp_path_factory) -> tuple[Bundle, dict]:
         chipped = bolt(200 + number)
         chipped[20:32, 20:32] //= 3
         write_png(folder / BOLT / "defective/chip" / f"{number}.png", chipped)
+    write_png(folder / BOLT / "defective/chip/dark.png", chipped // 50)
     before = sha256_of(small_bundle / "bundle.json")
     options = ["--good", str(bolts), "--on-device", "--judged", str(folder)]
     where = [str(small_bundle), "--out", str(folder / "new"), "--backend", "onnxruntime"]
@@ -59,7 +60,8 @@ def test_the_bundle_knows_the_product_and_judges_it(added):
         assert said["thresholds"][precision] == manifest.thresholds[precision][BOLT].value
         tried = said["tried"][precision]
         assert tried["held_out"] == len(record.held_out)
-        assert (tried["good"], tried["defective"], tried["found"]) == (3, 3, 3)
+        assert (tried["good"], tried["defective"], tried["found"]) == (3, 4, 3)
+        assert tried["defective_undecided"] == 1, "the dark one"
     assert any("prototypes alone" in note for note in said["notes"])
     assert set(manifest.category_limits) == {*KNOWN, BOLT}
     assert look(bundle).faults == ()

@@ -47,7 +47,7 @@ def test_without_known_defects_an_image_that_the_others_do_not_explain_is_named(
 def test_defects_that_are_missed_now_are_named():
     rows = (*DEFECTS, row("lost.png", 3.0, good=False))
     (said,) = doubts({"fp32": rows}, ["bolt"])
-    assert "4 of 5 known defects are found, before it were 5; missed now: lost.png" in said
+    assert "4 of 5 known defects are found, before 5; missed now: lost.png" in said
 
 
 def test_a_threshold_never_falls():

@@ -68,6 +68,7 @@ def test_one_key_judges_and_one_takes_it_back(browser, line):
         see(page, 6)
         page.keyboard.press("g")
         expect(page.locator("#say")).to_contain_text("Say who you are")
+        expect(page.locator("#by")).to_have_value("")  # the key's letter is no part of the name
         page.locator("#by").fill("Ada")
         page.keyboard.press("Enter")
         page.keyboard.press("g")

@@ -246,17 +246,20 @@ function why() {
   if (page.explains && shown()) explain({ decision: shown().id });
 }
 
-const KEYS = { e: why, g: () => judge("good"), s: () => judge("skip"), u: undo, h: () => at("heat").click(), arrowleft: () => turn(-1), arrowright: () => turn(1) };
+function defective() {
+  if (page.may && shown() && named()) askKind(true);
+}
+
+const KEYS = { e: why, g: () => judge("good"), d: defective, s: () => judge("skip"), u: undo, h: () => at("heat").click(), arrowleft: () => turn(-1), arrowright: () => turn(1) };
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
   if (event.key === "Escape") return askKind(false);
   if (event.target.matches("input:not([type=checkbox])")) return;
-  const key = event.key.toLowerCase();
-  if (key === "d" && page.may && shown() && named()) {
-    event.preventDefault(); // else the letter goes into the field that takes the focus
-    askKind(true);
-  } else KEYS[key]?.();
+  const act = KEYS[event.key.toLowerCase()];
+  if (!act) return;
+  event.preventDefault(); // else the letter goes into the field that takes the focus
+  act();
 });
 at("kind").addEventListener("keydown", (event) => {
   const kind = page.kinds[Number(event.key) - 1];
@@ -271,7 +274,7 @@ at("kinds").addEventListener("submit", (event) => {
 });
 at("no-kind").addEventListener("click", () => askKind(false));
 at("good").addEventListener("click", () => judge("good"));
-at("defective").addEventListener("click", () => named() && askKind(true));
+at("defective").addEventListener("click", defective);
 at("skip").addEventListener("click", () => judge("skip"));
 at("undo").addEventListener("click", undo);
 at("newer").addEventListener("click", () => turn(-1));
