@@ -88,7 +88,7 @@ int Bundle::side(int axis) const {
     const int cells = manifest_.at("input_side").get<int>() / 16;
     const int tiles = manifest_.value("tiles", std::vector<int>{1, 1}).at(axis);
     const int overlap = manifest_.value("tile_overlap", 0);
-    if (cells < 1 || cells > 1024 || tiles < 1 || tiles > 1024 || overlap < 0 || overlap >= cells)
+    if (cells < 1 || cells > 64 || tiles < 1 || tiles > 8 || overlap < 0 || overlap >= cells)
         throw BadInput("the manifest of " + folder_ + " says no size that a frame can have");
     return 16 * (cells + (tiles - 1) * (cells - overlap));
 }
