@@ -28,10 +28,13 @@ from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.bundle.thresholds import save_threshold, thresholds_of, typical_scores_of
 from hvq_edge.data.images import read_image
 from hvq_edge.data.versions import brightened
+from hvq_edge.explain.explainer import Explainer
+from hvq_edge.predict.predictor import load
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.history import History
+from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.page_view import PageView
 from hvq_edge.stream.live_page.serve import serve
 from hvq_edge.stream.live_page.settings import LivePageSettings
@@ -121,7 +124,15 @@ def main() -> None:
             labelled=find_labelled(bundle, info.precision),
             acknowledge_drift=lambda name: inspector.watches[name].acknowledge(),
         )
-        with serve(LivePageSettings(port=0), view) as serving, inspector:
+        with (
+            ImageJudge(lambda: load(bundle)) as judge,
+            serve(
+                LivePageSettings(port=0),
+                view,
+                explainer=Explainer(bundle, judge, info.precision),
+            ) as serving,
+            inspector,
+        ):
             thread = threading.Thread(target=lambda: list(inspector), daemon=True)
             thread.start()
             photograph(serving.token_url, arguments.image, arguments.seconds, every=arguments.all)

@@ -48,7 +48,7 @@ class HealthCheck:
                 self._progress, self._moved = progress, now
             still = now - self._moved
         failing = [
-            f"camera {camera.name}: {camera.fault or 'no image'}"
+            f"{_said(camera.name)}: {camera.fault or 'no image'}"
             for camera in statistics.cameras
             if not camera.connected and (camera.fault or camera.counts.frames)
         ]
@@ -58,11 +58,15 @@ class HealthCheck:
             failing.append(f"no frame was decided for {still:.0f} s")
         degraded = [f"{sink.name}: {sink.fault}" for sink in statistics.sinks if sink.fault]
         degraded += [
-            f"camera {camera.name}: {camera.unlike}"
+            f"{_said(camera.name)}: {camera.unlike}"
             for camera in statistics.cameras
             if camera.unlike
         ]
         degraded += [
-            f"camera {camera.name}: {camera.drift}" for camera in statistics.cameras if camera.drift
+            f"{_said(camera.name)}: {camera.drift}" for camera in statistics.cameras if camera.drift
         ]
         return Health(not failing, tuple(failing), tuple(degraded))
+
+
+def _said(name: str) -> str:
+    return name if name.startswith("camera ") else f"camera {name}"
