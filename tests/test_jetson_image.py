@@ -115,3 +115,35 @@ def test_compose_gives_cameras_and_options_that_exist():
     assert build["entrypoint"][:2] == ["hvq-edge", "build"]
     assert {word for word in build["entrypoint"] if word.startswith("--")} <= options_of("build")
     assert "/bundle:ro" not in build["volumes"][0], "the engine is written into it"
+
+
+ARM64 = ROOT / "tests" / "arm64.sh"
+"""Debian for ARM64 under emulation, by hand: docs/jetson.md says what came out."""
+
+
+def arm64(*options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ARM64, *options], capture_output=True, text=True, check=False)
+
+
+def test_the_script_for_arm64_is_bash_and_has_each_step_that_it_lists():
+    assert subprocess.run(["bash", "-n", ARM64], check=False).returncode == 0
+    steps = re.findall(r"^step_(\w+)\(\) \{", ARM64.read_text(encoding="utf-8"), re.MULTILINE)
+    assert arm64("--list").stdout.split() == steps
+    assert "tests/arm64.sh" in arm64("--help").stdout
+
+
+@pytest.mark.parametrize("wrong", ["--runs", "nothing", "--folder"])
+def test_the_script_for_arm64_refuses_what_it_does_not_know_before_it_does_anything(wrong):
+    done = arm64(wrong)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert wrong in done.stderr
+
+
+def test_the_script_for_arm64_takes_the_image_apart_command_by_command(tmp_path):
+    code = re.search(r"image\" <<'END'\n(.+?)\nEND\n", ARM64.read_text(encoding="utf-8"), re.DOTALL)
+    subprocess.run([sys.executable, "-c", code[1], ROOT, tmp_path], check=True)
+    commands = (tmp_path / "commands").read_text(encoding="utf-8").splitlines()
+    run = [one for one in commands if one.startswith("RUN ")]
+    assert len(run) == DOCKERFILE.count("\nRUN ") + DOCKERFILE.count(" && ")
+    assert not [one for one in commands if "${" in one or "\\" in one]
+    assert "COPY hvq_edge /opt/hvq-edge/source/hvq_edge" in commands
