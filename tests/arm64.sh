@@ -52,18 +52,18 @@ if [ -z "${result:-}" ]; then
     fi
 fi
 
-base=$folder/base wheels=$folder/wheels shared=$folder/shared binfmt=/proc/sys/fs/binfmt_misc
+base=$folder/base wheels=$folder/wheels shared=$folder/shared binfmt=$folder/binfmt
 
 # The kernel hands ARM programs to the emulator. An entry outlives mounts, so it is taken back; one of this folder
 # that is there already is of a run that was killed.
 emulate() {
-    mount -t binfmt_misc binfmt_misc $binfmt
+    mkdir -p "$binfmt" && mount -t binfmt_misc binfmt_misc "$binfmt" # debootstrap unmounts the one in /proc
     entry=hvq-arm64-$(stat --format %i "$folder")
-    trap 'echo -1 >"$binfmt/$entry"' EXIT
+    trap '[ ! -e "$binfmt/$entry" ] || echo -1 >"$binfmt/$entry"' EXIT
     if [ ! -e "$binfmt/$entry" ]; then
         printf ':%s:M::%s:%s:/usr/bin/qemu-aarch64-static:OCF' "$entry" \
             '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
-            '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' >$binfmt/register
+            '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' >"$binfmt/register"
     fi
     export QEMU_CPU=cortex-a76
     # ONNX Runtime reads the processor's kind here, and crashes at the x86 one that the emulator lets through.
@@ -294,7 +294,7 @@ for path in ("", "healthz", "metrics"):
         assert answer.status == 200 and body, path
         print(f"/{path}: 200, {len(body)} bytes")
 END
-    kill -TERM $pid
+    kill -TERM "$(pgrep -P $pid)"
     wait $pid || { says "FAILED: stream ended with $? after SIGTERM" && code=1; }
     return $code
 }
@@ -302,6 +302,7 @@ END
 # Dockerfile.jetson, command for command of its RUN lines, on Debian in place of JetPack.
 step_image() {
     local code=0 line kind source target
+    rm -rf "$folder/image" # what was interrupted half-way cannot be gone on with
     in=image && system $in
     if [ -e "$folder/image/root/debootstrap" ]; then # its apt needs a system that is configured
         rm "$folder/image/root/etc/passwd"
