@@ -40,11 +40,14 @@ def aravis(monkeypatch):
     """Aravis with its camera within the process alone: no network is asked."""
     system_gi.seen(monkeypatch)
     library = genicam._aravis()
-    for name in ("GigEVision", "USB3Vision"):
+    networks = ("GigEVision", "USB3Vision")
+    for name in networks:
         library.disable_interface(name)
     library.enable_interface("Fake")
     yield library
     library.disable_interface("Fake")
+    for name in networks:  # the library is one for the process, and other tests ask the network
+        library.enable_interface(name)
 
 
 def device(serial, name=None):
