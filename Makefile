@@ -47,7 +47,7 @@ typecheck: $(INSTALLED)
 # thread for each core wait for one another where there are two cores: one thread each is faster. A
 # quarter of the time a worker waits for a server, a child or a clock: so there are three for two.
 unit: $(INSTALLED)
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # It needs the network, so it is no part of test; without it, it says so and fails nobody. pip-audit
 # stands in an environment of its own, ends with 1 for what it found and for what it lacked alike,

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -23,6 +24,23 @@ MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+LONGEST = {
+    "test_a_week.py",
+    "test_end_to_end.py",
+    "test_gige_camera.py",
+    "test_precision_files.py",
+    "test_readme.py",
+    "test_update_power_cut.py",
+    "test_verify.py",
+}
+"""Files with few tests that take long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: no worker is left alone with it at the end."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in LONGEST, -tests[item.path]))
 
 
 @pytest.fixture(scope="session")
