@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import le
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,8 @@ def test_it_is_found_and_a_connection_that_ends_leaves_nothing_behind(monkeypatc
             until(lambda: isinstance(reader.read(), np.ndarray), "an image comes")  # noqa: B023
             reader.release()
             open_files.append(open_now())
-        assert open_files[1:] == open_files[:1] * 3
+        # Not equal: threads of other tests may end meanwhile.
+        assert all(map(le, open_files[-1], open_files[0]))
         reader = genicam._Link(device.id, GenicamOptions(trigger="Software"), ANY_FORMAT).open()
         signal = reader._camera.software_trigger  # a stand-in of whoever pulls its line
         assert all(isinstance(reader.read(), str) for _ in range(5)), "none comes unasked"
@@ -102,4 +104,4 @@ def test_it_is_found_and_a_connection_that_ends_leaves_nothing_behind(monkeypatc
         assert isinstance(reader.read(), str), "one frame for each signal"
         del signal
         reader.release()
-        assert open_now() == open_files[0]
+        until(lambda: all(map(le, open_now(), open_files[0])), "its threads and files are gone")
