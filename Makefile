@@ -65,7 +65,7 @@ audit:
 				"packages: $$(grep -m 1 'could not be audited' $(AUDIT)/said | tr -s ' ')"; \
 			else echo "audit: NOT RUN: $$(tail -n 1 $(AUDIT)/said)"; fi
 
-# nvidia-pytriton (x86-64, glibc 2.35 or newer) brings the server's program. Of its own dependencies
+# nvidia-pytriton (glibc 2.35 or newer; tried on x86-64) brings the server's program. Of its own dependencies
 # nothing is installed: it asks for NumPy 1, and the server itself needs none of them.
 triton: $(TRITON)/.installed
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hvq_edge.cli.console import print_json, progress_bars, results
-from hvq_edge.cli.options import JsonOption, LogArgument, bundle_folder
+from hvq_edge.cli.console import print_json, print_line, progress_bars
+from hvq_edge.cli.options import JsonOption, LogArgument
 from hvq_edge.common.wording import counted
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ def shift_report(
             "--bundle",
             metavar="BUNDLE",
             help="Group rejects that look alike, as this bundle's network sees them.",
-            callback=lambda path: None if path is None else bundle_folder(path),
             show_default=False,
         ),
     ] = None,
@@ -90,16 +89,16 @@ def shift_report(
         print_json({**shift_values(shift), **written})
         return
     total = shift.total
-    _say(
+    print_line(
         f"{counted(total.decisions, 'decision')} from {begin:%Y-%m-%d %H:%M} to "
         f"{end:%Y-%m-%d %H:%M}: {total.rejected} rejected, {total.no_decision} without a decision; "
         f"{counted(len(shift.alarms), 'alarm')}."
     )
     if shift.elsewhere:
-        _say(f"None lies in this time: {shift.elsewhere}.")
-    _say(str(page))
+        print_line(f"None lies in this time: {shift.elsewhere}.")
+    print_line(str(page))
     if csv is not None:
-        _say(str(csv))
+        print_line(str(csv))
 
 
 def _features_of(bundle: Path) -> Describe:
@@ -111,7 +110,3 @@ def _features_of(bundle: Path) -> Describe:
     from hvq_edge.export.learn.region_features import RegionFeatures
 
     return RegionFeatures(open_bundle(bundle))
-
-
-def _say(text: str) -> None:
-    results.print(text, markup=False, soft_wrap=True)

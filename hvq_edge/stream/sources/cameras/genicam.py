@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,13 +77,16 @@ def parse_genicam(text: str) -> tuple[str, GenicamOptions]:
     wanted, _, query = text.partition("?")
     try:
         given = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        twice = [name for name, times in Counter(name for name, _ in given).items() if times > 1]
         options = GenicamOptions.model_validate(dict(given))
     except ValidationError as error:
         faults = "; ".join(faults_of(error, GenicamOptions))
     except ValueError:
         faults = "what stands behind ? is not of the form NAME=VALUE&NAME=VALUE"
     else:
-        return wanted.strip("/ "), options
+        if not twice:
+            return wanted.strip("/ "), options
+        faults = f"{', '.join(twice)} is given more than once"
     raise InputError(
         f"a {SCHEME} address is wrong: {faults}.",
         next_step=f"{SCHEME}SERIAL takes {', '.join(GenicamOptions.model_fields)}",

@@ -69,6 +69,7 @@ def test_an_address_holds_settings():
         ("exposure=nan", "exposure"),
         ("buffers=1.5", "buffers"),
         ("exposure", "NAME=VALUE"),
+        ("exposure=5&exposure=6", "exposure is given more than once"),
     ],
 )
 def test_settings_that_are_none(query, said):
