@@ -78,7 +78,9 @@ def train(
         RunError: ``out`` holds a run already, or another process trains it; or there is no run to
             resume.
         DatasetError, ImageError: the images cannot be used, or changed since the run began.
-        CheckpointError, OutputError, MissingCapability.
+        CheckpointError: the run's cannot be read, or another's was asked for.
+        OutputError: the run cannot be written.
+        MissingCapability: a package or the device is missing.
     """
     if not resume and data is None:
         raise SettingsError("no images were named.", next_step="give their folder with --data DIR")

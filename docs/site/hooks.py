@@ -1,0 +1,192 @@
+"""What the site has beyond the pages of this folder: MkDocs calls these functions (mkdocs.yml).
+
+Reference pages are made from the code: commands from Typer, the HTTP API from its OpenAPI document,
+records and the Python API by mkdocstrings. Pages of the root stand among the others, and a link to
+a file that is no page leads to the repository, or is its name only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from typer.cli import get_docs_for_click
+
+import hvq_edge
+from hvq_edge.cli.app import app as commands
+from hvq_edge.stream.live_page.app import make_app
+from hvq_edge.stream.live_page.api import Served
+
+ROOT = Path(__file__).parents[2]
+FROM_THE_ROOT = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+    "benchmarks/README.md": "project/benchmarks.md",
+    "SECURITY.md": "project/security.md",
+    "CHANGELOG.md": "project/changelog.md",
+}
+RECORDS = {
+    "run.json": "hvq_edge.run.record.RunRecord",
+    "bundle.json": "hvq_edge.bundle.manifest.BundleManifest",
+    "bundle.sig": "hvq_edge.bundle.integrity.signature.Signature",
+    "The record beside an engine": "hvq_edge.runtime.tensorrt.engine_file.EngineRecord",
+    "int8-plan.toml": "hvq_edge.calibration.search.plan.Plan",
+    "learnt.json": "hvq_edge.bundle.learnt.WhatChanged",
+    "bench.json": "hvq_edge.bench.report.BenchReport",
+}
+FUNCTIONS = {"evaluate", "export_bundle", "inspect", "load", "load_model", "open_engine", "train"}
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
+
+
+def on_startup(**_: object) -> None:
+    """Lay the package out as it is installed: there ``export`` and ``calibration`` are in it."""
+    package = ROOT / ".site" / "hvq_edge"
+    shutil.rmtree(package, ignore_errors=True)
+    package.mkdir(parents=True)
+    for part in [*(ROOT / "hvq_edge").iterdir(), ROOT / "export", ROOT / "calibration"]:
+        (package / part.name).symlink_to(part)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> None:
+    """Add the pages of the root, and those made from the code."""
+    document = make_app(
+        Served(**dict.fromkeys(("view", "access", "judge", "review", "explainer"), object()))
+    ).openapi()
+    made = {
+        "reference/commands.md": "\n".join(command_pages()),
+        "reference/http.md": "\n".join(http_page(document)),
+        "reference/openapi.json": json.dumps(document, indent=1),
+        "reference/records.md": "\n".join(record_page()),
+    }
+    for name, uri in FROM_THE_ROOT.items():
+        made[uri] = (ROOT / name).read_text(encoding="utf-8")
+    for uri, content in made.items():
+        files.append(File.generated(config, uri, content=content))
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lead links to where they lead on the site; put signatures into the page of the API."""
+    uri = page.file.src_uri
+    origin = {site: path for path, site in FROM_THE_ROOT.items()}.get(uri, f"docs/{uri}")
+    code = re.split(r"(^```.*?^```|^    .*?$)", markdown, flags=re.MULTILINE | re.DOTALL)
+    code[::2] = [LINK.sub(partial(led, origin, uri, config.repo_url), text) for text in code[::2]]
+    text = "".join(code)
+    return re.sub(r"^## `hvq_edge\.(\w+)`$", signature, text, flags=re.M) if origin == API else text
+
+
+API = "docs/reference/api.md"
+
+
+def led(origin: str, uri: str, repository: str | None, link: re.Match[str]) -> str:
+    """Return a Markdown link as the site needs it."""
+    mark, text, path, anchor = link[1], link[2], link[3], link[4] or ""
+    target = os.path.normpath(os.path.join(os.path.dirname(origin), path))
+    if target.startswith("docs/") and (ROOT / target).is_file():
+        site = target.removeprefix("docs/")
+    elif target in FROM_THE_ROOT:
+        site = FROM_THE_ROOT[target]
+    else:
+        there = f"{repository}/blob/HEAD/{target}" if repository else ""
+        return f"[{text}]({there}{anchor})" if there else text
+    return f"{mark}[{text}]({os.path.relpath(site, os.path.dirname(uri) or '.')}{anchor})"
+
+
+def signature(heading: re.Match[str]) -> str:
+    """Return a heading of the API's page with the signature of the code under it."""
+    name = heading[1]
+    if name not in FUNCTIONS | {"Predictor"}:
+        return heading[0]
+    hidden = [*("attributes", "description", "examples", "parameters"), "classes"]
+    options: dict[str, Any] = {f"show_docstring_{part}": False for part in hidden}
+    options["members"] = ["predict", "codes", "close"] if name == "Predictor" else []
+    listed = "".join(f"\n        {key}: {json.dumps(value)}" for key, value in options.items())
+    return f'{heading[0]}\n\n<div class="made" markdown>\n\n::: hvq_edge.{name}\n    options:{listed}\n\n</div>\n'
+
+
+def command_pages() -> Iterator[str]:
+    """Yield the page of the commands: the help of each, as Typer knows it."""
+    yield "# Commands\n\nThe help of every command, as `hvq-edge COMMAND --help` prints it.\n"
+    command = typer.main.get_command(commands)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="hvq-edge", title="-")
+    yield text.partition("**Commands**")[2].partition("\n## ")[2].join(("## ", ""))
+
+
+def record_page() -> Iterator[str]:
+    """Yield the page of the records: each file that is checked as a whole, and its keys."""
+    yield (
+        "# Records\n\nFiles that hvq-edge writes and reads back, checked as a whole: their keys, with "
+        "types and defaults. The log of decisions is described where "
+        "[decisions go](../how-to/sinks.md#the-decision-log), a decision's keys "
+        "[with its regions](../how-to/inspector.md#decisions-and-regions), `metrics.json` under "
+        "[metrics](metrics.md#metricsjson).\n"
+    )
+    options = "show_root_heading: false\n        members_order: source\n        heading_level: 3"
+    for file, record in RECORDS.items():
+        yield f"## `{file}`\n\n::: {record}\n    options:\n        {options}\n"
+
+
+def http_page(document: dict[str, Any]) -> Iterator[str]:
+    """Yield the page of the HTTP API: what each address asks and answers."""
+    yield (
+        "# HTTP\n\nThe API of [the live page](../how-to/live-page.md#api), of "
+        "[images over HTTP](../how-to/serve.md) and of the [review page](../how-to/review.md). A "
+        "running service serves this document as `/openapi.json`, with the parts that it has on; "
+        f"all of it is [openapi.json](openapi.json).\n\n{document['info']['description']}\n"
+    )
+    schemas = document["components"]["schemas"]
+    for path, methods in document["paths"].items():
+        for method, what in methods.items():
+            yield f"## {method.upper()} {path}\n\n{what.get('description', what['summary'])}\n"
+            rows = [(one["name"], one["schema"], one) for one in what.get("parameters", ())]
+            body = what.get("requestBody", {}).get("content", {})
+            rows += [(kind, content.get("schema", {}), {}) for kind, content in body.items()]
+            if rows:
+                yield "| asked | type | |\n|---|---|---|"
+                yield from (f"| `{n}` | {kind_of(s)} | {said(d or s)} |" for n, s, d in rows)
+                yield ""
+            yield "| answer | type | |\n|---|---|---|"
+            for status, answer in what["responses"].items():
+                kinds = answer.get("content", {})
+                types = ", ".join(
+                    kind_of(one["schema"]) if one.get("schema", {}) else f"`{name}`"
+                    for name, one in kinds.items()
+                )
+                yield f"| {status} | {types} | {said(answer)} |"
+            yield ""
+    yield "## Schemas\n"
+    for name, schema in sorted(schemas.items()):
+        yield f"### {name}\n\n{schema.get('description', '')}\n"
+        if "properties" in schema:
+            yield "| key | type | |\n|---|---|---|"
+            for key, value in schema["properties"].items():
+                yield f"| `{key}` | {kind_of(value)} | {said(value)} |"
+            yield ""
+
+
+def kind_of(schema: dict[str, Any]) -> str:
+    """Return the type that a JSON Schema describes, with a link where it has a name."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(map(kind_of, choices))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {kind_of(schema.get('items', {}))}"
+    return schema.get("format") or schema.get("type", "any")
+
+
+def said(schema: dict[str, Any]) -> str:
+    """Return a description as one cell of a table."""
+    return " ".join(schema.get("description", "").split()).replace("|", "\\|")
