@@ -69,7 +69,7 @@ class TritonPythonModel:
         feed = {name: all_.reshape(-1) if all_.ndim == 2 else all_ for name, all_ in feed.items()}
         try:
             results = self._run(feed)
-        except Exception as error:  # the libraries' exceptions share no public base class
+        except Exception as error:  # noqa: BLE001  # they share no public base class
             failed = server.InferenceResponse(error=server.TritonError(str(error)))
             return [failed for _ in requests]
         ends = np.cumsum([len(one[self._inputs[0]]) for one in given])[:-1]

@@ -33,7 +33,7 @@ RAMPS: Mapping[str, tuple[str, Sequence[float], Callable[[Pixels, float], Pixels
     "darker": (
         "{:.0%}",
         (-0.04, -0.08, -0.12, -0.16, -0.2, -0.3, -0.4),
-        lambda image, share: brightened(image, share),
+        brightened,
     ),
     "blur": (
         "{:g} px",
@@ -48,7 +48,7 @@ RAMPS: Mapping[str, tuple[str, Sequence[float], Callable[[Pixels, float], Pixels
     "warmer": (
         "{:.2%}",
         (0.0025, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.02),
-        lambda image, share: tinted(image, share),
+        tinted,
     ),
 }
 

@@ -43,7 +43,7 @@ def interruptible(work: Callable[[threading.Event], Result]) -> Result:
     def run() -> None:
         try:
             results.append(work(cancelled))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised again where it was waited for
             failures.append(error)
 
     with _ctrl_c_sets(cancelled):
@@ -173,7 +173,7 @@ def build_monitor(
             self._said = now
             try:
                 on_progress(stage, now[0], 100, now[1])
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # TensorRT could not pass it on
                 self.failures.append(error)
 
     return Monitor()

@@ -106,7 +106,7 @@ class FoldedHVQTrans(nn.Module):
         position = model.position().detach()
         wide = position.repeat(1, 2)
         self.encoder = nn.ModuleList(
-            FoldedEncoderLayer(cast(EncoderLayer, layer), position) for layer in model.encoder
+            FoldedEncoderLayer(cast("EncoderLayer", layer), position) for layer in model.encoder
         )
         *lower, top = cast("list[Codebooks]", list(model.codebooks))
         self.codebooks = nn.ModuleList(
@@ -129,7 +129,7 @@ class FoldedHVQTrans(nn.Module):
         # The decoder's layers read the levels from the highest down.
         decoder = [
             FoldedDecoderLayer(
-                cast(DecoderLayer, layer),
+                cast("DecoderLayer", layer),
                 wide,
                 books if f"decoder.{i}.self_attention" in folded else None,
                 books if f"decoder.{i}.cross_attention" in folded else None,
@@ -270,7 +270,7 @@ class FoldedHVQTrans(nn.Module):
             for level, nearest in enumerate(levels)
         ]
         transports = [
-            table(tokens_of(int(level), cast(TransportTable, table)), category, top_row)
+            table(tokens_of(int(level), cast("TransportTable", table)), category, top_row)
             for level, table in self.transport.items()
         ]
 

@@ -41,9 +41,8 @@ def others_at_hand(
         for frame, index in zip(answers.frames, answers.category, strict=True):
             found.append(Other(_KNOWN, names[index], frame))
     held_out = known_good(before, names, None, on_progress).values()
-    for image in (*judged, *(image for one in held_out for image in one.images)):
-        found.append(Other(image.name, image.category, image.path))
-    return found
+    good = (*judged, *(image for one in held_out for image in one.images))
+    return found + [Other(image.name, image.category, image.path) for image in good]
 
 
 def _identical(one: object, other: object) -> bool:

@@ -216,8 +216,7 @@ def compared(
                     next_step="report this: learning must not touch other categories",
                 )
             key = (image.category, image.sha256)
-            if seen == "learnt":
-                second = crossed[precision].get(key, second)
+            then = crossed[precision].get(key, second) if seen == "learnt" else second
             made.append(
                 Compared(
                     image=image.name,
@@ -226,7 +225,7 @@ def compared(
                     defect=image.defect,
                     seen=seen,
                     before=_side(first, old),
-                    after=_side(second, new),
+                    after=_side(then, new),
                     identical=same,
                 )
             )

@@ -213,8 +213,8 @@ def _check_specs(
     graph: GraphView,
     kind: str,
 ) -> Iterator[tuple[str, str]]:
-    for name in specs:
-        if specs[name].needed and name not in found:
+    for name, spec in specs.items():
+        if spec.needed and name not in found:
             yield name, f"there is no {kind} {name}"
     frame_shape = _frame_shape(graph)
     for name, value in found.items():

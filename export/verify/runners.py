@@ -98,7 +98,7 @@ class Tested:
 def library_version(library: RunnerName) -> str:
     """Return the version of a library that has run; empty where it does not say."""
     version: str = getattr(import_module(_MODULES[library]), "__version__", "")
-    return version.split("-")[0]  # OpenVINO adds the build
+    return version.split("-", maxsplit=1)[0]  # OpenVINO adds the build
 
 
 def runners_of(bundle: Bundle) -> tuple[list[Tested], list[NotRun]]:

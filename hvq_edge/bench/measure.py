@@ -157,7 +157,7 @@ def _calls(
             call = call_of(one, batch)
             for _ in range(WARM_UPS):
                 call()
-        except Exception as error:  # of any library: the others are timed all the same
+        except Exception as error:  # noqa: BLE001  # of any library: the others are timed
             cause = error.cause if isinstance(error, HvqEdgeError) else str(error)
             failures[f"{name}, batch {batch}"] = (cause.splitlines() or ["it failed"])[0]
         else:

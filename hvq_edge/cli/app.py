@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with end_past_threads() if arguments is None else nullcontext():
         try:
             _run(arguments)
-        except Exception as error:  # the last net: nobody is shown a bare traceback
+        except Exception as error:  # noqa: BLE001  # the last net: nobody is shown a bare traceback
             _say_unforeseen(error, sys.argv[1:] if arguments is None else arguments)
             sys.exit(UNFORESEEN)
 

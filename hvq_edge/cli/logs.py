@@ -50,7 +50,7 @@ class _ConsoleHandler(logging.Handler):
                 markup=False,
                 soft_wrap=True,
             )
-        except Exception:  # logging must not end what logs
+        except Exception:  # noqa: BLE001  # logging must not end what logs
             self.handleError(record)
 
 

@@ -43,6 +43,7 @@ def run_isolated(code: str, *arguments: str, timeout: float = TIMEOUT_S) -> Any:
             errors="replace",
             timeout=timeout,
             stdin=subprocess.DEVNULL,
+            check=False,
             env=os.environ | {"OPENCV_LOG_LEVEL": "SILENT"},
         )
     except subprocess.TimeoutExpired as error:
@@ -66,6 +67,7 @@ def tool(*command: str, timeout: float = TIMEOUT_S) -> str | None:
             errors="replace",
             timeout=timeout,
             stdin=subprocess.DEVNULL,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -82,7 +82,7 @@ def day_in_exif(image: Path) -> date | None:
         with warnings.catch_warnings(), pillow.open(image) as opened:
             warnings.simplefilter("ignore")  # of what is damaged or large: nothing is decoded here
             said = opened.getexif().get_ifd(_EXIF).get(_DATE_TIME_ORIGINAL, "")
-    except Exception:  # a damaged header raises almost anything, and is no date
+    except Exception:  # noqa: BLE001  # a damaged header raises almost anything, and is no date
         return None
     found = _IN_EXIF.match(str(said))
     return _day(*found.groups()) if found else None
@@ -103,4 +103,5 @@ def _day(year: str, month: str, day: str) -> date | None:
     except ValueError:
         return None
     # A camera may be east of this machine, where it is tomorrow.
-    return found if _FIRST <= found <= date.today() + timedelta(days=1) else None
+    today = date.today()  # noqa: DTZ011  # as people here date
+    return found if _FIRST <= found <= today + timedelta(days=1) else None

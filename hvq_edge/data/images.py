@@ -327,7 +327,7 @@ def _decode_heif(data: bytes, path: Path | str) -> NDArray[np.generic] | None:
         ) from None
     try:
         decoded = np.asarray(pillow_heif.open_heif(io.BytesIO(data), bgr_mode=True))
-    except Exception:  # a damaged file raises almost anything
+    except Exception:  # noqa: BLE001  # a damaged file raises almost anything
         return None
     if decoded.ndim == 2:
         decoded = np.dstack([decoded] * 3)

@@ -54,8 +54,10 @@ def write_video(
                             next_step="pip install opencv-python, or stream a folder of images",
                         )
                 if image.shape[1::-1] != size:
-                    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-                writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+                    fitted = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                else:
+                    fitted = image
+                writer.write(cv2.cvtColor(fitted, cv2.COLOR_RGB2BGR))
                 on_progress("video", done, count)
             if writer is None:
                 raise OutputError(f"there is no image to write to {path}.")

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, TimeoutError
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -97,7 +97,7 @@ class Explainer:
             answer = self._judge.submit(content)
             try:
                 result, _ = answer.result(PATIENCE_SECONDS)
-            except (CancelledError, TimeoutError):
+            except (futures.CancelledError, futures.TimeoutError):
                 answer.cancel()
                 raise Busy from None
             found = explain(replace(result, name=name), self._insight)

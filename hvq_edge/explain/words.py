@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hvq_edge.explain.exemplars import CodebookUse
 from hvq_edge.explain.explanation import LEVEL, MAP, ROUNDING, Likeness, Place
 
 _SHARES = {
@@ -42,11 +41,3 @@ def likeness_lines(one: Likeness) -> list[str]:
         usual = "" if one.usual is None else f", usual is {one.usual:.3g}"
         lines.append(f"distance {one.distance:.3g}{usual}")
     return lines
-
-
-def use_line(book: CodebookUse) -> str:
-    """Say how good images use a codebook."""
-    return (
-        f"{len(book.usage)} codes, {len(book.usage) - book.dead} in use, {book.dead} dead, "
-        f"perplexity {book.perplexity:.1f}"
-    )

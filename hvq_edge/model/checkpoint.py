@@ -101,7 +101,7 @@ def with_categories(model: HVQTrans, kept: Sequence[int | None]) -> HVQTrans:
     """
     if len(kept) == model.categories:
         raise ValueError("which axis is the category's shows in its length alone")
-    books = cast(Codebooks, model.codebooks[0])
+    books = cast("Codebooks", model.codebooks[0])
     changed = HVQTrans(
         model.settings,
         len(kept),

@@ -327,7 +327,7 @@ class HVQTrans(nn.Module):
 
     def codes_of(self, level: int, category: Tensor) -> Tensor:
         """A level's codes of each image's category, ``[batch, codes, width]``."""
-        return cast(Codebooks, self.codebooks[level]).codes[category]
+        return cast("Codebooks", self.codebooks[level]).codes[category]
 
     def _transport(self, tokens: Sequence[Tensor], category: Tensor) -> Tensor:
         """Transport scores of the levels in the map; the same as in a :class:`Reconstruction`."""

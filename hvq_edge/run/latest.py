@@ -15,7 +15,7 @@ DEFAULT_BUNDLE = DEFAULT_RUN / "bundle"
 
 def new_run_folder(preset: str) -> Path:
     """Return a new folder name below ``runs/``."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     return DEFAULT_RUN.parent / f"{preset}-{stamp}"
 
 

@@ -337,8 +337,8 @@ def load_settings(
         if not isinstance(part, dict):
             faults.append(f"{table}: must be a table")
             part = {}
-        flags = {key: value for key, value in (flags or {}).items() if value is not None}
-        merged[table] = {**_PRESETS.get(preset, {}).get(table, {}), **part, **flags}
+        set_by_flags = {key: value for key, value in (flags or {}).items() if value is not None}
+        merged[table] = {**_PRESETS.get(preset, {}).get(table, {}), **part, **set_by_flags}
     merged.update(given)
     try:
         settings = Settings.model_validate(merged)

@@ -95,7 +95,8 @@ def inspect(
     sources: list[Source] = []
     try:
         for one in _several(camera):
-            sources.append(one if isinstance(one, MemoryImages) else open_source(one))
+            opened_one = one if isinstance(one, MemoryImages) else open_source(one)
+            sources.append(opened_one)  # those before a fault are closed
         inspector = Inspector(engine, opened, sources, policy=policy)
     except BaseException:
         for source in sources:

@@ -75,7 +75,7 @@ class Watchdog(Closeable):
         while not self._ended.wait(self._pause):
             try:
                 self._look()
-            except Exception as error:  # looked again: systemd would kill a line that works
+            except Exception as error:  # noqa: BLE001  # looked again: the line may work
                 logger.warning("systemd could not be told how the line is: %s", error)
 
     def _look(self) -> None:

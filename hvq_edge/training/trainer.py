@@ -76,7 +76,7 @@ class Losses(nn.Module):
             if weight := factor * settings.entropic_transport_weight:
                 usage = None
                 if settings.transport_loss_masses == "usage":
-                    usage = cast(Codebooks, model.codebooks[level]).usage[category]
+                    usage = cast("Codebooks", model.codebooks[level]).usage[category]
                 cost = entropic_loss(tokens, codes, settings.transport_loss_epsilon, usage)
                 total = total + weight * cost
         return total

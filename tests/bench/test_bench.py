@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
-import xml.etree.ElementTree as ElementTree
 from itertools import count
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx

@@ -287,8 +287,8 @@ def test_kmeans_sees_the_own_category_only_and_counts_its_tokens():
     other = fit.copy()
     other[CATEGORY == 1] *= 3
     kmeans_start(changed, other, CATEGORY, 0)
-    for mine, theirs in zip(model.codebooks, changed.codebooks, strict=True):
-        mine, theirs = cast("Codebooks", mine), cast("Codebooks", theirs)
+    for one, other in zip(model.codebooks, changed.codebooks, strict=True):
+        mine, theirs = cast("Codebooks", one), cast("Codebooks", other)
         torch.testing.assert_close(mine.codes[0], theirs.codes[0], rtol=0, atol=0)
         assert not torch.allclose(mine.codes[1], theirs.codes[1])
         torch.testing.assert_close(mine.usage.sum(1), torch.full((2,), 25.0))  # tokens an image

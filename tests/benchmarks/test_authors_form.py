@@ -109,9 +109,16 @@ def test_the_loop_takes_the_authors_training_step(vectorised, step, batch):
 
 
 SMALL = {
-    **{"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16},
+    "input_side": 64,
+    "width": 16,
+    "heads": 2,
+    "feedforward": 32,
+    "layers": 2,
+    "codes": 16,
     # What the authors' form has no other way for.
-    **{"tap_resize": "bilinear", "normalise_tokens": False, "transport_weight": 80.0},
+    "tap_resize": "bilinear",
+    "normalise_tokens": False,
+    "transport_weight": 80.0,
 }
 
 

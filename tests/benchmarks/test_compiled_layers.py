@@ -51,7 +51,7 @@ ATTENTION = line("_gemm_mha_v2", "kgen", [HALF] * 3, [], [HALF], "s/MatMul", "s/
 
 
 def test_layers_as_the_graph_says():
-    layers = parse_layers("\n".join((CONV, EPILOGUE, DISTANCE, ATTENTION, WAIT)))
+    layers = parse_layers(f"{CONV}\n{EPILOGUE}\n{DISTANCE}\n{ATTENTION}\n{WAIT}")
     factors = {"a/Conv": INT8, "codebooks.0/MatMul": FLOAT, "s/MatMul": HALF, "s/MatMul_2": HALF}
     assert check_layers(layers, factors, {"b/QuantizeLinear"}) == []
 

@@ -74,7 +74,8 @@ def test_pixel_metrics_compare_the_enlarged_map_with_the_mask(run_evaluation, da
         path.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
     moved = run_evaluation("auto")
     assert metrics_of(moved, "bolt").pixel_auroc < 0.6 < right.pixel_auroc
-    assert metrics_of(moved, "bolt").pixel_aupro < 0.3 < 0.8 < right.pixel_aupro
+    assert metrics_of(moved, "bolt").pixel_aupro < 0.3
+    assert right.pixel_aupro > 0.8
 
 
 def test_a_defective_image_without_mask_counts_for_the_image_metrics_alone(run_evaluation, data):

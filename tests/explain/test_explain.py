@@ -65,7 +65,7 @@ SCHEMA = {
 
 @pytest.fixture(scope="module")
 def image(solar_cells) -> Path:
-    return sorted(solar_cells.glob("solar_cell_poly/test/good/*"))[0]
+    return min(solar_cells.glob("solar_cell_poly/test/good/*"))
 
 
 @pytest.fixture(scope="module")

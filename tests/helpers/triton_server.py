@@ -10,7 +10,6 @@ import subprocess
 import sysconfig
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from google.protobuf import text_format
 from helpers.patience import PATIENCE_SECONDS, until
@@ -138,5 +137,5 @@ class TritonServer:
     def __enter__(self) -> TritonServer:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill()

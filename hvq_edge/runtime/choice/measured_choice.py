@@ -181,7 +181,7 @@ def measure(
                 run = _single_run(opened.enter_context(opener(candidate)))
                 for _ in range(_WARM_UPS):
                     run()
-            except Exception as error:  # of any library: another candidate may do
+            except Exception as error:  # noqa: BLE001  # of any library: another candidate may do
                 failures[candidate] = error
                 logger.info("%s does not run here: %s", candidate, _cause(error))
             else:

@@ -128,7 +128,7 @@ def open_session(library: Any, backend: str, content: bytes, options: Any) -> An
         session = library.InferenceSession(content, options, enable_fallback=0, **named)
         used = session.get_providers()
         fault = f"fell back to {', '.join(used)}" if provider.name not in used else ""
-    except Exception as error:  # its exceptions share no public base class
+    except Exception as error:  # noqa: BLE001  # its exceptions share no public base class
         fault = str(error).strip() or type(error).__name__
     if fault:
         raise MissingCapability(

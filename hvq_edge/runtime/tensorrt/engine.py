@@ -50,7 +50,7 @@ class Pending:
         Raises:
             HvqEdgeError: the GPU failed.
         """
-        return self._engine._landed(self._feed, self._flights)
+        return self._engine._landed(self._feed, self._flights)  # noqa: SLF001  # its own
 
 
 class TensorRTEngine(Closeable):

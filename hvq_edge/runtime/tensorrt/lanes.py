@@ -164,7 +164,7 @@ class Lanes:
                     for port in self._ports
                     if not port.is_input
                 }
-            except Exception as error:  # of any library; kept for the caller of this batch
+            except Exception as error:  # noqa: BLE001  # of any library; this batch's caller gets it
                 flight.error = error
         return flight.landed()
 

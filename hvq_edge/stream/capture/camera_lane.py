@@ -182,7 +182,7 @@ class CameraLane:
                 self._last = time.monotonic()  # a full queue is not the camera's fault
                 if self._stopping:
                     break
-        except BaseException as raised:  # surfaces in the caller's thread
+        except BaseException as raised:  # noqa: BLE001  # surfaces in the caller's thread
             error = raised
         self._queue.end(error)
 

@@ -76,7 +76,7 @@ class PartNode:
             return ""
         try:
             value = self._value()
-        except Exception as error:  # whatever the library raises, the camera goes on
+        except Exception as error:  # noqa: BLE001  # of the library: the camera goes on
             self._disconnect()
             self._rests_until = time.monotonic() + REST_SECONDS
             self._say(f"it cannot be read: {str(error) or type(error).__name__}")
@@ -94,7 +94,7 @@ class PartNode:
         if self._client is not None:
             try:
                 return self._client.get_node(self._node).read_value()
-            except Exception:
+            except Exception:  # noqa: BLE001  # of the library
                 self._disconnect()
         self._client = self._server.connect()
         return self._client.get_node(self._node).read_value()

@@ -63,7 +63,7 @@ def go_on(path: Path, watches: Mapping[str, DriftWatch], bundle: str) -> None:
                     watch.restore(facts["cameras"][camera], arrays)
     except FileNotFoundError:
         logger.info("drift: nothing is known of a former run; what is usual is learnt first")
-    except Exception as error:  # whatever a damaged file leads to: the line must start
+    except Exception as error:  # noqa: BLE001  # a damaged file: the line must start
         logger.warning("drift: %s cannot be read, what is usual is learnt anew: %s", path, error)
         for watch in watches.values():
             watch.forget()

@@ -51,7 +51,7 @@ class Connections:
         """By the limit that ended them, of :data:`LIMITS`."""
         self.faults: Counter[str] = Counter()
         """Of :data:`FAULTS`: ``request`` for what is no HTTP, ``server`` for the rest."""
-        self.log = logging.Logger("live page")
+        self.log = logging.Logger("live page")  # noqa: LOG001  # below no other: it never reaches the terminal
         """In uvicorn's place, whose log would go to the terminal."""
         self.log.addHandler(_Counting(self))
         self._open: dict[_Connection, None] = {}

@@ -93,7 +93,7 @@ class ImageJudge(Closeable):
         def job() -> None:
             try:
                 opened.set_result(self._opened())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # for who waits
                 opened.set_exception(error)
 
         self._jobs.put(job)
@@ -138,7 +138,7 @@ class ImageJudge(Closeable):
             elif answer.set_running_or_notify_cancel():
                 try:
                     answer.set_result(self._answer(held.pop(), overlay=overlay))
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001  # for who waits
                     answer.set_exception(error)
 
         answer.add_done_callback(done)

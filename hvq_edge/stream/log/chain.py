@@ -63,7 +63,7 @@ class LogRow(NamedTuple):
     hash: str = ""
 
 
-SELECT = f"SELECT {', '.join(LogRow._fields)} FROM log"
+SELECT = f"SELECT {', '.join(LogRow._fields)} FROM log"  # noqa: S608  # our columns
 """Whole rows: to be followed by a condition, an order or nothing."""
 
 

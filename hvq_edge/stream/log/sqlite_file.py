@@ -17,7 +17,8 @@ APPLICATION_ID = 0x48565121
 FORMAT = 1
 
 _INSERT = (
-    f"INSERT INTO log ({', '.join(LogRow._fields)}) VALUES ({', '.join('?' * len(LogRow._fields))})"
+    f"INSERT INTO log ({', '.join(LogRow._fields)}) "  # noqa: S608  # our columns
+    f"VALUES ({', '.join('?' * len(LogRow._fields))})"
 )
 BUSY_SECONDS = 5.0
 """How long a lock of another program is waited for at once."""

@@ -276,7 +276,7 @@ class _Walk:
             )
         if row.kind == SESSION_START:
             self._open_session = row.session
-        elif row.kind == SESSION_END or (row.kind == SESSION_LOST):
+        elif row.kind in (SESSION_END, SESSION_LOST):
             self._open_session = ""
 
     def _fault(self, path: Path, row: int | None, what: str, next_step: str = _FROM_BACKUP) -> None:

@@ -33,7 +33,6 @@ from hvq_edge.stream.review.numbers import LineNumbers
 
 MOST_WORST = 12
 """Rejects that are shown, those that are furthest above their threshold."""
-MOST_REASONS = 20
 THUMBNAIL_SIDE = 320
 """Pixels of their longest side."""
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.]*\w)")
@@ -168,7 +167,7 @@ def gather_shift(
         within = begin <= row.time < end
         if row.kind == DECISION:
             _count(shift, row, names)
-        elif row.kind == THRESHOLD or row.kind == "session_start":
+        elif row.kind in (THRESHOLD, "session_start"):
             if row.kind == "session_start" and row.time < end:
                 shift.has_page = bool(fields_of(row).get("page"))
             for change in changes_of(row, thresholds):

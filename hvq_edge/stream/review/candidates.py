@@ -138,7 +138,7 @@ class Candidates:
         self._make_room()
         for path in files:
             with closing(open_for_reading(path)) as connection:
-                query = f"SELECT {_COLUMNS} FROM log {BETWEEN} AND id > ? ORDER BY id LIMIT ?"
+                query = f"SELECT {_COLUMNS} FROM log {BETWEEN} AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
                 values = (self._since, self._until, self._last[0], most)
                 count = 0
                 try:

@@ -152,7 +152,7 @@ class SinkThread:
     def _run(self) -> None:
         try:
             self._serve()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # told as the sink's fault
             self._fault.set(f"its thread has ended: {_cause(error)}")
         finally:
             with self._changed:  # nothing is taken any more, and nobody waits for room
@@ -210,7 +210,7 @@ class SinkThread:
         """Call a function of the sink; return whether it went well."""
         try:
             function()
-        except BaseException as error:  # whatever a sink raises must not end its thread
+        except BaseException as error:  # noqa: BLE001  # a sink's fault must not end its thread
             self._fail(error)
             return False
         # What a sink only buffers says nothing of its fault: the tick that keeps it does.
@@ -234,7 +234,7 @@ class SinkThread:
             self._ended = True
         try:
             self._sink.close()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # told as the sink's fault
             self._fail(error)
 
     @property

@@ -270,7 +270,7 @@ def _handler_for(trigger: HttpTrigger) -> type[BaseHTTPRequestHandler]:
             self.server.asks(self.connection)
             self._reply(HTTPStatus.METHOD_NOT_ALLOWED, {"fault": "use POST /trigger"})
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
             """A request is no news."""
 
         def _reply(self, status: HTTPStatus, body: dict[str, Any]) -> None:

@@ -121,10 +121,10 @@ class _Recording:
     def begun(self) -> float:
         """What its name says, in seconds since 1970."""
         try:
-            moment = datetime.strptime(self.name[: STAMP_LENGTH - 1], "%Y%m%dT%H%M%S%f")
+            moment = datetime.strptime(f"{self.name[: STAMP_LENGTH - 1]}+0000", "%Y%m%dT%H%M%S%f%z")
         except ValueError:  # digits that are no date
             return self.changed / 1e9
-        return moment.replace(tzinfo=timezone.utc).timestamp()
+        return moment.timestamp()
 
 
 class Retention:

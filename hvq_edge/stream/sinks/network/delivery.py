@@ -178,7 +178,7 @@ class Delivery:
         for tidy in (self._keep, self._rows.close, self._receiver.close):
             try:
                 tidy()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # the others close all the same
                 self._fault.set(_cause(error))
 
     @property
@@ -196,7 +196,7 @@ class Delivery:
                 self._idle()
             self._count(cursor)
             self._keep()
-        except Exception as error:  # a defect of a receiver must not end the thread either
+        except Exception as error:  # noqa: BLE001  # of any kind: the thread must go on
             self._rows.close()  # the file may be another one when it is tried again
             self._fault.set(_cause(error))
             return False

@@ -134,7 +134,8 @@ class LiveCapture:
         """Release and reopen the camera; from the second attempt on, wait first."""
         self._release()
         if attempt > 1:
-            self._closed.wait(wait_before(attempt, self._first_wait, random.random()))
+            spread = random.random()  # noqa: S311  # no secret
+            self._closed.wait(wait_before(attempt, self._first_wait, spread))
         if not self._closed.is_set():
             self._reader = self._reopen()
 

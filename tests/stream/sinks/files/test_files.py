@@ -17,7 +17,7 @@ from hvq_edge.stream.log.deliveries import Deliveries, Progress, remove_old_log_
 from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.log.verification import verify_log
-from hvq_edge.stream.sinks.files import reject_images as reject_images
+from hvq_edge.stream.sinks.files import reject_images
 from hvq_edge.stream.sinks.files.reject_images import RejectImages
 from hvq_edge.stream.sinks.files.retention import (
     REJECT_FILES,
