@@ -22,7 +22,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
-import hvq_edge
+
 from hvq_edge.cli.app import app as commands
 from hvq_edge.stream.live_page.app import make_app
 from hvq_edge.stream.live_page.api import Served
@@ -79,7 +79,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     uri = page.file.src_uri
     origin = {site: path for path, site in FROM_THE_ROOT.items()}.get(uri, f"docs/{uri}")
     code = re.split(r"(^```.*?^```|^    .*?$)", markdown, flags=re.MULTILINE | re.DOTALL)
-    code[::2] = [LINK.sub(partial(led, origin, uri, config.repo_url), text) for text in code[::2]]
+    code[::2] = [
+        LINK.sub(partial(led, origin, uri, config.repo_url, files), text) for text in code[::2]
+    ]
     text = "".join(code)
     return re.sub(r"^## `hvq_edge\.(\w+)`$", signature, text, flags=re.M) if origin == API else text
 
@@ -87,11 +89,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 API = "docs/reference/api.md"
 
 
-def led(origin: str, uri: str, repository: str | None, link: re.Match[str]) -> str:
+def led(origin: str, uri: str, repository: str | None, files: Files, link: re.Match[str]) -> str:
     """Return a Markdown link as the site needs it."""
     mark, text, path, anchor = link[1], link[2], link[3], link[4] or ""
     target = os.path.normpath(os.path.join(os.path.dirname(origin), path))
-    if target.startswith("docs/") and (ROOT / target).is_file():
+    if target.startswith("docs/") and files.get_file_from_path(target.removeprefix("docs/")):
         site = target.removeprefix("docs/")
     elif target in FROM_THE_ROOT:
         site = FROM_THE_ROOT[target]
@@ -109,6 +111,7 @@ def signature(heading: re.Match[str]) -> str:
     hidden = [*("attributes", "description", "examples", "parameters"), "classes"]
     options: dict[str, Any] = {f"show_docstring_{part}": False for part in hidden}
     options["members"] = ["predict", "codes", "close"] if name == "Predictor" else []
+    options["heading_level"] = 5
     listed = "".join(f"\n        {key}: {json.dumps(value)}" for key, value in options.items())
     return f'{heading[0]}\n\n<div class="made" markdown>\n\n::: hvq_edge.{name}\n    options:{listed}\n\n</div>\n'
 
@@ -130,7 +133,7 @@ def record_page() -> Iterator[str]:
         "[with its regions](../how-to/inspector.md#decisions-and-regions), `metrics.json` under "
         "[metrics](metrics.md#metricsjson).\n"
     )
-    options = "show_root_heading: false\n        members_order: source\n        heading_level: 3"
+    options = "show_root_heading: false\n        members_order: source"
     for file, record in RECORDS.items():
         yield f"## `{file}`\n\n::: {record}\n    options:\n        {options}\n"
 
