@@ -1,6 +1,7 @@
 # make demo   install into .venv and run the main job on real images
 # make test   every check: lint, typecheck, unit
 # make audit  the pinned packages against the database of known vulnerabilities
+# make docs   the site of docs/, into site/; a broken link or anchor fails it
 # make triton a Triton server into .triton, for the tests and the benchmark that run against one
 #
 # PYTHON chooses the interpreter of .venv (make demo PYTHON=python3.12);
@@ -15,10 +16,11 @@ INSTALLED := $(VENV)/.installed
 TYPECHECK := .typecheck
 AUDIT := .audit
 TRITON := .triton
+DOCS := $(VENV)/.docs
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo install test lint typecheck unit audit triton clean
+.PHONY: demo install test lint typecheck unit audit docs triton clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)
@@ -64,6 +66,15 @@ audit:
 				"packages: $$(grep -m 1 'could not be audited' $(AUDIT)/said | tr -s ' ')"; \
 			else echo "audit: NOT RUN: $$(tail -n 1 $(AUDIT)/said)"; fi
 
+# mkdocs.yml is strict. The notice that is switched off is of MkDocs 2, which nothing here uses.
+docs: $(DOCS)
+	@if ! [ -x $(BIN)/mkdocs ]; then echo "docs: NOT BUILT: what builds them needs Python 3.11"; \
+		else NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "docs: site/index.html"; fi
+
+$(DOCS): $(INSTALLED)
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[docs]'
+	@touch $@
+
 # nvidia-pytriton (glibc 2.35 or newer; tried on x86-64) brings the server's program. Of its own dependencies
 # nothing is installed: it asks for NumPy 1, and the server itself needs none of them.
 triton: $(TRITON)/.installed
@@ -81,4 +92,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) $(TRITON) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) $(TRITON) .site site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

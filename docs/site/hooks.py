@@ -8,7 +8,7 @@ a file that is no page leads to the repository, or is its name only.
 from __future__ import annotations
 
 import json
-import os
+import posixpath
 import re
 import shutil
 from collections.abc import Iterator
@@ -22,10 +22,9 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
-import hvq_edge
 from hvq_edge.cli.app import app as commands
-from hvq_edge.stream.live_page.app import make_app
 from hvq_edge.stream.live_page.api import Served
+from hvq_edge.stream.live_page.app import make_app
 
 ROOT = Path(__file__).parents[2]
 FROM_THE_ROOT = {
@@ -79,7 +78,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     uri = page.file.src_uri
     origin = {site: path for path, site in FROM_THE_ROOT.items()}.get(uri, f"docs/{uri}")
     code = re.split(r"(^```.*?^```|^    .*?$)", markdown, flags=re.MULTILINE | re.DOTALL)
-    code[::2] = [LINK.sub(partial(led, origin, uri, config.repo_url), text) for text in code[::2]]
+    code[::2] = [
+        LINK.sub(partial(led, origin, uri, config.repo_url, files), text) for text in code[::2]
+    ]
     text = "".join(code)
     return re.sub(r"^## `hvq_edge\.(\w+)`$", signature, text, flags=re.M) if origin == API else text
 
@@ -87,18 +88,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 API = "docs/reference/api.md"
 
 
-def led(origin: str, uri: str, repository: str | None, link: re.Match[str]) -> str:
+def led(origin: str, uri: str, repository: str | None, files: Files, link: re.Match[str]) -> str:
     """Return a Markdown link as the site needs it."""
     mark, text, path, anchor = link[1], link[2], link[3], link[4] or ""
-    target = os.path.normpath(os.path.join(os.path.dirname(origin), path))
-    if target.startswith("docs/") and (ROOT / target).is_file():
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(origin), path))
+    if target.startswith("docs/") and files.get_file_from_path(target.removeprefix("docs/")):
         site = target.removeprefix("docs/")
     elif target in FROM_THE_ROOT:
         site = FROM_THE_ROOT[target]
     else:
         there = f"{repository}/blob/HEAD/{target}" if repository else ""
         return f"[{text}]({there}{anchor})" if there else text
-    return f"{mark}[{text}]({os.path.relpath(site, os.path.dirname(uri) or '.')}{anchor})"
+    return f"{mark}[{text}]({posixpath.relpath(site, posixpath.dirname(uri) or '.')}{anchor})"
 
 
 def signature(heading: re.Match[str]) -> str:
@@ -109,8 +110,10 @@ def signature(heading: re.Match[str]) -> str:
     hidden = [*("attributes", "description", "examples", "parameters"), "classes"]
     options: dict[str, Any] = {f"show_docstring_{part}": False for part in hidden}
     options["members"] = ["predict", "codes", "close"] if name == "Predictor" else []
+    options["heading_level"] = 5
     listed = "".join(f"\n        {key}: {json.dumps(value)}" for key, value in options.items())
-    return f'{heading[0]}\n\n<div class="made" markdown>\n\n::: hvq_edge.{name}\n    options:{listed}\n\n</div>\n'
+    made = f"::: hvq_edge.{name}\n    options:{listed}"
+    return f'{heading[0]}\n\n<div class="made" markdown>\n\n{made}\n\n</div>\n'
 
 
 def command_pages() -> Iterator[str]:
@@ -124,13 +127,13 @@ def command_pages() -> Iterator[str]:
 def record_page() -> Iterator[str]:
     """Yield the page of the records: each file that is checked as a whole, and its keys."""
     yield (
-        "# Records\n\nFiles that hvq-edge writes and reads back, checked as a whole: their keys, with "
-        "types and defaults. The log of decisions is described where "
+        "# Records\n\nFiles that hvq-edge writes and reads back, checked as a whole: their keys, "
+        "with types and defaults. The log of decisions is described where "
         "[decisions go](../how-to/sinks.md#the-decision-log), a decision's keys "
         "[with its regions](../how-to/inspector.md#decisions-and-regions), `metrics.json` under "
         "[metrics](metrics.md#metricsjson).\n"
     )
-    options = "show_root_heading: false\n        members_order: source\n        heading_level: 3"
+    options = "show_root_heading: false\n        members_order: source"
     for file, record in RECORDS.items():
         yield f"## `{file}`\n\n::: {record}\n    options:\n        {options}\n"
 
