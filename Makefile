@@ -22,7 +22,7 @@ RELEASE := .release
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo install test lint typecheck unit audit dist sbom packages triton clean
+.PHONY: demo install test lint typecheck unit audit dist sbom notes packages triton clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)
@@ -97,6 +97,11 @@ sbom: $(RELEASE)/.installed
 			>dist/sbom/licences-$$extra.md || exit 1; \
 	done
 	@ls dist/sbom
+
+# What the changelog says of VERSION, for its release.
+notes:
+	@awk -v heading='## [$(VERSION)] ' '/^(## )?\[/ {on = 0} on {print; said = 1} index($$0, heading) == 1 {on = 1} \
+		END {exit !said}' CHANGELOG.md || { echo "CHANGELOG.md says nothing of $(VERSION)" >&2; exit 1; }
 
 packages:
 	@tests/packages.sh
