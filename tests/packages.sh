@@ -17,7 +17,7 @@
 # All that is written lies in dist, .release and FOLDER (.release/packages). `--list` lists the steps.
 set -euo pipefail
 export LC_ALL=C.UTF-8 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" UV_PYTHON_PREFERENCE=only-system UV_PYTHON_DOWNLOADS=never
-export UV_CONSTRAINT='' PYTHONDONTWRITEBYTECODE=1
+export PYTHONDONTWRITEBYTECODE=1
 
 steps=(same archive base tests lowest extras run sbom)
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -74,7 +74,7 @@ step_base() {
     [ ${#judged[@]} -gt 0 ] || refuse "no images in $images: hvq-edge demo unpacks them, or --images"
     for python in "${pythons[@]}"; do
         environment "base-$python" "$python" "$(echo "$folder"/dist/*.whl)"
-        ! "$folder/base-$python/bin/python" -c 'import torch' 2>/dev/null
+        if "$folder/base-$python/bin/python" -c 'import torch' 2>/dev/null; then return 1; fi
         "$folder/base-$python/bin/hvq-edge" doctor --bundle "$run/bundle" >"$folder/doctor-$python"
         "$folder/base-$python/bin/hvq-edge" predict "${judged[@]}" --bundle "$run/bundle" --backend onnxruntime \
             --precision fp32 | sed -E 's/  (score|p) [0-9. of]*//g' >"$folder/verdicts-$python"
@@ -83,17 +83,18 @@ step_base() {
     done
 }
 
-# The checkout is not on the path: what is tested is the wheel. Tests that hold documents or the checkout itself to
-# the code say the same for every interpreter, and need it there.
+# From a folder outside the checkout, which is not on the path either: what is tested is the wheel. Tests that hold
+# documents or the checkout itself to the code say the same for every interpreter, and need it there.
 tests_of() { # tests_of NAME FILE...
     rm -rf "$folder/path" && mkdir "$folder/path" && ln -s "$project/benchmarks" "$folder/path"
-    "$folder/$1/bin/pytest" -o "pythonpath=tests $folder/path" -p no:cacheprovider -q -n "${WORKERS:-2}" \
-        --dist loadfile "${@:2}" >"$folder/$1.log" 2>&1 || { tail -n 40 "$folder/$1.log" && return 1; }
+    (cd "$folder" && "$1/bin/pytest" -c "$project/pyproject.toml" -o "pythonpath=$project/tests $folder/path" \
+        -p no:cacheprovider -q -n "${WORKERS:-2}" --dist loadfile "${@:2}" >"$1.log" 2>&1) \
+        || { tail -n 40 "$folder/$1.log" && return 1; }
     echo "$1: $(tail -n 1 "$folder/$1.log")"
 }
 
-device_rooms=(tests/{bundle,common,data,doctor,predict,run,runtime,stream,verdict})
-rooms=("${device_rooms[@]}" tests/{bench,calibration,cli,evaluation,explain,export,faults,model,training})
+device_rooms=("$project"/tests/{bundle,common,data,doctor,predict,run,runtime,stream,verdict})
+rooms=("${device_rooms[@]}" "$project"/tests/{bench,calibration,cli,evaluation,explain,export,faults,model,training})
 
 but_torch() { # of the extra train
     sed -n '/^train = \[/,/^\]/s/^ *"\([^"]*\)".*/\1/p' pyproject.toml | grep -v '^torch\|^efficientnet'
