@@ -112,7 +112,8 @@ step_tests() {
 
 step_lowest() {
     environment lowest "${pythons[0]}" --resolution lowest-direct \
-        "$(echo "$folder"/dist/*.whl)[learn,heic,factory,server,codes]" 'pytest>=8' pytest-xdist 'hypothesis>=6.100'
+        "$(echo "$folder"/dist/*.whl)[learn,heic,factory,server,codes]" 'pytest>=8' \
+        'pytest-xdist>=3.6' 'hypothesis>=6.100'
     tests_of lowest "${device_rooms[@]}"
 }
 
