@@ -2,6 +2,9 @@
 # make test   every check: lint, typecheck, unit
 # make audit  the pinned packages against the database of known vulnerabilities
 # make docs   the site of docs/, into site/; a broken link or anchor fails it
+# make dist   the wheel and the source archive into dist/, the same bytes from the same commit
+# make sbom   what they bring: CycloneDX files and lists of licences into dist/sbom/
+# make packages  both in clean environments of Python 3.10 to 3.13, see tests/packages.sh
 # make triton a Triton server into .triton, for the tests and the benchmark that run against one
 #
 # PYTHON chooses the interpreter of .venv (make demo PYTHON=python3.12);
@@ -17,10 +20,11 @@ TYPECHECK := .typecheck
 AUDIT := .audit
 TRITON := .triton
 DOCS := $(VENV)/.docs
+RELEASE := .release
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo install test lint typecheck unit audit docs triton clean
+.PHONY: demo install test lint typecheck unit audit docs dist sbom notes packages triton clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)
@@ -75,6 +79,48 @@ $(DOCS): $(INSTALLED)
 	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[docs]'
 	@touch $@
 
+# The version is the git tag's. setuptools takes times and owners of a source archive from this machine.
+dist: $(RELEASE)/.installed
+	@rm -rf dist build
+	@umask 022 && export SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
+		&& $(RELEASE)/bin/python -m build --no-isolation --sdist >$(RELEASE)/said 2>&1 \
+		&& cd dist && archive=$$(ls) && tar -xzf $$archive && rm $$archive \
+		&& tar --sort=name --mtime=@$$SOURCE_DATE_EPOCH --owner=0 --group=0 --numeric-owner --mode=u+rw,go=rX \
+			--format=posix --pax-option=delete=atime,delete=ctime,exthdr.name=%d/PaxHeaders/%f \
+			-c $${archive%.tar.gz} | gzip -9n >$$archive \
+		&& rm -r $${archive%.tar.gz} && cd .. \
+		&& $(RELEASE)/bin/python -m build --no-isolation --wheel --outdir dist dist/$$archive >>$(RELEASE)/said 2>&1 \
+		|| { cat $(RELEASE)/said; exit 1; }
+	@cd dist && sha256sum *
+
+# What pip installs with constraints.txt, on this machine: elsewhere PyTorch may bring other packages.
+sbom: $(RELEASE)/.installed
+	@mkdir -p dist/sbom
+	@for extra in base train; do \
+		of=; [ $$extra = base ] || of="[$$extra]"; \
+		$(PYTHON) -m venv --clear $(RELEASE)/$$extra \
+		&& $(RELEASE)/$$extra/bin/python -m pip install -qq -c constraints.txt "hvq-edge$$of @ file://$$(ls $(CURDIR)/dist/*.whl)" \
+		&& $(RELEASE)/$$extra/bin/python -m pip uninstall -qq --yes setuptools pip \
+		&& $(RELEASE)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+			--output-file dist/sbom/hvq-edge-$$extra.cdx.json $(RELEASE)/$$extra/bin/python \
+		&& $(RELEASE)/bin/pip-licenses --python $(RELEASE)/$$extra/bin/python --with-urls --format markdown \
+			>dist/sbom/licences-$$extra.md || exit 1; \
+	done
+	@ls dist/sbom
+
+# What the changelog says of VERSION, for its release.
+notes:
+	@awk -v heading='## [$(VERSION)] ' '/^(## )?\[/ {on = 0} on {print; said = 1} index($$0, heading) == 1 {on = 1} \
+		END {exit !said}' CHANGELOG.md || { echo "CHANGELOG.md says nothing of $(VERSION)" >&2; exit 1; }
+
+packages:
+	@tests/packages.sh
+
+$(RELEASE)/.installed: constraints.txt
+	@$(PYTHON) -m venv $(RELEASE)
+	@$(RELEASE)/bin/python -m pip install -qq -c constraints.txt build cyclonedx-bom pip-licenses setuptools setuptools-scm uv
+	@touch $@
+
 # nvidia-pytriton (glibc 2.35 or newer; tried on x86-64) brings the server's program. Of its own dependencies
 # nothing is installed: it asks for NumPy 1, and the server itself needs none of them.
 triton: $(TRITON)/.installed
@@ -92,4 +138,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) $(TRITON) .site site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) $(TRITON) $(RELEASE) .site site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -138,7 +138,7 @@ step_wheels() {
     "$python" -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$wheels" "$folder/source"
     "$python" -m pip wheel --quiet --no-deps --wheel-dir "$wheels" --constraint "$project/constraints.txt" sdnotify
     rm -r "$folder/source"
-    "${get[@]}" 'setuptools>=77' 'cuda-bindings>=12.8,<13'
+    "${get[@]}" 'setuptools>=77' 'setuptools-scm>=8' 'cuda-bindings>=12.8,<13'
     pip_for_arm download --no-deps --dest "$wheels" 'numpy>=1.26,<2' # as JetPack 6 needs it
     for extra in factory server codes learn heic; do
         if "${get[@]}" "hvq-edge[$extra] @ file://$(echo "$wheels"/hvq_edge-*.whl)"; then

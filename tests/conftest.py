@@ -7,11 +7,13 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
+from helpers import without_torch
 from helpers.images import bolt, make_texture, scratch, write_png
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
@@ -35,6 +37,11 @@ LONGEST = {
     "test_verify.py",
 }
 """Files with few tests that take long."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if find_spec("torch") is None:
+        config.pluginmanager.register(without_torch)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -202,6 +209,7 @@ def small_trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
 
 
 def train(data: Path, run: Path, model: Mapping[str, object], epochs: int) -> None:
+    pytest.importorskip("torch")
     from hvq_edge.cli.app import main
 
     settings = run.with_suffix(".toml")

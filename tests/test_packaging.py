@@ -1,14 +1,17 @@
 """What a user gets from pip: one import package, complete, and pins that hold."""
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import EntryPoint, packages_distributions, requires, version
+from importlib.metadata import EntryPoint, distribution, packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.paths import ROOT
 from helpers.patience import PATIENCE_SECONDS
 
@@ -25,22 +28,89 @@ SOURCES = ("hvq_edge", "export", "calibration")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel, built from a copy without network: nothing is left in the checkout."""
+def checkout(tmp_path_factory) -> Path:
+    """A copy of what a wheel is built from: nothing is left in the real one."""
     folder = tmp_path_factory.mktemp("a checkout")
     for name in SOURCES:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def build(checkout: Path, out: Path) -> Path:
+    """Build a wheel without network and at a stated time, as ``make dist`` does."""
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     done = subprocess.run(
-        [*pip, "--no-index", "--wheel-dir", "out", "."], cwd=folder, capture_output=True, text=True
+        [*pip, "--no-index", "--wheel-dir", out, "."],
+        cwd=checkout,
+        env=os.environ | {"SOURCE_DATE_EPOCH": "1700000000"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "deprecat" not in (done.stdout + done.stderr).lower()
-    (built,) = (folder / "out").glob("*.whl")
+    (built,) = out.glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout, tmp_path_factory) -> Path:
+    """A copy has no git: its version says that nobody knows it."""
+    built = build(checkout, tmp_path_factory.mktemp("built"))
+    assert built.name.split("-")[1] == PROJECT["tool"]["setuptools_scm"]["fallback_version"]
+    return built
+
+
+def git(*arguments: str, cwd: Path) -> None:
+    somebody = ["-c", "user.name=somebody", "-c", "user.email=", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *somebody, *arguments], cwd=cwd, check=True, capture_output=True)
+
+
+def scm_version(checkout: Path) -> str:
+    command = [sys.executable, "-m", "setuptools_scm"]
+    done = subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_the_same_files_give_the_same_bytes(checkout, wheel, tmp_path):
+    again = build(checkout, tmp_path)
+    assert again.name == wheel.name
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+@pytest.fixture
+def repository(tmp_path) -> Path:
+    """One commit, with what says how the version is made."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for name in (".git_archival.txt", ".gitattributes", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    git("init", "--quiet", cwd=folder)
+    git("add", ".", cwd=folder)
+    git("commit", "--quiet", "-m", "A release", cwd=folder)
+    return folder
+
+
+def test_the_version_is_the_tag_and_after_it_names_the_commit(repository, tmp_path):
+    """A clone without tags, as CI's may be, has a version all the same."""
+    assert re.fullmatch(r"0\.0\.0\.dev1\+g[0-9a-f]+", scm_version(repository))
+    git("tag", "v0.1.0", cwd=repository)
+    assert scm_version(repository) == "0.1.0"
+    git("commit", "--quiet", "--allow-empty", "-m", "A mend", cwd=repository)
+    assert re.fullmatch(r"0\.1\.1\.dev1\+g[0-9a-f]+", scm_version(repository))
+    shallow = ["clone", "--quiet", "--depth=1", "--no-tags", repository.as_uri(), "shallow"]
+    git(*shallow, cwd=tmp_path)
+    assert re.fullmatch(r"0\.0\.0\.dev1\+g[0-9a-f]+", scm_version(tmp_path / "shallow"))
+
+
+def test_an_archive_that_git_makes_knows_its_tag(repository, tmp_path):
+    """As hosts of repositories offer it: no history, but the file that git fills in."""
+    git("tag", "v0.1.0", cwd=repository)
+    git("archive", "--output", str(tmp_path / "all.tar"), "HEAD", cwd=repository)
+    shutil.unpack_archive(tmp_path / "all.tar", tmp_path / "archive")
+    assert scm_version(tmp_path / "archive") == "0.1.0"
 
 
 def names_in(wheel: Path) -> set[str]:
@@ -109,6 +179,149 @@ def test_the_installation_imports_from_anywhere(place, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "ONNX" in done.stdout
+
+
+# A device.
+
+
+def base_packages() -> set[str]:
+    """Return what the base dependencies bring here, followed through their own."""
+    waiting, seen = list(PROJECT["project"]["dependencies"]), set()
+    while waiting:
+        requirement = waiting.pop()
+        name = normalised(requirement)
+        if name not in seen and needed_here(requirement):
+            seen.add(name)
+            waiting += requires(name) or []
+    return seen
+
+
+def test_the_wheel_with_the_base_packages_alone_judges_images(
+    wheel, small_bundle, solar_cells, tmp_path
+):
+    """A new virtual environment into which they are linked: nothing else is there to import."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    (site,) = (tmp_path / "venv").glob("lib/python3*/site-packages")
+    for name in base_packages():
+        package = distribution(name)
+        for top in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+            place = Path(str(package.locate_file(top)))
+            if not (site / top).exists():
+                (site / top).symlink_to(place)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+
+    def on_the_device(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [python, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    assert "No module named 'torch'" in on_the_device("-c", "import torch").stderr
+    image = next(solar_cells.glob("*/test/good/*.png"))
+    command = ["-m", "hvq_edge", "predict", image, "--bundle", small_bundle]
+    done = on_the_device(*command, "--backend", "onnxruntime")
+    assert (done.returncode, "1 image: " in done.stdout) == (0, True), done
+    assert on_the_device("-m", "hvq_edge", "demo").returncode == 3
+
+
+# The shell.
+
+ASKED = {
+    "bash": """
+        eval "$(_HVQ_EDGE_COMPLETE=source_bash hvq-edge)"
+        COMP_WORDS=(hvq-edge bundle ro) COMP_CWORD=2
+        _hvq_edge_completion hvq-edge && echo "${COMPREPLY[@]}"
+    """,
+    "zsh": """
+        compdef() { : }; _arguments() { print -r -- "$@" }
+        eval "$(_HVQ_EDGE_COMPLETE=source_zsh hvq-edge)"
+        words=(hvq-edge bundle ro) CURRENT=3
+        _hvq_edge_completion
+    """,
+    "fish": """
+        _HVQ_EDGE_COMPLETE=source_fish hvq-edge | source
+        complete --do-complete 'hvq-edge bundle ro'
+    """,
+}
+
+
+@pytest.mark.parametrize("shell", ASKED)
+def test_a_shell_completes_commands(shell, tmp_path):
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    clean = ["--no-config"] if shell == "fish" else ["-f"] if shell == "zsh" else ["--norc"]
+    done = subprocess.run(
+        [shell, *clean, "-c", ASKED[shell]],
+        env=os.environ | {"PATH": path, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "rollback" in done.stdout, done
+    assert "install" not in done.stdout
+
+
+# A release.
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_actionlint_finds_nothing():
+    actionlint = Path(sys.executable).with_name("actionlint")
+    done = subprocess.run(
+        [actionlint, *WORKFLOWS], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_what_a_workflow_calls_is_there(path):
+    """Its targets of make, its steps of packages.sh, and an action of one version."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    listed = subprocess.run(
+        [ROOT / "tests" / "packages.sh", "--list"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    steps = [step for job in jobs.values() for step in job.get("steps", [])]
+    assert [
+        one for one in steps if not re.search(r"@(v\d+|release/v\d+)$", one.get("uses", "@v1"))
+    ] == []
+    for line in "\n".join(step.get("run", "") for step in steps).splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["make"] and (words[1] != "docs" or (ROOT / "mkdocs.yml").exists()):
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), line
+    for job in jobs.values():
+        matrix = job.get("strategy", {}).get("matrix", {})
+        named = [*matrix.get("steps", []), *(one["steps"] for one in matrix.get("include", []))]
+        assert set(" ".join(named).split()) <= set(listed)
+        supported = {
+            line.rpartition(" ")[2] for line in PROJECT["project"]["classifiers"] if "3." in line
+        }
+        assert set(matrix.get("python", supported)) == supported
+
+
+def test_the_changelog_has_each_version_with_its_date_and_link():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\](.*)$", text, re.MULTILINE)
+    assert headings[0] == ("Unreleased", "")
+    assert all(re.fullmatch(r" - \d{4}-\d\d-\d\d", date) for _, date in headings[1:])
+    links = re.findall(r"^\[(.+?)\]: \S+$", text, re.MULTILINE)
+    assert [name for name, _ in headings] == links
+    notes = ["make", "notes", f"VERSION={headings[1][0]}"]
+    done = subprocess.run(notes, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "### Added" in done.stdout
+    assert "## [" not in done.stdout
+    assert subprocess.run([*notes[:2], "VERSION=9"], cwd=ROOT, capture_output=True).returncode
+
+
+@pytest.mark.parametrize("image", ["Dockerfile.jetson", "examples/fleet/Dockerfile"])
+def test_an_image_is_told_its_version(image):
+    text = (ROOT / image).read_text(encoding="utf-8")
+    unknown = PROJECT["tool"]["setuptools_scm"]["fallback_version"]
+    assert f"\nARG VERSION={unknown}\n" in text
+    assert 'RUN SETUPTOOLS_SCM_PRETEND_VERSION_FOR_HVQ_EDGE="${VERSION}" ' in text
 
 
 # Pins.

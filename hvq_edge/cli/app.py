@@ -76,7 +76,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 # In the order in which a newcomer meets them.
 app.command("demo")(demo.demo)
