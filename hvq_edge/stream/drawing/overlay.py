@@ -19,6 +19,7 @@ from hvq_edge.common.heat_map import (
     legend_bar,
     position,
 )
+from hvq_edge.design.palette import palette
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.drawing.lettering import (
     Colour,
@@ -37,15 +38,10 @@ LONGEST_SIDE = 1600
 """Pixels: larger images are reduced to this."""
 
 WORDS: dict[Verdict, str] = {"pass": "PASS", "reject": "REJECT", "no_decision": "NO DECISION"}
-COLOURS: dict[Verdict, Colour] = {
-    "pass": (46, 160, 87),
-    "reject": (222, 56, 60),
-    "no_decision": (224, 158, 34),
-}
-_PANEL: Colour = (20, 22, 27)
-_TRACK: Colour = (58, 63, 72)
-_TEXT: Colour = (240, 242, 245)
-_MUTED: Colour = (160, 166, 176)
+_LIGHT, _DARK = palette()["light"], palette()["dark"]
+COLOURS: dict[Verdict, Colour] = {verdict: _LIGHT[f"{verdict}-band"] for verdict in WORDS}
+_INKS: dict[Verdict, Colour] = {verdict: _LIGHT[f"{verdict}-ink"] for verdict in WORDS}
+_PANEL, _TRACK, _TEXT, _MUTED = (_DARK[name] for name in ("ground", "edge", "text", "muted"))
 
 
 class Overlay:
@@ -174,7 +170,7 @@ def _head(decision: Decision, facts: str, width: int, unit: float) -> Image:
     baseline = (strip.shape[0] + size) / 2
     badge = text_width(word, size, bold=True) + 2 * margin
     strip[:, : round(badge)] = COLOURS[decision.verdict]
-    draw_text(strip, word, margin, baseline, size, (255, 255, 255), bold=True)
+    draw_text(strip, word, margin, baseline, size, _INKS[decision.verdict], bold=True)
     small = 10 * unit
     facts = cut_to_width(facts, small, width - badge - 3 * margin)
     right = width - margin - text_width(facts, small)

@@ -1,6 +1,6 @@
 // Score over time against the threshold, drawn by hand on a canvas.
 import { colours, prepare, ticks } from "./canvas.js";
-import { WORDS, clock, number, set } from "./words.js";
+import { WORDS, clock, digits, number, say, sentence, set } from "./words.js";
 
 const SHOWN = 240; // decisions
 const LEFT = 46;
@@ -64,7 +64,7 @@ export class Chart {
   drawAxis(pen, width, height, colour, scale) {
     pen.fillStyle = colour.muted;
     pen.textAlign = "left";
-    pen.fillText(scale.relative ? "Score ÷ threshold" : "Score", 0, 12);
+    pen.fillText(scale.relative ? say("Score ÷ threshold") : say("Score"), 0, 12);
     pen.strokeStyle = colour.line;
     pen.lineWidth = 1;
     pen.textAlign = "right";
@@ -75,7 +75,7 @@ export class Chart {
       pen.moveTo(LEFT, y);
       pen.lineTo(width - RIGHT, y);
       pen.stroke();
-      pen.fillText(String(Number(value.toPrecision(6))), LEFT - 8, y + 4);
+      pen.fillText(digits(String(Number(value.toPrecision(6)))), LEFT - 8, y + 4);
     }
     if (!this.records.length) return;
     pen.textAlign = "left";
@@ -136,7 +136,7 @@ export class Chart {
     if (last !== null) {
       pen.lineTo(width - RIGHT, last);
       pen.stroke();
-      label(pen, "threshold", LEFT + 6, last - 6, colour.text, colour.surface);
+      label(pen, say("threshold"), LEFT + 6, last - 6, colour.text, colour.surface);
     }
     for (const value of scale.extra) {
       pen.strokeStyle = colour.accent;
@@ -145,7 +145,7 @@ export class Chart {
       pen.moveTo(LEFT, y(value));
       pen.lineTo(width - RIGHT, y(value));
       pen.stroke();
-      label(pen, "tried", LEFT + 80, y(value) - 6, colour.accent, colour.surface);
+      label(pen, say("tried"), LEFT + 80, y(value) - 6, colour.accent, colour.surface);
     }
     pen.setLineDash([]);
   }
@@ -167,7 +167,7 @@ export class Chart {
     this.pointed = record ? index : undefined;
     this.tip.hidden = !record;
     if (record) {
-      const score = record.score === null ? record.reason : `score ${number(record.score, 4)}`;
+      const score = record.score === null ? sentence(record.reason) : say("score {score}", { score: number(record.score, 4) });
       set(this.tip, `${clock(record.time)}  ${WORDS[record.verdict]}  ${score}`);
     }
     this.draw();
@@ -175,7 +175,7 @@ export class Chart {
 
   describe() {
     const rejects = this.records.filter((record) => record.verdict === "reject").length;
-    const text = `Score over time: the last ${this.records.length} decisions, ${rejects} rejects`;
+    const text = say("Score over time: the last {n} decisions, {rejects} rejects", { n: this.records.length, rejects });
     if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
   }
 }

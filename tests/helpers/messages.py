@@ -1,0 +1,102 @@
+"""The messages that pages, scripts and code ask a catalogue for."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from helpers.paths import ROOT
+from jinja2 import Environment, nodes
+
+PAGES = ROOT / "hvq_edge" / "stream" / "live_page"
+_ONE = re.compile(r'\bsay\(\s*("(?:[^"\\]|\\.)*")')
+_TWO = re.compile(r'\bmany\([^,]+,\s*("(?:[^"\\]|\\.)*"),\s*("(?:[^"\\]|\\.)*")')
+
+
+def of_script(text: str) -> set[str]:
+    """What a module of the page says."""
+    found = _ONE.findall(text) + [one for pair in _TWO.findall(text) for one in pair]
+    return {ast.literal_eval(one) for one in found}
+
+
+def of_template(text: str) -> set[str]:
+    """What a template says; what it takes from a variable stands in the code."""
+    found = set()
+    for call in Environment().parse(text).find_all(nodes.Call):
+        name = getattr(call.node, "name", "")
+        taken = {"_": call.args[:1], "many": call.args[1:3]}.get(name, [])
+        found |= {one.value for one in taken if isinstance(one, nodes.Const)}
+    return found
+
+
+def of_code(path: Path) -> set[str]:
+    """What a module says in the language that was chosen."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        match node:
+            case ast.Call(
+                func=ast.Name("say") | ast.Call(func=ast.Name("current")),
+                args=[ast.Constant(str(text)), *_],
+            ):
+                found.add(text)
+    return found
+
+
+def of_pages() -> set[str]:
+    """All that the pages of a server say."""
+    scripts = [of_script(one.read_text("utf-8")) for one in (PAGES / "page").glob("*.js")]
+    templates = [of_template(one.read_text("utf-8")) for one in (PAGES / "pages").glob("*.html")]
+    return set().union(*scripts, *templates)
+
+
+def of_reports() -> set[str]:
+    """All that reports say by themselves."""
+    templates = [
+        of_template(one.read_text("utf-8"))
+        for one in (ROOT / "hvq_edge").rglob("*.html")
+        if not one.is_relative_to(PAGES)
+    ]
+    code = [
+        of_code(one)
+        for one in (ROOT / "hvq_edge").rglob("*.py")
+        if "hvq_edge.design.language" in one.read_text("utf-8")
+    ]
+    return set().union(*templates, *code)
+
+
+def sentences(path: Path, names: Iterable[str]) -> Iterator[str]:
+    """Every text of some functions, classes and values of a module, ``{}`` for what varies."""
+    wanted = set(names)
+    for node in ast.parse(path.read_text("utf-8")).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                pass
+            case ast.Assign(targets=[ast.Name(name)]) | ast.AnnAssign(target=ast.Name(name)):
+                pass
+            case _:
+                continue
+        if name in wanted:
+            wanted.discard(name)
+            yield from _texts(node)
+    assert not wanted, f"{path} has no {wanted}"
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.JoinedStr(values=parts):
+            yield "".join(one.value if isinstance(one, ast.Constant) else "{}" for one in parts)
+            for part in parts:
+                if isinstance(part, ast.FormattedValue):
+                    yield from _texts(part.value)
+            return
+        case ast.Constant(value=str(text)):
+            yield text
+            return
+        case ast.Raise():
+            return
+        case ast.Expr(value=ast.Constant()):
+            return
+    for child in ast.iter_child_nodes(node):
+        yield from _texts(child)
