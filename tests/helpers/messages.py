@@ -66,37 +66,48 @@ def of_reports() -> set[str]:
     return set().union(*templates, *code)
 
 
-def sentences(path: Path, names: Iterable[str]) -> Iterator[str]:
-    """Every text of some functions, classes and values of a module, ``{}`` for what varies."""
+def sentences(path: Path, names: Iterable[str], *, keys: bool = False) -> Iterator[str]:
+    """Every text of some functions, classes and values of a module, ``{}`` for what varies.
+
+    Keys of dictionaries are for the code, but where they are headings (``keys``).
+    """
     wanted = set(names)
     for node in ast.parse(path.read_text("utf-8")).body:
         match node:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                pass
-            case ast.Assign(targets=[ast.Name(name)]) | ast.AnnAssign(target=ast.Name(name)):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+                | ast.Assign(targets=[ast.Name(name)])
+                | ast.AnnAssign(target=ast.Name(name))
+            ):
                 pass
             case _:
                 continue
         if name in wanted:
             wanted.discard(name)
-            yield from _texts(node)
+            yield from _texts(node, keys=keys)
     assert not wanted, f"{path} has no {wanted}"
 
 
-def _texts(node: ast.AST) -> Iterator[str]:
+def _texts(node: ast.AST, *, keys: bool) -> Iterator[str]:
     match node:
         case ast.JoinedStr(values=parts):
             yield "".join(one.value if isinstance(one, ast.Constant) else "{}" for one in parts)
             for part in parts:
                 if isinstance(part, ast.FormattedValue):
-                    yield from _texts(part.value)
+                    yield from _texts(part.value, keys=keys)
             return
         case ast.Constant(value=str(text)):
             yield text
             return
-        case ast.Raise():
+        case ast.Dict(values=values) if not keys:
+            for one in values:
+                yield from _texts(one, keys=keys)
+            return
+        case ast.Call(func=ast.Attribute(value=ast.Name("logger"))):
             return
         case ast.Expr(value=ast.Constant()):
             return
     for child in ast.iter_child_nodes(node):
-        yield from _texts(child)
+        yield from _texts(child, keys=keys)

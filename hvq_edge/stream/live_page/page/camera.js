@@ -3,10 +3,11 @@
 import { Chart } from "./chart.js";
 import { explain } from "./dialogs.js";
 import { ask, change } from "./server.js";
-import { WORDS, loaded, number, plain, say, sentence, set, span } from "./words.js";
+import { WORDS, clock, loaded, number, plain, say, sentence, set, span } from "./words.js";
 
 const OLD_SECONDS = 3; // after which the verdict says its age
 const RECENT_REJECT_SECONDS = 60;
+const ANNOUNCED_EVERY_MS = 10_000;
 
 export class Camera {
   constructor(page, name, index) {
@@ -84,7 +85,10 @@ export class Camera {
     const newest = rejects.at(-1)?.sequence;
     if (newest && newest !== this.newestReject) {
       // What happened before the page was opened is not news.
-      if (this.newestReject !== undefined) this.lastReject = performance.now();
+      if (this.newestReject !== undefined) {
+        this.lastReject = performance.now();
+        this.announce(rejects.at(-1));
+      }
       this.newestReject = newest;
     }
     this.newestReject ??= 0;
@@ -110,6 +114,14 @@ export class Camera {
   // Of the decision that is shown, whatever came since.
   explain() {
     if (this.page.state?.can_explain && this.decision?.score != null) explain({ sequence: this.decision.sequence });
+  }
+
+  // To a screen reader, which would never end on a line that rejects much.
+  announce({ score, time }) {
+    if (performance.now() - this.page.announcedAt < ANNOUNCED_EVERY_MS) return;
+    this.page.announcedAt = performance.now();
+    const said = { camera: this.name, score: number(score), time: clock(time) };
+    set(document.getElementById("spoken"), say("Reject at {time}, {camera}, score {score}", said));
   }
 
   loseConnection() {

@@ -22,6 +22,7 @@ const page = {
   online: false,
   interval: 100,
   state: null,
+  announcedAt: -Infinity,
 };
 const rejects = new Rejects(page);
 const parts = new Parts(page, rejects);
