@@ -1,4 +1,4 @@
-"""Walk through docs/a-week.md: lay out its images, run its commands, renew what they print.
+"""Walk through docs/tutorials/a-week.md: lay out its images, run its commands, renew the output.
 
     python -m benchmarks.a_week FOLDER --write
 
@@ -32,7 +32,7 @@ import cv2
 from hvq_edge.cli.app import main as hvq_edge
 from hvq_edge.data.solar_cells import lay_out_solar_cells
 
-PAGE = Path(__file__).parents[1] / "docs" / "a-week.md"
+PAGE = Path(__file__).parents[1] / "docs/tutorials/a-week.md"
 OTHER_KIND = range(2145, 2217)
 """Numbers of monocrystalline cells whose ribbons end at their sides, with no bus bars across."""
 DAYS = {

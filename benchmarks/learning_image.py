@@ -1,4 +1,4 @@
-"""Make docs/learn.jpg and new-category.jpg: the same cells with a bundle and with a later one.
+"""Make docs/pictures/learn.jpg and new-category.jpg: cells with a bundle and with a later one.
 
     python -m benchmarks.learning_image runs/seven/bundle runs/seven/bundle-learnt CELL.jpg ... OUT
 

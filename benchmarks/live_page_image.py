@@ -1,4 +1,4 @@
-"""Photograph the live page in Chromium while it inspects: the image in docs/live-page.md.
+"""Photograph the live page in Chromium while it inspects: the image in docs/how-to/live-page.md.
 
     python examples/rendered_washers.py washers --train 80
     hvq-edge train --data washers --preset tiny --out runs/washers
@@ -7,8 +7,8 @@
     python -m benchmarks.live_page_image runs/washers/bundle washers/washer/test live-page.png
 
 Takes images of the folder by chance, 4 a second, most of them good. With ``--darker 0.25`` they
-get darker after 130 frames, and the image is that of docs/drift.md: run it on the demo's bundle
-and solar_cell_mono/test of its images.
+get darker after 130 frames, and the image is that of docs/how-to/drift.md: run it on the demo's
+bundle and solar_cell_mono/test of its images.
 """
 
 from __future__ import annotations

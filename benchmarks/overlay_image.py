@@ -1,7 +1,7 @@
-"""Judge test images of the demo and make pictures: docs/overlay.jpg, predict.jpg, explain.jpg.
+"""Judge test images of the demo for docs/pictures: overlay.jpg, predict.jpg, explain.jpg.
 
     hvq-edge demo
-    python -m benchmarks.overlay_image runs/demo ~/.cache/hvq-edge/solar-cells docs
+    python -m benchmarks.overlay_image runs/demo ~/.cache/hvq-edge/solar-cells docs/pictures
 
 The first shows three broken cells that are rejected (the median score of each category, and the
 highest of the first) and a good one of median score that passes; the second the gallery that

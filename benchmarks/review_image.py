@@ -1,8 +1,8 @@
-"""Judge test images of the demo as a person would, for four pictures of docs/.
+"""Judge test images of the demo as a person would, for four pictures of docs/pictures.
 
     hvq-edge demo
     hvq-edge export runs/demo --int8 --exemplars
-    python -m benchmarks.review_image runs/demo/bundle ~/.cache/hvq-edge/solar-cells docs
+    python -m benchmarks.review_image runs/demo/bundle ~/.cache/hvq-edge/solar-cells docs/pictures
 
 A line inspects the test images once and keeps a third of the passes by chance; half of what there
 is to review is judged by the labels of the images, kinds of defects by eye; Chromium shows the

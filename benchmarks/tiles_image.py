@@ -1,4 +1,4 @@
-"""Make docs/tiles.jpg: a module with a small defect, its map without tiles and with 4x4.
+"""Make docs/pictures/tiles.jpg: a module with a small defect, its map without tiles and with 4x4.
 
     python -m benchmarks.accuracy.tiles SOLAR_CELLS --kinds solar_cell_mono
     python -m benchmarks.tiles_image SOLAR_CELLS/solar_cell_mono runs/tiles/solar_cell_mono OUT

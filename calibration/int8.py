@@ -25,7 +25,7 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.run.tiling import FrameSize
 
 DEFAULT_METHOD: RangeMethod = "mse"
-"""Its scores and maps agreed best with float32 (docs/precision.md)."""
+"""Its scores and maps agreed best with float32 (docs/explanation/precision.md)."""
 
 
 def calibrate_graph(

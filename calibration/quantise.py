@@ -26,7 +26,7 @@ QMAX = 127
 _FP16_MAX = float(np.finfo(np.float16).max)
 
 # That is where a rounding error changes a decision. Prototype distances bear it: not the nearest
-# prototype but how far it is goes into the map (docs/precision.md has the measurements).
+# prototype but how far it is goes into the map (docs/explanation/precision.md has measurements).
 _FLOAT_MODULES = re.compile(
     r"^((codebooks|transport|whitening|classifier|top)(\.|/)|(fine_)?prototypes(?!/MatMul$))"
 )

@@ -170,7 +170,7 @@ def _parameter(key: str, value: str) -> str:
 
 
 def _shapes(manifest: BundleManifest) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return the type and shape of one frame's part of each tensor (docs/architecture.md)."""
+    """Return type and shape of a frame's part of each tensor (docs/explanation/architecture.md)."""
     tiling = manifest.tiling
     return {
         FRAMES: ("UINT8", (*tiling.frame_shape, 3)),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# hvq-edge on Debian 12 for ARM64, under emulation: the same verdicts as on this machine? See docs/jetson.md.
+# hvq-edge on Debian 12 for ARM64, under emulation: the same verdicts as on this machine? See docs/how-to/jetson.md.
 #
 #   sudo apt-get install debootstrap qemu-user-static
 #   sudo tests/arm64.sh [--run RUN] [--images DATA] [--folder FOLDER] [STEP...]

@@ -1,4 +1,4 @@
-"""A week of a line, docs/a-week.md: its commands run as they stand there, with a small model."""
+"""A week of a line: the commands of docs/tutorials/a-week.md run, with a small model."""
 
 from __future__ import annotations
 

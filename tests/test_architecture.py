@@ -1,5 +1,5 @@
-"""``docs/architecture.md`` is true: its drawing shows the folders that there are, its walks follow
-imports."""
+"""``docs/explanation/architecture.md`` is true: its drawing shows the folders that there are, its
+walks follow imports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from helpers.imports import imports_of, module_of
 from helpers.paths import ROOT
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
 WALKS = ("A frame", "A threshold")
 MOST_STEPS = 10
 
@@ -20,7 +20,7 @@ MOST_STEPS = 10
 def section(heading: str) -> str:
     """What stands below a heading, up to the next one of any level."""
     found = re.search(rf"^##+ {re.escape(heading)}\n(.*?)(?=^##+ |\Z)", PAGE, re.DOTALL | re.M)
-    assert found, f"docs/architecture.md has no section {heading!r}"
+    assert found, f"docs/explanation/architecture.md has no section {heading!r}"
     return found[1]
 
 
@@ -41,7 +41,7 @@ def drawn() -> list[str]:
 
 def walk(heading: str) -> list[Path]:
     """The files of a walk, in its order."""
-    steps = re.findall(r"^(\d+)\. \[`([^`]+)`\]\(\.\./([^)]+)\)", section(heading), re.M)
+    steps = re.findall(r"^(\d+)\. \[`([^`]+)`\]\(\.\./\.\./([^)]+)\)", section(heading), re.M)
     assert [int(number) for number, _, _ in steps] == [*range(1, len(steps) + 1)]
     for _, shown, path in steps:
         assert path.removeprefix("hvq_edge/") == shown

@@ -59,7 +59,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """Built as docs/cpp.md says, in one piece and hardly optimised: that is faster."""
+    """Built as docs/how-to/cpp.md says, in one piece and hardly optimised: that is faster."""
     folder = tmp_path_factory.mktemp("cpp")
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
         (folder / name).symlink_to(LIBRARIES[-1])

@@ -99,7 +99,7 @@ def test_pages_that_code_cites_exist():
 
 
 def test_headings_that_code_cites_exist():
-    """As in ``docs/architecture.md, "The graph's contract"``."""
+    """As in ``docs/explanation/architecture.md, "The graph's contract"``."""
     cited = re.compile(r"docs/([\w/-]+\.md)`*,\s+\"([^\"]+)\"")
     for path in TEXTS:
         for page, heading in cited.findall(path.read_text(encoding="utf-8")):

@@ -1,7 +1,7 @@
-"""``docs/fleet.md`` and ``examples/fleet``: a bundle goes out by plain HTTP as the page says, every
-metric that is asked for is one that /metrics has, and every file is of its form.
+"""``docs/how-to/fleet.md`` and ``examples/fleet``: a bundle goes out by plain HTTP as it says,
+every metric that is asked for is one that /metrics has, and every file is of its form.
 
-Docker runs nowhere here: docs/fleet.md says what was tried by hand.
+Docker runs nowhere here: docs/how-to/fleet.md says what was tried by hand.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from hvq_edge.stream.settings import load_stream_settings
 from hvq_edge.stream.statistics import CameraStatistics, Counts, SinkStatistics, Statistics
 
 FLEET = ROOT / "examples" / "fleet"
-PAGE = (ROOT / "docs" / "fleet.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/fleet.md").read_text(encoding="utf-8")
 COMPOSE_TEXT = (FLEET / "compose.yaml").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 ALERTS = yaml.safe_load((FLEET / "alerts.yml").read_text(encoding="utf-8"))

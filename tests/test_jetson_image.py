@@ -1,7 +1,7 @@
 """The image for Jetsons: linted, and its compose file and what it copies are right.
 
 No Jetson builds it here. Its Python steps were run by hand in a plain virtual environment
-(docs/jetson.md says which).
+(docs/how-to/jetson.md says which).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def test_compose_gives_cameras_and_options_that_exist():
 
 
 ARM64 = ROOT / "tests" / "arm64.sh"
-"""Debian for ARM64 under emulation, by hand: docs/jetson.md says what came out."""
+"""Debian for ARM64 under emulation, by hand: docs/how-to/jetson.md says what came out."""
 
 
 def arm64(*options: object) -> subprocess.CompletedProcess[str]:

@@ -235,7 +235,7 @@ def test_the_audit_fails_for_what_it_finds_and_says_when_it_cannot_run(
     assert (done.returncode, said in done.stdout) == (code, True), done
 
 
-@pytest.mark.parametrize("page", ["Dockerfile.jetson", "docs/jetson.md"])
+@pytest.mark.parametrize("page", ["Dockerfile.jetson", "docs/how-to/jetson.md"])
 def test_a_jetson_gets_the_base_dependencies_without_opencv(page):
     """Listed by hand there, because pip would put its OpenCV before the system's."""
     text = (ROOT / page).read_text(encoding="utf-8")

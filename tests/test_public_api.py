@@ -14,7 +14,7 @@ from helpers.paths import ROOT
 
 import hvq_edge
 
-API_PAGE = ROOT / "docs" / "api.md"
+API_PAGE = ROOT / "docs/reference/api.md"
 TRAINING_ONLY = {"load_model", "train", "export_bundle", "evaluate"}
 FUNCTIONS = TRAINING_ONLY | {"open_engine", "inspect", "load"}
 NAMES = FUNCTIONS | {"Decision", "Predictor", "Result", "HvqEdgeError", "__version__"}
@@ -23,7 +23,7 @@ NAMES = FUNCTIONS | {"Decision", "Predictor", "Result", "HvqEdgeError", "__versi
 def section_of(name: str) -> str:
     page = API_PAGE.read_text(encoding="utf-8")
     match = re.search(rf"^## `hvq_edge\.{name}`$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-    assert match, f"docs/api.md has no section on {name}"
+    assert match, f"docs/reference/api.md has no section on {name}"
     return match[1]
 
 

@@ -1,4 +1,4 @@
-"""``docs/reproduce.md``: its commands run, at small size, and what it says is so."""
+"""``docs/how-to/reproduce.md``: its commands run, at small size, and what it says is so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hvq_edge.model.backbone_weights import PUBLISHED_URLS, to_published
 from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import load_settings
 
-PAGE = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/reproduce.md").read_text(encoding="utf-8")
 SMALL = """\
 [model]
 input_side = 64
@@ -139,4 +139,4 @@ def test_the_settings_that_the_page_proposes_are_valid(tmp_path):
 
 def test_links_of_the_page_exist():
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE):
-        assert (ROOT / "docs" / link).exists(), link
+        assert (ROOT / "docs/how-to" / link).exists(), link

@@ -5,7 +5,7 @@ mean of zero either, so each output channel is off by ``E[x] · (W_rounded - W)`
 a constant, and goes into the bias exactly (Nagel et al., "Data-Free Quantization through Weight
 Equalization and Bias Correction", ICCV 2019, section 4.2; here ``E[x]`` is measured on the
 calibration images). Cross-layer equalisation, the other half of that paper, is not done: it did
-not raise agreement (docs/precision.md, benchmarks/accuracy/equalisation.py).
+not raise agreement (docs/explanation/precision.md, benchmarks/accuracy/equalisation.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// A bundle's folder: its manifest, its files, its signature (docs/bundle-format.md).
+// A bundle's folder: its manifest, its files, its signature (docs/reference/bundle-format.md).
 #pragma once
 
 #include <nlohmann/json.hpp>

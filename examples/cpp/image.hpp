@@ -1,4 +1,4 @@
-// An image file as the model's input: docs/bundle-format.md, "From a file to a frame".
+// An image file as the model's input: docs/reference/bundle-format.md, "From a file to a frame".
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Judges images with a bundle and ONNX Runtime alone, one line of JSON an image: docs/cpp.md.
+// Judges images with a bundle and ONNX Runtime alone, one line of JSON an image: docs/how-to/cpp.md.
 
 #include <onnxruntime_cxx_api.h>
 
@@ -241,7 +241,7 @@ int main(int count, char** words) {
     } catch (const BadInput& error) {
         std::cerr << "Error: " << error.what() << ".\n";
     } catch (const std::exception& error) {
-        std::cerr << "Error: the bundle is not as docs/bundle-format.md says: " << error.what()
+        std::cerr << "Error: the bundle is not as docs/reference/bundle-format.md says: " << error.what()
                   << ".\n";
     }
     return 2;

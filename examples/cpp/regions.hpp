@@ -1,4 +1,4 @@
-// From a map to regions: docs/bundle-format.md, "Regions".
+// From a map to regions: docs/reference/bundle-format.md, "Regions".
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// Which images lead to no decision: docs/bundle-format.md, "Usable images".
+// Which images lead to no decision: docs/reference/bundle-format.md, "Usable images".
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -18,7 +18,7 @@ MOST_WORKSPACE = 2048 * MIB
 """More than any graph of ours used, and little enough to leave a GPU to others."""
 
 _LIBRARY: dict[EngineBackend, int] = {
-    # Measured (docs/engines.md): 302 MB, extrapolated from graphs of 8, 11 and 54 MB.
+    # Measured (docs/how-to/engines.md): 302 MB, extrapolated from graphs of 8, 11 and 54 MB.
     "tensorrt-rtx": 350 * MIB,
     # Not measured: CUDA context, kernel libraries and tactics. Each engine's record has the peak of
     # its own build, to hold this against.

@@ -28,7 +28,8 @@ from hvq_edge.model.hvq_trans import HVQTrans
 MAX_TABLE_MB = 64.0
 """What tables may take in a graph of several categories: room for all of ``edge`` with ten.
 
-With five categories, tables of 31 MB made it 1.12 times as fast on a CPU (docs/folding.md)."""
+With five categories, tables of 31 MB made it 1.12 times as fast on a CPU
+(docs/explanation/folding.md)."""
 
 
 class Fold(NamedTuple):

@@ -3,7 +3,7 @@
 What depends on weights alone is computed here, once: batch norms and the pixels' scale go into
 their convolutions, the position embedding and the attention scale into the projections, the
 codebooks and what is linear in a code become tables that the graph looks up with Gather.
-docs/folding.md derives each step.
+docs/explanation/folding.md derives each step.
 """
 
 from __future__ import annotations

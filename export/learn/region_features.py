@@ -1,7 +1,7 @@
 """What the network sees in a region of an image, as a vector: like regions have like vectors.
 
 It is what the graph holds against its prototypes, averaged over the region. What else was tried:
-docs/sinks.md, "Rejects that look alike".
+docs/how-to/sinks.md, "Rejects that look alike".
 """
 
 from __future__ import annotations

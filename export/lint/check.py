@@ -1,7 +1,7 @@
 """Whether a graph is one that every engine builds and runs alike: the graph's contract as code.
 
-docs/architecture.md describes the contract. Each rule has its reason and a test that breaks it
-(``tests/export/lint/test_lint.py``).
+docs/explanation/architecture.md describes the contract. Each rule has its reason and a test that
+breaks it (``tests/export/lint/test_lint.py``).
 """
 
 from __future__ import annotations

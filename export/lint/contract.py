@@ -1,4 +1,4 @@
-"""Lint rules: what a graph promises to engines (docs/architecture.md, "The graph's contract")."""
+"""Lint rules: what a graph promises (docs/explanation/architecture.md, "The graph's contract")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lint rules: int8, float16 and float32, each where it belongs (docs/precision.md)."""
+"""Lint rules: int8, float16 and float32, each where it belongs (docs/explanation/precision.md)."""
 
 from __future__ import annotations
 

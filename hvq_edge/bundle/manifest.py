@@ -114,7 +114,7 @@ class TrainingRecord(Strict):
     hvq_edge_version: str
     epochs: int
     settings: dict[str, dict[str, JsonValue]]
-    """Tables ``model`` and ``training``, as docs/settings.md has them."""
+    """Tables ``model`` and ``training``, as docs/reference/settings.md has them."""
     weights: str
     """Where the backbone's weights came from, with their SHA-256."""
     weights_licence: str = ""

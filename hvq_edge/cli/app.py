@@ -121,7 +121,7 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with a code (docs/architecture.md, "Exit codes").
+    """Run the command line and exit with a code (docs/explanation/architecture.md, "Exit codes").
 
     0 done; 1 a gate failed; 2 bad input or usage; 3 something the machine lacks; 70 a fault of
     hvq-edge itself; 130 interrupted.

@@ -20,7 +20,7 @@ from hvq_edge.errors import InputError
 
 CELL = 16
 """Pixels of the model's input that one cell of the map covers, and the side of the window over
-which the score averages (docs/architecture.md, "The graph's contract")."""
+which the score averages (docs/explanation/architecture.md, "The graph's contract")."""
 _LAST_UNRED = 127
 """Of the 256 heats: those above are red, and mean a score above the threshold."""
 _MOST_OPAQUE = 0.75

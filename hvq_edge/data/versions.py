@@ -3,7 +3,7 @@
 A model that saw each part once, in files of one kind, takes the compression of a video or a part
 that lies two pixels farther for a defect. So it also learns from versions of each image, whose
 strengths are drawn for each image anew. Which kinds and how strong was chosen by what cameras do
-(docs/accuracy.md, "The camera is not the dataset"): a version must stay a good part.
+(docs/explanation/accuracy.md, "The camera is not the dataset"): a version must stay a good part.
 
 Images are uint8 ``[height, width, 3]``, RGB, as they were read and before they are fitted to the
 model. All functions are pure; the same arguments give the same pixels.

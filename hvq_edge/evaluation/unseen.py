@@ -18,7 +18,7 @@ from hvq_edge.evaluation.metrics.image_metrics import auroc
 
 UNSEEN_MARGIN = 0.4
 """An image with a smaller margin is unlike all that was learnt from: the margin is 0 at twice the
-distance of the farthest held-out good image, so this is 1.2 times (docs/metrics.md)."""
+distance of the farthest held-out good image, so this is 1.2 times (docs/reference/metrics.md)."""
 A_KIND = 0.05
 """Share of the good test images from which unseen ones are a kind: single odd images are in
 every test set."""

@@ -19,7 +19,7 @@ from hvq_edge.model.device import full_precision
 
 SINKHORN_ROUNDS = 20
 """Rounds of Sinkhorn's iteration in a training step. Whatever their number, tokens give their whole
-mass; how far off what codes get still is stands in docs/transport.md."""
+mass; how far off what codes get still is stands in docs/explanation/transport.md."""
 LEAST_MASS = 1e-6
 """Of a code whose usage is its mass: an unused one gets no more, and its logarithm is finite."""
 

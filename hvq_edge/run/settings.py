@@ -73,7 +73,7 @@ class ModelSettings(StrictTypes):
     feedforward: int = Field(512, ge=8)
     layers: int = Field(2, ge=1, le=12)
     """Encoder layers, decoder layers, and codebook levels below the top one. Four, as published,
-    gave the same accuracy on ``edge`` features (docs/accuracy.md)."""
+    gave the same accuracy on ``edge`` features (docs/explanation/accuracy.md)."""
     codes: int = Field(512, ge=2, le=3840)
     """Codes of one codebook. TensorRT's TopK ends at 3840."""
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
@@ -95,7 +95,7 @@ class ModelSettings(StrictTypes):
     prototype_window: Literal[1, 3, 5] = 1
     """Side in cells of the neighbourhood that a token is averaged over before it meets prototypes
     (PatchCore's locally aware features). Wear of large areas shows better over 3 or 5, small
-    defects worse (docs/accuracy.md)."""
+    defects worse (docs/explanation/accuracy.md)."""
     prototype_weight: float = Field(0.5, ge=0.0)
     """Weight of the prototype distance in the anomaly map."""
     fine_prototypes: int = Field(0, ge=0, le=3840)
@@ -185,7 +185,7 @@ class TrainingSettings(StrictTypes):
     transport_loss_temperature: float | None = Field(None, gt=0.0)
     """Divisor of the dot products in the conditional loss; ``None``: a sixteenth of the width. At
     the score's a token's mass goes to all codes alike, which pulls them together
-    (docs/transport.md)."""
+    (docs/explanation/transport.md)."""
     transport_loss_epsilon: float = Field(0.05, ge=0.01)
     """Weight of the plan's entropy in the entropic loss: the smaller, the sharper the plan, and the
     farther from finished after the same rounds."""
@@ -347,6 +347,8 @@ def load_settings(
     if faults:
         source = f" in {file}" if file else ""
         raise all_wrong(
-            faults, source, "correct them; docs/settings.md lists every key with its range"
+            faults,
+            source,
+            "correct them; docs/reference/settings.md lists every key with its range",
         )
     return settings

@@ -53,12 +53,12 @@ class Graph:
 
 
 def graph_inputs(mode: CategoryMode) -> tuple[str, ...]:
-    """Return the names of an exported graph's inputs (docs/architecture.md)."""
+    """Return the names of an exported graph's inputs (docs/explanation/architecture.md)."""
     return (FRAMES, CATEGORY) if mode == "input" else (FRAMES,)
 
 
 def graph_outputs(mode: CategoryMode) -> tuple[str, ...]:
-    """Return the names of an exported graph's outputs (docs/architecture.md)."""
+    """Return the names of an exported graph's outputs (docs/explanation/architecture.md)."""
     return (*_OUTPUTS, CATEGORY, MARGIN) if mode == "auto" else _OUTPUTS
 
 

@@ -20,7 +20,7 @@ Frames = NDArray[np.uint8]
 
 
 class EngineOutput(TypedDict):
-    """What every engine returns, as numpy arrays: docs/architecture.md, the contract."""
+    """What every engine returns, numpy arrays: docs/explanation/architecture.md, the contract."""
 
     score: NDArray[np.float32]
     """``[batch]``; larger is more anomalous."""

@@ -20,8 +20,8 @@ _SMALLEST_STD = 1e-3
 """Relative to the mean over channels: a dead channel is not blown up."""
 REACH = 2.0
 """Multiple of the largest distance of a held-out image to its category's centre: what is farther
-is no part that the model knows, out of distribution (docs/folding.md: five products, each left out
-in turn)."""
+is no part that the model knows, out of distribution (docs/explanation/folding.md: five products,
+each left out in turn)."""
 CLASSIFIER_RIDGE = 3.0
 """The same share in the classifier's whitening. With less, directions in which training images
 hardly vary decide, and the compression of a video alone makes a part unknown."""

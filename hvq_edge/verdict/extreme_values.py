@@ -6,7 +6,7 @@ distributions (Pickands, "Statistical inference using extreme order statistics",
 Statistics 3, 1975; Coles, "An Introduction to Statistical Modeling of Extreme Values", 2001,
 chapter 4). Its parameters come from probability-weighted moments, steadier than maximum likelihood
 with few excesses (Hosking and Wallis, Technometrics 29, 1987); the confidence from a bootstrap.
-That is approximate: docs/calibrate.md says how often it held in simulation.
+That is approximate: docs/how-to/calibrate.md says how often it held in simulation.
 """
 
 from __future__ import annotations

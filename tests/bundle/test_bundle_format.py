@@ -1,4 +1,4 @@
-"""``docs/bundle-format.md`` and the JSON Schema beside it say what the code reads and writes."""
+"""``docs/reference/bundle-format.md`` and the JSON Schema beside it say what the code reads."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from helpers.graphs import save_bundle
 from hvq_edge.bundle.manifest import BundleManifest, write_manifest
 from hvq_edge.verdict.limits import ImageLimits
 
-PAGE = (ROOT / "docs" / "bundle-format.md").read_text(encoding="utf-8")
-SCHEMA = json.loads((ROOT / "docs" / "bundle.schema.json").read_text(encoding="utf-8"))
+PAGE = (ROOT / "docs/reference/bundle-format.md").read_text(encoding="utf-8")
+SCHEMA = json.loads((ROOT / "docs/reference/bundle.schema.json").read_text(encoding="utf-8"))
 
 
 def test_the_schema_is_that_of_the_code():
-    assert BundleManifest.model_json_schema() == SCHEMA, "docs/bundle-format.md has the command"
+    assert BundleManifest.model_json_schema() == SCHEMA, (
+        "docs/reference/bundle-format.md has the command"
+    )
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 

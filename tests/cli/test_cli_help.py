@@ -218,7 +218,7 @@ def test_a_path_that_is_not_there(arguments, tmp_path):
     assert not (tmp_path / "out").exists(), "nothing may be left half-written"
 
 
-# Exit codes: docs/architecture.md, "Exit codes".
+# Exit codes: docs/explanation/architecture.md, "Exit codes".
 
 
 @pytest.fixture

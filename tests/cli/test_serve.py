@@ -26,7 +26,7 @@ def bundle(tmp_path_factory):
 
 
 def curl_commands_of_the_docs(url: str, token: str) -> list[list[str]]:
-    page = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/serve.md").read_text(encoding="utf-8")
     lines = [line for line in page.splitlines() if line.startswith("curl ")]
     given = {"$TOKEN": token, f"http://127.0.0.1:{DEFAULT_PORT}/": url}
     for old, new in given.items():

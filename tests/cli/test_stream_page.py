@@ -232,7 +232,7 @@ def test_the_exit_code_of_the_real_command(bundle, film):
 
 
 def test_the_settings_file_of_the_docs_is_valid(tmp_path):
-    page = (ROOT / "docs" / "inspector.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/inspector.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(# stream\.toml\n.+?)```", page, re.DOTALL)
     file = tomllib.loads(example)
     assert {"page", "decision", "sinks", "cameras"} <= set(file)
@@ -242,7 +242,7 @@ def test_the_settings_file_of_the_docs_is_valid(tmp_path):
 
 
 def test_the_examples_of_serial_numbers_in_the_docs_are_valid(tmp_path):
-    page = (ROOT / "docs" / "inspector.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/inspector.md").read_text(encoding="utf-8")
     section = page.partition("## Serial numbers of parts")[2].partition("\n## ")[0]
     settings = tmp_path / "stream.toml"
     found = []

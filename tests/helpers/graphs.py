@@ -1,4 +1,4 @@
-"""Small exported graphs for tests of engines: docs/architecture.md, "The graph's contract"."""
+"""Small exported graphs for tests: docs/explanation/architecture.md, "The graph's contract"."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_the_gallery_in_a_browser(predict, images, tmp_path, browser):
 def test_the_pages_commands_and_lines_run_as_they_stand(
     small_bundle, solar_cells, tmp_path, monkeypatch, capsys
 ):
-    pages = [(ROOT / name).read_text("utf-8") for name in ("README.md", "docs/predict.md")]
+    pages = [(ROOT / name).read_text("utf-8") for name in ("README.md", "docs/how-to/predict.md")]
     named = {line for page in pages for line in re.findall(r"hvq-edge (predict [^`\n]+)", page)}
     assert len(named) >= 4
     monkeypatch.chdir(tmp_path)
@@ -187,6 +187,6 @@ def test_the_pages_commands_and_lines_run_as_they_stand(
     assert Path("judged/index.html").is_file()
     assert capsys.readouterr().out.count("Gallery: judged/index.html") >= 1
     (code,) = re.findall(r"^```python\n(.*?)^```", pages[1], re.DOTALL | re.MULTILINE)
-    exec(compile(code, "docs/predict.md", "exec"), {})  # as a reader would
+    exec(compile(code, "docs/how-to/predict.md", "exec"), {})  # as a reader would
     assert Path("judged/part.overlay.png").is_file()
     assert capsys.readouterr().out.split()[0] in ("pass", "reject", "no_decision")

@@ -65,7 +65,7 @@ def test_every_fault_is_reported_at_once(tmp_path):
         assert cause.count(f"\n  - {key}: ") == 1, cause
     assert cause.startswith(f"7 settings are wrong in {file}:")
     assert "(given: 5000)" in cause
-    assert "docs/settings.md" in caught.value.next_step
+    assert "docs/reference/settings.md" in caught.value.next_step
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def cell(value: object) -> str:
     ("table", "model"), [("model", ModelSettings), ("training", TrainingSettings)]
 )
 def test_the_page_has_every_key_with_its_range_and_defaults(table, model):
-    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
     section = page.split(f"## `[{table}]`")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     presets = [getattr(load_settings(name), table) for name in ("edge", "tiny", "paper")]
@@ -278,12 +278,12 @@ def test_the_page_has_every_key_with_its_range_and_defaults(table, model):
         expected.append(f"| `{key}` | {allowed(schema)} | {defaults} | ")
     assert len(rows) == len(expected)
     for row, start in zip(rows, expected, strict=True):
-        assert row.startswith(start), f"docs/settings.md should say: {start}"
+        assert row.startswith(start), f"docs/reference/settings.md should say: {start}"
         assert row.removeprefix(start).strip(" |"), f"{start} has no meaning"
 
 
 def test_the_page_has_what_the_paper_with_transport_changes():
-    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
     section = page.split("## What `paper-ot` changes")[1]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     paper, ours = (load_settings(name) for name in ("paper", "paper-ot"))

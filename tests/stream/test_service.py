@@ -68,7 +68,7 @@ def test_a_camera_that_hangs_for_ever_starves_the_watchdog(tmp_path, systemd):
     bundle = save_line_bundle(tmp_path / "bundle")
     folder = tmp_path / "images"
     folder.mkdir()
-    shutil.copy(ROOT / "docs" / "overlay.jpg", folder / "0.jpg")
+    shutil.copy(ROOT / "docs/pictures/overlay.jpg", folder / "0.jpg")
     shutil.copy(folder / "0.jpg", folder / "1.jpg")
     (tmp_path / "sitecustomize.py").write_text(HANGS, encoding="utf-8")
     arguments = ["--bundle", bundle.path, "--camera", folder]

@@ -1,8 +1,8 @@
 """``metrics.json``: the results of ``hvq-edge eval`` for machines.
 
-``docs/metrics.md`` describes the file. Within ``hvq-edge-metrics/1`` fields are only ever added,
-each with a default, and a reader passes over fields that it does not know: so this version reads
-the files of older and newer ones of the same format.
+``docs/reference/metrics.md`` describes the file. Within ``hvq-edge-metrics/1`` fields are only ever
+added, each with a default, and a reader passes over fields that it does not know: so this version
+reads the files of older and newer ones of the same format.
 """
 
 from __future__ import annotations

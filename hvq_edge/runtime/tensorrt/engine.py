@@ -2,7 +2,7 @@
 
 Inputs and outputs go by name, batches beyond the engine's largest in parts, and copies run beside
 computing (:mod:`hvq_edge.runtime.tensorrt.lanes`). This has not been run on a GPU by us
-(docs/engines.md): it is tested against stand-ins with each version's names.
+(docs/how-to/engines.md): it is tested against stand-ins with each version's names.
 """
 
 from __future__ import annotations

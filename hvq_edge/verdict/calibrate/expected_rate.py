@@ -3,8 +3,8 @@
 Held-out images tell where the scores of good parts lie, and there are few of them. The images that
 the model learnt from are many, and score lower, all of them alike. So these are shifted by the
 difference of the medians and join the held-out ones; the error of that shift is added to the
-threshold (docs/accuracy.md, "Thresholds", compares rules). An image whose score the others do not
-explain is set aside: among good images there is now and then a defective one.
+threshold (docs/explanation/accuracy.md, "Thresholds", compares rules). An image whose score the
+others do not explain is set aside: among good images there is now and then a defective one.
 """
 
 from __future__ import annotations

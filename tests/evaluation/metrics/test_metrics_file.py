@@ -84,7 +84,7 @@ def test_other_files_are_refused(tmp_path, content):
         read_metrics(tmp_path / "missing.json")
 
 
-METRICS_PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+METRICS_PAGE = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,9 @@ METRICS_PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 )
 def test_the_page_about_metrics_has_every_field(model):
     for field in model.model_fields:
-        assert f"| `{field}` |" in METRICS_PAGE, f"docs/metrics.md should say what {field} is"
+        assert f"| `{field}` |" in METRICS_PAGE, (
+            f"docs/reference/metrics.md should say what {field} is"
+        )
 
 
 def test_the_page_about_metrics_has_no_field_of_its_own():

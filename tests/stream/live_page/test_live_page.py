@@ -324,7 +324,7 @@ def test_the_missing_extra_is_named(monkeypatch):
 
 def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, capsys):
     """As it stands there, but for the bundle, the camera and the port."""
-    page = ROOT / "docs" / "live-page.md"
+    page = ROOT / "docs/how-to/live-page.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     write_png(tmp_path / "images" / "a.png", texture(1))
     for written, here in {
