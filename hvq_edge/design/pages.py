@@ -18,8 +18,8 @@ def page_environment(room: str, language: Language | None = None) -> Environment
     """Return what makes pages of the templates beside a room's code.
 
     Values are escaped, and one that is missing is an error. ``_`` translates a message and
-    ``many`` one of two by a count, both fill places with values that they escape; ``number`` and
-    ``sentence`` are as in :class:`~hvq_edge.design.language.Language`. Templates of this room are
+    ``many`` one of two by a count: both take texts of the template alone, with its marks, and fill
+    places with values that they escape. ``word`` translates a value; ``number`` and ``sentence`` are as in :class:`~hvq_edge.design.language.Language`. Templates of this room are
     there for every other one, as ``design/...``.
 
     Args:
@@ -51,6 +51,7 @@ def page_environment(room: str, language: Language | None = None) -> Environment
     environment.filters["sentence"] = chosen.sentence
     environment.globals |= {
         "_": translated,
+        "word": chosen.translated,
         "many": many,
         "number": chosen.number,
         "sentence": chosen.sentence,

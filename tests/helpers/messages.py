@@ -22,12 +22,13 @@ def of_script(text: str) -> set[str]:
 
 
 def of_template(text: str) -> set[str]:
-    """What a template says; what it takes from a variable stands in the code."""
+    """What a template says; a value that it translates (``word``) stands in the code."""
     found = set()
     for call in Environment().parse(text).find_all(nodes.Call):
         name = getattr(call.node, "name", "")
         taken = {"_": call.args[:1], "many": call.args[1:3]}.get(name, [])
-        found |= {one.value for one in taken if isinstance(one, nodes.Const)}
+        assert all(isinstance(one, nodes.Const) for one in taken), "a value would be taken for HTML"
+        found |= {one.value for one in taken}
     return found
 
 

@@ -16,7 +16,14 @@ export class Chart {
     this.records = [];
     new ResizeObserver(() => this.draw()).observe(canvas);
     canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
-    canvas.addEventListener("pointerleave", () => this.point(null));
+    canvas.addEventListener("pointerleave", () => this.pick(undefined));
+    canvas.addEventListener("blur", () => this.pick(undefined));
+    canvas.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!step || !this.records.length) return;
+      event.preventDefault(); // else the page scrolls
+      this.pick(Math.min(Math.max((this.pointed ?? this.records.length) + step, 0), this.records.length - 1));
+    });
   }
 
   // trial: { category, value } while a threshold is tried, else nothing.
@@ -163,7 +170,12 @@ export class Chart {
   point(offset) {
     const inner = this.canvas.clientWidth - LEFT - RIGHT;
     const index = Math.round(((offset - LEFT) / inner) * SHOWN - 0.5) - (SHOWN - this.records.length);
-    const record = offset === null ? undefined : this.records[index];
+    this.pick(index);
+  }
+
+  // Says what one decision was.
+  pick(index) {
+    const record = this.records[index];
     this.pointed = record ? index : undefined;
     this.tip.hidden = !record;
     if (record) {
