@@ -19,8 +19,9 @@ def page_environment(room: str, language: Language | None = None) -> Environment
 
     Values are escaped, and one that is missing is an error. ``_`` translates a message and
     ``many`` one of two by a count: both take texts of the template alone, with its marks, and fill
-    places with values that they escape. ``word`` translates a value; ``number`` and ``sentence`` are as in :class:`~hvq_edge.design.language.Language`. Templates of this room are
-    there for every other one, as ``design/...``.
+    places with values that they escape. ``word`` translates a value; ``number`` and ``sentence``
+    are as in :class:`~hvq_edge.design.language.Language`. Templates of this room are there for
+    every other one, as ``design/...``.
 
     Args:
         room: the package, as in ``hvq_edge.predict``.

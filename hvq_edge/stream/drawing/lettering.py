@@ -16,8 +16,6 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SPELT = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"}
 )
-    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"}
-)
 _SCALE_1_HEIGHT = 22
 """Pixels of a capital letter at font scale 1."""
 
