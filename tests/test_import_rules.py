@@ -19,6 +19,7 @@ TRAINING_ROOMS = tuple(
 )
 DEVICE_ROOMS = (
     "common",
+    "design",
     "verdict",
     "bundle",
     "data",

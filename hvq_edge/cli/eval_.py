@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import BackendOption, JsonOption, ProviderOption
+from hvq_edge.cli.options import BackendOption, JsonOption, LanguageOption, ProviderOption
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    language: LanguageOption = None,  # noqa: ARG001  # its callback keeps it
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well a run or bundle tells defects from good.

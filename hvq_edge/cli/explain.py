@@ -14,6 +14,7 @@ from hvq_edge.cli.console import messages, one_line, print_json, progress_bars, 
 from hvq_edge.cli.options import (
     BackendOption,
     JsonOption,
+    LanguageOption,
     PrecisionOption,
     ProviderOption,
     RunOption,
@@ -65,6 +66,7 @@ def explain(
     precision: PrecisionOption = "auto",
     backend: BackendOption = "auto",
     provider: ProviderOption = None,  # noqa: ARG001  # it is in the backend
+    language: LanguageOption = None,  # noqa: ARG001  # its callback keeps it
     as_json: JsonOption = False,
 ) -> None:
     """Say why an image scores what it scores.

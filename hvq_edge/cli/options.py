@@ -88,6 +88,25 @@ TokenFileOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _use_language(code: str | None) -> str | None:
+    from hvq_edge.design.language import use_language
+
+    use_language(code)
+    return code
+
+
+LanguageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        help="Of the pages: en, de. Default: that of the environment variable HVQ_EDGE_LANGUAGE; "
+        "of served ones, what the browser asks for.",
+        show_default=False,
+        callback=_use_language,
+    ),
+]
 NamesOption = Annotated[
     list[str] | None,
     typer.Option(

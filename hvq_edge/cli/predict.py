@@ -12,6 +12,7 @@ from hvq_edge.cli.console import messages, one_line, print_json, results
 from hvq_edge.cli.options import (
     BackendOption,
     JsonOption,
+    LanguageOption,
     PrecisionOption,
     ProviderOption,
     bundle_folder,
@@ -85,6 +86,7 @@ def predict(
         bool,
         typer.Option("--fail-on-reject", help="Exit with 1 unless every image passes."),
     ] = False,
+    language: LanguageOption = None,  # noqa: ARG001  # its callback keeps it
     as_json: JsonOption = False,
 ) -> None:
     """Judge images that you name: verdict and score of each.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import JsonOption, RunOption
+from hvq_edge.cli.options import JsonOption, LanguageOption, RunOption
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def report(
         ),
     ] = None,
     run: RunOption = None,
+    language: LanguageOption = None,  # noqa: ARG001  # its callback keeps it
     as_json: JsonOption = False,
 ) -> None:
     """Write a bundle's acceptance report, for somebody to sign.

@@ -15,6 +15,7 @@ from hvq_edge.cli.interruption import INTERRUPTED, StopSignals
 from hvq_edge.cli.options import (
     HostOption,
     JsonOption,
+    LanguageOption,
     NamesOption,
     PortOption,
     TokenFileOption,
@@ -81,6 +82,7 @@ def review(
     port: PortOption = DEFAULT_PORT,
     token_file: TokenFileOption = None,
     names: NamesOption = None,
+    language: LanguageOption = None,
     head: Annotated[
         Path | None,
         typer.Option(
@@ -114,7 +116,11 @@ def review(
             from hvq_edge.stream.live_page.settings import LivePageSettings
 
             settings = LivePageSettings.of(
-                host=host, port=port, token_file=token_file, names=tuple(names or ())
+                host=host,
+                port=port,
+                token_file=token_file,
+                names=tuple(names or ()),
+                language=language,
             )
             _serve(desk, log, head, bundle, settings, signals, as_json=as_json)
     if signals.interrupted:

@@ -14,6 +14,7 @@ from hvq_edge.cli.options import (
     BackendOption,
     HostOption,
     JsonOption,
+    LanguageOption,
     NamesOption,
     PortOption,
     PrecisionOption,
@@ -39,6 +40,7 @@ def serve(
     port: PortOption = DEFAULT_PORT,
     token_file: TokenFileOption = None,
     names: NamesOption = None,
+    language: LanguageOption = None,
     category: Annotated[
         str | None,
         typer.Option(
@@ -63,7 +65,7 @@ def serve(
         from hvq_edge.stream.live_page.settings import LivePageSettings
 
         settings = LivePageSettings.of(
-            host=host, port=port, token_file=token_file, names=tuple(names or ())
+            host=host, port=port, token_file=token_file, names=tuple(names or ()), language=language
         )
 
         def open_model() -> Predictor:

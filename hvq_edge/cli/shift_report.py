@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import print_json, print_line, progress_bars
-from hvq_edge.cli.options import JsonOption, LogArgument
+from hvq_edge.cli.options import JsonOption, LanguageOption, LogArgument
 from hvq_edge.common.wording import counted
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def shift_report(
             show_default=False,
         ),
     ] = None,
+    language: LanguageOption = None,  # noqa: ARG001  # its callback keeps it
     as_json: JsonOption = False,
 ) -> None:
     """Write the report of a shift: one page that prints.

@@ -183,6 +183,7 @@ PANELS = {
         Flag("--page-host", "page.host"),
         Flag("--page-port", "page.port", int),
         Flag("--page-token-file", "page.token_file", Path),
+        Flag("--page-language", "page.language"),
     ),
 }
 """By heading of the help."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.heat_map import HeatScale
-from hvq_edge.common.pages import page_environment
 from hvq_edge.common.svg import Place
-from hvq_edge.common.wording import counted
+from hvq_edge.design.language import current
+from hvq_edge.design.pages import page_environment
 from hvq_edge.evaluation import charts
 from hvq_edge.evaluation.charts import (
     Histogram,
@@ -97,10 +97,9 @@ def render_report(
 
 
 def page_template(name: str) -> Template:
-    """Return a page of this room, with the filters that pages share."""
+    """Return a page of this room, with the filters that its pages share."""
     environment = page_environment("hvq_edge.evaluation")
-    environment.filters["percent"] = percent
-    environment.filters["counted"] = counted
+    environment.filters["percent"] = lambda share: current().digits(percent(share))
     environment.filters["way"] = way_in_words
     return environment.get_template(name)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import model_validator
 
+from hvq_edge.design.language import speaking
 from hvq_edge.errors import BundleError, ImageError
 from hvq_edge.explain.explainer import PLACES, Explainer
 from hvq_edge.stream.live_page.api import CHANGES, READS, REFUSED, Page, Refused, Served
@@ -48,12 +49,13 @@ class Explained(Schema):
 
 
 @router.post("/api/explain", dependencies=CHANGES)
-def explain(asked: ExplainRequest, page: Page) -> Explained:
+def explain(asked: ExplainRequest, request: Request, page: Page) -> Explained:
     """Explain a decision that the page shows; one is made at a time."""
     explainer = page.explainer
     assert explainer is not None  # without one this route is not there
     try:
-        number = _explained(explainer, page, asked)
+        with speaking(page.spoken(request)):
+            number = _explained(explainer, page, asked)
     except Busy:
         raise Refused(
             503,

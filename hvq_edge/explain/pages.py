@@ -12,7 +12,8 @@ import numpy as np
 
 from hvq_edge.common.atomic import atomic_file, write_text
 from hvq_edge.common.heat_map import CELL
-from hvq_edge.common.pages import page_environment
+from hvq_edge.design.language import current
+from hvq_edge.design.pages import page_environment
 from hvq_edge.explain.exemplars import PATCH, CodebookUse, Exemplars, jpeg, patch_of
 from hvq_edge.explain.explanation import Explanation, Place
 from hvq_edge.explain.picture import draw_explanation, numbered
@@ -30,7 +31,7 @@ def render_explanation(explanation: Explanation) -> str:
     }
     images = {f"i{number}": _base64(found.images[number]) for number in sorted(used) if found}
     return _template("explanation.html").render(
-        title=Path(explanation.result.name).name or "image",
+        title=Path(explanation.result.name).name or current()("image"),
         explanation=explanation,
         result=explanation.result,
         shape=explanation.fitted.shape[:2],
@@ -46,7 +47,7 @@ def render_explanation(explanation: Explanation) -> str:
 def render_codebook(found: Exemplars) -> str:
     """Render a category's codebooks as a page that needs no other file and no network."""
     return _template("codebook.html").render(
-        title=f"Codebooks of {found.category}",
+        title=current()("Codebooks of {category}", category=found.category),
         found=found,
         images={f"i{number}": _base64(one) for number, one in enumerate(found.images)},
         most_used=_most_used,

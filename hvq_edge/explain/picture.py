@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.heat_map import draw_outlines
+from hvq_edge.design.palette import palette
 from hvq_edge.explain.exemplars import PATCH, patch_of
 from hvq_edge.explain.explanation import Explanation, Place
 from hvq_edge.explain.words import likeness_lines, place_title, share_lines
@@ -24,7 +25,7 @@ _ZOOM = 2
 _GAP = 16
 _LETTER = 11
 _LINE = 20
-_PAPER, _INK, _SOFT = (255, 255, 255), (28, 33, 38), (95, 107, 118)
+_PAPER, _INK, _SOFT = (palette()["light"][name] for name in ("surface", "text", "muted"))
 
 
 def numbered(explanation: Explanation) -> Image:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hvq_edge.common.atomic import check_writable, write_text
-from hvq_edge.common.pages import page_environment
+from hvq_edge.design.pages import page_environment
 from hvq_edge.predict.result import OVERLAY, Result
 from hvq_edge.verdict.judgement import VerdictCounts, count_verdicts
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
-from helpers.browser import browser, needs_chromium  # noqa: F401  # fixtures
+from helpers.browser import barriers, browser, needs_chromium  # noqa: F401  # fixtures
 from helpers.spotted_parts import bundle, data  # noqa: F401  # fixtures
 from playwright.sync_api import expect
 
@@ -50,3 +50,9 @@ def test_images_enlarge_on_click_and_go_back(browser, bundle, data, capsys):
         page.close()
     context.close()
     assert complaints == []
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    for name in ("eval-fp32/report.html", "acceptance.html"):
+        page.goto((bundle.path / name).as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert barriers(page) == []
+    page.close()

@@ -13,6 +13,9 @@ Colour = tuple[int, int, int]
 """RGB."""
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_SPELT = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"}
+)
 _SCALE_1_HEIGHT = 22
 """Pixels of a capital letter at font scale 1."""
 
@@ -20,12 +23,13 @@ _SCALE_1_HEIGHT = 22
 def ascii_text(text: str) -> str:
     """Return the text in printable ASCII, which is all that OpenCV's stroke fonts can draw.
 
-    Accents are taken off; other letters and control characters become ``?``.
+    German letters are spelt out, other accents are taken off; other letters and control characters
+    become ``?``.
 
-    >>> ascii_text("Gehäuse 2")
-    'Gehause 2'
+    >>> ascii_text("Gehäuse 2 à Châlons")
+    'Gehaeuse 2 a Chalons'
     """
-    decomposed = unicodedata.normalize("NFKD", text)
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFC", text).translate(_SPELT))
     bare = (letter for letter in decomposed if not unicodedata.combining(letter))
     return "".join(letter if " " <= letter <= "~" else "?" for letter in bare)
 

@@ -19,6 +19,8 @@ from hvq_edge.common.heat_map import (
     legend_bar,
     position,
 )
+from hvq_edge.design.language import current
+from hvq_edge.design.palette import palette
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.drawing.lettering import (
     Colour,
@@ -37,15 +39,10 @@ LONGEST_SIDE = 1600
 """Pixels: larger images are reduced to this."""
 
 WORDS: dict[Verdict, str] = {"pass": "PASS", "reject": "REJECT", "no_decision": "NO DECISION"}
-COLOURS: dict[Verdict, Colour] = {
-    "pass": (46, 160, 87),
-    "reject": (222, 56, 60),
-    "no_decision": (224, 158, 34),
-}
-_PANEL: Colour = (20, 22, 27)
-_TRACK: Colour = (58, 63, 72)
-_TEXT: Colour = (240, 242, 245)
-_MUTED: Colour = (160, 166, 176)
+_LIGHT, _DARK = palette()["light"], palette()["dark"]
+COLOURS: dict[Verdict, Colour] = {verdict: _LIGHT[f"{verdict}-band"] for verdict in WORDS}
+_INKS: dict[Verdict, Colour] = {verdict: _LIGHT[f"{verdict}-ink"] for verdict in WORDS}
+_PANEL, _TRACK, _TEXT, _MUTED = (_DARK[name] for name in ("ground", "edge", "text", "muted"))
 
 
 class Overlay:
@@ -99,7 +96,7 @@ def annotate(
     if image is not None:
         _draw_part(view, image, decision, scale, unit)
     else:
-        _draw_centred(view, "no image", unit)
+        _draw_centred(view, current()("no image"), unit)
     if facts is None:
         facts = f"#{decision.frame}   {decision.latency_ms:.1f} ms"
     head = _head(decision, facts, view.shape[1], unit)
@@ -170,11 +167,11 @@ def _draw_centred(view: Image, text: str, unit: float) -> None:
 def _head(decision: Decision, facts: str, width: int, unit: float) -> Image:
     """Verdict and category on the left, facts on the right."""
     strip = _strip(44, width, unit)
-    word, size, margin = WORDS[decision.verdict], 13 * unit, 12 * unit
+    word, size, margin = current()(WORDS[decision.verdict]), 13 * unit, 12 * unit
     baseline = (strip.shape[0] + size) / 2
     badge = text_width(word, size, bold=True) + 2 * margin
     strip[:, : round(badge)] = COLOURS[decision.verdict]
-    draw_text(strip, word, margin, baseline, size, (255, 255, 255), bold=True)
+    draw_text(strip, word, margin, baseline, size, _INKS[decision.verdict], bold=True)
     small = 10 * unit
     facts = cut_to_width(facts, small, width - badge - 3 * margin)
     right = width - margin - text_width(facts, small)
@@ -190,17 +187,18 @@ def _foot(decision: Decision, scale: HeatScale, width: int, unit: float) -> Imag
 
     Or the reason why there is no decision.
     """
-    threshold = scale.threshold
+    threshold, say = scale.threshold, current()
     strip = _strip(56, width, unit)
     margin, size = 12 * unit, 11 * unit
     if decision.verdict == "no_decision" or decision.score is None or threshold is None:
-        lines = wrap_to_width(decision.reason, size, width - 2 * margin, 2)
+        lines = wrap_to_width(say.sentence(decision.reason), size, width - 2 * margin, 2)
         for number, line in enumerate(lines):
             draw_text(strip, line, margin, (24 + 19 * number) * unit, size, _TEXT)
         return strip
     baseline = 24 * unit
-    draw_text(strip, f"score {decision.score:.4g}", margin, baseline, size, _TEXT)
-    limit = f"threshold {threshold:.4g}"
+    said = say("score {score}", score=say.number(decision.score))
+    draw_text(strip, said, margin, baseline, size, _TEXT)
+    limit = say("threshold {threshold}", threshold=say.number(threshold))
     draw_text(strip, limit, width - margin - text_width(limit, size), baseline, size, _MUTED)
     left, right = round(margin), round(width - margin)
     top, bottom = round(34 * unit), round(44 * unit)

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
+from hvq_edge.design.language import Language, language_of, preferred
 from hvq_edge.errors import HvqEdgeError, SettingsError
 from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.connections import Connections
@@ -80,6 +81,14 @@ class Served:
     :meth:`hvq_edge.stream.sources.http_trigger.HttpTrigger.request`."""
     for_triggers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(16))
     """Threads that wait for decisions."""
+
+    language: str | None = None
+    """Of its pages; ``None``: the one that the browser asks for."""
+
+    def spoken(self, request: Request) -> Language:
+        """Return the language that a request is answered in."""
+        asked = request.headers.get("accept-language", "")
+        return preferred(asked) if self.language is None else language_of(self.language)
 
     def working(self) -> Health:
         """Judge what there is: the line, else what judges images."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
-from hvq_edge.common.pages import page_environment
+from hvq_edge import design
+from hvq_edge.design.language import language_of, languages
+from hvq_edge.design.pages import page_environment
 from hvq_edge.explain import api as explain_api
 from hvq_edge.stream.live_page import predict_api
 from hvq_edge.stream.live_page.api import REFUSALS, Served, answer_refusal, common, router
@@ -20,6 +23,7 @@ from hvq_edge.stream.live_page.middleware import REVIEW, BodyLimit, Guard
 from hvq_edge.stream.review import api as review_api
 
 FILES = Path(__file__).with_name("page")
+DESIGN = Path(design.__file__).parent
 PAGES = {PREDICT: "predict.html", "/login": "login.html"}
 
 
@@ -49,18 +53,33 @@ def make_app(served: Served) -> FastAPI:
     pages = {**PAGES, **({REVIEW: "review.html"} if served.review is not None else {})}
     start = pages[PREDICT] if served.judge is not None else pages.get(REVIEW, pages[PREDICT])
     pages["/"] = "index.html" if served.view is not None else start
-    environment = page_environment("hvq_edge.stream.live_page")
+    environments = {
+        code: page_environment("hvq_edge.stream.live_page", language_of(code))
+        for code in ([served.language] if served.language else languages())
+    }
     for path, name in pages.items():
-        html = environment.get_template(f"pages/{name}").render()
-        app.add_api_route(path, partial(_page, html), include_in_schema=False)
-    app.add_api_route("/favicon.ico", _icon, include_in_schema=False)
+        html = {
+            code: environment.get_template(f"pages/{name}").render()
+            for code, environment in environments.items()
+        }
+        answer = _answering(html, served)
+        app.add_api_route(path, answer, include_in_schema=False, response_class=HTMLResponse)
+    for path in ("/favicon.ico", "/page/icon.svg", "/page/colours.css"):
+        name = "icon.svg" if path == "/favicon.ico" else path.rpartition("/")[2]
+        app.add_api_route(path, partial(_shared, name), include_in_schema=False)
     app.mount("/page", StaticFiles(directory=FILES))
     return app
 
 
-def _page(html: str) -> HTMLResponse:
-    return HTMLResponse(html, headers={"cache-control": "no-cache"})
+def _answering(html: Mapping[str, str], served: Served) -> Callable[[Request], HTMLResponse]:
+    """Return what answers with a page in the request's language."""
+
+    def answer(request: Request) -> HTMLResponse:
+        headers = {"cache-control": "no-cache", "vary": "accept-language"}
+        return HTMLResponse(html[served.spoken(request).code], headers=headers)
+
+    return answer
 
 
-def _icon() -> FileResponse:
-    return FileResponse(FILES / "icon.svg", headers={"cache-control": "no-cache"})
+def _shared(name: str) -> FileResponse:
+    return FileResponse(DESIGN / name, headers={"cache-control": "no-cache"})

@@ -95,6 +95,7 @@ def serve(
         judge=judge,
         review=review,
         explainer=explainer,
+        language=settings.language,
         triggers={name: trigger.request for name, trigger in (triggers or {}).items()},
     )
     server = uvicorn.Server(

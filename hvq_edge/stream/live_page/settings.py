@@ -6,9 +6,10 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hvq_edge.common.records import Strict, faults_of
+from hvq_edge.design.language import languages
 from hvq_edge.errors import SettingsError
 
 DEFAULT_PORT = 8642
@@ -29,6 +30,8 @@ class LivePageSettings(Strict):
     names: tuple[str, ...] = ()
     """Host names under which a browser may reach the page, besides addresses and ``localhost``:
     those of a reverse proxy, for example."""
+    language: str | None = None
+    """Of the page: en, de. By default the one that the browser asks for."""
     frames_per_second: float = Field(10.0, gt=0.0, le=60.0)
     """At most so many images a second go to one browser."""
 
@@ -46,6 +49,13 @@ class LivePageSettings(Strict):
                 f"the live page cannot be set up so: {'; '.join(faults_of(error, cls))}.",
                 next_step="docs/how-to/live-page.md lists its settings",
             ) from error
+
+    @field_validator("language")
+    @classmethod
+    def _language_is_there(cls, code: str | None) -> str | None:
+        if code is not None and code not in languages():
+            raise ValueError(f"choose one of {', '.join(languages())}")
+        return code
 
     @property
     def loopback(self) -> bool:

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from hvq_edge.common.pages import page_environment
-from hvq_edge.common.wording import counted, per_cent, spreadsheet_name
+from hvq_edge.common.wording import per_cent, spreadsheet_name
+from hvq_edge.design.language import current
+from hvq_edge.design.pages import page_environment
 from hvq_edge.stream.report.groups import MOST_GROUPED, NAMES_DAYS, Group, Groups
 from hvq_edge.stream.report.shift import Cell, Counts, Shift, cell_of
 from hvq_edge.stream.review.numbers import Estimate
@@ -31,19 +32,19 @@ CSV_COLUMNS = (
     "missed",
     "groups",
 )
-_VERDICTS = {"reject": "reject", "no_decision": "no decision"}
 
 
 def render_shift(shift: Shift) -> str:
     """Render the report as a page that needs no other file and no network."""
     by_day = shift.until - shift.since > HOURS_SHOWN
     times = shift.by(lambda cell: cell.hour.date() if by_day else cell.hour)
+    say = current()
     several_days = shift.since.date() != shift.until.date()
 
     def time_name(at: datetime) -> str:
         if by_day:
-            return f"{at:%Y-%m-%d}"
-        return f"{at:%m-%d %H:%M}" if several_days else f"{at:%H:%M}"
+            return say.day_of(at)
+        return f"{at:{say.day} %H:%M}" if several_days else f"{at:%H:%M}"
 
     return (
         page_environment("hvq_edge")  # its style is that of the reports
@@ -54,10 +55,9 @@ def render_shift(shift: Shift) -> str:
             times=[(time_name(at), counts) for at, counts in times.items()],
             by_day=by_day,
             cameras=shift.by(lambda cell: cell.camera),
-            categories=shift.by(lambda cell: cell.category or "no category"),
+            categories=shift.by(lambda cell: cell.category),
             most=max((counts.decisions for counts in times.values()), default=1),
             reasons=shift.reasons.most_common(),
-            verdicts=_VERDICTS,
             defects=_defects(shift),
             groups=[
                 (name, group, [_embedded(crop) for crop in group.crops])
@@ -67,12 +67,12 @@ def render_shift(shift: Shift) -> str:
                 (one, None if one.image is None else _embedded(one.image)) for one in shift.worst
             ],
             estimated=estimated,
-            per_cent=per_cent,
-            counted=counted,
+            per_cent=lambda share: say.digits(per_cent(share)),
             listed=_listed,
             names_days=round(NAMES_DAYS),
             most_grouped=MOST_GROUPED,
-            moment=moment,
+            moment=say.moment,
+            judged={"good": say("good"), "defective": say("defective"), "skip": say("cannot say")},
         )
     )
 
@@ -103,19 +103,17 @@ def csv_lines(shift: Shift) -> Iterator[str]:
         yield line((cell.hour.isoformat(), *names, *_numbers(counts), of_groups))
 
 
-def moment(at: datetime) -> str:
-    """Return a moment as the report shows it, where this machine is."""
-    return f"{at:%Y-%m-%d %H:%M:%S}"
-
-
 def estimated(found: Estimate) -> str:
     """Say a share with its interval, in per cent."""
+    say = current()
     if found.share is None:
-        return "not known: none was judged"
-    value, low, high = map(per_cent, (found.share.value, found.share.low, found.share.high))
+        return say("not known: none was judged")
+    value, low, high = (
+        say.digits(per_cent(one)) for one in (found.share.value, found.share.low, found.share.high)
+    )
     if low == high:
-        return f"{value} %: all were judged"
-    return f"{value} % ({low} to {high} % at 95 % confidence)"
+        return say("{value} %: all were judged", value=value)
+    return say("{value} % ({low} to {high} % at 95 % confidence)", value=value, low=low, high=high)
 
 
 def _named(groups: Groups | None) -> list[tuple[str, Group]]:

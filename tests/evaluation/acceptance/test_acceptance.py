@@ -322,7 +322,7 @@ def test_promises_and_p_values_are_on_the_page(bundle, data):
     assert needed in text
     assert f"bolt: {bolt.bound.warnings[0]}" in text, "each scores as its neighbours"
     assert "The threshold of nut has no upper bound: set by hand." in text
-    assert "cannot be less than 0.024 for bolt, 0.5 for nut" in text
+    assert "cannot be less than: 0.024 for bolt, 0.5 for nut." in text
 
 
 def test_thresholds_of_every_precision_are_on_the_page(tmp_path):

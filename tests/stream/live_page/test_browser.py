@@ -15,6 +15,7 @@ import pytest
 from helpers.bright_parts import BrightnessEngine
 from helpers.browser import (  # noqa: F401  # one is a fixture
     PATIENCE_MS,
+    barriers,
     browser,
     looking,
     needs_chromium,
@@ -414,6 +415,58 @@ def test_the_legend_goes_with_the_heat(page):
     expect(legend).to_be_hidden()
 
 
+def test_nothing_keeps_people_from_using_it(browser, line):
+    """The whole page on a phone, its dialogs, and the page of a screen over the line in German."""
+    with looking(browser, line.serving.url, viewport=PHONE) as page:
+        page.wait_for_selector("#rejects button")
+        wait_until(page, "() => document.getElementById('spoken').textContent !== ''")
+        expect(page.locator("#spoken")).to_contain_text("Reject at ")
+        assert barriers(page) == []
+        page.locator("#lock").click()
+        expect(page.locator("#login")).to_be_visible()
+        assert barriers(page) == []
+        page.keyboard.press("Escape")
+        thumbnail = page.locator("#rejects button").first
+        thumbnail.evaluate("(one) => { one.focus(); one.click(); }")
+        expect(page.locator("#viewer")).to_be_visible()
+        assert barriers(page) == []
+        for _ in range(12):  # the focus stays in the dialog, or goes to the browser's own bar
+            page.keyboard.press("Tab")
+            inside = "() => document.activeElement.closest('dialog, html')?.id"
+            assert page.evaluate(inside) in ("viewer", "")
+        page.keyboard.press("Escape")
+        expect(page.locator("#viewer")).to_be_hidden()
+
+
+def test_it_speaks_the_language_of_the_browser(browser, line):
+    look = {"viewport": {"width": 1920, "height": 1080}, "locale": "de-DE"}
+    with looking(browser, line.serving.url, **look) as page:
+        assert page.locator("html").get_attribute("lang") == "de"
+        page.wait_for_selector('.camera[data-look="reject"]')
+        expect(page.locator(".word")).to_have_text("AUSSCHUSS")
+        expect(page.locator(".limit")).to_have_text("Schwelle 0,60")
+        expect(page.locator("#tested")).to_have_text(
+            "3 von 6 Fehlern übersehen, 0 von 4 Gutteilen Ausschuss."
+        )
+        expect(page.locator("#parts .facts").first).to_contain_text(" Bilder/s")
+        line.likeness.said = "unlike the training images of bolt: softer (0.2 of 0.5)"
+        try:
+            said = "anders als die Trainingsbilder von bolt: unschärfer (0,2, üblich 0,5)"
+            expect(page.locator(".unlike")).to_have_text(said)
+            expect(page.locator("#alarms")).to_contain_text(f"Kamera {CAMERA}: {said}")
+        finally:
+            line.likeness.said = ""
+
+
+def test_one_decision_after_another_is_said_by_keyboard(page):
+    page.wait_for_selector("#rejects button")
+    page.locator(".chart").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".tip")).to_contain_text(" score 0.")
+    page.keyboard.press("Tab")
+    expect(page.locator(".tip")).to_be_hidden()
+
+
 def test_a_dead_inspector_is_not_shown_as_a_pass(browser, video, tmp_path):
     context = browser.new_context()
     page = context.new_page()
@@ -458,3 +511,6 @@ def test_an_image_that_somebody_chooses_or_drops_is_judged(browser, tmp_path):
         )
         expect(page.locator("#facts")).to_contain_text("dropped.png")
         expect(page.locator("#word")).to_have_text("PASS")
+        assert barriers(page) == []
+        page.goto(f"{serving.url}login")
+        assert barriers(page) == []

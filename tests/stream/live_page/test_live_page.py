@@ -343,7 +343,7 @@ def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, 
 
 
 def test_the_pages_legend_has_the_colours_of_the_heat():
-    style = files("hvq_edge.stream.live_page").joinpath("page/base.css").read_text()
+    style = files("hvq_edge.design").joinpath("colours.css").read_text()
     assert f"--heat: {legend_gradient()};" in style
 
 

@@ -14,7 +14,12 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from helpers.browser import browser, looking, needs_chromium  # noqa: F401  # one is a fixture
+from helpers.browser import (  # noqa: F401  # one is a fixture
+    barriers,
+    browser,
+    looking,
+    needs_chromium,
+)
 from helpers.live_line import BEARER, TOKEN, client_of
 from helpers.patience import PATIENCE_SECONDS
 from helpers.reviewed_line import open_recording, record
@@ -59,6 +64,23 @@ def see(page: Page, frame: int) -> None:
     """Wait until a frame's image is there: before, no key judges it."""
     expect(page.locator("#image")).to_have_attribute("alt", f"REJECT, frame {frame}")
     expect(page.locator("#good")).to_be_enabled()
+
+
+@needs_chromium
+def test_nothing_keeps_people_from_using_it(browser, line):
+    look = {"viewport": {"width": 390, "height": 844}, "locale": "de-DE"}
+    with looking(browser, line.serving.token_url, **look) as page:
+        expect(page.locator("#image")).to_have_attribute("alt", "AUSSCHUSS, Bild 6")
+        expect(page.locator("#good")).to_be_enabled()
+        page.locator("#by").fill("Ada")
+        page.locator("#defective").click()
+        expect(page.locator("#kinds")).to_be_visible()
+        assert barriers(page) == []
+        page.locator("#no-kind").click()
+        page.locator("#show-numbers").click()
+        expect(page.locator("#numbers")).to_be_visible()
+        expect(page.locator("#days th").last).to_have_text("Alle")
+        assert barriers(page) == []
 
 
 @needs_chromium

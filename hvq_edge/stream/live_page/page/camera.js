@@ -3,10 +3,11 @@
 import { Chart } from "./chart.js";
 import { explain } from "./dialogs.js";
 import { ask, change } from "./server.js";
-import { WORDS, loaded, number, plain, set, span } from "./words.js";
+import { WORDS, clock, loaded, number, plain, say, sentence, set, span } from "./words.js";
 
 const OLD_SECONDS = 3; // after which the verdict says its age
 const RECENT_REJECT_SECONDS = 60;
+const ANNOUNCED_EVERY_MS = 10_000;
 
 export class Camera {
   constructor(page, name, index) {
@@ -21,7 +22,7 @@ export class Camera {
     this.use = copy.querySelector("use");
     this.chart = new Chart(copy.querySelector(".chart"), copy.querySelector(".tip"));
     document.getElementById("cameras").append(copy);
-    this.part.image.alt = `Newest frame of ${name}`;
+    this.part.image.alt = say("Newest frame of {camera}", { camera: name });
     set(this.part.name, name);
     this.part.anew.addEventListener("click", () => change("/api/drift", { camera: name }));
     this.part.explain.addEventListener("click", () => this.explain());
@@ -84,23 +85,26 @@ export class Camera {
     const newest = rejects.at(-1)?.sequence;
     if (newest && newest !== this.newestReject) {
       // What happened before the page was opened is not news.
-      if (this.newestReject !== undefined) this.lastReject = performance.now();
+      if (this.newestReject !== undefined) {
+        this.lastReject = performance.now();
+        this.announce(rejects.at(-1));
+      }
       this.newestReject = newest;
     }
     this.newestReject ??= 0;
     this.chart.show(records, this.page.trial);
-    const facts = [`${number(state.frames_per_second, 3)} fps`];
+    const facts = [say("{n} fps", { n: number(state.frames_per_second, 3) })];
     if (state.newest) {
-      facts.unshift(`frame ${state.newest.frame}`);
+      facts.unshift(say("frame {frame}", { frame: state.newest.frame }));
       facts.push(`${number(state.newest.latency_ms, 3)} ms`);
     }
     set(this.part.facts, facts.join("  ·  "));
-    set(this.part.unlike, state.unlike);
+    set(this.part.unlike, sentence(state.unlike));
     this.part.unlike.hidden = !state.unlike;
-    set(this.part.moved, state.drift);
+    set(this.part.moved, sentence(state.drift));
     this.part.drift.hidden = !state.drift;
     this.part.anew.disabled = !this.page.state?.may_change;
-    this.part.anew.title = this.part.anew.disabled ? "Unlock first" : "Parts are good as they are now: take the next ones as usual";
+    this.part.anew.title = this.part.anew.disabled ? say("Unlock first") : say("Parts are good as they are now: take the next ones as usual");
     this.part.explain.hidden = !this.page.state?.can_explain;
     this.part.explain.disabled = this.decision?.score == null;
     this.box.classList.toggle("explains", !this.part.explain.hidden && !this.part.explain.disabled);
@@ -110,6 +114,14 @@ export class Camera {
   // Of the decision that is shown, whatever came since.
   explain() {
     if (this.page.state?.can_explain && this.decision?.score != null) explain({ sequence: this.decision.sequence });
+  }
+
+  // To a screen reader, which would never end on a line that rejects much.
+  announce({ score, time }) {
+    if (performance.now() - this.page.announcedAt < ANNOUNCED_EVERY_MS) return;
+    this.page.announcedAt = performance.now();
+    const said = { camera: this.name, score: number(score), time: clock(time) };
+    set(document.getElementById("spoken"), say("Reject at {time}, {camera}, score {score}", said));
   }
 
   loseConnection() {
@@ -126,39 +138,39 @@ export class Camera {
     set(this.part.word, view.word);
     set(this.part.reason, view.reason || this.note(decision, age));
     set(this.part.score, view.measured ? number(decision.score) : "");
-    set(this.part.limit, view.measured ? `threshold ${number(decision.threshold)}` : "");
+    set(this.part.limit, view.measured ? say("threshold {threshold}", { threshold: number(decision.threshold) }) : "");
     set(this.part.over, view.over ?? "");
     this.part.over.hidden = !view.over;
   }
 
   viewOf(decision, state) {
     if (!this.page.online && state) {
-      const reason = "The inspector does not answer. Trying again.";
-      return { look: "no_decision", word: "NO CONNECTION", reason, over: "Not live" };
+      const reason = say("The inspector does not answer. Trying again.");
+      return { look: "no_decision", word: say("NO CONNECTION"), reason, over: say("Not live") };
     }
     if (state && !state.connected && (state.fault || decision)) {
-      const reason = state.fault || "No image from this camera";
-      return { look: "no_decision", word: "CAMERA LOST", reason, over: "No image" };
+      const reason = sentence(state.fault) || say("No image from this camera");
+      return { look: "no_decision", word: say("CAMERA LOST"), reason, over: say("No image") };
     }
-    if (this.paused) return { look: "paused", word: "PAUSED", reason: "Frames are not judged" };
+    if (this.paused) return { look: "paused", word: say("PAUSED"), reason: say("Frames are not judged") };
     if (!decision) {
-      const over = "Waiting for the first frame";
-      return { look: "waiting", word: "WAITING", reason: "", over };
+      const over = say("Waiting for the first frame");
+      return { look: "waiting", word: say("WAITING"), reason: "", over };
     }
     const { verdict } = decision;
     const measured = verdict !== "no_decision" && decision.score !== null;
-    const word = /^unknown part/i.test(decision.reason) ? "UNKNOWN PART" : WORDS[verdict];
-    return { look: verdict, word, measured, reason: measured ? "" : decision.reason };
+    const word = /^unknown part/i.test(decision.reason) ? say("UNKNOWN PART") : WORDS[verdict];
+    return { look: verdict, word, measured, reason: measured ? "" : sentence(decision.reason) };
   }
 
   // Under PASS and REJECT: what it is, and what must not be missed.
   note(decision, age) {
     if (!decision) return "";
-    const notes = [decision.category ?? "", decision.part ? `part ${plain(decision.part)}` : ""];
+    const notes = [decision.category ?? "", decision.part ? say("part {part}", { part: plain(decision.part) }) : ""];
     const since = (performance.now() - this.lastReject) / 1000;
-    if (age > OLD_SECONDS) notes.push(`${span(age)} ago`);
+    if (age > OLD_SECONDS) notes.push(say("{span} ago", { span: span(age) }));
     else if (decision.verdict !== "reject" && since < RECENT_REJECT_SECONDS) {
-      notes.push(since < 2 ? "last reject just now" : `last reject ${span(since)} ago`);
+      notes.push(since < 2 ? say("last reject just now") : say("last reject {span} ago", { span: span(since) }));
     }
     return notes.filter(Boolean).join("  ·  ");
   }

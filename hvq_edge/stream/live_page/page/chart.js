@@ -1,6 +1,6 @@
 // Score over time against the threshold, drawn by hand on a canvas.
 import { colours, prepare, ticks } from "./canvas.js";
-import { WORDS, clock, number, set } from "./words.js";
+import { WORDS, clock, digits, number, say, sentence, set } from "./words.js";
 
 const SHOWN = 240; // decisions
 const LEFT = 46;
@@ -16,7 +16,14 @@ export class Chart {
     this.records = [];
     new ResizeObserver(() => this.draw()).observe(canvas);
     canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
-    canvas.addEventListener("pointerleave", () => this.point(null));
+    canvas.addEventListener("pointerleave", () => this.pick(undefined));
+    canvas.addEventListener("blur", () => this.pick(undefined));
+    canvas.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!step || !this.records.length) return;
+      event.preventDefault(); // else the page scrolls
+      this.pick(Math.min(Math.max((this.pointed ?? this.records.length) + step, 0), this.records.length - 1));
+    });
   }
 
   // trial: { category, value } while a threshold is tried, else nothing.
@@ -64,7 +71,7 @@ export class Chart {
   drawAxis(pen, width, height, colour, scale) {
     pen.fillStyle = colour.muted;
     pen.textAlign = "left";
-    pen.fillText(scale.relative ? "Score ÷ threshold" : "Score", 0, 12);
+    pen.fillText(scale.relative ? say("Score ÷ threshold") : say("Score"), 0, 12);
     pen.strokeStyle = colour.line;
     pen.lineWidth = 1;
     pen.textAlign = "right";
@@ -75,7 +82,7 @@ export class Chart {
       pen.moveTo(LEFT, y);
       pen.lineTo(width - RIGHT, y);
       pen.stroke();
-      pen.fillText(String(Number(value.toPrecision(6))), LEFT - 8, y + 4);
+      pen.fillText(digits(String(Number(value.toPrecision(6)))), LEFT - 8, y + 4);
     }
     if (!this.records.length) return;
     pen.textAlign = "left";
@@ -136,7 +143,7 @@ export class Chart {
     if (last !== null) {
       pen.lineTo(width - RIGHT, last);
       pen.stroke();
-      label(pen, "threshold", LEFT + 6, last - 6, colour.text, colour.surface);
+      label(pen, say("threshold"), LEFT + 6, last - 6, colour.text, colour.surface);
     }
     for (const value of scale.extra) {
       pen.strokeStyle = colour.accent;
@@ -145,7 +152,7 @@ export class Chart {
       pen.moveTo(LEFT, y(value));
       pen.lineTo(width - RIGHT, y(value));
       pen.stroke();
-      label(pen, "tried", LEFT + 80, y(value) - 6, colour.accent, colour.surface);
+      label(pen, say("tried"), LEFT + 80, y(value) - 6, colour.accent, colour.surface);
     }
     pen.setLineDash([]);
   }
@@ -163,11 +170,16 @@ export class Chart {
   point(offset) {
     const inner = this.canvas.clientWidth - LEFT - RIGHT;
     const index = Math.round(((offset - LEFT) / inner) * SHOWN - 0.5) - (SHOWN - this.records.length);
-    const record = offset === null ? undefined : this.records[index];
+    this.pick(index);
+  }
+
+  // Says what one decision was.
+  pick(index) {
+    const record = this.records[index];
     this.pointed = record ? index : undefined;
     this.tip.hidden = !record;
     if (record) {
-      const score = record.score === null ? record.reason : `score ${number(record.score, 4)}`;
+      const score = record.score === null ? sentence(record.reason) : say("score {score}", { score: number(record.score, 4) });
       set(this.tip, `${clock(record.time)}  ${WORDS[record.verdict]}  ${score}`);
     }
     this.draw();
@@ -175,7 +187,7 @@ export class Chart {
 
   describe() {
     const rejects = this.records.filter((record) => record.verdict === "reject").length;
-    const text = `Score over time: the last ${this.records.length} decisions, ${rejects} rejects`;
+    const text = say("Score over time: the last {n} decisions, {rejects} rejects", { n: this.records.length, rejects });
     if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
   }
 }

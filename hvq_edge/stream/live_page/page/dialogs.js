@@ -1,6 +1,6 @@
 // What every page of the inspector has: the login, and why a decision scores what it scores.
 import { change, login, sent, tokenOfAddress } from "./server.js";
-import { set } from "./words.js";
+import { say, set } from "./words.js";
 
 const PATIENCE_MS = 15_000; // others may be explained first
 let asked = 0;
@@ -34,7 +34,7 @@ export function lock() {
 export async function explain(decision) {
   const turn = ++asked;
   at("explanation").hidden = true;
-  set(at("explained-say"), "Being made.");
+  set(at("explained-say"), say("Being made."));
   if (!at("explained").open) at("explained").showModal();
   const { fault, answer } = await sent("/api/explain", decision, PATIENCE_MS);
   if (turn !== asked) return; // another was asked for meanwhile: the dialog is of that one

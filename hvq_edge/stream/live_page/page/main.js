@@ -6,7 +6,7 @@ import { enter, lock, unlock } from "./dialogs.js";
 import { change, read } from "./server.js";
 import { showState } from "./status.js";
 import { Threshold } from "./threshold.js";
-import { set } from "./words.js";
+import { say, set } from "./words.js";
 
 const PAUSE_MS = 500;
 const REMEMBERED = 2000;
@@ -22,6 +22,7 @@ const page = {
   online: false,
   interval: 100,
   state: null,
+  announcedAt: -Infinity,
 };
 const rejects = new Rejects(page);
 const parts = new Parts(page, rejects);
@@ -62,17 +63,17 @@ function setCameras(state) {
     page.cameras = names.map((name, index) => new Camera(page, name, index));
     at("cameras").dataset.count = names.length;
     at("no-cameras").hidden = names.length > 0;
-    set(at("no-cameras"), "The inspector has no camera.");
+    set(at("no-cameras"), say("The inspector has no camera."));
   }
   page.cameras.forEach((camera, index) => camera.update(state.cameras[index], state.paused));
 }
 
 function showActions(state) {
-  set(at("pause"), state.paused ? "Resume" : "Pause");
+  set(at("pause"), state.paused ? say("Resume") : say("Pause"));
   at("pause").disabled = !state.may_change;
-  at("pause").title = state.may_change ? "" : "Unlock first";
+  at("pause").title = state.may_change ? "" : say("Unlock first");
   at("review").hidden = !state.can_review;
-  set(at("lock"), state.may_change ? "Lock" : "Unlock");
+  set(at("lock"), state.may_change ? say("Lock") : say("Unlock"));
   at("choice").hidden = state.category === null;
   if (state.category === null) return;
   const select = at("chosen");
@@ -87,7 +88,7 @@ function setOnline(online) {
   page.online = online;
   document.body.classList.toggle("offline", !online);
   if (!online) {
-    set(at("health"), "No connection");
+    set(at("health"), say("No connection"));
     at("health").dataset.look = "reject";
     for (const camera of page.cameras) camera.loseConnection();
   }

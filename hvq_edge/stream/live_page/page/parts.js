@@ -1,5 +1,5 @@
 // Decisions on parts that have serial numbers, and those whose number is looked for.
-import { clock, make, number, plain, set, shape } from "./words.js";
+import { clock, make, number, plain, say, set, shape } from "./words.js";
 
 const SHOWN = 6;
 const at = (id) => document.getElementById(id);
@@ -20,9 +20,9 @@ export class Parts {
     const shown = newest.map((record) => record.sequence).join();
     if (shown !== this.shown) at("found").replaceChildren(...newest.map((record) => this.item(record)));
     this.shown = shown;
-    const older = "Older ones: hvq-edge log show --part NUMBER.";
-    const all = found.length > SHOWN ? `The newest of ${found.length}. ` : "";
-    set(at("found-note"), found.length ? `${all}${older}` : `Not among the last ${this.page.records.length} decisions. ${older}`);
+    const older = say("Older ones: hvq-edge log show --part NUMBER.");
+    const all = found.length > SHOWN ? `${say("The newest of {n}.", { n: found.length })} ` : "";
+    set(at("found-note"), found.length ? `${all}${older}` : `${say("Not among the last {n} decisions.", { n: this.page.records.length })} ${older}`);
   }
 
   // A reject opens large, while its image is remembered.
@@ -35,7 +35,7 @@ export class Parts {
       name.type = "button";
       name.addEventListener("click", () => this.rejects.open(record));
     }
-    const score = record.score === null ? "no decision" : number(record.score);
+    const score = record.score === null ? say("no decision") : number(record.score);
     const facts = [record.camera, record.image].filter(Boolean).map(plain);
     item.append(shape(record.verdict), name, make("span", "facts", `${score}  ·  ${clock(record.time)}`));
     item.append(make("small", "", facts.join("  ·  ")));

@@ -1,6 +1,6 @@
 // Sends an image that somebody drops to /predict and shows the overlay and the verdict.
-import { login, tokenOfAddress } from "./server.js";
-import { WORDS, number, set } from "./words.js";
+import { login, refused, tokenOfAddress } from "./server.js";
+import { WORDS, number, say, sentence, set } from "./words.js";
 
 const PATIENCE_MS = 60_000; // a large image over a slow network
 const at = (id) => document.getElementById(id);
@@ -23,10 +23,10 @@ async function judge(file) {
     else if (answer.ok) await show(answer, file.name);
     else {
       const { cause, next_step: next } = await answer.json();
-      set(at("fault"), next ? `${cause} Next: ${next}.` : cause);
+      set(at("fault"), refused(cause, next));
     }
   } catch {
-    set(at("fault"), "The server does not answer.");
+    set(at("fault"), say("The server does not answer."));
   } finally {
     at("drop").classList.remove("busy");
   }
@@ -39,7 +39,7 @@ async function show(answer, name) {
   at("overlay").alt = `${name}: ${WORDS[verdict]}`;
   at("verdict").dataset.look = verdict;
   set(at("word"), WORDS[verdict]);
-  const measured = score === null || threshold === null ? reason : `score ${number(score)}, threshold ${number(threshold)}`;
+  const measured = score === null || threshold === null ? sentence(reason) : say("score {score}, threshold {threshold}", { score: number(score), threshold: number(threshold) });
   set(at("facts"), [name, category, measured].filter(Boolean).join(" · "));
   at("verdict").hidden = false;
 }

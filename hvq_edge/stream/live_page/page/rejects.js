@@ -1,7 +1,7 @@
 // The last rejects as thumbnails, and one of them large.
 import { explain } from "./dialogs.js";
 import { read } from "./server.js";
-import { clock, loaded, make, number, plain, set } from "./words.js";
+import { clock, loaded, make, number, plain, say, set } from "./words.js";
 
 const FEW = 12; // tiles, where there is little room; a whole number of rows of 3, 4 or 6
 const at = (id) => document.getElementById(id);
@@ -24,7 +24,7 @@ export class Rejects {
     at("all-rejects").addEventListener("click", () => {
       const all = at("rejects").classList.toggle("all");
       at("all-rejects").setAttribute("aria-expanded", all);
-      set(at("all-rejects"), all ? "Show fewer" : "Show all");
+      set(at("all-rejects"), all ? say("Show fewer") : say("Show all"));
     });
     at("viewer-explain").addEventListener("click", () => this.explain());
     at("viewer").addEventListener("keydown", (event) => {
@@ -71,7 +71,7 @@ export class Rejects {
     item.dataset.sequence = reject.sequence;
     const button = make("button");
     button.type = "button";
-    image.alt = `Reject at ${clock(reject.time)}`;
+    image.alt = say("Reject at {time}", { time: clock(reject.time) });
     image.width = image.height = 120;
     const caption = make("span", "caption");
     caption.append(make("b", "", number(reject.score)), make("time", "", clock(reject.time)));
@@ -107,15 +107,15 @@ export class Rejects {
     const place = this.rejects.findIndex((one) => one.sequence === shown.sequence);
     at("viewer-newer").disabled = place <= 0;
     at("viewer-older").disabled = place < 0 || place === this.rejects.length - 1;
-    set(at("viewer-title"), `Reject at ${clock(shown.time)}`);
-    const facts = [shown.category, shown.grade, `score ${number(shown.score, 4)}`, `threshold ${number(shown.threshold, 4)}`, `frame ${shown.frame}`, shown.camera, shown.part && `part ${shown.part}`, shown.image];
+    set(at("viewer-title"), say("Reject at {time}", { time: clock(shown.time) }));
+    const facts = [shown.category, shown.grade, say("score {score}", { score: number(shown.score, 4) }), say("threshold {threshold}", { threshold: number(shown.threshold, 4) }), say("frame {frame}", { frame: shown.frame }), shown.camera, shown.part && say("part {part}", { part: shown.part }), shown.image];
     set(at("viewer-facts"), facts.filter(Boolean).map(plain).join("  ·  "));
     const { heat } = this;
     let image = await loaded(`/api/rejects/${shown.sequence}/image.jpg?size=view&heat=${heat ? 1 : 0}`);
     if (shown !== this.shown || heat !== this.heat) return;
     image ??= make("img"); // forgotten meanwhile
     image.id = "viewer-image";
-    image.alt = `Rejected frame ${shown.frame}`;
+    image.alt = say("Rejected frame {frame}", { frame: shown.frame });
     at("viewer-image").replaceWith(image);
   }
 }

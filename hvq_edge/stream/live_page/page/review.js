@@ -1,12 +1,12 @@
 // What the line decided, one image at a time, and what a person says of it.
 import { enter, explain, unlock } from "./dialogs.js";
 import { change, read } from "./server.js";
-import { WORDS, count, keepName, loaded, make, number, plain, set } from "./words.js";
+import { WORDS, count, keepName, loaded, make, moment, number, plain, say, sentence, set } from "./words.js";
 
 const LOOK_AGAIN_MS = 10_000;
 const READ_ON_MS = 100;
-const QUEUES = { reject: "Rejects", near_miss: "Near misses", no_decision: "No decision", sample: "Sample of passes" };
-const SAID = { good: "good", defective: "defective", skip: "cannot say" };
+const QUEUES = { reject: say("Rejects"), near_miss: say("Near misses"), no_decision: say("No decision"), sample: say("Sample of passes") };
+const SAID = { good: say("good"), defective: say("defective"), skip: say("cannot say") };
 const at = (id) => document.getElementById(id);
 const page = {
   queue: null, // the one that is shown
@@ -23,7 +23,6 @@ const page = {
 
 const shown = () => page.items[page.place];
 const address = (item) => `/api/review/${item.id}/image.jpg?heat=${page.heat ? 1 : 0}`;
-const when = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 
 async function look() {
   const state = await read("/api/review");
@@ -35,7 +34,7 @@ async function look() {
   at("explain").hidden = !page.explains;
   at("figure").classList.toggle("explains", page.explains);
   if (state.reading) {
-    set(at("empty"), "Reading the log.");
+    set(at("empty"), say("Reading the log."));
     return false;
   }
   showQueues(state.queues);
@@ -54,8 +53,8 @@ function showQueues(queues) {
     button.dataset.queue = queue.name;
     button.setAttribute("aria-current", queue.name === page.queue);
     button.append(make("span", "", QUEUES[queue.name]), make("b", "", count(queue.images - queue.judged)));
-    const gone = queue.gone ? `, ${count(queue.gone)} without image` : "";
-    button.append(make("small", "", `${count(queue.judged)} judged${gone}`));
+    const gone = queue.gone ? `, ${say("{n} without image", { n: count(queue.gone) })}` : "";
+    button.append(make("small", "", `${say("{n} judged", { n: count(queue.judged) })}${gone}`));
     button.addEventListener("click", () => open(queue.name));
     return button;
   });
@@ -79,21 +78,21 @@ async function view() {
   showButtons();
   at("image").hidden = !item;
   at("empty").hidden = Boolean(item);
-  set(at("empty"), item ? "" : "Nothing is left to judge here.");
+  set(at("empty"), item ? "" : say("Nothing is left to judge here."));
   at("decided").dataset.look = item?.verdict ?? "";
   set(at("word"), item ? WORDS[item.verdict] : "");
-  const limit = item?.threshold === null ? "" : `, threshold ${number(item?.threshold)}`;
-  set(at("score"), item && item.score !== null ? `score ${number(item.score)}${limit}` : "");
+  const limit = item?.threshold === null ? "" : `, ${say("threshold {threshold}", { threshold: number(item?.threshold) })}`;
+  set(at("score"), item && item.score !== null ? `${say("score {score}", { score: number(item.score) })}${limit}` : "");
   const facts = item
     ? {
-        Product: item.category,
-        Time: when(item.time),
-        Camera: item.camera,
-        Frame: String(item.frame),
-        Part: item.part,
-        Image: item.image,
-        "p-value": item.p_value === null ? null : number(item.p_value),
-        Reason: item.score === null ? item.reason : null,
+        [say("Product")]: item.category,
+        [say("Time")]: moment(item.time),
+        [say("Camera")]: item.camera,
+        [say("Frame")]: String(item.frame),
+        [say("Part")]: item.part,
+        [say("Image")]: item.image,
+        [say("p-value")]: item.p_value === null ? null : number(item.p_value),
+        [say("Reason")]: item.score === null ? sentence(item.reason) : null,
       }
     : {};
   at("facts").replaceChildren(
@@ -102,7 +101,7 @@ async function view() {
   const said = item?.review;
   const kind = said?.defect ? ` (${plain(said.defect)})` : "";
   const why = said?.why ? `: ${plain(said.why)}` : "";
-  set(at("said"), said ? `Judged ${SAID[said.judgement]}${kind} by ${plain(said.by)}, ${when(said.time)}${why}` : "");
+  set(at("said"), said ? `${say("Judged {said} by {name}, {time}", { said: `${SAID[said.judgement]}${kind}`, name: plain(said.by), time: moment(said.time) })}${why}` : "");
   if (!item) return;
   const image = await loaded(address(item));
   if (item !== shown()) return;
@@ -111,9 +110,9 @@ async function view() {
   at("empty").hidden = Boolean(image);
   if (image) {
     image.id = "image";
-    image.alt = `${WORDS[item.verdict]}, frame ${item.frame}`;
+    image.alt = `${WORDS[item.verdict]}, ${say("frame {frame}", { frame: item.frame })}`;
     at("image").replaceWith(image);
-  } else set(at("empty"), "The image is no longer there.");
+  } else set(at("empty"), say("The image is no longer there."));
   showButtons();
   const next = page.items[page.place + 1];
   if (next) loaded(address(next)); // it is there when it is wanted
@@ -164,7 +163,7 @@ async function alone(work) {
 
 function named() {
   if (at("by").value.trim()) return true;
-  set(at("say"), "Say who you are first: your name goes into the log.");
+  set(at("say"), say("Say who you are first: your name goes into the log."));
   at("by").focus();
   return false;
 }
@@ -222,9 +221,9 @@ function turn(step) {
 }
 
 function share(found) {
-  if (!found.share) return "not known";
+  if (!found.share) return say("not known");
   const [value, low, high] = ["value", "low", "high"].map((name) => number(100 * found.share[name], 2));
-  return low === high ? `${value} %` : `${value} % (${low} to ${high})`;
+  return low === high ? `${value} %` : say("{value} % ({low} to {high})", { value, low, high });
 }
 
 async function showNumbers() {
@@ -232,7 +231,7 @@ async function showNumbers() {
   at("days").replaceChildren(
     ...[...days, together].map((one) => {
       const row = make("tr", one.day ? "" : "total");
-      const head = make("th", "", one.day ?? "All");
+      const head = make("th", "", one.day ?? say("All"));
       head.scope = "row";
       const cells = [one.rejects, one.false_rejects.judged, share(one.false_rejects), one.passes, one.misses.judged, share(one.misses)];
       row.append(head, ...cells.map((cell) => make("td", "", typeof cell === "number" ? count(cell) : cell)));
@@ -310,7 +309,7 @@ for (;;) {
     delete at("say").dataset.lost;
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof DOMException)) console.warn(error);
-    set(at("say"), "No connection.");
+    set(at("say"), say("No connection."));
     at("say").dataset.lost = "1";
   }
   await new Promise((resolve) => setTimeout(resolve, pause));

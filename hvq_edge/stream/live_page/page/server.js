@@ -1,4 +1,6 @@
 // Requests to the inspector. Every answer is awaited for a few seconds at most.
+import { say, sentence } from "./words.js";
+
 const PATIENCE_MS = 5000;
 
 export async function ask(path, options = {}) {
@@ -23,10 +25,14 @@ export async function sent(path, body, patience = PATIENCE_MS) {
     });
     const said = await answer.json();
     if (answer.ok) return { fault: "", answer: said };
-    return { fault: said.next_step ? `${said.cause} Next: ${said.next_step}.` : said.cause };
+    return { fault: refused(said.cause, said.next_step) };
   } catch {
-    return { fault: "The inspector does not answer." };
+    return { fault: say("The inspector does not answer.") };
   }
+}
+
+export function refused(cause, next) {
+  return next ? say("{cause} Next: {next}.", { cause: sentence(cause), next: sentence(next) }) : sentence(cause);
 }
 
 export async function change(path, body) {

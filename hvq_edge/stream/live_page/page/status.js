@@ -1,7 +1,7 @@
 // Counts, alarms, cameras, outputs and latencies.
-import { count, make, number, set, shape, span } from "./words.js";
+import { count, make, many, number, say, sentence, set, shape, span } from "./words.js";
 
-const STAGES = { waiting: "Waiting", checks: "Image checks", engine: "Model", decision: "Decision", total: "Total" };
+const STAGES = { waiting: say("Waiting"), checks: say("Image checks"), engine: say("Model"), decision: say("Decision"), total: say("Total") };
 const at = (id) => document.getElementById(id);
 
 export function showState(state) {
@@ -13,16 +13,16 @@ export function showState(state) {
   showCounts(state.counts);
   showParts(state);
   showStages(state.stages);
-  set(at("uptime"), `Running for ${span(state.seconds)}.`);
+  set(at("uptime"), say("Running for {span}.", { span: span(state.seconds) }));
 }
 
 function showHealth({ health, paused }) {
   const pill = at("health");
   const problems = health.failing.length + health.degraded.length;
-  const words = problems === 1 ? "1 problem" : `${problems} problems`;
-  set(pill, problems ? words : paused ? "Paused" : "Working");
+  const words = many(problems, "{n} problem", "{n} problems");
+  set(pill, problems ? words : paused ? say("Paused") : say("Working"));
   pill.dataset.look = health.failing.length ? "reject" : problems || paused ? "no_decision" : "pass";
-  const alarms = [...health.failing, ...health.degraded];
+  const alarms = [...health.failing, ...health.degraded].map(sentence);
   const shown = [...at("alarms").children].map((line) => line.lastChild.textContent);
   if (shown.join("\n") === alarms.join("\n")) return; // else a screen reader says it again
   at("alarms").replaceChildren(
@@ -44,21 +44,24 @@ function showCounts(counts) {
 
 function showParts({ cameras, sinks }) {
   const lines = cameras.map((camera) => {
-    const gaps = camera.gaps ? `, lost ${count(camera.gaps)} ${camera.gaps === 1 ? "time" : "times"}` : "";
-    const unread = camera.unread_parts ? `, ${count(camera.unread_parts)} without serial number` : "";
-    const onTheWay = ["missed", "doubled", "incomplete"]
-      .filter((kind) => camera[kind])
-      .map((kind) => `, ${count(camera[kind])} ${kind}`)
+    const gaps = camera.gaps ? many(camera.gaps, ", lost {n} time", ", lost {n} times") : "";
+    const unread = camera.unread_parts ? say(", {n} without serial number", { n: count(camera.unread_parts) }) : "";
+    const onTheWay = [
+      camera.missed && say(", {n} missed", { n: count(camera.missed) }),
+      camera.doubled && say(", {n} doubled", { n: count(camera.doubled) }),
+      camera.incomplete && say(", {n} incomplete", { n: count(camera.incomplete) }),
+    ]
+      .filter(Boolean)
       .join("");
     const waiting = !camera.connected && !camera.fault && !camera.counts.frames;
-    const fine = waiting ? "waiting for the first frame" : `${number(camera.frames_per_second)} fps${gaps}${onTheWay}${unread}`;
-    return [camera.name, camera.connected || waiting ? "" : camera.fault || "no image", fine];
+    const fine = waiting ? say("waiting for the first frame") : `${say("{n} fps", { n: number(camera.frames_per_second) })}${gaps}${onTheWay}${unread}`;
+    return [camera.name, camera.connected || waiting ? "" : sentence(camera.fault) || say("no image"), fine];
   });
   for (const sink of sinks) {
-    const facts = [`${count(sink.written)} written`];
-    if (sink.waiting) facts.push(`${count(sink.waiting)} waiting`);
-    if (sink.dropped) facts.push(`${count(sink.dropped)} dropped`);
-    lines.push([sink.name, sink.fault, facts.join(", ")]);
+    const facts = [say("{n} written", { n: count(sink.written) })];
+    if (sink.waiting) facts.push(say("{n} waiting", { n: count(sink.waiting) }));
+    if (sink.dropped) facts.push(say("{n} dropped", { n: count(sink.dropped) }));
+    lines.push([sink.name, sentence(sink.fault), facts.join(", ")]);
   }
   const list = at("parts");
   while (list.children.length > lines.length) list.lastChild.remove();

@@ -1,7 +1,7 @@
 // What thresholds do to labelled test images: missed defects against false rejects.
 import { colours, prepare } from "./canvas.js";
 import { read } from "./server.js";
-import { count, number, set } from "./words.js";
+import { count, number, say, sentence, set } from "./words.js";
 
 const LEFT = 60;
 const RIGHT = 14;
@@ -46,9 +46,9 @@ export class Tested {
     const { untested, good, defective, in_force: now, tried, threshold } = this.found;
     at("trade-off").hidden = untested !== "";
     const said = ({ rejected, missed }) =>
-      `${count(missed)} of ${count(defective)} defects missed, ${count(rejected)} of ${count(good)} good parts rejected`;
-    const trial = this.changed ? ` At ${number(threshold, 4)}: ${said(tried)}.` : "";
-    set(at("tested"), untested ? `Not known: ${untested}.` : `${said(now)}.${trial}`);
+      say("{missed} of {defective} defects missed, {rejected} of {good} good parts rejected", { missed: count(missed), defective: count(defective), rejected: count(rejected), good: count(good) });
+    const trial = this.changed ? ` ${say("At {threshold}: {said}.", { threshold: number(threshold, 4), said: said(tried) })}` : "";
+    set(at("tested"), untested ? say("Not known: {why}.", { why: sentence(untested) }) : `${said(now)}.${trial}`);
   }
 
   draw() {
@@ -72,11 +72,11 @@ export class Tested {
       pen.fillText(`${100 * share} %`, x(share) + (share === 1 ? RIGHT : 0), y(0) + 15);
     }
     pen.textAlign = "center";
-    pen.fillText("good parts rejected", x(0.5), height - 4);
+    pen.fillText(say("good parts rejected"), x(0.5), height - 4);
     pen.save();
     pen.translate(11, y(0.5));
     pen.rotate(-Math.PI / 2);
-    pen.fillText("defects missed", 0, 0);
+    pen.fillText(say("defects missed"), 0, 0);
     pen.restore();
     pen.strokeStyle = colour.accent;
     pen.lineWidth = 2;

@@ -2,7 +2,7 @@
 import { colours, prepare } from "./canvas.js";
 import { change, read } from "./server.js";
 import { Tested } from "./tested.js";
-import { count, keepName, number, set } from "./words.js";
+import { count, keepName, many, number, say, set } from "./words.js";
 
 const BINS = 48;
 const THUMB = 10; // half a slider's thumb: its track begins there
@@ -97,7 +97,7 @@ export class Threshold {
   async apply(save) {
     const value = this.value;
     const fault = await change("/api/threshold", { category: this.category, value, save, by: at("by").value.trim() });
-    const done = save ? "Saved in the bundle and in force." : "In force until the inspector ends.";
+    const done = save ? say("Saved in the bundle and in force.") : say("In force until the inspector ends.");
     this.said = fault || done;
     at("threshold-note").classList.toggle("fault", Boolean(fault));
     if (!fault) {
@@ -118,10 +118,10 @@ export class Threshold {
     if (document.activeElement !== at("value")) at("value").value = Number(this.value.toPrecision(5));
     at("apply").disabled = !changed || !state.may_change;
     at("save").disabled = !state.may_change || !state.can_save;
-    at("save").title = state.can_save ? "Keep it in the bundle" : "The bundle cannot be changed here";
+    at("save").title = state.can_save ? say("Keep it in the bundle") : say("The bundle cannot be changed here");
     at("reset").disabled = !changed;
     this.showPreview(changed);
-    const locked = changed ? "Unlock with the token to apply it." : "";
+    const locked = changed ? say("Unlock with the token to apply it.") : "";
     set(at("threshold-note"), this.said || (state.may_change ? "" : locked));
     this.draw();
   }
@@ -143,13 +143,13 @@ export class Threshold {
   showPreview(changed) {
     const { found } = this;
     if (!found || found.category !== this.category || found.frames === 0) {
-      set(at("preview"), "No frame of this category was judged yet.");
+      set(at("preview"), say("No frame of this category was judged yet."));
       return;
     }
-    const frames = found.frames === 1 ? "the last frame" : `the last ${count(found.frames)} frames`;
-    const now = `the threshold in force rejects ${count(found.rejects_now)}`;
-    const tried = `${number(found.threshold, 4)} would reject ${count(found.would_reject)}; `;
-    set(at("preview"), `Of ${frames}, ${changed ? tried : ""}${now}.`);
+    const frames = many(found.frames, "Of the last frame,", "Of the last {n} frames,");
+    const now = say("the threshold in force rejects {n}", { n: count(found.rejects_now) });
+    const tried = say("{threshold} would reject {n};", { threshold: number(found.threshold, 4), n: count(found.would_reject) });
+    set(at("preview"), `${frames} ${changed ? `${tried} ` : ""}${now}.`);
   }
 
   // Scores of the frames of the preview above the slider, so that a gap between good and bad is seen.

@@ -1,16 +1,64 @@
-// Numbers and times as an operator reads them.
-export const WORDS = { pass: "PASS", reject: "REJECT", no_decision: "NO DECISION" };
+// Words, numbers and times as an operator reads them, in the page's language.
+const LANGUAGE = { decimal: ".", page: {}, said: {}, ...JSON.parse(document.getElementById("language")?.textContent ?? "{}") };
+const PLACE = /{(\w+)}/g;
+const filled = (text, values) => text.replace(PLACE, (_, name) => values[name]);
 
-export function number(value, digits = 3) {
+// Translates a message and fills its places.
+export function say(message, values = {}) {
+  return filled(LANGUAGE.page[message] || message, values);
+}
+
+// One of two messages by a count, whose place is {n}.
+export function many(found, one, other) {
+  return say(found === 1 ? one : other, { n: count(found) });
+}
+
+// Sentences that the inspector put together, those with the most words first.
+const SAID = Object.entries(LANGUAGE.said)
+  .sort(([one], [other]) => other.replace(PLACE, "").length - one.replace(PLACE, "").length)
+  .map(([message, translation]) => [pattern(message), translation]);
+
+function pattern(message) {
+  const ONE = "(?:(?![,:;] ).)"; // no list, and no second sentence
+
+  const parts = message.split(PLACE);
+  return new RegExp(`^${parts.map((part, place) => (place % 2 ? `(?<${part}>${/^said|^names$/.test(part) ? "." : ONE}+?)` : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))).join("")}$`, "s");
+}
+
+// Translates such a sentence; what no catalogue knows stays as it is.
+export function sentence(text) {
+  for (const [known, translation] of SAID) {
+    const places = known.exec(text)?.groups;
+    if (places !== undefined || known.test(text)) {
+      const parts = Object.entries(places ?? {}).map(([name, part]) => [name, name.startsWith("said") ? sentence(part) : digits(part)]);
+      return filled(translation, Object.fromEntries(parts));
+    }
+  }
+  return digits(text);
+}
+
+// Puts the decimal mark into a number that is written already.
+export function digits(text) {
+  return /^[+-]?\d+\.\d+(e[+-]?\d+)?%?$/.test(text) ? text.replace(".", LANGUAGE.decimal) : text;
+}
+
+export const WORDS = { pass: say("PASS"), reject: say("REJECT"), no_decision: say("NO DECISION") };
+
+export function number(value, counting = 3) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size >= 1e6 || size < 1e-3)) return value.toExponential(2);
+  if (size !== 0 && (size >= 1e6 || size < 1e-3)) return digits(value.toExponential(2));
   const whole = size < 1 ? 1 : Math.floor(Math.log10(size)) + 1;
-  return value.toFixed(Math.max(digits - whole, 0));
+  return digits(value.toFixed(Math.max(counting - whole, 0)));
 }
 
 export function count(value) {
   return value.toLocaleString("en-GB").replaceAll(",", "\u202f");
+}
+
+// A day and a time, as the page's language writes them.
+export function moment(seconds) {
+  return new Date(seconds * 1000).toLocaleString(LANGUAGE.code ?? "en-GB", { dateStyle: "medium", timeStyle: "medium" });
 }
 
 export function clock(seconds) {
@@ -21,7 +69,7 @@ export function span(seconds) {
   if (seconds < 60) return `${Math.floor(seconds)} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-  return `${Math.floor(seconds / 86400)} days`;
+  return say("{n} days", { n: Math.floor(seconds / 86400) });
 }
 
 // A name without what would show as nothing, or turn what stands beside it around.

@@ -1,0 +1,1 @@
+"""How everything that people look at looks and speaks: colours, logo, pages, languages."""
