@@ -79,12 +79,9 @@ def demo(
     _check_installed()
     _check_place(out / PAGE_NAME)
     images = data or _default_images(out)
-    messages.print(
-        f"Writes {out.resolve()}, and images to {images.resolve()}. It takes some minutes; Ctrl-C "
-        "stops it, and the same command goes on.",
-        markup=False,
-        soft_wrap=True,
-    )
+    for line in (f"Writes {out.resolve()}", f"and images to {images.resolve()}."):
+        messages.print(line, markup=False, soft_wrap=True)
+    messages.print("It takes some minutes; Ctrl-C stops it, and the same command goes on.")
     stages = demo_stages(out, images, epochs or 32)
     seconds: dict[str, float] = {}
     failed_gate: GateFailed | None = None
