@@ -43,9 +43,9 @@ def main() -> int:
             answer = client.infer(model, [frames])
         except InferenceServerException as error:
             raise SystemExit(f"{arguments.server}: {error.message()}") from None
-        score = float(answer.as_numpy("score")[0])
+        score = answer.as_numpy("score").item()
         chosen = answer.as_numpy("category")  # of a graph that chooses it itself
-        category = names[0 if chosen is None else int(chosen[0])]
+        category = names[0 if chosen is None else chosen.item()]
         limit = thresholds[category]["value"]
         rejects += score > limit
         print(f"{path.name}  {category}  {'reject' if score > limit else 'pass':<6}  {score:.5g}")

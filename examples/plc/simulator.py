@@ -3,16 +3,15 @@
     python examples/plc/simulator.py --port 5020
 
 Coil 0 is the ejector, coil 1 says that the inspector is alive. When it dies, the line stops.
+Needs `pip install 'pymodbus>=3.13'`.
 """
 
 import argparse
 import asyncio
 from contextlib import suppress
 
-from pymodbus.datastore import ModbusDeviceContext, ModbusSequentialDataBlock, ModbusServerContext
-from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.bit_message import WriteSingleCoilRequest
 from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
 
 EJECTOR, ALIVE = 0, 1
 NAMES = {EJECTOR: "ejector", ALIVE: "inspector alive"}
@@ -25,11 +24,19 @@ class Line:
         self.coils = dict.fromkeys(NAMES, False)
         self.ejected = 0
 
-    def watch(self, sending: bool, pdu: ModbusPDU) -> ModbusPDU:
-        """Look at what arrives, before the coil is set."""
-        if not sending and isinstance(pdu, WriteSingleCoilRequest) and pdu.address in NAMES:
-            self.set(pdu.address, on=bool(pdu.bits[0]))
-        return pdu
+    async def asked(
+        self,
+        _code: int,
+        _start: int,
+        coil: int,
+        _count: int,
+        _now: list[int],
+        new: list[bool] | None,
+    ) -> None:
+        """Look at what a request writes."""
+        for at, on in enumerate(new or (), start=coil):
+            if at in NAMES:
+                self.set(at, on=bool(on))
 
     def set(self, coil: int, *, on: bool) -> None:
         """Take a coil's new level; only a change of it does anything."""
@@ -45,9 +52,9 @@ class Line:
 
 async def serve(port: int) -> None:
     """Answer Modbus/TCP until the process ends."""
-    coils = ModbusSequentialDataBlock(1, [False] * 16)
-    context = ModbusServerContext(devices=ModbusDeviceContext(co=coils), single=True)
-    server = ModbusTcpServer(context, address=("127.0.0.1", port), trace_pdu=Line().watch)
+    coils = [SimData(0, values=[False] * 16, datatype=DataType.BITS)]
+    device = SimDevice(1, simdata=(coils, coils, coils, coils), action=Line().asked)
+    server = ModbusTcpServer(device, address=("127.0.0.1", port))
     await server.serve_forever(background=True)
     print(f"Controller on port {port}, coils 0 and 1", flush=True)
     await asyncio.Event().wait()
