@@ -67,17 +67,19 @@ def one_line(text: str) -> str:
     return shown(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _columns(stream: TextIO | None, elsewhere: int | None) -> int | None:
-    """Return how wide a console is; ``None``: Rich finds out, but takes a dumb terminal for 80."""
-    if not (stream and stream.isatty()):
-        return elsewhere
-    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-    return shutil.get_terminal_size().columns if dumb else None
+def _console(stream: TextIO | None, elsewhere: int | None, *, stderr: bool) -> SafeConsole:
+    """Return a console as wide as its terminal; Rich would take a dumb one for 80 columns."""
+    width, height = elsewhere, None
+    if stream and stream.isatty():
+        width = None
+        if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+            width, height = shutil.get_terminal_size()
+    return SafeConsole(highlight=False, width=width, height=height, stderr=stderr)
 
 
-messages = SafeConsole(stderr=True, highlight=False, width=_columns(sys.stderr, None))
+messages = _console(sys.stderr, None, stderr=True)
 # A file or a pipe is no narrow screen: tables keep their columns there.
-results = SafeConsole(highlight=False, width=_columns(sys.stdout, 100))
+results = _console(sys.stdout, 100, stderr=False)
 LINE_EVERY_S = 30.0
 """Where no bar is drawn, a stage that takes long is heard of this often."""
 

@@ -124,8 +124,8 @@ def test_a_dumb_terminal_hears_of_a_stage_in_lines_and_has_its_own_width(monkeyp
     monkeypatch.setenv("COLUMNS", "60")
     written = io.StringIO()
     monkeypatch.setattr(written, "isatty", lambda: True)
-    width = console._columns(written, 100)
-    terminal = Console(file=written, force_terminal=True, width=width)
+    terminal = console._console(written, 100, stderr=False)
+    terminal.file = written
     monkeypatch.setattr(console, "messages", terminal)
     with console.progress_bars() as bars:
         bars("Reading images", 1, 2)
@@ -134,5 +134,6 @@ def test_a_dumb_terminal_hears_of_a_stage_in_lines_and_has_its_own_width(monkeyp
     assert written.getvalue().splitlines()[:1] == ["Reading images: 2/2"]
     assert max(map(len, written.getvalue().splitlines())) == 60
     monkeypatch.setenv("TERM", "xterm")
-    assert console._columns(written, 100) is None, "Rich follows it"
-    assert console._columns(io.StringIO(), 100) == 100
+    monkeypatch.delenv("COLUMNS")
+    assert console._console(written, 100, stderr=False)._width is None, "Rich follows it"
+    assert console._console(io.StringIO(), 100, stderr=False).width == 100
