@@ -39,8 +39,8 @@ class Line:
                 self.set(at, on=bool(on))
 
     def set(self, coil: int, *, on: bool) -> None:
-        """Take a coil's new level; only a change of it does anything."""
-        if self.coils[coil] == on:
+        """Take a coil's new level; the ejector moves at each part that it is set for."""
+        if self.coils[coil] == on and not (coil == EJECTOR and on):
             return
         self.coils[coil] = on
         self.ejected += coil == EJECTOR and on
