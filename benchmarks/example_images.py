@@ -83,12 +83,10 @@ def of_the_notebook(path: Path) -> None:
     """Take the last picture that the notebook was committed with."""
     notebook = json.loads((EXAMPLES / "photos_to_verdicts.ipynb").read_text(encoding="utf-8"))
     outputs = [one for cell in notebook["cells"] for one in cell.get("outputs", ())]
-    pictures = [one["data"]["image/png"] for one in outputs if "image/png" in one.get("data", {})]
+    pictures = [one["data"]["image/jpeg"] for one in outputs if "image/jpeg" in one.get("data", {})]
     read = cv2.imdecode(np.frombuffer(b64decode(pictures[-1]), np.uint8), cv2.IMREAD_COLOR)
     assert read is not None
-    height, width = read.shape[:2]
-    smaller = cv2.resize(read, (840, 840 * height // width), interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(path), smaller)
+    cv2.imwrite(str(path), read)
 
 
 def over_mqtt(bundle: Path, parts: Path, folder: Path) -> list[tuple[str, Sequence[str]]]:

@@ -248,7 +248,12 @@ def shown_by(cells) -> list[np.ndarray]:
     """Pictures that cells put out."""
     outputs = [output for cell in cells for output in cell.get("outputs", ())]
     assert not [output for output in outputs if output.output_type == "error"]
-    found = [one.data["image/png"] for one in outputs if "image/png" in one.get("data", {})]
+    found = [
+        data
+        for one in outputs
+        for kind, data in one.get("data", {}).items()
+        if kind in ("image/png", "image/jpeg")
+    ]
     return [
         cv2.imdecode(np.frombuffer(base64.b64decode(one), np.uint8), cv2.IMREAD_COLOR)
         for one in found
@@ -256,7 +261,7 @@ def shown_by(cells) -> list[np.ndarray]:
 
 
 def test_the_notebook_is_committed_as_it_ran(notebook):
-    """From top to bottom, in one go, with outputs that are small and name nobody's folders."""
+    """From top to bottom, with outputs that are small and name nobody's folders."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert len(shown_by(code)) == 2
