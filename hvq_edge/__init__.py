@@ -7,6 +7,7 @@ on first use, so ``import hvq_edge`` itself costs nothing.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from hvq_edge.errors import HvqEdgeError
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 # across the live display, and read the level once, as they load: every module passes here before.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# Both engines report their use to their makers unless told otherwise, OpenVINO as it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if not installed
 
 __all__ = [
     "Decision",

@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -106,6 +107,13 @@ def test_what_errors_name_is_public():
                         named[name] = f"{path.relative_to(ROOT)}:{call.lineno}"
     assert "hvq_edge.inspect" in named
     assert {name: place for name, place in named.items() if name[9:] not in NAMES} == {}
+
+
+def test_the_engines_report_nothing_to_their_makers():
+    """OpenVINO would as it is imported, ONNX Runtime at its first session."""
+    ovc = pytest.importorskip("openvino.tools.ovc")
+    assert type(ovc.telemetry).__module__ == "openvino.tools.ovc.telemetry_stub"
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def test_the_version_is_the_installed_one():

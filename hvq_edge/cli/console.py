@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import stat
 import sys
 import time
@@ -66,11 +67,21 @@ def one_line(text: str) -> str:
     return shown(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-messages = SafeConsole(stderr=True, highlight=False)
+def _console(stream: TextIO | None, elsewhere: int | None, *, stderr: bool) -> SafeConsole:
+    """Return a console as wide as its terminal; Rich would take a dumb one for 80 columns."""
+    width, height = elsewhere, None
+    if stream and stream.isatty():
+        width = None
+        if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+            width, height = shutil.get_terminal_size()
+    return SafeConsole(highlight=False, width=width, height=height, stderr=stderr)
+
+
+messages = _console(sys.stderr, None, stderr=True)
 # A file or a pipe is no narrow screen: tables keep their columns there.
-results = SafeConsole(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 100)
+results = _console(sys.stdout, 100, stderr=False)
 LINE_EVERY_S = 30.0
-"""Without a terminal, a stage that takes long is heard of this often."""
+"""Where no bar is drawn, a stage that takes long is heard of this often."""
 
 SLOWEST_STEP_S = 3600.0
 """Steps that take longer, as the epochs of a training may, get no estimate of the time left."""
@@ -161,7 +172,7 @@ def print_json(value: Any) -> None:  # noqa: ANN401  # anything json.dumps takes
 
 @contextmanager
 def progress_bars() -> Iterator[ProgressCallback]:
-    """Show one bar a stage on standard error; without a terminal, a line now and then."""
+    """Show one bar a stage on standard error; where none can be drawn, a line now and then."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -173,7 +184,9 @@ def progress_bars() -> Iterator[ProgressCallback]:
     from rich.table import Column
 
     tasks: dict[str, TaskID] = {}
+    ended: set[str] = set()
     said_at = time.monotonic()
+    drawn = messages.is_terminal and not messages.is_dumb_terminal
     # Of a narrow line the note is cut, never the count and the time that is left.
     rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     with Progress(
@@ -184,7 +197,7 @@ def progress_bars() -> Iterator[ProgressCallback]:
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}", table_column=rest),
         console=messages,
-        disable=not messages.is_terminal,
+        disable=not drawn,
         expand=True,
         speed_estimate_period=SLOWEST_STEP_S,
     ) as bars:
@@ -193,10 +206,15 @@ def progress_bars() -> Iterator[ProgressCallback]:
             nonlocal said_at
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, note="", clock="")
+            elif stage in ended:  # another round of it: its clock begins again
+                bars.reset(tasks[stage])
+            ended.discard(stage)
+            if done == total:
+                ended.add(stage)
             clock = "took" if done == total else "ETA"
             bars.update(tasks[stage], completed=done, total=total, note=note, clock=clock)
             due = done == total or time.monotonic() - said_at > LINE_EVERY_S
-            if due and not messages.is_terminal:
+            if due and not drawn:
                 said_at = time.monotonic()
                 messages.print(f"{stage}: {done}/{total} {note}".rstrip())
 

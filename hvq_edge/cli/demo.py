@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
+from hvq_edge.cli.demo_end import (
+    activation,
+    next_steps,
+    open_at_a_screen,
+    show_end,
+    show_verdicts,
+)
 from hvq_edge.cli.interruption import INTERRUPTED, advice_if_interrupted
 from hvq_edge.cli.options import JsonOption
 
@@ -45,20 +53,35 @@ def demo(
         typer.Option("--data", help="Where the images are laid out. Default: a cache folder."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: 32.")] = None,
+    no_open: Annotated[
+        bool,
+        typer.Option("--no-open", help="Open no browser at the end, where there is a screen."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Try everything on images of solar cells, in some minutes.
 
-    It trains, evaluates, exports, verifies and inspects. The images come from the package
-    elpv-dataset (CC BY-NC-SA 4.0). What is there already is not done again.
+    It trains, evaluates, exports, verifies and inspects, and shows all of it on one page. The
+    images come from the package elpv-dataset (CC BY-NC-SA 4.0). What is there already is not done
+    again.
     """
     from hvq_edge.bundle.verification import VERIFY_NAME
-    from hvq_edge.common.cache_folder import default_cache
     from hvq_edge.errors import GateFailed
+    from hvq_edge.evaluation.demo_page import (
+        PAGE_NAME,
+        judged_parts,
+        verdicts_by_category,
+        write_demo_page,
+    )
     from hvq_edge.run.latest import point_latest
     from hvq_edge.run.record import BUNDLE_FOLDER, REPORT_NAME
 
-    images = data or default_cache() / "solar-cells"
+    _check_installed()
+    _check_place(out / PAGE_NAME)
+    images = data or _default_images(out)
+    for line in (f"Writes {out.resolve()}", f"and images to {images.resolve()}."):
+        messages.print(line, markup=False, soft_wrap=True)
+    messages.print("It takes some minutes; Ctrl-C stops it, and the same command goes on.")
     stages = demo_stages(out, images, epochs or 32)
     seconds: dict[str, float] = {}
     failed_gate: GateFailed | None = None
@@ -83,7 +106,11 @@ def demo(
                     messages.print(f"Gate failed: {error}", markup=False, soft_wrap=True)
             seconds[stage.name] = round(time.perf_counter() - began, 1)
         point_latest(out)
+    parts = judged_parts(out / "inspection", _in_the_video(images))
+    steps = next_steps(out, images, parts)
+    page = write_demo_page(out, parts, steps, activation())
     files = [
+        ("all on one page", page),
         ("annotated video", out / "inspection" / "annotated.mp4"),
         ("rejected images", out / "inspection" / "rejects"),
         ("evaluation", out / REPORT_NAME),
@@ -92,8 +119,10 @@ def demo(
     if as_json:
         print_json({"seconds": seconds, "files": {name: str(path) for name, path in files}})
     else:
-        _show_verdicts(out / "inspection", images)
-        _show_end(seconds, files, out, images)
+        show_verdicts(verdicts_by_category(parts))
+        show_end(seconds, files, steps)
+        if not no_open and results.is_terminal and open_at_a_screen(page, os.environ):
+            messages.print("The page opens in your browser.")
     if failed_gate is not None:
         raise failed_gate
 
@@ -105,11 +134,13 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     from hvq_edge.cli import eval_, export, stream, train, verify
     from hvq_edge.common.atomic import sha256_of
     from hvq_edge.errors import RunError
+    from hvq_edge.evaluation.demo_page import is_whole
     from hvq_edge.run.record import CHECKPOINT_NAME, RECORD_NAME, REPORT_NAME, read_run
 
     bundle = out / "bundle"
     video = out / "parts.avi"
     inspection = out / "inspection"
+    run, images = quote(str(out)), quote(str(data))
 
     def trained() -> bool:
         try:
@@ -131,6 +162,12 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
         # bundle.json changes with its model card, so after verify and eval too
         return newer(result, bundle / open_bundle(bundle).manifest.models["fp32"])
 
+    def inspected() -> bool:
+        # After Ctrl-C there is a video as well, of the frames until then.
+        return since_export(inspection / "annotated.mp4") and is_whole(
+            inspection, len(_in_the_video(data))
+        )
+
     def start_or_resume() -> None:
         if (out / RECORD_NAME).exists():
             train.train(resume=True, out=out)
@@ -146,25 +183,25 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
         ),
         Stage(
             "train",
-            f"hvq-edge train --data {data} --preset tiny --epochs {epochs} --out {out}",
+            f"hvq-edge train --data {images} --preset tiny --epochs {epochs} --out {run}",
             trained,
             start_or_resume,
         ),
         Stage(
             "eval",
-            f"hvq-edge eval {out} --data {data}",
+            f"hvq-edge eval {run} --data {images}",
             lambda: newer(out / REPORT_NAME, out / CHECKPOINT_NAME),
             lambda: eval_.evaluate(data=data, target=out),
         ),
         Stage(
             "export",
-            f"hvq-edge export {out} --int8",
+            f"hvq-edge export {run} --int8",
             exported,
             lambda: export.export(run=out, int8=True),
         ),
         Stage(
             "verify",
-            f"hvq-edge verify {bundle} --data {data}",
+            f"hvq-edge verify {run}/bundle --data {images}",
             lambda: since_export(bundle / VERIFY_NAME),
             lambda: verify.verify(bundle=bundle, data=data),
         ),
@@ -176,8 +213,9 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
         ),
         Stage(
             "stream",
-            f"hvq-edge stream --bundle {bundle} --camera {video} --out {inspection}",
-            lambda: since_export(inspection / "annotated.mp4"),
+            f"hvq-edge stream --bundle {run}/bundle --camera {run}/parts.avi "
+            f"--out {run}/inspection",
+            inspected,
             lambda: stream.stream(
                 camera=[str(video)], bundle=bundle, out=inspection, display=False
             ),
@@ -213,60 +251,48 @@ def _in_the_video(data: Path) -> list[DatasetImage]:
     return random.Random(0).sample(order, len(order))  # noqa: S311  # no secret
 
 
-def _show_verdicts(inspection: Path, data: Path) -> None:
-    """Print what the stream said of good and of defective parts, by category."""
-    import json
+def _check_installed() -> None:
+    """Check at once for what the first stages do without.
 
-    from rich.table import Table
+    Raises:
+        MissingCapability: packages are missing.
+    """
+    from importlib.util import find_spec
 
-    from hvq_edge.verdict.judgement import count_verdicts
+    from hvq_edge.common.extras import EXTRA_OF, pip_install
+    from hvq_edge.errors import MissingCapability
 
-    order = _in_the_video(data)
-    lines = (inspection / "decisions.jsonl").read_text(encoding="utf-8").splitlines()
-    said = [json.loads(line)["verdict"] for line in lines[-len(order) :]]
-    table = Table(title="What the stream said of the parts", title_justify="left")
-    for heading in ("category", "good rejected", "defects found", "no decision"):
-        table.add_column(heading, justify="left" if heading == "category" else "right")
-    for category in sorted({image.category for image in order}):
-        good, defective = (
-            count_verdicts(
-                verdict
-                for image, verdict in zip(order, said, strict=True)
-                if image.category == category and image.good == kind
-            )
-            for kind in (True, False)
+    needed = [name for name, extra in EXTRA_OF.items() if extra in ("train", "learn", "demo")]
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise MissingCapability(
+            f"the demo needs what is not installed: {', '.join(missing)}.",
+            next_step=pip_install("train,demo"),
         )
-        table.add_row(
-            category,
-            f"{good.rejected} of {good.total}",
-            f"{defective.rejected} of {defective.total}",
-            f"{good.no_decision} good, {defective.no_decision} defective",
-        )
-    results.print()
-    results.print(table)
 
 
-def _show_end(
-    seconds: dict[str, float], files: list[tuple[str, Path]], out: Path, data: Path
-) -> None:
-    from rich.table import Table
+def _check_place(path: Path) -> None:
+    from hvq_edge.common.atomic import check_writable
+    from hvq_edge.errors import OutputError
 
-    table = Table(title="Wall time", title_justify="left")
-    table.add_column("stage")
-    table.add_column("seconds", justify="right")
-    for name, value in seconds.items():
-        table.add_row(name, f"{value:.1f}")
-    table.add_row("all", f"{sum(seconds.values()):.1f}")
-    results.print()
-    results.print(table)
-    results.print("\nLook at:")
-    for name, path in files:
-        results.print(f"  {name:<18} {path}", markup=False, soft_wrap=True)
-    results.print(
-        f"\nNext: hvq-edge predict {shlex.quote(str(data))} --save judged judges these images, or "
-        "any that you name; "
-        f"hvq-edge report {out} --complete gathers all of it for a signature; "
-        f"hvq-edge stream --camera 0, or --camera {out / 'parts.avi'}, inspects",
-        markup=False,
-        soft_wrap=True,
-    )
+    try:
+        check_writable(path)
+    except OutputError as error:
+        remedy = "go to a folder that you may write to, or name one with --out"
+        raise OutputError(error.cause, next_step=remedy) from error
+
+
+def _default_images(out: Path) -> Path:
+    """Return the cache's folder; beside the run where a user has no home, as in a container."""
+    from hvq_edge.common.atomic import check_writable
+    from hvq_edge.common.cache_folder import default_cache
+    from hvq_edge.data.solar_cells import MARKER_NAME
+    from hvq_edge.errors import OutputError
+
+    try:
+        images = default_cache() / "solar-cells"
+        if not (images / MARKER_NAME).is_file():
+            check_writable(images / MARKER_NAME)
+    except (OutputError, OSError, RuntimeError):
+        return out.with_name("solar-cells")
+    return images

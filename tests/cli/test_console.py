@@ -101,3 +101,39 @@ def test_json_says_the_same_in_escapes(capsys, monkeypatch):
 def test_every_message_goes_through_it():
     assert isinstance(console.messages, console.SafeConsole)
     assert isinstance(console.results, console.SafeConsole)
+
+
+def test_a_stage_that_comes_again_is_timed_anew(monkeypatch):
+    """As the features of held-out images after those that are trained on."""
+    written = io.StringIO()
+    terminal = Console(file=written, force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr(console, "messages", terminal)
+    now = [0.0]
+    monkeypatch.setattr(terminal, "get_time", lambda: now[0])
+    with console.progress_bars() as bars:
+        for count, seconds in ((340, 300.0), (60, 40.0)):
+            bars("backbone features", 8, count)
+            now[0] += seconds
+            bars("backbone features", count, count)
+    assert re.search("60/60 +took +0:00:40", written.getvalue())
+
+
+def test_a_dumb_terminal_hears_of_a_stage_in_lines_and_has_its_own_width(monkeypatch):
+    """It draws no bar, and would be silent for minutes."""
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "60")
+    written = io.StringIO()
+    monkeypatch.setattr(written, "isatty", lambda: True)
+    terminal = console._console(written, 100, stderr=False)
+    terminal.file = written
+    monkeypatch.setattr(console, "messages", terminal)
+    with console.progress_bars() as bars:
+        bars("Reading images", 1, 2)
+        bars("Reading images", 2, 2)
+    terminal.rule("1/7 images", align="left")
+    assert written.getvalue().splitlines()[:1] == ["Reading images: 2/2"]
+    assert max(map(len, written.getvalue().splitlines())) == 60
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("COLUMNS")
+    assert console._console(written, 100, stderr=False)._width is None, "Rich follows it"
+    assert console._console(io.StringIO(), 100, stderr=False).width == 100

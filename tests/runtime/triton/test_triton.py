@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import signal
+import sys
 import threading
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -21,12 +23,15 @@ pytest.importorskip("tritonclient.grpc", reason="needs the server extra")
 from helpers.graphs import CATEGORIES, GRID, LEVELS, SIDE, expected, frames, save_bundle
 from helpers.images import write_png
 from helpers.known_answers import answers_of, compute_wrongly, give_answers
+from helpers.paths import ROOT
 from helpers.plans import same, save_plan
 from helpers.running_line import DEFECT_EVERY, RunningLine, parts, save_line_bundle
+from helpers.thresholds import threshold_at
 from helpers.triton_server import TritonServer, read_config, why_not
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
+from hvq_edge.bundle.manifest import write_manifest
 from hvq_edge.cli.app import main
 from hvq_edge.errors import (
     BundleError,
@@ -206,6 +211,32 @@ def test_results_are_those_of_the_graph(server, bundles, mode):
             category = category if mode == "input" else None
             same(engine.run(given, category), expected(given, mode, category))
     assert set(server.batches("hvq_edge_fp32")) == {1, 3, 8}
+
+
+def test_the_example_judges_by_the_server_and_the_bundles_thresholds(
+    server, bundles, tmp_path, monkeypatch, capsys
+):
+    manifest = bundles["auto"].manifest
+    images = frames(6)
+    wanted = expected(images, "auto")
+    limit = float(np.sort(wanted["score"])[2:4].mean())
+    thresholds = {"fp32": dict.fromkeys(manifest.categories, threshold_at(limit))}
+    bundle = server.serve(bundles["auto"])
+    copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    write_manifest(copy, manifest.model_copy(update={"thresholds": thresholds}))
+    for i, image in enumerate(images):
+        write_png(tmp_path / f"images/{i}.png", image[:, :, ::-1])
+    example = str(ROOT / "examples/triton_client.py")
+    monkeypatch.setattr(sys, "argv", [example, server.address, str(copy), f"{tmp_path}/images"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(example, run_name="__main__")
+    assert stop.value.code == 1
+    said = [re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines()]
+    names = [manifest.categories[int(chosen)] for chosen in wanted["category"]]
+    verdicts = ["reject" if score > limit else "pass" for score in wanted["score"]]
+    assert [line[2] for line in said] == verdicts
+    assert [line[1] for line in said] == names
+    assert {"reject", "pass"} == set(verdicts)
 
 
 def test_frames_of_eight_clients_share_batches(server, bundles):
