@@ -15,6 +15,7 @@ from helpers.images import make_texture, write_png
 from helpers.looks import ANYTHING
 from helpers.paths import ROOT
 from helpers.patience import HANG_SECONDS
+from helpers.plans import save_plan
 from helpers.thresholds import threshold_at
 
 pytest.importorskip("onnx")
@@ -25,6 +26,7 @@ from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.signature import sign_bundle
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.data.images import read_frame
+from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.placement import learn_placement, small_grey
 
@@ -59,15 +61,30 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("cpp"), "-O1")
+
+
+@pytest.fixture(scope="module")
+def with_tensorrt(tmp_path_factory):
+    """The same with TensorRT's and CUDA's runtimes, for which tests/data/tensorrt_cpp stands."""
+    folder, headers = tmp_path_factory.mktemp("cpp"), ROOT / "tests" / "data" / "tensorrt_cpp"
+    # They compute with ONNX Runtime, and are all in their headers.
+    found = dict.fromkeys(("TENSORRT_INCLUDE", "CUDA_INCLUDE"), headers)
+    found |= dict.fromkeys(("TENSORRT_LIB", "CUDART_LIB"), folder / "libonnxruntime.so")
+    options = [f"-D{name}={at}" for name, at in found.items()]
+    return built(folder, "-O0", "-DHVQ_TENSORRT=ON", *options)
+
+
+def built(folder: Path, optimised: str, *more: str) -> Path:
     """Built as docs/how-to/cpp.md says, in one piece and hardly optimised: that is faster."""
-    folder = tmp_path_factory.mktemp("cpp")
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
         (folder / name).symlink_to(LIBRARIES[-1])
     build = folder / "build"
-    quickly = ("-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1", "-DCMAKE_UNITY_BUILD=ON")
+    quickly = ("-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_CXX_FLAGS={optimised}")
     said = (f"-DONNXRUNTIME_INCLUDE={HEADERS}", f"-DONNXRUNTIME_LIB={folder}/libonnxruntime.so")
+    one_piece = "-DCMAKE_UNITY_BUILD=ON"
     for command in (
-        ["cmake", "-S", ROOT / "examples" / "cpp", "-B", build, *quickly, *said],
+        ["cmake", "-S", ROOT / "examples/cpp", "-B", build, one_piece, *quickly, *said, *more],
         ["cmake", "--build", build],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS)
@@ -281,3 +298,108 @@ def test_tensorrt_is_asked_for_in_the_api_and_said_to_be_missing(program, tmp_pa
     done = run(program, "--tensorrt", bundle, image)
     assert done.returncode == 3
     assert "TensorRT execution provider is not enabled in this build" in done.stderr
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """An Ada card and TensorRT 10.3."""
+    monkeypatch.setenv("HVQ_STAND_IN_CAPABILITY", "89")
+    monkeypatch.setenv("HVQ_STAND_IN_VERSION", "100300")
+    return monkeypatch
+
+
+def one_image(tmp_path: Path) -> Path:
+    return write_png(tmp_path / "part.png", make_texture(0))
+
+
+@pytest.mark.parametrize("mode", ["one", "input", "auto"])
+def test_an_engine_gives_the_graphs_scores(with_tensorrt, tmp_path, on_a_gpu, mode):
+    """The plan is the graph: all but who computes is as on a GPU, and nothing may differ."""
+    bundle = save_bundle(tmp_path / "bundle", mode)
+    thresholds = {"fp32": dict.fromkeys(CATEGORIES, threshold_at(0.3))}
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"thresholds": thresholds}))
+    images = [write_png(tmp_path / f"{i}.png", make_texture(i, height=64 + i)) for i in range(3)]
+    given = ["--category", "nut"] if mode == "input" else []
+    words = [*given, bundle.path, *images]
+    assert "no fp32 engine for tensorrt 10.3.0 on" in refused(with_tensorrt, "--plan", *words)
+    save_plan(bundle)
+    found = judged(with_tensorrt, "--plan", *words)
+    assert found == judged(with_tensorrt, *words)
+    assert len({line["score"] for line in found}) == len(images)
+
+
+def test_only_an_engine_that_fits_is_run(with_tensorrt, tmp_path, on_a_gpu):
+    bundle, image = save_bundle(tmp_path / "bundle"), one_image(tmp_path)
+    words = ["--plan", bundle.path, image]
+    for fits in (
+        {},
+        {"backend_version": "10.3.0.26"},
+        {"backend_version": "10.0.1", "options": BuildOptions(version_compatible=True)},
+        {"compute_capabilities": ("8.7",), "options": BuildOptions(hardware="ampere+")},
+        {"gpu_name": "another", "driver": "12.4"},
+    ):
+        save_plan(bundle, **fits)
+        assert judged(with_tensorrt, *words)
+    for changes, said in (
+        ({"onnx_sha256": "0" * 64}, "graph: built for 000000000000, here is"),
+        ({"backend": "tensorrt-rtx"}, "backend: built for tensorrt-rtx, here is tensorrt"),
+        (
+            {"backend_version": "10.16.1.11", "options": BuildOptions(version_compatible=True)},
+            "backend_version: built for 10.16.1.11, here is 10.3.0",
+        ),
+        ({"backend_version": "10.0.1"}, "backend_version: built for 10.0.1, here is 10.3.0"),
+        ({"platform": "linux-riscv64"}, "platform: built for linux-riscv64, here is linux-"),
+        ({"compute_capabilities": ("8.7",)}, "compute_capability: built for 8.7, here is 8.9"),
+        ({"plan_sha256": "0" * 64}, "it is not the engine that was built (SHA-256)"),
+    ):
+        save_plan(bundle, **changes)
+        assert said in refused(with_tensorrt, *words)
+    plan = save_plan(bundle)
+    other = save_bundle(tmp_path / "other", "auto")
+    (plan.parent / plan.name).write_bytes(other.read("model.fp32.onnx"))
+    assert "not the engine that was built" in refused(with_tensorrt, *words)
+    record = json.loads(plan.with_suffix(".json").read_text("utf-8"))
+    record["plan_sha256"] = other.manifest.files["model.fp32.onnx"].sha256
+    plan.with_suffix(".json").write_text(json.dumps(record), "utf-8")
+    assert "of another graph" in refused(with_tensorrt, *words)
+    plan.with_suffix(".json").unlink()
+    assert f"{plan.stem}.json cannot be read" in refused(with_tensorrt, *words)
+
+
+def test_a_signature_covers_the_engine(with_tensorrt, tmp_path, on_a_gpu):
+    pytest.importorskip("cryptography")
+    bundle, image = save_bundle(tmp_path / "bundle"), one_image(tmp_path)
+    new_key(tmp_path / "key")
+    words = ["--plan", "--require-signature", tmp_path / "key.pub", bundle.path, image]
+    sign_bundle(bundle.path, tmp_path / "key")
+    save_plan(bundle)
+    assert "it is not an engine that was signed" in refused(with_tensorrt, *words)
+    sign_bundle(bundle.path, tmp_path / "key")
+    assert judged(with_tensorrt, *words)
+
+
+def test_what_fails_on_a_gpu_is_said(program, with_tensorrt, tmp_path, on_a_gpu):
+    bundle, image = save_bundle(tmp_path / "bundle"), one_image(tmp_path)
+    told = tmp_path / "calls"
+    on_a_gpu.setenv("HVQ_STAND_IN_CALLS", str(told))
+    save_plan(bundle, options=BuildOptions(version_compatible=True, dla_core=1))
+    words = ["--plan", bundle.path, image]
+    assert judged(with_tensorrt, *words)
+    assert told.read_text() == "host code allowed\nDLA core 1\n"
+    for step, code, said in (
+        ("deserialise", 2, "cannot load the engine: Serialization assertion failed"),
+        ("context", 3, "too little memory left: out of memory"),
+        ("shape", 2, "one frame at a time: batch 1 is below the profile's least"),
+        ("execute", 3, "cannot run the engine: an illegal memory access"),
+    ):
+        on_a_gpu.setenv("HVQ_STAND_IN_FAILS", step)
+        done = run(with_tensorrt, *words)
+        assert (done.returncode, done.stdout) == (code, ""), step
+        assert said in done.stderr
+    on_a_gpu.setenv("HVQ_STAND_IN_CAPABILITY", "")
+    done = run(with_tensorrt, *words)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "CUDA cannot find a GPU: CUDA driver version is insufficient" in done.stderr
+    done = run(program, *words)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "built without TensorRT: cmake -DHVQ_TENSORRT=ON" in done.stderr

@@ -14,19 +14,6 @@ namespace {
 constexpr const char* format = "hvq-edge-bundle/1";
 constexpr const char* signature_format = "hvq-edge-signature/1";
 
-std::string sha256_of(const std::string& content) {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int size = 0;
-    EVP_Digest(content.data(), content.size(), digest, &size, EVP_sha256(), nullptr);
-    std::string text;
-    for (unsigned int i = 0; i < size; ++i) {
-        char hex[3];
-        std::snprintf(hex, sizeof hex, "%02x", digest[i]);
-        text += hex;
-    }
-    return text;
-}
-
 /// Whether a manifest's name stays within the folder.
 bool safe(const std::string& name) {
     if (name.empty() || name.find_first_of(std::string("\\:\0", 3)) != std::string::npos)
@@ -70,14 +57,28 @@ void check_signature(const std::string& folder, const std::string& manifest,
 
 }  // namespace
 
+std::string sha256_of(const std::string& content) {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int size = 0;
+    EVP_Digest(content.data(), content.size(), digest, &size, EVP_sha256(), nullptr);
+    std::string text;
+    for (unsigned int i = 0; i < size; ++i) {
+        char hex[3];
+        std::snprintf(hex, sizeof hex, "%02x", digest[i]);
+        text += hex;
+    }
+    return text;
+}
+
 double Threshold::p_value(double score) const {
     const auto below = std::lower_bound(scores.begin(), scores.end(), score) - scores.begin();
     return (1.0 + (below ? above[below - 1] : good_parts)) / (good_parts + 1.0);
 }
 
-Bundle::Bundle(const std::string& folder, const std::string& trusted) : folder_(folder) {
+Bundle::Bundle(const std::string& folder, const std::string& trusted)
+    : folder_(folder), signed_(!trusted.empty()) {
     const std::string content = read_file(folder + "/bundle.json");
-    if (!trusted.empty()) check_signature(folder, content, trusted);
+    if (signed_) check_signature(folder, content, trusted);
     manifest_ = json::parse(content);
     if (manifest_.at("format") != format)
         throw BadInput(folder + " is a bundle of another format than " + format);
@@ -103,11 +104,24 @@ std::string Bundle::checked(const std::string& name) const {
     return content;
 }
 
-std::string Bundle::graph(const std::string& precision) const {
+std::string Bundle::graph_name(const std::string& precision) const {
     const json& models = manifest_.at("models");
     if (!models.contains(precision))
         throw BadInput("the bundle " + folder_ + " has no " + precision + " model");
-    return checked(models.at(precision));
+    return models.at(precision);
+}
+
+std::string Bundle::graph(const std::string& precision) const {
+    return checked(graph_name(precision));
+}
+
+std::string Bundle::graph_sha256(const std::string& precision) const {
+    return manifest_.at("files").at(graph_name(precision)).at("sha256");
+}
+
+bool Bundle::names(const std::string& name, const std::string& sha256) const {
+    const json& files = manifest_.at("files");
+    return files.contains(name) && files.at(name).at("sha256") == sha256;
 }
 
 const Threshold* Bundle::threshold(const std::string& precision, const std::string& category) {

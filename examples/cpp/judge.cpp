@@ -1,4 +1,4 @@
-// Judges images with a bundle and ONNX Runtime alone, one line of JSON an image: docs/how-to/cpp.md.
+// Judges images with a bundle, without Python, one line of JSON an image: docs/how-to/cpp.md.
 
 #include <onnxruntime_cxx_api.h>
 
@@ -10,7 +10,7 @@
 #include <limits>
 #include <memory>
 
-#include "bundle.hpp"
+#include "engine.hpp"
 #include "regions.hpp"
 #include "usable.hpp"
 
@@ -20,7 +20,7 @@ namespace {
 
 constexpr const char* usage =
     "usage: hvq_judge [--precision fp32|int8] [--category NAME] [--require-signature PUBKEY]\n"
-    "                 [--tensorrt] [--frame OUT.ppm] BUNDLE IMAGE...\n"
+    "                 [--tensorrt | --plan] [--frame OUT.ppm] BUNDLE IMAGE...\n"
     "\n"
     "Judges images (PNG, PPM, PGM) with a bundle of hvq-edge, one line of JSON an image.\n"
     "\n"
@@ -28,24 +28,14 @@ constexpr const char* usage =
     "  --category NAME             what the images show, where the bundle must be told\n"
     "  --require-signature PUBKEY  insist that a key of this file (PEM) signed the bundle\n"
     "  --tensorrt                  run on the TensorRT provider of an ONNX Runtime that has it\n"
+    "  --plan                      run the engine that hvq-edge build made, with TensorRT itself\n"
     "  --frame OUT.ppm             write what the graph sees of the last image\n";
 
-/// What the engine said of one image.
-struct Judgement {
-    std::string category;
-    double score;
-    double margin;
-    std::vector<float> map;
-    int rows, columns;
-};
-
-class Engine {
+class GraphEngine : public Engine {
   public:
-    /// `mode` is the manifest's category_mode; `given` the index of the category that `input` takes.
-    Engine(const std::string& graph, const std::string& mode, std::vector<std::string> categories,
-           std::size_t given, bool tensorrt)
-        : categories_(std::move(categories)), given_(given), takes_category_(mode == "input"),
-          gives_category_(mode == "auto") {
+    GraphEngine(const std::string& graph, const std::string& mode,
+                std::vector<std::string> categories, std::size_t given, bool tensorrt)
+        : Engine(mode, std::move(categories), given) {
         Ort::SessionOptions options;
         if (tensorrt) {
             OrtTensorRTProviderOptionsV2* settings = nullptr;
@@ -57,42 +47,36 @@ class Engine {
         session_ = Ort::Session(env_, graph.data(), graph.size(), options);
     }
 
-    Judgement judge(Image& frame) {
+    Judgement judge(Image& frame) override {
         const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
         const std::int64_t shape[] = {1, frame.height, frame.width, 3}, one[] = {1};
-        auto given = static_cast<std::int32_t>(given_);
         std::vector<Ort::Value> feed;
         feed.push_back(Ort::Value::CreateTensor<std::uint8_t>(
             memory, frame.levels.data(), frame.levels.size(), shape, 4));
         if (takes_category_)
-            feed.push_back(Ort::Value::CreateTensor<std::int32_t>(memory, &given, 1, one, 1));
+            feed.push_back(Ort::Value::CreateTensor<std::int32_t>(memory, &given_, 1, one, 1));
         const char* const inputs[] = {"frames", "category"};
         const char* const outputs[] = {"score", "map", "category", "margin"};
         const std::vector<Ort::Value> results = session_.Run(
             Ort::RunOptions{nullptr}, inputs, feed.data(), feed.size(), outputs,
             gives_category_ ? 4 : 2);
-        Judgement judgement{"", *results[0].GetTensorData<float>(),
+        Judgement judgement{name_of(given_), *results[0].GetTensorData<float>(),
                             std::numeric_limits<double>::infinity(), {}, 0, 0};
         const auto cells = results[1].GetTensorTypeAndShapeInfo();
         const float* map = results[1].GetTensorData<float>();
         judgement.map.assign(map, map + cells.GetElementCount());
         judgement.rows = static_cast<int>(cells.GetShape().at(1));
         judgement.columns = static_cast<int>(cells.GetShape().at(2));
-        std::size_t index = given_;
         if (gives_category_) {
-            index = static_cast<std::size_t>(*results[2].GetTensorData<std::int32_t>());
+            judgement.category = name_of(*results[2].GetTensorData<std::int32_t>());
             judgement.margin = *results[3].GetTensorData<float>();
         }
-        judgement.category = index < categories_.size() ? categories_[index] : "unknown category";
         return judgement;
     }
 
   private:
     Ort::Env env_{ORT_LOGGING_LEVEL_ERROR};
     Ort::Session session_{nullptr};
-    std::vector<std::string> categories_;
-    std::size_t given_;
-    bool takes_category_, gives_category_;
 };
 
 std::string text_of(const char* format, double first, double second) {
@@ -114,7 +98,7 @@ std::string refusal(const Judgement& judgement) {
 class Judge {
   public:
     Judge(const std::string& folder, const std::string& precision, const std::string& category,
-          const std::string& trusted, bool tensorrt)
+          const std::string& trusted, bool tensorrt, bool plan)
         : bundle_(folder, trusted), precision_(precision), frame_(0, 0, 3) {
         const auto& manifest = bundle_.manifest();
         const std::vector<std::string> categories = manifest.at("categories");
@@ -129,8 +113,11 @@ class Judge {
         if (!category.empty() && found == categories.end())
             throw BadInput("the bundle has no category '" + category + "'");
         const std::size_t given = asks ? found - categories.begin() : 0;
-        engine_ = std::make_unique<Engine>(bundle_.graph(precision), mode, categories, given,
-                                           tensorrt);
+        if (plan)
+            engine_ = open_tensorrt(bundle_, precision, mode, categories, given);
+        else
+            engine_ = std::make_unique<GraphEngine>(bundle_.graph(precision), mode, categories,
+                                                    given, tensorrt);
     }
 
     Line judge(const std::string& path) {
@@ -200,7 +187,7 @@ class Judge {
 
 int run(int count, char** words) {
     std::string precision = "fp32", category, trusted, frame;
-    bool tensorrt = false;
+    bool tensorrt = false, plan = false;
     std::vector<std::string> names;
     for (int i = 1; i < count; ++i) {
         const std::string word = words[i];
@@ -210,12 +197,13 @@ int run(int count, char** words) {
             : word == "--frame" ? &frame : nullptr;
         if (value && i + 1 < count) *value = words[++i];
         else if (word == "--tensorrt") tensorrt = true;
+        else if (word == "--plan") plan = true;
         else if (word == "--help") return std::cout << usage, 0;
         else if (word.compare(0, 2, "--") == 0) return std::cerr << usage, 2;
         else names.push_back(word);
     }
     if (names.size() < 2) return std::cerr << usage, 2;
-    Judge judge(names[0], precision, category, trusted, tensorrt);
+    Judge judge(names[0], precision, category, trusted, tensorrt, plan);
     for (std::size_t i = 1; i < names.size(); ++i)
         std::cout << judge.judge(names[i]).dump(-1, ' ', false, Line::error_handler_t::replace)
                   << std::endl;
@@ -237,6 +225,9 @@ int main(int count, char** words) {
         return run(count, words);
     } catch (const Ort::Exception& error) {
         std::cerr << "Error: ONNX Runtime: " << error.what() << "\n";
+        return 3;
+    } catch (const Missing& error) {
+        std::cerr << "Error: " << error.what() << ".\n";
         return 3;
     } catch (const BadInput& error) {
         std::cerr << "Error: " << error.what() << ".\n";

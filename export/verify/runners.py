@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -23,6 +23,11 @@ from polygraphy.common import TensorMetadata
 from hvq_edge.bundle.manifest import Bundle, Precision
 from hvq_edge.bundle.verification import NotRun, RunnerName
 from hvq_edge.errors import HvqEdgeError
+from hvq_edge.runtime.cpu.onnxruntime_providers import (
+    ONNXRUNTIME,
+    may_be_tried,
+    provider_version,
+)
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER, EngineBackend, read_record
@@ -31,6 +36,12 @@ _ENGINES: dict[EngineBackend, RunnerName] = {
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT-RTX",
 }
+PROVIDER_RUNNERS: dict[str, RunnerName] = {
+    "onnxruntime-cuda": "ONNX Runtime CUDA",
+    "onnxruntime-tensorrt": "ONNX Runtime TensorRT",
+    "onnxruntime-tensorrt-rtx": "ONNX Runtime TensorRT-RTX",
+}
+"""By backend: each of ``PROVIDERS``."""
 
 
 _MODULES: dict[RunnerName, str] = {
@@ -39,6 +50,8 @@ _MODULES: dict[RunnerName, str] = {
     "TensorRT": "tensorrt",
     "TensorRT-RTX": "tensorrt_rtx",
 }
+OF_THE_FILE = tuple(_MODULES)
+"""Runners whose fault is one of the precision, whatever runs it."""
 
 
 class EngineRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no types
@@ -97,17 +110,26 @@ class Tested:
 
 def library_version(library: RunnerName) -> str:
     """Return the version of a library that has run; empty where it does not say."""
+    for backend, runner in PROVIDER_RUNNERS.items():
+        if library == runner:
+            return f"{library_version('ONNX Runtime')}, {provider_version(backend)}"
     version: str = getattr(import_module(_MODULES[library]), "__version__", "")
     return version.split("-", maxsplit=1)[0]  # OpenVINO adds the build
 
 
-def runners_of(bundle: Bundle) -> tuple[list[Tested], list[NotRun]]:
+def runners_of(bundle: Bundle, providers: Sequence[str] = ()) -> tuple[list[Tested], list[NotRun]]:
     """Make a runner for every precision on every library that is here.
 
-    Engines are opened to see whether they run; those that do are closed by their runner.
+    Engines, and ONNX Runtime's providers, are opened to see whether they run; those that do are
+    closed by their runner.
+
+    Args:
+        bundle: the bundle.
+        providers: backends of those that must run; none: those that ``auto`` would try here.
 
     Raises:
         BundleError: a graph of the bundle is changed.
+        MissingCapability: a provider that must run does not.
     """
     tested: list[Tested] = []
     not_run: list[NotRun] = []
@@ -130,12 +152,14 @@ def runners_of(bundle: Bundle) -> tuple[list[Tested], list[NotRun]]:
             tested.append(Tested(precision, "OpenVINO", runner))
     if not has_openvino:
         not_run.append(NotRun(runner="OpenVINO", precision=None, reason="it is not installed here"))
-    for backend, library in _ENGINES.items():
-        for one in _engines_of(bundle, backend, library):
-            if isinstance(one, NotRun):
-                not_run.append(one)
-            else:
-                tested.append(one)
+    found = [
+        one for name, library in _ENGINES.items() for one in _engines_of(bundle, name, library)
+    ]
+    for backend in dict.fromkeys(providers or may_be_tried()):
+        if backend != ONNXRUNTIME:
+            found += _provider_of(bundle, backend, must_run=backend in providers)
+    tested += [one for one in found if isinstance(one, Tested)]
+    not_run += [one for one in found if isinstance(one, NotRun)]
     return tested, not_run
 
 
@@ -153,14 +177,39 @@ def _engines_of(
             yield NotRun(runner=library, precision=None, reason=error.cause)
     for precision in built:
         try:
-            engine = open_engine(bundle, precision=precision, backend=backend, unchecked=True)
+            yield _opened(bundle, backend, precision, library)
         except HvqEdgeError as error:
             yield NotRun(runner=library, precision=precision, reason=error.cause)
-            continue
-        takes_category = bundle.manifest.category_mode == "input"
 
-        def opened(engine=engine):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            return engine
 
-        runner = EngineRunner(f"{precision} {library}", opened, takes_category)
-        yield Tested(precision, library, runner)
+def _provider_of(bundle: Bundle, backend: str, *, must_run: bool) -> list[Tested | NotRun]:
+    library = PROVIDER_RUNNERS[backend]
+    found: list[Tested | NotRun] = []
+    first: HvqEdgeError | None = None
+    for precision in bundle.manifest.models:
+        try:
+            found.append(_opened(bundle, backend, precision, library))
+        except HvqEdgeError as error:
+            first = first or error
+            found.append(NotRun(runner=library, precision=precision, reason=error.cause))
+    if must_run and first is not None and all(isinstance(one, NotRun) for one in found):
+        raise first
+    return found
+
+
+def _opened(bundle: Bundle, backend: str, precision: Precision, library: RunnerName) -> Tested:
+    """Open an engine and judge one frame with it: some fail only then.
+
+    Raises:
+        HvqEdgeError: it does not run here.
+    """
+    engine = open_engine(bundle, precision=precision, backend=backend, unchecked=True)
+    takes_category = bundle.manifest.category_mode == "input"
+    try:
+        frames = np.zeros((1, *engine.info.frame_shape, 3), np.uint8)
+        engine.run(frames, np.zeros(1, np.int32) if takes_category else None)
+    except HvqEdgeError:
+        engine.close()
+        raise
+    runner = EngineRunner(f"{precision} {library}", lambda: engine, takes_category)
+    return Tested(precision, library, runner)

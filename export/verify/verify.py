@@ -39,8 +39,15 @@ from hvq_edge.export.verify.polygraphy_files import (
     polygraphy_command,
     write_polygraphy_files,
 )
-from hvq_edge.export.verify.runners import EngineRunner, library_version, runners_of
+from hvq_edge.export.verify.runners import (
+    OF_THE_FILE,
+    PROVIDER_RUNNERS,
+    EngineRunner,
+    library_version,
+    runners_of,
+)
 from hvq_edge.run.record import read_run
+from hvq_edge.runtime.cpu.onnxruntime_providers import ONNXRUNTIME, with_provider
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 from hvq_edge.runtime.known_answers import ANSWERS_NAME, CHECK_NAME, write_known_answers
 from hvq_edge.verdict.judgement import judgements, refusal, rule
@@ -57,6 +64,7 @@ def verify_bundle(
     most_images: int = DEFAULT_IMAGES,
     max_changed: float | None = None,
     bisect: bool = False,
+    providers: Sequence[str] = (),
     on_progress: ProgressCallback = silent,
 ) -> Verification:
     """Run every precision on every library that is here against PyTorch, write ``verify.json``.
@@ -72,16 +80,21 @@ def verify_bundle(
         max_changed: share of the images whose decision may change; ``None``: the precision's.
         bisect: name the first tensor that differs of each precision that fails; of all where none
             fails.
+        providers: of ONNX Runtime, that must run here (``cuda``); none: those that ``auto`` would
+            try on this machine, where they run.
         on_progress: called after each image.
 
     Returns:
         What was written.
 
     Raises:
+        MissingCapability: a provider that was named does not run here.
+        SettingsError: there is no such provider.
         BundleError: the bundle is changed, or was exported from another checkpoint.
         DatasetError: no test images of the bundle's categories.
         OutputError: ``verify.json`` cannot be written.
     """
+    named = [with_provider(ONNXRUNTIME, one) for one in providers]
     bundle = open_bundle(bundle_path)
     bundle_path = bundle.path
     record = read_run(run)
@@ -102,7 +115,7 @@ def verify_bundle(
         )
 
     mode = bundle.manifest.category_mode
-    tested, not_run = runners_of(bundle)
+    tested, not_run = runners_of(bundle, named)
     torch_runner = EngineRunner(
         PYTORCH, partial(TorchEngine, run, device="cpu", bundle=bundle), mode != "auto"
     )
@@ -135,14 +148,12 @@ def verify_bundle(
         comparisons.append(
             compare(reference, outputs[one.name], decisions, one.precision, one.library, limits)
         )
-    precisions = {
-        precision: _precision_verdict(precision, comparisons)
-        for precision in bundle.manifest.models
-    }
+    precisions = list(bundle.manifest.models)
     bisections: list[Bisection] = []
     if bisect:
-        failed = [name for name, verdict in precisions.items() if not verdict.passed]
-        for done, precision in enumerate(failed or list(precisions), start=1):
+        bad = {one.precision for one in comparisons if not one.passed}
+        failed = [precision for precision in precisions if precision in bad]
+        for done, precision in enumerate(failed or precisions, start=1):
             worst = _worst_image(precision, comparisons, outputs)
             bisections += bisect_precision(bundle, run, precision, feeds[worst], names[worst])
             on_progress("bisecting", done, len(failed or precisions))
@@ -156,7 +167,17 @@ def verify_bundle(
             precision: bundle.manifest.files[name].sha256
             for precision, name in bundle.manifest.models.items()
         },
-        precisions=precisions,
+        precisions={
+            one: _precision_verdict(
+                [row for row in comparisons if row.precision == one and row.runner in OF_THE_FILE]
+            )
+            for one in precisions
+        },
+        providers={
+            backend: {row.precision: _precision_verdict([row]) for row in rows}
+            for backend, runner in PROVIDER_RUNNERS.items()
+            if (rows := [row for row in comparisons if row.runner == runner])
+        },
         comparisons=tuple(comparisons),
         not_run=tuple(not_run),
         libraries={one.library: library_version(one.library) for one in tested},
@@ -267,11 +288,6 @@ def _worst_image(
     return int(np.argmax(errors))
 
 
-def _precision_verdict(precision: Precision, comparisons: Sequence[Agreement]) -> PrecisionVerdict:
-    faults = tuple(
-        f"{comparison.runner}: {fault}"
-        for comparison in comparisons
-        if comparison.precision == precision
-        for fault in comparison.faults
-    )
+def _precision_verdict(comparisons: Sequence[Agreement]) -> PrecisionVerdict:
+    faults = tuple(f"{row.runner}: {fault}" for row in comparisons for fault in row.faults)
     return PrecisionVerdict(passed=not faults, faults=faults)

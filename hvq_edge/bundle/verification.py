@@ -17,7 +17,15 @@ from hvq_edge.verdict.judgement import Verdict, VerdictCounts
 VERIFY_NAME = "verify.json"
 """In the bundle's folder."""
 
-RunnerName = Literal["ONNX Runtime", "OpenVINO", "TensorRT", "TensorRT-RTX"]
+RunnerName = Literal[
+    "ONNX Runtime",
+    "OpenVINO",
+    "TensorRT",
+    "TensorRT-RTX",
+    "ONNX Runtime CUDA",
+    "ONNX Runtime TensorRT",
+    "ONNX Runtime TensorRT-RTX",
+]
 Verdicts = Mapping[Precision, bool]
 """Whether ``hvq-edge verify`` passed a precision; those it has not judged are missing."""
 
@@ -149,7 +157,7 @@ class Bisection(Measured):
 
 
 class PrecisionVerdict(Measured):
-    """Whether a precision may be used: every runner of it passed."""
+    """Whether a precision may be used: every runner of it passed, or one provider's did."""
 
     passed: bool
     faults: tuple[str, ...]
@@ -165,6 +173,9 @@ class Verification(Measured):
     models: dict[Precision, str] = Field(default={})
     """SHA-256 of each graph that was compared."""
     precisions: dict[Precision, PrecisionVerdict]
+    """Without ONNX Runtime's providers for GPUs: one that fails is no fault of the file."""
+    providers: dict[str, dict[Precision, PrecisionVerdict]] = Field(default={})
+    """By backend, such as ``onnxruntime-cuda``: those that ran."""
     comparisons: tuple[Agreement, ...]
     not_run: tuple[NotRun, ...] = ()
     libraries: dict[str, str] = Field(default={})
@@ -174,6 +185,17 @@ class Verification(Measured):
     commands: dict[Precision, str] = Field(default={})
     """That repeat the comparison with Polygraphy alone, on the images saved in ``verify/``."""
     bisections: tuple[Bisection, ...] = ()
+
+    @property
+    def faults(self) -> tuple[tuple[Precision, str], ...]:
+        """Each precision with a fault, in words that begin with the runner."""
+        verdicts = (self.precisions, *self.providers.values())
+        return tuple(
+            (precision, fault)
+            for verdict in verdicts
+            for precision, one in verdict.items()
+            for fault in one.faults
+        )
 
 
 def read_verification(path: Path) -> Verification:
@@ -207,6 +229,7 @@ class _Verdicts(Extensible):
     """What of the file the choice of a precision rests on, whatever version wrote the rest."""
 
     precisions: dict[str, _Passed]
+    providers: dict[str, dict[str, _Passed]] = Field(default={})
 
 
 def read_verdicts(bundle: Bundle) -> Verdicts:
@@ -218,13 +241,31 @@ def read_verdicts(bundle: Bundle) -> Verdicts:
     Raises:
         BundleError: the bundle is signed, and the file is another now.
     """
+    found, damaged = _read(bundle)
+    return dict.fromkeys(PRECISIONS, False) if damaged else _known(found.precisions)
+
+
+def read_provider_verdicts(bundle: Bundle) -> Mapping[str, Verdicts]:
+    """Return the same of each of ONNX Runtime's providers that ``hvq-edge verify`` ran, by backend.
+
+    Raises:
+        BundleError: as :func:`read_verdicts`.
+    """
+    found, _ = _read(bundle)
+    return {backend: _known(verdicts) for backend, verdicts in found.providers.items()}
+
+
+def _read(bundle: Bundle) -> tuple[_Verdicts, bool]:
+    """Return what the file says, and whether there is one that cannot be read."""
     path = bundle.path / VERIFY_NAME
-    if bundle.signed:
-        if VERIFY_NAME not in bundle.manifest.files:
-            return {}
+    if not bundle.signed:
+        found = kept_record(path, _Verdicts)
+    elif VERIFY_NAME in bundle.manifest.files:
         found = parsed_record(path, bundle.read(VERIFY_NAME), _Verdicts)
     else:
-        found = kept_record(path, _Verdicts)
-    if found is None:
-        return dict.fromkeys(PRECISIONS, False) if path.exists() else {}
-    return {name: found.precisions[name].passed for name in PRECISIONS if name in found.precisions}
+        return _Verdicts(precisions={}), False
+    return found or _Verdicts(precisions={}), found is None and path.exists()
+
+
+def _known(verdicts: Mapping[str, _Passed]) -> Verdicts:
+    return {name: verdicts[name].passed for name in PRECISIONS if name in verdicts}

@@ -49,6 +49,15 @@ def verify(
             "--bisect", help="Name the first layer that differs, of each precision that fails."
         ),
     ] = False,
+    providers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--provider",
+            help="Run this provider of ONNX Runtime too: cuda, tensorrt or tensorrt-rtx; may be "
+            "repeated. Default: those that auto would try here.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare every graph with the PyTorch model on images.
@@ -71,6 +80,7 @@ def verify(
             most_images=images,
             max_changed=max_changed,
             bisect=bisect,
+            providers=providers or (),
             on_progress=bars,
         )
     if as_json:
@@ -91,11 +101,7 @@ def failure(verification: Verification, bundle: Bundle, *, bisected: bool) -> Ga
     from hvq_edge.bundle.thresholds import changed_by_thresholds
     from hvq_edge.errors import GateFailed
 
-    faults = [
-        f"{precision} on {fault}"
-        for precision, verdict in verification.precisions.items()
-        for fault in verdict.faults
-    ]
+    faults = [f"{precision} on {fault}" for precision, fault in verification.faults]
     cause = "the bundle differs from the PyTorch model by more than is allowed: "
     cause += "; ".join(faults) + "."
     next_step = f"see {bundle.path / 'verify.json'} for every number"
@@ -123,36 +129,41 @@ def verify_table(verification: Verification) -> Table:
         title=f"Against PyTorch on {counted(verification.images, 'image')}",
         title_justify="left",
         box=None,
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for heading in ("model", "engine"):
-        table.add_column(heading, vertical="bottom", no_wrap=True)
+    table.add_column("model", vertical="bottom", no_wrap=True)
+    # A provider's name takes two lines.
+    table.add_column("engine", vertical="bottom", min_width=12)
     headings = (
         "map\nerror",
         "corre-\nlation",
         "score error\np50/p95/max",
         "equal\ncodes",
         "equal\ncat.",
-        "decisions\nchanged",
+        "verdicts\nchanged",
     )
     for heading in headings:
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("", vertical="bottom", no_wrap=True)
     for row in verification.comparisons:
         errors = (row.score_error_median, row.score_error_p95, row.score_error_max)
         table.add_row(
             row.precision,
             row.runner,
-            f"{row.map_error:.0e}",
+            _short(row.map_error),
             f"{row.map_correlation:.5f}",
-            "/".join(f"{error:.1g}" for error in errors),
+            "/".join(map(_short, errors)),
             f"{min(row.code_agreement):.1%}",
             f"{row.category_agreement:.0%}",
             f"{len(row.decisions_changed)}",
             "passed" if row.passed else "FAILED",
         )
     return table
+
+
+def _short(error: float) -> str:
+    return f"{error:.1g}".replace("e-0", "e-")
 
 
 def remarks(verification: Verification) -> Iterator[str]:

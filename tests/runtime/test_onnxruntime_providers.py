@@ -5,8 +5,7 @@ ONNX Runtime itself is real, and so is its fall-back. What computes on a GPU has
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
+import json
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from helpers.engine_bench import both, cache, plant  # noqa: F401  # fixtures
 from helpers.graphs import expected, frames, save_bundle
 from helpers.images import write_png
 from helpers.known_answers import compute_wrongly, give_answers
+from helpers.onnxruntime_stand_in import gpu_build, plug_in  # noqa: F401  # a fixture
 from typer.testing import CliRunner
 
 from hvq_edge.cli.app import app, main
@@ -28,48 +28,6 @@ from hvq_edge.runtime.cpu.onnxruntime_providers import PROVIDERS, may_be_tried, 
 from hvq_edge.runtime.open_engine import choose, open_engine
 
 CUDA, TENSORRT, RTX = PROVIDERS
-
-
-class Options(onnxruntime.SessionOptions):
-    def add_provider_for_devices(self, devices, options):
-        self.asked = [(one.ep_name, options) for one in devices]
-
-
-@pytest.fixture
-def gpu_build(monkeypatch):
-    """A build for GPUs, where the processor computes: the providers of each session, and options.
-
-    Without a word about it, a session would go on with the processor, and print that.
-    """
-    real, opened = onnxruntime.InferenceSession, []
-
-    def session(content, options, providers=(), enable_fallback=1):
-        assert enable_fallback == 0
-        made = real(content, providers=["CPUExecutionProvider"])
-        opened.append(providers or options.asked)
-        made.get_providers = lambda: [opened[-1][0][0], "CPUExecutionProvider"]
-        return made
-
-    names = [one.name for one in PROVIDERS.values() if not one.plugin]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
-    return opened
-
-
-def plug_in(monkeypatch, devices, register=lambda *_: None):
-    module = SimpleNamespace(get_library_path=lambda: "/of/the/plugin.so")
-    monkeypatch.setitem(sys.modules, PROVIDERS[RTX].plugin, module)
-    known = []
-
-    def registered(name, path):
-        assert not known, "ONNX Runtime refuses it a second time"
-        register(name, path)
-        assert path == "/of/the/plugin.so"
-        known.extend(SimpleNamespace(ep_name=name) for _ in range(devices))
-
-    monkeypatch.setattr(onnxruntime, "register_execution_provider_library", registered)
-    monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: list(known))
 
 
 def test_a_provider_is_part_of_the_backend():
@@ -130,14 +88,14 @@ def test_the_provider_asked_for_is_opened_with_its_options(
             np.testing.assert_allclose(
                 engine.run(given)["score"], expected(given, "auto")["score"], rtol=1e-5
             )
-    ((name, options),) = gpu_build[-1]
+    ((name, options),) = gpu_build.opened[-1]
     place = options.pop("trt_engine_cache_path", "")
     assert (name, options) == (PROVIDERS[backend].name, settings)
     assert bool(place) == (backend == TENSORRT)
     other = compute_wrongly(bundle)
     with pytest.raises(GateFailed, match=f"fp32 on {backend} computes wrongly"):
         open_engine(other, backend=backend)
-    ((_, options),) = gpu_build[-1]
+    ((_, options),) = gpu_build.opened[-1]
     assert options.get("trt_engine_cache_path", "other") != place, "an engine of other weights"
 
 
@@ -187,7 +145,39 @@ def test_auto_takes_a_provider_that_is_here_and_fastest(plant, both, monkeypatch
     monkeypatch.setattr("hvq_edge.runtime.choice.choose_graph.may_be_tried", lambda: (CUDA,))
     choice = choose(both)
     assert (choice.backend, choice.precision) == (CUDA, "fp32")
+    assert "hvq-edge verify has not run fp32 on onnxruntime-cuda; fp32 on" in choice.reason
     assert choose(both) == choice
+
+
+def found_by_verify(bundle, **passed):
+    verdicts = {name: {"passed": one} for name, one in passed.items()}
+    fine = {name: {"passed": True} for name in bundle.manifest.models}
+    kept = {"precisions": fine, "providers": {CUDA: verdicts}}
+    (bundle.path / "verify.json").write_text(json.dumps(kept))
+
+
+def test_what_verify_did_not_pass_on_a_provider_is_not_taken(plant, both, monkeypatch):
+    delays = {(one, name): 0.01 for one in ("openvino", "onnxruntime") for name in ("fp32", "int8")}
+    delays |= {(CUDA, "fp32"): 0.002, (CUDA, "int8"): 0.005}
+    bench = plant(delays={Candidate(*one): delay for one, delay in delays.items()})
+    monkeypatch.setattr("hvq_edge.runtime.choice.choose_graph.may_be_tried", lambda: (CUDA,))
+    found_by_verify(both, fp32=False, int8=True)
+    choice = choose(both)
+    assert (choice.backend, choice.precision) == (CUDA, "int8")
+    assert choice.reason.startswith("int8: verified; int8 on onnxruntime-cuda: 5.0 ms an image")
+    assert "; without fp32 on onnxruntime-cuda: hvq-edge verify did not pass it" in choice.reason
+    opened = len(bench.opened)
+    assert choose(both) == choice
+    assert len(bench.opened) == opened, "the times were kept"
+    assert choose(both, precision="fp32").backend == "openvino"
+    asked = choose(both, precision="fp32", backend=CUDA)
+    assert asked.reason == "fp32: as asked; hvq-edge verify did not pass fp32 on onnxruntime-cuda"
+    found_by_verify(both, int8=False)
+    (named, on_cuda) = choose(both, backend=CUDA), "hvq-edge verify has not run fp32"
+    assert named.reason.startswith(f"fp32: hvq-edge verify did not pass int8; {on_cuda}")
+    found_by_verify(both, fp32=False, int8=False)
+    assert choose(both).backend == "openvino"
+    assert choose(both, backend=CUDA).precision == "fp32", "there is no other"
 
 
 def test_auto_tries_nothing_without_a_gpu_and_what_is_installed_with_one(tmp_path, monkeypatch):

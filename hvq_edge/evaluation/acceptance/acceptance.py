@@ -295,12 +295,11 @@ def _gather_verification(found: Acceptance) -> None:
         return
     found.verification = verification
     unlike = changed_by_thresholds(verification, bundle.manifest)
-    for name, verdict in verification.precisions.items():
+    for name, fault in verification.faults:
         remedy = f"{command} --bisect"
         if name in unlike:  # no layer need be at fault
             remedy = f"run hvq-edge calibrate {bundle.path} --good DIR, then verify again"
-        for fault in verdict.faults:
-            found.open_points.append(OpenPoint(f"verify did not pass {name} on {fault}.", remedy))
+        found.open_points.append(OpenPoint(f"verify did not pass {name} on {fault}.", remedy))
 
 
 def _gather_bench(found: Acceptance) -> None:

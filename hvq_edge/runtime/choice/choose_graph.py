@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.manifest import Bundle, Precision
-from hvq_edge.bundle.verification import read_verdicts
+from hvq_edge.bundle.verification import Verdicts, read_provider_verdicts, read_verdicts
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.choice import open_candidate
@@ -70,7 +71,8 @@ def choose(
     backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
     rejected it. One that gives other answers than the bundle's known ones is left out
     (:mod:`hvq_edge.runtime.engine_check`). ONNX Runtime's providers for GPUs take part where their
-    packages and an NVIDIA GPU are there, but for the one that builds engines. Engines that
+    packages and an NVIDIA GPU are there, but for the one that builds engines; what
+    ``hvq-edge verify`` ran on one and did not pass is left out. Engines that
     ``hvq-edge build`` made take part where they run on this machine's GPU and ``hvq-edge verify``
     has passed their precision. At equal speed ``fp32`` comes before ``int8``, OpenVINO before ONNX
     Runtime, and both before engines. The graphs of the float16 precisions are made for GPUs, and
@@ -119,6 +121,11 @@ def choose_graph(
     else:
         precisions = (known_precision(precision),)
     candidates = [Candidate(library, name) for name in precisions for library in backends]
+    on_providers = read_provider_verdicts(bundle)
+    failed: list[Candidate] = []
+    if AUTO in (precision, backend):
+        failed = [one for one in candidates if _passed(one, on_providers) is False]
+        candidates = [one for one in candidates if one not in failed] or candidates[:1]
     on_gpu = None
     if backend == AUTO and (bundle.path / ENGINES_FOLDER).is_dir():
         from hvq_edge.runtime.choice.gpu_candidates import gpu_candidates
@@ -128,14 +135,26 @@ def choose_graph(
     chosen, times, why = candidates[0], "", "as asked"
     measured = None
     if len(candidates) > 1:
-        measured = _times(bundle, candidates, threads, time_limit, on_gpu)
+        measured = _times(bundle, candidates, threads, time_limit, on_gpu, failed)
         chosen, times = measured.fastest(), f"; {measured}"
     if precision == AUTO:
-        why = why_chosen(chosen.precision, bundle.manifest.models, verdicts, measured)
-    left_out = "".join(f"; without {reason}" for reason in (on_gpu.left_out if on_gpu else ()))
+        # Of a provider that was named nothing else can make up for what it failed.
+        here = {**verdicts, **{one.precision: False for one in failed if one.backend == backend}}
+        why = why_chosen(chosen.precision, bundle.manifest.models, here, measured)
+    verdict = _passed(chosen, on_providers)
+    if chosen.backend in PROVIDERS and not verdict:
+        why += f"; hvq-edge verify {'has not run' if verdict is None else 'did not pass'} {chosen}"
+    without = [f"{one}: hvq-edge verify did not pass it" for one in failed if one != chosen]
+    without += on_gpu.left_out if on_gpu else ()
+    left_out = "".join(f"; without {reason}" for reason in without)
     reason = f"{chosen.precision}: {why}{times}{left_out}"
     logger.info("%s runs %s, %s", chosen.backend, bundle.path, reason)
     return chosen, reason, tuple(measured.failed()) if measured else ()
+
+
+def _passed(candidate: Candidate, verdicts: Mapping[str, Verdicts]) -> bool | None:
+    """Return what ``hvq-edge verify`` says of one on a provider; ``None``: it has not run it."""
+    return verdicts.get(candidate.backend, {}).get(candidate.precision)
 
 
 def _known_backends(backend: str) -> tuple[GraphBackend, ...]:
@@ -173,6 +192,7 @@ def _times(
     threads: int | None,
     time_limit: float,
     on_gpu: GpuCandidates | None,
+    failed: Sequence[Candidate],
 ) -> Measurement:
     """Return the times of candidates: those kept for this machine, else measured now."""
     built = on_gpu.engines if on_gpu else {}
@@ -191,6 +211,7 @@ def _times(
         engine_versions=on_gpu.versions if on_gpu else None,
         gpu=on_gpu.gpu if on_gpu else None,
         answers=_recorded_answers(bundle),
+        without=failed,
     )
     known = remembered(key)
     if known is None:

@@ -90,6 +90,8 @@ class MeasurementKey(Strict):
     """Name and driver of the GPU, where such engines are candidates."""
     answers: str | None = None
     """SHA-256 of the bundle's known answers, which put out a candidate that computes wrongly."""
+    without: tuple[str, ...] = ()
+    """Of these graphs on these backends, those that are no candidates."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def key_for(
     engine_versions: Mapping[EngineBackend, str] | None = None,
     gpu: str | None = None,
     answers: str | None = None,
+    without: Sequence[Candidate] = (),
 ) -> MeasurementKey:
     """Return the key of a measurement on this machine.
 
@@ -137,6 +140,7 @@ def key_for(
         engine_versions: of those engines' libraries.
         gpu: that they run on, and its driver.
         answers: SHA-256 of the bundle's known answers.
+        without: of these graphs on these backends, those that are no candidates.
     """
     versions = {name: _version_of(name) for name in ("hvq_edge", *backends)}
     return MeasurementKey(
@@ -148,6 +152,7 @@ def key_for(
         engines={backend: dict(plans) for backend, plans in (engines or {}).items()},
         gpu=gpu,
         answers=answers,
+        without=tuple(map(str, without)),
     )
 
 
@@ -202,7 +207,7 @@ def remembered(key: MeasurementKey) -> Measurement | None:
         Candidate(backend, precision)
         for precision in key.models
         for backend in GRAPH_BACKENDS
-        if backend in key.versions
+        if backend in key.versions and str(Candidate(backend, precision)) not in key.without
     ]
     candidates += [Candidate(name, one) for name, plans in key.engines.items() for one in plans]
     times = {one: kept.milliseconds.get(one.backend, {}).get(one.precision) for one in candidates}
