@@ -1,4 +1,4 @@
-// The engine that `hvq-edge build` made, run by TensorRT 10 itself. No GPU has run this: docs/cpp.md.
+// The engine that `hvq-edge build` made, run by TensorRT 10 itself. No GPU has run this: docs/how-to/cpp.md.
 #include "engine.hpp"
 
 #ifndef HVQ_TENSORRT
