@@ -169,7 +169,7 @@ def use_language(code: str | None) -> None:
     Raises:
         SettingsError: there is no catalogue of it.
     """
-    global _chosen
+    global _chosen  # noqa: PLW0603 - one language for a process, as a locale is
     if code is not None:
         _chosen = language_of(code)
 

@@ -37,7 +37,8 @@ def page_environment(room: str, language: Language | None = None) -> Environment
         return place.joinpath(part).read_text(encoding="utf-8")
 
     def translated(message: str, **values: object) -> Markup:
-        return Markup(chosen.translated(message)).format(**values)
+        # The catalogue's text is ours; format escapes the values.
+        return Markup(chosen.translated(message)).format(**values)  # noqa: S704
 
     def many(count: int, one: str, other: str, **values: object) -> Markup:
         return translated(one if count == 1 else other, n=count, **values)
