@@ -116,7 +116,9 @@ step_root() {
     for package in "$base.part"/var/cache/apt/archives/*.deb; do
         dpkg-deb --fsys-tarfile "$package" | tar -x -C "$base.part" --keep-directory-symlink
     done
-    cp "$base.part/usr/share/base-passwd/passwd.master" "$base.part/etc/passwd"
+    for package in passwd group; do cp "$base.part/usr/share/base-passwd/$package.master" "$base.part/etc/$package"; done
+    # In a container debootstrap leaves a link there that leads to itself from within.
+    [ ! -L "$base.part/proc" ] || { rm "$base.part/proc" && mkdir "$base.part/proc"; }
     mv "$base.part" "$base"
     says "Debian $(cat "$base/etc/debian_version"), $(qemu-aarch64-static --version | head -n 1), $QEMU_CPU"
 }
@@ -139,7 +141,8 @@ step_wheels() {
     "$python" -m pip wheel --quiet --no-deps --wheel-dir "$wheels" --constraint "$project/constraints.txt" sdnotify
     rm -r "$folder/source"
     "${get[@]}" 'setuptools>=77' 'setuptools-scm>=8' 'cuda-bindings>=12.8,<13'
-    pip_for_arm download --no-deps --dest "$wheels" 'numpy>=1.26,<2' # as JetPack 6 needs it
+    # As JetPack 6 needs it, with Python 3.10.
+    pip_for_arm download --no-deps --dest "$wheels" 'numpy>=1.26,<2' "$(grep ^tomli== "$project/constraints.txt")"
     for extra in factory server codes learn heic; do
         if "${get[@]}" "hvq-edge[$extra] @ file://$(echo "$wheels"/hvq_edge-*.whl)"; then
             says "[$extra]: wheels for all"
@@ -301,14 +304,22 @@ END
 
 # Dockerfile.jetson, command for command of its RUN lines, on Debian in place of JetPack.
 step_image() {
-    local code=0 line kind source target
+    local code=0 line kind source target library root=$folder/image/root
     rm -rf "$folder/image" # what was interrupted half-way cannot be gone on with
     in=image && system $in
-    if [ -e "$folder/image/root/debootstrap" ]; then # its apt needs a system that is configured
-        rm "$folder/image/root/etc/passwd"
-        arm /debootstrap/debootstrap --second-stage
-        umount -R "$folder/image/root" && system $in # it mounted a /proc of its own
-    fi
+    # As in Docker's images of Debian: no sync for each file, and no service is started.
+    echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/docker-apt-speedup"
+    printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod +x "$root/usr/sbin/policy-rc.d"
+    # Its apt needs a system that is configured. What only unpacks is this machine's; all that packages run is ARM64's.
+    mkdir -p "$root"/var/lib/dpkg/{info,triggers,updates} && ln -sf mawk "$root/usr/bin/awk"
+    PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive dpkg --root="$root" --unpack \
+        --force-architecture --force-depends --force-unsafe-io "$base"/var/cache/apt/archives/*.deb
+    rm -f "$root/var/lib/dpkg/arch"
+    arm dpkg --configure --pending
+    mkdir "$root/usr/lib64" && ln -s usr/lib64 "$root/lib64"
+    for library in $(ldd /usr/bin/dpkg-deb | grep -o '/[^ ]*'); do cp --parents "$library" "$root"; done
+    cp --remove-destination /usr/bin/dpkg-deb "$root/usr/bin/dpkg-deb"
+    printf '[install]\nno-compile = no\n' >"$root/etc/pip.conf" # which is how pip reads "compile nothing"
     "$python" - "$project" "$folder/image" <<'END'
 import re, sys
 from pathlib import Path

@@ -6,6 +6,7 @@ No Jetson builds it here. Its Python steps were run by hand in a plain virtual e
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -67,6 +68,13 @@ def test_its_entry_point_is_a_command_with_these_options():
     words = yaml.safe_load(entry)
     assert words[:2] == ["hvq-edge", "stream"]
     assert {word for word in words if word.startswith("--")} <= options_of("stream")
+
+
+def test_what_its_build_imports_is_there_and_is_not_looked_for_among_its_sources():
+    ((options, names),) = re.findall(r'python (.*)-c "import (hvq_edge[^"]+)"', DOCKERFILE)
+    assert "-I" in options.split()
+    for name in names.split(", "):
+        assert importlib.util.find_spec(name), name
 
 
 def as_given(text: str) -> str:
