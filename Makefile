@@ -17,6 +17,9 @@ AUDIT := .audit
 TRITON := .triton
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Containers often forbid Python to keep what it compiled: each of the hundred children that the tests
+# start, and each worker, would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo install test lint typecheck unit audit triton clean
 .NOTPARALLEL:
