@@ -202,7 +202,8 @@ def test_a_search_writes_the_plan_it_used(small_run, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "quantisable_nodes", some)
     monkeypatch.setattr(evidence, "MOST_IMAGES", 5)
     budget = Budget(max_drop=5.0, min_code_agreement=0.98)
-    found = export_run(small_run, tmp_path / "found", int8=True, budget=budget)
+    own = Path(shutil.copytree(small_run, tmp_path / "run"))  # measurements are kept below it
+    found = export_run(own, tmp_path / "found", int8=True, budget=budget)
     plan = read_plan(found.file(PLAN_NAME))
     assert plan.made_by == "search"
     assert plan.effect is not None
