@@ -23,6 +23,9 @@ DOCS := $(VENV)/.docs
 RELEASE := .release
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Containers often forbid Python to keep what it compiled: each of the hundred children that the tests
+# start, and each worker, would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo install test lint typecheck unit audit docs dist sbom notes packages triton clean
 .NOTPARALLEL:

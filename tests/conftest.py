@@ -1,5 +1,6 @@
 """Datasets, runs and bundles that several tests share, and what holds for every test."""
 
+import gc
 import hashlib
 import io
 import os
@@ -23,20 +24,39 @@ from hvq_edge.bundle.manifest import Bundle, GraphNumbers, GraphRecord, open_bun
 Texture = Callable[..., NDArray[np.uint8]]
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
-# How long an example takes says more of the machine than of the code.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# How long an example takes says more of the machine than of the code. Every run draws other ones.
+busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", busy, max_examples=40)
+settings.register_profile("thorough", busy, max_examples=400)  # --hypothesis-profile thorough
+settings.load_profile("quick")
 
-LONGEST = {
-    "test_a_week.py",
-    "test_end_to_end.py",
-    "test_gige_camera.py",
+# What is imported and collected, millions of objects with PyTorch's, stays until the end: Python's
+# collector need not walk through it, neither now nor in every test.
+gc.disable()
+
+LONGEST = (
     "test_precision_files.py",
+    "test_verify.py",
+    "test_chaos.py",
+    "test_training.py",
+    "test_a_week.py",
+    "test_tiles.py",
+    "test_export.py",
+    "test_export_bundle.py",
+    "test_end_to_end.py",
+    "test_change.py",
+    "test_new_category.py",
+    "test_rtsp.py",
+    "test_learn_bundle.py",
+    "test_rtx_build.py",
+    "test_accuracy_benchmark.py",
+    "test_processes.py",
     "test_readme.py",
     "test_update_power_cut.py",
-    "test_verify.py",
-}
-"""Files with few tests that take long."""
+    "test_gige_camera.py",
+)
+"""What takes longer than its number of tests says, in this order: who comes later finds made what
+those before it make once, and need not wait for it."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,8 +66,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: no worker is left alone with it at the end."""
+    gc.freeze()
+    gc.enable()
     tests = Counter(item.path for item in items)
-    items.sort(key=lambda item: (item.path.name not in LONGEST, -tests[item.path]))
+    place = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (place.get(item.path.name, len(place)), -tests[item.path]))
 
 
 @pytest.fixture(scope="session")
@@ -103,8 +126,8 @@ def ctrl_c() -> None:
 def graphs_traced_once(made_once: MakeOnce) -> Iterator[None]:
     """Tracing is most of an export's time, and a module that is the same gives the same graph.
 
-    To say what folding saved, an export traces a second graph: a worker does so once for each
-    architecture and category, as trained weights do not change the count.
+    To say what folding saved, an export traces a second graph: once for each architecture and
+    category, as trained weights do not change the count.
     """
     import onnx
     import torch
@@ -114,13 +137,17 @@ def graphs_traced_once(made_once: MakeOnce) -> Iterator[None]:
     from hvq_edge.export.graph.size import graph_numbers
 
     compare, trace = exporter.compare_with_plain, onnx_graph.trace
-    counted: dict[tuple[object, ...], GraphNumbers] = {}
 
     def counted_once(model, exported, *which):
-        key = (model.settings.model_dump_json(), model.categories, *which)
-        if key not in counted:
-            counted[key] = compare(model, exported, *which).plain
-        return GraphRecord(exported=graph_numbers(exported), plain=counted[key])
+        key = repr((model.settings.model_dump_json(), model.categories, *which))
+
+        def count(path: Path) -> None:
+            plain = compare(model, exported, *which).plain
+            path.write_text(plain.model_dump_json(), encoding="utf-8")
+
+        made = made_once(f"counted {hashlib.sha256(key.encode()).hexdigest()}", count)
+        plain = GraphNumbers.model_validate_json(made.read_text(encoding="utf-8"))
+        return GraphRecord(exported=graph_numbers(exported), plain=plain)
 
     def traced_once(model, *arguments):
         everything = io.BytesIO()

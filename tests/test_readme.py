@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import run_here
 from helpers.paths import ROOT
 from helpers.patience import HANG_SECONDS
 from helpers.small_graphs import SMALL
@@ -56,8 +57,12 @@ def workplace(tmp_path, solar_cells) -> Path:
     return tmp_path
 
 
-def test_commands(workplace):
-    """Training is cut short, and the camera is a video; all else is as written."""
+def test_commands(workplace, graphs_traced_once, monkeypatch):
+    """Training is cut short, and the camera is a video; all else is as written.
+
+    One epoch gives the weights of the small run that other tests share, and so its graphs.
+    """
+    monkeypatch.chdir(workplace)
     commands = [
         line
         for block in blocks()
@@ -72,19 +77,12 @@ def test_commands(workplace):
     for command in commands:
         arguments = shlex.split(command)[1:]
         if arguments[0] == "train":
-            arguments += ["--preset", "tiny", "--epochs", "4", "--settings", "small.toml"]
+            arguments += ["--preset", "tiny", "--epochs", "1", "--settings", "small.toml"]
         if arguments[0] == "verify":
             arguments += ["--images", "4"]
         arguments = ["camera.avi" if argument == "0" else argument for argument in arguments]
-        done = subprocess.run(
-            [sys.executable, "-m", "hvq_edge", *arguments],
-            cwd=workplace,
-            capture_output=True,
-            text=True,
-            timeout=HANG_SECONDS,
-            check=False,
-        )
-        # Four epochs do not make a model whose INT8 passes; that verify says so is its job.
+        done = run_here(*arguments)
+        # An epoch does not make a model whose INT8 passes; that verify says so is its job.
         allowed = (0, 1) if arguments[0] == "verify" else (0,)
         assert done.returncode in allowed, f"{command}\n{done.stderr}"
     points = collect(workplace / "runs" / "latest").open_points

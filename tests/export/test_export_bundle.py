@@ -23,6 +23,7 @@ from hvq_edge.data.images import read_frame
 from hvq_edge.errors import CheckpointError, GateFailed, InputError, OutputError, SettingsError
 from hvq_edge.explain.exemplars import exemplars_of_bundle
 from hvq_edge.export.export_run import export_run
+from hvq_edge.export.fold.folded import FoldedHVQTrans
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.model import load_run
 from hvq_edge.run.record import read_run, write_run
@@ -190,7 +191,7 @@ def test_a_model_without_classifier_needs_a_category(small_run, tmp_path):
     bare.classifier.fitted.fill_(False)
     with pytest.raises(CheckpointError, match="cannot choose the category"):
         export_graph(bare, tmp_path / "x.onnx", "auto")
-    export_graph(bare, tmp_path / "x.onnx", "input")
+    assert FoldedHVQTrans(bare, "input").folds
 
 
 def test_the_bundle_says_what_folding_saved(small_bundle):

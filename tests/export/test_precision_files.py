@@ -22,6 +22,7 @@ from hvq_edge.calibration.search import evidence, find_plan
 from hvq_edge.calibration.search.evidence import effect_of, gather_evidence, results_on
 from hvq_edge.calibration.search.plan import PLAN_NAME, Budget, Plan, read_plan, write_plan
 from hvq_edge.calibration.search.trade_off_plot import PLOT_NAME
+from hvq_edge.calibration.weights.gptq import gptq_weights
 from hvq_edge.cli.app import main
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
@@ -108,10 +109,24 @@ def float_judged(four_files, held_out):
     return judged(four_files.model_file("fp32"), four_files.manifest, held_out)
 
 
+@pytest.fixture(scope="module")
+def weights_by_images() -> dict[tuple[Path, ...], dict[str, np.ndarray]]:
+    return {}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_way_to_choose_ranges_agrees(
-    four_files, run, held_out, float_judged, method, tmp_path
+    four_files, run, held_out, float_judged, weights_by_images, method, tmp_path, monkeypatch
 ):
+    """The same images give the same INT8 weights in every way, so these are made once."""
+
+    def weights(source, layers, frames, *arguments, **options):
+        key = tuple(frames)
+        if key not in weights_by_images:
+            weights_by_images[key] = gptq_weights(source, layers, frames, *arguments, **options)
+        return weights_by_images[key]
+
+    monkeypatch.setattr(int8, "gptq_weights", weights)
     record = read_run(run)
     calibration = [Path(record.data) / p.path for p in record.images if p.use == "fit"][:16]
     target = tmp_path / "int8.onnx"
@@ -159,6 +174,7 @@ def test_ranges_are_measured_once_for_a_graph(four_files, run, tmp_path, monkeyp
         return real(*arguments, **options)
 
     monkeypatch.setattr(int8, "measure_ranges", counted)
+    monkeypatch.setattr(int8, "gptq_weights", lambda *_, **__: {})  # not looked at
     record = read_run(run)
     frames = [Path(record.data) / p.path for p in record.images if p.use == "fit"][:8]
     source, side = four_files.model_file("fp32"), four_files.manifest.input_side
@@ -176,7 +192,7 @@ def test_ranges_are_measured_once_for_a_graph(four_files, run, tmp_path, monkeyp
     assert len(measured) == 4, "a method, a set of images and a graph have ranges of their own"
 
 
-def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
+def test_a_search_writes_the_plan_it_used(small_run, tmp_path, monkeypatch):
     def some(graph: onnx.ModelProto) -> tuple[str, ...]:
         """A few layers instead of 53: each is measured."""
         near = ("backbone.stem", "backbone.blocks.0", "decoder.0")
@@ -186,7 +202,8 @@ def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "quantisable_nodes", some)
     monkeypatch.setattr(evidence, "MOST_IMAGES", 5)
     budget = Budget(max_drop=5.0, min_code_agreement=0.98)
-    found = export_run(run, tmp_path / "found", int8=True, budget=budget)
+    own = Path(shutil.copytree(small_run, tmp_path / "run"))  # measurements are kept below it
+    found = export_run(own, tmp_path / "found", int8=True, budget=budget)
     plan = read_plan(found.file(PLAN_NAME))
     assert plan.made_by == "search"
     assert plan.effect is not None
@@ -200,12 +217,13 @@ def test_a_search_writes_the_plan_it_used(run, tmp_path, monkeypatch):
     assert int8_nodes(found.model_file("int8")) == chosen
 
 
-def test_a_plan_by_hand(four_files, run, tmp_path, capsys):
+def test_a_plan_by_hand(small_bundle, small_run, tmp_path, capsys):
     path = tmp_path / "mine.toml"
-    candidates = quantisable_nodes(onnx.load(four_files.model_file("fp32")))
+    candidates = quantisable_nodes(onnx.load(open_bundle(small_bundle).model_file("fp32")))
     keep = {name: "mine" for name in candidates if not name.startswith("decoder")}
     write_plan(path, Plan(made_by="hand", float_layers=keep))
-    command = ["export", str(run), "--int8", "--plan", str(path), "--out", str(tmp_path / "out")]
+    command = ["export", str(small_run), "--int8", "--plan", str(path)]
+    command += ["--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as ended:
         main([*command, "--json"])
     assert ended.value.code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -24,6 +26,20 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     if "this command needs torch, which is not installed" in done.stderr:
         pytest.importorskip("torch")
     return done
+
+
+def run_here(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process: what it starts with is loaded already, so it takes no time."""
+    said, complained = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(complained),
+    ):
+        for name, value in HELP.items():
+            patch.setenv(name, value)
+        code = exit_code(*arguments)
+    return subprocess.CompletedProcess(arguments, code, said.getvalue(), complained.getvalue())
 
 
 WITHOUT = ("torch", "torchvision", "onnxscript", "polygraphy", "sklearn", "scipy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from helpers.paths import ROOT
@@ -23,6 +24,7 @@ class Import:
         return any(self.name == name or self.name.startswith(f"{name}.") for name in packages)
 
 
+@cache  # several rules read the same files
 def imports_of(source: str, module: str = "hvq_edge.module") -> list[Import]:
     """Every import that can run; those under `if TYPE_CHECKING` never do."""
     return list(_walk(ast.parse(source), module, lazy=False))

@@ -27,6 +27,8 @@ from hvq_edge.training.categories.change import add_category, remove_category, r
 from hvq_edge.training.categories.images import good_images_of
 
 BOLT, IMAGES, SIDE = "bolt é", 16, 64
+PLACE = "where bolts are added"
+"""A folder of its own: ``runs/latest`` below it is of no other training."""
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +37,9 @@ def grown(small_trained_run, bolts, made_once) -> Path:
 
     def make(folder: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(folder.parent)
+            place = folder.with_name(PLACE)
+            place.mkdir(exist_ok=True)
+            patch.chdir(place)
             command = ["add-category", BOLT, "--good", str(bolts), "--run", str(small_trained_run)]
             assert exit_code(*command, "--out", str(folder)) == 0
 
@@ -102,7 +106,7 @@ def test_the_new_run_records_what_was_done_and_the_old_one_is_untouched(
     assert {*record.category_limits} == {*record.categories}
     assert record.image_limits.brightness_high >= before.image_limits.brightness_high
     assert {path.name for path in grown.iterdir()} == {"run.json", "checkpoint.pt"}
-    assert (grown.parent / "runs" / "latest").resolve() == grown.resolve()
+    assert (grown.with_name(PLACE) / "runs" / "latest").resolve() == grown.resolve()
 
 
 def counted_alone(_model, exported, *_which) -> GraphRecord:
