@@ -84,7 +84,7 @@ def judged_parts(inspection: Path, images: Sequence[DatasetImage]) -> list[Judge
     parts = []
     for image, decision in zip(images, _newest(inspection, len(images)), strict=True):
         overlay = rejects.get(decision["frame"]) if decision["verdict"] == "reject" else None
-        link = overlay and quote(overlay.relative_to(inspection.parent).as_posix())
+        link = quote(overlay.relative_to(inspection.parent).as_posix()) if overlay else None
         parts.append(JudgedPart(image, decision, link))
     return parts
 
