@@ -308,8 +308,6 @@ PHOTOS, RUN = Path({str(solar_cells)!r}), Path({str(small_run)!r})
 hvq_edge.train = lambda data, out, **given: SimpleNamespace(path=out, record=read_run(out))
 hvq_edge.export_bundle = lambda run: open_bundle(run / "bundle")
 """
-    for cell in notebook.cells:
-        cell.outputs = [] if cell.cell_type == "code" else None
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=HANG_SECONDS, resources=resources).execute()
     pictures = shown_by(notebook.cells)
