@@ -110,7 +110,7 @@ def over_mqtt(bundle: Path, parts: Path, folder: Path) -> list[tuple[str, Sequen
         line = line.replace("runs/latest/bundle", str(bundle)).replace("parts.avi", str(parts))
         line = line.replace('"inspection"', f'"{folder}/inspection"') + f"port = {broker.port}\n"
         (folder / "line.toml").write_text(line, encoding="utf-8")
-        stream = [sys.executable, "-m", "hvq_edge", "stream", "--config", str(folder / "line.toml")]
+        stream = [sys.executable, "-m", "hvq_edge", "stream", "--config", f"{folder}/line.toml"]
         subprocess.run(stream, check=True, capture_output=True)
         until(lambda: "the line stops" in logs["simulator.py"].read_text())
     said = {name: log.read_text().replace(str(port), "5020") for name, log in logs.items()}

@@ -70,6 +70,7 @@ def demo(
     from hvq_edge.evaluation.demo_page import (
         PAGE_NAME,
         judged_parts,
+        newest_video,
         verdicts_by_category,
         write_demo_page,
     )
@@ -111,7 +112,7 @@ def demo(
     page = write_demo_page(out, parts, steps, activation())
     files = [
         ("all on one page", page),
-        ("annotated video", out / "inspection" / "annotated.mp4"),
+        ("annotated video", newest_video(out / "inspection")),
         ("rejected images", out / "inspection" / "rejects"),
         ("evaluation", out / REPORT_NAME),
         ("verification", out / BUNDLE_FOLDER / VERIFY_NAME),
@@ -134,7 +135,7 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     from hvq_edge.cli import eval_, export, stream, train, verify
     from hvq_edge.common.atomic import sha256_of
     from hvq_edge.errors import RunError
-    from hvq_edge.evaluation.demo_page import is_whole
+    from hvq_edge.evaluation.demo_page import is_whole, newest_video
     from hvq_edge.run.record import CHECKPOINT_NAME, RECORD_NAME, REPORT_NAME, read_run
 
     bundle = out / "bundle"
@@ -164,7 +165,7 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
 
     def inspected() -> bool:
         # After Ctrl-C there is a video as well, of the frames until then.
-        return since_export(inspection / "annotated.mp4") and is_whole(
+        return since_export(newest_video(inspection)) and is_whole(
             inspection, len(_in_the_video(data))
         )
 

@@ -89,8 +89,9 @@ def show_verdicts(verdicts: Sequence[CategoryVerdicts]) -> None:
     from rich.table import Table
 
     table = Table(title="What the stream said of the parts", title_justify="left")
-    for heading in ("category", "good rejected", "defects found", "no decision"):
-        table.add_column(heading, justify="left" if heading == "category" else "right")
+    table.add_column("category", no_wrap=True)  # of a narrow terminal the others are wrapped
+    for heading in ("good rejected", "defects found", "no decision"):
+        table.add_column(heading, justify="right")
     for one in verdicts:
         table.add_row(
             one.category,

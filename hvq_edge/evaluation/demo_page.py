@@ -20,7 +20,6 @@ from hvq_edge.run.record import BUNDLE_FOLDER, REPORT_NAME
 from hvq_edge.verdict.judgement import VerdictCounts, count_verdicts
 
 PAGE_NAME = "index.html"
-VIDEO_NAME = "annotated.mp4"
 _FILES = {
     REPORT_NAME: "every number of the model on the test images, with its charts and worst images",
     f"{BUNDLE_FOLDER}/MODEL.md": "the model's card: data, metrics, thresholds, limits, licences",
@@ -59,6 +58,12 @@ class NextStep:
 
     what: str
     command: str
+
+
+def newest_video(inspection: Path) -> Path:
+    """Return the annotated video of the newest inspection; each after the first has a number."""
+    videos = inspection.glob("annotated*.mp4")
+    return max(videos, key=lambda path: path.stat().st_mtime, default=inspection / "annotated.mp4")
 
 
 def is_whole(inspection: Path, frames: int) -> bool:
@@ -142,7 +147,7 @@ def write_demo_page(
         false_rejects=_rejected(parts, good=True),
         undecided=[one for one in parts if one.decision["verdict"] == "no_decision"],
         frames=len(parts),
-        video=quote(f"inspection/{VIDEO_NAME}"),
+        video=quote(newest_video(run / "inspection").relative_to(run).as_posix()),
         files={name: what for name, what in _FILES.items() if (run / name).exists()},
         folder=run.resolve(),
         here=Path.cwd(),

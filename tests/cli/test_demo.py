@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -20,8 +22,11 @@ from helpers.judged_images import UNDEFINED
 
 from hvq_edge.bundle.verification import PrecisionVerdict, Verification
 from hvq_edge.cli import demo, demo_end
+from hvq_edge.cli.console import SafeConsole
+from hvq_edge.evaluation.demo_page import CategoryVerdicts, judged_parts, write_demo_page
 from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, MetricsFile, write_metrics
 from hvq_edge.evaluation.metrics.results import CategoryMetrics
+from hvq_edge.verdict.judgement import VerdictCounts
 
 REJECTED = {1, 4, 5, 9, 12}
 UNDECIDED = {7}
@@ -41,7 +46,8 @@ def inspected(inspection: Path, frames: int, time: str = "2") -> None:
             if verdict == "reject":
                 (inspection / "rejects").mkdir(exist_ok=True)
                 (inspection / f"rejects/{time}Z-{frame:06}_overlay.jpg").touch()
-    (inspection / "annotated.mp4").touch()
+    count = len(list(inspection.glob("annotated*.mp4")))
+    (inspection / f"annotated{f'-{count + 1}' if count else ''}.mp4").touch()
 
 
 @pytest.fixture
@@ -157,14 +163,28 @@ def test_an_inspection_that_was_interrupted_is_done_again(made, mvtec_folder):
     assert not stage.done(), "whole before, interrupted since"
 
 
-def test_the_newest_picture_of_a_reject_is_shown(made, mvtec_folder):
-    from hvq_edge.evaluation.demo_page import judged_parts
-
+def test_the_newest_pictures_of_rejects_and_the_newest_video_are_shown(made, mvtec_folder):
     inspected(made / "inspection", 16, time="3")
     images = demo._in_the_video(mvtec_folder)
-    shown = {part.overlay for part in judged_parts(made / "inspection", images)} - {None}
+    parts = judged_parts(made / "inspection", images)
+    shown = {part.overlay for part in parts} - {None}
     assert len(shown) == len(REJECTED)
     assert all("/3Z-" in one for one in shown)
+    os.utime(made / "inspection/annotated.mp4", (1, 1))
+    page = write_demo_page(made, parts, []).read_text(encoding="utf-8")
+    assert "inspection/annotated-2.mp4" in page
+    assert "inspection/annotated.mp4" not in page
+
+
+def test_a_narrow_terminal_still_tells_categories_apart(monkeypatch):
+    written = io.StringIO()
+    narrow = SafeConsole(file=written, width=60, highlight=False)
+    monkeypatch.setattr(demo_end, "results", narrow)
+    counts = VerdictCounts(rejected=3, passed=54, no_decision=3)
+    names = ("solar_cell_mono", "solar_cell_poly")
+    demo_end.show_verdicts([CategoryVerdicts(name, counts, counts) for name in names])
+    assert all(name in written.getvalue() for name in names)
+    assert max(map(len, written.getvalue().splitlines())) <= 60
 
 
 def test_what_is_not_installed_is_said_before_anything_is_made(tmp_path, monkeypatch, capsys):
