@@ -17,7 +17,6 @@ from helpers.paths import ROOT
 from typer.core import TyperGroup
 
 from hvq_edge.cli.app import app
-from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_image
 from hvq_edge.data.video import write_video
 
@@ -131,7 +130,7 @@ def test_commands_of_a_tutorial_run(
     for run in ("latest", "demo"):
         shutil.copytree(small_run, tmp_path / "runs" / run)
     shutil.copytree(solar_cells, tmp_path / "photos")
-    good = [image.path for image in find_dataset(solar_cells).train() if not image.defect][:24]
+    good = sorted(solar_cells.rglob("train/good/*.png"))[:24]
     write_video(tmp_path / "camera.avi", [read_image(path) for path in good], 5.0, len(good))
     shutil.copy("camera.avi", "runs/demo/parts.avi")
     (broken,) = sorted(solar_cells.rglob("defective/*.png"))[:1]
