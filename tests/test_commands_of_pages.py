@@ -8,7 +8,9 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -16,10 +18,11 @@ from helpers.commands import exit_code
 from helpers.paths import ROOT
 from typer.core import TyperGroup
 
+import hvq_edge
 from hvq_edge.cli.app import app
-from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_image
 from hvq_edge.data.video import write_video
+from hvq_edge.run.record import read_run
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -117,8 +120,8 @@ def test_options_that_text_names_are_there():
     assert not wrong, "\n".join(wrong)
 
 
-RUN_FOR_THE_README = {"train", "eval", "export", "verify", "report"}
-SERVES = {"review"}
+RUN_ELSEWHERE = {"train", "eval", "export", "verify", "report", "doctor", "review"}
+"""For the README, and in tests of their own; the last serves until Ctrl-C."""
 
 
 @pytest.mark.parametrize("name", ["demo.md", "line-without-gpu.md"])
@@ -131,20 +134,44 @@ def test_commands_of_a_tutorial_run(
     for run in ("latest", "demo"):
         shutil.copytree(small_run, tmp_path / "runs" / run)
     shutil.copytree(solar_cells, tmp_path / "photos")
-    good = [image.path for image in find_dataset(solar_cells).train() if not image.defect][:24]
+    good = sorted(solar_cells.rglob("train/good/*.png"))[:24]
     write_video(tmp_path / "camera.avi", [read_image(path) for path in good], 5.0, len(good))
     shutil.copy("camera.avi", "runs/demo/parts.avi")
-    (broken,) = sorted(solar_cells.rglob("defective/*.png"))[:1]
     replaced = {"0": "camera.avi", "500": str(len(good))}
     ran = 0
     for program, *rest in command_lines(ROOT / "docs/tutorials" / name):
-        if program != "hvq-edge" or rest[0] in RUN_FOR_THE_README | SERVES:
+        if program != "hvq-edge" or rest[0] in RUN_ELSEWHERE:
             continue
         words = [replaced.get(word, word) for word in rest if word not in ("--page", "--play")]
         words = [word.replace("~/.cache/hvq-edge/solar-cells", str(solar_cells)) for word in words]
-        words = [str(broken) if word.endswith("cell0001.png") else word for word in words]
+        words = [str(good[0]) if word.endswith("cell0001.png") else word for word in words]
         if "--calibrate" in words:  # cells of several modules: wider than what a line sees
             words.append("--force")
         assert exit_code(*words) == 0, words
         ran += 1
     assert ran >= 5
+
+
+def test_the_examples_of_the_api_run(small_run, small_bundle, solar_cells, tmp_path, monkeypatch):
+    """All but the one that trains; a folder in place of the camera."""
+    monkeypatch.chdir(tmp_path)
+    assert small_bundle.parent == small_run
+    shutil.copytree(small_run, tmp_path / "runs" / "latest")
+    cells = sorted(solar_cells.rglob("test/good/*.png"))[:3]
+    shutil.copy(cells[0], "part.png")
+    (tmp_path / "camera").mkdir()
+    for cell in cells:
+        shutil.copy(cell, "camera")
+    seen = [read_image(cell) for cell in cells]
+    camera = SimpleNamespace(grab=lambda: seen.pop())
+    side = read_run(small_run).settings.model.input_side
+    page = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    ran = [example for example in examples if "hvq_edge.train(" not in example]
+    assert len(ran) == len(examples) - 1 >= 5
+    names = {"hvq_edge": hvq_edge, "my_camera": camera}
+    for example in ran:
+        code = example.replace("camera=0", 'camera="camera"').replace("224, 224", f"{side}, {side}")
+        ends = pytest.raises(IndexError) if "my_camera" in code else nullcontext()
+        with ends:  # the example's camera has three images only
+            exec(compile(code, "docs/reference/api.md", "exec"), names)
