@@ -338,7 +338,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         read_image(tmp_path / "gone.png")
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path)
-    with pytest.raises(ImageError, match="null (byte|character)"):
+    with pytest.raises(ImageError, match=r"null (byte|character)"):
         read_image(tmp_path / "a\0b.png")
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match="a pipe or a device, not a plain file"):
