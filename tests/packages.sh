@@ -112,8 +112,7 @@ step_tests() {
 
 step_lowest() {
     environment lowest "${pythons[0]}" --resolution lowest-direct \
-        "$(echo "$folder"/dist/*.whl)[learn,heic,factory,server,codes]" 'pytest>=8' \
-        'pytest-xdist>=3.6' 'hypothesis>=6.100'
+        "$(echo "$folder"/dist/*.whl)[learn,heic,factory,server,codes,test]"
     tests_of lowest "${device_rooms[@]}"
 }
 
