@@ -110,8 +110,11 @@ step_tests() {
     done
 }
 
-step_lowest() {
-    environment lowest "${pythons[0]}" --resolution lowest-direct \
+step_lowest() { # of the wheel's own requirements, which are direct in pyproject.toml alone
+    uv pip compile --quiet --python-version "${pythons[0]}" --resolution lowest-direct "${wheels_only[@]}" \
+        --extra learn --extra heic --extra factory --extra server --extra codes --extra test \
+        --output-file "$folder/lowest.txt" pyproject.toml >/dev/null
+    environment lowest "${pythons[0]}" --constraint "$folder/lowest.txt" \
         "$(echo "$folder"/dist/*.whl)[learn,heic,factory,server,codes,test]"
     tests_of lowest "${device_rooms[@]}"
 }
