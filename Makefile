@@ -102,9 +102,9 @@ sbom: $(RELEASE)/.installed
 	@for extra in base train; do \
 		of=; [ $$extra = base ] || of="[$$extra]"; \
 		$(PYTHON) -m venv --clear $(RELEASE)/$$extra \
-		&& $(RELEASE)/$$extra/bin/python -m pip install -qq -c constraints.txt "hvq-edge$$of @ file://$$(ls $(CURDIR)/dist/*.whl)" \
+		&& $(RELEASE)/$$extra/bin/python -m pip install -qq --no-compile -c constraints.txt "hvq-edge$$of @ file://$$(ls $(CURDIR)/dist/*.whl)" \
 		&& $(RELEASE)/$$extra/bin/python -m pip uninstall -qq --yes setuptools pip \
-		&& $(RELEASE)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		&& $(RELEASE)/bin/cyclonedx-py environment --output-reproducible \
 			--output-file dist/sbom/hvq-edge-$$extra.cdx.json $(RELEASE)/$$extra/bin/python \
 		&& $(RELEASE)/bin/pip-licenses --python $(RELEASE)/$$extra/bin/python --with-urls --format markdown \
 			>dist/sbom/licences-$$extra.md || exit 1; \

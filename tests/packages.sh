@@ -110,10 +110,12 @@ step_tests() {
     done
 }
 
-step_lowest() {
-    environment lowest "${pythons[0]}" --resolution lowest-direct \
-        "$(echo "$folder"/dist/*.whl)[learn,heic,factory,server,codes]" 'pytest>=8' \
-        'pytest-xdist>=3.6' 'hypothesis>=6.100'
+step_lowest() { # of the wheel's own requirements, which are direct in pyproject.toml alone
+    uv pip compile --quiet --python-version "${pythons[0]}" --resolution lowest-direct "${wheels_only[@]}" \
+        --extra learn --extra heic --extra factory --extra server --extra codes --extra test \
+        --output-file "$folder/lowest.txt" pyproject.toml >/dev/null
+    environment lowest "${pythons[0]}" --constraint "$folder/lowest.txt" \
+        "$(echo "$folder"/dist/*.whl)[learn,heic,factory,server,codes,test]"
     tests_of lowest "${device_rooms[@]}"
 }
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from helpers.paths import ROOT
 from helpers.patience import PATIENCE_SECONDS
+from helpers.without_torch import lacks_torch
 
 from hvq_edge import __main__
 from hvq_edge.common.extras import EXTRA_OF
@@ -223,6 +224,25 @@ def test_the_wheel_with_the_base_packages_alone_judges_images(
     done = on_the_device(*command, "--backend", "onnxruntime")
     assert (done.returncode, "1 image: " in done.stdout) == (0, True), done
     assert on_the_device("-m", "hvq_edge", "demo").returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "passed_over"),
+    [
+        ("site-packages/hvq_edge/training/loop.py", True),
+        ("site-packages/hvq_edge/runtime/cpu/torch_engine.py", True),
+        ("site-packages/hvq_edge/stream/inspector.py", False),
+        ("hvq-edge/tests/model/test_tiles.py", True),
+    ],
+)
+def test_without_pytorch_a_test_is_passed_over_only_where_it_may_be_used(
+    file, passed_over, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        exec(compile("import torch", file, "exec"))
+    assert lacks_torch(caught.value) is passed_over
+    assert not lacks_torch(ValueError("torch"))
 
 
 # The shell.

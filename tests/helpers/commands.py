@@ -23,6 +23,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | HELP,
         stdin=subprocess.DEVNULL,
     )
+    return unless_torch_lacks(done)
+
+
+def unless_torch_lacks(
+    done: subprocess.CompletedProcess[str],
+) -> subprocess.CompletedProcess[str]:
+    """Skip the test where that is all the command says."""
     if "this command needs torch, which is not installed" in done.stderr:
         pytest.importorskip("torch")
     return done
