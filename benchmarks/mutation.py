@@ -71,9 +71,9 @@ def _outcomes() -> dict[str, str]:
     from mutmut.stats import status_by_exit_code
 
     Path("mutants").mkdir(exist_ok=True)
-    mutmut.copy_src_dir()
-    mutmut.copy_also_copy_files()
     with redirect_stdout(io.StringIO()):
+        mutmut.copy_src_dir()
+        mutmut.copy_also_copy_files()
         mutmut.create_mutants(1)
     found: dict[str, str] = {}
     for meta in Path("mutants").rglob("*.meta"):
