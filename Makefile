@@ -1,5 +1,7 @@
 # make demo   install into .venv and run the main job on real images
 # make test   every check: lint, typecheck, unit
+# make coverage  the share of lines that the tests run, by room
+# make mutation  small faults in what decides, and whether the tests notice; ARGS='--sample 0' tries all
 # make audit  the pinned packages against the database of known vulnerabilities
 # make docs   the site of docs/, into site/; a broken link or anchor fails it
 # make dist   the wheel and the source archive into dist/, the same bytes from the same commit
@@ -21,13 +23,14 @@ AUDIT := .audit
 TRITON := .triton
 DOCS := $(VENV)/.docs
 RELEASE := .release
+MUTATION := .mutation
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Containers often forbid Python to keep what it compiled: each of the hundred children that the tests
 # start, and each worker, would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo install test lint typecheck unit audit docs dist sbom notes packages triton clean
+.PHONY: demo install test lint typecheck unit coverage mutation audit docs dist sbom notes packages triton clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)
@@ -56,6 +59,22 @@ typecheck: $(INSTALLED)
 # quarter of the time a worker waits for a server, a child or a clock: so there are three for two.
 unit: $(INSTALLED)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Counting makes the tests slower, so CI does not. What the tests start is counted as well.
+coverage: $(INSTALLED)
+	@$(BIN)/coverage erase
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/coverage run -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/python -m benchmarks.coverage_by_room
+
+# mutmut names a module by its file, so it gets the tree as it is installed. What became of a mutant
+# is kept until its file changes; make clean forgets it.
+mutation: $(INSTALLED)
+	@$(BIN)/python -m pip install -qq -c constraints.txt 'mutmut>=3.8'
+	@mkdir -p $(MUTATION) && cd $(MUTATION) && rm -rf hvq_edge tests benchmarks
+	@cp -Rp hvq_edge tests benchmarks pyproject.toml $(MUTATION)
+	@cp -Rp export calibration $(MUTATION)/hvq_edge
+	@cd $(MUTATION) && OMP_NUM_THREADS=1 ../$(BIN)/python -m benchmarks.mutation $(ARGS)
 
 # It needs the network, so it is no part of test; without it, it says so and fails nobody. pip-audit
 # stands in an environment of its own, ends with 1 for what it found and for what it lacked alike,
@@ -141,4 +160,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) $(TRITON) $(RELEASE) .site site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) $(TRITON) $(RELEASE) $(MUTATION) .coverage* .site site build dist *.egg-info \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis

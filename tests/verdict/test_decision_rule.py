@@ -61,6 +61,25 @@ def test_hysteresis_lets_go_below_the_second_threshold_only(scores, threshold):
         assert decision.verdict == ("reject" if rejecting else "pass")
 
 
+def test_the_reason_says_why_a_score_within_the_threshold_rejects():
+    _, held, let_go = run(DecisionSettings(hysteresis=0.25), [3.0, 1.75, 1.5])
+    assert held.reason == "score 1.75 after a reject, not yet within 1.5"
+    assert let_go.reason == "score 1.5 within threshold 2"
+
+
+def test_the_reason_says_how_many_frames_are_above():
+    first, second, _ = run(DecisionSettings(k_of_n=KOfN(k=2, n=3)), [3.0, 3.0, 1.0])
+    alone = run(DecisionSettings(), [3.0])[0].reason
+    assert first.reason == f"{alone}, 1 of the 2 frames that reject a part"
+    assert second.reason == f"{alone}, 2 of the 2 frames that reject a part"
+
+
+def test_any_score_exceeds_a_threshold_of_zero_by_as_much_as_one_likes():
+    grades = (Grade(name="heavy", excess=1e9),)
+    (decision,) = run(DecisionSettings(grades=grades), [0.5], threshold=0.0)
+    assert decision.grade == "heavy"
+
+
 def test_hysteresis_is_apart_for_each_category():
     rule = DecisionRule(DecisionSettings(hysteresis=0.5))
     thresholds = {"bolt": 2.0, "nut": 2.0}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hvq_edge.verdict.regions import CELL, MOST_REGIONS, find_regions
+from hvq_edge.verdict.regions import CELL, MOST_REGIONS, Region, find_regions
 
 SIDE = 14
 
@@ -88,6 +90,23 @@ def test_two_defects_in_pixels_and_mm():
     told = first.to_json()
     assert told["box"] == [left, top, width, height]
     assert told["area_mm2"] == pytest.approx(first.area_mm2, abs=1e-3)
+
+
+def test_a_map_of_tiles_may_be_wider_than_high():
+    anomaly_map = np.zeros((7, 14), np.float32)
+    anomaly_map[2:5, 9:12] = 4.0
+    (region,) = find_regions(anomaly_map, 4.0, 2.0, 448, 896)
+    left, top, width, height = region.box
+    assert left + width / 2 == pytest.approx(10 * 896 / 13, abs=6)
+    assert top + height / 2 == pytest.approx(3 * 448 / 6, abs=6)
+
+
+def test_what_a_record_says_of_a_region():
+    contour = np.array([[1, 2], [3, 4]], np.int32)
+    region = Region((1, 2, 3, 4), 12.34, 0.123456, 3.12345678, contour)
+    said = {"box": [1, 2, 3, 4], "area": 12.3, "area_mm2": 0.1235, "peak": 3.123457}
+    assert region.to_json() == {**said, "contour": [[1, 2], [3, 4]]}
+    assert replace(region, area_mm2=None).to_json()["area_mm2"] is None
 
 
 def test_a_corner_that_no_window_sees_enough_of_is_no_region():

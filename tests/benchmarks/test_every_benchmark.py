@@ -1,0 +1,56 @@
+"""Each benchmark can be started, and those of speed give ratios that can be right."""
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+
+FOLDER = ROOT / "benchmarks"
+SCRIPTS = sorted(
+    path.relative_to(FOLDER).as_posix()
+    for path in FOLDER.rglob("*.py")
+    if "ArgumentParser" in path.read_text(encoding="utf-8")
+)
+
+
+def run(script: str, monkeypatch, capsys, *arguments: object) -> str:
+    """Run one as a person would, in this process; return what it printed."""
+    module = import_module("benchmarks." + script.removesuffix(".py").replace("/", "."))
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    module.main()
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_it_tells_what_it_takes(script, monkeypatch, capsys):
+    """It imports what there is, and its arguments fit together."""
+    with pytest.raises(SystemExit) as ended:
+        run(script, monkeypatch, capsys, "--help")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_each_engine_beside_pytorch(small_run, small_bundle, monkeypatch, capsys):
+    assert small_bundle == small_run / "bundle"
+    options = ("--rounds", 2, "--threads", 1)
+    said = run("speed/engines.py", monkeypatch, capsys, small_run, *options)
+    rows = re.findall(r"^(\S.*?) +([\d.]+) +([\d.]+) +([\d.]+) \.\. *([\d.]+)$", said, re.MULTILINE)
+    assert len(rows) == 5, said
+    for name, _, *ratio in rows:
+        middle, low, high = map(float, ratio)
+        assert 0 < low <= middle <= high, name
+    assert [float(ratio) for name, _, ratio, *_ in rows if "torch" in name.lower()] == [1.0]
+
+
+def test_the_inspector_beside_its_engine(small_bundle, bolts: Path, monkeypatch, capsys):
+    options = ("--video", bolts, "--frames", 4, "--rounds", 2)
+    said = run("speed/inspector_overhead.py", monkeypatch, capsys, small_bundle, *options)
+    alone, inspected = map(float, re.findall(r"([\d.]+) ms a frame", said))
+    (middle, low, high) = map(float, *re.findall(r"overhead +(\S+) %.* (\S+) to (\S+) %", said))
+    assert alone > 0 < inspected
+    assert -100 < low <= middle <= high
+    assert "2 rounds of 4 frames" in said
+    assert re.search(r"p50 of each stage in the last round: \w+ [\d.]+ ms", said)
