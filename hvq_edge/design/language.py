@@ -6,6 +6,7 @@ translation of each message. What machines read (JSON, logs, CSV) stays as it is
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import sys
@@ -13,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from functools import cached_property, lru_cache
 from importlib.resources import files
 
@@ -98,11 +98,11 @@ class Language:
             return text
         return text.replace(".", self.decimal)
 
-    def moment(self, at: datetime) -> str:
+    def moment(self, at: dt.datetime) -> str:
         """Write a moment, to the second, where this machine is."""
         return f"{self.day_of(at)} {at:%H:%M:%S}"
 
-    def day_of(self, at: date) -> str:
+    def day_of(self, at: dt.date) -> str:
         """Write a day."""
         return at.strftime(self.date)
 
@@ -134,7 +134,7 @@ def language_of(code: str) -> Language:
             f"there is no catalogue of the language {code!r}.",
             next_step=f"choose one of {', '.join(languages())}, or add one file (CONTRIBUTING.md)",
         )
-    text = files("hvq_edge.design").joinpath("languages", f"{code}.toml").read_text("utf-8")
+    text = files("hvq_edge.design").joinpath(f"languages/{code}.toml").read_text("utf-8")
     tables = tomllib.loads(text)
     return Language(code, **tables.pop("language"), **tables)
 
