@@ -134,7 +134,7 @@ def language_of(code: str) -> Language:
             f"there is no catalogue of the language {code!r}.",
             next_step=f"choose one of {', '.join(languages())}, or add one file (CONTRIBUTING.md)",
         )
-    text = (files("hvq_edge.design") / "languages" / f"{code}.toml").read_text("utf-8")
+    text = files("hvq_edge.design").joinpath(f"languages/{code}.toml").read_text("utf-8")
     tables = tomllib.loads(text)
     return Language(code, **tables.pop("language"), **tables)
 

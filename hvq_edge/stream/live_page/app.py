@@ -23,7 +23,7 @@ from hvq_edge.stream.live_page.middleware import REVIEW, BodyLimit, Guard
 from hvq_edge.stream.review import api as review_api
 
 FILES = Path(__file__).with_name("page")
-DESIGN = Path(design.__file__).parent
+SHARED = Path(design.__file__).parent
 PAGES = {PREDICT: "predict.html", "/login": "login.html"}
 
 
@@ -82,4 +82,4 @@ def _answering(html: Mapping[str, str], served: Served) -> Callable[[Request], H
 
 
 def _shared(name: str) -> FileResponse:
-    return FileResponse(DESIGN / name, headers={"cache-control": "no-cache"})
+    return FileResponse(SHARED / name, headers={"cache-control": "no-cache"})

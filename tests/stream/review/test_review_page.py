@@ -75,6 +75,7 @@ def test_nothing_keeps_people_from_using_it(browser, line):
         page.locator("#by").fill("Ada")
         page.locator("#defective").click()
         expect(page.locator("#kinds")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert barriers(page) == []
         page.locator("#no-kind").click()
         page.locator("#show-numbers").click()
