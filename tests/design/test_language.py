@@ -30,6 +30,8 @@ PLACE = re.compile(r"{(\w*)}")
 OTHERS = [code for code in languages() if code != "en"]
 
 NAMED = {
+    "cli/demo_end.py": ("next_steps",),
+    "evaluation/demo_page.py": ("_FILES",),
     "evaluation/table.py": ("COLUMNS", "way_in_words"),
     "evaluation/metrics/metrics_file.py": ("EvaluationRecord",),
     "evaluation/thumbnails.py": ("examples_of",),
