@@ -46,7 +46,8 @@ def run_here(*arguments: str) -> subprocess.CompletedProcess[str]:
         for name, value in HELP.items():
             patch.setenv(name, value)
         code = exit_code(*arguments)
-    return subprocess.CompletedProcess(arguments, code, said.getvalue(), complained.getvalue())
+    done = subprocess.CompletedProcess(arguments, code, said.getvalue(), complained.getvalue())
+    return unless_torch_lacks(done)
 
 
 WITHOUT = ("torch", "torchvision", "onnxscript", "polygraphy", "sklearn", "scipy")
