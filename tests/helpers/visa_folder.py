@@ -43,3 +43,8 @@ def write_split(root: Path, rows: list[list[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def read_split(root: Path) -> list[list[str]]:
+    with (root / "split_csv" / "1cls.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))

@@ -119,7 +119,7 @@ def test_the_new_bundle_is_whole_runs_and_agrees_with_the_model(
     assert "right on" in trial.self_test(bundle)
     every = verify.runners_of(bundle)[0]
     one_library = [one for one in every if one.library == "ONNX Runtime"]
-    monkeypatch.setattr(verify, "runners_of", lambda _: (one_library, []))
+    monkeypatch.setattr(verify, "runners_of", lambda *_: (one_library, []))
     assert exit_code("verify", str(bundle.path), "--run", str(small_run), "--images", "4") == 0
     capsys.readouterr()
     outputs = []
