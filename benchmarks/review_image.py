@@ -81,7 +81,7 @@ def judge(desk: ReviewDesk) -> None:
 def photograph_review(browser: Browser, desk: ReviewDesk, path: Path) -> None:
     """Photograph the page as it asks for the kind of a defect."""
     with serve(LivePageSettings(port=0), None, review=desk) as serving:
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
         page.goto(serving.token_url)
         page.locator("#by").fill(BY)
         page.keyboard.press("Enter")
