@@ -28,13 +28,15 @@ class GigeCamera:
     Args:
         serial: its serial number.
         lost: of 1000 packets, so many never leave it.
+        description: file that says what it offers, in GenICam's XML; default: its own.
     """
 
-    def __init__(self, serial: str, lost: int = 0) -> None:
+    def __init__(self, serial: str, lost: int = 0, description: Path | None = None) -> None:
         self.address = f"genicam://{serial}"
         self.shown = f"genicam://Aravis-Fake-{serial}"
         self._command = [PROGRAM, "-i", "127.0.0.1", "-s", serial]
         self._command += ["-r", str(lost)] if lost else []
+        self._command += ["-g", str(description)] if description else []
         self._lock = FileLock(_LOCK)
         self._process: subprocess.Popen[bytes] | None = None
 
