@@ -113,11 +113,11 @@ def test_a_csi_camera_that_cannot_be_opened_says_why(gst):
 
 @needs_gstreamer
 @pytest.mark.parametrize(
-    "ending", ["videotestsrc num-buffers=3", "videotestsrc is-live=true ! identity error-after=4"]
+    "ending", ["videotestsrc num-buffers=30", "videotestsrc is-live=true ! identity error-after=30"]
 )
 def test_a_pipeline_that_ends_or_fails_is_a_gap_and_runs_again(gst, ending):
     source = open_source(f"gst:{ending} ! video/x-raw,framerate=100/1")
-    frames = list(itertools.islice(source, 12))
+    frames = list(itertools.islice(source, 64))  # a busy machine drops most of them
     seen = [frame.image is not None for frame in frames]
     assert seen.count(False) >= 2
     assert any(seen[seen.index(False) :]), "it is opened again"
