@@ -117,6 +117,17 @@ def test_a_camera_that_offers_the_time_of_exposure_and_sends_none_is_read(monkey
         reader.release()
 
 
+def test_a_line_ends_though_its_camera_is_frozen(bundle, tmp_path):
+    with GigeCamera(SERIAL) as camera:
+        arguments = ["--bundle", bundle.path, "--page-port", 0]
+        arguments += ["--camera", f"{camera.address}?silence=60&packet_size=1400"]
+        with RunningLine(tmp_path, *arguments, environment=system_gi.ENVIRONMENT) as line:
+            line.wait_for(3)
+            camera.freeze()
+            assert line.stop() < LONGEST_STOP
+    assert frames_in_order(line.decisions())
+
+
 def test_it_is_found_and_a_connection_that_ends_leaves_nothing_behind(monkeypatch):
     system_gi.seen(monkeypatch)
     with GigeCamera(SERIAL) as camera:

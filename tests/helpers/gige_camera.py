@@ -6,6 +6,7 @@ Debian: aravis-tools.
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -52,6 +53,11 @@ class GigeCamera:
     def start(self) -> None:
         """Let it answer, from a moment later on."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+
+    def freeze(self) -> None:
+        """Let it answer nothing more, and keep its connection."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """Let it vanish as if its cable had been cut; twice is fine."""

@@ -107,7 +107,11 @@ class GenicamReader:
         return self._waiting.popleft() if self._waiting else ""
 
     def release(self) -> None:
-        """End the stream, and the connection; a camera that is gone takes some seconds."""
+        """End the stream, and the connection: some 12 s where the camera is silent.
+
+        Aravis asks five times, half a second or more apart, for each of: stop, end the stream, give
+        back control. It has no setting for that; other threads run meanwhile.
+        """
         if self._camera is None:
             return
         self._camera.get_device().disconnect(self._handler)
