@@ -23,6 +23,8 @@ class NoAnswer(Exception):
 def run_isolated(code: str, *arguments: str, timeout: float = TIMEOUT_S) -> Any:  # noqa: ANN401
     """Run Python code in a child process.
 
+    It imports nothing from the current folder, where a file may be called as a library is.
+
     Args:
         code: sets ``answer`` to something that JSON holds; ``arguments`` is there as a list.
         arguments: strings for it.
@@ -32,7 +34,9 @@ def run_isolated(code: str, *arguments: str, timeout: float = TIMEOUT_S) -> Any:
         NoAnswer: no answer came.
     """
     program = (
-        f"import json, sys\narguments = sys.argv[1:]\n{code}\n"
+        # -c puts the empty string in front. Isolated (-I) it would see no PYTHONPATH either.
+        "import sys\nsys.path[:1] = filter(None, sys.path[:1])\n"
+        f"import json\narguments = sys.argv[1:]\n{code}\n"
         f"print({_MARK!r} + json.dumps(answer), flush=True)"
     )
     try:

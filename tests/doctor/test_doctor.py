@@ -10,6 +10,7 @@ import struct
 from io import StringIO
 from pathlib import Path
 
+import cv2
 import pytest
 from helpers.engine_bench import cache  # noqa: F401  # a fixture
 from helpers.graphs import save_bundle
@@ -73,6 +74,21 @@ def test_a_library_that_ends_the_program_harms_nobody():
     assert stopwatch.seconds < 10, stopwatch
     assert tool("no-such-tool-é") is None
     assert tool("false") is None
+
+
+def test_a_file_of_the_current_folder_is_no_library(tmp_path, monkeypatch):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for name in ("json", "cv2", "hvq_edge"):
+        (folder / f"{name}.py").write_text("open('ran', 'a').close()\n__version__ = 'mine'\n")
+    (tmp_path / "asked_for.py").write_text("name = 'there'\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code = "import cv2, hvq_edge, asked_for\nanswer = [cv2.__version__, asked_for.name]"
+    for safe in ("", "1"):  # Python puts the folder there, or from 3.11 on is told not to
+        monkeypatch.setenv("PYTHONSAFEPATH", safe)
+        assert run_isolated(code) == [cv2.__version__, "there"]
+    assert not (folder / "ran").exists()
 
 
 # Python and OpenCV.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from operator import le
 from pathlib import Path
 
@@ -76,6 +77,55 @@ def test_a_camera_that_vanishes_is_a_gap_and_lost_packets_are_no_verdict(bundle,
     assert "incomplete on the way" in line.said
     assert '"incomplete":' in state
     assert any(one["frame"] > gone[0]["frame"] and one["score"] is not None for one in decisions)
+
+
+CHUNKS = """
+<Boolean Name="ChunkModeActive">
+  <Value>0</Value><OnValue>1</OnValue><OffValue>0</OffValue>
+</Boolean>
+<Enumeration Name="ChunkSelector">
+  <EnumEntry Name="Timestamp"><Value>1</Value></EnumEntry><Value>1</Value>
+</Enumeration>
+<Boolean Name="ChunkEnable"><Value>0</Value><OnValue>1</OnValue><OffValue>0</OffValue></Boolean>
+<Port Name="ChunkPort"><ChunkID>a0000001</ChunkID></Port>
+<IntReg Name="ChunkTimestamp">
+  <Address>0</Address><Length>8</Length><AccessMode>RO</AccessMode><pPort>ChunkPort</pPort>
+</IntReg>
+</RegisterDescription>"""
+
+
+def test_a_camera_that_offers_the_time_of_exposure_and_sends_none_is_read(monkeypatch, tmp_path):
+    """Aravis's camera sends no chunks; with this description it says that it does."""
+    system_gi.seen(monkeypatch)
+    description = tmp_path / "camera.xml"
+    with GigeCamera(SERIAL) as camera:
+        until(found_devices, "the camera answers")
+        own = genicam._aravis().Camera.new(camera.shown.removeprefix("genicam://"))
+        text = own.get_device().get_genicam_xml()[0]
+        del own
+    description.write_text(text.replace("</RegisterDescription>", CHUNKS))
+    with GigeCamera(SERIAL, description=description) as camera:
+        until(found_devices, "the camera answers")
+        name = camera.shown.removeprefix("genicam://")
+        reader = genicam._Link(name, GenicamOptions(packet_size=1400), ANY_FORMAT).open()
+        assert reader._chunks is not None
+        assert reader._camera.get_chunk_mode()
+        assert reader._camera.get_chunk_state("Timestamp")
+        until(lambda: isinstance(reader.read(), np.ndarray), "an image comes")
+        assert reader._chunks is None
+        assert reader.due <= time.monotonic()
+        reader.release()
+
+
+def test_a_line_ends_though_its_camera_is_frozen(bundle, tmp_path):
+    with GigeCamera(SERIAL) as camera:
+        arguments = ["--bundle", bundle.path, "--page-port", 0]
+        arguments += ["--camera", f"{camera.address}?silence=60&packet_size=1400"]
+        with RunningLine(tmp_path, *arguments, environment=system_gi.ENVIRONMENT) as line:
+            line.wait_for(3)
+            camera.freeze()
+            assert line.stop() < LONGEST_STOP
+    assert frames_in_order(line.decisions())
 
 
 def test_it_is_found_and_a_connection_that_ends_leaves_nothing_behind(monkeypatch):

@@ -6,6 +6,7 @@ Debian: aravis-tools.
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -28,13 +29,15 @@ class GigeCamera:
     Args:
         serial: its serial number.
         lost: of 1000 packets, so many never leave it.
+        description: file that says what it offers, in GenICam's XML; default: its own.
     """
 
-    def __init__(self, serial: str, lost: int = 0) -> None:
+    def __init__(self, serial: str, lost: int = 0, description: Path | None = None) -> None:
         self.address = f"genicam://{serial}"
         self.shown = f"genicam://Aravis-Fake-{serial}"
         self._command = [PROGRAM, "-i", "127.0.0.1", "-s", serial]
         self._command += ["-r", str(lost)] if lost else []
+        self._command += ["-g", str(description)] if description else []
         self._lock = FileLock(_LOCK)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -50,6 +53,11 @@ class GigeCamera:
     def start(self) -> None:
         """Let it answer, from a moment later on."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+
+    def freeze(self) -> None:
+        """Let it answer nothing more, and keep its connection."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """Let it vanish as if its cable had been cut; twice is fine."""

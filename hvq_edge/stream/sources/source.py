@@ -31,7 +31,8 @@ class Frame:
     index: int
     """Counts from 0 over everything the source gave, lost frames included."""
     time: float
-    """When it arrived: seconds since 1970, UTC."""
+    """When it arrived: seconds since 1970, UTC; where a camera's own clock tells how long it waited
+    before it was read, without that."""
     image: Image | None
     """``None`` when the frame was lost."""
     name: str = ""
@@ -40,7 +41,7 @@ class Frame:
     fault: str = ""
     """Why there is no image; empty otherwise."""
     arrived: float = field(default_factory=monotonic)
-    """When it arrived on the monotonic clock, for latencies that survive a clock jump."""
+    """The same on the monotonic clock, for latencies that survive a clock jump."""
     part: str = ""
     """Serial number of the part that it shows (:func:`part_number`); empty where it is not known.
     """
@@ -126,9 +127,18 @@ def lost(index: int, fault: str, name: str = "") -> Frame:
     return Frame(index, time(), None, name, redacted_message(fault))
 
 
-def arrived(index: int, image: Image, name: str = "") -> Frame:
-    """Return a frame that arrived now."""
-    return Frame(index, time(), image, name)
+def arrived(index: int, image: Image, name: str = "", *, due: float | None = None) -> Frame:
+    """Return a frame that arrived now, or before.
+
+    Args:
+        index: its number.
+        image: what it shows.
+        name: of its file.
+        due: when it would have arrived had it not waited, on the monotonic clock; default: now.
+    """
+    now = monotonic()
+    at = now if due is None else due
+    return Frame(index, time() - (now - at), image, name, arrived=at)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

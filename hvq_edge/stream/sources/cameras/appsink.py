@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
@@ -52,19 +52,34 @@ class AppsinkReader:
         self._sink = sink
         self._last = time.monotonic()
         self._ended = False
+        self.reason = ""
         self.frames_per_second: float | None = None
 
     def read(self) -> Image | str | None:
         """Return the next image; empty: none has come yet; ``None``: the pipeline has ended."""
         sample = self._sink.emit("try-pull-sample", int(_POLL_SECONDS * self._gst.SECOND))
-        kinds = self._gst.MessageType.ERROR | self._gst.MessageType.EOS
-        # Asked each time: it throws all other messages away, which would pile up for weeks.
-        self._ended |= self._pipeline.get_bus().pop_filtered(kinds) is not None
+        self.listen()
         if sample is not None:
             self._last = time.monotonic()
             return self._image(sample)
-        silent = time.monotonic() - self._last > SILENT_SECONDS
-        return None if self._ended or silent else ""
+        if not self._ended and time.monotonic() - self._last <= SILENT_SECONDS:
+            return ""
+        self.reason = self.reason or f"nothing came for {SILENT_SECONDS:g} s"
+        return None
+
+    def listen(self) -> None:
+        """Learn whether the pipeline has ended, and the reason that its first error gives."""
+        kinds = self._gst.MessageType.ERROR | self._gst.MessageType.EOS
+        # Asked at each read: it throws all other messages away, which would pile up for weeks.
+        message = self._pipeline.get_bus().pop_filtered(kinds)
+        if message is None or self._ended:
+            return
+        self._ended = True
+        self.reason = "it ended by itself"
+        if message.type == self._gst.MessageType.ERROR:
+            error, details = message.parse_error()
+            detail = (details or "").strip().rpartition("\n")[2]  # before it, places in the code
+            self.reason = ": ".join(filter(None, (error.message.rstrip("."), detail.rstrip("."))))
 
     def release(self) -> None:
         """Stop the pipeline; its threads end."""
@@ -96,6 +111,7 @@ def open_appsink(
     gst: Any,  # noqa: ANN401
     text: str,
     properties: Mapping[str, Mapping[str, object]] | None = None,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> AppsinkReader | None:
     """Start a pipeline, and wait for its first image; ``None`` where none comes.
 
@@ -103,6 +119,7 @@ def open_appsink(
         gst: the library.
         text: of the pipeline, which ends with an ``appsink``.
         properties: set besides, by element's name: what needs no quoting so.
+        tell: called with why none comes; what is said may hold what the pipeline holds.
     """
     error = system_library("GLib", "2.0", "gir1.2-glib-2.0").Error
     try:
@@ -110,12 +127,14 @@ def open_appsink(
         for element, values in (properties or {}).items():
             for key, value in values.items():
                 pipeline.get_by_name(element).set_property(key, value)
-    except error:
+    except error as fault:
+        tell(getattr(fault, "message", str(fault)).rstrip("."))
         return None
     sink = next(
         (one for one in _elements(gst, pipeline) if one.get_factory().get_name() == "appsink"), None
     )
     if sink is None:
+        tell("it has no appsink, or is no whole pipeline")
         return None
     if not sink.get_property("max-buffers"):  # of somebody's own, which would keep all images
         sink.set_property("max-buffers", 1)
@@ -125,12 +144,17 @@ def open_appsink(
     try:
         if pipeline.set_state(gst.State.PLAYING) != gst.StateChangeReturn.FAILURE:
             first = ""
+        else:
+            reader.listen()
         while isinstance(first, str) and not first:
             first = reader.read()
     finally:
         if not isinstance(first, np.ndarray):  # one that runs on ends the whole process
             reader.release()
-    return reader if isinstance(first, np.ndarray) else None
+    if isinstance(first, np.ndarray):
+        return reader
+    tell(first or reader.reason or "it does not start")
+    return None
 
 
 def _elements(gst: Any, pipeline: Any) -> list[Any]:  # noqa: ANN401

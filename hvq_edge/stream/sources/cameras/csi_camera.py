@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.sources.cameras.gstreamer import pipeline_opener
 from hvq_edge.stream.sources.cameras.live_capture import LiveCapture
@@ -34,11 +36,14 @@ def open_csi_camera(sensor: int, wanted: CaptureFormat = ANY_FORMAT) -> LiveCapt
     Raises:
         MissingCapability: nothing here reads pipelines, or the camera cannot be opened.
     """
-    reopen = pipeline_opener(csi_pipeline(sensor, **wanted.given()), f"csi://{sensor}")
+    told: deque[str] = deque(maxlen=1)
+    pipeline = csi_pipeline(sensor, **wanted.given())
+    reopen = pipeline_opener(pipeline, f"csi://{sensor}", told.append)
     reader = reopen()
     if reader is None:
+        because = "".join(f": {reason}" for reason in told)
         raise MissingCapability(
-            f"the CSI camera csi://{sensor} cannot be opened.",
+            f"the CSI camera csi://{sensor} cannot be opened{because}.",
             next_step="check the cable and the sensor's device tree, restart the camera service "
             "(sudo systemctl restart nvargus-daemon), and test it alone: "
             f"gst-launch-1.0 nvarguscamerasrc sensor-id={sensor} ! fakesink",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol
 
+from hvq_edge.stream.sources.cameras.camera_clock import CameraClock
 from hvq_edge.stream.sources.cameras.frame_counter import FrameCounter, Transport, added
 from hvq_edge.stream.sources.cameras.pixel_formats import NAMES, rgb_of
 from hvq_edge.stream.sources.source import Image
+
+logger = logging.getLogger(__name__)
 
 MOST_LOST = 100
 """Frames missing in a row of which each is a frame without an image."""
@@ -57,6 +61,10 @@ class GenicamReader:
         self._silence = silence
         self._link = link
         self._waiting: deque[Image | str] = deque()
+        self._clock = CameraClock()
+        self._chunks: Any = None
+        self._ticks_per_second = 1_000_000_000
+        self.due: float | None = None
         self._counter = FrameCounter(wraps=not camera.is_uv_device())
         self._gone = threading.Event()
         rate = None
@@ -68,7 +76,8 @@ class GenicamReader:
         self._stream: Any = None
         try:
             self._stream = camera.create_stream(None, None)
-            payload = camera.get_payload()
+            self._chunks = self._timed_chunks()
+            payload = camera.get_payload()  # chunks are a part of it
             for _ in range(buffers):
                 self._stream.push_buffer(aravis.Buffer.new_allocate(payload))
         except BaseException:
@@ -92,13 +101,17 @@ class GenicamReader:
                 return None if silent or self._gone.is_set() else ""
             self._last = time.monotonic()
             try:
-                self._take(buffer)
+                self._take(buffer, self._last)
             finally:
                 self._stream.push_buffer(buffer)
         return self._waiting.popleft() if self._waiting else ""
 
     def release(self) -> None:
-        """End the stream, and the connection; a camera that is gone takes some seconds."""
+        """End the stream, and the connection: some 12 s where the camera is silent.
+
+        Aravis asks five times, half a second or more apart, for each of: stop, end the stream, give
+        back control. It has no setting for that; other threads run meanwhile.
+        """
         if self._camera is None:
             return
         self._camera.get_device().disconnect(self._handler)
@@ -107,18 +120,20 @@ class GenicamReader:
                 self._camera.stop_acquisition()
         self._stream = self._camera = None  # ends its threads and closes its sockets
 
-    def _take(self, buffer: Any) -> None:  # noqa: ANN401
+    def _take(self, buffer: Any, came: float) -> None:  # noqa: ANN401
         """Put what a buffer leads to into the queue."""
         status = buffer.get_status()
         if status == self._aravis.BufferStatus.ABORTED:
             return
         number = buffer.get_frame_id()
+        self.due = None
         # The number and time of one without its first packet are those that the memory had before.
-        step = (
-            self._counter.step(number, buffer.get_timestamp())
-            if status == self._aravis.BufferStatus.SUCCESS
-            else self._counter.without_number()
-        )
+        if status == self._aravis.BufferStatus.SUCCESS:
+            moment = self._time_of(buffer)
+            step = self._counter.step(number, moment)
+            self.due = self._clock.due(moment, came)
+        else:
+            step = self._counter.without_number()
         found = self._image(buffer, status, number)
         self._link.transport = added(
             self._link.transport, step, found if isinstance(found, str) else ""
@@ -128,6 +143,37 @@ class GenicamReader:
             self._waiting += [f"a frame never came: {step.said}"] * each
         if not step.resent:
             self._waiting.append(found)
+
+    def _timed_chunks(self) -> Any:  # noqa: ANN401
+        """Have the time of exposure written behind each image; ``None``: it is not offered."""
+        camera = self._camera
+        if not hasattr(self._aravis.Buffer, "get_image_data"):  # which leaves out what is behind it
+            return None
+        try:
+            if not camera.are_chunks_available():
+                return None
+            if camera.is_gv_device():  # Aravis makes nanoseconds of the leader's time alone
+                own = camera.get_device().get_timestamp_tick_frequency()
+                self._ticks_per_second = int(own) or self._ticks_per_second
+            camera.set_chunk_mode(True)  # first: without it some cameras refuse the rest
+            try:
+                camera.set_chunk_state("Timestamp", True)
+                return camera.create_chunk_parser()
+            except self._refused:
+                camera.set_chunk_mode(False)
+                raise
+        except self._refused as error:
+            logger.info("no time is read from chunks: %s", getattr(error, "message", error))
+            return None
+
+    def _time_of(self, buffer: Any) -> int:  # noqa: ANN401
+        """Return a frame's time by the camera's clock in nanoseconds; 0: it has none."""
+        if self._chunks is not None and buffer.has_chunks():
+            with suppress(self._refused):
+                ticks = int(self._chunks.get_integer_value(buffer, "ChunkTimestamp"))
+                return ticks * 1_000_000_000 // self._ticks_per_second
+        self._chunks = None  # for good: the leader's time may have another zero
+        return int(buffer.get_timestamp())
 
     def _image(self, buffer: Any, status: Any, number: int) -> Image | str:  # noqa: ANN401
         if status != self._aravis.BufferStatus.SUCCESS:

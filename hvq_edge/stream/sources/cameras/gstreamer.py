@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 import cv2
 
+from hvq_edge.common.redaction import HIDDEN, redacted_message
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.sources.cameras.appsink import gstreamer_library, open_appsink
 from hvq_edge.stream.sources.cameras.live_capture import LiveCapture, Reader
 from hvq_edge.stream.sources.cameras.opencv_capture import open_reader
 
+_ELEMENT = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]*)(?=\s|!|$)")
+_CAPS = re.compile(r"\s*(?:video|audio|image|application)/[\w.+-]+\s*(?:[,;(]|$)")
+_PLACE = re.compile(r"(?<!\w)(?:[A-Za-z][\w+.-]*:/)?/[^\s\"']+")
+"""A path or an address."""
 _NEWEST_AS_BGR = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
 
 
@@ -27,11 +33,13 @@ def open_gstreamer(pipeline: str) -> LiveCapture:
         MissingCapability: nothing here reads pipelines, or this one does not run.
     """
     shown = shown_pipeline(pipeline)
-    reopen = pipeline_opener(whole_pipeline(pipeline), shown)
+    told: deque[str] = deque(maxlen=1)
+    reopen = pipeline_opener(whole_pipeline(pipeline), shown, told.append)
     reader = reopen()
     if reader is None:
+        because = "".join(f": {without_values(reason, pipeline)}" for reason in told)
         raise MissingCapability(
-            f"the pipeline {shown} does not give images.",
+            f"the pipeline {shown} does not give images{because}.",
             next_step="test it alone: gst-launch-1.0 PIPELINE ! fakesink; an appsink of its "
             "own must get BGR or GRAY8",
         )
@@ -43,8 +51,28 @@ def shown_pipeline(pipeline: str) -> str:
 
     Properties go: ``location=`` often holds user and password.
     """
-    element = re.match(r"\s*([A-Za-z][A-Za-z0-9_-]*)(?=\s|!|$)", pipeline)
+    element = _ELEMENT.match(pipeline)
     return f"gst:{element[1]}" if element else "gst:..."
+
+
+def without_values(reason: str, pipeline: str) -> str:
+    """Return a reason that GStreamer gives, without what may not be shown of a pipeline.
+
+    What stays of the pipeline: its elements, the names of their properties, and its caps.
+    """
+    hidden = redacted_message(_PLACE.sub(HIDDEN, reason))
+    shown, pieces = set(), set()
+    for part in re.split(r"(?:^|\s)!", pipeline):
+        if _CAPS.match(part):
+            continue
+        element = _ELEMENT.match(part)
+        shown |= {element[1]} if element else set()
+        shown |= set(re.findall(r"(?<=\s)[\w:.-]+(?=\s*=)", part))
+        pieces |= set(re.findall(r"[^\s\"'=\\]+", part))
+        pieces |= {found.strip("\"'") for found in re.findall(r"=\s*(\".*?\"|'.*?'|\S+)", part)}
+    for piece in sorted(pieces - shown - {""}, key=len, reverse=True):
+        hidden = re.sub(rf"(?<!\w){re.escape(piece)}(?!\w)", HIDDEN, hidden)
+    return hidden
 
 
 def whole_pipeline(pipeline: str) -> str:
@@ -59,12 +87,15 @@ def has_gstreamer(build_information: str) -> bool:
     return re.search(r"^\s*GStreamer:\s+YES\b", build_information, re.MULTILINE) is not None
 
 
-def pipeline_opener(whole: str, shown: str) -> Callable[[], Reader | None]:
+def pipeline_opener(
+    whole: str, shown: str, tell: Callable[[str], object] = lambda _: None
+) -> Callable[[], Reader | None]:
     """Return the function that opens a pipeline: through PyGObject where it is, else OpenCV.
 
     Args:
         whole: the pipeline, with its ``appsink``.
         shown: what may be shown of it.
+        tell: called with why it gives no images, each time; OpenCV says nothing.
 
     Raises:
         MissingCapability: neither is there.
@@ -79,4 +110,4 @@ def pipeline_opener(whole: str, shown: str) -> Callable[[], Reader | None]:
                 next_step=error.next_step,
             ) from error
         return partial(open_reader, whole, cv2.CAP_GSTREAMER)
-    return partial(open_appsink, gst, whole)
+    return partial(open_appsink, gst, whole, tell=tell)

@@ -30,6 +30,9 @@ class Reader(Protocol):
 
         A text: why there is no image this time, from a camera that is there; an empty one: nothing
         has come yet, and is asked for again.
+
+        A reader that knows when an image would have come, had it not waited in the camera or in
+        memory, says so with an attribute ``due``, in monotonic seconds.
         """
         ...
 
@@ -111,7 +114,7 @@ class LiveCapture:
                     if attempt:
                         logger.info("%s is back after %d attempts", self._name, attempt)
                     attempt = 0
-                    yield arrived(index, image)
+                    yield arrived(index, image, due=getattr(self._reader, "due", None))
                 else:
                     attempt += 1
                     logger.info("%s; reopening it", self._gap(attempt))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers import system_gi
+from helpers.patience import until
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -21,6 +23,7 @@ from hvq_edge.cli.app import app
 from hvq_edge.errors import InputError, MissingCapability, SettingsError
 from hvq_edge.stream.capture.open_cameras import open_cameras
 from hvq_edge.stream.settings import load_stream_settings
+from hvq_edge.stream.sources import source as source_module
 from hvq_edge.stream.sources.cameras import genicam
 from hvq_edge.stream.sources.cameras.frame_counter import Transport
 from hvq_edge.stream.sources.cameras.genicam import GenicamDevice, _meant, parse_genicam
@@ -201,11 +204,25 @@ def test_what_a_camera_does_not_take_is_said(aravis, query, said):
     assert raised.value.next_step
 
 
+@needs_aravis
+def test_a_frame_that_waited_in_memory_has_the_time_at_which_it_was_taken(aravis):
+    source = open_source("genicam://Fake_1")
+    frames = iter(source)
+    next(frames)
+    until(lambda: source._reader._stream.get_n_buffers()[1] >= 4, "four frames wait")
+    before = time.monotonic()
+    first, second = itertools.islice(frames, 2)
+    assert first.arrived < second.arrived < before
+    assert second.time - first.time == pytest.approx(second.arrived - first.arrived, abs=0.01)
+    source.close()
+    assert next(frames, None) is None
+
+
 class Buffer:
     """A buffer of a stand-in."""
 
-    def __init__(self, number, time=None, status="SUCCESS", data=bytes(6)):
-        self.number, self.time, self.data = number, time, data
+    def __init__(self, number, time=None, status="SUCCESS", data=bytes(6), chunk=None):
+        self.number, self.time, self.data, self.chunk = number, time, data, chunk
         self.status = SimpleNamespace(name=status, value_nick=status.lower())
 
     def get_status(self):
@@ -219,6 +236,9 @@ class Buffer:
 
     def get_image_pixel_format(self):
         return CODES["Mono8"]
+
+    def has_chunks(self):
+        return self.chunk is not None
 
     def get_data(self):
         raise AssertionError("the image is a part of it")
@@ -245,8 +265,10 @@ STATUS = {
 class StandIn:
     """A camera that gives these buffers, then nothing, and may lose its control."""
 
-    def __init__(self, *buffers):
+    def __init__(self, *buffers, chunks=()):
         self.left = list(buffers)
+        self.chunks = chunks
+        self.asked = []
         self.back = []
         self.lose = None
         self.started = False
@@ -285,15 +307,42 @@ class StandIn:
     def is_uv_device(self):
         return False
 
+    def is_gv_device(self):
+        return True
+
+    def get_timestamp_tick_frequency(self):
+        return 125_000_000
+
+    def are_chunks_available(self):
+        return bool(self.chunks)
+
+    def set_chunk_mode(self, active):
+        self.asked.append(("mode", active))
+
+    def set_chunk_state(self, name, state):
+        if name not in self.chunks:
+            raise OSError(f"'{name}' not an entry")
+        self.asked.append((name, state))
+
+    def create_chunk_parser(self):
+        return self
+
+    def get_integer_value(self, buffer, name):
+        assert name == "ChunkTimestamp"
+        if not buffer.chunk:
+            raise OSError("not found")
+        return buffer.chunk
+
     def is_frame_rate_available(self):
         return False
 
 
-def opened(*buffers, silence=None):
-    camera = StandIn(*buffers)
+def opened(*buffers, silence=None, chunks=()):
+    camera = StandIn(*buffers, chunks=chunks)
     link = SimpleNamespace(transport=Transport())
     library = SimpleNamespace(
-        BufferStatus=SimpleNamespace(**STATUS), Buffer=SimpleNamespace(new_allocate=bytearray)
+        BufferStatus=SimpleNamespace(**STATUS),
+        Buffer=SimpleNamespace(new_allocate=bytearray, get_image_data=None),
     )
     reader = GenicamReader(library, camera, OSError, buffers=2, silence=silence, link=link)
     return camera, reader, link
@@ -378,6 +427,52 @@ def test_a_frame_sent_twice_is_judged_once_and_two_of_one_number_twice():
     camera, reader, link = opened(Buffer(1), Buffer(1), Buffer(1, time=99_000_000), Buffer(2))
     assert read_all(camera, reader) == [True, True, True]
     assert link.transport.doubled == 2
+
+
+def test_the_time_of_exposure_is_read_behind_the_image_where_it_is_offered():
+    second = 125_000_000  # in ticks
+    camera, reader, link = opened(
+        Buffer(1, chunk=second), Buffer(3, chunk=3 * second), chunks=("Timestamp", "ExposureTime")
+    )
+    assert camera.asked == [("mode", True), ("Timestamp", True)]
+    read_all(camera, reader)
+    assert (
+        link.transport.last == "the camera's numbers went from 1 to 3, 2.000 s apart by its clock"
+    )
+
+
+@pytest.mark.parametrize("chunk", [None, 0])
+def test_a_camera_that_writes_no_time_there_gives_that_of_its_first_packet(chunk):
+    camera, reader, link = opened(Buffer(1, chunk=chunk), Buffer(3, chunk=5), chunks=("Timestamp",))
+    assert [one is True for one in read_all(camera, reader)] == [True, False, True]
+    assert "from 1 to 3, 0.080 s apart" in link.transport.last, "the clocks are not mixed"
+
+
+def test_a_camera_with_other_chunks_is_left_without():
+    camera, _, _ = opened(chunks=("ExposureTime",))
+    assert camera.asked == [("mode", True), ("mode", False)]
+
+
+def test_what_a_frame_waited_is_a_part_of_its_latency(monkeypatch):
+    """Three were exposed 40 ms apart, and read at once after the engine was busy."""
+    _, reader, link = opened(*map(Buffer, (1, 2, 3, 4)))
+    source = LiveCapture(
+        lambda: None, "genicam://a", reader, triggered=True, transport=lambda: link.transport
+    )
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(source_module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(source_module, "time", lambda: now[0] + 1e9)
+    frames = iter(source)
+    found = []
+    for later in (0.0, 0.2, 0.0, 0.0):
+        now[0] += later
+        found.append((now[0], next(frames)))
+    waited = [read - frame.arrived for read, frame in found]
+    assert waited == pytest.approx([0.0, 0.16, 0.12, 0.08], abs=2e-4)
+    assert [frame.time - 1e9 for _, frame in found] == pytest.approx(
+        [frame.arrived for _, frame in found], abs=1e-6
+    )
 
 
 def test_silence_of_a_triggered_camera_is_no_fault_and_lost_control_is():
