@@ -131,10 +131,10 @@ def demo(
 def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     """Return the demo's commands, in order."""
     from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
-    from hvq_edge.bundle.verification import VERIFY_NAME
+    from hvq_edge.bundle.verification import VERIFY_NAME, read_verification
     from hvq_edge.cli import eval_, export, stream, train, verify
     from hvq_edge.common.atomic import sha256_of
-    from hvq_edge.errors import RunError
+    from hvq_edge.errors import InputError, RunError
     from hvq_edge.evaluation.demo_page import is_whole, newest_video
     from hvq_edge.run.record import CHECKPOINT_NAME, RECORD_NAME, REPORT_NAME, read_run
 
@@ -162,6 +162,14 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     def since_export(result: Path) -> bool:
         # bundle.json changes with its model card, so after verify and eval too
         return newer(result, bundle / open_bundle(bundle).manifest.models["fp32"])
+
+    def verified() -> bool:
+        path = bundle / VERIFY_NAME
+        try:
+            # One that failed is run again, so that it is not taken for passed.
+            return since_export(path) and read_verification(path).passed
+        except InputError:
+            return False
 
     def inspected() -> bool:
         # After Ctrl-C there is a video as well, of the frames until then.
@@ -203,7 +211,7 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
         Stage(
             "verify",
             f"hvq-edge verify {run}/bundle --data {images}",
-            lambda: since_export(bundle / VERIFY_NAME),
+            verified,
             lambda: verify.verify(bundle=bundle, data=data),
         ),
         Stage(

@@ -161,6 +161,26 @@ def test_an_inspection_that_was_interrupted_is_done_again(made, mvtec_folder):
     assert stage.done()
     inspected(made / "inspection", 9)
     assert not stage.done(), "whole before, interrupted since"
+    decisions = made / "inspection/decisions.jsonl"
+    decisions.write_bytes(decisions.read_bytes()[:-9])
+    assert not stage.done(), "torn"
+    decisions.unlink()
+    assert not stage.done(), "a video alone"
+
+
+def test_a_verification_that_failed_or_cannot_be_read_is_done_again(made, mvtec_folder):
+    path = made / "bundle/verify.json"
+    passed = path.read_text()
+    shutil.rmtree(made / "bundle")
+    save_bundle(made / "bundle")
+    stage = next(one for one in demo.demo_stages(made, mvtec_folder, 1) if one.name == "verify")
+    assert not stage.done()
+    path.write_text(passed)
+    assert stage.done()
+    path.write_text(passed.replace('"passed":true', '"passed":false', 1))
+    assert not stage.done(), "the demo would end with 0"
+    path.write_text(passed[:-9])
+    assert not stage.done(), "torn"
 
 
 def test_the_newest_pictures_of_rejects_and_the_newest_video_are_shown(made, mvtec_folder):
