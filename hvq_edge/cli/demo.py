@@ -80,6 +80,7 @@ def demo(
     _check_installed()
     _check_place(out / PAGE_NAME)
     images = data or _default_images(out)
+    _check_run(out, images)
     for line in (f"Writes {out.resolve()}", f"and images to {images.resolve()}."):
         messages.print(line, markup=False, soft_wrap=True)
     messages.print("It takes some minutes; Ctrl-C stops it, and the same command goes on.")
@@ -289,6 +290,27 @@ def _check_place(path: Path) -> None:
     except OutputError as error:
         remedy = "go to a folder that you may write to, or name one with --out"
         raise OutputError(error.cause, next_step=remedy) from error
+
+
+def _check_run(out: Path, images: Path) -> None:
+    """Refuse a run of other images: the demo would go on with its training, and replace its report.
+
+    Raises:
+        SettingsError: the folder has one.
+    """
+    from hvq_edge.errors import RunError, SettingsError
+    from hvq_edge.run.record import read_run
+
+    try:
+        trained_on = read_run(out, finished=False).data
+    except RunError:  # none yet; one that cannot be read is said where it is needed
+        return
+    if trained_on is None or Path(trained_on).resolve() != images.resolve():
+        raise SettingsError(
+            f"{out} is a run of {trained_on or 'a released checkpoint'}, not of the demo's images "
+            f"in {images}.",
+            next_step="choose another folder with --out, or name the demo's images with --data",
+        )
 
 
 def _default_images(out: Path) -> Path:
