@@ -17,6 +17,7 @@ from helpers.paths import ROOT
 from helpers.patience import HANG_SECONDS, until
 from helpers.receivers import MOSQUITTO, Broker, free_port
 from helpers.thresholds import threshold_at
+from paho.mqtt import publish
 
 pytest.importorskip("onnx")
 from helpers.commands import exit_code
@@ -184,19 +185,24 @@ def test_stop_the_line_stops_when_the_camera_is_blind(bundle, images, run):
 
 
 @pytest.fixture
-def started(tmp_path):
+def processes() -> dict[Path, subprocess.Popen[bytes]]:
+    """Of :func:`started`, by what they print."""
+    return {}
+
+
+@pytest.fixture
+def started(tmp_path, processes):
     """Examples that run until they are told to end; what they print is in a file."""
-    processes: list[subprocess.Popen[bytes]] = []
 
     def start(name: str, *arguments: object) -> Path:
         log = tmp_path / f"{Path(name).stem}.log"
         with log.open("w") as output:
             command = [sys.executable, FOLDER / name, *map(str, arguments)]
-            processes.append(subprocess.Popen(command, stdout=output, stderr=output))
+            processes[log] = subprocess.Popen(command, stdout=output, stderr=output)
         return log
 
     yield start
-    for process in processes:
+    for process in processes.values():
         process.terminate()
         process.wait()
 
@@ -233,6 +239,39 @@ def test_a_reject_goes_over_a_broker_into_a_controllers_coil(bundle, images, sta
         "coil 0 (ejector) off, 2 ejected",
         "coil 1 (inspector alive) off: the line stops, 2 ejected",
     ]
+
+
+@pytest.mark.skipif(not MOSQUITTO, reason="there is no mosquitto: apt-get install mosquitto")
+@pytest.mark.parametrize("lost", ["broker", "bridge"])
+def test_a_line_stops_where_its_bridge_hears_nothing_more(lost, started, processes, tmp_path):
+    """What is no decision changes nothing; the controller does not go on with the last it heard."""
+    (tmp_path / "broker").mkdir()
+    broker, port = Broker(tmp_path / "broker"), free_port()
+    try:
+        controller = started("plc/simulator.py", "--port", port)
+        until(lambda: "Controller on port" in controller.read_text())
+        addresses = ("--broker", f"127.0.0.1:{broker.port}", "--plc", f"127.0.0.1:{port}")
+        bridge = started("plc/mqtt_to_plc.py", *addresses)
+        until(lambda: "Listening" in bridge.read_text())
+        decisions = ['{"verdict": "reject"}', "{", "[]", "{}", '{"verdict": "?"}', "\udcff"]
+        topics = {"availability": ["online"], "left/decision": decisions}
+        sent = [
+            (f"hvq-edge/line-1/{topic}", one.encode("utf-8", "surrogateescape"), 1)
+            for topic, payloads in topics.items()
+            for one in payloads
+        ]
+        publish.multiple(sent, hostname="127.0.0.1", port=broker.port)
+        until(lambda: bridge.read_text().count("left out") == 5, bridge.read_text())
+        assert controller.read_text().splitlines()[-1] == "coil 0 (ejector) on, 1 ejected"
+        broker.stop() if lost == "broker" else processes[bridge].terminate()
+        until(lambda: "the line stops" in controller.read_text(), bridge.read_text())
+    finally:
+        broker.stop()
+    assert controller.read_text().splitlines()[-2:] == [
+        "coil 0 (ejector) off, 1 ejected",
+        "coil 1 (inspector alive) off: the line stops, 1 ejected",
+    ]
+    assert "Traceback" not in bridge.read_text()
 
 
 @pytest.fixture
