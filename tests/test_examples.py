@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -182,6 +183,45 @@ def test_stop_the_line_stops_when_the_camera_is_blind(bundle, images, run):
     done = run("stop_the_line.py", bundle, folder, "--blind", 2)
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("STOP: 2 x no_decision in a row, frame 2: ")
+
+
+class FakeTriton:
+    """In the place of tritonclient: the score is the brightest pixel, and of a black image none."""
+
+    def __init__(self, _address: str = "") -> None:
+        self.score = 0.0
+
+    def set_data_from_numpy(self, frame: np.ndarray) -> None:
+        self.score = float(frame.max() / 255) or float("nan")
+
+    def infer(self, _model: str, inputs: list["FakeTriton"]) -> "FakeTriton":
+        return inputs[0]
+
+    def as_numpy(self, name: str) -> "np.ndarray | None":
+        return np.array([self.score]) if name == "score" else None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_triton_client_passes_nothing_that_was_not_judged(
+    precision, bundle, images, monkeypatch, run
+):
+    """Not an image, a score that is no number, a precision without thresholds, no file at all."""
+    grpc = SimpleNamespace(InferenceServerClient=FakeTriton, InferInput=lambda *_: FakeTriton())
+    utils = SimpleNamespace(InferenceServerException=RuntimeError)
+    monkeypatch.setitem(sys.modules, "tritonclient", SimpleNamespace(grpc=grpc))
+    monkeypatch.setitem(sys.modules, "tritonclient.utils", utils)
+    folder = images(60, 200)
+    (folder / "2.png").write_bytes(b"")
+    (folder / "3").mkdir()
+    black = np.zeros((SIDE, SIDE, 3), np.uint8)
+    (folder / "4.png").write_bytes(cv2.imencode(".png", black)[1].tobytes())
+    done = run("triton_client.py", "nowhere:1", bundle, folder, "--precision", precision)
+    assert done.returncode == 1, done.stderr
+    verdicts = [re.search("pass|reject|no decision", line)[0] for line in done.stdout.splitlines()]
+    judged = ["pass", "reject"] if precision == "fp32" else ["no decision"] * 2
+    assert verdicts == [*judged, "no decision", "no decision"]
+    done = run("triton_client.py", "nowhere:1", bundle / "nowhere", folder)
+    assert (done.returncode, "nowhere/bundle.json" in done.stderr) == (1, True)
 
 
 @pytest.fixture
