@@ -158,9 +158,9 @@ def preferred(accepted: str) -> Language:
     """
     ranked: list[tuple[float, int, str]] = []
     for place, entry in enumerate(accepted.split(",")):
-        name, _, weight = entry.partition(";q=")
+        name, _, weight = entry.partition(";")
         try:
-            rank = float(weight or 1.0)
+            rank = float(weight.strip().lower().removeprefix("q=") or 1.0)
         except ValueError:
             continue
         code = name.strip().partition("-")[0].lower()

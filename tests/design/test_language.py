@@ -227,6 +227,7 @@ def test_numbers_and_moments_are_written_as_they_are_read():
         ("en-GB,en;q=0.9,de;q=0.8", "en"),
         ("fr, de;q=0.7, en;q=0.3", "de"),
         ("de;q=0, en", "en"),
+        ("de ; q=0.8, en; Q=0.5", "de"),
         ("*;q=x,;q=,de;q=nonsense", "en"),
     ],
 )
