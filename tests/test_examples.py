@@ -4,6 +4,7 @@ import ast
 import base64
 import re
 import runpy
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -245,6 +246,12 @@ def started(tmp_path, processes):
     for process in processes.values():
         process.terminate()
         process.wait()
+
+
+def test_a_controllers_port_that_is_taken_is_said(run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("plc/simulator.py", "--port", taken.getsockname()[1])
+    assert (done.returncode, "is taken" in done.stderr) == (1, True)
 
 
 @pytest.mark.skipif(not MOSQUITTO, reason="there is no mosquitto: apt-get install mosquitto")
