@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--room", choices=ROOMS, action="append", help="this one alone")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
+    if given.sample < 0 or given.workers < 1:
+        parser.error("--sample is 0 or more, --workers 1 or more")
     made = sorted(_outcomes())
     taken = [name for room in given.room or ROOMS for name in sample(made, room, given.sample)]
     workers = ["--max-children", str(given.workers)]

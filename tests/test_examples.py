@@ -4,11 +4,13 @@ import ast
 import base64
 import re
 import runpy
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from helpers.paths import ROOT
 from helpers.patience import HANG_SECONDS, until
 from helpers.receivers import MOSQUITTO, Broker, free_port
 from helpers.thresholds import threshold_at
+from paho.mqtt import publish
 
 pytest.importorskip("onnx")
 from helpers.commands import exit_code
@@ -183,22 +186,72 @@ def test_stop_the_line_stops_when_the_camera_is_blind(bundle, images, run):
     assert done.stdout.startswith("STOP: 2 x no_decision in a row, frame 2: ")
 
 
+class FakeTriton:
+    """In the place of tritonclient: the score is the brightest pixel, and of a black image none."""
+
+    def __init__(self, _address: str = "") -> None:
+        self.score = 0.0
+
+    def set_data_from_numpy(self, frame: np.ndarray) -> None:
+        self.score = float(frame.max() / 255) or float("nan")
+
+    def infer(self, _model: str, inputs: list["FakeTriton"]) -> "FakeTriton":
+        return inputs[0]
+
+    def as_numpy(self, name: str) -> "np.ndarray | None":
+        return np.array([self.score]) if name == "score" else None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_triton_client_passes_nothing_that_was_not_judged(
+    precision, bundle, images, monkeypatch, run
+):
+    """Not an image, a score that is no number, a precision without thresholds, no file at all."""
+    grpc = SimpleNamespace(InferenceServerClient=FakeTriton, InferInput=lambda *_: FakeTriton())
+    utils = SimpleNamespace(InferenceServerException=RuntimeError)
+    monkeypatch.setitem(sys.modules, "tritonclient", SimpleNamespace(grpc=grpc))
+    monkeypatch.setitem(sys.modules, "tritonclient.utils", utils)
+    folder = images(60, 200)
+    (folder / "2.png").write_bytes(b"")
+    (folder / "3").mkdir()
+    black = np.zeros((SIDE, SIDE, 3), np.uint8)
+    (folder / "4.png").write_bytes(cv2.imencode(".png", black)[1].tobytes())
+    done = run("triton_client.py", "nowhere:1", bundle, folder, "--precision", precision)
+    assert done.returncode == 1, done.stderr
+    verdicts = [re.search("pass|reject|no decision", line)[0] for line in done.stdout.splitlines()]
+    judged = ["pass", "reject"] if precision == "fp32" else ["no decision"] * 2
+    assert verdicts == [*judged, "no decision", "no decision"]
+    done = run("triton_client.py", "nowhere:1", bundle / "nowhere", folder)
+    assert (done.returncode, "nowhere/bundle.json" in done.stderr) == (1, True)
+
+
 @pytest.fixture
-def started(tmp_path):
+def processes() -> dict[Path, subprocess.Popen[bytes]]:
+    """Of :func:`started`, by what they print."""
+    return {}
+
+
+@pytest.fixture
+def started(tmp_path, processes):
     """Examples that run until they are told to end; what they print is in a file."""
-    processes: list[subprocess.Popen[bytes]] = []
 
     def start(name: str, *arguments: object) -> Path:
         log = tmp_path / f"{Path(name).stem}.log"
         with log.open("w") as output:
             command = [sys.executable, FOLDER / name, *map(str, arguments)]
-            processes.append(subprocess.Popen(command, stdout=output, stderr=output))
+            processes[log] = subprocess.Popen(command, stdout=output, stderr=output)
         return log
 
     yield start
-    for process in processes:
+    for process in processes.values():
         process.terminate()
         process.wait()
+
+
+def test_a_controllers_port_that_is_taken_is_said(run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("plc/simulator.py", "--port", taken.getsockname()[1])
+    assert (done.returncode, "is taken" in done.stderr) == (1, True)
 
 
 @pytest.mark.skipif(not MOSQUITTO, reason="there is no mosquitto: apt-get install mosquitto")
@@ -233,6 +286,39 @@ def test_a_reject_goes_over_a_broker_into_a_controllers_coil(bundle, images, sta
         "coil 0 (ejector) off, 2 ejected",
         "coil 1 (inspector alive) off: the line stops, 2 ejected",
     ]
+
+
+@pytest.mark.skipif(not MOSQUITTO, reason="there is no mosquitto: apt-get install mosquitto")
+@pytest.mark.parametrize("lost", ["broker", "bridge"])
+def test_a_line_stops_where_its_bridge_hears_nothing_more(lost, started, processes, tmp_path):
+    """What is no decision changes nothing; the controller does not go on with the last it heard."""
+    (tmp_path / "broker").mkdir()
+    broker, port = Broker(tmp_path / "broker"), free_port()
+    try:
+        controller = started("plc/simulator.py", "--port", port)
+        until(lambda: "Controller on port" in controller.read_text())
+        addresses = ("--broker", f"127.0.0.1:{broker.port}", "--plc", f"127.0.0.1:{port}")
+        bridge = started("plc/mqtt_to_plc.py", *addresses)
+        until(lambda: "Listening" in bridge.read_text())
+        decisions = ['{"verdict": "reject"}', "{", "[]", "{}", '{"verdict": "?"}', "\udcff"]
+        topics = {"availability": ["online"], "left/decision": decisions}
+        sent = [
+            (f"hvq-edge/line-1/{topic}", one.encode("utf-8", "surrogateescape"), 1)
+            for topic, payloads in topics.items()
+            for one in payloads
+        ]
+        publish.multiple(sent, hostname="127.0.0.1", port=broker.port)
+        until(lambda: bridge.read_text().count("left out") == 5, bridge.read_text())
+        assert controller.read_text().splitlines()[-1] == "coil 0 (ejector) on, 1 ejected"
+        broker.stop() if lost == "broker" else processes[bridge].terminate()
+        until(lambda: "the line stops" in controller.read_text(), bridge.read_text())
+    finally:
+        broker.stop()
+    assert controller.read_text().splitlines()[-2:] == [
+        "coil 0 (ejector) off, 1 ejected",
+        "coil 1 (inspector alive) off: the line stops, 1 ejected",
+    ]
+    assert "Traceback" not in bridge.read_text()
 
 
 @pytest.fixture

@@ -4,58 +4,92 @@
 
 Coil 0 is on while the newest part is a reject; a frame without a decision changes nothing. Coil 1
 is on while the inspector lives: where it dies, the broker says so (its last will), and both go off.
-For lines that have a broker anyway; without one, `[sinks.modbus]` writes the coils itself.
+So they do where the broker is lost or this program ends; one that is killed says nothing, so a
+controller that must know watches for its connection. For lines that have a broker anyway; without
+one, `[sinks.modbus]` writes the coils itself.
 """
 
 import argparse
 import json
+import signal
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 from pymodbus.client import ModbusTcpClient
+from pymodbus.exceptions import ModbusException
 
 REJECT, ALIVE = 0, 1
+OFF = {REJECT: False, ALIVE: False}
+COILS: dict[str, dict[int, bool]] = {
+    "reject": {REJECT: True},
+    "pass": {REJECT: False},
+    "no_decision": {},
+}
 
 
 def coils_for(topic: str, payload: str) -> dict[int, bool]:
     """Return which coils a message sets."""
     if topic.endswith("/availability"):
-        return {ALIVE: True} if payload == "online" else {REJECT: False, ALIVE: False}
-    verdict = json.loads(payload)["verdict"]
-    return {} if verdict == "no_decision" else {REJECT: verdict == "reject"}
+        return {ALIVE: True} if payload == "online" else OFF
+    return COILS[json.loads(payload)["verdict"]]
+
+
+def address(text: str) -> tuple[str, int]:
+    """Read host:port."""
+    host, port = text.rsplit(":", 1)
+    return host, int(port)
 
 
 def main() -> None:
     """Pass on until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--broker", default="127.0.0.1:1883", help="host:port of the broker")
-    parser.add_argument("--plc", default="127.0.0.1:5020", help="host:port of the controller")
+    local = {"type": address, "metavar": "HOST:PORT"}
+    parser.add_argument("--broker", default="127.0.0.1:1883", help="the broker", **local)
+    parser.add_argument("--plc", default="127.0.0.1:5020", help="the controller", **local)
     parser.add_argument("--line", default="line-1", help="as in [sinks.mqtt] (default: line-1)")
     arguments = parser.parse_args()
-    plc_host, plc_port = arguments.plc.rsplit(":", 1)
-    plc = ModbusTcpClient(plc_host, port=int(plc_port), timeout=1)
+    plc = ModbusTcpClient(arguments.plc[0], port=arguments.plc[1], timeout=1)
     if not plc.connect():
-        raise SystemExit(f"no controller answers at {arguments.plc}")
+        raise SystemExit(f"no controller answers at {':'.join(map(str, arguments.plc))}")
+    wanted = dict(OFF)
+
+    def write(coils: dict[int, bool]) -> None:
+        wanted.update(coils)
+        # A controller that was away hears with the next message that the inspector lives.
+        for coil, on in {**coils, ALIVE: wanted[ALIVE]}.items():
+            try:
+                answer = plc.write_coil(coil, on)
+                fault = str(answer) if answer.isError() else ""
+            except ModbusException as error:
+                fault = str(error)
+            if fault:
+                print(f"the controller did not take coil {coil}: {fault}", flush=True)
 
     def passed_on(_client: Client, _data: object, message: MQTTMessage) -> None:
-        for coil, on in coils_for(message.topic, message.payload.decode()).items():
-            answer = plc.write_coil(coil, on)
-            if answer.isError():
-                print(f"the controller refused coil {coil}: {answer}", flush=True)
+        try:
+            coils = coils_for(message.topic, message.payload.decode())
+        except (ValueError, KeyError, TypeError):
+            print(f"no decision, left out: {message.topic}", flush=True)
+        else:
+            write(coils)
 
     client = Client(CallbackAPIVersion.VERSION2)
     client.on_message = passed_on
     client.on_connect = lambda *_: client.subscribe(f"hvq-edge/{arguments.line}/#", qos=1)
     client.on_subscribe = lambda *_: print(f"Listening to {arguments.line}", flush=True)
-    host, port = arguments.broker.rsplit(":", 1)
+    client.on_disconnect = lambda *_: write(OFF)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        client.connect(host, int(port))
+        write(OFF)
+        client.connect(*arguments.broker)
         client.loop_forever()
     except OSError as error:
-        raise SystemExit(f"no broker answers at {arguments.broker}: {error}") from None
+        broker = ":".join(map(str, arguments.broker))
+        raise SystemExit(f"no broker answers at {broker}: {error}") from None
     except KeyboardInterrupt:
         pass
     finally:
+        write(OFF)
         plc.close()
 
 

@@ -55,7 +55,10 @@ async def serve(port: int) -> None:
     coils = [SimData(0, values=[False] * 16, datatype=DataType.BITS)]
     device = SimDevice(1, simdata=(coils, coils, coils, coils), action=Line().asked)
     server = ModbusTcpServer(device, address=("127.0.0.1", port))
-    await server.serve_forever(background=True)
+    try:
+        await server.serve_forever(background=True)
+    except RuntimeError:
+        raise SystemExit(f"port {port} is taken: choose another with --port") from None
     print(f"Controller on port {port}, coils 0 and 1", flush=True)
     await asyncio.Event().wait()
 

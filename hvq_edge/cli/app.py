@@ -117,6 +117,11 @@ def _root(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+        return
+    # A page is written, and an image annotated, long after a command began.
+    from hvq_edge.design.language import current
+
+    current()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

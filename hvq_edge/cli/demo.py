@@ -80,6 +80,7 @@ def demo(
     _check_installed()
     _check_place(out / PAGE_NAME)
     images = data or _default_images(out)
+    _check_run(out, images)
     for line in (f"Writes {out.resolve()}", f"and images to {images.resolve()}."):
         messages.print(line, markup=False, soft_wrap=True)
     messages.print("It takes some minutes; Ctrl-C stops it, and the same command goes on.")
@@ -131,10 +132,10 @@ def demo(
 def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     """Return the demo's commands, in order."""
     from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
-    from hvq_edge.bundle.verification import VERIFY_NAME
+    from hvq_edge.bundle.verification import VERIFY_NAME, read_verification
     from hvq_edge.cli import eval_, export, stream, train, verify
     from hvq_edge.common.atomic import sha256_of
-    from hvq_edge.errors import RunError
+    from hvq_edge.errors import InputError, RunError
     from hvq_edge.evaluation.demo_page import is_whole, newest_video
     from hvq_edge.run.record import CHECKPOINT_NAME, RECORD_NAME, REPORT_NAME, read_run
 
@@ -162,6 +163,14 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     def since_export(result: Path) -> bool:
         # bundle.json changes with its model card, so after verify and eval too
         return newer(result, bundle / open_bundle(bundle).manifest.models["fp32"])
+
+    def verified() -> bool:
+        path = bundle / VERIFY_NAME
+        try:
+            # One that failed is run again, so that it is not taken for passed.
+            return since_export(path) and read_verification(path).passed
+        except InputError:
+            return False
 
     def inspected() -> bool:
         # After Ctrl-C there is a video as well, of the frames until then.
@@ -203,7 +212,7 @@ def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
         Stage(
             "verify",
             f"hvq-edge verify {run}/bundle --data {images}",
-            lambda: since_export(bundle / VERIFY_NAME),
+            verified,
             lambda: verify.verify(bundle=bundle, data=data),
         ),
         Stage(
@@ -281,6 +290,27 @@ def _check_place(path: Path) -> None:
     except OutputError as error:
         remedy = "go to a folder that you may write to, or name one with --out"
         raise OutputError(error.cause, next_step=remedy) from error
+
+
+def _check_run(out: Path, images: Path) -> None:
+    """Refuse a run of other images: the demo would go on with its training, and replace its report.
+
+    Raises:
+        SettingsError: the folder has one.
+    """
+    from hvq_edge.errors import RunError, SettingsError
+    from hvq_edge.run.record import read_run
+
+    try:
+        trained_on = read_run(out, finished=False).data
+    except RunError:  # none yet; one that cannot be read is said where it is needed
+        return
+    if trained_on is None or Path(trained_on).resolve() != images.resolve():
+        raise SettingsError(
+            f"{out} is a run of {trained_on or 'a released checkpoint'}, not of the demo's images "
+            f"in {images}.",
+            next_step="choose another folder with --out, or name the demo's images with --data",
+        )
 
 
 def _default_images(out: Path) -> Path:

@@ -35,7 +35,7 @@ def write_video(
 
     Raises:
         MissingCapability: this OpenCV writes no FFV1.
-        OutputError: nothing could be written.
+        OutputError: it could not be written, or not whole.
     """
     with atomic_file(path) as temporary:
         named = temporary.with_suffix(".avi")  # OpenCV goes by the suffix
@@ -62,6 +62,20 @@ def write_video(
             if writer is None:
                 raise OutputError(f"there is no image to write to {path}.")
             writer.release()
+            kept = _frames_in(named)
+            if kept != done:  # of a full disk OpenCV says nothing
+                raise OutputError(
+                    f"{path} cannot be written: it has {kept} of {done} images.",
+                    next_step="see whether the disk is full",
+                )
             named.replace(temporary)
         finally:
             named.unlink(missing_ok=True)
+
+
+def _frames_in(path: Path) -> int:
+    reader = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        return sum(1 for _ in iter(reader.grab, False))
+    finally:
+        reader.release()

@@ -31,6 +31,8 @@ VARIABLE = "HVQ_EDGE_LANGUAGE"
 _PLACE = re.compile(r"{(\w+)}")
 _NUMBER = re.compile(r"[+-]?\d+\.\d+(?:e[+-]?\d+)?%?")
 _INNER, _NAMES = "said", "names"
+_DEEPEST = 50
+"""Sentences within a sentence that are translated."""
 _ONE = "(?:(?![,:;] ).)"
 """What stands at any other place: no list, and no second sentence."""
 
@@ -70,19 +72,26 @@ class Language:
         """Translate a message whose places stay empty."""
         return self.page.get(message) or self.report.get(message, message)
 
-    def sentence(self, text: str) -> str:
+    def sentence(self, text: str, deep: int = 0) -> str:
         """Translate a sentence that was put together elsewhere: a reason, an alarm.
 
-        What no catalogue knows, such as the words of a network, stays as it is.
+        What no catalogue knows, such as the words of a network, stays as it is, and so does the
+        rest of a very long list.
+
+        Args:
+            text: the sentence.
+            deep: how many sentences it stands within.
         """
-        if self.code == ENGLISH:
+        if self.code == ENGLISH or deep > _DEEPEST:
             return text
         for pattern, translation in self._patterns:
             found = pattern.fullmatch(text)
             if found:
                 return translation.format(
                     **{
-                        name: self.sentence(part) if name.startswith(_INNER) else self.digits(part)
+                        name: self.sentence(part, deep + 1)
+                        if name.startswith(_INNER)
+                        else self.digits(part)
                         for name, part in found.groupdict().items()
                     }
                 )
@@ -113,6 +122,7 @@ class Language:
         return [(_pattern(message), translation) for message, translation in by_words]
 
 
+@lru_cache(maxsize=1)  # asked for every entry of a browser's header, which may have thousands
 def languages() -> tuple[str, ...]:
     """Return the codes of all languages, English first."""
     catalogues = files("hvq_edge.design").joinpath("languages").iterdir()
@@ -148,9 +158,9 @@ def preferred(accepted: str) -> Language:
     """
     ranked: list[tuple[float, int, str]] = []
     for place, entry in enumerate(accepted.split(",")):
-        name, _, weight = entry.partition(";q=")
+        name, _, weight = entry.partition(";")
         try:
-            rank = float(weight or 1.0)
+            rank = float(weight.strip().lower().removeprefix("q=") or 1.0)
         except ValueError:
             continue
         code = name.strip().partition("-")[0].lower()
@@ -190,7 +200,15 @@ def current() -> Language:
     Raises:
         SettingsError: there is no catalogue of it.
     """
-    return _spoken.get() or _chosen or language_of(os.environ.get(VARIABLE) or ENGLISH)
+    return _spoken.get() or _chosen or _of_environment()
+
+
+def _of_environment() -> Language:
+    code = os.environ.get(VARIABLE) or ENGLISH
+    try:
+        return language_of(code)
+    except SettingsError as error:
+        raise SettingsError(f"{VARIABLE}: {error.cause}", next_step=error.next_step) from None
 
 
 def _pattern(message: str) -> re.Pattern[str]:

@@ -68,7 +68,10 @@ def newest_video(inspection: Path) -> Path:
 
 def is_whole(inspection: Path, frames: int) -> bool:
     """Tell whether the newest decisions of an inspection are of every frame of its video."""
-    return [one["frame"] for one in _newest(inspection, frames)] == list(range(frames))
+    try:
+        return [one["frame"] for one in _newest(inspection, frames)] == list(range(frames))
+    except (OSError, ValueError):  # none, or a line that a power cut left torn
+        return False
 
 
 def _newest(inspection: Path, frames: int) -> list[dict[str, Any]]:

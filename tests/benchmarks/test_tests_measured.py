@@ -1,7 +1,11 @@
 """What says how good the tests are: shares of lines that run, shares of faults that are noticed."""
 
+import sys
+
+import pytest
 from helpers.paths import ROOT
 
+from benchmarks import mutation
 from benchmarks.coverage_by_room import lines_by_room
 from benchmarks.coverage_by_room import table as table_of_lines
 from benchmarks.mutation import ROOMS, sample, table
@@ -44,3 +48,13 @@ def test_the_rooms_of_mutants_are_folders():
     for prefix in ROOMS.values():
         folder = prefix.removesuffix(".").replace(".", "/")
         assert (ROOT / folder).is_dir() or (ROOT / folder.removeprefix("hvq_edge/")).is_dir()
+
+
+@pytest.mark.parametrize("arguments", [["--sample", "-1"], ["--workers", "0"]])
+def test_a_sample_that_is_none_is_refused(arguments, monkeypatch):
+    """Of all mutants but one, or by nobody: nothing was made for it."""
+    monkeypatch.setattr(sys, "argv", ["mutation", *arguments])
+    monkeypatch.setattr(mutation, "_outcomes", lambda: pytest.fail("mutants were made"))
+    with pytest.raises(SystemExit) as stop:
+        mutation.main()
+    assert stop.value.code == 2

@@ -26,6 +26,7 @@ from hvq_edge.cli.console import SafeConsole
 from hvq_edge.evaluation.demo_page import CategoryVerdicts, judged_parts, write_demo_page
 from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, MetricsFile, write_metrics
 from hvq_edge.evaluation.metrics.results import CategoryMetrics
+from hvq_edge.run.record import read_run
 from hvq_edge.verdict.judgement import VerdictCounts
 
 REJECTED = {1, 4, 5, 9, 12}
@@ -161,6 +162,26 @@ def test_an_inspection_that_was_interrupted_is_done_again(made, mvtec_folder):
     assert stage.done()
     inspected(made / "inspection", 9)
     assert not stage.done(), "whole before, interrupted since"
+    decisions = made / "inspection/decisions.jsonl"
+    decisions.write_bytes(decisions.read_bytes()[:-9])
+    assert not stage.done(), "torn"
+    decisions.unlink()
+    assert not stage.done(), "a video alone"
+
+
+def test_a_verification_that_failed_or_cannot_be_read_is_done_again(made, mvtec_folder):
+    path = made / "bundle/verify.json"
+    passed = path.read_text()
+    shutil.rmtree(made / "bundle")
+    save_bundle(made / "bundle")
+    stage = next(one for one in demo.demo_stages(made, mvtec_folder, 1) if one.name == "verify")
+    assert not stage.done()
+    path.write_text(passed)
+    assert stage.done()
+    path.write_text(passed.replace('"passed":true', '"passed":false', 1))
+    assert not stage.done(), "the demo would end with 0"
+    path.write_text(passed[:-9])
+    assert not stage.done(), "torn"
 
 
 def test_the_newest_pictures_of_rejects_and_the_newest_video_are_shown(made, mvtec_folder):
@@ -201,6 +222,19 @@ def test_a_place_that_cannot_be_written_to_is_said_at_once(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert exit_code("demo", "--out", str(tmp_path / "file" / "run")) == 2
     assert "--out" in capsys.readouterr().err.partition("Next:")[2]
+
+
+def test_a_run_of_other_images_is_left_alone(small_run, tmp_path, monkeypatch, capsys):
+    def stages(*_: object) -> list[demo.Stage]:
+        raise typer.Exit(9)
+
+    monkeypatch.setattr(demo, "demo_stages", stages)
+    run = ("demo", "--out", str(small_run))
+    assert exit_code(*run, "--data", str(tmp_path)) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "not of the demo's images" in said
+    assert "--out" in said.partition("Next:")[2]
+    assert exit_code(*run, "--data", read_run(small_run).data) == 9
 
 
 @pytest.mark.parametrize("home", ["a file", "nobody's"])

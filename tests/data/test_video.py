@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import cv2
 import numpy as np
 import pytest
@@ -31,3 +33,15 @@ def test_a_video_that_cannot_be_lossless_is_none(tmp_path, monkeypatch):
 def test_no_images_make_no_video(tmp_path):
     with pytest.raises(OutputError, match="no image"):
         write_video(tmp_path / "parts.avi", [], 5.0, 0)
+
+
+def test_a_full_disk_leaves_no_shorter_video(tmp_path):
+    images = [np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)] * 9
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OutputError, match="of 9 images"):
+            write_video(tmp_path / "parts.avi", images, 5.0, len(images))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

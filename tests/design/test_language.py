@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from functools import cache
+from importlib.resources import files
 
 import pytest
+from helpers.commands import exit_code
 from helpers.messages import of_pages, of_reports, sentences
 from helpers.paths import ROOT
 
@@ -225,11 +227,39 @@ def test_numbers_and_moments_are_written_as_they_are_read():
         ("en-GB,en;q=0.9,de;q=0.8", "en"),
         ("fr, de;q=0.7, en;q=0.3", "de"),
         ("de;q=0, en", "en"),
+        ("de ; q=0.8, en; Q=0.5", "de"),
         ("*;q=x,;q=,de;q=nonsense", "en"),
     ],
 )
 def test_a_browser_gets_what_it_wants_most(accepted, code):
     assert preferred(accepted).code == code
+
+
+def test_a_header_with_thousands_of_languages_reads_the_catalogues_once(monkeypatch):
+    listed: list[str] = []
+
+    def listing(package: str):
+        listed.append(package)
+        return files(package)
+
+    monkeypatch.setattr(language, "files", listing)
+    languages.cache_clear()
+    assert preferred("fr," * 1000 + "de").code == "de"
+    assert listed.count("hvq_edge.design") <= 2
+
+
+def test_a_list_without_end_stays_readable():
+    long = "; ".join(["score 1.5 above threshold 1"] * 1000)
+    said = language_of("de").sentence(long)
+    assert said.startswith("Wert 1,5 über der Schwelle 1; Wert")
+    assert said.endswith("; score 1.5 above threshold 1")
+
+
+def test_a_variable_that_names_no_language_is_said_before_a_command_begins(monkeypatch, capsys):
+    monkeypatch.setattr(language, "_chosen", None)
+    monkeypatch.setenv("HVQ_EDGE_LANGUAGE", "../../etc")
+    assert exit_code("runs") == 2
+    assert "HVQ_EDGE_LANGUAGE: there is no catalogue" in capsys.readouterr().err
 
 
 def test_the_language_is_chosen_by_option_variable_or_request(monkeypatch):
