@@ -1,7 +1,7 @@
 """What the site has beyond the pages of this folder: MkDocs calls these functions (mkdocs.yml).
 
 Reference pages are made from the code: commands from Typer, the HTTP API from its OpenAPI document,
-records and the Python API by mkdocstrings. The logo and the colours are the product's. Pages of other
+records and the Python API by mkdocstrings. Logo and colours are the product's. Pages of other
 folders stand among those of docs/, and a link to a file that is no page leads to the repository, or
 is its name only.
 """
@@ -41,6 +41,7 @@ FILES = {f"hvq_edge/design/{name}.svg": f"site/{name}.svg" for name in ("logo", 
     f"examples/pictures/{path.name}": f"pictures/examples/{path.name}"
     for path in sorted((ROOT / "examples/pictures").iterdir())
 }
+ELSEWHERE = FROM_THE_ROOT | FILES
 SCHEMES: dict[str, Scheme] = {"default": "light", "slate": "dark"}
 """Material's names for ours."""
 RECORDS = {
@@ -114,7 +115,7 @@ def led(origin: str, uri: str, repository: str | None, files: Files, link: re.Ma
     target = posixpath.normpath(posixpath.join(posixpath.dirname(origin), path))
     if target.startswith("docs/") and files.get_file_from_path(target.removeprefix("docs/")):
         site = target.removeprefix("docs/")
-    elif elsewhere := (FROM_THE_ROOT | FILES).get(target) or FROM_THE_ROOT.get(f"{target}/README.md"):
+    elif elsewhere := ELSEWHERE.get(target, ELSEWHERE.get(f"{target}/README.md")):
         site = elsewhere
     else:
         there = f"{repository}/blob/HEAD/{target}" if repository else ""
