@@ -117,6 +117,8 @@ def led(origin: str, uri: str, repository: str | None, files: Files, link: re.Ma
         site = target.removeprefix("docs/")
     elif elsewhere := ELSEWHERE.get(target, ELSEWHERE.get(f"{target}/README.md")):
         site = elsewhere
+    elif mark:
+        return link[0]  # a picture that is nowhere: MkDocs refuses it
     else:
         there = f"{repository}/blob/HEAD/{target}" if repository else ""
         return f"[{text}]({there}{anchor})" if there else text
