@@ -56,6 +56,9 @@ RECORDS = {
 FUNCTIONS = {"evaluate", "export_bundle", "inspect", "load", "load_model", "open_engine", "train"}
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
+RELEASE = re.compile(r"^(\[[^\]]+\]: )\.\./\.\./(.*)\n", re.MULTILINE)
+"""The changelog's links, as GitHub reads them: from the page of a file to one of the repository."""
+
 
 def on_startup(**_: object) -> None:
     """Lay the package out as it is installed: there ``export`` and ``calibration`` are in it."""
@@ -102,7 +105,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     code[::2] = [
         LINK.sub(partial(led, origin, uri, config.repo_url, files), text) for text in code[::2]
     ]
-    text = "".join(code)
+    text = RELEASE.sub(rf"\1{config.repo_url}/\2\n" if config.repo_url else "", "".join(code))
     return re.sub(r"^## `hvq_edge\.(\w+)`$", signature, text, flags=re.M) if origin == API else text
 
 
