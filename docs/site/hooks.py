@@ -1,8 +1,9 @@
 """What the site has beyond the pages of this folder: MkDocs calls these functions (mkdocs.yml).
 
 Reference pages are made from the code: commands from Typer, the HTTP API from its OpenAPI document,
-records and the Python API by mkdocstrings. Pages of the root stand among the others, and a link to
-a file that is no page leads to the repository, or is its name only.
+records and the Python API by mkdocstrings. Logo and colours are the product's. Pages of other
+folders stand among those of docs/, and a link to a file that is no page leads to the repository, or
+is its name only.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
 from hvq_edge.cli.app import app as commands
+from hvq_edge.design.palette import Scheme, palette
 from hvq_edge.stream.live_page.api import Served
 from hvq_edge.stream.live_page.app import make_app
 
@@ -30,10 +32,18 @@ ROOT = Path(__file__).parents[2]
 FROM_THE_ROOT = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "project/contributing.md",
+    "examples/README.md": "reference/examples.md",
     "benchmarks/README.md": "project/benchmarks.md",
     "SECURITY.md": "project/security.md",
     "CHANGELOG.md": "project/changelog.md",
 }
+FILES = {f"hvq_edge/design/{name}.svg": f"site/{name}.svg" for name in ("logo", "icon")} | {
+    f"examples/pictures/{path.name}": f"pictures/examples/{path.name}"
+    for path in sorted((ROOT / "examples/pictures").iterdir())
+}
+ELSEWHERE = FROM_THE_ROOT | FILES
+SCHEMES: dict[str, Scheme] = {"default": "light", "slate": "dark"}
+"""Material's names for ours."""
 RECORDS = {
     "run.json": "hvq_edge.run.record.RunRecord",
     "bundle.json": "hvq_edge.bundle.manifest.BundleManifest",
@@ -46,6 +56,9 @@ RECORDS = {
 FUNCTIONS = {"evaluate", "export_bundle", "inspect", "load", "load_model", "open_engine", "train"}
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
+RELEASE = re.compile(r"^(\[[^\]]+\]: )\.\./\.\./(.*)\n", re.MULTILINE)
+"""The changelog's links, as GitHub reads them: from the page of a file to one of the repository."""
+
 
 def on_startup(**_: object) -> None:
     """Lay the package out as it is installed: there ``export`` and ``calibration`` are in it."""
@@ -57,7 +70,7 @@ def on_startup(**_: object) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
-    """Add the pages of the root, and those made from the code."""
+    """Add pages and pictures of other folders, and what is made from the code."""
     document = make_app(
         Served(**dict.fromkeys(("view", "access", "judge", "review", "explainer"), object()))
     ).openapi()
@@ -66,11 +79,22 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         "reference/http.md": "\n".join(http_page(document)),
         "reference/openapi.json": json.dumps(document, indent=1),
         "reference/records.md": "\n".join(record_page()),
+        "site/colours.css": "\n".join(colours()),
     }
     for name, uri in FROM_THE_ROOT.items():
         made[uri] = (ROOT / name).read_text(encoding="utf-8")
     for uri, content in made.items():
         files.append(File.generated(config, uri, content=content))
+    for name, uri in FILES.items():
+        files.append(File.generated(config, uri, abs_src_path=str(ROOT / name)))
+
+
+def colours() -> Iterator[str]:
+    """Yield the product's colours as style sheet: the page's button chooses the scheme."""
+    for theirs, ours in SCHEMES.items():
+        yield f'[data-md-color-scheme="{theirs}"] {{'
+        yield from (f"  --{name}: rgb{colour};" for name, colour in palette()[ours].items())
+        yield "}"
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -81,7 +105,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     code[::2] = [
         LINK.sub(partial(led, origin, uri, config.repo_url, files), text) for text in code[::2]
     ]
-    text = "".join(code)
+    text = RELEASE.sub(rf"\1{config.repo_url}/\2\n" if config.repo_url else "", "".join(code))
     return re.sub(r"^## `hvq_edge\.(\w+)`$", signature, text, flags=re.M) if origin == API else text
 
 
@@ -94,8 +118,10 @@ def led(origin: str, uri: str, repository: str | None, files: Files, link: re.Ma
     target = posixpath.normpath(posixpath.join(posixpath.dirname(origin), path))
     if target.startswith("docs/") and files.get_file_from_path(target.removeprefix("docs/")):
         site = target.removeprefix("docs/")
-    elif target in FROM_THE_ROOT:
-        site = FROM_THE_ROOT[target]
+    elif elsewhere := ELSEWHERE.get(target, ELSEWHERE.get(f"{target}/README.md")):
+        site = elsewhere
+    elif mark:
+        return link[0]  # a picture that is nowhere: MkDocs refuses it
     else:
         there = f"{repository}/blob/HEAD/{target}" if repository else ""
         return f"[{text}]({there}{anchor})" if there else text

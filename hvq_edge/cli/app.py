@@ -45,7 +45,7 @@ from hvq_edge.cli import (
 )
 from hvq_edge.cli.console import guard_output, messages
 from hvq_edge.cli.interruption import INTERRUPTED, end_past_threads, interruption_said
-from hvq_edge.cli.logs import install_handler
+from hvq_edge.cli.log_handler import install_handler
 from hvq_edge.common.redaction import redacted_message
 from hvq_edge.errors import HvqEdgeError, MissingCapability
 

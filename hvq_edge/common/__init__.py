@@ -1,1 +1,1 @@
-"""What every room uses: files written whole, records, progress, colours."""
+"""What any room may use: files written whole, records, TOML, optional packages, progress."""

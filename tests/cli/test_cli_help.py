@@ -436,7 +436,7 @@ def test_an_output_that_cannot_be_written_is_no_fault_of_ours(command, code, sai
 @pytest.mark.parametrize(
     ("ignored", "code", "said"), [(False, 130, "Interrupted.\n"), (True, 0, "")]
 )
-@pytest.mark.parametrize("module", ["hvq_edge.cli.app", "typer", "hvq_edge.cli.logs"])
+@pytest.mark.parametrize("module", ["hvq_edge.cli.app", "typer", "hvq_edge.cli.log_handler"])
 def test_ctrl_c_while_the_commands_are_loaded_is_an_end_like_any(module, ignored, code, said):
     """Ignored, as of what runs behind a shell, it is none."""
     program = (

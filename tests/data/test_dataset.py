@@ -13,10 +13,6 @@ def relative(images, root):
     return [image.path.relative_to(root).as_posix() for image in images]
 
 
-def splits_by_content(root):
-    return {p.path.read_bytes(): p.split for p in find_dataset(root).images}
-
-
 def touch(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(path.as_posix().encode())

@@ -29,8 +29,8 @@ class Unreadable:
 class Metrics(Extensible):
     """Metrics from 0 to 1; ``None`` where they are not defined (one class missing, no masks).
 
-    Fields that came after 0.1.0 have a default, so that older files of metrics can be read, and
-    fields that this version does not know are passed over.
+    Fields that came later have a default, so that older files of metrics can be read, and fields
+    that this version does not know are passed over.
     """
 
     image_auroc: float | None

@@ -26,7 +26,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """
     if not path.is_file():
         raise InputError(
-            f"there is no decision log {path}.",
+            f"there is no decision log {'in ' if path.is_dir() else ''}{path}.",
             next_step="name the decisions.sqlite that hvq-edge stream --out wrote, or its folder",
         )
     address = path.absolute().as_uri()

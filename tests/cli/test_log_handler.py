@@ -11,7 +11,7 @@ import pytest
 from helpers.images import make_texture, write_png
 
 from hvq_edge.cli.app import main
-from hvq_edge.cli.logs import install_handler
+from hvq_edge.cli.log_handler import install_handler
 
 LOGGER = logging.getLogger("hvq_edge.trial")
 
