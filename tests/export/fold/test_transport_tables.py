@@ -88,6 +88,7 @@ def test_the_exported_graph_is_the_model(graph, model, frames):
 
 
 def test_scores_of_all_levels_stay_in_float_and_the_graph_keeps_the_rules(graph):
+    """Squeeze and excitation, SiLU, bilinear taps: other operators than the default net's."""
     proto = onnx.load(graph)
     scored = [node.name for node in proto.graph.node if node.name.startswith("transport.")]
     assert {name.partition("/")[0] for name in scored} == {f"transport.{i}" for i in range(3)}

@@ -21,7 +21,6 @@ from helpers.broken_graphs import (
     uint8_transpose,
 )
 from helpers.graph_edits import first
-from helpers.small_graphs import save_float
 from onnx import TensorProto, helper, numpy_helper
 
 from hvq_edge.errors import BundleError, GateFailed
@@ -76,23 +75,6 @@ def test_every_rule_says_what_and_why(rule):
 def test_exported_graphs_are_clean(mode, precision, small_graphs):
     assert [*map(str, lint(onnx.load(small_graphs[mode, precision])))] == []
     assert check_graph_file(small_graphs[mode, precision]) == []
-
-
-def test_graph_of_a_net_as_published_is_clean(tmp_path):
-    """Squeeze and excitation, SiLU, bilinear taps: other operators than the default net's."""
-    published = {
-        "backbone": "efficientnet_b0",
-        "padding_side": 380,
-        "tap_resize": "bilinear",
-        "normalise_tokens": False,
-        "whiten_distance": False,
-        "image_level": "kept",
-        "prototypes": 0,
-        "transport_weight": 80.0,
-        "layers": 1,
-    }
-    path = save_float(tmp_path, "one", **published)
-    assert [*map(str, lint(onnx.load(path)))] == []
 
 
 # --- findings ---
