@@ -123,6 +123,22 @@ def test_quantiles_of_student_s_t(freedom):
         assert _student_t(probability, freedom) == pytest.approx(exact, rel=0.03)
 
 
+@pytest.mark.parametrize("probability", [0.3, 0.99, 0.9999])
+def test_student_s_t_is_expanded_to_the_fourth_power(probability):
+    """So twice the degrees of freedom leave a 32nd of the error."""
+    errors = [
+        _student_t(probability, freedom) - stats.t.ppf(probability, freedom) for freedom in (40, 80)
+    ]
+    assert errors[0] / errors[1] == pytest.approx(32, rel=0.1)
+
+
+def test_the_image_that_is_nearest_to_the_threshold_is_named():
+    parts = [GoodPart(float(score), f"{score}.png") for score in (3, 9, 1, 7, 5, 2, 8, 4, 6, 0)]
+    learnt = learn_threshold(parts, asked=0.25, rule=expected_rate)
+    assert 7 <= learnt.value < 8
+    assert (learnt.highest_image, learnt.next_highest) == ("7.png", None)
+
+
 def test_few_images_are_said_to_be_few():
     few = expected_rate(np.arange(5.0), 0.05).bound
     assert "5 good images are few for 5 %" in few.warnings[0]
