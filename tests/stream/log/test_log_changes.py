@@ -219,6 +219,16 @@ def test_a_damaged_file_is_a_fault_and_no_crash(tmp_path):
     assert damaged.what == "the file is damaged: database disk image is malformed"
 
 
+def test_a_file_that_begins_with_junk_is_said_without_what_to_do_twice(a_log, tmp_path):
+    copy = altered(a_log, tmp_path, [])
+    copy.write_bytes(b"junk" * 9 + copy.read_bytes()[36:])
+    damaged = verify_log(copy).faults[0]
+    assert damaged.what == (
+        f"the file is damaged: {copy} is no decision log of hvq-edge, or its beginning is damaged."
+    )
+    assert damaged.next_step.startswith("take the rows from a backup")
+
+
 def test_a_first_row_that_follows_another_is_a_fault(a_log, tmp_path):
     """Rows before it were cut off, and those behind it numbered and chained anew."""
     changes, before = [], "ab" * 32

@@ -134,7 +134,7 @@ def test_a_log_is_doubted_for_what_is_gone_and_not_for_old_files_that_made_room(
     assert doubt(last, rows[1]) == f"its end is gone: it once went on to row {last.id}"
     assert doubt(rows[2]._replace(hash="0" * 64)) == "row 3 is another one: it was written anew"
     files = chain_files(path)
-    oldest = list(all_rows(path))[0]
+    oldest = next(iter(all_rows(path)))
     files[0].unlink()
     first = next(iter(all_rows(path)))
     assert first.id > oldest.id

@@ -17,6 +17,7 @@ from hvq_edge.verdict.calibrate.expected_rate import (
     threshold_at_rate,
 )
 from hvq_edge.verdict.threshold import GoodPart, learn_threshold
+from hvq_edge.verdict.tolerance_bound import order_statistic
 
 stats = pytest.importorskip("scipy.stats")
 DRAWS = 4000
@@ -137,6 +138,8 @@ def test_the_image_that_is_nearest_to_the_threshold_is_named():
     learnt = learn_threshold(parts, asked=0.25, rule=expected_rate)
     assert 7 <= learnt.value < 8
     assert (learnt.highest_image, learnt.next_highest) == ("7.png", None)
+    ranked = learn_threshold(parts, rule=order_statistic)
+    assert (ranked.value, ranked.highest_image, ranked.next_highest) == (9.0, "9.png", 8.0)
 
 
 def test_few_images_are_said_to_be_few():
