@@ -114,10 +114,10 @@ def _region(
     left, top, columns, rows, pixels = (int(value) for value in box)
     window = (slice(top, top + rows), slice(left, left + columns))
     inside = labels[window] == number
-    outlines, _ = cv2.findContours(
+    outlines, _ = cv2.findContours(  # one, as what is connected has one
         inside.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top)
     )
-    outline = cv2.approxPolyDP(max(outlines, key=len), 0.7, closed=True)[:, 0, :]
+    outline = cv2.approxPolyDP(outlines[0], 0.7, closed=True)[:, 0, :]
     first = np.floor(np.array([left, top]) * scale).astype(int)
     last = np.ceil(np.array([left + columns, top + rows]) * scale).astype(int)
     area = pixels * float(scale[0] * scale[1])

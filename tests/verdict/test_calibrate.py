@@ -148,6 +148,9 @@ def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):
     bundle = changed(bundle, calibration=record)
     for i in range(3):
         (tmp_path / f"good/copy {i}.png").write_bytes(files[20].read_bytes())
+    steps = []
+    find_good_images(tmp_path / "good", bundle, on_progress=lambda *step: steps.append(step))
+    assert steps == [("reading good images", done, 33) for done in range(1, 34)]
     done = calibrate_run(bundle.path, tmp_path / "good")
     assert done.thresholds["fp32"]["bolt"].images == 23
     assert any(note.startswith("3 of 33 images are copies") for note in done.notes)

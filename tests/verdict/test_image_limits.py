@@ -31,6 +31,14 @@ def test_every_training_image_is_inside_its_limits(seen):
     assert [fault(quality, limits) for quality in seen] == [None] * len(seen)
 
 
+def test_light_may_go_half_of_the_way_that_is_left_to_black_and_white():
+    """Where training images are nearer to them than what is black or white elsewhere."""
+    bright = learn_limits([FrameQuality(253.0, 9.0, 9.0), FrameQuality(250.0, 9.0, 9.0)])
+    assert bright.brightness_high == 254.0
+    dark = learn_limits([FrameQuality(1.0, 9.0, 9.0), FrameQuality(3.0, 9.0, 9.0)])
+    assert dark.brightness_low == 0.5
+
+
 @given(
     st.lists(
         st.builds(

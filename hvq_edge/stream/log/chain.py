@@ -134,7 +134,7 @@ def fields_of(row: LogRow) -> dict[str, Any]:
 
     What rows of the former form call ``part`` is the ``part_verdict`` of today.
     """
-    own = ("id", "regions", "more", "previous", "hash")
+    own = ("id", "more", "previous", "hash")
     fields = {
         name: value
         for name, value in row._asdict().items()

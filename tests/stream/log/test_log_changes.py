@@ -179,8 +179,9 @@ def test_a_damaged_head_is_a_fault_and_the_rows_are_checked_all_the_same(
     rows = [(fault.row, fault.what) for fault in verify_log(copy).faults]
     assert [row for row, _ in rows] == [4, None]
     assert "it is damaged: whether rows behind row 15 were cut off is not known" in rows[1][1]
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="damaged") as refused:
         verify_log(copy, head_path(copy))
+    assert refused.value.next_step == "name another copy of it with --head"
 
 
 def test_a_log_of_which_only_the_head_is_left_is_gone(a_log, tmp_path):
@@ -213,7 +214,41 @@ def test_a_damaged_file_is_a_fault_and_no_crash(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
     path.write_bytes(content)
-    assert not verify_log(path).whole
+    (damaged, _) = verify_log(path).faults
+    assert (damaged.file, damaged.row) == (path.name, None)
+    assert damaged.what == "the file is damaged: database disk image is malformed"
+
+
+def test_a_file_that_begins_with_junk_is_said_without_what_to_do_twice(a_log, tmp_path):
+    copy = altered(a_log, tmp_path, [])
+    copy.write_bytes(b"junk" * 9 + copy.read_bytes()[36:])
+    damaged = verify_log(copy).faults[0]
+    assert damaged.what == (
+        f"the file is damaged: {copy} is no decision log of hvq-edge, or its beginning is damaged."
+    )
+    assert damaged.next_step.startswith("take the rows from a backup")
+
+
+def test_a_first_row_that_follows_another_is_a_fault(a_log, tmp_path):
+    """Rows before it were cut off, and those behind it numbered and chained anew."""
+    changes, before = [], "ab" * 32
+    for row in all_rows(a_log):
+        new = row._replace(previous=before)
+        before = hash_of(new)
+        values = (new.previous, before, row.id)
+        changes.append(("UPDATE log SET previous = ?, hash = ? WHERE id = ?", values))
+    copy = altered(a_log, tmp_path, changes)
+    write_head(head_path(copy), list(all_rows(copy))[-1])
+    faults = [(fault.row, fault.what) for fault in verify_log(copy).faults]
+    assert faults == [(1, "row 1 claims to follow another row")]
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_number_that_is_none_has_no_hash(a_log, number):
+    """JSON has none of these: what such a row hashes to would be a matter of who computes it."""
+    row = list(all_rows(a_log))[3]._replace(score=number)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        hash_of(row)
 
 
 def shown(log: Path) -> None:

@@ -20,10 +20,10 @@ from hvq_edge.stream.log.chain import event_row
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import Deliveries, Progress, remove_old_log_files
 from hvq_edge.stream.log.files import chain_files
-from hvq_edge.stream.log.head import head_path, read_head, write_head
+from hvq_edge.stream.log.head import head_path, keep_aside, read_head, write_head
 from hvq_edge.stream.log.reader import RowsAfter, all_rows
 from hvq_edge.stream.log.sqlite_file import LogFile
-from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.log.verification import doubt_of, verify_log
 from hvq_edge.stream.sinks.files.retention import RetentionLimits
 from hvq_edge.stream.sinks.threads import SinkThread
 
@@ -117,6 +117,30 @@ def test_the_next_start_launders_nothing(tmp_path, harm, said, options):
         kept = json.loads(event.more)["kept"]
         assert (tmp_path / kept).read_bytes() == head if head else kept is None
         assert read_head(head_path(path)).id == found.last_id
+
+
+def test_a_log_is_doubted_for_what_is_gone_and_not_for_old_files_that_made_room(tmp_path):
+    path = tmp_path / "decisions.sqlite"
+    written(path, 3, SMALL_FILES).close()
+    head = read_head(head_path(path))
+    *_, last = rows = list(all_rows(path))
+
+    def doubt(row, of=last):
+        return doubt_of(path, of, head.model_copy(update={"id": row.id, "hash": row.hash}))
+
+    assert doubt_of(path, last, None) == "its head is gone or damaged"
+    assert [doubt(row) for row in rows] == [""] * len(rows)
+    assert doubt(last, rows[0]) == f"the log is gone: it once went on to row {last.id}"
+    assert doubt(last, rows[1]) == f"its end is gone: it once went on to row {last.id}"
+    assert doubt(rows[2]._replace(hash="0" * 64)) == "row 3 is another one: it was written anew"
+    files = chain_files(path)
+    oldest = next(iter(all_rows(path)))
+    files[0].unlink()
+    first = next(iter(all_rows(path)))
+    assert first.id > oldest.id
+    assert doubt(oldest) == "", "its file may have been removed to make room"
+    execute(files[-1], f"DELETE FROM log WHERE id = {last.id - 1}")
+    assert doubt(rows[-2]) == f"row {last.id - 1} is gone"
 
 
 def test_a_log_without_its_head_is_not_said_to_be_whole(tmp_path):
@@ -240,6 +264,30 @@ def test_a_damaged_head_elsewhere_is_told_of_by_the_log(tmp_path):
         written(path, 1, kept_at(head)).close()
     faults = [fault.what for fault in verify_log(path, head).faults]
     assert ["head is gone or damaged" in what for what in faults] == [True, True]
+
+
+@pytest.mark.parametrize("text", ["X", "{}", '{"former": 1}', "0\n", '"'])
+def test_a_short_file_of_something_else_is_no_damaged_head(tmp_path, text):
+    (tmp_path / "mine").write_text(text)
+    with pytest.raises(InputError, match="a file of something else stands there"):
+        DecisionLog(tmp_path / "decisions.sqlite", Session(), kept_at(tmp_path / "mine"))
+    assert (tmp_path / "mine").read_text() == text
+
+
+def test_heads_that_do_not_fit_are_kept_one_beside_the_other(tmp_path):
+    head = tmp_path / "log.head"
+    for number in (1, 2, 3):
+        assert keep_aside(head) == tmp_path / f"log.head.{number}"
+        keep_aside(head).touch()
+    (tmp_path / "log.head.2").unlink()
+    assert keep_aside(head) == tmp_path / "log.head.2", "the first that is free"
+
+
+def test_a_new_log_leads_to_a_head_elsewhere_from_the_first_run_on(tmp_path):
+    path, head = tmp_path / "log" / "decisions.sqlite", tmp_path / "kept.head"
+    written(path, 3, kept_at(head)).close()
+    assert head_path(path).readlink() == head
+    assert verify_log(path).head_id == verify_log(path).last_id
 
 
 def test_a_log_leads_to_the_head_that_is_kept_elsewhere(tmp_path):

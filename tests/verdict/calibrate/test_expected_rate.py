@@ -17,6 +17,7 @@ from hvq_edge.verdict.calibrate.expected_rate import (
     threshold_at_rate,
 )
 from hvq_edge.verdict.threshold import GoodPart, learn_threshold
+from hvq_edge.verdict.tolerance_bound import order_statistic
 
 stats = pytest.importorskip("scipy.stats")
 DRAWS = 4000
@@ -121,6 +122,24 @@ def test_quantiles_of_student_s_t(freedom):
     for probability in (0.99, 0.999, 0.99999):
         exact = stats.t.ppf(probability, freedom)
         assert _student_t(probability, freedom) == pytest.approx(exact, rel=0.03)
+
+
+@pytest.mark.parametrize("probability", [0.3, 0.99, 0.9999])
+def test_student_s_t_is_expanded_to_the_fourth_power(probability):
+    """So twice the degrees of freedom leave a 32nd of the error."""
+    errors = [
+        _student_t(probability, freedom) - stats.t.ppf(probability, freedom) for freedom in (40, 80)
+    ]
+    assert errors[0] / errors[1] == pytest.approx(32, rel=0.1)
+
+
+def test_the_image_that_is_nearest_to_the_threshold_is_named():
+    parts = [GoodPart(float(score), f"{score}.png") for score in (3, 9, 1, 7, 5, 2, 8, 4, 6, 0)]
+    learnt = learn_threshold(parts, asked=0.25, rule=expected_rate)
+    assert 7 <= learnt.value < 8
+    assert (learnt.highest_image, learnt.next_highest) == ("7.png", None)
+    ranked = learn_threshold(parts, rule=order_statistic)
+    assert (ranked.value, ranked.highest_image, ranked.next_highest) == (9.0, "9.png", 8.0)
 
 
 def test_few_images_are_said_to_be_few():

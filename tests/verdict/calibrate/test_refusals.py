@@ -66,6 +66,19 @@ def test_what_is_refused_and_why(parts, more, said):
     assert said in reasons(parts, **more)
 
 
+def test_each_category_is_told_how_many_images_it_lacks():
+    parts = {"bolt": parts_around(0.3, 4), "nut": parts_around(0.3, 60), "cap": parts_around(1, 18)}
+    new = {name: learn_threshold(own) for name, own in parts.items()}
+    with pytest.raises(GateFailed) as refused:
+        refuse_harm(parts, new, {}, precision="int8")
+    first, *others = refused.value.cause.splitlines()
+    assert first == (
+        "no threshold was written: take at least 15 more good images of bolt and 1 more good image "
+        "of cap."
+    )
+    assert [line.split(":")[0] for line in others] == ["  - bolt at int8", "  - cap at int8"]
+
+
 def test_a_few_images_judged_as_another_category_set_no_threshold_of_it():
     parts = {"bolt": parts_around(0.3, 100), "nut": parts_around(0.3, 2), "washer": []}
     assert list(strays(parts)) == ["nut"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from helpers.images import make_texture
 
 from hvq_edge.data.images import fit_image
@@ -35,6 +36,12 @@ def test_a_darker_part_called_good_can_be_judged_from_then_on():
     assert after.usual.brightness.median == before.usual.brightness.median
     assert after.image.brightness_high >= before.image.brightness_high
     assert widened(before, bright[:2], [fit_image(one, 64) for one in bright[:2]]) == before
+
+
+def test_an_image_without_its_fitted_one_widens_nothing():
+    images = [make_texture(seed) for seed in range(3)]
+    with pytest.raises(ValueError, match="shorter"):
+        widened(limits_of(images), images, [fit_image(images[0], 64)])
 
 
 def test_a_part_that_lies_elsewhere_and_is_called_good_has_not_moved():

@@ -111,6 +111,12 @@ def usual_look(brightness: float) -> Look:
     return Look(*[100.0] * 6)._replace(brightness=brightness)
 
 
+def test_a_difference_has_the_measure_and_what_is_usual():
+    usual = learn_usual([usual_look(brightness) for brightness in (98.0, 100.0, 101.0)])
+    assert list(differences(usual_look(50.0), usual)) == [Difference("darker", 50.0, 100.0)]
+    assert list(differences(usual_look(200.0), usual)) == [Difference("brighter", 200.0, 100.0)]
+
+
 def test_a_difference_reads_as_a_person_would_say_it():
     assert str(Difference("softer", 0.2134, 0.48)) == "softer (0.213 of 0.48)"
     assert str(Difference("darker", 97.6, 121.2)) == "darker (97.6 of 121)"
