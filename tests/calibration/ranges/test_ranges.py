@@ -269,8 +269,11 @@ def test_what_decides_ranges_is_in_their_key(tmp_path):
 
 def test_a_value_that_is_not_finite_names_tensor_and_image(tmp_path):
     graph = brightness_graph(tmp_path / "g.onnx")
-    with pytest.raises(InputError, match=r"tensor log of g\.onnx .*001\.png"):
+    with pytest.raises(
+        InputError, match=r"^the tensor log of g\.onnx .*000\.png, .*001\.png\.\n"
+    ) as refused:
         measure_ranges(graph, ["mean", "log"], grey(tmp_path / "p", [9, 0]), SIDE)
+    assert refused.value.next_step == "train again; if it stays so, report it as a bug"
 
 
 def test_what_cannot_be_measured(tmp_path):

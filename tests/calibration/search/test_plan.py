@@ -70,13 +70,29 @@ def test_any_plan_is_read_as_it_was_written(tmp_path_factory, plan):
 )
 def test_what_is_wrong_with_a_plan_is_said_at_once(tmp_path, text, message):
     (tmp_path / "plan.toml").write_text(text)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as refused:
         read_plan(tmp_path / "plan.toml")
+    assert str(tmp_path / "plan.toml") in refused.value.cause
+    if "TOML" not in message:
+        assert re.match(r"compare it with the int8-plan\.toml that", refused.value.next_step)
 
 
 def test_no_plan_there(tmp_path):
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match=r"^cannot read the INT8 plan .*No such file") as refused:
         read_plan(tmp_path / "plan.toml")
+    assert "--plan" in refused.value.next_step
+
+
+def test_a_plan_begins_with_what_it_is():
+    lines = plan_text(Plan(made_by="rule", float_layers={})).splitlines()
+    assert lines[0].startswith("# Which layers INT8 leaves in float, and why;")
+    assert lines[1] == "# Edit it and use it again: hvq-edge export --int8 --plan THIS_FILE"
+    assert lines[2:] == [
+        'format = "hvq-edge-int8-plan/1"',
+        'made_by = "rule"',
+        "",
+        "[float_layers]",
+    ]
 
 
 def test_a_plan_of_another_model():
