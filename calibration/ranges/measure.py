@@ -118,8 +118,6 @@ def measure_ranges(
 
 def _image_means(value: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the mean of each image's channels, ``[images, channels]``."""
-    if value.ndim < 2:
-        return np.zeros((len(value), 1))
     channel = 1 if value.ndim == 4 else value.ndim - 1
     others = tuple(axis for axis in range(1, value.ndim) if axis != channel)
     mean: NDArray[np.float64] = value.mean(others, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -28,6 +29,8 @@ from hvq_edge.calibration.ranges.measure import (
     MeasuredRanges,
     cached_ranges,
     measure_ranges,
+    ranges_key,
+    values_on,
 )
 from hvq_edge.errors import InputError
 
@@ -133,15 +136,15 @@ def test_a_constant_tensor_has_a_range(method, constant):
 
 
 def brightness_graph(path: Path, gain: float = 1.0) -> Path:
-    """The mean of all pixels as ``mean``, ``gain`` times it as ``loud``; its logarithm."""
+    """The mean colour as ``mean``, ``gain`` times it as ``loud``; its logarithm."""
     nodes = [
         helper.make_node("Cast", ["frames"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[1, 2], keepdims=0),
         helper.make_node("Mul", ["mean", "gain"], ["loud"]),
         helper.make_node("Log", ["mean"], ["log"]),
     ]
     frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["n", SIDE, SIDE, 3])
-    score = helper.make_tensor_value_info("loud", TensorProto.FLOAT, ["n"])
+    score = helper.make_tensor_value_info("loud", TensorProto.FLOAT, ["n", 3])
     constant = numpy_helper.from_array(np.float32(gain), "gain")
     body = helper.make_graph(nodes, "brightness", [frames], [score], [constant])
     made = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -182,20 +185,103 @@ def test_images_are_read_until_ranges_have_converged(tmp_path):
     found = measure_ranges(graph, ["loud"], grey(tmp_path / "later", levels), SIDE)
     assert (found.images, found.ranges["loud"]) == (LEAST + LOOK_EVERY, 363)
     assert 0 < found.moved < CONVERGED
+    assert found.moved == pytest.approx(1 / 121)
+
+
+def test_ranges_that_move_by_just_the_bound_have_not_converged(tmp_path):
+    graph = brightness_graph(tmp_path / "g.onnx", 3.0)
+    levels = [99] * (LEAST - LOOK_EVERY) + [100] * 2 * LOOK_EVERY
+    steps = []
+    images = grey(tmp_path / "p", [*levels, 200])
+    found = measure_ranges(
+        graph, ["loud"], images, SIDE, on_progress=lambda *step: steps.append(step)
+    )
+    assert found.images == LEAST + LOOK_EVERY, "3 in 300 is not less than the bound"
+    assert steps[-2] == ("INT8 ranges", found.images, len(images))
+    assert steps[-1] == ("INT8 ranges", *[len(images)] * 2, f"{found.images} images are enough")
+    assert not found.model_copy(update={"moved": CONVERGED}).converged
+
+
+def coloured(folder: Path, count: int) -> tuple[list[Path], np.ndarray]:
+    """Images of one colour each, red, green and blue ``[count, 3]``, beside them."""
+    folder.mkdir()
+    colours = np.random.default_rng(0).integers(0, 256, (count, 3), dtype=np.uint8)
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for path, colour in zip(paths, colours, strict=True):
+        cv2.imwrite(str(path), np.broadcast_to(colour[::-1], (SIDE, SIDE, 3)).copy())
+    return paths, colours.astype(np.float64)
+
+
+def category_graph(path: Path) -> Path:
+    """Colours as ``flat``, ``tokens`` and ``planes``; ``gained``: times 1, 2 or 3 by category."""
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("ReduceMean", ["floats"], ["tokens"], axes=[1], keepdims=0),
+        helper.make_node("ReduceMean", ["tokens"], ["flat"], axes=[1], keepdims=0),
+        helper.make_node("Gather", ["gains", "category"], ["gain"]),
+        helper.make_node("Mul", ["flat", "gain"], ["gained"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("frames", TensorProto.UINT8, ["n", SIDE, SIDE, 3]),
+        helper.make_tensor_value_info("category", TensorProto.INT32, ["n"]),
+    ]
+    output = helper.make_tensor_value_info("gained", TensorProto.FLOAT, ["n", 3])
+    gains = numpy_helper.from_array(np.array([[1], [2], [3]], np.float32), "gains")
+    body = helper.make_graph(nodes, "colours", inputs, [output], [gains])
+    made = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, path)
+    return path
+
+
+def test_means_are_those_of_each_channel_over_all_images(tmp_path):
+    """Of planes, tokens and single rows, across batches, each image with its own category."""
+    graph = category_graph(tmp_path / "g.onnx")
+    images, colours = coloured(tmp_path / "p", 6)
+    categories = [0, 1, 2, 0, 2, 1]
+    tensors = ["planes", "tokens", "flat", "gained"]
+    found = measure_ranges(graph, tensors, images, SIDE, categories=categories)
+    gained = colours * (1 + np.array(categories)[:, None])
+    assert found.means == {
+        **{name: pytest.approx(colours.mean(0)) for name in tensors[:3]},
+        "gained": pytest.approx(gained.mean(0)),
+    }
+    assert found.ranges["gained"] == gained.max()
+    batches = list(values_on(graph, ["gained", "planes"], images, SIDE, categories))
+    assert [path for paths, _ in batches for path in paths] == images
+    assert len(batches) > 1
+    np.testing.assert_allclose(np.concatenate([values[0] for _, values in batches]), gained)
+    assert batches[0][1][1].shape[1:] == (3, SIDE, SIDE), "values are in the order of the names"
+
+
+def test_what_decides_ranges_is_in_their_key(tmp_path):
+    graph = brightness_graph(tmp_path / "g.onnx")
+    first = (graph, ["mean"], ["a", "b"], [0, 1], "mse")
+    other = brightness_graph(tmp_path / "other.onnx", 2.0)
+    changed = [other, ["loud"], ["b", "a"], [1, 0], "minmax"]
+    keys = {ranges_key(*first)}
+    keys |= {ranges_key(*first[:i], value, *first[i + 1 :]) for i, value in enumerate(changed)}
+    assert len(keys) == 1 + len(changed)
+    assert all(re.fullmatch("[0-9a-f]{64}", key) for key in keys)
+    same = brightness_graph(tmp_path / "same.onnx")
+    assert ranges_key(same, *first[1:]) in keys, "its content counts, not its name"
 
 
 def test_a_value_that_is_not_finite_names_tensor_and_image(tmp_path):
     graph = brightness_graph(tmp_path / "g.onnx")
-    with pytest.raises(InputError, match=r"tensor log of g\.onnx .*001\.png"):
+    with pytest.raises(
+        InputError, match=r"^the tensor log of g\.onnx .*000\.png, .*001\.png\.\n"
+    ) as refused:
         measure_ranges(graph, ["mean", "log"], grey(tmp_path / "p", [9, 0]), SIDE)
+    assert refused.value.next_step == "train again; if it stays so, report it as a bug"
 
 
 def test_what_cannot_be_measured(tmp_path):
     graph = brightness_graph(tmp_path / "g.onnx")
     images = grey(tmp_path / "p", [9])
-    with pytest.raises(InputError, match="no tensors gone, lost"):
+    with pytest.raises(InputError, match=r"^g\.onnx has no tensors gone, lost\.$"):
         measure_ranges(graph, ["lost", "mean", "gone"], images, SIDE)
-    with pytest.raises(InputError, match="at least one"):
+    with pytest.raises(InputError, match=r"^INT8 ranges need at least one good image\.$"):
         measure_ranges(graph, ["mean"], [], SIDE)
 
 

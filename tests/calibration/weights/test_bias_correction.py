@@ -97,6 +97,45 @@ def test_a_layer_whose_bias_is_computed_is_left_alone():
     assert quantised.SerializeToString() == untouched
 
 
+def test_layers_that_cannot_be_corrected_hinder_no_other():
+    """A product, a bias that is computed, outputs read twice or not added, an unknown mean."""
+    rng = np.random.default_rng(0)
+    layers = [f"{name}/MatMul" for name in ("product", "computed", "twice", "less", "other", "a")]
+    nodes = [
+        helper.make_node("Identity", ["x"], ["i"], "input/Identity"),
+        helper.make_node("Identity", ["x"], ["k"], "input/Identity_2"),
+        helper.make_node("MatMul", ["i", "k"], ["p"], layers[0]),
+        helper.make_node("MatMul", ["i", "w"], ["c"], layers[1]),
+        helper.make_node("Add", ["c", "p"], ["c2"], "computed/Add"),
+        helper.make_node("MatMul", ["i", "w"], ["t"], layers[2]),
+        helper.make_node("Add", ["t", "b"], ["t2"], "twice/Add"),
+        helper.make_node("Add", ["t", "t2"], ["t3"], "twice/Add_2"),
+        helper.make_node("MatMul", ["i", "w"], ["l"], layers[3]),
+        helper.make_node("Sub", ["l", "b"], ["l2"], "less/Sub"),
+        helper.make_node("MatMul", ["k", "w"], ["o"], layers[4]),
+        helper.make_node("Add", ["o", "b"], ["o2"], "other/Add"),
+        helper.make_node("MatMul", ["i", "w"], ["h"], layers[5]),
+        helper.make_node("Add", ["b", "h"], ["h2"], "a/Add"),
+        helper.make_node("Sum", ["c2", "t3", "l2", "o2", "h2"], ["y"], "sum/Sum"),
+    ]
+    constants = {
+        "w": rng.normal(size=(3, 3)).astype(np.float32),
+        "b": rng.normal(size=3).astype(np.float32),
+    }
+    graph = model_of(nodes, [3, 3], [3, 3], constants)
+    quantised = quantise_graph(graph, {"i": 1.0, "k": 1.0}, layers)
+    assert correct_biases(graph, quantised, {"i": [1.0, 2.0, 3.0]}, layers) == ["a/MatMul"]
+    onnx.checker.check_model(quantised, full_check=True)
+    stored = {t.name: numpy_helper.to_array(t) for t in quantised.graph.initializer}
+    rounded = stored["w_quantised"] * stored["w_scale"]
+    off = np.array([1.0, 2.0, 3.0]) @ (rounded - constants["w"])
+    np.testing.assert_allclose(stored["a.corrected_bias"], constants["b"] - off, rtol=1e-5)
+    adders = {node.name: list(node.input) for node in quantised.graph.node if "/Add" in node.name}
+    assert adders["a/Add"] == ["a.corrected_bias", "h"]
+    assert adders["twice/Add"] == ["t", "b"], "the others keep theirs"
+    assert stored["a.corrected_bias"].dtype == np.float32
+
+
 @given(st.floats(2**-30, 2.0**127, width=32))
 @settings(max_examples=200, deadline=None)
 def test_scales_are_float16_rounded_up(scale):

@@ -90,6 +90,40 @@ def test_only_before_the_layers_that_are_named():
     assert centre_relu6(graph, ["m.second/Conv"]) == centre_relu6(graph)
 
 
+def test_one_that_must_stay_hinders_no_later_one():
+    """Two in a row: of those named, those that can be moved are."""
+    rng = np.random.default_rng(0)
+    constants = {
+        **{f"w{i}": rng.normal(size=(CHANNELS, CHANNELS, 1, 1)) for i in range(4)},
+        **{f"b{i}": rng.normal(size=CHANNELS) for i in range(3)},
+        "low": np.array(0.0),
+        "high": np.array(6.0),
+        "endless": np.array(np.inf),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["a"], "zero/Conv"),
+        helper.make_node("Clip", ["a", "low", "endless"], ["b"], "relu/Clip"),
+        helper.make_node("Conv", ["b", "w1", "b1"], ["c"], "one/Conv"),
+        helper.make_node("Clip", ["c", "low", "high"], ["d"], "m/Clip"),
+        helper.make_node("Conv", ["d", "w2", "b2"], ["e"], "two/Conv"),
+        helper.make_node("Clip", ["e", "low", "high"], ["f"], "n/Clip"),
+        helper.make_node("Conv", ["f", "w3"], ["y"], "three/Conv"),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, CHANNELS, 5, 5]) for n in "xy"]
+    tensors = [numpy_helper.from_array(v.astype(np.float32), n) for n, v in constants.items()]
+    body = helper.make_graph(nodes, "chain", ends[:1], ends[1:], tensors)
+    graph = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = 9 * rng.normal(size=(1, CHANNELS, 5, 5)).astype(np.float32)
+    for layers, moved in ((None, {"m/Clip", "n/Clip"}), (["three/Conv"], {"n/Clip"})):
+        made = centre_relu6(graph, layers)
+        onnx.checker.check_model(made, full_check=True)
+        clips = {node.name: node for node in made.graph.node if node.op_type == "Clip"}
+        assert {name for name, node in clips.items() if node.input[1] != "low"} == moved
+        np.testing.assert_allclose(run(made, "y", x), run(graph, "y", x), rtol=1e-3, atol=1e-3)
+        names = [tensor.name for tensor in made.graph.initializer]
+        assert len(names) == len(set(names)), "bounds are stored once"
+
+
 def test_every_projection_of_a_backbone(small_graphs):
     """On the export of a net: each ReLU6 that a 1x1 convolution reads, and nothing else."""
     graph = onnx.load(small_graphs["auto", "fp32"])
