@@ -20,7 +20,7 @@ from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature
 from hvq_edge.bundle.manifest import Bundle, digest_of_set, open_bundle, write_manifest
 from hvq_edge.bundle.thresholds import put_thresholds, undo_thresholds
-from hvq_edge.bundle.verification import read_verification
+from hvq_edge.bundle.verification import Verification, read_verification
 from hvq_edge.cli.app import main
 from hvq_edge.cli.demo import demo_stages
 from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use
@@ -194,7 +194,11 @@ def test_a_card_written_again_does_not_make_the_demo_begin_again(bundle, data):
     """It goes on from what is there, and the card changes bundle.json after verify.json."""
     (verify,) = [one for one in demo_stages(bundle.path.parent, data, 1) if one.name == "verify"]
     result = bundle.path / "verify.json"
-    result.write_text("{}")
+    checkpoint = bundle.manifest.checkpoint_sha256
+    passed = Verification(
+        passed=True, checkpoint_sha256=checkpoint, data="", images=1, precisions={}, comparisons=()
+    )
+    result.write_text(passed.model_dump_json())
     os.utime(bundle.path / "model.fp32.onnx", (1, 1))
     os.utime(result, (2, 2))
     refresh_card(bundle.path, create=True)
