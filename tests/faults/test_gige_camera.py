@@ -94,6 +94,18 @@ CHUNKS = """
 </RegisterDescription>"""
 
 
+def description_of(device) -> str:
+    """Read it from its registers: Aravis's own call gives bytes without an end to PyGObject."""
+
+    def read(address: int, size: int) -> bytes:
+        words = (device.read_register(address + at) for at in range(0, size, 4))
+        return b"".join(word.to_bytes(4, "big") for word in words)[:size]
+
+    where = read(0x200, 512).partition(b"\0")[0].decode()  # Local:NAME;ADDRESS;SIZE, hexadecimal
+    address, size = (int(number, 16) for number in where.split(";")[1:])
+    return read(address, size).decode()
+
+
 def test_a_camera_that_offers_the_time_of_exposure_and_sends_none_is_read(monkeypatch, tmp_path):
     """Aravis's camera sends no chunks; with this description it says that it does."""
     system_gi.seen(monkeypatch)
@@ -101,7 +113,7 @@ def test_a_camera_that_offers_the_time_of_exposure_and_sends_none_is_read(monkey
     with GigeCamera(SERIAL) as camera:
         until(found_devices, "the camera answers")
         own = genicam._aravis().Camera.new(camera.shown.removeprefix("genicam://"))
-        text = own.get_device().get_genicam_xml()[0]
+        text = description_of(own.get_device())
         del own
     description.write_text(text.replace("</RegisterDescription>", CHUNKS))
     with GigeCamera(SERIAL, description=description) as camera:
