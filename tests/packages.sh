@@ -44,6 +44,7 @@ run=$(realpath -m "$run") images=$(realpath -m "$images") folder=$(realpath -m "
 if command -v pyenv >/dev/null; then
     PYENV_VERSION=$(pyenv versions --bare | grep '^3' | paste -sd :) && export PYENV_VERSION
 fi
+export PYTHON="${PYTHON:-python${pythons[0]}}" # for make: python3 may be any of pyenv's now
 cd "$project"
 mkdir -p "$folder"
 
