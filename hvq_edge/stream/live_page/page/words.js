@@ -25,12 +25,15 @@ function pattern(message) {
   return new RegExp(`^${parts.map((part, place) => (place % 2 ? `(?<${part}>${/^said|^names$/.test(part) ? "." : ONE}+?)` : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))).join("")}$`, "s");
 }
 
-// Translates such a sentence; what no catalogue knows stays as it is.
-export function sentence(text) {
+const DEEPEST = 50; // sentences within a sentence that are translated
+
+// Translates such a sentence; what no catalogue knows stays as it is, and so does the rest of a very long list.
+export function sentence(text, deep = 0) {
+  if (deep > DEEPEST) return text;
   for (const [known, translation] of SAID) {
     const places = known.exec(text)?.groups;
     if (places !== undefined || known.test(text)) {
-      const parts = Object.entries(places ?? {}).map(([name, part]) => [name, name.startsWith("said") ? sentence(part) : digits(part)]);
+      const parts = Object.entries(places ?? {}).map(([name, part]) => [name, name.startsWith("said") ? sentence(part, deep + 1) : digits(part)]);
       return filled(translation, Object.fromEntries(parts));
     }
   }
