@@ -254,9 +254,9 @@ def test_a_controllers_port_that_is_taken_is_said(run):
     assert (done.returncode, "is taken" in done.stderr) == (1, True)
 
 
-@pytest.mark.skipif(not MOSQUITTO, reason="there is no mosquitto: apt-get install mosquitto")
-def test_a_reject_goes_over_a_broker_into_a_controllers_coil(bundle, images, started, tmp_path):
-    """The inspector, mosquitto, the bridge and the controller: all of them real but the machine."""
+@pytest.fixture
+def plant(started, tmp_path):
+    """A broker, and what a controller and the bridge to it print: all real but the machine."""
     (tmp_path / "broker").mkdir()
     broker, port = Broker(tmp_path / "broker"), free_port()
     try:
@@ -265,20 +265,26 @@ def test_a_reject_goes_over_a_broker_into_a_controllers_coil(bundle, images, sta
         addresses = ("--broker", f"127.0.0.1:{broker.port}", "--plc", f"127.0.0.1:{port}")
         bridge = started("plc/mqtt_to_plc.py", *addresses)
         until(lambda: "Listening" in bridge.read_text())
-        line = (FOLDER / "plc/line.toml").read_text(encoding="utf-8")
-        for written, ours in {
-            "runs/latest/bundle": str(bundle),
-            "parts.avi": str(images(60, 200, 210, 90)),
-            '"inspection"': f'"{tmp_path / "inspection"}"',
-            'line = "line-1"': f'line = "line-1"\nport = {broker.port}',
-        }.items():
-            assert written in line
-            line = line.replace(written, ours)
-        (tmp_path / "line.toml").write_text(line, encoding="utf-8")
-        assert exit_code("stream", "--config", str(tmp_path / "line.toml")) == 0
-        until(lambda: "the line stops" in controller.read_text(), controller.read_text())
+        yield broker, controller, bridge
     finally:
         broker.stop()
+
+
+@pytest.mark.skipif(not MOSQUITTO, reason="there is no mosquitto: apt-get install mosquitto")
+def test_a_reject_goes_over_a_broker_into_a_controllers_coil(bundle, images, plant, tmp_path):
+    broker, controller, _ = plant
+    line = (FOLDER / "plc/line.toml").read_text(encoding="utf-8")
+    for written, ours in {
+        "runs/latest/bundle": str(bundle),
+        "parts.avi": str(images(60, 200, 210, 90)),
+        '"inspection"': f'"{tmp_path / "inspection"}"',
+        'line = "line-1"': f'line = "line-1"\nport = {broker.port}',
+    }.items():
+        assert written in line
+        line = line.replace(written, ours)
+    (tmp_path / "line.toml").write_text(line, encoding="utf-8")
+    assert exit_code("stream", "--config", str(tmp_path / "line.toml")) == 0
+    until(lambda: "the line stops" in controller.read_text(), controller.read_text())
     assert controller.read_text().splitlines()[1:] == [
         "coil 1 (inspector alive) on: the line runs, 0 ejected",
         "coil 0 (ejector) on, 1 ejected",
@@ -290,30 +296,21 @@ def test_a_reject_goes_over_a_broker_into_a_controllers_coil(bundle, images, sta
 
 @pytest.mark.skipif(not MOSQUITTO, reason="there is no mosquitto: apt-get install mosquitto")
 @pytest.mark.parametrize("lost", ["broker", "bridge"])
-def test_a_line_stops_where_its_bridge_hears_nothing_more(lost, started, processes, tmp_path):
+def test_a_line_stops_where_its_bridge_hears_nothing_more(lost, plant, processes):
     """What is no decision changes nothing; the controller does not go on with the last it heard."""
-    (tmp_path / "broker").mkdir()
-    broker, port = Broker(tmp_path / "broker"), free_port()
-    try:
-        controller = started("plc/simulator.py", "--port", port)
-        until(lambda: "Controller on port" in controller.read_text())
-        addresses = ("--broker", f"127.0.0.1:{broker.port}", "--plc", f"127.0.0.1:{port}")
-        bridge = started("plc/mqtt_to_plc.py", *addresses)
-        until(lambda: "Listening" in bridge.read_text())
-        decisions = ['{"verdict": "reject"}', "{", "[]", "{}", '{"verdict": "?"}', "\udcff"]
-        topics = {"availability": ["online"], "left/decision": decisions}
-        sent = [
-            (f"hvq-edge/line-1/{topic}", one.encode("utf-8", "surrogateescape"), 1)
-            for topic, payloads in topics.items()
-            for one in payloads
-        ]
-        publish.multiple(sent, hostname="127.0.0.1", port=broker.port)
-        until(lambda: bridge.read_text().count("left out") == 5, bridge.read_text())
-        assert controller.read_text().splitlines()[-1] == "coil 0 (ejector) on, 1 ejected"
-        broker.stop() if lost == "broker" else processes[bridge].terminate()
-        until(lambda: "the line stops" in controller.read_text(), bridge.read_text())
-    finally:
-        broker.stop()
+    broker, controller, bridge = plant
+    decisions = ['{"verdict": "reject"}', "{", "[]", "{}", '{"verdict": "?"}', "\udcff"]
+    topics = {"availability": ["online"], "left/decision": decisions}
+    sent = [
+        (f"hvq-edge/line-1/{topic}", one.encode("utf-8", "surrogateescape"), 1)
+        for topic, payloads in topics.items()
+        for one in payloads
+    ]
+    publish.multiple(sent, hostname="127.0.0.1", port=broker.port)
+    until(lambda: bridge.read_text().count("left out") == 5, bridge.read_text())
+    assert controller.read_text().splitlines()[-1] == "coil 0 (ejector) on, 1 ejected"
+    broker.stop() if lost == "broker" else processes[bridge].terminate()
+    until(lambda: "the line stops" in controller.read_text(), bridge.read_text())
     assert controller.read_text().splitlines()[-2:] == [
         "coil 0 (ejector) off, 1 ejected",
         "coil 1 (inspector alive) off: the line stops, 1 ejected",
