@@ -112,7 +112,7 @@ def test_a_click_and_a_key_explain_on_the_live_page(browser, line):
     with looking(browser, line.page.token_url) as page:
         image = page.locator(".camera .image")
         expect(page.locator(".camera .explain")).to_be_enabled()
-        image.click()
+        explained_by(page, image.click)
         shown(page)
         last = line.decisions[-1]
         expect(page.frame_locator("#explanation").locator("h1")).to_have_text(last.image)
@@ -122,7 +122,7 @@ def test_a_click_and_a_key_explain_on_the_live_page(browser, line):
         page.locator("#explained-close").click()
         page.locator("#rejects button").last.click()
         expect(page.locator("#viewer-explain")).to_be_visible()
-        page.keyboard.press("E")
+        explained_by(page, lambda: page.keyboard.press("E"))
         first = line.decisions[0]
         expect(page.frame_locator("#explanation").locator("h1")).to_have_text(first.image)
         shown(page)
@@ -134,12 +134,12 @@ def test_a_thumb_explains_on_the_review_page(browser, line):
     address = line.page.token_url.replace("#", "review#")
     with looking(browser, address, **look) as page:
         expect(page.locator("#image")).to_be_visible()
-        page.locator("#explain").tap()
+        explained_by(page, page.locator("#explain").tap)
         shown(page)
         wide = page.frame_locator("#explanation").locator("html")
         assert wide.evaluate("one => one.scrollWidth <= one.clientWidth"), "it fits a phone"
         page.locator("#explained-close").tap()
-        page.locator("#image").tap()
+        explained_by(page, page.locator("#image").tap)
         shown(page)
 
 

@@ -40,8 +40,11 @@ export async function explain(decision) {
   if (turn !== asked) return; // another was asked for meanwhile: the dialog is of that one
   set(at("explained-say"), fault);
   if (fault) return;
-  at("explanation").src = answer.page;
-  at("explanation").hidden = false;
+  // A new frame each time: one that is shown while its page changes may keep the size of a hidden one.
+  const frame = at("explanation").cloneNode();
+  frame.src = answer.page;
+  frame.hidden = false;
+  at("explanation").replaceWith(frame);
 }
 
 at("explained-close").addEventListener("click", () => at("explained").close());
