@@ -2,6 +2,7 @@
 # make test   every check: lint, typecheck, unit
 # make coverage  the share of lines that the tests run, by room
 # make mutation  small faults in what decides, and whether the tests notice; ARGS='--sample 0' tries all
+# make duplicates  code of six lines and more that is there twice
 # make audit  the pinned packages against the database of known vulnerabilities
 # make docs   the site of docs/, into site/; a broken link or anchor fails it
 # make dist   the wheel and the source archive into dist/, the same bytes from the same commit
@@ -30,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # start, and each worker, would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo install test lint typecheck unit coverage mutation audit docs dist sbom notes packages triton clean
+.PHONY: demo install test lint typecheck unit coverage mutation duplicates audit docs dist sbom notes packages triton clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)
@@ -75,6 +76,10 @@ mutation: $(INSTALLED)
 	@cp -Rp hvq_edge tests benchmarks pyproject.toml $(MUTATION)
 	@cp -Rp export calibration $(MUTATION)/hvq_edge
 	@cd $(MUTATION) && OMP_NUM_THREADS=1 ../$(BIN)/python -m benchmarks.mutation $(ARGS)
+
+# A quarter of a minute, so it is no part of lint.
+duplicates: $(INSTALLED)
+	@$(BIN)/pylint --score=no hvq_edge export calibration examples benchmarks tests && echo "duplicates: none"
 
 # It needs the network, so it is no part of test; without it, it says so and fails nobody. pip-audit
 # stands in an environment of its own, ends with 1 for what it found and for what it lacked alike,

@@ -28,15 +28,7 @@ from hvq_edge.data.splits import AnotherDay, of_another_day
 from hvq_edge.errors import ImageError, MissingCapability
 
 _NOT_KNOWN = AnotherDay(frozenset(), ""), 0
-_MASK_KINDS = (
-    "mask_place",
-    "mask_size",
-    "mask_empty",
-    "mask_full",
-    "mask_missing",
-    "mask_shared",
-    "mask_unused",
-)
+_MASK_KINDS = tuple(kind for kind in get_args(FindingKind) if kind.startswith("mask_"))
 
 
 @dataclass(frozen=True)
