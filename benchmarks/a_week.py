@@ -185,7 +185,9 @@ def form(line: str) -> str:
     """Return what of a line does not depend on the model and the machine."""
     line = re.sub(r"\b[0-9a-f]{12,}\b|(?<=token=)\S+", "#", line)
     line = re.sub(r"\b(int8|fp32) on (openvino|onnxruntime)\b", "ENGINE", line)
-    line = re.sub(r"\([^()]*, (OpenVINO|ONNX Runtime) [\d.]+\)", "(MACHINE)", line)
+    # Processors have brackets of their own, such as Intel(R) Xeon(R).
+    machine = r"\((?:[^()]|\([^()]*\))*, (OpenVINO|ONNX Runtime) [\d.]+\)"
+    line = re.sub(machine, "(MACHINE)", line)
     line = re.sub(r"-?\d+(?:[.,:]\d+)*(?:e-?\d+)?", "0", line)
     line = re.sub(r"\b0 ([a-z]+?)s?\b", r"0 \1", line)  # one image, two images
     return " ".join(line.split())

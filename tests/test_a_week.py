@@ -59,3 +59,15 @@ def test_the_commands_print_what_the_page_shows(
                 missing.append("\n".join([command.text, shown, "", *printed.lines]))
                 break
     assert not missing, "\n\n".join(missing)
+
+
+def test_what_a_page_shows_is_of_any_processor() -> None:
+    shown, other = (
+        f"Inspecting left with {engine} ({machine} 2026.4.1)."
+        for engine, machine in (
+            ("int8 on openvino", "AMD EPYC, OpenVINO"),
+            ("fp32 on onnxruntime", "Intel(R) Xeon(R) Processor, ONNX Runtime"),
+        )
+    )
+    assert printed_line(shown, iter([other])) == other
+    assert printed_line(shown, iter([other.replace("left", "right")])) is None

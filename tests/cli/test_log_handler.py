@@ -16,6 +16,15 @@ from hvq_edge.cli.log_handler import install_handler
 LOGGER = logging.getLogger("hvq_edge.trial")
 
 
+@pytest.fixture(autouse=True)
+def _level_as_before():
+    """Tests that follow in this process would see what these asked for."""
+    logger = logging.getLogger("hvq_edge")
+    before = logger.level
+    yield
+    logger.setLevel(before)
+
+
 def test_warnings_are_said_once_in_one_line_without_colour(capsys):
     install_handler()
     install_handler()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 
 import numpy as np
@@ -21,6 +22,7 @@ def test_without_images_there_are_none(tmp_path, caplog):
 
 def test_a_model_that_runs_on_no_library_leaves_none(tmp_path, caplog, monkeypatch):
     """A file without an answer of it would count as damaged, and no engine would be opened."""
+    caplog.set_level(logging.WARNING, "hvq_edge")
     bundle = save_bundle(tmp_path / "b", precisions=("fp32", "int8"))
     shown = frames(1)
     with open_engine(bundle, precision="fp32", unchecked=True) as engine:
