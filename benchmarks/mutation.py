@@ -33,12 +33,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", type=int, default=100, help="mutants of a room; 0: all")
     parser.add_argument("--room", choices=ROOMS, action="append", help="this one alone")
+    parser.add_argument("--seed", type=int, default=0, help="another takes other mutants")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     if given.sample < 0 or given.workers < 1:
         parser.error("--sample is 0 or more, --workers 1 or more")
     made = sorted(_outcomes())
-    taken = [name for room in given.room or ROOMS for name in sample(made, room, given.sample)]
+    rooms = given.room or ROOMS
+    taken = [name for room in rooms for name in sample(made, room, given.sample, given.seed)]
     workers = ["--max-children", str(given.workers)]
     subprocess.run([sys.executable, "-m", "mutmut", "run", *workers, *taken], check=True)
     outcomes = _outcomes()
@@ -46,10 +48,10 @@ def main() -> None:
     print(*(name for name in taken if outcomes[name] not in NOTICED), sep="\n")
 
 
-def sample(made: list[str], room: str, most: int) -> list[str]:
+def sample(made: list[str], room: str, most: int, seed: int = 0) -> list[str]:
     """Take a room's mutants, the same every time; a larger sample begins with the smaller one."""
     names = [name for name in made if name.startswith(ROOMS[room])]
-    random.Random(0).shuffle(names)
+    random.Random(seed).shuffle(names)
     return names[: most or None]
 
 
