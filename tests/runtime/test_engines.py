@@ -75,7 +75,9 @@ def test_a_graph_that_fails_while_it_runs_is_said(backend, graphs, monkeypatch):
             return self.infer()
 
     with make(backend, graphs["one"], threads=1) as engine:
-        monkeypatch.setattr(engine, "_session" if backend == "onnxruntime" else "_request", Broken())
+        monkeypatch.setattr(
+            engine, "_session" if backend == "onnxruntime" else "_request", Broken()
+        )
         with pytest.raises(BundleError, match=r"fp32 graph fails while it runs on .*src/core"):
             engine.run(frames(1))
 

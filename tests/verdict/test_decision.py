@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,13 @@ def test_a_verdict_needs_an_image_a_score_and_a_threshold(lost, fault, score, th
         assert (decision.verdict == "reject") == (score > threshold)
     assert decision.reason
     assert json.loads(decision.to_json())["verdict"] == decision.verdict
+
+
+def test_a_record_says_what_has_drifted_only_where_something_has():
+    plain = decided(judgement=judged(3.25, "bolt"), thresholds={"bolt": 1.0})
+    assert "drift" not in plain.fields()
+    said = replace(plain, drift="darker (120 of 165)")
+    assert said.fields() == {**plain.fields(), "drift": "darker (120 of 165)"}
 
 
 def test_json_is_one_line_with_the_keys_of_the_design():

@@ -68,6 +68,17 @@ def test_a_score_that_exceeds_the_limit_by_a_hair_has_a_region():
     assert region.area == pytest.approx(300 * 400, rel=0.02)
 
 
+def test_of_what_exceeds_the_limit_by_a_hair_the_strongest_is_the_region():
+    """Two places are above it as pixels, and by rounding none is as an average."""
+    anomaly_map = np.zeros((SIDE, SIDE), np.float32)
+    anomaly_map[2, 2], anomaly_map[SIDE - 3, SIDE - 3] = 0.9, 1.0
+    peak = max(one.peak for one in find_regions(anomaly_map, 1.0, 0.2, 300, 400))
+    beyond = float(np.nextafter(np.float32(peak), np.float32(np.inf)))
+    (region,) = find_regions(anomaly_map, beyond, float(np.nextafter(beyond, 0.0)), 300, 400)
+    assert region.peak == beyond
+    assert region.contour.min() > 100, "the weaker one is in the other corner"
+
+
 def test_two_defects_in_pixels_and_mm():
     anomaly_map = np.full((SIDE, SIDE), 3.0, np.float32)  # the level of the image
     anomaly_map[2:5, 3:6] += 4.0

@@ -25,6 +25,7 @@ from hvq_edge.stream.log.chain import (
     decision_row,
     event_row,
     fields_of,
+    hash_of,
     names_of,
 )
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
@@ -83,6 +84,25 @@ def test_new_fields_of_a_decision_are_kept(tmp_path):
     assert row.camera == "left"
     assert json.loads(row.regions) == fields["regions"]
     assert fields_of(row).items() >= fields.items()
+
+
+def test_the_head_stands_beside_its_log(tmp_path):
+    log = tmp_path / "decisions.sqlite"
+    assert head_path(log) == tmp_path / "decisions.sqlite.head"
+
+
+def test_names_of_a_row_are_text_or_nothing():
+    row = event_row("decision", "", 0.0, {"image": "a.png", "part": "SN-1", "grade": "B"})
+    assert names_of(row) == {"image": "a.png", "part": "SN-1"}
+    for damaged in ("{", "[]", '{"image": 7, "part": null}', "{}"):
+        assert names_of(row._replace(more=damaged)) == {"image": None, "part": None}
+
+
+def test_a_number_that_is_none_has_no_hash():
+    row = event_row("decision", "", 0.0, {})
+    for field in ("score", "latency_ms", "time"):
+        with pytest.raises(ValueError, match="JSON"):
+            hash_of(row._replace(**{field: float("nan")}))
 
 
 def test_the_bytes_of_a_row_never_change():

@@ -83,6 +83,8 @@ def test_a_few_images_judged_as_another_category_set_no_threshold_of_it():
     parts = {"bolt": parts_around(0.3, 100), "nut": parts_around(0.3, 2), "washer": []}
     assert list(strays(parts)) == ["nut"]
     assert "2 of 102 images were judged as nut" in strays(parts)["nut"]
+    alone = strays({"bolt": parts_around(0.3, 100), "nut": parts_around(0.3, 1)})["nut"]
+    assert "1 of 101 images was judged as nut" in alone
     assert strays({"bolt": parts_around(0.3, 20), "nut": parts_around(0.3, 10)}) == {}
 
 

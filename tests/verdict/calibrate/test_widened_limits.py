@@ -34,6 +34,11 @@ def test_a_darker_part_called_good_can_be_judged_from_then_on():
     assert fault(measure(fitted), after.image) is None
     assert "darker" not in {one.word for one in differences(look_at(dark, fitted), after.usual)}
     assert after.usual.brightness.median == before.usual.brightness.median
+    pale = make_texture(98, mean=230.0)
+    paler = widened(before, [pale], [fit_image(pale, 64)]).usual.brightness
+    assert paler.highest == look_at(pale, fit_image(pale, 64)).brightness
+    assert paler.highest > before.usual.brightness.highest
+    assert paler.lowest == before.usual.brightness.lowest
     assert after.image.brightness_high >= before.image.brightness_high
     assert widened(before, bright[:2], [fit_image(one, 64) for one in bright[:2]]) == before
 
