@@ -26,7 +26,7 @@ from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import TrainingSettings, load_settings
 from hvq_edge.training.batches import Images, shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes, start_codebooks
-from hvq_edge.training.features import features_of_versions
+from hvq_edge.training.features import feature_pass, features_of_versions
 from hvq_edge.training.train_run import continue_run, start_run
 from hvq_edge.training.trainer import rate_factor, train_epochs
 
@@ -275,6 +275,20 @@ def test_versions_of_images_widen_what_counts_as_good(mvtec_folder, tmp_path):
     assert not list((tmp_path / "varied").glob("features_versions*"))
     limits, wider = (read_run(run).category_limits["bolt"].image for run in (alone, varied))
     assert wider.sharpness_low < limits.sharpness_low  # a softer lens is no fault
+
+
+@pytest.mark.parametrize("tiles", [{}, {"tiles": (1, 2), "fine_prototypes": 8}])
+def test_the_compiled_feature_pass_gives_what_pytorch_gives(tiles):
+    pytest.importorskip("openvino")
+    settings = small_settings().model.model_copy(update=tiles)
+    model = HVQTrans(settings, 2).eval()
+    shape = (3, *model.tiling.frame_shape, 3)
+    frames = list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    expected = feature_pass(model, len(frames))(frames)
+    found = feature_pass(model, 10_000)(frames)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+    np.testing.assert_array_equal(feature_pass(model, 10_000)(frames[:1])[0], found[0])
 
 
 def test_features_of_versions_are_those_of_the_versions(mvtec_folder, tmp_path):

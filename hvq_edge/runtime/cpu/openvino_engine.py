@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from functools import cache
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvq_edge.common.openvino_core import openvino_core
 from hvq_edge.runtime.contract import (
     FRAMES,
     Graph,
@@ -51,7 +51,7 @@ class OpenVinoEngine(CpuGraphEngine):
         properties: dict[str, Any] = dict(PROPERTIES)
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads
-        core = _core()
+        core = openvino_core()
         model = core.read_model(BytesIO(graph.load()))
         inputs = {_name_of(port, self._inputs): port for port in model.inputs}
         shapes = {name: _shape_of(port) for name, port in inputs.items()}
@@ -94,19 +94,6 @@ class OpenVinoEngine(CpuGraphEngine):
             raise run_error(self.info, error) from error
         # Copies: the next infer() writes into the same buffers.
         return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
-
-
-@cache
-def _core() -> Any:  # noqa: ANN401  # OpenVINO is untyped
-    """Return OpenVINO's core: one for the whole process.
-
-    The CPU plugin of a core gives the calling thread a signal stack, and at its end puts back the
-    one before. Cores that end in another order than last-first leave the thread with memory that
-    is freed already, and the next signal, Ctrl-C included, is a segmentation fault.
-    """
-    import openvino
-
-    return openvino.Core()
 
 
 def _shape_of(port: Any) -> list[int | None]:  # noqa: ANN401  # OpenVINO is untyped

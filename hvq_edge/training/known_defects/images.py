@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hvq_edge.common.progress import ProgressCallback
@@ -21,7 +20,7 @@ from hvq_edge.run.record import ImageRecord, KnownDefect, RunRecord
 from hvq_edge.run.settings import Settings
 from hvq_edge.run.tiling import GRID_STRIDE, Tiling
 from hvq_edge.training.batches import Images
-from hvq_edge.training.features import cache_features
+from hvq_edge.training.features import cache_features, feature_pass
 from hvq_edge.training.known_defects.metric import LARGE, SMALL, Known, fit_known_defects
 
 logger = logging.getLogger(__name__)
@@ -110,7 +109,6 @@ def coverage(known: Sequence[KnownDefect], data: Path, tiling: Tiling) -> NDArra
     return found
 
 
-@torch.inference_mode()
 def pseudo_defects_of(
     model: HVQTrans, held_out: Sequence[ImageRecord], categories: Sequence[str], data: Path
 ) -> tuple[Images, Images]:
@@ -129,6 +127,7 @@ def pseudo_defects_of(
     index: list[int] = []
     shape, kinds = model.tiling.frame_shape, list(KINDS)
     side = max(shape)  # they are drawn in squares
+    compute = feature_pass(model, PSEUDO_DEFECTS * len(held_out))
     for name in sorted({one.category for one in held_out}):
         own = [one for one in held_out if one.category == name]
         each = max(PSEUDO_DEFECTS, -(-LEAST_PSEUDO_DEFECTS // len(own))) // 2
@@ -141,9 +140,8 @@ def pseudo_defects_of(
                 drawn[SMALL].append(pseudo_defect(frame, other, kind, seed).frame)
                 drawn[LARGE].append(large_pseudo_defect(frame, other, seed))
             for size, frames in drawn.items():
-                fitted = np.stack([fit_image(frame, shape) for frame in frames])
-                batch = torch.from_numpy(fitted).to(model.feature_mean.device)
-                features[size].append(model.raw_features(batch).cpu().numpy().astype(np.float16))
+                fitted = [fit_image(frame, shape) for frame in frames]
+                features[size].append(compute(fitted))
             index += [categories.index(name)] * each
     small, large = (
         Images(np.concatenate(found), np.array(index, dtype=np.int64))

@@ -55,7 +55,7 @@ def exchanged_at_the_last_moment(request, bundle, monkeypatch) -> str:
 
         monkeypatch.setattr(library, "InferenceSession", load)
     else:
-        core = openvino_engine._core()
+        core = openvino_engine.openvino_core()
 
         class Exchanging:
             def read_model(self, *arguments):
@@ -65,7 +65,7 @@ def exchanged_at_the_last_moment(request, bundle, monkeypatch) -> str:
             def __getattr__(self, name):
                 return getattr(core, name)
 
-        monkeypatch.setattr(openvino_engine, "_core", Exchanging)
+        monkeypatch.setattr(openvino_engine, "openvino_core", Exchanging)
     return request.param
 
 
