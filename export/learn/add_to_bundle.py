@@ -58,7 +58,7 @@ from hvq_edge.verdict.tolerance_bound import check_asked
 LEFT_OUT = (
     "its map rests on distances to prototypes alone: what the network would rebuild has no share "
     "in it, and its codes are those of {}. From 50 images on, hvq-edge add-category on a machine "
-    "with PyTorch and the run usually finds more (docs/how-to/new-category.md)"
+    "with PyTorch and the run usually finds more (docs/explanation/learning.md)"
 )
 
 

@@ -70,7 +70,7 @@ def add(
 
     The network is not trained again, and the other products stay as they are: what belongs to the
     new one alone is learnt from its good images. The new run stands beside the old one; export it
-    as usual, which learns the threshold. docs/how-to/new-category.md says how accurate that is.
+    as usual, which learns the threshold. docs/explanation/learning.md says how accurate that is.
 
     With --on-device it joins a bundle instead, where there is neither PyTorch nor the run.
     """
