@@ -182,8 +182,8 @@ def add_to_bundle(
         if not thresholds:
             raise InputError(
                 f"no held-out image of {name} would be judged as {name}: {'; '.join(notes)}.",
-                next_step="show other images of it; or train it together with the products that it "
-                "is like (hvq-edge train)",
+                next_step="show other images of it; or train it together with the categories "
+                "that it is like (hvq-edge train)",
             )
         manifest = with_thresholds(manifest, thresholds, held_out)
         for table, centres in fitted.centres.items():
