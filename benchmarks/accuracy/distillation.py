@@ -4,7 +4,7 @@ The student's blocks of its last stride are trained to tell, through a 1x1 proje
 away afterwards, what the teacher's four taps show at the student's grid. What comes before them and
 all statistics of batch norm stay as they are, so the lower taps do not change, nor does the cost.
 ``python -m benchmarks.accuracy.ablations DATA --teacher efficientnet_lite2`` trains the rows on
-such features; nothing of it is in the product (docs/explanation/accuracy.md has what it gave).
+such features; nothing of it is in the product (docs/explanation/tried.md has what it gave).
 """
 
 from __future__ import annotations

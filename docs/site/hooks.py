@@ -1,9 +1,10 @@
 """What the site has beyond the pages of this folder: MkDocs calls these functions (mkdocs.yml).
 
 Reference pages are made from the code: commands from Typer, the HTTP API from its OpenAPI document,
-records and the Python API by mkdocstrings. Logo and colours are the product's. Pages of other
-folders stand among those of docs/, and a link to a file that is no page leads to the repository, or
-is its name only.
+a bundle's manifest from its JSON Schema, records and the Python API by mkdocstrings. A link to the
+code that such a page is made from leads to the page. Logo and colours are the product's. Pages of
+other folders stand among those of docs/, and a link to a file that is no page leads to the
+repository, or is its name only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from schemas import http_page, schema_page  # MkDocs looks beside this file
 from typer.cli import get_docs_for_click
 
 from hvq_edge.cli.app import app as commands
@@ -41,12 +43,16 @@ FILES = {f"hvq_edge/design/{name}.svg": f"site/{name}.svg" for name in ("logo", 
     f"examples/pictures/{path.name}": f"pictures/examples/{path.name}"
     for path in sorted((ROOT / "examples/pictures").iterdir())
 }
-ELSEWHERE = FROM_THE_ROOT | FILES
+MADE_FROM = {
+    "hvq_edge/bundle/manifest.py": "reference/bundle-schema.md",
+    "hvq_edge/cli/app.py": "reference/commands.md",
+    "hvq_edge/stream/live_page/api.py": "reference/http.md",
+}
+ELSEWHERE = FROM_THE_ROOT | FILES | MADE_FROM
 SCHEMES: dict[str, Scheme] = {"default": "light", "slate": "dark"}
 """Material's names for ours."""
 RECORDS = {
     "run.json": "hvq_edge.run.record.RunRecord",
-    "bundle.json": "hvq_edge.bundle.manifest.BundleManifest",
     "bundle.sig": "hvq_edge.bundle.integrity.signature.Signature",
     "The record beside an engine": "hvq_edge.runtime.tensorrt.engine_file.EngineRecord",
     "int8-plan.toml": "hvq_edge.calibration.search.plan.Plan",
@@ -75,6 +81,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         Served(**dict.fromkeys(("view", "access", "judge", "review", "explainer"), object()))
     ).openapi()
     made = {
+        "reference/bundle-schema.md": "\n".join(schema_page()),
         "reference/commands.md": "\n".join(command_pages()),
         "reference/http.md": "\n".join(http_page(document)),
         "reference/openapi.json": json.dumps(document, indent=1),
@@ -154,68 +161,11 @@ def record_page() -> Iterator[str]:
     """Yield the page of the records: each file that is checked as a whole, and its keys."""
     yield (
         "# Records\n\nFiles that hvq-edge writes and reads back, checked as a whole: their keys, "
-        "with types and defaults. The log of decisions is described where "
-        "[decisions go](../how-to/sinks.md#the-decision-log), a decision's keys "
-        "[with its regions](../how-to/inspector.md#decisions-and-regions), `metrics.json` under "
+        "with types and defaults. `bundle.json` has [its own page](bundle-schema.md), the log of "
+        "decisions is described with [the line](line.md#rows-of-the-log), a decision's keys in "
+        "[the Python API](api.md#hvq_edgedecision), `metrics.json` under "
         "[metrics](metrics.md#metricsjson).\n"
     )
     options = "show_root_heading: false\n        members_order: source"
     for file, record in RECORDS.items():
         yield f"## `{file}`\n\n::: {record}\n    options:\n        {options}\n"
-
-
-def http_page(document: dict[str, Any]) -> Iterator[str]:
-    """Yield the page of the HTTP API: what each address asks and answers."""
-    yield (
-        "# HTTP\n\nThe API of [the live page](../how-to/live-page.md#api), of "
-        "[images over HTTP](../how-to/serve.md) and of the [review page](../how-to/review.md). A "
-        "running service serves this document as `/openapi.json`, with the parts that it has on; "
-        f"all of it is [openapi.json](openapi.json).\n\n{document['info']['description']}\n"
-    )
-    schemas = document["components"]["schemas"]
-    for path, methods in document["paths"].items():
-        for method, what in methods.items():
-            yield f"## {method.upper()} {path}\n\n{what.get('description', what['summary'])}\n"
-            rows = [(one["name"], one["schema"], one) for one in what.get("parameters", ())]
-            body = what.get("requestBody", {}).get("content", {})
-            rows += [(kind, content.get("schema", {}), {}) for kind, content in body.items()]
-            if rows:
-                yield "| asked | type | |\n|---|---|---|"
-                yield from (f"| `{n}` | {kind_of(s)} | {said(d or s)} |" for n, s, d in rows)
-                yield ""
-            yield "| answer | type | |\n|---|---|---|"
-            for status, answer in what["responses"].items():
-                kinds = answer.get("content", {})
-                types = ", ".join(
-                    kind_of(one["schema"]) if one.get("schema", {}) else f"`{name}`"
-                    for name, one in kinds.items()
-                )
-                yield f"| {status} | {types} | {said(answer)} |"
-            yield ""
-    yield "## Schemas\n"
-    for name, schema in sorted(schemas.items()):
-        yield f"### {name}\n\n{schema.get('description', '')}\n"
-        if "properties" in schema:
-            yield "| key | type | |\n|---|---|---|"
-            for key, value in schema["properties"].items():
-                yield f"| `{key}` | {kind_of(value)} | {said(value)} |"
-            yield ""
-
-
-def kind_of(schema: dict[str, Any]) -> str:
-    """Return the type that a JSON Schema describes, with a link where it has a name."""
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
-    if choices := schema.get("anyOf") or schema.get("oneOf"):
-        return " or ".join(map(kind_of, choices))
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
-    if schema.get("type") == "array":
-        return f"list of {kind_of(schema.get('items', {}))}"
-    return schema.get("format") or schema.get("type", "any")
-
-
-def said(schema: dict[str, Any]) -> str:
-    """Return a description as one cell of a table."""
-    return " ".join(schema.get("description", "").split()).replace("|", "\\|")

@@ -58,7 +58,7 @@ from hvq_edge.verdict.tolerance_bound import check_asked
 LEFT_OUT = (
     "its map rests on distances to prototypes alone: what the network would rebuild has no share "
     "in it, and its codes are those of {}. From 50 images on, hvq-edge add-category on a machine "
-    "with PyTorch and the run usually finds more (docs/how-to/new-category.md)"
+    "with PyTorch and the run usually finds more (docs/explanation/learning.md)"
 )
 
 
@@ -182,8 +182,8 @@ def add_to_bundle(
         if not thresholds:
             raise InputError(
                 f"no held-out image of {name} would be judged as {name}: {'; '.join(notes)}.",
-                next_step="show other images of it; or train it together with the products that it "
-                "is like (hvq-edge train)",
+                next_step="show other images of it; or train it together with the categories "
+                "that it is like (hvq-edge train)",
             )
         manifest = with_thresholds(manifest, thresholds, held_out)
         for table, centres in fitted.centres.items():

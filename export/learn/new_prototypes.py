@@ -3,7 +3,7 @@
 A table has a fixed size, and k-means has filled it. A prototype that lies close to another one is
 missed least: what it stood for is still near its neighbour. So the new ones take the place of one
 of each closest pair, which needs no training image. Spare places at export would hardly be better
-(docs/how-to/learn.md, "Replaced, not added") and would not help the bundles that are in use.
+(docs/explanation/learning.md, "Replaced, not added") and would not help bundles that are in use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hvq_edge.export.learn.tables import Centres
 
 MOST_REPLACED = 1 / 8
-"""Share of a category's prototypes that one learning replaces at most (docs/how-to/learn.md)."""
+"""Share of a category's prototypes that one learning replaces at most: see above."""
 TOKENS_A_PROTOTYPE = 4
 """At least so many tokens have a new prototype: fewer, and single tokens are learnt by heart."""
 _ROUNDS = 20

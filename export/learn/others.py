@@ -101,7 +101,7 @@ def compare_others(
             f"{counted(len(sure), 'known image')} of {sure[0].category} would be taken for {name} "
             f"at {precision}: they are too like each other.",
             next_step="train both together (hvq-edge train), or export with --category input, "
-            "where the caller says which product it is",
+            "where the caller says which category it is",
         )
     if not taken:
         return []

@@ -21,6 +21,7 @@ from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.plain_file import open_plain
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import BundleError
+from hvq_edge.run.latest import DEFAULT_BUNDLE, DEFAULT_RUN, OR_DEMO
 from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME, CategoryChange
 from hvq_edge.run.tiling import FrameShape, Tiling
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
@@ -393,10 +394,19 @@ def open_bundle(path: Path) -> Bundle:
         BundleError,
         kind="a bundle manifest",
         unread=lambda error: f"no bundle at {path}: {_why_not(path, error)}",
-        next_step="run hvq-edge export, or name another bundle folder",
+        next_step=_where_bundles_come_from(path),
         again="run hvq-edge export again with this version",
     )
     return Bundle(path, manifest)
+
+
+def _where_bundles_come_from(bundle: Path) -> str:
+    if bundle not in (DEFAULT_BUNDLE, DEFAULT_RUN):
+        return "run hvq-edge export, or name another bundle folder"
+    return (
+        f"run hvq-edge train --data DIR and hvq-edge export, or {OR_DEMO}; or name another bundle "
+        "folder"
+    )
 
 
 def record_of(path: Path) -> FileRecord:

@@ -11,7 +11,7 @@ import platform
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -55,8 +55,59 @@ UNFORESEEN = 70
 _REPORTED = ("hvq-edge", "numpy", "opencv-python", "onnxruntime", "openvino", "torch", "tensorrt")
 
 
+LISTED: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
+    "Start here": {"demo": demo.demo, "doctor": doctor.doctor},
+    "Train and export": {
+        "data": data.group,
+        "train": train.train,
+        "load": load.load,
+        "runs": runs.runs,
+        "add-category": categories.add,
+        "remove-category": categories.remove,
+        "rename-category": categories.rename,
+        "eval": eval_.evaluate,
+        "export": export.export,
+        "verify": verify.verify,
+        "build": build.build,
+        "bench": bench.bench,
+    },
+    "Inspect": {
+        "predict": predict.predict,
+        "explain": explain.explain,
+        "serve": serve.serve,
+        "stream": stream.stream,
+    },
+    "Thresholds and review": {
+        "calibrate": calibrate.calibrate,
+        "review": review.review,
+        "learn": learn.learn,
+    },
+    "Look after it": {
+        "report": report.report,
+        "sign": sign.sign,
+        "bundle": bundle.group,
+        "log": log.group,
+    },
+}
+"""The commands, as the help lists them: in the order in which a newcomer meets them."""
+
+
 class _Commands(TyperGroup):
     """All commands; a usage fault repeats what was given, here without credentials."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - Typer's own types
+        """Return the names; Typer alone has groups of commands behind all others."""
+        return [name for named in LISTED.values() for name in named]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - likewise
+        """Write the commands, a section for each heading, below one another in one column."""
+        widest = max(map(len, self.list_commands(ctx)))
+        for heading, named in LISTED.items():
+            gap = 2 + widest - max(map(len, named))
+            limit = formatter.width - 6 - widest
+            rows = [(name, self.commands[name].get_short_help_str(limit)) for name in named]
+            with formatter.section(heading):
+                formatter.write_dl(rows, col_spacing=gap)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own types
         """Run the command that was named."""
@@ -77,32 +128,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-# In the order in which a newcomer meets them.
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("train")(train.train)
-app.command("load")(load.load)
-app.command("runs")(runs.runs)
-app.command("add-category")(categories.add)
-app.command("remove-category")(categories.remove)
-app.command("rename-category")(categories.rename)
-app.command("eval")(eval_.evaluate)
-app.command("export")(export.export)
-app.command("verify")(verify.verify)
-app.command("build")(build.build)
-app.command("bench")(bench.bench)
-app.command("calibrate")(calibrate.calibrate)
-app.command("learn")(learn.learn)
-app.command("report")(report.report)
-app.command("sign")(sign.sign)
-app.command("predict")(predict.predict)
-app.command("explain")(explain.explain)
-app.command("serve")(serve.serve)
-stream.add_stream(app)
-app.command("review")(review.review)
-app.add_typer(data.group, name="data")
-app.add_typer(bundle.group, name="bundle")
-app.add_typer(log.group, name="log")
+for _heading, _named in LISTED.items():
+    for _name, _what in _named.items():
+        if isinstance(_what, typer.Typer):
+            app.add_typer(_what, name=_name, rich_help_panel=_heading)
+        elif _what is stream.stream:
+            stream.add_stream(app, _heading)
+        else:
+            app.command(_name, rich_help_panel=_heading)(_what)
 
 
 @app.callback(invoke_without_command=True)

@@ -66,11 +66,11 @@ def add(
     backend: BackendOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Add a product to a trained run, in minutes.
+    """Add a category to a trained run, in minutes.
 
-    The network is not trained again, and the other products stay as they are: what belongs to the
+    The network is not trained again, and the other categories stay as they are: what belongs to the
     new one alone is learnt from its good images. The new run stands beside the old one; export it
-    as usual, which learns the threshold. docs/how-to/new-category.md says how accurate that is.
+    as usual, which learns the threshold. docs/explanation/learning.md says how accurate that is.
 
     With --on-device it joins a bundle instead, where there is neither PyTorch nor the run.
     """
@@ -99,7 +99,7 @@ def remove(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a run without one of its products."""
+    """Write a run without one of its categories."""
     from hvq_edge.training.categories.change import remove_category
 
     _say(remove_category(run, _new(out), name), as_json)
@@ -112,7 +112,7 @@ def rename(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a run in which a product has another name."""
+    """Write a run in which a category has another name."""
     from hvq_edge.training.categories.change import rename_category
 
     _say(rename_category(run, _new(out), name, new_name), as_json)

@@ -52,7 +52,7 @@ def next_steps(out: Path, images: Path, parts: Sequence[JudgedPart]) -> list[Nex
             f"hvq-edge report {run} --complete",
         ),
         NextStep(
-            "Your own: good images in photos/<product>/train/good, then a camera",
+            "Your own: good images in photos/<category>/train/good, then a camera",
             "hvq-edge data check photos\nhvq-edge train --data photos\nhvq-edge export --int8\n"
             "hvq-edge stream --camera 0",
         ),

@@ -69,7 +69,7 @@ def learn(
 ) -> None:
     """Learn from images that were called good after all.
 
-    They join their product's prototypes, calibration scores and limits of usable images, and its
+    They join their category's prototypes, calibration scores and limits of usable images, and its
     thresholds are learnt anew; nothing else moves. The new bundle stands beside the old one, with
     every verdict that changes, measured on all that people judged and on held-out good images.
     """

@@ -30,6 +30,7 @@ def runs(
     These are losses, and test metrics once hvq-edge eval has run. A run that cannot be read is
     listed with its fault.
     """
+    from hvq_edge.run.latest import OR_DEMO
     from hvq_edge.run.runs import as_entry, list_runs
 
     found = list_runs(folder)
@@ -38,7 +39,7 @@ def runs(
         return
     if not found:
         messages.print(
-            f"There are no runs in {folder} yet. Next: hvq-edge train --data DIR",
+            f"There are no runs in {folder} yet. Next: hvq-edge train --data DIR, or {OR_DEMO}",
             markup=False,
             soft_wrap=True,
         )

@@ -184,9 +184,10 @@ class StreamCommand(TyperCommand):
                 formatter.write_dl(records)
 
 
-def add_stream(app: typer.Typer) -> None:
-    """Make the command one of an application's."""
-    app.command("stream", cls=StreamCommand, help=inspect.getdoc(stream))(lambda: None)
+def add_stream(app: typer.Typer, heading: str) -> None:
+    """Make the command one of an application's, listed under a heading."""
+    said = inspect.getdoc(stream)
+    app.command("stream", cls=StreamCommand, help=said, rich_help_panel=heading)(lambda: None)
 
 
 def _inspect(settings: StreamSettings, signals: StopSignals, *, as_json: bool) -> None:

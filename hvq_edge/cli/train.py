@@ -78,7 +78,9 @@ def train(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Train one model for all products of a folder of images.
+    """Train one model for all categories of a folder.
+
+    A category is a product that the model knows by a name, that of its folder.
 
     The run (checkpoint, settings, data split with hashes) is written to --out. runs/latest points
     to it when it has finished, until then to the former one. A run that was stopped or killed goes

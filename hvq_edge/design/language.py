@@ -30,6 +30,8 @@ VARIABLE = "HVQ_EDGE_LANGUAGE"
 
 _PLACE = re.compile(r"{(\w+)}")
 _NUMBER = re.compile(r"[+-]?\d+\.\d+(?:e[+-]?\d+)?%?")
+_RECORDED = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?P<utc>\+00:00)?")
+"""A moment as records and alarms have it."""
 _INNER, _NAMES = "said", "names"
 _DEEPEST = 50
 """Sentences within a sentence that are translated."""
@@ -91,11 +93,11 @@ class Language:
                     **{
                         name: self.sentence(part, deep + 1)
                         if name.startswith(_INNER)
-                        else self.digits(part)
+                        else self.rewritten(part)
                         for name, part in found.groupdict().items()
                     }
                 )
-        return self.digits(text)
+        return self.rewritten(text)
 
     def number(self, value: float, form: str = "%.4g") -> str:
         """Write a number; ``form`` as for the operator ``%``."""
@@ -106,6 +108,14 @@ class Language:
         if self.decimal == "." or not _NUMBER.fullmatch(text):
             return text
         return text.replace(".", self.decimal)
+
+    def rewritten(self, text: str) -> str:
+        """Write a number or a recorded moment that is text already as this language has it."""
+        recorded = _RECORDED.fullmatch(text)
+        if recorded is None:
+            return self.digits(text)
+        moment = self.moment(dt.datetime.fromisoformat(text))
+        return f"{moment} UTC" if recorded["utc"] else moment
 
     def moment(self, at: dt.datetime) -> str:
         """Write a moment, to the second, where this machine is."""

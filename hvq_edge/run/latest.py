@@ -11,6 +11,8 @@ from pathlib import Path
 
 DEFAULT_RUN = Path("runs/latest")
 DEFAULT_BUNDLE = DEFAULT_RUN / "bundle"
+OR_DEMO = "hvq-edge demo, which tries everything on images of solar cells"
+"""For whoever names no run and has none."""
 
 
 def new_run_folder(preset: str) -> Path:

@@ -11,7 +11,7 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.common.wording import counted
 from hvq_edge.errors import DatasetError, RunError
-from hvq_edge.run.latest import DEFAULT_RUN
+from hvq_edge.run.latest import DEFAULT_RUN, OR_DEMO
 from hvq_edge.run.settings import Settings
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 
@@ -175,12 +175,14 @@ def where_runs_come_from(run: Path, name_it: str = "name the run's folder") -> s
         run: where one was looked for.
         name_it: what else may be named there.
     """
-    if run == DEFAULT_RUN and any(run.parent.glob(f"*/{RECORD_NAME}")):
+    if run != DEFAULT_RUN:
+        return f"run hvq-edge train --data DIR, or {name_it}"
+    if any(run.parent.glob(f"*/{RECORD_NAME}")):
         return (
             "no training in runs has finished yet: wait for it, or go on with hvq-edge train "
             f"--resume, or {name_it}"
         )
-    return f"run hvq-edge train --data DIR, or {name_it}"
+    return f"run hvq-edge train --data DIR, or {OR_DEMO}; or {name_it}"
 
 
 def recorded_data(run: Path) -> Path:

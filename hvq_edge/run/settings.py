@@ -73,7 +73,7 @@ class ModelSettings(StrictTypes):
     feedforward: int = Field(512, ge=8)
     layers: int = Field(2, ge=1, le=12)
     """Encoder layers, decoder layers, and codebook levels below the top one. Four, as published,
-    gave the same accuracy on ``edge`` features (docs/explanation/accuracy.md)."""
+    gave the same accuracy on ``edge`` features (docs/explanation/map-and-score.md)."""
     codes: int = Field(512, ge=2, le=3840)
     """Codes of one codebook. TensorRT's TopK ends at 3840."""
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
@@ -95,7 +95,7 @@ class ModelSettings(StrictTypes):
     prototype_window: Literal[1, 3, 5] = 1
     """Side in cells of the neighbourhood that a token is averaged over before it meets prototypes
     (PatchCore's locally aware features). Wear of large areas shows better over 3 or 5, small
-    defects worse (docs/explanation/accuracy.md)."""
+    defects worse (docs/explanation/map-and-score.md)."""
     prototype_weight: float = Field(0.5, ge=0.0)
     """Weight of the prototype distance in the anomaly map."""
     fine_prototypes: int = Field(0, ge=0, le=3840)

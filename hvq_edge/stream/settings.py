@@ -347,7 +347,7 @@ def load_stream_settings(
         raise all_wrong(
             faults,
             source,
-            "correct them; hvq-edge stream --help and docs/how-to/inspector.md name them all",
+            "correct them; hvq-edge stream --help and docs/reference/line-settings.md name all",
         )
     return settings
 

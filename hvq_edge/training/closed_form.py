@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 RIDGE = 0.15
 """Share of a covariance's mean eigenvalue that is added before it is inverted: it bounds how much
 directions that hardly vary, and rounding errors in them, are enlarged. From 0.05 to 0.5 the
-accuracy hardly changes (docs/explanation/accuracy.md); the larger, the less INT8 differs."""
+accuracy hardly changes (docs/explanation/map-and-score.md); the larger, the less INT8 differs."""
 TOKENS_A_CATEGORY = 20_000
 """Tokens that k-means sees: enough for a thousand centres, and bounded for any data set."""
 MOST_VARIED = 200

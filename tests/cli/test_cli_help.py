@@ -106,12 +106,42 @@ def test_help_names_every_command_with_what_it_does():
 @pytest.mark.parametrize("group", ["", *sorted(GROUPS)])
 def test_what_a_command_does_is_said_in_one_line_of_80_columns(group):
     done = run_here(*group.split(), "--help")
-    listing = done.stdout.partition("Commands:\n")[2]
-    assert (
-        len(listing.splitlines()) == len(re.findall(r"^  \w[\w-]*  +\S", listing, re.MULTILINE)) > 0
-    )
+    listing = done.stdout.partition("--help ")[2].partition("\n\n")[2]
+    lines = [line for line in listing.splitlines() if line and not line.endswith(":")]
+    assert len(lines) == len(re.findall(r"^  \w[\w-]*  +\S", listing, re.MULTILINE)) > 0
     assert "..." not in listing
-    assert all(len(line) <= 80 and line.endswith(".") for line in listing.splitlines()), listing
+    assert all(len(line) <= 80 and line.endswith(".") for line in lines), listing
+
+
+def test_commands_are_listed_under_headings_in_one_column():
+    listing = run_here("--help").stdout.partition("Start here:\n")
+    sections = re.findall(r"^(\w.+):\n((?:  .+\n)+)", listing[1] + listing[2], re.MULTILINE)
+    assert {heading: len(lines.splitlines()) for heading, lines in sections} == {
+        heading: len(named) for heading, named in command_line.LISTED.items()
+    }
+    listed = [line for _, lines in sections for line in lines.splitlines()]
+    assert len({re.match(r" +\S+ +", line).end() for line in listed}) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "part.png"],
+        ["stream", "--camera", "0"],
+        ["serve"],
+        ["bench"],
+        ["verify"],
+        ["eval"],
+        ["runs"],
+    ],
+    ids=" ".join,
+)
+def test_who_has_no_run_is_told_of_the_demo(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    done = run_here(*words)
+    assert "hvq-edge demo" in done.stderr
+    assert "hvq-edge train" in done.stderr
 
 
 def test_help_loads_no_library():

@@ -192,12 +192,16 @@ def test_no_sentence_is_left_that_the_code_does_not_say(code):
         (
             "drift of bolt: softer (0.2 of 0.5) since 2027-01-15 08:00:00 UTC: clean the lens; "
             "check focus and vibration",
-            "Drift bei bolt: unschärfer (0,2, üblich 0,5) seit 2027-01-15 08:00:00 UTC: Objektiv "
+            "Drift bei bolt: unschärfer (0,2, üblich 0,5) seit 15.01.2027 08:00:00 UTC: Objektiv "
             "reinigen; Schärfe und Vibration prüfen",
         ),
         (
             "2nd largest of 30 good images: at most 12.5 % false rejects at 95 % confidence",
             "2.-größter Wert von 30 Gutbildern: höchstens 12,5 % Fehlausschuss bei 95 % Vertrauen",
+        ),
+        (
+            "2026-11-29T06:05:04+00:00, 24 epochs, on /data/2026-11-29",
+            "29.11.2026 06:05:04 UTC, 24 Epochen, auf /data/2026-11-29",
         ),
         ("eth0: link is down (errno 5.1)", "eth0: link is down (errno 5.1)"),
     ],

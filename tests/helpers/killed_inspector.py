@@ -1,7 +1,7 @@
 """Kills ``hvq-edge stream`` at random moments and looks at what it left after each kill.
 
 ``PYTHONPATH=tests python -m helpers.killed_inspector FOLDER ROUNDS`` prints what it counted; the
-test runs few rounds, docs/how-to/inspector.md says what many gave. Each inspector is forked from a
+test runs few rounds, docs/explanation/line.md says what many gave. Each inspector is forked from a
 process that has everything loaded, so that a round takes little time and most kills hit frames,
 not imports.
 """

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from hvq_edge.design.language import Language, language_of, preferred
+from hvq_edge.design.language import Language, current, language_of, preferred
 from hvq_edge.errors import HvqEdgeError, SettingsError
 from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.connections import Connections
@@ -87,8 +87,10 @@ class Served:
 
     def spoken(self, request: Request) -> Language:
         """Return the language that a request is answered in."""
-        asked = request.headers.get("accept-language", "")
-        return preferred(asked) if self.language is None else language_of(self.language)
+        if self.language is not None:
+            return language_of(self.language)
+        asked = request.headers.get("accept-language")
+        return current() if asked is None else preferred(asked)  # programs seldom name one
 
     def working(self) -> Health:
         """Judge what there is: the line, else what judges images."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.data.whole_file import announced
+from hvq_edge.design.language import Language, speaking
 from hvq_edge.errors import HvqEdgeError, ImageError
 from hvq_edge.predict.images import NamedImage, image_of
 from hvq_edge.predict.predictor import Predictor
@@ -114,12 +115,12 @@ class ImageJudge(Closeable):
         self._count(outcome)
         self._places.release()
 
-    def submit(self, content: bytes, *, overlay: bool = False) -> Future[Answer]:
+    def submit(self, content: bytes, *, overlay: Language | None = None) -> Future[Answer]:
         """Judge the bytes of an image file.
 
         Args:
             content: the whole file.
-            overlay: also draw what was found.
+            overlay: also draw what was found, in this language.
 
         Returns:
             The answer on its way: ImageError for what is no image or is too large,
@@ -165,14 +166,17 @@ class ImageJudge(Closeable):
             job()
         self._forget()
 
-    def _answer(self, content: bytes, *, overlay: bool) -> Answer:
+    def _answer(self, content: bytes, *, overlay: Language | None) -> Answer:
         began = time.monotonic()
         image = NamedImage("", "", lambda: _decoded(content))
         try:
             (result,) = self._asked(image)
-            if overlay and self._ended:  # drawing on a large image takes seconds
+            if overlay is None:
+                return result, b""
+            if self._ended:  # drawing on a large image takes seconds
                 raise CancelledError
-            return result, png(result.plot()) if overlay else b""
+            with speaking(overlay):
+                return result, png(result.plot())
         finally:
             with self._lock:
                 images, seconds = self._worked

@@ -60,11 +60,12 @@ async def predict(
     ] = None,
     accept: Annotated[str, Header()] = "",
 ) -> Response:
-    """Judge an image; with Accept: image/png, answer the overlay."""
+    """Judge an image; with Accept: image/png, answer the overlay, in the asker's language."""
     judge = page.judge
     if judge is None:
         raise Refused(409, "no images are judged here.", "use hvq-edge serve or predict")
-    overlay = form == "overlay" if form else "image/png" in accept
+    drawn = form == "overlay" if form else "image/png" in accept
+    overlay = page.spoken(request) if drawn else None
     try:
         judge.enter()
     except Busy:
@@ -87,9 +88,10 @@ async def predict(
         return Response(status_code=_CLIENT_GONE)
     result, picture = found
     answer = Prediction.model_validate(result.to_dict())
-    if not overlay:
+    if overlay is None:
         return Response(answer.model_dump_json(), media_type="application/json")
-    return Png(picture, headers={"x-prediction": json.dumps(answer.model_dump(exclude=_LONG))})
+    found_in_short = json.dumps(answer.model_dump(exclude=_LONG))
+    return Png(picture, headers={"x-prediction": found_in_short, "vary": "accept-language"})
 
 
 _LONG = {"regions"}

@@ -47,7 +47,7 @@ class LivePageSettings(Strict):
         except ValidationError as error:
             raise SettingsError(
                 f"the live page cannot be set up so: {'; '.join(faults_of(error, cls))}.",
-                next_step="docs/how-to/live-page.md lists its settings",
+                next_step="docs/reference/line-settings.md lists its settings",
             ) from error
 
     @field_validator("language")

@@ -286,7 +286,7 @@ def _confusions(
 def _double(name: str, other: str, count: int, of: int) -> str:
     return (
         f"{count} of {counted(of, 'held-out image')} of {name} are taken for {other}: the two look "
-        "like one product. Where the graph chooses, their parts are judged by either's prototypes "
+        "like one category. Where the graph chooses, their parts are judged by either's prototypes "
         "and threshold; if they are one, add its images to train/good and train again"
     )
 

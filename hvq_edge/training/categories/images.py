@@ -24,7 +24,7 @@ from hvq_edge.run.record import ImageRecord
 from hvq_edge.run.settings import TrainingSettings
 
 LEAST_TO_ADD = 10
-"""Good images of a new category: with fewer nothing was measured (docs/how-to/new-category.md)."""
+"""Good images of a new category: with fewer nothing was measured (docs/explanation/learning.md)."""
 
 
 def good_images_of(

@@ -3,7 +3,7 @@
 The metric of a category's rebuilding error (:attr:`HVQTrans.residual_whitening`) makes all
 directions of good images' errors count alike. Defects have more energy in some of them; there an
 error counts more, by as much as cross-validation bears out. It is the same matrix, so it costs
-nothing on the device. What was measured stands in docs/explanation/accuracy.md.
+nothing on the device. What was measured stands in docs/explanation/tried.md.
 """
 
 from __future__ import annotations

@@ -257,6 +257,6 @@ def test_the_command_keeps_it_in_the_log_and_from_one_run_to_the_next(tmp_path):
 
 
 def test_the_page_has_every_setting_with_its_default():
-    page = (ROOT / "docs/how-to/drift.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/line-settings.md").read_text(encoding="utf-8")
     for name, field in DriftSettings.model_fields.items():
         assert f"| `{name}` | {json.dumps(field.default)} | " in page

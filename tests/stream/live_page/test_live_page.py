@@ -324,7 +324,7 @@ def test_the_missing_extra_is_named(monkeypatch):
 
 def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, capsys):
     """As it stands there, but for the bundle, the camera and the port."""
-    page = ROOT / "docs/how-to/live-page.md"
+    page = ROOT / "docs/how-to/inspector.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     write_png(tmp_path / "images" / "a.png", texture(1))
     for written, here in {
@@ -340,6 +340,13 @@ def test_the_example_in_the_docs_inspects_and_serves(bundle, tmp_path, texture, 
     assert names["decision"].verdict == "reject"
     sinks = names["line"].inspector.statistics().sinks
     assert [(one.name, one.written) for one in sinks] == [("page", 1)]
+
+
+def test_every_setting_is_in_the_docs():
+    text = (ROOT / "docs/reference/line-settings.md").read_text(encoding="utf-8")
+    section = text.split("## `[page]`")[1].split("\n## ")[0]
+    keys = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(keys) == sorted(LivePageSettings.model_fields)
 
 
 def test_the_pages_legend_has_the_colours_of_the_heat():

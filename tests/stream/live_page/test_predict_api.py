@@ -25,6 +25,7 @@ from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
 from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.design.language import language_of, languages, speaking
 from hvq_edge.errors import BundleError
 from hvq_edge.predict.predictor import Predictor
 from hvq_edge.stream.live_page import connections, middleware
@@ -147,6 +148,36 @@ def test_the_overlay_is_answered_to_who_asks_for_it(judge, query, accept, media)
         assert drawn.shape[1] >= SIDE
         said = json.loads(answer.headers["x-prediction"])
         assert (said["verdict"], said["category"]) == ("reject", "bolt")
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_the_process", "of_the_page", "spoken"),
+    [
+        ("de, en;q=0.8", None, None, "de"),
+        ("en", "de", None, "en"),
+        (None, "de", None, "de"),
+        ("de", None, "en", "en"),
+    ],
+)
+def test_the_overlay_speaks_the_askers_language(
+    judge, bundle, monkeypatch, asked, of_the_process, of_the_page, spoken
+):
+    if of_the_process:
+        monkeypatch.setenv("HVQ_EDGE_LANGUAGE", of_the_process)
+    served = Served(None, Access(TOKEN, reading_is_open=True), judge=judge, language=of_the_page)
+    headers = {} if asked is None else {"accept-language": asked}
+    asking = client_of(served, **BEARER, **PNG)
+    answer = asking.post("/predict?as=overlay", content=BAD, headers=headers)
+    drawn = cv2.imdecode(np.frombuffer(answer.content, np.uint8), 1)
+    image = cv2.cvtColor(cv2.imdecode(np.frombuffer(BAD, np.uint8), 1), cv2.COLOR_BGR2RGB)
+    with Predictor(BrightnessEngine(), bundle) as model:
+        result = model.predict(image)
+    said = {}
+    for code in languages():
+        with speaking(language_of(code)):
+            said[code] = cv2.cvtColor(result.plot(), cv2.COLOR_RGB2BGR)
+    assert [code for code, plot in said.items() if np.array_equal(plot, drawn)] == [spoken]
+    assert answer.headers["vary"] == "accept-language"
 
 
 def test_answers_are_as_the_document_describes_them(judge):

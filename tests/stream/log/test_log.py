@@ -39,7 +39,7 @@ from hvq_edge.verdict.decision import Decision, PartVerdict
 from hvq_edge.verdict.regions import Region
 
 KILLS = 10
-"""Rounds of the kill test; docs/how-to/inspector.md has the numbers of longer ones."""
+"""Rounds of the kill test; docs/explanation/line.md has the numbers of longer ones."""
 
 
 def test_a_log_of_two_sessions_is_one_chain(tmp_path):

@@ -85,7 +85,7 @@ async function view() {
   set(at("score"), item && item.score !== null ? `${say("score {score}", { score: number(item.score) })}${limit}` : "");
   const facts = item
     ? {
-        [say("Product")]: item.category,
+        [say("Category")]: item.category,
         [say("Time")]: moment(item.time),
         [say("Camera")]: item.camera,
         [say("Frame")]: String(item.frame),
