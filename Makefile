@@ -9,6 +9,7 @@
 # make sbom   what they bring: CycloneDX files and lists of licences into dist/sbom/
 # make packages  both in clean environments of Python 3.10 to 3.13, see tests/packages.sh
 # make triton a Triton server into .triton, for the tests and the benchmark that run against one
+# make peers  graphs of other methods into .peers/graphs, which benchmarks/speed/peers.py times
 #
 # PYTHON chooses the interpreter of .venv (make demo PYTHON=python3.12);
 # ARGS goes to pytest (make unit ARGS='-k settings').
@@ -22,6 +23,7 @@ INSTALLED := $(VENV)/.installed
 TYPECHECK := .typecheck
 AUDIT := .audit
 TRITON := .triton
+PEERS := .peers
 DOCS := $(VENV)/.docs
 RELEASE := .release
 MUTATION := .mutation
@@ -31,7 +33,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # start, and each worker, would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo install test lint typecheck unit coverage mutation duplicates audit docs dist sbom notes packages triton clean
+.PHONY: demo install test lint typecheck unit coverage mutation duplicates audit docs dist sbom notes packages triton peers clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)
@@ -157,6 +159,17 @@ $(TRITON)/.installed: $(INSTALLED)
 	@cd $(TRITON)/pytriton/tritonserver && cp python_backend_stubs/$$($(CURDIR)/$(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')/triton_python_backend_stub backends/python/
 	@touch $@
 
+# anomalib brings packages that the project's would have to be made to fit (torchvision, an OpenCV without
+# windows), so it stands in an environment of its own. Its graphs are read by the OpenVINO of the project.
+peers: $(PEERS)/graphs/peers.json
+
+$(PEERS)/graphs/peers.json: benchmarks/speed/peer_graphs.py
+	@$(PYTHON) -m venv $(PEERS)
+	@grep -E '^(openvino|onnxruntime)==' constraints.txt >$(PEERS)/constraints.txt
+	@$(PEERS)/bin/python -m pip install -qq -c $(PEERS)/constraints.txt \
+		'anomalib==2.7.0' torch torchvision nncf openvino onnxruntime onnx onnxscript
+	@$(PEERS)/bin/python -W ignore -m benchmarks.speed.peer_graphs $(PEERS)/graphs
+
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit(f"hvq-edge needs Python 3.10 or newer, $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.12")'
 	@echo "Installing hvq-edge and PyTorch into $(VENV); the first time takes some minutes."
@@ -165,5 +178,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) $(TRITON) $(RELEASE) $(MUTATION) .coverage* .site site build dist *.egg-info \
+	rm -rf $(VENV) $(TYPECHECK) $(AUDIT) $(TRITON) $(PEERS) $(RELEASE) $(MUTATION) .coverage* .site site build dist *.egg-info \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -18,11 +18,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.as_json import versions_of
 from benchmarks.gpu.gpu_finding import Finding, attempt
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bundle.manifest import open_bundle
@@ -100,7 +100,7 @@ def report(findings: Sequence[Finding], gpu: CudaDevice | None, path: Path) -> s
         "format": "hvq-edge-gpu-check/1",
         "gpu": asdict(gpu) if gpu else None,
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": {name: _version(name) for name in ("hvq-edge", *LIBRARIES)},
+        "versions": versions_of(("hvq-edge", *LIBRARIES)),
         "findings": [asdict(one) for one in findings],
     }
     write_text(path, json.dumps(content, indent=2) + "\n")
@@ -112,13 +112,6 @@ def report(findings: Sequence[Finding], gpu: CudaDevice | None, path: Path) -> s
 def exit_code(findings: Sequence[Finding]) -> int:
     """Return 1 where something failed, else 0."""
     return int(any(one.state == "failed" for one in findings))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from hvq_edge.bundle.manifest import CategoryMode
 from hvq_edge.calibration.images.calibration_image import CalibrationImage
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.dataset import find_dataset
@@ -27,6 +28,7 @@ from hvq_edge.run.settings import ModelSettings, load_settings
 
 CATEGORIES = 15
 """As in MVTec AD, which the paper's net was trained on."""
+ALL_FILES = PrecisionOptions(int8=True, fp16=True)
 
 
 def random_net(settings: ModelSettings, categories: int, seed: int = 0) -> HVQTrans:
@@ -35,25 +37,40 @@ def random_net(settings: ModelSettings, categories: int, seed: int = 0) -> HVQTr
     net = HVQTrans(settings, categories).eval()
     net.classifier.fitted.fill_(True)
     torch.nn.init.normal_(net.classifier.centres)
-    return net
+    return net.requires_grad_(False)
 
 
-def save_graphs(net: HVQTrans, folder: Path, images: list[CalibrationImage]) -> None:
-    """Write all four files of a net that chooses the category itself."""
+def save_graphs(
+    net: HVQTrans,
+    folder: Path,
+    images: list[CalibrationImage],
+    *,
+    mode: CategoryMode = "auto",
+    options: PrecisionOptions = ALL_FILES,
+) -> None:
+    """Write the files of a net: all four, of one that chooses the category itself.
+
+    Args:
+        net: see :func:`random_net`.
+        folder: for the files; made where it is missing.
+        images: for the ranges of int8.
+        mode: ``one`` writes the graph of the first category.
+        options: which files beside the float32 one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / FILE_NAMES["fp32"]
-    export_graph(net, source, "auto")
+    export_graph(net, source, mode, 0 if mode == "one" else None)
     material = Material(
         run=folder,
         source=source,
         size=net.tiling.frame_shape,
-        mode="auto",
+        mode=mode,
         categories=(),
         images=images,
         rule="good images of each category",
         held_out=(),
     )
-    write_precision_files(material, PrecisionOptions(int8=True, fp16=True))
+    write_precision_files(material, options)
 
 
 def good_images(data: Path, each: int) -> list[CalibrationImage]:

@@ -10,6 +10,7 @@ median of the rounds' own ratios with their 10th and 90th percentile.
 import argparse
 from pathlib import Path
 
+from benchmarks.markdown_table import markdown_table
 from hvq_edge.bench.entrants import entrants_of
 from hvq_edge.bench.measure import run_benchmark
 from hvq_edge.bundle.manifest import open_bundle
@@ -35,13 +36,11 @@ def main() -> None:
     print(f"{report.resources[report.reference].device}, {arguments.threads} threads, batch 1")
     for warning in report.warnings:
         print(f"warning: {warning}")
-    print(f"{'engine':<20}{'median ms':>10}{'times PyTorch':>15}{'10 % .. 90 %':>16}")
+    rows = []
     for one in report.timings:
-        ratio = one.ratio
-        print(
-            f"{one.name:<20}{one.p50:>10.1f}{ratio.median:>15.2f}"
-            f"{ratio.low:>9.2f} ..{ratio.high:5.2f}"
-        )
+        ratio = f"{one.ratio.median:.2f} ({one.ratio.low:.2f} .. {one.ratio.high:.2f})"
+        rows.append([one.name, f"{one.p50:.1f}", ratio])
+    print(f"\n{markdown_table(['engine', 'median ms', 'times PyTorch'], rows)}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.gpu.paper_graphs import CATEGORIES, random_net
 from benchmarks.markdown_table import markdown_table
 from benchmarks.speed.authors_form import AuthorsForm, to_sequence
 from benchmarks.speed.padim import Padim
@@ -39,7 +40,6 @@ from hvq_edge.runtime.cpu.processor import processor_name
 IMAGES_A_ROUND = 3
 REFERENCE = "authors' loop"
 PAPER = "authors' loop, `paper` size"
-PAPER_CATEGORIES = 15
 Judge = Callable[[np.ndarray], object]
 
 
@@ -56,7 +56,11 @@ def main() -> None:
         parser.error("give a run, or --preset")
     torch.set_num_threads(arguments.threads)
     preset, categories = arguments.preset, arguments.categories
-    model = load_run(arguments.run)[0] if arguments.run else random_model(preset, categories)
+    model = (
+        load_run(arguments.run)[0]
+        if arguments.run
+        else random_net(load_settings(preset).model, categories)
+    )
     with tempfile.TemporaryDirectory() as scratch:
         graphs = export_all(model, Path(scratch))
         print(f"{model.categories} categories, input {model.settings.input_side} px\n")
@@ -72,14 +76,6 @@ def main() -> None:
         f"\n{processor_name()}, {arguments.threads} threads, batch 1, {arguments.rounds} rounds\n"
     )
     print(speed_table(seconds))
-
-
-def random_model(preset: str, categories: int) -> HVQTrans:
-    """Return a preset's model with random weights and a classifier."""
-    torch.manual_seed(0)
-    model = HVQTrans(load_settings(preset).model, categories).eval()
-    model.classifier.fitted.fill_(True)
-    return model.requires_grad_(False)
 
 
 def export_all(model: HVQTrans, folder: Path) -> dict[str, Path]:
@@ -113,7 +109,7 @@ def torch_judges(model: HVQTrans) -> dict[str, Judge]:
     """Return the authors' form, of the published size too, and ours, in PyTorch."""
     judges = {REFERENCE: authors_judge(model)}
     if model.settings.backbone != load_settings("paper").model.backbone:
-        judges[PAPER] = authors_judge(random_model("paper", PAPER_CATEGORIES))
+        judges[PAPER] = authors_judge(random_net(load_settings("paper").model, CATEGORIES))
     category = torch.zeros(1, dtype=torch.int64)
 
     @torch.inference_mode()

@@ -37,7 +37,10 @@ def test_each_engine_beside_pytorch(small_run, small_bundle, monkeypatch, capsys
     assert small_bundle == small_run / "bundle"
     options = ("--rounds", 2, "--threads", 1)
     said = run("speed/engines.py", monkeypatch, capsys, small_run, *options)
-    rows = re.findall(r"^(\S.*?) +([\d.]+) +([\d.]+) +([\d.]+) \.\. *([\d.]+)$", said, re.MULTILINE)
+    cell = r"([\d.]+)"
+    rows = re.findall(
+        rf"^\| (\S.*?) +\| +{cell} \| +{cell} \({cell} \.\. {cell}\) \|$", said, re.MULTILINE
+    )
     assert len(rows) == 5, said
     for name, _, *ratio in rows:
         middle, low, high = map(float, ratio)
