@@ -6,7 +6,10 @@
     make triton
     PYTHONPATH=tests python -m benchmarks.example_images runs/washers washers examples/pictures
 
-What a picture of a terminal shows is what the programs printed, shortened in the middle.
+One picture alone: ``--only cpp.svg``, which needs the C++ example built (docs/how-to/cpp.md).
+
+What a picture of a terminal shows is what the programs printed, shortened in the middle and to the
+right.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -53,10 +57,11 @@ def terminal(path: Path, shown: Sequence[tuple[str, Sequence[str]]]) -> None:
     for command, lines in shown:
         console.print(f"[bold]$ {command}[/bold]")
         middle = len(lines) - MOST_LINES
-        kept = [*lines[:6], f"[dim]… {middle + 1} more[/dim]", *lines[-2:]]
+        kept = [*lines[:6], f"… {middle + 1} more", *lines[-2:]]
         for line in kept if middle > 0 else lines:
-            colour = "red" if re.search(r"reject\b|ejector. on|STOP|stops", line) else ""
-            console.print(f"[{colour}]{line}[/]" if colour else line)
+            rejects = re.search(r"reject\b|ejector. on|STOP|stops", line)
+            style = "red" if rejects else "dim" if line.startswith("…") else ""
+            console.print(line, style=style, markup=False, no_wrap=True, overflow="ellipsis")
     style = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     console.save_svg(str(path), title="", code_format=style.replace("Fira Code", "monospace"))
 
@@ -121,30 +126,55 @@ def over_mqtt(bundle: Path, parts: Path, folder: Path) -> list[tuple[str, Sequen
     ]
 
 
+def in_cpp(judge: Path, bundle: Path, parts: Path) -> list[tuple[str, Sequence[str]]]:
+    """Run the C++ example; return what it printed."""
+    images = sorted(parts.iterdir())
+    command: list[str | Path] = [judge, bundle, *(image.name for image in images)]
+    done = subprocess.run(command, cwd=parts, capture_output=True, text=True, check=True)
+    return [("hvq_judge runs/latest/bundle part*.png", done.stdout.splitlines())]
+
+
 def main() -> None:
-    """Make all of them."""
+    """Make all of them, or one."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("photos", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--only", metavar="PICTURE", help="as its file is called")
+    parser.add_argument("--judge", type=Path, default="build/hvq_judge", help="the C++ example")
     arguments = parser.parse_args()
-    bundle, out = arguments.run / "bundle", arguments.out
+    bundle, out = (arguments.run / "bundle").resolve(), arguments.out
     out.mkdir(exist_ok=True)
-    washers(arguments.photos, out / "washers.jpg")
-    of_the_notebook(out / "notebook.jpg")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parts = mixed(arguments.photos, folder / "parts")
         here = "runs/latest/bundle parts"
-        for example in ("inspector", "stop_the_line"):
-            lines = printed_by(f"{example}.py", bundle, parts)
-            terminal(out / f"{example}.svg", [(f"python examples/{example}.py {here}", lines)])
-        terminal(out / "plc.svg", over_mqtt(bundle, parts, folder))
-        with TritonServer(folder / "server") as server:
-            server.serve(open_bundle(bundle))
-            lines = printed_by("triton_client.py", server.address, bundle, parts)
-        command = f"python examples/triton_client.py localhost:8001 {here}"
-        terminal(out / "triton.svg", [(command, lines)])
+
+        def example(path: Path) -> None:
+            command = f"python examples/{path.stem}.py {here}"
+            terminal(path, [(command, printed_by(f"{path.stem}.py", bundle, parts))])
+
+        def triton(path: Path) -> None:
+            with TritonServer(folder / "server") as server:
+                server.serve(open_bundle(bundle))
+                lines = printed_by("triton_client.py", server.address, bundle, parts)
+            command = f"python examples/triton_client.py localhost:8001 {here}"
+            terminal(path, [(command, lines)])
+
+        pictures: dict[str, Callable[[Path], None]] = {
+            "washers.jpg": partial(washers, arguments.photos),
+            "notebook.jpg": of_the_notebook,
+            "inspector.svg": example,
+            "stop_the_line.svg": example,
+            "plc.svg": lambda path: terminal(path, over_mqtt(bundle, parts, folder)),
+            "triton.svg": triton,
+            "cpp.svg": lambda path: terminal(
+                path, in_cpp(arguments.judge.resolve(), bundle, parts)
+            ),
+        }
+        for picture, make in pictures.items():
+            if arguments.only in (None, picture):
+                make(out / picture)
 
 
 if __name__ == "__main__":
