@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import cache, partial
@@ -20,8 +21,11 @@ from hvq_edge.runtime.contract import (
     graph_result,
     run_error,
 )
+from hvq_edge.runtime.cpu.compiled import CompiledFile
 from hvq_edge.runtime.cpu.graph_engine import CpuGraphEngine
 from hvq_edge.runtime.engine import EngineOutput, Frames
+
+logger = logging.getLogger(__name__)
 
 PROPERTIES = {
     "PERFORMANCE_HINT": "LATENCY",
@@ -51,24 +55,49 @@ class OpenVinoEngine(CpuGraphEngine):
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads
         core = _core()
-        model = core.read_model(BytesIO(graph.load()))
-        inputs = {_name_of(port, self._inputs): port for port in model.inputs}
-        shapes = {name: _shape_of(port) for name, port in inputs.items()}
-        outputs = [_name_of(port, self._outputs) for port in model.outputs]
-        check_graph(graph.file, shapes, outputs, graph.category_mode, graph.frame_shape)
-        single = model.clone()
-        single.reshape({name: [1, *shape[1:]] for name, shape in shapes.items()})
-        compiled = core.compile_model(single, "CPU", properties)
+        compiled, self.compiled_sha256 = self._compiled(library, graph, properties, single=True)
         self._single: Any = compiled.create_infer_request()
         self._any_batch: Any = None
         self._compile_any_batch: Callable[[], Any] = partial(
-            core.compile_model, model, "CPU", properties
+            self._compiled, library, graph, properties, single=False
         )
         self._lock = threading.Lock()
         self._tensor: Any = library.Tensor
         processor = core.get_property("CPU", "FULL_DEVICE_NAME")
         number = library.__version__.split("-")[0]
         return f"{processor}, OpenVINO {number}"
+
+    def _compiled(
+        self,
+        library: Any,  # noqa: ANN401  # untyped
+        graph: Graph,
+        properties: dict[str, Any],
+        *,
+        single: bool,
+    ) -> tuple[Any, str]:
+        """Return a graph compiled for single frames or any batch, and the hash of its kept form."""
+        core = _core()
+        how = ("openvino", library.__version__, str(properties), f"{single=}")
+        file = CompiledFile(graph.sha256, *how) if graph.sha256 else None
+        kept = file.read() if file else None
+        if kept is not None:
+            try:
+                return core.import_model(kept.content, "CPU", properties), kept.sha256
+            except RuntimeError as error:
+                logger.info("the graph is compiled again, as its kept form is refused: %s", error)
+        model = core.read_model(BytesIO(graph.load()))
+        inputs = {_name_of(port, self._inputs): port for port in model.inputs}
+        shapes = {name: _shape_of(port) for name, port in inputs.items()}
+        outputs = [_name_of(port, self._outputs) for port in model.outputs]
+        check_graph(graph.file, shapes, outputs, graph.category_mode, graph.frame_shape)
+        if single:
+            model.reshape({name: [1, *shape[1:]] for name, shape in shapes.items()})
+        compiled = core.compile_model(model, "CPU", properties)
+        if file:
+            exported = BytesIO()
+            compiled.export_model(exported)
+            file.keep(exported.getvalue())
+        return compiled, ""
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`."""
@@ -97,7 +126,8 @@ class OpenVinoEngine(CpuGraphEngine):
         if batch == 1:
             return self._single
         if self._any_batch is None:
-            self._any_batch = self._compile_any_batch().create_infer_request()
+            compiled, _ = self._compile_any_batch()
+            self._any_batch = compiled.create_infer_request()
         return self._any_batch
 
 
