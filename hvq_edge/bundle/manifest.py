@@ -21,8 +21,14 @@ from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.plain_file import open_plain
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.errors import BundleError
-from hvq_edge.run.latest import DEFAULT_BUNDLE, DEFAULT_RUN, OR_DEMO
-from hvq_edge.run.record import BUNDLE_FOLDER, RECORD_NAME, CategoryChange
+from hvq_edge.run.category_change import CategoryChange
+from hvq_edge.run.latest import (
+    BUNDLE_FOLDER,
+    DEFAULT_BUNDLE,
+    DEFAULT_RUN,
+    OR_DEMO,
+    RECORD_NAME,
+)
 from hvq_edge.run.tiling import FrameShape, Tiling
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.threshold import Threshold

@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import copy
 from typing import Any
 
 import typer
@@ -179,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str] | None) -> None:
     try:
         install_handler()
-        app(args=arguments)
+        _with_what_is_called(sys.argv[1:] if arguments is None else arguments)(args=arguments)
     except HvqEdgeError as error:
         messages.print(f"Error: {error.cause}", markup=False, soft_wrap=True)
         if error.next_step:
@@ -206,6 +207,21 @@ def _run(arguments: Sequence[str] | None) -> None:
         if said is not None:
             messages.print(said, markup=False, soft_wrap=True)
         raise
+
+
+def _with_what_is_called(arguments: Sequence[str]) -> typer.Typer:
+    """Return the application with the command that is called: Typer makes options of all it has.
+
+    Where none is, for the help or because it is misspelt, it has all of them.
+    """
+    named = arguments[0] if arguments else ""
+    commands = [one for one in app.registered_commands if one.name == named]
+    groups = [one for one in app.registered_groups if one.name == named]
+    if not commands and not groups:
+        return app
+    called = copy(app)
+    called.registered_commands, called.registered_groups = commands, groups
+    return called
 
 
 def _say_unforeseen(error: Exception, arguments: Sequence[str]) -> None:

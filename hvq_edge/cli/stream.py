@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import inspect
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,7 +93,8 @@ def stream(
             "--force": force or None,
         }
         check_calibration(calibrate, learning, flags)
-        settings = settings_from(config, flags, inspects=inspects)
+        with _loading():
+            settings = settings_from(config, flags, inspects=inspects)
         if any(one.camera == GENICAM for one in settings.cameras):
             _list_genicam(as_json=as_json)
         elif signals is not None:
@@ -104,6 +107,22 @@ def stream(
     if signals is not None and signals.interrupted:
         messages.print("Interrupted.")
         raise typer.Exit(INTERRUPTED)
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Load what stays until the end, and so is none of the garbage collector's business.
+
+    It would walk through all of it while it loads, and again while frames are inspected. NumPy's
+    linear algebra would start a thread a processor, which spin, and a stream has no work for them.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _list_genicam(*, as_json: bool) -> None:
@@ -138,6 +157,9 @@ class StreamCommand(TyperCommand):
     Its help lists options under headings, in the order of the first of each.
     """
 
+    _explained = True
+    """Whether the options have their help, which takes as long as all else of the parsing."""
+
     @cached_property
     def _made(self) -> TyperCommand:
         from hvq_edge.cli.stream_flags import parameters
@@ -146,7 +168,8 @@ class StreamCommand(TyperCommand):
             stream(**given)
 
         own = inspect.signature(stream, eval_str=True).parameters.values()
-        every = [*parameters(), *(one for one in own if one.kind is not one.VAR_KEYWORD)]
+        flags = parameters(explained=self._explained)
+        every = [*flags, *(one for one in own if one.kind is not one.VAR_KEYWORD)]
         keywords = [one.replace(kind=one.KEYWORD_ONLY) for one in every]
         vars(made)["__signature__"] = inspect.Signature(keywords)
         made.__annotations__ = {one.name: one.annotation for one in keywords}
@@ -165,7 +188,9 @@ class StreamCommand(TyperCommand):
         from hvq_edge.cli.stream_flags import check_addresses
 
         check_addresses(args)
-        return list(super().parse_args(ctx, args))
+        self._explained = not {"--help"}.isdisjoint(args)
+        with _loading():
+            return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own types
         """Run the command."""
@@ -195,15 +220,16 @@ def _inspect(settings: StreamSettings, signals: StopSignals, *, as_json: bool) -
 
     With a live page, files that have ended stay on it until then.
     """
-    from hvq_edge.cli.stream_view import (
-        DecisionLines,
-        PrintedJson,
-        inspection_goes_on,
-        live_counter,
-        print_summary,
-    )
-    from hvq_edge.stream.service import open_line
-    from hvq_edge.stream.sources.open_source import is_image_file
+    with _loading():
+        from hvq_edge.cli.stream_view import (
+            DecisionLines,
+            PrintedJson,
+            inspection_goes_on,
+            live_counter,
+            print_summary,
+        )
+        from hvq_edge.stream.service import open_line
+        from hvq_edge.stream.sources.open_source import is_image_file
 
     counter_shown = messages.is_terminal and not as_json
     # Above a live counter, lines must come from the console that draws it.
@@ -215,7 +241,9 @@ def _inspect(settings: StreamSettings, signals: StopSignals, *, as_json: bool) -
         for one in settings.cameras
     )
     told = PrintedJson() if as_json else DecisionLines(lines, several=several, passes=passes)
-    with open_line(settings, sinks=[told]) as line:
+    with ExitStack() as opened:
+        with _loading():
+            line = opened.enter_context(open_line(settings, sinks=[told]))
         signals.stop = line.stop
         if signals.asked:  # and its exception was lost, as in a callback of a library
             line.stop()

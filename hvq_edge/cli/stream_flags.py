@@ -5,6 +5,8 @@ A sentence of help is written once: below the field that it explains.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +14,7 @@ from functools import partial
 from inspect import Parameter
 from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -189,8 +192,12 @@ PANELS = {
 """By heading of the help."""
 
 
-def parameters() -> Iterator[Parameter]:
-    """Yield each flag as the parameter that Typer makes an option of."""
+def parameters(*, explained: bool) -> Iterator[Parameter]:
+    """Yield each flag as the parameter that Typer makes an option of.
+
+    Args:
+        explained: whether with its help, for which the source of the settings is read.
+    """
     from hvq_edge.stream.live_page.settings import LivePageSettings
     from hvq_edge.stream.settings import CameraSettings, StreamSettings
     from hvq_edge.verdict.decision_settings import DecisionSettings
@@ -201,11 +208,12 @@ def parameters() -> Iterator[Parameter]:
         "decision": DecisionSettings,
         "page": LivePageSettings,
     }
+    sentences = {table: _sentences(model) if explained else {} for table, model in tables.items()}
     for panel, flags in PANELS.items():
         for flag in flags:
             table, _, name = flag.field.rpartition(".")
             field = tables[table].model_fields[name]
-            sentence = " ".join((field.description or "").replace("``", "").split())
+            sentence = " ".join(sentences[table].get(name, "").replace("``", "").split())
             default = field.default if isinstance(field.default, (str, int, Path)) else None
             said = (sentence, flag.more, f"Default: {default}." if default else "")
             option = typer.Option(
@@ -221,6 +229,20 @@ def parameters() -> Iterator[Parameter]:
                 default=None,
                 annotation=Annotated[flag.kind | None, option],
             )
+
+
+def _sentences(model: type[BaseModel]) -> dict[str, str]:
+    """Return what stands below the fields of a table of settings, by name."""
+    (table,) = ast.parse(dedent(inspect.getsource(model))).body
+    assert isinstance(table, ast.ClassDef)
+    return {
+        field.target.id: str(below.value.value)
+        for field, below in pairwise(table.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
 
 
 def settings_from(

@@ -104,8 +104,13 @@ def upsample_map(
         )
     rows = _interpolation_matrix(anomaly_map.shape[-2], height)
     columns = _interpolation_matrix(anomaly_map.shape[-1], width)
-    enlarged: NDArray[np.float32] = rows @ anomaly_map.astype(np.float32, copy=False) @ columns.T
-    return enlarged
+    maps = anomaly_map.astype(np.float32, copy=False).reshape(-1, *anomaly_map.shape[-2:])
+    enlarged = np.empty((len(maps), height, width), np.float32)
+    for number, one in enumerate(maps):
+        # Not NumPy's product: its threads spin beside those of the engine, for milliseconds.
+        taller = cv2.gemm(rows, one, 1.0, None, 0.0)
+        enlarged[number] = cv2.gemm(taller, columns, 1.0, None, 0.0, flags=cv2.GEMM_2_T)
+    return enlarged.reshape(*anomaly_map.shape[:-2], height, width)
 
 
 def window_means(enlarged: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -39,8 +39,9 @@ _EXPECTED = {
 class Strict(BaseModel):
     """A record or a table of settings: frozen, no unknown keys, no NaN and no infinity."""
 
-    # No score is above a threshold of NaN: such a bundle would pass every part.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # No score is above a threshold of NaN: such a bundle would pass every part. Built when it is
+    # used, as most are not: a command loads all models that its modules have.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class StrictTypes(Strict):
@@ -52,14 +53,14 @@ class StrictTypes(Strict):
 class Extensible(BaseModel):
     """A frozen record whose later versions may add fields: unknown ones are passed over."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 class Measured(BaseModel):
     """A frozen result that may be infinite or NaN, which JSON then holds as strings."""
 
     # JSON has no infinity, and pydantic would write null, which it does not read back.
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings", defer_build=True)
 
 
 def read_record(

@@ -22,11 +22,11 @@ from hvq_edge.evaluation.evaluate import BATCH_SIZE, evaluate, ways_of
 from hvq_edge.evaluation.metrics.metrics_file import MetricsFile, metrics_file, write_metrics
 from hvq_edge.evaluation.metrics.results import Evaluation
 from hvq_edge.evaluation.report import write_report
+from hvq_edge.run.category_change import CategoryChange
 from hvq_edge.run.latest import DEFAULT_RUN
 from hvq_edge.run.record import (
     RECORD_NAME,
     REPORT_NAME,
-    CategoryChange,
     RunRecord,
     read_run,
     recorded_data,

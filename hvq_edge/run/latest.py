@@ -9,8 +9,10 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+RECORD_NAME = "run.json"
+BUNDLE_FOLDER = "bundle"
 DEFAULT_RUN = Path("runs/latest")
-DEFAULT_BUNDLE = DEFAULT_RUN / "bundle"
+DEFAULT_BUNDLE = DEFAULT_RUN / BUNDLE_FOLDER
 OR_DEMO = "hvq-edge demo, which tries everything on images of solar cells"
 """For whoever names no run and has none."""
 

@@ -11,14 +11,15 @@ from hvq_edge.common.atomic import write_text
 from hvq_edge.common.records import Strict, read_record
 from hvq_edge.common.wording import counted
 from hvq_edge.errors import DatasetError, RunError
+from hvq_edge.run.category_change import CategoryChange
+from hvq_edge.run.latest import BUNDLE_FOLDER as BUNDLE_FOLDER
 from hvq_edge.run.latest import DEFAULT_RUN, OR_DEMO
+from hvq_edge.run.latest import RECORD_NAME as RECORD_NAME
 from hvq_edge.run.settings import Settings
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 
-RECORD_NAME = "run.json"
 CHECKPOINT_NAME = "checkpoint.pt"
 REPORT_NAME = "report.html"
-BUNDLE_FOLDER = "bundle"
 
 ImageUse = Literal["fit", "held_out"]
 
@@ -79,35 +80,6 @@ class ImageRecord(RecordedImage):
 
     use: ImageUse
     """``fit``: weights, codebooks, statistics and INT8 ranges. ``held_out``: thresholds."""
-
-
-class CategoryChange(Strict):
-    """A category that was added to a finished run, taken out of it, or given another name."""
-
-    what: Literal["added", "removed", "renamed"]
-    category: str
-    """Its name; of a renamed one the new name."""
-    former_name: str | None = None
-    """Of a renamed one."""
-    created: str
-    """ISO 8601, UTC."""
-    from_checkpoint: str
-    """SHA-256 of the checkpoint before."""
-    images: int = 0
-    """Good images of an added one, those held out among them."""
-
-    @property
-    def sentence(self) -> str:
-        """What was done, for the user."""
-        day = self.created[:10]
-        if self.what == "renamed":
-            return f"{day}: {self.former_name} was given the name {self.category}."
-        if self.what == "removed":
-            return f"{day}: {self.category} was taken out."
-        return (
-            f"{day}: {self.category} was added to the trained network, with "
-            f"{counted(self.images, 'good image')}."
-        )
 
 
 class RunRecord(Strict):

@@ -35,6 +35,8 @@ class Graph:
     category_mode: CategoryMode
     content: bytes | None = None
     """Its bytes as they were checked (:meth:`hvq_edge.bundle.manifest.Bundle.read`)."""
+    sha256: str = ""
+    """Of these; empty: nothing that is made of them is kept."""
 
     def load(self) -> bytes:
         """Return its bytes."""

@@ -49,7 +49,8 @@ class EngineInfo:
     categories: tuple[str, ...]
     category_mode: CategoryMode
     plan_sha256: str = ""
-    """Of the engine's file; empty where it runs the bundle's graph itself."""
+    """Of the engine's file, or of the kept compiled graph; empty where the bundle's graph was
+    loaded."""
 
 
 class Engine(Protocol):

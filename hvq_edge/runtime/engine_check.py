@@ -45,7 +45,8 @@ class EngineKey(Strict):
     graph: str
     """SHA-256 of the ONNX file."""
     plan: str
-    """SHA-256 of an engine for GPUs; empty where the graph itself runs."""
+    """SHA-256 of an engine for GPUs or of a kept compiled graph; empty where the graph itself was
+    loaded."""
     answers: str
     """SHA-256 of the known answers."""
 

@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hvq_edge.errors import OutputError
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.stream.inspector import Inspector
-from hvq_edge.stream.live_page.serve import Serving
 from hvq_edge.stream.sinks.all_sinks import CLOSE_SECONDS, LEAST_CLOSE_SECONDS, OpenSinks
 from hvq_edge.stream.watchdog import Watchdog
 from hvq_edge.verdict.decision import Decision
+
+if TYPE_CHECKING:
+    from hvq_edge.stream.live_page.serve import Serving
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature
 from hvq_edge.bundle.manifest import Bundle, open_bundle
@@ -28,7 +29,6 @@ from hvq_edge.runtime.choice.measured_choice import GRAPH_BACKENDS
 from hvq_edge.runtime.cpu.onnxruntime_providers import with_provider
 from hvq_edge.runtime.engine import Engine, EngineInfo
 from hvq_edge.runtime.shared_engine import SharedEngine
-from hvq_edge.stream.calibrate import StreamCalibration, calibrate_from_stream
 from hvq_edge.stream.capture.open_cameras import Cameras, open_cameras
 from hvq_edge.stream.drawing.overlay import Overlay
 from hvq_edge.stream.drawing.window import Window, has_screen
@@ -36,8 +36,6 @@ from hvq_edge.stream.drift.kept import NAME, go_on, keep
 from hvq_edge.stream.inspection import open_stream_engine
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.line import Line
-from hvq_edge.stream.line_page import serve_page
-from hvq_edge.stream.live_page.history import History
 from hvq_edge.stream.settings import StreamSettings
 from hvq_edge.stream.sinks.all_sinks import OpenSinks
 from hvq_edge.stream.sinks.faults import Report
@@ -48,6 +46,10 @@ from hvq_edge.stream.sources.source import comes_on_demand
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import ThresholdRule
+
+if TYPE_CHECKING:
+    from hvq_edge.stream.calibrate import StreamCalibration
+    from hvq_edge.stream.live_page.history import History
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ def open_line(
             line.keep = partial(keep, *kept)
         history: History | None = None
         if settings.page is not None:
+            from hvq_edge.stream.live_page.history import History
+
             history = History(inspector.controls, typical)
             opened.threads.append(SinkThread(history, "page", "drop", PAGE_WAITING))
         if has_screen(os.environ) if settings.display is None else settings.display:
@@ -120,6 +124,8 @@ def open_line(
             closing.callback(window.close)
             listening.append(window)
         if settings.page is not None and history is not None:
+            from hvq_edge.stream.line_page import serve_page
+
             page = serve_page(
                 settings.page, settings, bundle, shared, inspector, cameras, opened, history
             )
@@ -170,6 +176,8 @@ def learn_thresholds(
         HvqEdgeError: something cannot be opened; see also
             :func:`hvq_edge.stream.calibrate.calibrate_from_stream`.
     """
+    from hvq_edge.stream.calibrate import calibrate_from_stream
+
     if len(settings.cameras) > 1:
         raise SettingsError(
             "thresholds are learnt from one camera at a time: they are the bundle's, not a "

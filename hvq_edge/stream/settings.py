@@ -23,7 +23,6 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -60,8 +59,6 @@ Points = tuple[tuple[Pixels, Pixels], ...]
 
 class CameraSettings(StrictTypes):
     """A table ``[[cameras]]``."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     camera: str | Annotated[int, Field(le=10**6)]
     """Number of a USB camera (0), csi://0, rtsp://..., genicam://SERIAL (genicam:// lists them),
@@ -190,8 +187,6 @@ _RECTANGLE = (
 
 class StreamSettings(StrictTypes):
     """All settings of a stream."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     bundle: Path = DEFAULT_BUNDLE
     """Bundle folder that hvq-edge export wrote, or the run's folder around it."""

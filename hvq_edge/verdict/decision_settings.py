@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import ConfigDict, Field, model_serializer, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from hvq_edge.common.records import StrictTypes
 
@@ -51,8 +51,6 @@ class Grade(StrictTypes):
 
 class DecisionSettings(StrictTypes):
     """The table ``[decision]``."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     hysteresis: float = Field(0.0, ge=0.0, lt=1.0)
     """After a reject, pass again only this share below the threshold; for example 0.1."""

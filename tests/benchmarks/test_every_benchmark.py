@@ -49,11 +49,42 @@ def test_each_engine_beside_pytorch(small_run, small_bundle, monkeypatch, capsys
 
 
 def test_the_inspector_beside_its_engine(small_bundle, bolts: Path, monkeypatch, capsys):
-    options = ("--video", bolts, "--frames", 4, "--rounds", 2)
+    options = ("--video", bolts, "--frames", 4, "--rounds", 2, "--cameras", "1,2")
     said = run("speed/inspector_overhead.py", monkeypatch, capsys, small_bundle, *options)
-    alone, inspected = map(float, re.findall(r"([\d.]+) ms a frame", said))
-    (middle, low, high) = map(float, *re.findall(r"overhead +(\S+) %.* (\S+) to (\S+) %", said))
-    assert alone > 0 < inspected
-    assert -100 < low <= middle <= high
+    times = [
+        float(one)
+        for pair in re.findall(r"([\d.]+) ms a frame, processor time ([\d.]+) ms", said)
+        for one in pair
+    ]
+    assert len(times) == 6, "the engine, and both numbers of cameras"
+    assert min(times) > 0
+    ratios = re.findall(r"(?:seconds|processor) (\S+) % \(quartiles (\S+) to (\S+) %", said)
+    assert len(ratios) == 6, "the overhead of both, and two cameras beside one"
+    for ratio in ratios:
+        (middle, low, high) = map(float, ratio)
+        assert -100 < low <= middle <= high
     assert "2 rounds of 4 frames" in said
     assert re.search(r"p50 of each stage in the last round: \w+ [\d.]+ ms", said)
+
+
+def test_a_start_beside_others(small_bundle, bolts: Path, monkeypatch, capsys):
+    options = (
+        "--images",
+        bolts,
+        "--rounds",
+        2,
+        "--backend",
+        "onnxruntime",
+        "--other",
+        sys.executable,
+    )
+    said = run("speed/start.py", monkeypatch, capsys, small_bundle, *options)
+    rows = [line.split(" | ") for line in said.splitlines() if line.startswith("| ")][2:]
+    names = [row[0].strip("| ") for row in rows]
+    assert names == ["as it is", "nothing kept", "with the page"]
+    for name, (_, processor, ratio, seconds, memory) in zip(names, rows, strict=True):
+        for cell in (processor, ratio, seconds):
+            middle, low, high = map(float, re.findall(r"[\d.]*\d", cell))
+            assert 0 < low <= middle <= high, name
+        assert float(memory.strip(" |")) > 0
+    assert rows[0][2].split()[0] == "1.00"

@@ -41,13 +41,16 @@ def open_graph(bundle: Bundle, candidate: Candidate, content: bytes, threads: in
     from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 
     manifest = bundle.manifest
+    name = bundle.model_name(candidate.precision)
     graph = Graph(
-        bundle.path / bundle.model_name(candidate.precision),
+        bundle.path / name,
         candidate.precision,
         manifest.frame_shape,
         manifest.categories,
         manifest.category_mode,
         content,
+        # Where a signature is required, nothing runs that it does not cover.
+        "" if bundle.signed else manifest.files[name].sha256,
     )
     if candidate.backend == "openvino":
         return OpenVinoEngine(graph, threads=threads)

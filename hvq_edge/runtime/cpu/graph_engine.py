@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from hvq_edge.common.closeable import Closeable
@@ -34,6 +35,8 @@ class CpuGraphEngine(Closeable, ABC):
     """What to do where it is missing."""
     unloaded: ClassVar[str]
     """What to do where it loads no graph."""
+    compiled_sha256 = ""
+    """Of the kept compiled graph that runs in place of the graph."""
 
     def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
         check_threads(threads)
@@ -54,7 +57,8 @@ class CpuGraphEngine(Closeable, ABC):
                 f"{self.called} {library.__version__} cannot load {graph.file}: {error}.",
                 next_step=self.unloaded,
             ) from error
-        self.info = graph.info(self.backend or self.library, device)
+        info = graph.info(self.backend or self.library, device)
+        self.info = replace(info, plan_sha256=self.compiled_sha256)
 
     @abstractmethod
     def _load(self, library: Any, graph: Graph, threads: int | None) -> str:  # noqa: ANN401

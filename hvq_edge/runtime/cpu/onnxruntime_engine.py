@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from hvq_edge.runtime.contract import (
     graph_result,
     run_error,
 )
+from hvq_edge.runtime.cpu.compiled import CompiledFile
 from hvq_edge.runtime.cpu.graph_engine import CpuGraphEngine
 from hvq_edge.runtime.cpu.onnxruntime_providers import (
     ONNXRUNTIME,
@@ -23,6 +27,8 @@ from hvq_edge.runtime.cpu.onnxruntime_providers import (
 )
 from hvq_edge.runtime.cpu.processor import processor_name
 from hvq_edge.runtime.engine import EngineOutput, Frames
+
+logger = logging.getLogger(__name__)
 
 _SEVERITY_ERROR = 3
 
@@ -62,7 +68,7 @@ class OnnxRuntimeEngine(CpuGraphEngine):
         options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _SEVERITY_ERROR
         options.intra_op_num_threads = threads or 0
-        session = open_session(library, self.backend, graph.load(), options)
+        session = self._session_on(library, graph, options)
         check_graph(
             graph.file,
             {node.name: node.shape for node in session.get_inputs()},
@@ -75,6 +81,38 @@ class OnnxRuntimeEngine(CpuGraphEngine):
         if self.backend != ONNXRUNTIME:
             here = provider_version(self.backend)
         return f"{here}, ONNX Runtime {library.__version__}"
+
+    def _session_on(self, library: Any, graph: Graph, options: Any) -> Any:  # noqa: ANN401  # untyped
+        """Return a session on a graph, or on what the processor's provider has made of it before.
+
+        Other providers keep what they compile themselves.
+        """
+        if self.backend != ONNXRUNTIME or not graph.sha256:
+            return open_session(library, self.backend, graph.load(), options)
+        file = CompiledFile(graph.sha256, self.backend, library.__version__)
+        level, done = options.graph_optimization_level, library.GraphOptimizationLevel
+        kept = file.read()
+        if kept is not None:
+            options.graph_optimization_level = done.ORT_DISABLE_ALL
+            try:
+                session = open_session(library, self.backend, kept.content, options)
+            except Exception as error:  # noqa: BLE001  # its exceptions share no public base class
+                logger.info("the graph is compiled again, as its kept form is refused: %s", error)
+                options.graph_optimization_level = level
+            else:
+                self.compiled_sha256 = kept.sha256
+                return session
+        try:
+            with TemporaryDirectory() as folder:
+                written = Path(folder) / graph.file.name
+                options.optimized_model_filepath = str(written)
+                session = open_session(library, self.backend, graph.load(), options)
+                file.keep(written.read_bytes())
+                return session
+        except Exception as error:  # noqa: BLE001  # likewise; a faulty graph fails once more below
+            logger.info("the compiled graph is not kept: %s", error)
+        options.optimized_model_filepath = ""
+        return open_session(library, self.backend, graph.load(), options)
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from io import BytesIO
 from typing import Any
@@ -19,8 +20,11 @@ from hvq_edge.runtime.contract import (
     graph_result,
     run_error,
 )
+from hvq_edge.runtime.cpu.compiled import CompiledFile
 from hvq_edge.runtime.cpu.graph_engine import CpuGraphEngine
 from hvq_edge.runtime.engine import EngineOutput, Frames
+
+logger = logging.getLogger(__name__)
 
 PROPERTIES = {
     "PERFORMANCE_HINT": "LATENCY",
@@ -52,6 +56,30 @@ class OpenVinoEngine(CpuGraphEngine):
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads
         core = openvino_core()
+        compiled, self.compiled_sha256 = self._compiled(core, library, graph, properties)
+        self._request: Any = compiled.create_infer_request()
+        self._lock = threading.Lock()
+        self._tensor: Any = library.Tensor
+        processor = core.get_property("CPU", "FULL_DEVICE_NAME")
+        number = library.__version__.split("-")[0]
+        return f"{processor}, OpenVINO {number}"
+
+    def _compiled(
+        self,
+        core: Any,  # noqa: ANN401  # untyped
+        library: Any,  # noqa: ANN401
+        graph: Graph,
+        properties: dict[str, Any],
+    ) -> tuple[Any, str]:
+        """Return a graph compiled for single frames, and the hash of its kept form."""
+        how = ("openvino", library.__version__, str(properties))
+        file = CompiledFile(graph.sha256, *how) if graph.sha256 else None
+        kept = file.read() if file else None
+        if kept is not None:
+            try:
+                return core.import_model(kept.content, "CPU", properties), kept.sha256
+            except RuntimeError as error:
+                logger.info("the graph is compiled again, as its kept form is refused: %s", error)
         model = core.read_model(BytesIO(graph.load()))
         inputs = {_name_of(port, self._inputs): port for port in model.inputs}
         shapes = {name: _shape_of(port) for name, port in inputs.items()}
@@ -59,12 +87,11 @@ class OpenVinoEngine(CpuGraphEngine):
         check_graph(graph.file, shapes, outputs, graph.category_mode, graph.frame_shape)
         model.reshape({name: [1, *shape[1:]] for name, shape in shapes.items()})
         compiled = core.compile_model(model, "CPU", properties)
-        self._request: Any = compiled.create_infer_request()
-        self._lock = threading.Lock()
-        self._tensor: Any = library.Tensor
-        processor = core.get_property("CPU", "FULL_DEVICE_NAME")
-        number = library.__version__.split("-")[0]
-        return f"{processor}, OpenVINO {number}"
+        if file:
+            exported = BytesIO()
+            compiled.export_model(exported)
+            file.keep(exported.getvalue())
+        return compiled, ""
 
     def run(self, frames: Frames, category: NDArray[np.int32] | None = None) -> EngineOutput:
         """Judge a batch; see :meth:`hvq_edge.runtime.engine.Engine.run`."""

@@ -15,7 +15,6 @@ from hvq_edge.stream.settings import CameraSettings
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sinks.sink_settings import SinkSettings
 from hvq_edge.stream.sources.cameras.opencv_capture import CaptureFormat
-from hvq_edge.stream.sources.http_trigger import HttpTrigger
 from hvq_edge.stream.sources.open_source import open_source, triggers_itself
 from hvq_edge.stream.sources.played import PlayedSource
 from hvq_edge.stream.sources.source import Source, unique_names
@@ -100,6 +99,8 @@ def _open_trigger(
     if camera.trigger_file is not None:
         trigger = FileTrigger(camera.trigger_file)
     elif camera.trigger_port is not None:
+        from hvq_edge.stream.sources.http_trigger import HttpTrigger
+
         trigger = HttpTrigger(camera.trigger_port, name, frames=camera.trigger_frames)
         sinks.append(trigger)
     elif camera.trigger_topic is not None and receivers.mqtt is not None:

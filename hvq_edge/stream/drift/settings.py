@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from hvq_edge.common.records import StrictTypes
 
 
 class DriftSettings(StrictTypes):
     """A table ``[drift]``."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     watch: bool = True
     """Whether drift is looked for."""

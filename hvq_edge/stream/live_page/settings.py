@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hvq_edge.common.records import Strict, faults_of
 from hvq_edge.design.language import languages
@@ -17,8 +17,6 @@ DEFAULT_PORT = 8642
 
 class LivePageSettings(Strict):
     """Settings of the live page; :meth:`of` reports faults as one message."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
     """Address to serve it on; any but 127.0.0.1 needs --page-token-file."""

@@ -23,9 +23,9 @@ from hvq_edge.errors import InputError, RunError
 from hvq_edge.model.checkpoint import load_run, save_checkpoint, with_categories
 from hvq_edge.model.device import choose_device
 from hvq_edge.model.hvq_trans import HVQTrans
+from hvq_edge.run.category_change import CategoryChange
 from hvq_edge.run.record import (
     RECORD_NAME,
-    CategoryChange,
     ImageRecord,
     RunRecord,
     read_run,

@@ -92,7 +92,7 @@ def _compression(image: NDArray[np.uint8]) -> float:
     if min(height, width) < _SMALLEST:
         return 1.0
     top, left = max(height - _CROP, 0) // 2, max(width - _CROP, 0) // 2
-    crop = np.ascontiguousarray(image[top : top + _CROP, left : left + _CROP])
+    crop = image[top : top + _CROP, left : left + _CROP]
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     across, down = cv2.absdiff(grey[:, 1:], grey[:, :-1]), cv2.absdiff(grey[1:], grey[:-1])
     return 1.0 + (_block_steps(across, 0) + _block_steps(down, 1)) / 2

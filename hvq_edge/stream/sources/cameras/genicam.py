@@ -36,7 +36,7 @@ _LOOKING = threading.Lock()
 class GenicamOptions(BaseModel):
     """What stands behind the ``?`` of an address: ``genicam://SERIAL?exposure=5000&gain=3``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pixel_format: str | None = None
     """Name of the pixel format, such as Mono12p or BayerRG8; default: the one it is set to."""
