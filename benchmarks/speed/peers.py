@@ -22,6 +22,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from benchmarks.speed.peer_graphs import RECORD
 from hvq_edge.bench.measure import busy_warning
 from hvq_edge.bench.peer_graph import open_peer
 from hvq_edge.bench.rounds import Seconds, time_rounds
+from hvq_edge.bundle.manifest import CategoryMode
 from hvq_edge.calibration.images.calibration_image import CalibrationImage
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.export.precision_files import FILE_NAMES, PrecisionOptions
@@ -47,6 +49,8 @@ OURS = "edge"
 FREE = "OpenVINO, free"
 FLOAT_FORMS = ("OpenVINO, float32", FREE, "ONNX Runtime, float32")
 INT8_FORMS = ("OpenVINO, INT8", "ONNX Runtime, INT8")
+FORMS = (*FLOAT_FORMS, *INT8_FORMS)
+IN_TURN = "in turn"
 
 Call = Callable[[], object]
 
@@ -90,7 +94,8 @@ def write_ours(presets: Iterable[str], folder: Path) -> list[Graph]:
     for preset in presets:
         net = random_net(load_settings(preset).model, PRODUCTS)
         images = _noise(folder, net.settings.input_side)
-        for mode, name in (("one", preset), ("auto", f"{preset}, {PRODUCTS} products")):
+        modes: dict[CategoryMode, str] = {"one": preset, "auto": f"{preset}, {PRODUCTS} products"}
+        for mode, name in modes.items():
             at = folder / preset / mode
             options = PrecisionOptions(int8=True, ranges="minmax")
             save_graphs(net, at, images, mode=mode, options=options)
@@ -113,19 +118,18 @@ def _noise(folder: Path, side: int) -> list[CalibrationImage]:
 def measure(graphs: Sequence[Graph], threads: int, rounds: int) -> dict[str, Row]:
     """Time all graphs side by side; return a row for each name."""
     with ExitStack() as stack:
-        calls: dict[tuple[str, str], Call] = {}
+        calls: dict[str, Call] = {}
         for graph in graphs:
             for form, path in graph.files.items():
-                calls[graph.name, form] = _opened(graph, form, path, threads, stack)
+                calls[f"{graph.name}: {form}"] = _opened(graph, form, path, threads, stack)
             if graph.alone and not graph.exact:
-                calls[graph.name, ""] = _in_turn(graph, threads)
-        named = {f"{name}\n{form}": call for (name, form), call in calls.items()}
-        seconds = time_rounds(named, rounds, runs_a_round=1, warm_ups=1)
+                calls[f"{graph.name}: {IN_TURN}"] = _in_turn(graph, threads)
+        seconds = time_rounds(calls, rounds, runs_a_round=1, warm_ups=1)
     rows = {}
     for graph in graphs:
-        own = {form: seconds[f"{graph.name}\n{form}"] for form in graph.files}
-        mixed = own[INT8_FORMS[0]] if not graph.alone else seconds.get(f"{graph.name}\n")
-        rows[graph.name] = Row(own, mixed)
+        own = {form: seconds[f"{graph.name}: {form}"] for form in graph.files}
+        in_turn = seconds.get(f"{graph.name}: {IN_TURN}")
+        rows[graph.name] = Row(own, in_turn if graph.alone else own[INT8_FORMS[0]])
     return rows
 
 
@@ -139,15 +143,21 @@ def _opened(graph: Graph, form: str, path: Path, threads: int, stack: ExitStack)
 
 def _free(path: Path, threads: int) -> Call:
     """Open a graph with OpenVINO's own choice of the precision of float layers."""
-    import openvino
-
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # five of one file share no memory, as five files
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    compiled = core.compile_model(path, "CPU", properties)
+    compiled = _core().compile_model(path, "CPU", properties)
     image = np.random.default_rng(0).random(compiled.input(0).shape).astype(np.float32)
     request = compiled.create_infer_request()
     return lambda: request.infer([image])
+
+
+@cache
+def _core() -> Any:  # noqa: ANN401  # OpenVINO is untyped
+    """Return OpenVINO's core, under which five of one file share no memory: as five files."""
+    import openvino
+
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})
+    return core
 
 
 def _in_turn(graph: Graph, threads: int) -> Call:
@@ -163,22 +173,14 @@ def spread(seconds: Seconds, reference: Seconds, times: float = 1.0) -> str:
 
 
 def one_product(rows: Mapping[str, Row], names: Sequence[str]) -> str:
-    """Lay out milliseconds of each form, and the best INT8 beside that of :data:`OURS`."""
-    reference = _fastest(rows[OURS])
+    """Lay out milliseconds of each form, and the fastest form beside the INT8 of :data:`OURS`."""
+    reference = rows[OURS].one[INT8_FORMS[0]]
     lines = []
     for name in names:
         own = rows[name].one
         cells = [f"{_ms(own[form]):.1f}" if form in own else "" for form in FORMS]
-        lines.append([name, *cells, spread(_fastest(rows[name]), reference)])
-    return markdown_table(["ms", *FORMS, f"fastest INT8 / that of {OURS}"], lines)
-
-
-FORMS = (*FLOAT_FORMS, *INT8_FORMS)
-
-
-def _fastest(row: Row) -> Seconds:
-    """Return the seconds of the INT8 form with the least median."""
-    return min((row.one[form] for form in INT8_FORMS), key=_ms)
+        lines.append([name, *cells, spread(min(own.values(), key=_ms), reference)])
+    return markdown_table(["ms", *FORMS, f"fastest / {OURS} INT8"], lines)
 
 
 def _ms(seconds: Seconds) -> float:
