@@ -4,12 +4,14 @@ A device runs a bundle without PyTorch, so the rooms it uses must never pull in 
 not even inside a function; the command line answers `--help` at once, so it imports late.
 """
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.images import make_texture, write_png
 from helpers.imports import imports_of, module_of
 from helpers.paths import ROOT
 
@@ -160,6 +162,31 @@ def test_device_rooms_load_no_training_stack_when_imported():
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.stdout.split() == []
+
+
+NOT_ASKED_FOR = (
+    *("fastapi", "uvicorn", "http.server", "asyncio", "cryptography"),
+    *("hvq_edge.stream.live_page.serve", "hvq_edge.stream.line_page", "hvq_edge.explain"),
+    *("hvq_edge.stream.calibrate", "hvq_edge.run.settings", "hvq_edge.predict"),
+)
+
+
+def test_a_stream_loads_what_it_was_asked_for(small_bundle, tmp_path):
+    """All of it takes twice as long until the first decision."""
+    write_png(tmp_path / "part.png", make_texture(1))
+    arguments = ["stream", "--bundle", str(small_bundle), "--camera", str(tmp_path), "--json"]
+    code = (
+        "import sys\n"
+        "from hvq_edge.cli.app import main\n"
+        "try:\n"
+        f"    main({[*arguments, '--no-display']!r})\n"
+        "finally:\n"
+        f"    print(*(name for name in {NOT_ASKED_FOR!r} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    decision, loaded = done.stdout.splitlines()
+    assert json.loads(decision)["image"] == "part.png"
+    assert loaded.split() == []
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ class StreamCommand(TyperCommand):
     """
 
     _explained = True
-    """Whether the options have their help, which takes as long as all else of the parsing."""
+    """Whether the options have their help, for which the source of the settings is read."""
 
     @cached_property
     def _made(self) -> TyperCommand:

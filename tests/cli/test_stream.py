@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import re
 import shutil
@@ -23,9 +24,10 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
-from hvq_edge.cli import console
+from hvq_edge.cli import console, stream_view
 from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import BundleError, InputError, MissingCapability, OutputError, SettingsError
+from hvq_edge.stream import service
 
 app = Typer()
 add_stream(app)
@@ -228,6 +230,25 @@ def test_without_out_nothing_is_written(bundle, video, tmp_path, monkeypatch):
     before = sorted(tmp_path.rglob("*"))
     run("--bundle", bundle.path, "--camera", video.name)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_collector_rests_while_it_loads_and_works_while_it_inspects(bundle, video, monkeypatch):
+    seen = []
+    opened = service.open_line
+
+    def opening(*given, **named):
+        seen.append(("opens", gc.isenabled()))
+        return opened(*given, **named)
+
+    def written(self, decision, frame):
+        seen.append(("decides", gc.isenabled()))
+
+    monkeypatch.setattr(service, "open_line", opening)
+    monkeypatch.setattr(stream_view.PrintedJson, "write", written)
+    run("--bundle", bundle.path, "--camera", video, "--max-frames", 1, "--no-display", "--json")
+    assert seen == [("opens", False), ("decides", True)]
+    run("--camera", video, "--roi", "none", fails=SettingsError)
+    assert gc.isenabled()
 
 
 def test_options(bundle, video, tmp_path):
