@@ -59,15 +59,18 @@ def graphs(model, tmp_path_factory, graphs_traced_once) -> dict[str, Path]:
     return {mode: folder / f"{mode}.onnx" for mode in MODES}
 
 
-def category_for(mode: str, category: np.ndarray) -> np.ndarray | None:
-    """What PyTorch is told so that it does what the graph of a mode does."""
-    return {"auto": None, "input": category, "one": np.ones_like(category)}[mode]
-
-
+@pytest.fixture(scope="module")
 @torch.inference_mode()
-def run_torch(model: HVQTrans, frames: np.ndarray, category: np.ndarray | None) -> dict:
-    given_ = None if category is None else torch.from_numpy(category.astype(np.int64))
-    return {name: out.numpy() for name, out in model(torch.from_numpy(frames), given_).items()}
+def expected_of(model, images) -> dict[str, dict[str, np.ndarray]]:
+    """By category mode: what PyTorch gives when it is told what a graph of the mode is told."""
+    frames, category = images
+    told = {"auto": None, "input": category, "one": np.ones_like(category)}
+    expected = {}
+    for mode, own in told.items():
+        given_ = None if own is None else torch.from_numpy(own.astype(np.int64))
+        outputs = model(torch.from_numpy(frames), given_)
+        expected[mode] = {name: out.numpy() for name, out in outputs.items()}
+    return expected
 
 
 def assert_same(theirs: dict, ours: dict, *, relative: float = 1e-4) -> None:
@@ -87,9 +90,9 @@ def assert_same(theirs: dict, ours: dict, *, relative: float = 1e-4) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @torch.inference_mode()
-def test_folded_model_is_the_model(mode, model, images):
+def test_folded_model_is_the_model(mode, model, images, expected_of):
     frames, category = images
-    expected = run_torch(model, frames, category_for(mode, category))
+    expected = expected_of[mode]
     folded = FoldedHVQTrans(model, mode, 1 if mode == "one" else None)
     extra = (torch.from_numpy(category),) if mode == "input" else ()
     outputs = folded(torch.from_numpy(frames), *extra)
@@ -104,9 +107,9 @@ def test_folded_model_is_the_model(mode, model, images):
 @pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", MODES)
-def test_float_graph_is_the_model(mode, engine, batch, graphs, model, images):
+def test_float_graph_is_the_model(mode, engine, batch, graphs, images, expected_of):
     frames, category = images
-    expected = run_torch(model, frames, category_for(mode, category))
+    expected = expected_of[mode]
     names = ("solar_cell_mono", "solar_cell_poly")
     served = names if mode != "one" else names[1:]
     opened = ENGINES[engine](Graph(graphs[mode], "fp32", (224, 224), served, mode))
@@ -122,10 +125,10 @@ def test_float_graph_is_the_model(mode, engine, batch, graphs, model, images):
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_int8_graph_follows_the_model(backend, solar_bundle, model, images):
+def test_int8_graph_follows_the_model(backend, solar_bundle, images, expected_of):
     """Trained only for seconds, so the bounds are wide; verify holds a real run to its limits."""
     frames, _ = images
-    expected = run_torch(model, frames, None)
+    expected = expected_of["auto"]
     engine = open_engine(solar_bundle, precision="int8", backend=backend)
     single = [engine.run(frame[None]) for frame in frames]
     together = engine.run(frames)
@@ -140,7 +143,7 @@ def test_int8_graph_follows_the_model(backend, solar_bundle, model, images):
 
 
 @pytest.mark.parametrize("mode", ["input", "one"])
-def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images, model):
+def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images, expected_of):
     frames, category = images
     names = ("solar_cell_mono", "solar_cell_poly")
     int8 = graphs[mode].with_suffix(".int8.onnx")
@@ -151,7 +154,7 @@ def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images
             cv2.imwrite(str(paths[-1]), frame[:, :, ::-1])
         given_ = category[::4] if mode == "input" else None
         assert write_int8(graphs[mode], int8, paths, 224, given_)
-    expected = run_torch(model, frames, category_for(mode, category))
+    expected = expected_of[mode]
     for engine in ENGINES.values():
         served = names if mode == "input" else names[1:]
         opened = engine(Graph(int8, "int8", (224, 224), served, mode))

@@ -149,15 +149,18 @@ def test_it_is_found_and_a_connection_that_ends_leaves_nothing_behind(monkeypatc
         assert (device.serial, device.protocol, device.address) == (SERIAL, "GigEVision", HOST)
         assert camera.shown == f"genicam://{device.id}"
         link = genicam._Link(device.id, GenicamOptions(packet_size=1400), ANY_FORMAT)
-        open_files = []
+        after_the_first: tuple[int, int] | None = None
+
+        def nothing_is_left() -> bool:
+            """Not equal: threads of other tests may end meanwhile."""
+            return all(map(le, open_now(), after_the_first))
+
         for _ in range(4):
             reader = link.open()
             until(lambda: isinstance(reader.read(), np.ndarray), "an image comes")  # noqa: B023
             reader.release()
-            open_files.append(open_now())
-        # Not equal: threads of other tests may end meanwhile.
-        for later in open_files[1:]:
-            assert all(map(le, later, open_files[0]))
+            after_the_first = after_the_first or open_now()
+            until(nothing_is_left, "its threads and files are gone")
         reader = genicam._Link(device.id, GenicamOptions(trigger="Software"), ANY_FORMAT).open()
         signal = reader._camera.software_trigger  # a stand-in of whoever pulls its line
         assert all(isinstance(reader.read(), str) for _ in range(5)), "none comes unasked"
@@ -167,4 +170,4 @@ def test_it_is_found_and_a_connection_that_ends_leaves_nothing_behind(monkeypatc
         assert isinstance(reader.read(), str), "one frame for each signal"
         del signal
         reader.release()
-        until(lambda: all(map(le, open_now(), open_files[0])), "its threads and files are gone")
+        until(nothing_is_left, "its threads and files are gone")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from helpers.images import make_texture
 
 from hvq_edge.stream.drawing.overlay import Overlay
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
+from hvq_edge.stream.log.reader import all_rows
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision
 
@@ -41,3 +45,14 @@ def written(path: Path, count: int, options: LogOptions = AT_ONCE, **details) ->
         log.write(*made(index, ("pass", "reject", "no_decision")[index % 3]))
         log.tick()
     return log
+
+
+def execute(path: Path, statement: str) -> None:
+    """Change a log as no inspector does."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert connection.execute(statement).rowcount > 0
+
+
+def log_ids(path: Path) -> list[str]:
+    """Of each file, from its first row."""
+    return [json.loads(row.more)["log"] for row in all_rows(path) if row.kind == "file"]

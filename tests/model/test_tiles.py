@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvq_edge.cli.app import main
+from hvq_edge.data.solar_cells import lay_out_solar_cells
 from hvq_edge.export import export_run
 from hvq_edge.export.verify.verify import verify_bundle
 from hvq_edge.model import load_run
@@ -92,7 +93,13 @@ def test_a_tile_is_what_the_model_without_tiles_gives(model, frames):
 
 
 @pytest.fixture(scope="module")
-def run(solar_cells, made_once):
+def few_cells(made_once):
+    """Real images, a third of those that other tests share: of tiles each is as much as four."""
+    return made_once("few cells", lambda out: lay_out_solar_cells(out, train_good=14, test_each=4))
+
+
+@pytest.fixture(scope="module")
+def run(few_cells, made_once):
     """A tiled run and its bundle, trained by the command."""
 
     def make(folder):
@@ -102,7 +109,7 @@ def run(solar_cells, made_once):
         sizes = ["--preset", "tiny", "--epochs", "1", "--settings", str(settings)]
         tiles = ["--tiles", "2x2", "--overlap", "0.25", "--out", str(folder)]
         for command in (
-            ["train", "--data", str(solar_cells), *sizes, *tiles],
+            ["train", "--data", str(few_cells), *sizes, *tiles],
             ["export", str(folder), "--int8"],
         ):
             with pytest.raises(SystemExit) as ended:
@@ -115,19 +122,19 @@ def run(solar_cells, made_once):
         return made_once("tiled", make)
 
 
-def test_a_tiled_run_goes_all_the_way(run, solar_cells, tmp_path, capsys, monkeypatch):
+def test_a_tiled_run_goes_all_the_way(run, few_cells, tmp_path, capsys, monkeypatch):
     copy = shutil.copytree(run, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     assert load_run(copy)[0].tiling.frame_shape == (112, 112)
     manifest = json.loads((copy / "bundle" / "bundle.json").read_text())
     assert (manifest["tiles"], manifest["tile_overlap"]) == ([2, 2], 1)
-    found = verify_bundle(copy / "bundle", copy, solar_cells, most_images=8).comparisons
+    found = verify_bundle(copy / "bundle", copy, few_cells, most_images=8).comparisons
     assert {row.precision for row in found} == {"fp32", "int8"}
     for row in found:
         assert row.map_correlation > (0.9999 if row.precision == "fp32" else 0.9)
-    image = next((solar_cells / "solar_cell_mono" / "test" / "defective").iterdir())
+    image = next((few_cells / "solar_cell_mono" / "test" / "defective").iterdir())
     for command in (
-        ["eval", str(copy / "bundle"), "--data", str(solar_cells)],
+        ["eval", str(copy / "bundle"), "--data", str(few_cells)],
         [
             "explain",
             str(image),
@@ -147,14 +154,14 @@ def test_a_tiled_run_goes_all_the_way(run, solar_cells, tmp_path, capsys, monkey
     assert why["score"] == pytest.approx(sum(why["places"][0]["shares"].values()), abs=1e-4)
 
 
-def test_tiles_that_cannot_be(tmp_path, solar_cells, capsys):
+def test_tiles_that_cannot_be(tmp_path, few_cells, capsys):
     for tiles in ("2", "9x1", "0x2", "2x0"):
         with pytest.raises(SystemExit) as ended:
             main(
                 [
                     "train",
                     "--data",
-                    str(solar_cells),
+                    str(few_cells),
                     "--tiles",
                     tiles,
                     "--out",

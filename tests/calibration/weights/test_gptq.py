@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers.small_graphs import SIDE, save_float
+from helpers.small_graphs import SIDE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -102,9 +102,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_layers_of_a_net_change_their_outputs_less(tmp_path, images):
+def test_layers_of_a_net_change_their_outputs_less(small_graphs, images):
     """Against rounding to nearest, on the images: each layer alone, and by far in sum."""
-    path = save_float(tmp_path, "one")
+    path = small_graphs["auto", "fp32"]
     graph = onnx.load(path)
     layers = quantisable_nodes(graph)
     found = gptq_weights(path, layers, images, SIDE)

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sqlite3
-import threading
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from helpers.decisions import AT_ONCE, made, written
-from helpers.patience import until
+from helpers.decisions import AT_ONCE, execute, log_ids, made, written
 
 from hvq_edge.errors import InputError, OutputError
-from hvq_edge.stream.log import decision_log, sqlite_file
+from hvq_edge.stream.log import decision_log
 from hvq_edge.stream.log.chain import event_row
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
 from hvq_edge.stream.log.deliveries import Deliveries, Progress, remove_old_log_files
 from hvq_edge.stream.log.files import chain_files
-from hvq_edge.stream.log.head import head_path, keep_aside, read_head, write_head
+from hvq_edge.stream.log.head import head_path, read_head, write_head
 from hvq_edge.stream.log.reader import RowsAfter, all_rows
 from hvq_edge.stream.log.sqlite_file import LogFile
 from hvq_edge.stream.log.verification import doubt_of, verify_log
 from hvq_edge.stream.sinks.files.retention import RetentionLimits
-from hvq_edge.stream.sinks.threads import SinkThread
 
 SMALL_FILES = LogOptions(0.0, file_bytes=1, head_seconds=0.0, reserve_bytes=0)
-
-
-def execute(path: Path, statement: str) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        assert connection.execute(statement).rowcount > 0
-
-
-def log_ids(path: Path) -> list[str]:
-    """Of each file, from its first row."""
-    return [json.loads(row.more)["log"] for row in all_rows(path) if row.kind == "file"]
 
 
 def cut_off(path: Path) -> None:
@@ -206,128 +190,6 @@ def test_a_head_that_cannot_be_written_leaves_no_row(tmp_path):
     assert verify_log(path).whole
 
 
-# The place of the head.
-
-
-def kept_at(head: Path) -> LogOptions:
-    return LogOptions(0.0, head=head, head_seconds=0.0, reserve_bytes=0)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "folder",
-        "pipe",
-        "notes.txt",
-        "out/decisions.sqlite",
-        "out/decisions.000002.sqlite",
-        "out/decisions.sqlite-wal",
-        "out/.decisions.sqlite.lock",
-        "out/decisions.jsonl",
-        "out/rejects",
-        "/",
-        "nul\0",
-    ],
-)
-@pytest.mark.parametrize("begun", [False, True], ids=["new log", "log"])
-def test_a_head_replaces_nothing_but_a_head(tmp_path, name, begun):
-    (tmp_path / "folder").mkdir()
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "notes.txt").write_text("mine")
-    path = tmp_path / "out" / "decisions.sqlite"
-    if begun:
-        written(path, 3).close()
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=r"head|no path"):
-        DecisionLog(path, Session(), kept_at(tmp_path / name))
-    assert sorted(tmp_path.rglob("*")) == before
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_a_head_that_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
-    path = tmp_path / "decisions.sqlite"
-    written(path, 3).close()
-    head_path(path).unlink()
-    make(head_path(path))
-    with pytest.raises(InputError, match="that is a"):
-        written(path, 1)
-    (fault,) = verify_log(path).faults
-    assert "cannot read the head" in fault.what
-
-
-def test_a_damaged_head_elsewhere_is_told_of_by_the_log(tmp_path):
-    path, head = tmp_path / "decisions.sqlite", tmp_path / "audit.head"
-    written(path, 3, kept_at(head)).close()
-    for rest in (head.read_bytes()[:20], b"\0" * 50):
-        head.write_bytes(rest)
-        written(path, 1, kept_at(head)).close()
-    faults = [fault.what for fault in verify_log(path, head).faults]
-    assert ["head is gone or damaged" in what for what in faults] == [True, True]
-
-
-@pytest.mark.parametrize("text", ["X", "{}", '{"former": 1}', "0\n", '"'])
-def test_a_short_file_of_something_else_is_no_damaged_head(tmp_path, text):
-    (tmp_path / "mine").write_text(text)
-    with pytest.raises(InputError, match="a file of something else stands there"):
-        DecisionLog(tmp_path / "decisions.sqlite", Session(), kept_at(tmp_path / "mine"))
-    assert (tmp_path / "mine").read_text() == text
-
-
-def test_heads_that_do_not_fit_are_kept_one_beside_the_other(tmp_path):
-    head = tmp_path / "log.head"
-    for number in (1, 2, 3):
-        assert keep_aside(head) == tmp_path / f"log.head.{number}"
-        keep_aside(head).touch()
-    (tmp_path / "log.head.2").unlink()
-    assert keep_aside(head) == tmp_path / "log.head.2", "the first that is free"
-
-
-def test_a_new_log_leads_to_a_head_elsewhere_from_the_first_run_on(tmp_path):
-    path, head = tmp_path / "log" / "decisions.sqlite", tmp_path / "kept.head"
-    written(path, 3, kept_at(head)).close()
-    assert head_path(path).readlink() == head
-    assert verify_log(path).head_id == verify_log(path).last_id
-
-
-def test_a_log_leads_to_the_head_that_is_kept_elsewhere(tmp_path):
-    """One that stayed beside it from before would vouch for a log that was cut off since."""
-    path = tmp_path / "decisions.sqlite"
-    written(path, 3).close()
-    for place in ("one", "other"):
-        written(path, 3, kept_at(tmp_path / place / "head")).close()
-        assert verify_log(path).whole
-    execute(path, "DELETE FROM log WHERE id > 8")
-    assert any("the end is cut off" in fault.what for fault in verify_log(path).faults)
-
-
-def test_two_lines_do_not_share_a_head(tmp_path):
-    head, first, second = (tmp_path / name for name in ("head", "a", "b"))
-    written(first / "decisions.sqlite", 3, kept_at(head)).close()
-    kept = head.read_bytes()
-    for _ in range(2):  # a new log, then one that has rows
-        with pytest.raises(InputError, match=r"another log, .*a/decisions\.sqlite"):
-            written(second / "decisions.sqlite", 1, kept_at(head))
-        written(second / "decisions.sqlite", 1).close()
-    assert head.read_bytes() == kept
-    assert verify_log(second).whole
-    first.rename(tmp_path / "moved")
-    written(tmp_path / "moved" / "decisions.sqlite", 1, kept_at(head)).close()
-    assert verify_log(tmp_path / "moved", head).whole, "it is the same log elsewhere"
-
-
-def test_a_head_of_an_earlier_version_is_read(tmp_path):
-    path, head = tmp_path / "decisions.sqlite", tmp_path / "head"
-    written(path, 3, kept_at(head)).close()
-    fields = json.loads(head.read_text())
-    assert fields.pop("log") in log_ids(path)
-    assert fields.pop("file") == str(path)
-    head.write_text(json.dumps(fields))
-    assert verify_log(path, head).whole
-    written(path, 3, kept_at(head)).close()
-    assert verify_log(path, head).whole
-
-
 # What no inspector writes.
 
 
@@ -345,163 +207,6 @@ def test_a_mismatch_that_is_nested_without_end_is_a_fault_like_any(tmp_path):
     nested = "[" * 200_000
     execute(path, f"UPDATE log SET kind = 'head_mismatch', more = '{nested}' WHERE id = 3")
     assert any("not as it was written" in fault.what for fault in verify_log(path).faults)
-
-
-# While it runs.
-
-
-def test_two_inspectors_never_write_to_one_log(tmp_path):
-    """Though somebody removes the lock."""
-    path = tmp_path / "decisions.sqlite"
-    first = written(path, 2)
-    (tmp_path / ".decisions.sqlite.lock").unlink()
-    second = written(path, 2)
-    first.write(*made(2))
-    for said in ("the lock", "another inspector"):
-        with pytest.raises(OutputError, match=said):
-            first.tick()
-    second.close()
-    first.tick()
-    first.close()
-    rows = [row for row in all_rows(path) if row.session == first.session.id]
-    assert [row.frame for row in rows if row.verdict] == [0, 1, 2], "it waited"
-    assert rows[-1].kind == "session_end"
-    assert verify_log(path).whole
-
-
-def test_rows_that_another_one_wrote_meanwhile_cost_none(tmp_path):
-    """Between the look at the lock and the commit, or by a program that takes no lock."""
-    path = tmp_path / "decisions.sqlite"
-    log = written(path, 2)
-    last = LogFile(path)
-    last.append([decision_log.chained(event_row("gap", "", 5.0, {}), log.last)])
-    last.close()
-    log.write(*made(2))
-    with pytest.raises(OutputError, match="another inspector"):
-        log.tick()
-    log.tick()
-    log.close()
-    assert [row.frame for row in all_rows(path) if row.verdict] == [0, 1, 2]
-    assert verify_log(path).whole
-
-
-def deleted(folder: Path) -> None:
-    shutil.rmtree(folder)
-
-
-def moved(folder: Path) -> None:
-    folder.rename(folder.with_name("moved"))
-
-
-@pytest.mark.parametrize("harm", [deleted, moved])
-def test_a_folder_that_goes_away_is_a_fault_and_a_new_log(tmp_path, monkeypatch, harm):
-    monkeypatch.setattr("hvq_edge.stream.sinks.threads.RETRY_SECONDS", 0.02)
-    path = tmp_path / "out" / "decisions.sqlite"
-    log = DecisionLog(path, Session({"version": "1"}), LogOptions(0.0, reserve_bytes=0))
-    former, told = log.log_id, []
-    thread = SinkThread(log, "log", "wait", 8, report=lambda *said: told.append(said))
-    for index in range(5):
-        thread.write(*made(index))
-    until(lambda: not thread.statistics().waiting)
-    harm(path.parent)
-    for index in range(5, 9):
-        thread.write(*made(index))
-    until(lambda: not thread.statistics().waiting)
-    thread.close()
-    assert [name for name, _ in told] == ["log"]
-    assert "was moved or removed while it was recorded" in told[0][1]
-    kinds = [row.kind for row in all_rows(path)]
-    begin = ["file", "head_mismatch", "session_start"]
-    assert kinds == [*begin, *["decision"] * 4, "session_end"], "not one is lost from then on"
-    assert log.log_id != former
-    assert not verify_log(path).whole
-    if harm is moved:
-        assert [row.frame for row in all_rows(tmp_path / "moved") if row.verdict] == [0, 1, 2, 3, 4]
-
-
-def test_a_folder_that_is_gone_at_the_end_is_no_traceback(tmp_path):
-    log = written(tmp_path / "out" / "decisions.sqlite", 3)
-    shutil.rmtree(tmp_path / "out")
-    log.close()
-    assert [row.kind for row in all_rows(tmp_path / "out")][-1] == "session_end"
-
-
-# A lock of another program.
-
-
-@pytest.fixture
-def locked(tmp_path, monkeypatch):
-    """A log that another program has locked until it is told to let go."""
-    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.02)
-    written(tmp_path / "decisions.sqlite", 1).close()
-    other = sqlite3.connect(
-        tmp_path / "decisions.sqlite", isolation_level=None, check_same_thread=False
-    )
-
-    def lock():
-        other.execute("BEGIN IMMEDIATE")
-
-    yield lock, lambda: other.execute("ROLLBACK")
-    other.close()
-
-
-def test_a_lock_loses_no_decision(tmp_path, monkeypatch, locked):
-    monkeypatch.setattr("hvq_edge.stream.sinks.threads.RETRY_SECONDS", 0.02)
-    lock, let_go = locked
-    log = DecisionLog(tmp_path / "decisions.sqlite", Session(), AT_ONCE)
-    told = []
-    thread = SinkThread(log, "log", "drop", 64, report=lambda *said: told.append(said))
-    lock()
-    thread.write(*made(0))
-    until(lambda: told)
-    for index in range(1, 20):
-        thread.write(*made(index))
-    until(lambda: log.pending == 20)
-    counts = thread.statistics()
-    assert (counts.written, counts.waiting, counts.dropped) == (0, 20, 0)
-    assert "keeps it locked" in counts.fault, "as long as it lasts"
-    let_go()
-    until(lambda: thread.statistics().written == 20)
-    until(lambda: thread.statistics().fault == "")
-    thread.close()
-    assert [row.frame for row in all_rows(tmp_path) if row.verdict][1:] == list(range(20))
-
-
-def test_files_wait_for_a_lock_and_a_camera_counts_what_has_no_room(tmp_path, monkeypatch, locked):
-    monkeypatch.setattr("hvq_edge.stream.sinks.threads.RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(decision_log, "MOST_PENDING", 3)
-    lock, let_go = locked
-    for waits in True, False:
-        options = LogOptions(0.0, reserve_bytes=0, waits=waits)
-        log = DecisionLog(tmp_path / "decisions.sqlite", Session(), options)
-        thread = SinkThread(log, "log", "wait" if waits else "drop", 2)
-        lock()
-
-        def hand_over(to=thread, of=log, waits=waits):
-            for index in range(20):
-                to.write(*made(index))
-                if not waits:  # else the thread's own queue drops what the log should refuse
-                    until(lambda: to.statistics().waiting == of.pending)
-
-        handed = threading.Thread(target=hand_over)
-        handed.start()
-        until(lambda of=log: of.pending == 3)
-        if not waits:
-            handed.join()
-            until(lambda of=thread: of.statistics().dropped >= 15)
-        let_go()
-        handed.join()
-        thread.close()
-        counts = thread.statistics()
-        assert counts.written + counts.dropped == 20
-        assert (counts.dropped == 0) is waits
-        rows = [row for row in all_rows(tmp_path) if row.session == log.session.id]
-        assert sum(row.verdict is not None for row in rows) == counts.written
-        missed = [json.loads(row.more)["decisions"] for row in rows if row.kind == "not_recorded"]
-        refused = log._unrecorded + sum(missed)
-        assert refused <= counts.dropped
-        assert bool(missed) is not waits
-    assert verify_log(tmp_path).whole
 
 
 # What stands beside a file.
