@@ -209,7 +209,7 @@ class StreamCommand(TyperCommand):
                 formatter.write_dl(records)
 
 
-def add_stream(app: typer.Typer, heading: str) -> None:
+def add_stream(app: typer.Typer, heading: str | None = None) -> None:
     """Make the command one of an application's, listed under a heading."""
     said = inspect.getdoc(stream)
     app.command("stream", cls=StreamCommand, help=said, rich_help_panel=heading)(lambda: None)
