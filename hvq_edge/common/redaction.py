@@ -13,9 +13,8 @@ _SCHEME = (
     r"(?://|/(?!/))"
 )
 """Not of a drive's letter, nor of what stands before a path."""
-_MISTYPED = (
-    r"(?:rtsps?|rtmps?|https?|s?ftp|mqtts?|grpcs?|opc\.tcp|wss?|tcp|udp|srt|smb)(?::/{1,2}|//)"
-)
+_PROTOCOL = r"(?:rtsps?|rtmps?|https?|s?ftp|mqtts?|grpcs?|opc\.tcp|wss?|tcp|udp|srt|smb)"
+_MISTYPED = rf"{_PROTOCOL}(?::/{{1,2}}|//)"
 _ADDRESS = re.compile(
     rf"://|[?&]|\b{_MISTYPED}|^[^/]*\b\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?::\d+)?/", re.IGNORECASE
 )
@@ -64,8 +63,10 @@ _HOST = (
 _USER_IN_MESSAGE = re.compile(rf"({_SCHEME})(?!{_HOST})(?:(?!://)[^\n]){{0,300}}@")
 """A password may hold spaces: up to the last ``@``, unless the host stands there already."""
 _SCHEME_HERE = re.compile(_SCHEME)
-_USER = re.compile(rf"(?:[A-Za-z][\w+.-]*:/{{1,2}}|{_MISTYPED})?[^/]*", re.IGNORECASE)
-"""Before the colon of ``user:password``, with an address's beginning or without."""
+_MISTYPED_HERE = re.compile(_MISTYPED, re.IGNORECASE)
+_USER = re.compile(rf"(?:[A-Za-z][\w+.-]*:/{{1,2}}|{_PROTOCOL}//?)?[^/]*", re.IGNORECASE)
+"""Before the colon of ``user:password``, with an address's beginning or without. As a path an
+address has lost one of its slashes."""
 _WORD = re.compile(r"\S+")
 _WORD_ENDS = " \t\n\"'("
 _WORD_END = re.compile(f"[{_WORD_ENDS}=]")
@@ -150,7 +151,7 @@ def _user(value: str) -> tuple[int, int] | None:
     while colon >= 0:
         begin = max(value.rfind(mark, 0, colon) for mark in (*_WORD_ENDS, "=")) + 1
         scheme = _SCHEME_HERE.match(value, begin, at)
-        if scheme and scheme[0].endswith("//"):
+        if scheme and (scheme[0].endswith("//") or _MISTYPED_HERE.match(value, begin, at)):
             return scheme.end(), at
         user = _USER.fullmatch(value, begin, colon)  # else it is a path: /2024-05-31T10:20/a@b
         if user and not value.startswith(("/", "\\"), colon + 1):

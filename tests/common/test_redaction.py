@@ -16,10 +16,12 @@ from hvq_edge.stream.sources.source import lost
 @pytest.mark.parametrize("form", FORMS)
 @given(secret=SECRETS)
 def test_no_value_is_shown_with_its_credentials(form, secret):
-    shown = redacted(form.format(secret))
-    assert BEGIN not in shown
-    assert END not in shown
-    assert redacted(shown) == shown
+    value = form.format(secret)
+    for one in (value, value.replace("//", "/", 1)):  # what a path makes of an address
+        shown = redacted(one)
+        assert BEGIN not in shown
+        assert END not in shown
+        assert redacted(shown) == shown
 
 
 @pytest.mark.parametrize("form", FORMS)
