@@ -6,7 +6,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from helpers.graphs import SIDE, save_bundle
 from helpers.paths import ROOT
+
+from benchmarks.speed import scale
 
 FOLDER = ROOT / "benchmarks"
 SCRIPTS = sorted(
@@ -79,3 +82,12 @@ def test_a_start_beside_others(small_bundle, bolts: Path, monkeypatch, capsys):
             assert 0 < low <= middle <= high, name
         assert float(memory.strip(" |")) > 0
     assert rows[0][2].split()[0] == "1.00"
+
+
+def test_a_graph_beside_itself_takes_its_own_time(tmp_path):
+    bundle = save_bundle(tmp_path / "b")
+    here = (bundle.path / "model.fp32.onnx", SIDE)
+    for engine in scale.ENGINES:
+        said = scale.ratio(engine, here, here, 1, 3)["ratio"]
+        low, middle, high = (float(re.findall(r"[\d.]+", said)[place]) for place in (1, 0, 2))
+        assert 0 < low <= middle <= high

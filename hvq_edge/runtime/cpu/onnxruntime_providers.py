@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hvq_edge.common.cache_folder import default_cache
+from hvq_edge.common.redaction import redacted
 from hvq_edge.errors import MissingCapability, SettingsError
 
 ONNXRUNTIME = "onnxruntime"
@@ -89,7 +90,7 @@ def with_provider(backend: str, provider: str | None) -> str:
         return backend
     if provider not in NAMES:
         raise SettingsError(
-            f"provider {provider!r} is none of {', '.join(NAMES)}.",
+            f"provider {redacted(provider)!r} is none of {', '.join(NAMES)}.",
             next_step="use one of these names",
         )
     if backend != ONNXRUNTIME:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hvq_edge.common.records import Strict, faults_of
+from hvq_edge.common.redaction import redacted
 from hvq_edge.design.language import languages
 from hvq_edge.errors import SettingsError
 
@@ -64,7 +65,7 @@ class LivePageSettings(Strict):
     def _others_need_a_token(self) -> LivePageSettings:
         if not self.loopback and self.token_file is None:
             raise ValueError(
-                f"whoever reaches {self.host} could see the page: give a token file "
+                f"whoever reaches {redacted(self.host)} could see the page: give a token file "
                 "(--page-token-file, or token_file in [page]; --token-file of hvq-edge "
                 "review and serve), or serve it on 127.0.0.1"
             )
