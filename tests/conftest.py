@@ -152,9 +152,9 @@ def as_many_threads_as_pytorch() -> Iterator[None]:
 
             patch.setattr(onnxruntime.InferenceSession, "__init__", open_session)
         if threads and find_spec("openvino"):
-            from hvq_edge.runtime.cpu.openvino_engine import _core
+            from hvq_edge.common.openvino_core import openvino_core
 
-            _core().set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
+            openvino_core().set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
         yield
 
 
