@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -156,6 +157,14 @@ def as_many_threads_as_pytorch() -> Iterator[None]:
 
             openvino_core().set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
         yield
+
+
+@pytest.fixture(autouse=True)
+def english_again() -> Iterator[None]:
+    """A command's ``--language`` is that of a process, which tests share."""
+    yield
+    if chosen := sys.modules.get("hvq_edge.design.language"):
+        chosen._chosen = None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -260,14 +260,12 @@ def test_a_list_without_end_stays_readable():
 
 
 def test_a_variable_that_names_no_language_is_said_before_a_command_begins(monkeypatch, capsys):
-    monkeypatch.setattr(language, "_chosen", None)
     monkeypatch.setenv("HVQ_EDGE_LANGUAGE", "../../etc")
     assert exit_code("runs") == 2
     assert "HVQ_EDGE_LANGUAGE: there is no catalogue" in capsys.readouterr().err
 
 
 def test_the_language_is_chosen_by_option_variable_or_request(monkeypatch):
-    monkeypatch.setattr(language, "_chosen", None)
     assert current().code == "en"
     monkeypatch.setenv("HVQ_EDGE_LANGUAGE", "de")
     assert current().code == "de"
