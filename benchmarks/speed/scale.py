@@ -5,8 +5,8 @@
 
 Weights are random: they take the time and the memory of trained ones. Each row is made in a process
 of its own, so that its peak of memory is its own; an engine's memory is what loading it and judging
-an image add. Latencies of a row's graph are measured in
-turns with those of the first row's graph, and are given as ratios to it.
+an image add. Latencies of a row's graph are measured in turns with those of the first row's graph,
+and are given as ratios to it.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def ratio(
 def train(images: int, cache: Path, threads: int) -> dict[str, Any]:
     """Take some steps on random features of so many images, from a cache on disk."""
     torch.set_num_threads(threads)
-    model = sized(FEW, SIDES[0]).requires_grad_(True)  # PyTorch's own form
+    model = sized(FEW, SIDES[0]).requires_grad_(True)
     settings = load_settings(PRESET).training
     shape = (images, model.tiling.tokens, model.raw_channels)
     written = np.lib.format.open_memmap(cache, "w+", np.float16, shape)

@@ -188,7 +188,7 @@ class StreamCommand(TyperCommand):
         from hvq_edge.cli.stream_flags import check_addresses
 
         check_addresses(args)
-        self._explained = not {"--help"}.isdisjoint(args)
+        self._explained = "--help" in args
         with _loading():
             return list(super().parse_args(ctx, args))
 

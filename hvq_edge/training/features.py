@@ -172,7 +172,7 @@ def _write_header(file: BinaryIO, model: HVQTrans, rows: int) -> None:
 def feature_pass(model: HVQTrans, frames: int) -> FeaturePass:
     """Return what computes raw backbone features of batches of frames.
 
-    On a CPU, where there are enough frames, OpenVINO compiles the backbone: it took a sixth of the
+    On a CPU, where there are enough frames, OpenVINO compiles the backbone: it took a fifth of the
     time of PyTorch's own operations, and differs from them by what float32 rounds.
 
     Args:

@@ -18,7 +18,7 @@ from helpers.graphs import CATEGORIES, SIDE, frames, save_bundle, save_graph
 from helpers.known_answers import give_answers
 
 from hvq_edge.bundle.manifest import open_bundle
-from hvq_edge.errors import SettingsError
+from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.compiled import MOST_KEPT, VARIABLE, CompiledFile
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
@@ -64,6 +64,15 @@ def test_a_kept_graph_gives_the_same_numbers_to_the_last_bit(tmp_path, folder, b
     with opened(bundle, backend) as kept:
         assert kept.info.plan_sha256
         assert_same(outputs(kept), wanted)
+
+
+def test_what_a_bundle_says_wrongly_of_a_kept_graph_is_found(tmp_path, folder, backend):
+    bundle = save_bundle(tmp_path / "b", "auto")
+    opened(bundle, backend).close()
+    assert was_kept(bundle, backend)
+    said = bundle.manifest.model_copy(update={"category_mode": "input"})
+    with pytest.raises(BundleError, match="is not a graph of category mode input"):
+        opened(replace(bundle, manifest=said), backend)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -42,7 +42,7 @@ class OpenVinoEngine(CpuGraphEngine):
     The graph is compiled for single frames, which is what a camera gives, and a batch is judged
     frame by frame: a frame's score then does not depend on what is judged beside it. A graph
     compiled for any batch rounds INT8 otherwise: on a processor with AMX its scores were up to 4 %
-    off, and it was slower on one core (0.85 times the speed) and hardly faster on two (1.07).
+    off, and it was hardly faster (0.99 to 1.03 times, on one core and on two).
     Threads may share the engine; their calls to :meth:`run` follow one another.
     """
 
@@ -72,7 +72,9 @@ class OpenVinoEngine(CpuGraphEngine):
         properties: dict[str, Any],
     ) -> tuple[Any, str]:
         """Return a graph compiled for single frames, and the hash of its kept form."""
-        how = ("openvino", library.__version__, str(properties))
+        # What the bundle says of the graph, too: a kept form was held to that before it was kept.
+        said = f"{graph.category_mode} {graph.frame_shape}"
+        how = ("openvino", library.__version__, str(properties), said)
         file = CompiledFile(graph.sha256, *how) if graph.sha256 else None
         kept = file.read() if file else None
         if kept is not None:
