@@ -4,6 +4,7 @@ import gc
 import hashlib
 import io
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +26,6 @@ from numpy.typing import NDArray
 from hvq_edge.bundle.integrity.content import CARD_NAME
 from hvq_edge.bundle.manifest import (
     Bundle,
-    GraphNumbers,
-    GraphRecord,
     Precision,
     open_bundle,
     record_of,
@@ -174,44 +174,61 @@ def ctrl_c() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
-def graphs_traced_once(made_once: MakeOnce) -> Iterator[None]:
-    """Tracing is most of an export's time, and a module that is the same gives the same graph.
+@pytest.fixture(scope="session", autouse=True)
+def traced_once(made_once: MakeOnce) -> Iterator[None]:
+    """Nets of the same form are traced once; each graph gets the weights of its own net.
 
-    To say what folding saved, an export traces a second graph: once for each architecture and
-    category, as trained weights do not change the count.
+    Tracing is most of an export's time. What is kept is the graph before torch.onnx simplifies it,
+    when each weight still has its name in the net.
     """
-    import onnx
+    if find_spec("torch") is None:
+        yield
+        return
+
+    import onnx_ir
     import torch
 
-    from hvq_edge.export import export_run as exporter
-    from hvq_edge.export.graph import onnx_graph
-    from hvq_edge.export.graph.size import graph_numbers
+    export = torch.onnx.export
 
-    compare, trace = exporter.compare_with_plain, onnx_graph.trace
+    def traced(net, arguments, *, optimize, **named):
+        def trace(path: Path) -> None:
+            onnx_ir.save(export(net, arguments, optimize=False, **named).model, path)
 
-    def counted_once(model, exported, *which):
-        key = repr((model.settings.model_dump_json(), model.categories, *which))
-
-        def count(path: Path) -> None:
-            plain = compare(model, exported, *which).plain
-            path.write_text(plain.model_dump_json(), encoding="utf-8")
-
-        made = made_once(f"counted {hashlib.sha256(key.encode()).hexdigest()}", count)
-        plain = GraphNumbers.model_validate_json(made.read_text(encoding="utf-8"))
-        return GraphRecord(exported=graph_numbers(exported), plain=plain)
-
-    def traced_once(model, *arguments):
-        everything = io.BytesIO()
-        torch.save((model, arguments[0], arguments[1:3]), everything)
-        name = hashlib.sha256(everything.getbuffer()).hexdigest()
-        made = made_once(f"traced {name}", lambda path: onnx.save(trace(model, *arguments), path))
-        return onnx.load(made)
+        model = onnx_ir.load(made_once(f"traced {form_of(net, arguments, repr(named))}", trace))
+        weights = net.state_dict()
+        for name in weights.keys() & model.graph.initializers.keys():
+            weight = onnx_ir.tensor(weights[name].numpy(), name=name)
+            model.graph.initializers[name].const_value = weight
+        program = torch.onnx.ONNXProgram(model, None)
+        if optimize:
+            program.optimize()
+        return program
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "compare_with_plain", counted_once)
-        patch.setattr(onnx_graph, "trace", traced_once)
+        patch.setattr(torch.onnx, "export", traced)
         yield
+
+
+def form_of(net: Any, *others: object) -> str:
+    """A digest of all that is in a net and its arguments but the numbers of its weights."""
+    from torch import Tensor
+
+    weights = {id(weight): name for name, weight in net.state_dict(keep_vars=True).items()}
+
+    class Form(pickle.Pickler):
+        def persistent_id(self, value: object) -> object:
+            if not isinstance(value, Tensor):
+                return None
+            name = weights.get(id(value))
+            return (
+                name or value.numpy().tobytes(),
+                str(value.dtype),
+                (*value.shape, *value.stride()),
+            )
+
+    form = io.BytesIO()
+    Form(form).dump((net, *others))
+    return hashlib.sha256(form.getbuffer()).hexdigest()
 
 
 @pytest.fixture
@@ -303,7 +320,7 @@ def train(data: Path, run: Path, model: Mapping[str, object], epochs: int) -> No
 
 
 @pytest.fixture(scope="session")
-def trained_bundles(trained_run: Path, made_once: MakeOnce, graphs_traced_once: None) -> Path:
+def trained_bundles(trained_run: Path, made_once: MakeOnce) -> Path:
     """Folders ``int8`` and ``four files``: that run exported, choosing the category itself."""
     from helpers.graphs import GRAPH_RECORD
 
@@ -342,9 +359,7 @@ def without_float16(bundle: Bundle, out: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def small_trained_bundle(
-    small_trained_run: Path, made_once: MakeOnce, graphs_traced_once: None
-) -> Path:
+def small_trained_bundle(small_trained_run: Path, made_once: MakeOnce) -> Path:
     from hvq_edge.export.export_run import export_run
 
     return made_once("small bundle", lambda out: export_run(small_trained_run, out, int8=True))
@@ -382,8 +397,8 @@ def small_bundle(small_run: Path, small_trained_bundle: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_graphs(made_once: MakeOnce, graphs_traced_once: None) -> dict[tuple[str, str], Path]:
-    """Exported files of a small net by category mode and precision; ``auto`` has two layers."""
+def small_graphs(made_once: MakeOnce) -> dict[tuple[str, str], Path]:
+    """Exported files of a small net by category mode and precision."""
     from helpers.small_graphs import save_float, save_int8
 
     modes = ("auto", "input", "one")
@@ -391,7 +406,7 @@ def small_graphs(made_once: MakeOnce, graphs_traced_once: None) -> dict[tuple[st
     def make(folder: Path) -> None:
         folder.mkdir()
         for mode in modes:
-            save_int8(save_float(folder, mode, layers=2 if mode == "auto" else 1))
+            save_int8(save_float(folder, mode))
 
     folder = made_once("small graphs", make)
     return {

@@ -57,7 +57,7 @@ def workplace(tmp_path, solar_cells) -> Path:
     return tmp_path
 
 
-def test_commands(workplace, graphs_traced_once, monkeypatch):
+def test_commands(workplace, monkeypatch):
     """Training is cut short, and the camera is a video; all else is as written.
 
     One epoch gives the weights of the small run that other tests share, and so its graphs.

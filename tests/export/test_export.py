@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 from helpers.paths import ROOT
-from helpers.small_graphs import default_nodes, small_model, write_int8
+from helpers.small_graphs import SIDE, default_nodes, small_model, write_int8
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
@@ -31,27 +31,26 @@ from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.open_engine import open_engine
 
-pytestmark = pytest.mark.usefixtures("graphs_traced_once")
 ENGINES = {"openvino": OpenVinoEngine, "onnxruntime": OnnxRuntimeEngine}
 MODES = ("auto", "input", "one")
 
 
 @pytest.fixture(scope="module")
-def model(solar_run) -> HVQTrans:
-    return load_run(solar_run)[0]
+def model(small_run) -> HVQTrans:
+    return load_run(small_run)[0]
 
 
 @pytest.fixture(scope="module")
 def images(solar_cells) -> tuple[np.ndarray, np.ndarray]:
-    """Real frames uint8 [16, 224, 224, 3], good and defective, and their category index."""
+    """Real frames uint8 [16, SIDE, SIDE, 3], good and defective, and their category index."""
     test = find_dataset(solar_cells).test()[::2]
-    frames = np.stack([read_frame(image.path, 224) for image in test])
+    frames = np.stack([read_frame(image.path, SIDE) for image in test])
     category = [int(image.category == "solar_cell_poly") for image in test]
     return frames, np.array(category, np.int32)
 
 
 @pytest.fixture(scope="module")
-def graphs(model, tmp_path_factory, graphs_traced_once) -> dict[str, Path]:
+def graphs(model, tmp_path_factory) -> dict[str, Path]:
     """The graph of each category mode; ``one`` is category 1."""
     folder = tmp_path_factory.mktemp("graphs")
     for mode in MODES:
@@ -112,7 +111,7 @@ def test_float_graph_is_the_model(mode, engine, batch, graphs, images, expected_
     expected = expected_of[mode]
     names = ("solar_cell_mono", "solar_cell_poly")
     served = names if mode != "one" else names[1:]
-    opened = ENGINES[engine](Graph(graphs[mode], "fp32", (224, 224), served, mode))
+    opened = ENGINES[engine](Graph(graphs[mode], "fp32", (SIDE, SIDE), served, mode))
     parts = []
     for start in range(0, len(frames), batch):
         part = slice(start, start + batch)
@@ -125,11 +124,11 @@ def test_float_graph_is_the_model(mode, engine, batch, graphs, images, expected_
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_int8_graph_follows_the_model(backend, solar_bundle, images, expected_of):
+def test_int8_graph_follows_the_model(backend, small_bundle, images, expected_of):
     """Trained only for seconds, so the bounds are wide; verify holds a real run to its limits."""
     frames, _ = images
     expected = expected_of["auto"]
-    engine = open_engine(solar_bundle, precision="int8", backend=backend)
+    engine = open_engine(small_bundle, precision="int8", backend=backend)
     single = [engine.run(frame[None]) for frame in frames]
     together = engine.run(frames)
     engine.close()
@@ -153,11 +152,11 @@ def test_int8_graphs_of_the_other_modes_run_on_both_engines(mode, graphs, images
             paths.append(Path(folder) / f"{i}.png")
             cv2.imwrite(str(paths[-1]), frame[:, :, ::-1])
         given_ = category[::4] if mode == "input" else None
-        assert write_int8(graphs[mode], int8, paths, 224, given_)
+        assert write_int8(graphs[mode], int8, paths, SIDE, given_)
     expected = expected_of[mode]
     for engine in ENGINES.values():
         served = names if mode == "input" else names[1:]
-        opened = engine(Graph(int8, "int8", (224, 224), served, mode))
+        opened = engine(Graph(int8, "int8", (SIDE, SIDE), served, mode))
         found = opened.run(frames, category if mode == "input" else None)
         opened.close()
         assert (found["codes"] == expected["codes"]).mean() > 0.75
@@ -230,10 +229,11 @@ def test_folding_is_exact_for_any_net(net, batch, megabytes, seed):
 
 
 def test_score_is_upsample_then_average_then_maximum(model):
-    maps = torch.randn(3, 14, 14, generator=torch.Generator().manual_seed(0))
-    upsampled = F.interpolate(maps[:, None], size=224, mode="bilinear", align_corners=True)
+    grid = model.settings.grid
+    maps = torch.randn(3, grid, grid, generator=torch.Generator().manual_seed(0))
+    upsampled = F.interpolate(maps[:, None], size=SIDE, mode="bilinear", align_corners=True)
     highest = F.avg_pool2d(upsampled, 16, stride=1).amax((1, 2, 3))
-    level = maps.flatten(1).sort(1).values[:, 14 * 14 // 4 - 1]
+    level = maps.flatten(1).sort(1).values[:, grid**2 // 4 - 1]
     share = torch.tensor([0.25, 1.0, 0.0])
     for k, own in enumerate(share[: model.categories]):
         model.level_share[k] = own
@@ -246,8 +246,9 @@ def test_score_is_upsample_then_average_then_maximum(model):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_graph_has_the_promised_inputs_outputs_and_names(mode, graphs):
+def test_graph_has_the_promised_inputs_outputs_and_names(mode, graphs, model):
     proto = onnx.load(graphs[mode])
+    grid, levels = model.settings.grid, model.settings.layers + 1
 
     def shapes(values) -> dict:
         return {
@@ -262,13 +263,13 @@ def test_graph_has_the_promised_inputs_outputs_and_names(mode, graphs):
     category = {"category": (int32, ["batch"])}
     margin = {"margin": (float32, ["batch"])}
     assert shapes(proto.graph.input) == {
-        "frames": (uint8, ["batch", 224, 224, 3]),
+        "frames": (uint8, ["batch", SIDE, SIDE, 3]),
         **(category if mode == "input" else {}),
     }
     assert shapes(proto.graph.output) == {
         "score": (float32, ["batch"]),
-        "map": (float32, ["batch", 14, 14]),
-        "codes": (int32, ["batch", 3, 196]),
+        "map": (float32, ["batch", grid, grid]),
+        "codes": (int32, ["batch", levels, grid**2]),
         **(category | margin if mode == "auto" else {}),
     }
     names = [node.name for node in proto.graph.node]
@@ -299,6 +300,8 @@ def test_what_follows_a_lookup_is_a_gather(graphs, model):
         for layer in range(net.layers)
         for i in range(2)
     }
+    scored = [level for level, weight in enumerate(net.transport_weights[: net.layers]) if weight]
+    expected |= {f"transport.{level}": (codes, 1) for level in scored}
     expected["lower_codes.0"] = (codes, wide)  # the first queries' own values
     assert gathered == expected
     highest = model.codebooks[net.layers - 1].codes[1].numpy()

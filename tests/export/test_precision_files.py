@@ -36,8 +36,6 @@ from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.open_engine import open_engine
 
-pytestmark = pytest.mark.usefixtures("graphs_traced_once")
-
 
 @pytest.fixture(scope="module")
 def run(solar_run, tmp_path_factory) -> Path:
