@@ -55,7 +55,7 @@ def start(form: Form, arguments: Sequence[str], caches: Path) -> Start:
     environment = os.environ | {
         "HVQ_EDGE_COMPILED": "keep" if form.keep else "no",
         "XDG_CACHE_HOME": str(caches / form.name),
-        "PYTHONPYCACHEPREFIX": str(caches / form.name / "bytecode"),
+        "PYTHONPYCACHEPREFIX": str(caches / "bytecode"),  # by the path of its source
         "PYTHONDONTWRITEBYTECODE": "",
     }
     command = [str(form.python), "-m", "hvq_edge", "stream", *arguments, *form.options]
@@ -113,8 +113,8 @@ def main() -> None:
     arguments += ["--no-display", "--json"]
     with tempfile.TemporaryDirectory() as caches:
         for form in forms:
-            # Twice: what the first start keeps is held against the known answers by the second.
-            for _ in range(2):
+            # What the first start keeps is held against the known answers by the second.
+            for _ in range(2 if form.keep else 1):
                 start(form, arguments, Path(caches))
         turns = [
             [start(form, arguments, Path(caches)) for form in forms] for _ in range(given.rounds)

@@ -91,6 +91,12 @@ def bundle(tmp_path_factory):
     return save_line_bundle(tmp_path_factory.mktemp("rtsp") / "bundle")
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory) -> Path:
+    """Of :data:`LONG`."""
+    return save_h264(tmp_path_factory.mktemp("film") / "line.mp4", LONG)
+
+
 @pytest.fixture
 def server_of():
     started = []
@@ -104,8 +110,8 @@ def server_of():
         server.kill()
 
 
-def test_a_server_killed_mid_stream_is_a_gap_and_no_more(bundle, tmp_path, server_of):
-    server = server_of(save_h264(tmp_path / "line.mp4", LONG))
+def test_a_server_killed_mid_stream_is_a_gap_and_no_more(bundle, film, tmp_path, server_of):
+    server = server_of(film)
     arguments = ["--bundle", bundle.path, "--camera", server.url(), "--page-port", 0]
     with RunningLine(tmp_path, *arguments) as line:
         line.wait_for(20)
@@ -138,11 +144,11 @@ def test_a_server_killed_mid_stream_is_a_gap_and_no_more(bundle, tmp_path, serve
 
 
 @pytest.mark.skipif(bool(LACKS_GST), reason=LACKS_GST or "it is installed")
-def test_a_server_killed_while_gstreamer_reads_it_is_a_gap_too(monkeypatch, tmp_path, server_of):
+def test_a_server_killed_while_gstreamer_reads_it_is_a_gap_too(monkeypatch, film, server_of):
     """As on a machine that decodes in hardware; what decodes here is software."""
     system_gi.seen(monkeypatch)
     monkeypatch.setattr(rtsp_camera, "hardware_decoders", lambda _: ["a decoder"])
-    server = server_of(save_h264(tmp_path / "line.mp4", LONGEST_ENCODED))
+    server = server_of(film)
     source = open_source(server.url())
     assert isinstance(source._reader, AppsinkReader)
     assert source.name == server.shown
@@ -157,11 +163,10 @@ def test_a_server_killed_while_gstreamer_reads_it_is_a_gap_too(monkeypatch, tmp_
     assert lost.fault == f"{server.shown} gave no image"
 
 
-def test_four_cameras_one_ends_and_one_dies(bundle, tmp_path, server_of):
+def test_four_cameras_one_ends_and_one_dies(bundle, film, tmp_path, server_of):
     """The first plays a film that ends after 3 s, again and again; the second server is killed."""
     ending = server_of(save_h264(tmp_path / "short.mp4", 3))
-    living = server_of(save_h264(tmp_path / "long.mp4", LONG))
-    dying = server_of(tmp_path / "long.mp4")
+    living, dying = server_of(film), server_of(film)
     urls = [ending.url(), living.url(), living.url("line1"), dying.url()]
     cameras = [word for url in urls for word in ("--camera", url)]
     with RunningLine(tmp_path, "--bundle", bundle.path, *cameras) as line:

@@ -79,6 +79,8 @@ class RunningLine:
         folder.mkdir(parents=True, exist_ok=True)
         self.out = out or folder / "out"
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        self._decisions: list[dict[str, Any]] = []
+        self._read = 0
         command = [sys.executable, "-m", "hvq_edge", "stream", "--json", "--no-display"]
         command += ["--backend", backend, "--no-video", "--out", str(self.out)]
         with self._stdout.open("w") as stdout, self._stderr.open("w") as stderr:
@@ -108,8 +110,14 @@ class RunningLine:
         return self._stdout.read_text()
 
     def decisions(self) -> list[dict[str, Any]]:
-        """Those whose line is whole by now."""
-        return [json.loads(line) for line in self.printed.split("\n")[:-1]]
+        """Those whose line is whole by now; what was read before is not read again."""
+        with self._stdout.open("rb") as printed:
+            printed.seek(self._read)
+            whole = printed.read().rpartition(b"\n")[0]
+        if whole:
+            self._read += len(whole) + 1
+            self._decisions += map(json.loads, whole.split(b"\n"))
+        return [*self._decisions]
 
     def wait_for(self, count: int, verdict: str | None = None, camera: str | None = None) -> None:
         """Wait until so many more decisions are made."""

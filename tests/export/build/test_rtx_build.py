@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -21,6 +23,7 @@ from hvq_edge.export.build.versions import version_of
 from hvq_edge.export.fp16.convert import to_fp16
 from hvq_edge.export.graph.view import module_of
 from hvq_edge.export.lint.precision import FLOAT_MODULES
+from hvq_edge.model import backbone
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 
 tensorrt_rtx = pytest.importorskip(
@@ -45,12 +48,14 @@ def build(graph: Path, precision: str, *, capabilities=CHIPS, options=None, **mo
 @pytest.fixture(scope="module")
 def built(small_graphs):
     """The engine of each graph, by category mode and precision."""
-    with Stopwatch() as stopwatch:
-        engines = {
-            (mode, precision): build(graph, precision, log_layers=True)
-            for (mode, precision), graph in small_graphs.items()
-        }
-    assert max(engine.seconds for engine in engines.values()) / stopwatch.slowness < 60
+    engines = {}
+    for (mode, precision), graph in small_graphs.items():
+        # A stopwatch takes a core as long as it runs, so one of the largest graph does.
+        watched = Stopwatch() if (mode, precision) == ("auto", "int8") else nullcontext()
+        with watched as stopwatch:
+            engine = engines[mode, precision] = build(graph, precision, log_layers=True)
+        if stopwatch:
+            assert engine.seconds / stopwatch.slowness < 60
     return engines
 
 
@@ -118,8 +123,19 @@ PAPER_LIKE = {
 
 @pytest.fixture(scope="module")
 def paper_like(tmp_path_factory) -> dict[str, Path]:
-    """The four files of such a net with a small transformer and random weights."""
-    files = {"fp32": save_float(tmp_path_factory.mktemp("paper"), "auto", **PAPER_LIKE)}
+    """The four files of such a net with a small transformer and random weights.
+
+    A stage has its first block and one of those that repeat, which are all alike: every layer of
+    the backbone is there in its own size, in half the time.
+    """
+    scaled_stages = backbone.scaled_stages
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            backbone,
+            "scaled_stages",
+            lambda name: tuple(replace(stage, repeats=2) for stage in scaled_stages(name)),
+        )
+        files = {"fp32": save_float(tmp_path_factory.mktemp("paper"), "auto", **PAPER_LIKE)}
     files["int8"] = save_int8(files["fp32"])
     for source, made in (("fp32", "fp16"), ("int8", "int8-fp16")):
         files[made] = files[source].with_name(f"{made}.onnx")
@@ -179,16 +195,23 @@ print(built.peak_memory - before)
     assert planned / 4 < int(done.stdout) < planned
 
 
-def test_progress_goes_forward_to_the_end(small_graphs):
-    heard = []
-    build(small_graphs["one", "fp32"], "fp32", on_progress=lambda *said: heard.append(said))
-    done = [said[1] for said in heard]
+@pytest.fixture(scope="module")
+def heard(small_graphs):
+    """A build from beginning to end: the engine, and what it said of its progress."""
+    said = []
+    built = build(small_graphs["one", "int8"], "int8", on_progress=lambda *one: said.append(one))
+    return built.engine, said
+
+
+def test_progress_goes_forward_to_the_end(heard):
+    _, said = heard
+    done = [one[1] for one in said]
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0, 100)
-    assert len({said[3] for said in heard if len(said) > 3}) > 3, "phases are named"
+    assert len({one[3] for one in said if len(one) > 3}) > 3, "phases are named"
 
 
-def test_ctrl_c_stops_a_build(small_graphs):
+def test_ctrl_c_stops_a_build_and_the_next_gives_the_same_size(small_graphs, heard):
     pressed = []
 
     def press(stage, done, total, note=""):
@@ -197,11 +220,7 @@ def test_ctrl_c_stops_a_build(small_graphs):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        build(small_graphs["one", "fp32"], "fp32", on_progress=press)
+        build(small_graphs["one", "int8"], "int8", on_progress=press)
     assert pressed
-    assert build(small_graphs["one", "fp32"], "fp32").engine, "the library still works"
-
-
-def test_one_build_after_another_gives_the_same_size(small_graphs):
-    sizes = {len(build(small_graphs["one", "int8"], "int8").engine) for _ in range(2)}
+    sizes = [len(heard[0]), len(build(small_graphs["one", "int8"], "int8").engine)]
     assert max(sizes) - min(sizes) < 0.01 * max(sizes)
