@@ -188,7 +188,7 @@ def form(line: str) -> str:
     # Processors have brackets of their own, such as Intel(R) Xeon(R).
     machine = r"\((?:[^()]|\([^()]*\))*, (OpenVINO|ONNX Runtime) [\d.]+\)"
     line = re.sub(machine, "(MACHINE)", line)
-    line = re.sub(r"-?\d+(?:[.,:]\d+)*(?:e-?\d+)?", "0", line)
+    line = re.sub(r"[-+]?\d+(?:[.,:]\d+)*(?:e-?\d+)?", "0", line)
     line = re.sub(r"\b0 ([a-z]+?)s?\b", r"0 \1", line)  # one image, two images
     return " ".join(line.split())
 

@@ -292,8 +292,8 @@ def bolts(made_once: MakeOnce) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
     """A run of the tiny preset, trained for a few epochs on real images, as a user would."""
-    model = {"width": 32, "feedforward": 64, "codes": 48}
-    return made_once("solar", lambda run: train(solar_cells, run, model, epochs=6))
+    model = {"width": 32, "feedforward": 64, "codes": 48, "prototypes": 96}
+    return made_once("solar", lambda run: train(solar_cells, run, model, epochs=5))
 
 
 @pytest.fixture(scope="session")
@@ -305,12 +305,13 @@ def small_trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
 
 
 def train(data: Path, run: Path, model: Mapping[str, object], epochs: int) -> None:
+    """Train with one version of each image: more of them take most of the time."""
     pytest.importorskip("torch")
     from hvq_edge.cli.app import main
 
     settings = run.with_suffix(".toml")
     lines = [f"{name} = {value}" for name, value in model.items()]
-    settings.write_text("\n".join(["[model]", *lines, ""]))
+    settings.write_text("\n".join(["[model]", *lines, "[training]", "versions = 1", ""]))
     arguments = ["train", "--data", str(data), "--preset", "tiny", "--out", str(run)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.parent)

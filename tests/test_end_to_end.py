@@ -236,7 +236,8 @@ def test_grey_rgba_and_16_bit_images_train(here, mvtec_folder):
         changed = change(cv2.imread(str(path)))
         path.write_bytes(cv2.imencode(".png", changed)[1].tobytes())
     settings = here / "small.toml"
-    settings.write_text("[model]\ninput_side = 64\nwidth = 16\nheads = 2\ncodes = 8\n")
+    model = "[model]\ninput_side = 64\nwidth = 16\nheads = 2\ncodes = 8\n"
+    settings.write_text(f"{model}[training]\nversions = 1\n")
     arguments = ["train", "--data", mvtec_folder, "--preset", "tiny", "--settings", settings]
     assert run_cli(*arguments, "--epochs", "1", "--out", "runs/ü run") == 0
     assert (here / "runs/latest/checkpoint.pt").is_file()

@@ -53,7 +53,7 @@ def workplace(tmp_path, solar_cells) -> Path:
     images = [read_image(image.path) for image in some]
     write_video(tmp_path / "camera.avi", images, 5.0, len(images))
     model = "\n".join(f"{name} = {value}" for name, value in SMALL.items())
-    (tmp_path / "small.toml").write_text(f"[model]\n{model}\n")
+    (tmp_path / "small.toml").write_text(f"[model]\n{model}\n[training]\nversions = 1\n")
     return tmp_path
 
 

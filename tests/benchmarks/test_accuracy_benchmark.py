@@ -38,6 +38,7 @@ codes = 16
 prototypes = 8
 [training]
 held_out = 0.3
+versions = 1
 """
 FEW = (BASE, "no prototypes", "image level kept", "random codebook start", "score over 8 px")
 

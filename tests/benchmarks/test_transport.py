@@ -22,7 +22,8 @@ SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers":
 @pytest.fixture
 def arguments(mvtec_folder, tmp_path) -> list[str]:
     lines = [f"{key} = {value}" for key, value in {**SMALL, "prototypes": 8}.items()]
-    (tmp_path / "small.toml").write_text("[model]\n" + "\n".join(lines))
+    training = ["[training]", "versions = 1"]
+    (tmp_path / "small.toml").write_text("\n".join(["[model]", *lines, *training]))
     settings = ["--settings", str(tmp_path / "small.toml"), "--epochs", "1", "--device", "cpu"]
     some = ["--losses", "none", "conditional", "--starts", "preset's", "--seeds", "0", "1"]
     return [str(mvtec_folder), "--out", str(tmp_path / "out"), *settings, *some]

@@ -105,7 +105,8 @@ def run(few_cells, made_once):
     def make(folder):
         settings = folder.with_suffix(".toml")
         keys = {**SMALL, "transport_weight": 0, "layers": 1}
-        settings.write_text("[model]\n" + "".join(f"{key} = {v}\n" for key, v in keys.items()))
+        model = "".join(f"{key} = {v}\n" for key, v in keys.items())
+        settings.write_text(f"[model]\n{model}[training]\nversions = 1\n")
         sizes = ["--preset", "tiny", "--epochs", "1", "--settings", str(settings)]
         tiles = ["--tiles", "2x2", "--overlap", "0.25", "--out", str(folder)]
         for command in (

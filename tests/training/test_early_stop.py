@@ -34,7 +34,7 @@ class Killed(BaseException):
 
 
 def settings_with(**training) -> Settings:
-    return load_settings("tiny", model=SMALL, training={"batch_size": 4, **training})
+    return load_settings("tiny", model=SMALL, training={"batch_size": 4, "versions": 1, **training})
 
 
 def small_model() -> HVQTrans:
@@ -127,22 +127,31 @@ def test_a_real_held_out_loss_that_cannot_fall_stops_a_run(tmp_path):
     assert held_out_loss(model, held_out, 4) == pytest.approx(kept.held_out_loss, rel=1e-6)
 
 
+HELD_OUT_LOSSES = [5.0, 3.0, 2.0, 2.5, 2.5, 2.5, 9.9]
+
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory) -> tuple[EpochResult, dict[str, torch.Tensor]]:
+    """What a training with those losses keeps, and its weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "SAVE_EVERY_S", 0.0)
+        losses_given(patch, HELD_OUT_LOSSES)
+        settings = settings_with(epochs=40, patience=3).training
+        return trained(tmp_path_factory.mktemp("whole"), settings)[:2]
+
+
 @pytest.mark.parametrize("killed_after", [2, 3, 4, 5, 6])
-def test_killed_and_resumed_it_stops_at_the_same_epoch(killed_after, tmp_path, monkeypatch):
+def test_killed_and_resumed_it_stops_at_the_same_epoch(
+    killed_after, never_killed, tmp_path, monkeypatch
+):
     monkeypatch.setattr(trainer, "SAVE_EVERY_S", 0.0)
     settings = settings_with(epochs=40, patience=3).training
-    losses = [5.0, 3.0, 2.0, 2.5, 2.5, 2.5, 9.9]
-    losses_given(monkeypatch, losses)
-    (tmp_path / "whole").mkdir()
-    expected, whole, _, _ = trained(tmp_path / "whole", settings)
-
-    run = tmp_path / "killed"
-    run.mkdir()
-    losses_given(monkeypatch, losses)
+    expected, whole = never_killed
+    losses_given(monkeypatch, HELD_OUT_LOSSES)
     with pytest.raises(Killed):  # before that epoch is saved
-        trained(run, settings, stop_after=killed_after)
-    losses_given(monkeypatch, losses[killed_after - 1 :])
-    kept, resumed, seen, _ = trained(run, settings)
+        trained(tmp_path, settings, stop_after=killed_after)
+    losses_given(monkeypatch, HELD_OUT_LOSSES[killed_after - 1 :])
+    kept, resumed, seen, _ = trained(tmp_path, settings)
     assert [result.epoch for result in seen] == list(range(killed_after, 7))
     assert kept.epoch == expected.epoch == 3
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)

@@ -171,7 +171,8 @@ def command(*arguments: str) -> int:
 
 def train(data: Path, run: Path, *more: str) -> dict[str, torch.Tensor]:
     settings = run.with_suffix(".toml")
-    settings.write_text("\n".join(["[model]", *(f"{key} = {SMALL[key]}" for key in SMALL)]))
+    model = "\n".join(f"{key} = {SMALL[key]}" for key in SMALL)
+    settings.write_text(f"[model]\n{model}\n[training]\nversions = 1\n")
     small = ("--preset", "tiny", "--settings", str(settings), "--epochs", "1", "--device", "cpu")
     assert command("train", "--data", str(data), *small, "--out", str(run), "--json", *more) == 0
     return load_tensors(run / "checkpoint.pt")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.commands import run_here
 from helpers.patience import HANG_SECONDS
 
 from hvq_edge.data.images import read_frame
@@ -30,25 +31,37 @@ codes = 16
 [training]
 epochs = 3
 batch_size = 4
+versions = 2
 autocast = "off"  # bfloat16 rounds the halves of a batch otherwise than the whole
 """
 
 
-def train(count: int, data: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    """``hvq-edge train --json`` in so many processes."""
+def arguments_of(data: Path, out: Path) -> list[str]:
     settings = out.with_suffix(".toml")
     settings.write_text(SETTINGS)
-    program = [sys.executable]
-    if count > 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        program += ["-m", "torch.distributed.run", f"--nproc-per-node={count}"]
-        program += ["--master-addr=127.0.0.1", f"--master-port={port}"]
-    arguments = ["-m", "hvq_edge", "train", "--device", "cpu", "--preset", "tiny", "--json"]
-    arguments += ["--data", str(data), "--settings", str(settings), "--out", str(out)]
+    arguments = ["train", "--device", "cpu", "--preset", "tiny", "--json"]
+    return [*arguments, "--data", str(data), "--settings", str(settings), "--out", str(out)]
+
+
+def train_alone(data: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """``hvq-edge train --json`` in this process, which has loaded what a child would load first."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return run_here(*arguments_of(data, out))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def train_in_two(data: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """The same in two processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    program += ["--master-addr=127.0.0.1", f"--master-port={port}"]
     return subprocess.run(
-        [*program, *arguments],
+        [*program, "-m", "hvq_edge", *arguments_of(data, out)],
         cwd=out.parent,
         env=os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"},
         capture_output=True,
@@ -66,10 +79,11 @@ def files_of(run: Path) -> list[str]:
     )
 
 
-def test_two_processes_train_as_one_does(mvtec_folder, tmp_path):
+def test_two_processes_train_as_one_does(mvtec_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     one, two = tmp_path / "one", tmp_path / "two"
-    for count, run in ((1, one), (2, two)):
-        done = train(count, mvtec_folder, run)
+    for train, run in ((train_alone, one), (train_in_two, two)):
+        done = train(mvtec_folder, run)
         assert done.returncode == 0, done.stderr
         # One speaks, and once.
         assert json.loads(done.stdout)["run"] == str(run)
@@ -101,7 +115,7 @@ def test_two_processes_train_as_one_does(mvtec_folder, tmp_path):
 
 
 def test_when_the_first_fails_the_others_end_without_a_traceback(tmp_path):
-    done = train(2, tmp_path / "nowhere", tmp_path / "run")
+    done = train_in_two(tmp_path / "nowhere", tmp_path / "run")
     assert done.returncode != 0
     assert done.stdout == ""
     assert done.stderr.count("nowhere does not exist") == 1

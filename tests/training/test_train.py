@@ -23,7 +23,8 @@ def test_the_latest_run_is_the_one_that_finished_last(mvtec_folder, tmp_path, mo
     write_run(former, record())
     point_latest(Path("runs/former"))
     settings = tmp_path / "small.toml"
-    settings.write_text("\n".join(["[model]", *(f"{key} = {SMALL[key]}" for key in SMALL)]))
+    model = "\n".join(f"{key} = {SMALL[key]}" for key in SMALL)
+    settings.write_text(f"[model]\n{model}\n[training]\nversions = 1\n")
     seen, refused = set(), []
 
     def look(stage: str, done: int, total: int, note: str = "") -> None:

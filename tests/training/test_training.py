@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -34,7 +35,9 @@ SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers":
 
 
 def small_settings(**training):
-    return load_settings("tiny", model=SMALL, training={"epochs": 3, "batch_size": 4, **training})
+    return load_settings(
+        "tiny", model=SMALL, training={"epochs": 3, "batch_size": 4, "versions": 1, **training}
+    )
 
 
 def small_model(categories: int = 2) -> HVQTrans:
@@ -101,13 +104,12 @@ def test_killed_at_any_moment_it_resumes_to_the_same_weights(mvtec_folder, tmp_p
     monkeypatch.chdir(tmp_path)
     settings = tmp_path / "small.toml"
     model = "\n".join(f"{key} = {value}" for key, value in SMALL.items())
-    training = "epochs = 24\nbatch_size = 4"
+    training = "epochs = 24\nbatch_size = 4\nversions = 1"
     settings.write_text(f"[model]\n{model}\n[training]\n{training}\n")
     begin = ["train", "--data", str(mvtec_folder), "--preset", "tiny", "--device", "cpu"]
     begin += ["--settings", str(settings), "--out"]
     # One thread: the same sums in the same order, however busy the machine is.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-c", _SAVE_EVERY_EPOCH]
 
     monkeypatch.setattr("hvq_edge.training.trainer.SAVE_EVERY_S", 0.0)
 
@@ -126,19 +128,31 @@ def test_killed_at_any_moment_it_resumes_to_the_same_weights(mvtec_folder, tmp_p
     killed = 0
     arguments = [*begin, "killed"]
     state = tmp_path / "killed" / "training_state.pt"
-    for _ in range(3):
-        process = subprocess.Popen([*program, *arguments], env=environment)
-        mark = state.stat().st_mtime_ns if state.exists() else 0
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            if state.exists() and state.stat().st_mtime_ns != mark:
-                time.sleep(0.05)  # into some later epoch
-                process.send_signal(signal.SIGKILL)
-                killed += process.wait() == -signal.SIGKILL
-                break
-            time.sleep(0.005)
-        process.wait()
-        arguments = ["train", "--resume", "--device", "cpu", "--out", "killed"]
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORKS_TRAININGS],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as forking:
+        assert forking.stdin is not None
+        assert forking.stdout is not None
+        for _ in range(3):
+            mark = state.stat().st_mtime_ns if state.exists() else 0
+            forking.stdin.write(f"{json.dumps(arguments)}\n")
+            forking.stdin.flush()
+            training = int(forking.stdout.readline())
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while time.monotonic() < deadline:
+                if state.exists() and state.stat().st_mtime_ns != mark:
+                    time.sleep(0.05)  # into some later epoch
+                    break
+                if select.select([forking.stdout], [], [], 0.005)[0]:
+                    break  # it has ended
+            os.kill(training, signal.SIGKILL)
+            killed += int(forking.stdout.readline()) == signal.SIGKILL
+            arguments = ["train", "--resume", "--device", "cpu", "--out", "killed"]
+        forking.stdin.close()
     assert killed >= 2, "the kills came too late to test anything"
     train_to_its_end(arguments)
     assert same_state(
@@ -150,13 +164,23 @@ def test_killed_at_any_moment_it_resumes_to_the_same_weights(mvtec_folder, tmp_p
     assert resumed.category_limits == whole.category_limits, "kept with the features"
 
 
-_SAVE_EVERY_EPOCH = """
-import sys
+_FORKS_TRAININGS = """
+import json, os, sys
+import sklearn.covariance, torch._dynamo, torch.utils.tensorboard  # what a training loads
 import hvq_edge.training.trainer as trainer
-trainer.SAVE_EVERY_S = 0.0
 from hvq_edge.cli.app import main
-main(sys.argv[1:])
+trainer.SAVE_EVERY_S = 0.0
+for line in sys.stdin:
+    training = os.fork()
+    if not training:
+        os.dup2(2, 1)
+        main(json.loads(line))
+    print(training, flush=True)
+    # Its number stays its own until this process ends: a kill that comes late meets no other.
+    ended = os.waitid(os.P_PID, training, os.WEXITED | os.WNOWAIT)
+    print(ended.si_status if ended.si_code == os.CLD_KILLED else 0, flush=True)
 """
+"""Trains in a process of its own for each line, which loads only once what takes seconds."""
 
 
 def test_a_finished_run_is_not_overwritten(mvtec_folder, tmp_path):
@@ -285,10 +309,11 @@ def test_the_compiled_feature_pass_gives_what_pytorch_gives(tiles):
     shape = (3, *model.tiling.frame_shape, 3)
     frames = list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     expected = feature_pass(model, len(frames))(frames)
-    found = feature_pass(model, 10_000)(frames)
+    compiled = feature_pass(model, 10_000)
+    found = compiled(frames)
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
-    np.testing.assert_array_equal(feature_pass(model, 10_000)(frames[:1])[0], found[0])
+    np.testing.assert_array_equal(compiled(frames[:1])[0], found[0])
 
 
 def test_features_of_versions_are_those_of_the_versions(mvtec_folder, tmp_path):

@@ -34,26 +34,32 @@ def expected_of(model: HVQTrans, frames: np.ndarray) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in found.items()}
 
 
-@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def scored(request, frames) -> tuple[int, HVQTrans, dict[str, np.ndarray]]:
+    """A level, a model that scores it alone, and what it gives for the frames."""
+    shares = tuple(float(i == request.param) for i in range(3))
+    model = small_model(transport_levels=shares, **MORE)
+    expected = expected_of(model, frames)
+    without = expected_of(small_model(transport_levels=shares, transport_weight=0.0), frames)
+    assert np.abs(without["map"] - expected["map"]).max() > 0.1 * np.abs(expected["map"]).max()
+    return request.param, model, expected
+
+
 @pytest.mark.parametrize(("mode", "megabytes"), [("one", 64.0), ("input", 64.0), ("input", 0.0)])
 @torch.inference_mode()
-def test_each_levels_score_is_that_of_the_model(level, mode, megabytes, frames):
+def test_each_levels_score_is_that_of_the_model(scored, mode, megabytes, frames):
     """Looked up with the top code's share, and computed on whole tokens."""
-    shares = tuple(float(i == level) for i in range(3))
-    model = small_model(transport_levels=shares, **MORE)
+    level, model, expected = scored
     folded = FoldedHVQTrans(model, mode, 1 if mode == "one" else None, max_table_mb=megabytes)
-    scored = {fold.name: fold.chosen for fold in folded.folds if fold.name.startswith("transport")}
-    assert scored == ({f"transport.{level}": megabytes > 0} if level < 2 else {})
+    chosen = {fold.name: fold.chosen for fold in folded.folds if fold.name.startswith("transport")}
+    assert chosen == ({f"transport.{level}": megabytes > 0} if level < 2 else {})
     assert [*folded.transport] == [str(level)]  # the others cost nothing
     category = (torch.ones(len(frames), dtype=torch.int32),) if mode == "input" else ()
     score, found, codes = folded(torch.from_numpy(frames), *category)
-    expected = expected_of(model, frames)
     np.testing.assert_array_equal(codes, expected["codes"])
     for own, name in ((score, "score"), (found, "map")):
         largest = np.abs(expected[name]).max()
         np.testing.assert_allclose(own, expected[name], rtol=0, atol=1e-5 * largest)
-    without = expected_of(small_model(transport_levels=shares, transport_weight=0.0), frames)
-    assert np.abs(without["map"] - expected["map"]).max() > 0.1 * np.abs(expected["map"]).max()
 
 
 @pytest.fixture(scope="module")
