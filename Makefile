@@ -64,14 +64,16 @@ typecheck: $(INSTALLED)
 
 # A file's tests stay together, so that a module's fixtures are made once. Workers with a PyTorch
 # thread for each core wait for one another where there are two cores: one thread each is faster. A
-# quarter of the time a worker waits for a server, a child or a clock: so there are three for two.
+# quarter of the time a worker waits for a server, a child or a clock: so there are three for two. With
+# a file at a time pytest-xdist waits for ever for a worker that was started in a dead one's place.
+PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 unit: $(INSTALLED)
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/$(PYTEST) $(ARGS)
 
 # Counting makes the tests slower, so CI does not. What the tests start is counted as well.
 coverage: $(INSTALLED)
 	@$(BIN)/coverage erase
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/coverage run -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/coverage run -m $(PYTEST) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python -m benchmarks.coverage_by_room
 

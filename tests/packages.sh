@@ -89,7 +89,7 @@ step_base() {
 tests_of() { # tests_of NAME FILE...
     rm -rf "$folder/path" && mkdir "$folder/path" && ln -s "$project/benchmarks" "$folder/path"
     (cd "$folder" && "$1/bin/pytest" -c "$project/pyproject.toml" -o "pythonpath=$project/tests $folder/path" \
-        -p no:cacheprovider -q -n "${WORKERS:-2}" --dist loadfile "${@:2}" >"$1.log" 2>&1) \
+        -p no:cacheprovider -q -n "${WORKERS:-2}" --dist loadfile --max-worker-restart 0 "${@:2}" >"$1.log" 2>&1) \
         || { tail -n 40 "$folder/$1.log" && return 1; }
     echo "$1: $(tail -n 1 "$folder/$1.log")"
 }
