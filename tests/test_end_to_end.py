@@ -17,6 +17,7 @@ from helpers.patience import HANG_SECONDS
 from helpers.small_disk import mounted_tmpfs
 
 import hvq_edge
+from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.cli.app import main
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame, read_image
@@ -105,7 +106,7 @@ def test_eval_of_run_and_bundle_agree(solar_run, solar_bundle, solar_cells, tmp_
 
 def test_python_api(solar_run, solar_bundle, solar_cells):
     image = find_dataset(solar_cells).test()[0]
-    frames = read_frame(image.path, 224)[None]
+    frames = read_frame(image.path, open_bundle(solar_bundle).manifest.input_side)[None]
     import torch
 
     model = hvq_edge.load_model(solar_run)

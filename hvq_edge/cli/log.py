@@ -301,7 +301,9 @@ def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
 
 
 def _moment(seconds: float) -> str:
-    from datetime import datetime, timezone
+    from datetime import timezone
 
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    from hvq_edge.stream.log.chain import moment_of
+
+    moment = moment_of(seconds, timezone.utc)
     return moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")

@@ -14,7 +14,6 @@ import pytest
 from helpers.patience import PATIENCE_SECONDS, until
 from helpers.running_line import RunningLine, rows_of, save_film, save_line_bundle
 
-from hvq_edge.cli.interruption import StopSignals
 from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.head import head_path, read_head
 from hvq_edge.stream.log.verification import verify_log
@@ -108,14 +107,23 @@ def test_a_sink_that_still_draws_does_not_change_how_it_ends(tmp_path, line, num
     assert running.rows()[-1]["kind"] == "session_end"
 
 
-def test_nohup_is_respected(monkeypatch):
-    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with StopSignals():
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-            with pytest.raises(SystemExit) as raised:
-                signal.raise_signal(signal.SIGTERM)  # another thread may get a process's own
-            assert raised.value.code == 0
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGHUP, former)
+BELOW_NOHUP = """
+import os, signal
+from hvq_edge.cli.interruption import StopSignals
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+try:
+    with StopSignals():
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGTERM)
+except SystemExit as stop:
+    assert stop.code == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    print("ended")
+"""
+
+
+def test_nohup_is_respected():
+    """In a process of its own: a signal to this one would be the suite's."""
+    done = subprocess.run([sys.executable, "-c", BELOW_NOHUP], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("ended\n", "")

@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from hvq_edge.verdict.decision import Decision, as_text
@@ -164,6 +165,18 @@ def log_id_of(row: LogRow) -> str | None:
         return str(json.loads(row.more)["log"])
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
+
+
+def moment_of(seconds: float, zone: timezone | None = None) -> datetime:
+    """Return a row's time in a zone; ``None``: where this machine is.
+
+    Raises:
+        ValueError, OverflowError: no calendar has it: no inspector wrote it.
+    """
+    try:
+        return datetime.fromtimestamp(seconds, zone).astimezone(zone)
+    except OSError as error:  # beyond the years that the C library counts
+        raise OverflowError(f"{seconds:g} is no time") from error
 
 
 def as_json(value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from hvq_edge.stream.log.chain import LogRow, fields_of
+from hvq_edge.stream.log.chain import LogRow, fields_of, moment_of
 from hvq_edge.stream.review.candidates import THRESHOLD
 
 _USUAL = {"session_start", "session_end", "paused", "gap_start", "gap_end", "drift_end"}
@@ -111,8 +111,3 @@ def _value(value: object) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-def moment_of(seconds: float) -> datetime:
-    """Return a time of the log, where this machine is."""
-    return datetime.fromtimestamp(seconds).astimezone()

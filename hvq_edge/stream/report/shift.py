@@ -13,7 +13,7 @@ from typing import Any
 
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import InputError, OutputError
-from hvq_edge.stream.log.chain import DECISION, FILE, LogRow, fields_of, names_of
+from hvq_edge.stream.log.chain import DECISION, FILE, LogRow, fields_of, moment_of, names_of
 from hvq_edge.stream.log.files import base_of
 from hvq_edge.stream.log.reader import all_rows, decision_span
 from hvq_edge.stream.log.reviews import REVIEW, Review
@@ -23,7 +23,6 @@ from hvq_edge.stream.report.events import (
     ThresholdChange,
     changes_of,
     is_usual,
-    moment_of,
     said_of,
 )
 from hvq_edge.stream.report.groups import NAMES_DAYS, Describe, Groups, group_rejects

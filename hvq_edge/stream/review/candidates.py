@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hvq_edge.errors import InputError
-from hvq_edge.stream.log.chain import DECISION, SESSION_START
+from hvq_edge.stream.log.chain import DECISION, SESSION_START, moment_of
 from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.reader import BETWEEN, open_for_reading, row_with
 from hvq_edge.stream.log.reviews import REVIEW, Review, in_force, parsed_review
@@ -65,7 +65,7 @@ class Candidate:
     @property
     def local_time(self) -> datetime:
         """Of its time, where this machine is."""
-        return datetime.fromtimestamp(self.time).astimezone()
+        return moment_of(self.time)
 
     @property
     def excess(self) -> float:
@@ -247,7 +247,7 @@ def day_of(seconds: float) -> date:
 @lru_cache(maxsize=4096)
 def _day_of_quarter(quarter: int) -> date:
     # Every zone's midnight is a whole quarter of an hour of UTC.
-    return datetime.fromtimestamp(quarter * 900).astimezone().date()
+    return moment_of(quarter * 900).date()
 
 
 def _object(text: str) -> Mapping[str, Any]:

@@ -132,7 +132,7 @@ def test_gemm_of_a_transposed_input():
 @pytest.mark.parametrize("mode", MODES)
 @torch.inference_mode()
 def test_multiply_adds_are_those_that_pytorch_counts(mode, small_graphs):
-    model = small_model(layers=2 if mode == "auto" else 1)
+    model = small_model()
     folded = FoldedHVQTrans(model, mode, 1 if mode == "one" else None)
     frames = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
     extra = (torch.zeros(1, dtype=torch.int32),) if mode == "input" else ()
