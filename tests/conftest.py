@@ -217,6 +217,8 @@ def form_of(net: Any, *others: object) -> str:
 
     class Form(pickle.Pickler):
         def persistent_id(self, value: object) -> object:
+            if isinstance(value, (set, frozenset)):
+                return sorted(map(repr, value))  # their order is of the process
             if not isinstance(value, Tensor):
                 return None
             name = weights.get(id(value))
@@ -227,7 +229,9 @@ def form_of(net: Any, *others: object) -> str:
             )
 
     form = io.BytesIO()
-    Form(form).dump((net, *others))
+    pickler = Form(form)
+    pickler.fast = True  # what is equal is written alike, whether it is one object or two
+    pickler.dump((net, *others))
     return hashlib.sha256(form.getbuffer()).hexdigest()
 
 
