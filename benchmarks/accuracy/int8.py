@@ -39,6 +39,7 @@ from hvq_edge.calibration.ranges.measure import MeasuredRanges, measure_ranges, 
 from hvq_edge.calibration.search.evidence import GraphResults, gather_evidence
 from hvq_edge.calibration.search.plan import default_plan
 from hvq_edge.calibration.weights.bias_correction import correct_biases
+from hvq_edge.common.openvino_core import openvino_core
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.export.graph.onnx_graph import export_graph
@@ -168,14 +169,12 @@ def equalised(
 
 def bfloat16_engine(path: Path, threads: int) -> Callable[[NDArray[np.uint8]], dict[str, Any]]:
     """Open a graph with all that is float in bfloat16, which no engine of ours does."""
-    import openvino
-
     hints = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "bf16",
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.Core().compile_model(path, "CPU", hints)
+    compiled = openvino_core().compile_model(path, "CPU", hints)
     request = compiled.create_infer_request()
     names = [output.get_any_name() for output in compiled.outputs]
 

@@ -31,6 +31,7 @@ from benchmarks.markdown_table import markdown_table
 from benchmarks.speed.authors_form import AuthorsForm, to_sequence
 from benchmarks.speed.padim import Padim
 from hvq_edge.bundle.manifest import CategoryMode
+from hvq_edge.common.openvino_core import openvino_core
 from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.export.graph.size import graph_numbers
 from hvq_edge.model import HVQTrans, load_run
@@ -148,14 +149,12 @@ def onnxruntime_judge(path: Path, threads: int) -> Judge:
 
 def openvino_judge(path: Path, threads: int) -> Judge:
     """Open a graph as the engine does: float32, latency first."""
-    import openvino
-
     hints = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
     }
-    request = openvino.Core().compile_model(path, "CPU", hints).create_infer_request()
+    request = openvino_core().compile_model(path, "CPU", hints).create_infer_request()
     return lambda frames: request.infer({0: frames})
 
 

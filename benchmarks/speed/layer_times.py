@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.common.openvino_core import openvino_core
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.runtime.cpu.processor import processor_name
 
@@ -55,8 +56,6 @@ def group_of(name: str, kind: str) -> str:
 
 def layer_times(path: Path, threads: int, openings: int) -> dict[str, float]:
     """Milliseconds of each group, the least of each operation over all calls."""
-    import openvino
-
     hints = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",
@@ -67,12 +66,12 @@ def layer_times(path: Path, threads: int, openings: int) -> dict[str, float]:
     least: dict[int, float] = {}
     operations: dict[int, tuple[str, str]] = {}
     for _ in range(openings):
-        model = openvino.Core().read_model(path)
+        model = openvino_core().read_model(path)
         frames = model.input("frames")
         # As the engine does for a camera's single frames.
         side = frames.partial_shape[1].get_length()
         model.reshape({frames: [1, side, side, 3]})
-        compiled = openvino.Core().compile_model(model, "CPU", hints)
+        compiled = openvino_core().compile_model(model, "CPU", hints)
         request = compiled.create_infer_request()
         frame = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
         before: dict[int, float] = {}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.closeable import Closeable
+from hvq_edge.common.openvino_core import openvino_core
 from hvq_edge.errors import InputError, MissingCapability, SettingsError
 from hvq_edge.runtime.cpu.processor import processor_name
 
@@ -139,7 +140,8 @@ def _onnxruntime(path: Path, threads: int | None, side: int) -> PeerGraph:
 def _openvino(path: Path, threads: int | None, side: int) -> PeerGraph:
     import openvino
 
-    model = openvino.Core().read_model(path)
+    core = openvino_core()
+    model = core.read_model(path)
     _check_one(path, len(model.inputs))
     shape = [
         place.get_length() if place.is_static else None for place in model.inputs[0].partial_shape
@@ -152,7 +154,6 @@ def _openvino(path: Path, threads: int | None, side: int) -> PeerGraph:
     }
     if threads is not None:
         properties["INFERENCE_NUM_THREADS"] = threads
-    core = openvino.Core()
     compiled: dict[int, Any] = {}
 
     def infer(frames: NDArray[Any]) -> object:

@@ -65,7 +65,7 @@ def test_four_files_that_decide_alike(four_files, run, solar_cells):
     candidates = quantisable_nodes(onnx.load(bundle.model_file("fp32")))
     assert int8_nodes(bundle.model_file("int8")) == set(plan.int8_layers(candidates))
     assert int8_nodes(bundle.model_file("int8")) == int8_nodes(bundle.model_file("int8-fp16"))
-    found = verify_bundle(bundle.path, run, solar_cells, most_images=12)
+    found = verify_bundle(bundle.path, run, solar_cells, most_images=24)  # one may change sides
     for row in found.comparisons:
         assert row.passed, (row.precision, row.runner, row.faults)
         assert row.map_correlation > (0.9999 if row.precision == "fp32" else 0.98)
