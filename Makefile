@@ -1,5 +1,6 @@
 # make demo   install into .venv and run the main job on real images
 # make test   every check: lint, typecheck, unit
+# make long   the walks that take minutes: a week of a line, a tiled run, the plan search, two processes ...
 # make coverage  the share of lines that the tests run, by room
 # make mutation  small faults in what decides, and whether the tests notice; ARGS='--sample 0' tries all
 # make duplicates  code of six lines and more that is there twice
@@ -33,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # start, and each worker, would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo install test lint typecheck unit coverage mutation duplicates audit docs dist sbom notes packages triton peers clean
+.PHONY: demo install test lint typecheck unit long coverage mutation duplicates audit docs dist sbom notes packages triton peers clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)
@@ -70,10 +71,14 @@ PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restar
 unit: $(INSTALLED)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/$(PYTEST) $(ARGS)
 
+# What they walk through is held step by step by the tests of `unit`, so that these need not run each time.
+long: $(INSTALLED)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/$(PYTEST) -m long $(ARGS)
+
 # Counting makes the tests slower, so CI does not. What the tests start is counted as well.
 coverage: $(INSTALLED)
 	@$(BIN)/coverage erase
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/coverage run -m $(PYTEST) $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/coverage run -m $(PYTEST) -m '' $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python -m benchmarks.coverage_by_room
 

@@ -190,7 +190,7 @@ def traced_once(made_once: MakeOnce) -> Iterator[None]:
 
     export = torch.onnx.export
 
-    def traced(net, arguments, *, optimize, **named):
+    def traced(net, arguments, *, optimize=True, **named):
         def trace(path: Path) -> None:
             onnx_ir.save(export(net, arguments, optimize=False, **named).model, path)
 
@@ -296,7 +296,7 @@ def bolts(made_once: MakeOnce) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(solar_cells: Path, made_once: MakeOnce) -> Path:
     """A run of the tiny preset, trained for a few epochs on real images, as a user would."""
-    model = {"input_side": 128, "width": 32, "feedforward": 64, "codes": 48, "prototypes": 96}
+    model = {"width": 32, "feedforward": 64, "codes": 48, "prototypes": 96}
     return made_once("solar", lambda run: train(solar_cells, run, model, epochs=5))
 
 

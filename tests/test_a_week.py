@@ -13,6 +13,7 @@ from hvq_edge.run.record import read_run
 from hvq_edge.training.categories.change import remove_category
 
 
+@pytest.mark.long
 def test_the_commands_print_what_the_page_shows(
     small_trained_run: Path,
     small_trained_bundle: Path,

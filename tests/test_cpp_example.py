@@ -309,6 +309,7 @@ def one_image(tmp_path: Path) -> Path:
     return write_png(tmp_path / "part.png", make_texture(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["one", "input", "auto"])
 def test_an_engine_gives_the_graphs_scores(with_tensorrt, tmp_path, on_a_gpu, mode):
     """The plan is the graph: all but who computes is as on a GPU, and nothing may differ."""
@@ -325,6 +326,7 @@ def test_an_engine_gives_the_graphs_scores(with_tensorrt, tmp_path, on_a_gpu, mo
     assert len({line["score"] for line in found}) == len(images)
 
 
+@pytest.mark.long
 def test_only_an_engine_that_fits_is_run(with_tensorrt, tmp_path, on_a_gpu):
     bundle, image = save_bundle(tmp_path / "bundle"), one_image(tmp_path)
     words = ["--plan", bundle.path, image]
@@ -363,6 +365,7 @@ def test_only_an_engine_that_fits_is_run(with_tensorrt, tmp_path, on_a_gpu):
     assert f"{plan.stem}.json cannot be read" in refused(with_tensorrt, *words)
 
 
+@pytest.mark.long
 def test_a_signature_covers_the_engine(with_tensorrt, tmp_path, on_a_gpu):
     pytest.importorskip("cryptography")
     bundle, image = save_bundle(tmp_path / "bundle"), one_image(tmp_path)
@@ -375,6 +378,7 @@ def test_a_signature_covers_the_engine(with_tensorrt, tmp_path, on_a_gpu):
     assert judged(with_tensorrt, *words)
 
 
+@pytest.mark.long
 def test_what_fails_on_a_gpu_is_said(program, with_tensorrt, tmp_path, on_a_gpu):
     bundle, image = save_bundle(tmp_path / "bundle"), one_image(tmp_path)
     told = tmp_path / "calls"

@@ -378,6 +378,7 @@ def test_the_notebook_calls_what_there_is(notebook):
     assert called == {"train", "export_bundle", "load"}
 
 
+@pytest.mark.long
 def test_the_notebook_runs(notebook, small_run, small_bundle, solar_cells, tmp_path):
     """As Jupyter would run it, on a run of ours: to train and to export takes what others have."""
     import nbclient

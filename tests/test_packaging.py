@@ -75,6 +75,7 @@ def scm_version(checkout: Path) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.long
 def test_the_same_files_give_the_same_bytes(checkout, wheel, tmp_path):
     again = build(checkout, tmp_path)
     assert again.name == wheel.name

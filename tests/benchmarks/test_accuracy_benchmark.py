@@ -26,6 +26,8 @@ from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 from hvq_edge.training import trainer
 from hvq_edge.training.train_run import continue_run, start_run
 
+pytestmark = pytest.mark.long
+
 SMALL = """\
 [model]
 image_level = "subtracted"

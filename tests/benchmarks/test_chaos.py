@@ -41,6 +41,7 @@ SEED = 838
 """Its first three rounds have a fault of every resource."""
 
 
+@pytest.mark.long
 def test_nothing_is_violated_in_a_short_run(tmp_path):
     with ExitStack() as closing:
         disk = small_disk(tmp_path / "disk", closing)

@@ -70,6 +70,7 @@ def test_the_inspector_beside_its_engine(small_bundle, bolts: Path, monkeypatch,
     assert re.search(r"p50 of each stage in the last round: \w+ [\d.]+ ms", said)
 
 
+@pytest.mark.long
 def test_a_start_beside_others(small_bundle, bolts: Path, monkeypatch, capsys):
     options = ("--images", bolts, "--rounds", 1, "--backend", "onnxruntime")
     said = run("speed/start.py", monkeypatch, capsys, small_bundle, *options)

@@ -150,6 +150,7 @@ def test_a_failed_export_keeps_the_bundle_that_was_there(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.long
 def test_own_calibration_images(small_run, solar_cells, tmp_path):
     own = tmp_path / "own images"
     for name in ("solar_cell_mono", "solar_cell_poly"):

@@ -123,6 +123,7 @@ def run(few_cells, made_once):
         return made_once("tiled", make)
 
 
+@pytest.mark.long
 def test_a_tiled_run_goes_all_the_way(run, few_cells, tmp_path, capsys, monkeypatch):
     copy = shutil.copytree(run, tmp_path / "run")
     monkeypatch.chdir(tmp_path)

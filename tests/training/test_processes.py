@@ -79,6 +79,7 @@ def files_of(run: Path) -> list[str]:
     )
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one_does(mvtec_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, two = tmp_path / "one", tmp_path / "two"

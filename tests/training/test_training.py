@@ -99,6 +99,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(mvtec_folder,
     assert not same_state(states[0], states[2])
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_resumes_to_the_same_weights(mvtec_folder, tmp_path, monkeypatch):
     """SIGKILL, several times, at moments that depend on nothing but the clock."""
     monkeypatch.chdir(tmp_path)

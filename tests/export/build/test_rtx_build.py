@@ -83,6 +83,7 @@ def test_every_product_is_computed_in_the_type_of_the_graph(small_graphs, built)
         assert bool(in_int8(layers, factors)) == (key[1] == "int8"), key
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("precision", "types"),
     [
@@ -143,6 +144,7 @@ def paper_like(tmp_path_factory) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-fp16"])
 def test_all_four_files_of_a_net_like_the_papers(paper_like, precision):
     model = onnx.load(paper_like[precision])

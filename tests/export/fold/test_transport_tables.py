@@ -83,6 +83,7 @@ def graph(model, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_the_exported_graph_is_the_model(graph, model, frames):
     engine = OnnxRuntimeEngine(Graph(graph, "fp32", (SIDE, SIDE), ("tile",), "one"))
     found, expected = engine.run(frames, None), expected_of(model, frames)
@@ -93,6 +94,7 @@ def test_the_exported_graph_is_the_model(graph, model, frames):
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-5 * largest)
 
 
+@pytest.mark.long
 def test_scores_of_all_levels_stay_in_float_and_the_graph_keeps_the_rules(graph):
     """Squeeze and excitation, SiLU, bilinear taps: other operators than the default net's."""
     proto = onnx.load(graph)

@@ -114,6 +114,7 @@ def counted_alone(_model, exported, *_which) -> GraphRecord:
     return GraphRecord(exported=numbers, plain=numbers)
 
 
+@pytest.mark.long
 def test_the_exported_graph_and_its_thresholds_say_the_same_of_the_others(
     grown, small_trained_bundle, frames, monkeypatch, tmp_path
 ):
