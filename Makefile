@@ -91,9 +91,9 @@ mutation: $(INSTALLED)
 	@cp -Rp export calibration $(MUTATION)/hvq_edge
 	@cd $(MUTATION) && OMP_NUM_THREADS=1 ../$(BIN)/python -m benchmarks.mutation $(ARGS)
 
-# A quarter of a minute, so it is no part of lint.
+# A minute of processor time, so it is no part of lint.
 duplicates: $(INSTALLED)
-	@$(BIN)/pylint --score=no hvq_edge export calibration examples benchmarks tests && echo "duplicates: none"
+	@$(BIN)/pylint --jobs 2 --score=no hvq_edge export calibration examples benchmarks tests && echo "duplicates: none"
 
 # It needs the network, so it is no part of test; without it, it says so and fails nobody. pip-audit
 # stands in an environment of its own, ends with 1 for what it found and for what it lacked alike,
