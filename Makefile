@@ -71,7 +71,7 @@ PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restar
 unit: $(INSTALLED)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/$(PYTEST) $(ARGS)
 
-# What they walk through is held step by step by the tests of `unit`, so that these need not run each time.
+# They take four minutes on two cores; CONTRIBUTING.md says what `unit` holds of them and what not.
 long: $(INSTALLED)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/$(PYTEST) -m long $(ARGS)
 
