@@ -102,21 +102,22 @@ but_torch() { # of the extra train
 }
 
 step_tests() {
-    local python
-    for python in "${pythons[@]}"; do
-        mapfile -t more < <(but_torch)
+    local python failed=0
+    mapfile -t more < <(but_torch)
+    for python in "${pythons[@]}"; do # what one of them fails the others are still asked
         environment "tests-$python" "$python" --constraint constraints.txt \
-            "$(echo "$folder"/dist/*.whl)[learn,heic,demo,factory,server,codes,test]" "${more[@]}"
-        tests_of "tests-$python" "${rooms[@]}"
+            "$(echo "$folder"/dist/*.whl)[learn,heic,demo,factory,server,codes,test]" "${more[@]}" \
+            && tests_of "tests-$python" "${rooms[@]}" || failed=1
     done
+    return $failed
 }
 
 step_lowest() { # of the wheel's own requirements, which are direct in pyproject.toml alone
     uv pip compile --quiet --python-version "${pythons[0]}" --resolution lowest-direct "${wheels_only[@]}" \
-        --extra learn --extra heic --extra factory --extra server --extra codes --extra test \
+        --extra learn --extra heic --extra demo --extra factory --extra server --extra codes --extra test \
         --output-file "$folder/lowest.txt" pyproject.toml >/dev/null
     environment lowest "${pythons[0]}" --constraint "$folder/lowest.txt" \
-        "$(echo "$folder"/dist/*.whl)[learn,heic,factory,server,codes,test]"
+        "$(echo "$folder"/dist/*.whl)[learn,heic,demo,factory,server,codes,test]"
     tests_of lowest "${device_rooms[@]}"
 }
 

@@ -11,7 +11,7 @@ import typer
 from hvq_edge.cli.console import messages, one_line, print_json, results
 from hvq_edge.cli.options import JsonOption, LogArgument
 from hvq_edge.cli.shift_report import shift_report
-from hvq_edge.common.wording import counted, spreadsheet_name
+from hvq_edge.common.wording import counted, spreadsheet_name, without_nul
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -285,7 +285,7 @@ def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
     def line(values: Iterable[Any]) -> str:
         buffer.seek(0)
         buffer.truncate()
-        writer.writerow(values)
+        writer.writerow(without_nul(value) if isinstance(value, str) else value for value in values)
         return buffer.getvalue()
 
     rows = iter(rows)

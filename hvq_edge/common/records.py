@@ -202,6 +202,8 @@ def _table_at(place: Sequence[str | int], model: type[BaseModel]) -> type[BaseMo
 
 
 def _table_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401  # any form of type
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    parts = get_args(annotation)
+    # dict[str, int] is a type as well to Python 3.10.
+    if not parts and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((one for one in map(_table_in, get_args(annotation)) if one is not None), None)
+    return next((one for one in map(_table_in, parts) if one is not None), None)

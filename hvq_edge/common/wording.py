@@ -14,6 +14,12 @@ def per_cent(share: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
+def without_nul(text: str) -> str:
+    """Return a text for CSV: spreadsheets end it at a NUL, and Python 3.10 writes none."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def spreadsheet_name(name: str) -> str:
     """Return a name for a spreadsheet, which would take some for formulas: a code is anybody's."""
+    name = without_nul(name)
     return f"'{name}" if name and name[0] in "=+-@\t\r" else name

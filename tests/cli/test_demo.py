@@ -29,6 +29,8 @@ from hvq_edge.evaluation.metrics.results import CategoryMetrics
 from hvq_edge.run.record import read_run
 from hvq_edge.verdict.judgement import VerdictCounts
 
+pytest.importorskip("torch", reason="the demo asks for the train extra before anything else")
+
 REJECTED = {1, 4, 5, 9, 12}
 UNDECIDED = {7}
 

@@ -29,7 +29,10 @@ def why_not() -> str:
     if not PROGRAM.is_file():
         return "there is no Triton server: make triton installs it (x86-64, glibc 2.35 or newer)"
     library = LIBRARIES / sysconfig.get_config_var("INSTSONAME")
-    return "" if library.is_file() else f"Triton's Python backend needs {library}"
+    stub = PROGRAM.parents[1] / "backends/python/triton_python_backend_stub"
+    if not library.is_file() or library.name.encode() not in stub.read_bytes():
+        return f"Triton's Python backend needs {library}, and to be made for it"
+    return ""
 
 
 def read_config(model: Path) -> model_config_pb2.ModelConfig:

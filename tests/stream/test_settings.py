@@ -249,7 +249,8 @@ def every_key(model: type[BaseModel], place: tuple[str | int, ...] = ()):
     for name, field in model.model_fields.items():
         kind = field.annotation
         kinds = [kind, *get_args(kind), *(one for arg in get_args(kind) for one in get_args(arg))]
-        tables = [one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)]
+        plain = [one for one in kinds if isinstance(one, type) and not get_args(one)]
+        tables = [one for one in plain if issubclass(one, BaseModel)]
         if not tables:
             yield (*place, name)
         elif tuple in map(get_origin, kinds):

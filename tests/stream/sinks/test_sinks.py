@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -177,7 +178,9 @@ def test_what_a_kill_leaves_of_a_video_can_be_read(tmp_path):
     subprocess.run([sys.executable, "-c", code, tmp_path / "annotated.mp4"], check=False)
     (left,) = tmp_path.iterdir()
     assert left.match(".annotated.*.part.mp4")
-    assert len(read_video(left)) >= 37 - 5 * KEY_FRAME_SECONDS
+    with av.open(str(left)) as container:  # OpenCV 4.8 stops after the first fragment
+        read = sum(1 for _ in container.decode(video=0))
+    assert read >= 37 - 5 * KEY_FRAME_SECONDS
 
 
 def test_an_error_of_ffmpeg_is_the_videos(tmp_path, monkeypatch):
