@@ -265,6 +265,15 @@ def test_a_variable_that_names_no_language_is_said_before_a_command_begins(monke
     assert "HVQ_EDGE_LANGUAGE: there is no catalogue" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [("predict",), ("bundle",), ("bundle", "install")])
+def test_a_variable_that_names_no_language_leaves_the_help(command, monkeypatch, capsys):
+    monkeypatch.setenv("HVQ_EDGE_LANGUAGE", "xx")
+    assert exit_code(*command, "--help") == 0
+    said = capsys.readouterr()
+    assert f" {' '.join(command)} [OPTIONS]" in said.out
+    assert said.err.startswith("Warning: HVQ_EDGE_LANGUAGE: there is no catalogue")
+
+
 def test_the_language_is_chosen_by_option_variable_or_request(monkeypatch):
     assert current().code == "en"
     monkeypatch.setenv("HVQ_EDGE_LANGUAGE", "de")
