@@ -52,7 +52,7 @@ NAMED = {
 
 SAID = {
     "verdict/judgement.py": ("refusal", "rule"),
-    "verdict/image_limits.py": ("fault",),
+    "verdict/frame_quality.py": ("fault",),
     "verdict/placement.py": ("moved",),
     "verdict/usable.py": ("FrameChecks",),
     "verdict/decision_rule.py": ("DecisionRule",),
