@@ -23,7 +23,7 @@ LEAST = 92.0
 def main() -> None:
     """Print the table, and say which rooms are below the least."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--least", type=float, default=LEAST, help="per cent of a room's lines")
+    parser.add_argument("--least", type=_per_cent, default=LEAST, help="per cent of a room's lines")
     given = parser.parse_args()
     rooms = lines_by_room(_report())
     print(table(rooms))
@@ -31,6 +31,12 @@ def main() -> None:
     if below:
         print(f"coverage: below {given.least:g} %: {', '.join(below)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _per_cent(text: str) -> float:
+    if not 0 <= (value := float(text)) <= 100:  # nothing is below nan
+        raise argparse.ArgumentTypeError(f"{text} is no number between 0 and 100")
+    return value
 
 
 def _report() -> dict[str, dict[str, int]]:

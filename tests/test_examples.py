@@ -7,6 +7,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -295,7 +296,7 @@ def test_a_reject_goes_over_a_broker_into_a_controllers_coil(bundle, images, pla
 
 
 @pytest.mark.skipif(not MOSQUITTO, reason="there is no mosquitto: apt-get install mosquitto")
-@pytest.mark.parametrize("lost", ["broker", "bridge"])
+@pytest.mark.parametrize("lost", ["broker", "bridge", "bridge, killed"])
 def test_a_line_stops_where_its_bridge_hears_nothing_more(lost, plant, processes):
     """What is no decision changes nothing; the controller does not go on with the last it heard."""
     broker, controller, bridge = plant
@@ -309,7 +310,14 @@ def test_a_line_stops_where_its_bridge_hears_nothing_more(lost, plant, processes
     publish.multiple(sent, hostname="127.0.0.1", port=broker.port)
     until(lambda: bridge.read_text().count("left out") == 5, bridge.read_text())
     assert controller.read_text().splitlines()[-1] == "coil 0 (ejector) on, 1 ejected"
-    broker.stop() if lost == "broker" else processes[bridge].terminate()
+    if lost == "broker":
+        broker.stop()
+    elif lost == "bridge":
+        processes[bridge].terminate()
+    else:
+        time.sleep(1 + runpy.run_path(str(FOLDER / "plc/simulator.py"))["SILENT_SECONDS"])
+        assert controller.read_text().splitlines()[-1] == "coil 0 (ejector) on, 1 ejected"
+        processes[bridge].kill()
     until(lambda: "the line stops" in controller.read_text(), bridge.read_text())
     assert controller.read_text().splitlines()[-2:] == [
         "coil 0 (ejector) off, 1 ejected",

@@ -113,14 +113,18 @@ Plan find_plan(const Bundle& bundle, const std::string& precision, const Here& h
     for (const fs::path& path : plans) {
         std::string fault;
         try {
-            const json record = json::parse(read_file(fs::path(path).replace_extension(".json")));
+            const fs::path beside = fs::path(path).replace_extension(".json");
+            const std::string said = read_file(beside);
+            const json record = json::parse(said);
             const std::string hash = record.at("plan_sha256");
             Plan plan{read_file(path), record.at("options")};
             if (record.at("format") != "hvq-edge-engine/1")
                 fault = "its record is of another format";
             else if (sha256_of(plan.content) != hash)
                 fault = "it is not the engine that was built (SHA-256)";
-            else if (bundle.is_signed() && !bundle.names("engines/" + path.filename().string(), hash))
+            else if (bundle.is_signed()
+                     && (!bundle.names("engines/" + path.filename().string(), hash)
+                         || !bundle.names("engines/" + beside.filename().string(), sha256_of(said))))
                 fault = "it is not an engine that was signed";
             else
                 fault = differences(record, here, graph);

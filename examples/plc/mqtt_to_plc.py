@@ -4,20 +4,26 @@
 
 Coil 0 is on while the newest part is a reject; a frame without a decision changes nothing. Coil 1
 is on while the inspector lives: where it dies, the broker says so (its last will), and both go off.
-So they do where the broker is lost or this program ends; one that is killed says nothing, so a
-controller that must know watches for its connection. For lines that have a broker anyway; without
-one, `[sinks.modbus]` writes the coils itself.
+So they do where the broker is lost or this program ends. One that is killed says nothing more, and
+leaves both as they are: so coil 1 is written again every second, and the controller sets both off
+where that stays away. For lines that have a broker anyway; without one, `[sinks.modbus]` writes the
+coils itself.
 """
 
 import argparse
 import json
 import signal
+import time
+from contextlib import suppress
 
 from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
+BEAT_SECONDS = 1.0
+KEEPALIVE_SECONDS = 10
+"""A broker that says nothing for longer is lost."""
 REJECT, ALIVE = 0, 1
 OFF = {REJECT: False, ALIVE: False}
 COILS: dict[str, dict[int, bool]] = {
@@ -52,18 +58,24 @@ def main() -> None:
     if not plc.connect():
         raise SystemExit(f"no controller answers at {':'.join(map(str, arguments.plc))}")
     wanted = dict(OFF)
+    said = ""
 
     def write(coils: dict[int, bool]) -> None:
+        nonlocal said
         wanted.update(coils)
-        # A controller that was away hears with the next message that the inspector lives.
+        fault = ""
+        # A controller that was away hears with the next beat that the inspector lives.
         for coil, on in {**coils, ALIVE: wanted[ALIVE]}.items():
             try:
                 answer = plc.write_coil(coil, on)
-                fault = str(answer) if answer.isError() else ""
-            except ModbusException as error:
-                fault = str(error)
-            if fault:
-                print(f"the controller did not take coil {coil}: {fault}", flush=True)
+                if answer.isError():
+                    fault = f"the controller did not take coil {coil}: {answer}"
+            except (ModbusException, OSError) as error:
+                plc.close()  # the next write connects anew
+                fault = f"the controller did not take coil {coil}: {error}"
+        if fault and fault != said:  # else every second
+            print(fault, flush=True)
+        said = fault
 
     def passed_on(_client: Client, _data: object, message: MQTTMessage) -> None:
         try:
@@ -81,8 +93,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         write(OFF)
-        client.connect(*arguments.broker)
-        client.loop_forever()
+        client.connect(*arguments.broker, keepalive=KEEPALIVE_SECONDS)
+        while True:  # one thread: what hears nothing more does not beat either
+            if client.loop(BEAT_SECONDS) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                time.sleep(BEAT_SECONDS)
+                with suppress(OSError):
+                    client.reconnect()
+            write({})
     except OSError as error:
         broker = ":".join(map(str, arguments.broker))
         raise SystemExit(f"no broker answers at {broker}: {error}") from None

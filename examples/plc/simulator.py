@@ -2,17 +2,20 @@
 
     python examples/plc/simulator.py --port 5020
 
-Coil 0 is the ejector, coil 1 says that the inspector is alive. When it dies, the line stops.
+Coil 0 is the ejector, coil 1 says that the inspector is alive. When it dies, the line stops: coil 1
+is set off, or is not written for five seconds, and then the controller sets both off itself.
 Needs `pip install 'pymodbus>=3.13'`.
 """
 
 import argparse
 import asyncio
+import time
 from contextlib import suppress
 
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+SILENT_SECONDS = 5.0
 EJECTOR, ALIVE = 0, 1
 NAMES = {EJECTOR: "ejector", ALIVE: "inspector alive"}
 
@@ -23,6 +26,7 @@ class Line:
     def __init__(self) -> None:
         self.coils = dict.fromkeys(NAMES, False)
         self.ejected = 0
+        self.heard = 0.0
 
     async def asked(
         self,
@@ -40,6 +44,8 @@ class Line:
 
     def set(self, coil: int, *, on: bool) -> None:
         """Take a coil's new level; the ejector moves at each part that it is set for."""
+        if coil == ALIVE:
+            self.heard = time.monotonic()
         if self.coils[coil] == on and not (coil == EJECTOR and on):
             return
         self.coils[coil] = on
@@ -49,18 +55,27 @@ class Line:
             said += ": the line runs" if on else ": the line stops"
         print(f"{said}, {self.ejected} ejected", flush=True)
 
+    async def watch(self) -> None:
+        """Set all off where nobody says any more that the inspector is alive."""
+        while True:
+            await asyncio.sleep(SILENT_SECONDS / 10)
+            if self.coils[ALIVE] and time.monotonic() - self.heard > SILENT_SECONDS:
+                for coil in NAMES:
+                    self.set(coil, on=False)
+
 
 async def serve(port: int) -> None:
     """Answer Modbus/TCP until the process ends."""
     coils = [SimData(0, values=[False] * 16, datatype=DataType.BITS)]
-    device = SimDevice(1, simdata=(coils, coils, coils, coils), action=Line().asked)
+    line = Line()
+    device = SimDevice(1, simdata=(coils, coils, coils, coils), action=line.asked)
     server = ModbusTcpServer(device, address=("127.0.0.1", port))
     try:
         await server.serve_forever(background=True)
     except RuntimeError:
         raise SystemExit(f"port {port} is taken: choose another with --port") from None
     print(f"Controller on port {port}, coils 0 and 1", flush=True)
-    await asyncio.Event().wait()
+    await line.watch()
 
 
 def main() -> None:

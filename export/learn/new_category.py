@@ -35,7 +35,7 @@ from hvq_edge.training.closed_form import (
     scale_of_parts,
     whitened,
 )
-from hvq_edge.verdict.image_limits import FrameQuality, measure
+from hvq_edge.verdict.frame_quality import FrameQuality, measure
 from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.limits import CategoryLimits
 from hvq_edge.verdict.placement import small_grey

@@ -27,7 +27,7 @@ from hvq_edge.export.learn.judged import JudgedImage
 from hvq_edge.export.learn.tables import clipped
 from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER
 from hvq_edge.verdict.calibrate.widened_limits import widened, wider
-from hvq_edge.verdict.image_limits import measure
+from hvq_edge.verdict.frame_quality import measure
 from hvq_edge.verdict.threshold import Threshold
 
 

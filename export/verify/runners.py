@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -152,19 +153,21 @@ def runners_of(bundle: Bundle, providers: Sequence[str] = ()) -> tuple[list[Test
             tested.append(Tested(precision, "OpenVINO", runner))
     if not has_openvino:
         not_run.append(NotRun(runner="OpenVINO", precision=None, reason="it is not installed here"))
-    found = [
-        one for name, library in _ENGINES.items() for one in _engines_of(bundle, name, library)
-    ]
-    for backend in dict.fromkeys(providers or may_be_tried()):
-        if backend != ONNXRUNTIME:
-            found += _provider_of(bundle, backend, must_run=backend in providers)
+    found: list[Tested | NotRun] = []
+    with ExitStack() as opened:
+        for name, library in _ENGINES.items():
+            found += _engines_of(bundle, name, library, opened)
+        for backend in dict.fromkeys(providers or may_be_tried()):
+            if backend != ONNXRUNTIME:
+                found += _provider_of(bundle, backend, opened, must_run=backend in providers)
+        opened.pop_all()
     tested += [one for one in found if isinstance(one, Tested)]
     not_run += [one for one in found if isinstance(one, NotRun)]
     return tested, not_run
 
 
 def _engines_of(
-    bundle: Bundle, backend: EngineBackend, library: RunnerName
+    bundle: Bundle, backend: EngineBackend, library: RunnerName, opened: ExitStack
 ) -> Iterator[Tested | NotRun]:
     files = sorted((bundle.path / ENGINES_FOLDER).glob(f"{backend}-[0-9]*.plan"))
     if not files:
@@ -177,18 +180,20 @@ def _engines_of(
             yield NotRun(runner=library, precision=None, reason=error.cause)
     for precision in built:
         try:
-            yield _opened(bundle, backend, precision, library)
+            yield _opened(bundle, backend, precision, library, opened)
         except HvqEdgeError as error:
             yield NotRun(runner=library, precision=precision, reason=error.cause)
 
 
-def _provider_of(bundle: Bundle, backend: str, *, must_run: bool) -> list[Tested | NotRun]:
+def _provider_of(
+    bundle: Bundle, backend: str, opened: ExitStack, *, must_run: bool
+) -> list[Tested | NotRun]:
     library = PROVIDER_RUNNERS[backend]
     found: list[Tested | NotRun] = []
     first: HvqEdgeError | None = None
     for precision in bundle.manifest.models:
         try:
-            found.append(_opened(bundle, backend, precision, library))
+            found.append(_opened(bundle, backend, precision, library, opened))
         except HvqEdgeError as error:
             first = first or error
             found.append(NotRun(runner=library, precision=precision, reason=error.cause))
@@ -197,13 +202,18 @@ def _provider_of(bundle: Bundle, backend: str, *, must_run: bool) -> list[Tested
     return found
 
 
-def _opened(bundle: Bundle, backend: str, precision: Precision, library: RunnerName) -> Tested:
+def _opened(
+    bundle: Bundle, backend: str, precision: Precision, library: RunnerName, opened: ExitStack
+) -> Tested:
     """Open an engine and judge one frame with it: some fail only then.
+
+    ``opened`` closes it unless its runner will.
 
     Raises:
         HvqEdgeError: it does not run here.
     """
     engine = open_engine(bundle, precision=precision, backend=backend, unchecked=True)
+    opened.callback(engine.close)
     takes_category = bundle.manifest.category_mode == "input"
     try:
         frames = np.zeros((1, *engine.info.frame_shape, 3), np.uint8)

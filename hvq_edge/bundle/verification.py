@@ -241,18 +241,20 @@ def read_verdicts(bundle: Bundle) -> Verdicts:
     Raises:
         BundleError: the bundle is signed, and the file is another now.
     """
-    found, damaged = _read(bundle)
-    return dict.fromkeys(PRECISIONS, False) if damaged else _known(found.precisions)
+    return read_all_verdicts(bundle)[0]
 
 
-def read_provider_verdicts(bundle: Bundle) -> Mapping[str, Verdicts]:
-    """Return the same of each of ONNX Runtime's providers that ``hvq-edge verify`` ran, by backend.
+def read_all_verdicts(bundle: Bundle) -> tuple[Verdicts, Mapping[str, Verdicts]]:
+    """Return the same, and that of each of ONNX Runtime's providers that it ran, by backend.
 
     Raises:
         BundleError: as :func:`read_verdicts`.
     """
-    found, _ = _read(bundle)
-    return {backend: _known(verdicts) for backend, verdicts in found.providers.items()}
+    found, damaged = _read(bundle)
+    on_providers = {backend: _known(verdicts) for backend, verdicts in found.providers.items()}
+    if damaged:
+        return dict.fromkeys(PRECISIONS, False), on_providers
+    return _known(found.precisions), on_providers
 
 
 def _read(bundle: Bundle) -> tuple[_Verdicts, bool]:

@@ -48,11 +48,12 @@ from hvq_edge.cli.console import guard_output, messages
 from hvq_edge.cli.interruption import INTERRUPTED, end_past_threads, interruption_said
 from hvq_edge.cli.log_handler import install_handler
 from hvq_edge.common.redaction import redacted_message
-from hvq_edge.errors import HvqEdgeError, MissingCapability
+from hvq_edge.errors import HvqEdgeError, MissingCapability, SettingsError
 
 UNFORESEEN = 70
 """Exit code after a fault of hvq-edge itself: ``EX_SOFTWARE`` of sysexits.h."""
 
+_HELP = "--help"
 _REPORTED = ("hvq-edge", "numpy", "opencv-python", "onnxruntime", "openvino", "torch", "tensorrt")
 
 
@@ -112,6 +113,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own types
         """Run the command that was named."""
+        ctx.meta[_HELP] = _HELP in ctx.args  # which the next line takes away
         try:
             return super().invoke(ctx)
         except Exception as error:
@@ -155,7 +157,12 @@ def _root(
     # A page is written, and an image annotated, long after a command began.
     from hvq_edge.design.language import current
 
-    current()
+    try:
+        current()
+    except SettingsError as error:
+        if not context.meta[_HELP]:
+            raise
+        messages.print(f"Warning: {error.cause}", markup=False, soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -67,6 +67,7 @@ _MISTYPED_HERE = re.compile(_MISTYPED, re.IGNORECASE)
 _USER = re.compile(rf"(?:[A-Za-z][\w+.-]*:/{{1,2}}|{_PROTOCOL}//?)?[^/]*", re.IGNORECASE)
 """Before the colon of ``user:password``, with an address's beginning or without. As a path an
 address has lost one of its slashes."""
+_HOST_ALONE = re.compile(r"(?:\w+://)?(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?/?")
 _WORD = re.compile(r"\S+")
 _WORD_ENDS = " \t\n\"'("
 _WORD_END = re.compile(f"[{_WORD_ENDS}=]")
@@ -95,6 +96,13 @@ def redacted_message(text: str) -> str:
     )
     text = _SCHEME_OF_HTTP.sub(rf"\1{HIDDEN}", text)
     return _WORD.sub(lambda word: _without(word[0], None), text)
+
+
+def shown_server(address: str) -> str:
+    """Return what may be shown of a server's address, which is not a path: its host and port."""
+    before, _, host = address.rpartition("@")
+    in_query = "?" in before or "#" in before  # the @, perhaps
+    return HIDDEN if in_query or not _HOST_ALONE.fullmatch(host) else host
 
 
 def redacted_table(table: Any) -> Any:  # noqa: ANN401  # what JSON holds

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.common.redaction import shown_server
 from hvq_edge.data.images import rgb_from_memory
 from hvq_edge.errors import ImageError, InputError, SettingsError
 from hvq_edge.runtime.engine import Engine
@@ -171,7 +172,8 @@ def open_stream_engine(
         engine = open_triton_engine(server, bundle, precision=precision)
     else:
         raise SettingsError(
-            f"backend {backend} runs on this machine, and the server {server} has its own.",
+            f"backend {backend} runs on this machine, and the server {shown_server(server)} has "
+            "its own.",
             next_step="leave out one of the two",
         )
     if category is None or mode == "one":

@@ -31,7 +31,7 @@ from pydantic import (
 )
 
 from hvq_edge.common.records import StrictTypes, faults_of
-from hvq_edge.common.redaction import redacted, redacted_table
+from hvq_edge.common.redaction import redacted, redacted_table, shown_server
 from hvq_edge.common.toml_file import all_wrong, read_toml
 from hvq_edge.errors import SettingsError
 from hvq_edge.run.latest import DEFAULT_BUNDLE
@@ -280,7 +280,7 @@ class StreamSettings(StrictTypes):
             if "url" in receiver:
                 table["sinks"][name]["url"] = shown_receiver(receiver["url"])
         if "server" in table:
-            table["server"] = redacted(given["server"].rpartition("@")[2])
+            table["server"] = shown_server(given["server"])
         return tomli_w.dumps(table)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.run.record import ImageRecord
-from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
+from hvq_edge.verdict.frame_quality import FrameQuality, learn_limits
 from hvq_edge.verdict.likeness.look import Look
 from hvq_edge.verdict.likeness.usual import learn_usual
 from hvq_edge.verdict.limits import CategoryLimits

@@ -31,7 +31,7 @@ from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.run.record import ImageRecord, RecordedImage
 from hvq_edge.run.tiling import FrameShape
 from hvq_edge.training.category_limits import FrameLooks
-from hvq_edge.verdict.image_limits import FrameQuality, measure
+from hvq_edge.verdict.frame_quality import FrameQuality, measure
 from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.placement import SIDE, small_grey
 

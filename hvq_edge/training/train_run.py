@@ -50,7 +50,7 @@ from hvq_edge.training.statistics import (
 )
 from hvq_edge.training.trainer import train_epochs
 from hvq_edge.training.training_state import STATE_NAME, EpochResult
-from hvq_edge.verdict.image_limits import FrameQuality, learn_limits
+from hvq_edge.verdict.frame_quality import FrameQuality, learn_limits
 
 logger = logging.getLogger(__name__)
 

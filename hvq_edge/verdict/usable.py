@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.verdict.image_limits import FrameQuality, fault, quality_of
+from hvq_edge.verdict.frame_quality import FrameQuality, fault, quality_of
 from hvq_edge.verdict.judgement import Judgement
 from hvq_edge.verdict.likeness.look import Look, look_of
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
@@ -34,7 +34,7 @@ class SeenFrame:
 
     @cached_property
     def quality(self) -> FrameQuality:
-        """As :func:`hvq_edge.verdict.image_limits.measure`."""
+        """As :func:`hvq_edge.verdict.frame_quality.measure`."""
         return quality_of(self._grey, self._edges)
 
     @cached_property

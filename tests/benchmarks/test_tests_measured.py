@@ -5,7 +5,7 @@ import sys
 import pytest
 from helpers.paths import ROOT
 
-from benchmarks import mutation
+from benchmarks import coverage_by_room, mutation
 from benchmarks.coverage_by_room import lines_by_room
 from benchmarks.coverage_by_room import table as table_of_lines
 from benchmarks.mutation import ROOMS, sample, table
@@ -26,6 +26,15 @@ def test_lines_are_counted_by_folder():
     first, *_, last = table_of_lines(rooms).splitlines()[2:]
     assert first.split() == ["|", "export", "|", "20", "|", "1", "|", "95.0", "%", "|"]
     assert last.split() == ["|", "all", "|", "25", "|", "6", "|", "76.0", "%", "|"]
+
+
+@pytest.mark.parametrize("least", ["nan", "inf", "-1", "101", "much"])
+def test_a_least_share_that_is_none_is_refused(least, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["coverage_by_room", "--least", least])
+    monkeypatch.setattr(coverage_by_room, "_report", lambda: pytest.fail("it was taken"))
+    with pytest.raises(SystemExit) as stop:
+        coverage_by_room.main()
+    assert stop.value.code == 2
 
 
 def test_a_sample_is_the_same_every_time_and_the_start_of_a_larger_one():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from helpers.credentials import BEGIN, END, FORMS, SECRETS
-from hypothesis import given
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from hvq_edge.common.redaction import redacted, redacted_message
+from hvq_edge.common.redaction import HIDDEN, redacted, redacted_message, shown_server
 from hvq_edge.doctor.finding import CheckResult
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.stream.sinks.faults import SinkFault
@@ -22,6 +23,32 @@ def test_no_value_is_shown_with_its_credentials(form, secret):
         assert BEGIN not in shown
         assert END not in shown
         assert redacted(shown) == shown
+
+
+@pytest.mark.parametrize("form", ["grpc://me:{}@triton:8001", "a.b:{}@triton:8001"])
+@given(password=st.text())
+@example("a@ b")
+@example(" word")
+@example("/word")
+@example("x?y")
+def test_a_servers_address_is_shown_without_any_password(form, password):
+    shown = shown_server(form.format(password))
+    assert shown in ("triton:8001", HIDDEN)
+    assert redacted_message(f"the server {shown}: no answer") == f"the server {shown}: no answer"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("grpcs://triton:8001", "grpcs://triton:8001"),
+        ("[fe80::1]:8001", "[fe80::1]:8001"),
+        ("grpc://triton:8001/?key=a@b", HIDDEN),
+        ("grpc://triton:8001/#a@b", HIDDEN),
+        ("me:word", HIDDEN),
+    ],
+)
+def test_of_a_servers_address_what_is_no_host_goes(address, shown):
+    assert shown_server(address) == shown
 
 
 @pytest.mark.parametrize("form", FORMS)

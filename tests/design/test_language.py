@@ -52,7 +52,7 @@ NAMED = {
 
 SAID = {
     "verdict/judgement.py": ("refusal", "rule"),
-    "verdict/image_limits.py": ("fault",),
+    "verdict/frame_quality.py": ("fault",),
     "verdict/placement.py": ("moved",),
     "verdict/usable.py": ("FrameChecks",),
     "verdict/decision_rule.py": ("DecisionRule",),
@@ -263,6 +263,15 @@ def test_a_variable_that_names_no_language_is_said_before_a_command_begins(monke
     monkeypatch.setenv("HVQ_EDGE_LANGUAGE", "../../etc")
     assert exit_code("runs") == 2
     assert "HVQ_EDGE_LANGUAGE: there is no catalogue" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("predict",), ("bundle",), ("bundle", "install")])
+def test_a_variable_that_names_no_language_leaves_the_help(command, monkeypatch, capsys):
+    monkeypatch.setenv("HVQ_EDGE_LANGUAGE", "xx")
+    assert exit_code(*command, "--help") == 0
+    said = capsys.readouterr()
+    assert f" {' '.join(command)} [OPTIONS]" in said.out
+    assert said.err.startswith("Warning: HVQ_EDGE_LANGUAGE: there is no catalogue")
 
 
 def test_the_language_is_chosen_by_option_variable_or_request(monkeypatch):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from helpers.known_answers import give_answers
 from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.runtime.contract import Graph
+from hvq_edge.runtime.cpu import compiled as compiled_module
 from hvq_edge.runtime.cpu.compiled import MOST_KEPT, VARIABLE, CompiledFile
 from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 from hvq_edge.runtime.open_engine import open_engine
@@ -220,10 +223,28 @@ def test_no_room_for_what_onnx_runtime_compiled_changes_nothing(tmp_path, folder
         raise OSError(errno.ENOSPC, "No space left on device")
 
     bundle = save_bundle(tmp_path / "b", "auto")
-    monkeypatch.setattr("hvq_edge.runtime.cpu.onnxruntime_engine.TemporaryDirectory", full)
+    monkeypatch.setattr(compiled_module, "temporary_file", full)
     with opened(bundle, "onnxruntime") as engine:
         outputs(engine)
     assert not was_kept(bundle, "onnxruntime")
+
+
+def test_onnx_runtime_writes_beside_what_is_kept(tmp_path, folder, monkeypatch):
+    """Not into a ``/tmp`` that may be small; what a killed process left there goes in time."""
+
+    def refused(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder.mkdir(mode=0o700, parents=True)
+    for seconds in (60.0, 7200.0):
+        left = folder / f".{'a' * 64}.blob.{seconds:g}.tmp"
+        left.write_bytes(b"half")
+        os.utime(left, (time.time() - seconds, time.time() - seconds))
+    monkeypatch.setattr(tempfile, "mkdtemp", refused)
+    bundle = save_bundle(tmp_path / "b")
+    opened(bundle, "onnxruntime").close()
+    assert [path.suffixes for path in folder.glob(".*")] == [[".blob", ".60", ".tmp"]]
+    assert was_kept(bundle, "onnxruntime")
 
 
 def test_it_can_be_switched_off(tmp_path, folder, monkeypatch):
@@ -235,6 +256,24 @@ def test_it_can_be_switched_off(tmp_path, folder, monkeypatch):
     monkeypatch.setenv(VARIABLE, "off")
     with pytest.raises(SettingsError, match="none of keep, no"):
         opened(bundle)
+
+
+def test_bytes_are_bounded_as_well(folder, monkeypatch, caplog):
+    """Those not used for longest go; what came last stays, even behind a clock that was ahead."""
+    files = [CompiledFile(str(number)) for number in range(4)]
+    for number, file in enumerate(files[:3]):
+        file.keep(bytes(1000))
+        for path in folder.iterdir():
+            age = path.stat().st_mtime + (86400.0 if number == 2 else -60.0)
+            os.utime(path, (age, age))
+    size = next(folder.iterdir()).stat().st_size
+    monkeypatch.setattr(compiled_module, "MOST_BYTES", 3 * size - 1)
+    files[3].keep(bytes(1000))
+    assert [bool(file.read()) for file in files] == [False, False, True, True]
+    caplog.set_level("INFO", logger="hvq_edge")
+    files[0].keep(bytes(3 * size))
+    assert f"it has {4 * size - 1000} bytes" in caplog.text
+    assert [bool(file.read()) for file in files] == [False, False, True, True]
 
 
 def test_the_graphs_that_were_not_used_for_longest_go_first(folder):

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.manifest import Bundle, Precision
-from hvq_edge.bundle.verification import Verdicts, read_provider_verdicts, read_verdicts
+from hvq_edge.bundle.verification import Verdicts, read_all_verdicts
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.choice import open_candidate
@@ -114,14 +114,13 @@ def choose_graph(
     """
     check_threads(threads)
     backends = _known_backends(backend)
-    verdicts = read_verdicts(bundle)
+    verdicts, on_providers = read_all_verdicts(bundle)
     if precision == AUTO:
         groups = (GPU_ORDER,) if backend in PROVIDERS else CPU_ORDER
         precisions = usable_precisions(bundle.manifest.models, verdicts, groups)
     else:
         precisions = (known_precision(precision),)
     candidates = [Candidate(library, name) for name in precisions for library in backends]
-    on_providers = read_provider_verdicts(bundle)
     failed: list[Candidate] = []
     if AUTO in (precision, backend):
         failed = [one for one in candidates if _passed(one, on_providers) is False]

@@ -11,11 +11,13 @@ import logging
 import os
 import platform
 import stat
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hvq_edge.common.atomic import atomic_file
+from hvq_edge.common.atomic import atomic_file, temporary_file
 from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.common.plain_file import open_plain
 from hvq_edge.errors import HvqEdgeError, SettingsError
@@ -27,6 +29,10 @@ VARIABLE = "HVQ_EDGE_COMPILED"
 """``keep`` (default) or ``no``."""
 MOST_KEPT = 8
 """Graphs; those that were not used for longest go first."""
+MOST_BYTES = 2 * 10**9
+"""Of all of them together, likewise."""
+_LEFT_SECONDS = 3600.0
+"""After which a temporary file is none that somebody still writes to."""
 _FORMAT = b"hvq-edge-compiled/1\n"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -80,16 +86,37 @@ class CompiledFile:
         """Keep a compiled graph for the next start, where that can be."""
         if self._folder is None:
             return
-        path = self._folder / self._name
+        content = self._head(compiled) + compiled
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_owner(os.lstat(self._folder), self._folder)
+            if len(content) > MOST_BYTES:
+                raise OSError(f"it has {len(content)} bytes, and all have at most {MOST_BYTES}")
+            path = self._made_folder() / self._name
             with atomic_file(path) as temporary:
                 temporary.chmod(0o600)
-                temporary.write_bytes(self._head(compiled) + compiled)
-            _remove_oldest(self._folder)
+                temporary.write_bytes(content)
+            _remove_oldest(path)
         except (HvqEdgeError, OSError) as error:
             logger.info("the compiled graph is not kept, and compiled again next time: %s", error)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield a file for a library that writes compiled graphs to files alone; it goes at last.
+
+        Raises:
+            OSError: nothing can be kept.
+        """
+        path = temporary_file(self._made_folder() / self._name)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _made_folder(self) -> Path:
+        if self._folder is None:
+            raise OSError("there is no folder for it")
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(os.lstat(self._folder), self._folder)
+        return self._folder
 
     def _head(self, compiled: bytes) -> bytes:
         """Return what stands before a compiled graph: under another name it is another file."""
@@ -122,7 +149,19 @@ def _check_owner(status: os.stat_result, path: Path) -> None:
         raise PermissionError(f"{path} can be written to by others")
 
 
-def _remove_oldest(folder: Path) -> None:
-    used = sorted(folder.glob("*.blob"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in used[MOST_KEPT:]:
-        path.unlink(missing_ok=True)
+def _remove_oldest(new: Path) -> None:
+    """Hold number and bytes to their bounds; ``new`` stays, whatever the clock says.
+
+    What a process that was killed left half written goes as well.
+    """
+    status = {path: path.stat() for path in new.parent.glob("*.blob")}
+    used = sorted(status, key=lambda path: (path == new, status[path].st_mtime_ns), reverse=True)
+    total = 0
+    for number, path in enumerate(used):
+        total += status[path].st_size
+        if number >= MOST_KEPT or total > MOST_BYTES:
+            path.unlink(missing_ok=True)
+    for path in new.parent.glob(".*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                path.unlink()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -103,8 +101,7 @@ class OnnxRuntimeEngine(CpuGraphEngine):
                 self.compiled_sha256 = kept.sha256
                 return session
         try:
-            with TemporaryDirectory() as folder:
-                written = Path(folder) / graph.file.name
+            with file.scratch() as written:
                 options.optimized_model_filepath = str(written)
                 session = open_session(library, self.backend, graph.load(), options)
                 file.keep(written.read_bytes())

@@ -154,13 +154,19 @@ def find_engine_file(
 
 
 def _check_signed(bundle: Bundle, plan: Path, record: EngineRecord) -> None:
-    """Refuse a plan that a signature, where one was required, does not cover.
+    """Refuse a plan that a signature, where one was required, does not cover with its record.
 
     Raises:
-        BundleError: the manifest does not name the plan, or another one.
+        BundleError: the manifest does not name the plan, or another one; or its record is another.
     """
-    listed = bundle.manifest.files.get(f"{ENGINES_FOLDER}/{plan.name}")
-    if bundle.signed and (listed is None or listed.sha256 != record.plan_sha256):
+    if not bundle.signed:
+        return
+    name = f"{ENGINES_FOLDER}/{plan.name}"
+    listed = bundle.manifest.files.get(name)
+    if listed is None or listed.sha256 != record.plan_sha256:
         raise BundleError(
             f"{plan} is not an engine that was signed.", next_step="run hvq-edge sign again"
         )
+    signed = bundle.read(name.removesuffix(".plan") + ".json")
+    if EngineRecord.model_validate_json(signed) != record:
+        raise BundleError(f"the record of {plan} was changed while it was read.")

@@ -254,16 +254,18 @@ def _client_library() -> tuple[Any, Any]:
 
 def _address(url: str) -> tuple[str, bool]:
     """Return host and port, and whether to use TLS."""
-    parts = urlsplit(url if "://" in url else f"grpc://{url}")
+    none = SettingsError(
+        "what was given is no address of a Triton server.",  # it may hold credentials
+        next_step="give its gRPC port: grpc://HOST:8001, or grpcs:// for TLS",
+    )
     try:
+        parts = urlsplit(url if "://" in url else f"grpc://{url}")
         port = parts.port
     except ValueError:
-        port = None
-    if parts.scheme not in ("grpc", "grpcs") or not parts.hostname or port is None:
-        raise SettingsError(
-            "what was given is no address of a Triton server.",  # it may hold credentials
-            next_step="give its gRPC port: grpc://HOST:8001, or grpcs:// for TLS",
-        )
+        raise none from None  # Python's message repeats the address
+    behind = parts.path.strip("/") or parts.query or parts.fragment  # a password with a slash in it
+    if parts.scheme not in ("grpc", "grpcs") or not parts.hostname or port is None or behind:
+        raise none
     return f"{parts.hostname}:{port}", parts.scheme == "grpcs"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.verdict.image_limits import FrameQuality, fault, learn_limits, measure
+from hvq_edge.verdict.frame_quality import FrameQuality, fault, learn_limits, measure
 from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.likeness.usual import UsualLook
 from hvq_edge.verdict.limits import CategoryLimits, ImageLimits, Placement

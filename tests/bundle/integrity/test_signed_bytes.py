@@ -14,10 +14,12 @@ from helpers.plans import gpu, opened, same, save_plan  # noqa: F401  # fixtures
 
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.signature import require_signature, sign_bundle
+from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.errors import BundleError
 from hvq_edge.runtime.cpu import openvino_engine
 from hvq_edge.runtime.open_engine import open_engine
+from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 
 
 @pytest.fixture
@@ -105,6 +107,25 @@ def test_a_plan_put_there_after_the_signature_was_checked_does_not_run(
         np.testing.assert_allclose(
             engine.run(frames(1))["score"], expected(frames(1), "one")["score"], rtol=1e-5
         )
+
+
+def test_a_plans_record_exchanged_after_the_signature_was_checked_is_found(
+    tmp_path, bundle, public, gpu
+):
+    """It says where the plan may run, and whether the library may run what is in it."""
+    plan = save_plan(open_bundle(bundle), options=BuildOptions(version_compatible=True))
+    record = plan.with_suffix(".json")
+    right = record.read_text()
+    sign_bundle(bundle, tmp_path / "key")
+    signed = require_signature(bundle, public, engines=True).bundle
+    opened(signed).close()
+    for change in (("true", "false"), ("8.9", "8.6")):
+        record.write_text(right.replace(*change))
+        with pytest.raises(BundleError, match=rf"{record.name} is not the file .*SHA-256"):
+            opened(signed)
+    record.unlink()
+    with pytest.raises(BundleError, match="no engine for"):
+        opened(signed)
 
 
 def test_what_verify_said_is_read_as_signed(bundle, public):

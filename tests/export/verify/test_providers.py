@@ -15,16 +15,13 @@ from onnx import numpy_helper
 from rich.console import Console
 
 from hvq_edge.bundle.manifest import open_bundle
-from hvq_edge.bundle.verification import (
-    read_provider_verdicts,
-    read_verdicts,
-    read_verification,
-)
+from hvq_edge.bundle.verification import read_all_verdicts, read_verification
 from hvq_edge.cli.app import main
 from hvq_edge.cli.verify import verify_table
 from hvq_edge.errors import MissingCapability
 from hvq_edge.export.verify import runners
 from hvq_edge.export.verify.runners import PROVIDER_RUNNERS, runners_of
+from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
 from hvq_edge.runtime.cpu.onnxruntime_providers import PROVIDERS
 from hvq_edge.runtime.open_engine import choose
 
@@ -72,8 +69,9 @@ def test_one_that_computes_wrongly_fails_and_leaves_the_file_its_verdict(
     assert (path / "verify" / "outputs-fp32-onnx-runtime-cuda.json").is_file()
 
     bundle = open_bundle(path)
-    assert read_verdicts(bundle)["fp32"]
-    assert read_provider_verdicts(bundle) == {CUDA: verdicts}
+    of_files, on_providers = read_all_verdicts(bundle)
+    assert of_files["fp32"]
+    assert on_providers == {CUDA: verdicts}
     assert choose(bundle, precision="fp32", backend=CUDA).reason.endswith(
         "hvq-edge verify did not pass fp32 on onnxruntime-cuda"
     )
@@ -110,6 +108,19 @@ def test_onnx_runtimes_fall_back_is_no_verification(tmp_path, monkeypatch):
         pytest.raises(MissingCapability, match="fell back to CPU"),
     ):
         runners_of(save_bundle(tmp_path / "b"), [CUDA])
+
+
+def test_where_one_that_was_named_does_not_run_those_that_do_are_closed(
+    tmp_path, monkeypatch, gpu_build
+):
+    closed = []
+    monkeypatch.setattr(OnnxRuntimeEngine, "close", lambda engine: closed.append(engine))
+    bundle = save_bundle(tmp_path / "b", precisions=("fp32", "int8"))
+    tested, _ = runners_of(bundle, [CUDA])
+    assert not closed
+    with pytest.raises(MissingCapability):
+        runners_of(bundle, [CUDA, RTX])
+    assert len(closed) == sum(one.library == PROVIDER_RUNNERS[CUDA] for one in tested) == 2
 
 
 @pytest.mark.parametrize("mode", ["one", "input"])

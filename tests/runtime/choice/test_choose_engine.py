@@ -11,6 +11,7 @@ pytest.importorskip("onnx")
 from helpers.engine_bench import ALL, ORT8, ORT32, OV8, OV32, both, cache, plant  # noqa: F401  # fixtures
 from helpers.graphs import frames, save_bundle
 
+from hvq_edge.bundle import verification
 from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
 from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.runtime.choice.measured_choice import Candidate
@@ -107,6 +108,15 @@ def test_a_new_verdict_needs_no_new_measurement_of_the_same_precisions(plant, bo
     (both.path / "verify.json").write_text('{"precisions": {"int8": {"passed": true}}}')
     assert choose(both).reason.startswith("int8: verified; int8 on openvino: 5.0 ms")
     assert len(bench.opened) == 4
+
+
+def test_what_verify_said_is_read_once(plant, both, monkeypatch):
+    """Read twice, the verdicts of files and of providers could be of two runs."""
+    read = []
+    monkeypatch.setattr(verification, "kept_record", lambda path, _: read.append(path.name))
+    plant(delays=dict.fromkeys(ALL, 0.01))
+    choose(both)
+    assert read == ["verify.json"]
 
 
 def test_a_file_exported_again_is_measured_again(plant, both):

@@ -460,10 +460,19 @@ def test_no_server_there(tmp_path):
         open_triton_engine("127.0.0.1:9", save_bundle(tmp_path / "b"), timeout=5)
 
 
-@pytest.mark.parametrize("url", ["", "somewhere", "http://a:8000", "host:port", "grpc://:8001"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "somewhere", "http://a:8000", "host:port", "grpc://:8001"),
+        # Passwords that end the host's part, or that Python refuses.
+        *("me:80/s3cret@h:8001", "grpc://me:80?s3cret@h:8001", "me:80#s3cret@h:8001"),
+        *("grpc://me:[s3cret@h:8001", "grpc://me:s3cret\u2100@h:8001"),
+    ],
+)
 def test_addresses_that_are_none(tmp_path, url):
-    with pytest.raises(SettingsError, match="no address of a Triton server"):
+    with pytest.raises(SettingsError, match="no address of a Triton server") as refused:
         open_triton_engine(url, save_bundle(tmp_path / "b"))
+    assert "s3cret" not in str(refused.value)
 
 
 def test_without_the_client(tmp_path, monkeypatch):

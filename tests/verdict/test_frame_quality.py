@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvq_edge.errors import DatasetError
-from hvq_edge.verdict.image_limits import FrameQuality, fault, learn_limits, measure
+from hvq_edge.verdict.frame_quality import FrameQuality, fault, learn_limits, measure
 
 levels = st.floats(0, 255, allow_nan=False)
 qualities = st.builds(
