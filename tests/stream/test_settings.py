@@ -243,14 +243,19 @@ def test_no_address_of_a_receiver_is_printed_with_its_credentials(tmp_path):
         assert shown in printed
 
 
+def is_table(annotation: Any) -> bool:
+    """``dict[str, int]`` is a type as well to Python 3.10."""
+    plain = isinstance(annotation, type) and not get_args(annotation)
+    return plain and issubclass(annotation, BaseModel)
+
+
 def every_key(model: type[BaseModel], place: tuple[str | int, ...] = ()):
     """The place of each setting, and of one that is none in each table."""
     yield (*place, "zebra")
     for name, field in model.model_fields.items():
         kind = field.annotation
         kinds = [kind, *get_args(kind), *(one for arg in get_args(kind) for one in get_args(arg))]
-        plain = [one for one in kinds if isinstance(one, type) and not get_args(one)]
-        tables = [one for one in plain if issubclass(one, BaseModel)]
+        tables = [one for one in kinds if is_table(one)]
         if not tables:
             yield (*place, name)
         elif tuple in map(get_origin, kinds):
@@ -324,7 +329,7 @@ def numbers(annotation: Any, field: FieldInfo | None = None) -> list[bool]:
     """Of each number that a setting may be: whether a bound from above is set."""
     if annotation in (int, float):
         return [any(hasattr(one, "le") or hasattr(one, "lt") for one in field.metadata)]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if is_table(annotation):
         return []
     inner, *more = get_args(annotation) or [None]
     if get_origin(annotation) is Annotated:
@@ -338,7 +343,7 @@ def tables(model: type[BaseModel]) -> list[type[BaseModel]]:
     """A model and all in it."""
 
     def within(annotation: Any) -> list[type[BaseModel]]:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if is_table(annotation):
             return tables(annotation)
         return [one for inner in get_args(annotation) for one in within(inner)]
 

@@ -328,7 +328,7 @@ def test_the_command_says_how_many_images_are_needed(bundle, tmp_path, capsys):
     ("arguments", "said"),
     [
         ([], "give --good DIR, or show good parts to the camera"),
-        (["--camera", "0"], "No such option: --camera"),
+        (["--camera", "0"], "No such option"),
         (["--good", "nowhere"], "no folder nowhere"),
         (["--good", ".", "--method", "guess"], "'guess' is none of"),
         (["--undo"], "keeps no former thresholds: nothing to undo"),
