@@ -327,15 +327,13 @@ def train(data: Path, run: Path, model: Mapping[str, object], epochs: int) -> No
 @pytest.fixture(scope="session")
 def trained_bundles(trained_run: Path, made_once: MakeOnce) -> Path:
     """Folders ``int8`` and ``four files``: that run exported, choosing the category itself."""
-    from helpers.graphs import GRAPH_RECORD
+    from helpers.one_trace import one_trace
 
-    from hvq_edge.export import export_run as exporter
+    from hvq_edge.export.export_run import export_run
 
     def export(folder: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            # What folding saves takes a second trace, and is looked at in the small bundle.
-            patch.setattr(exporter, "compare_with_plain", lambda *_: GRAPH_RECORD)
-            every = exporter.export_run(trained_run, folder / "four files", int8=True, fp16=True)
+        with one_trace():
+            every = export_run(trained_run, folder / "four files", int8=True, fp16=True)
         without_float16(every, folder / "int8")
 
     return made_once("bundles", export)
