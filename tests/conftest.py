@@ -67,6 +67,7 @@ LONGEST = (
     "test_learn_bundle.py",
     "test_rtx_build.py",
     "test_accuracy_benchmark.py",
+    "test_ablations.py",
     "test_processes.py",
     "test_readme.py",
     "test_update_power_cut.py",
