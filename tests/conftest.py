@@ -1,10 +1,7 @@
 """Datasets, runs and bundles that several tests share, and what holds for every test."""
 
 import gc
-import hashlib
-import io
 import os
-import pickle
 import shutil
 import signal
 import sys
@@ -13,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from helpers import without_torch
 from helpers.images import bolt, make_texture, scratch, write_png
+from helpers.made_once import MakeOnce, made_once  # noqa: F401  # a fixture
+from helpers.traced_once import traced_once  # noqa: F401  # a fixture
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
@@ -39,7 +36,6 @@ from hvq_edge.runtime.known_answers import (
 )
 
 Texture = Callable[..., NDArray[np.uint8]]
-MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 # How long an example takes says more of the machine than of the code. Every run draws other ones.
 busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -67,6 +63,7 @@ LONGEST = (
     "test_learn_bundle.py",
     "test_rtx_build.py",
     "test_accuracy_benchmark.py",
+    "test_ablations.py",
     "test_processes.py",
     "test_readme.py",
     "test_update_power_cut.py",
@@ -88,28 +85,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Counter(item.path for item in items)
     place = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (place.get(item.path.name, len(place)), -tests[item.path]))
-
-
-@pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
-    """Make a folder once for all workers of this run of the suite; others wait for it.
-
-    What is in it is read only: a test that writes takes a copy.
-    """
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-    def made(name: str, make: Callable[[Path], object]) -> Path:
-        folder = shared / "made once" / name
-        folder.parent.mkdir(exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            done = Path(f"{folder}.done")
-            if not done.exists():
-                make(folder)
-                done.touch()
-        return folder
-
-    return made
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -172,67 +147,6 @@ def ctrl_c() -> None:
     """Ctrl-C interrupts, also where the shell that started this in the background ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def traced_once(made_once: MakeOnce) -> Iterator[None]:
-    """Nets of the same form are traced once; each graph gets the weights of its own net.
-
-    Tracing is most of an export's time. What is kept is the graph before torch.onnx simplifies it,
-    when each weight still has its name in the net.
-    """
-    if find_spec("torch") is None:
-        yield
-        return
-
-    import onnx_ir
-    import torch
-
-    export = torch.onnx.export
-
-    def traced(net, arguments, *, optimize=True, **named):
-        def trace(path: Path) -> None:
-            onnx_ir.save(export(net, arguments, optimize=False, **named).model, path)
-
-        model = onnx_ir.load(made_once(f"traced {form_of(net, arguments, repr(named))}", trace))
-        weights = net.state_dict()
-        for name in weights.keys() & model.graph.initializers.keys():
-            weight = onnx_ir.tensor(weights[name].numpy(), name=name)
-            model.graph.initializers[name].const_value = weight
-        program = torch.onnx.ONNXProgram(model, None)
-        if optimize:
-            program.optimize()
-        return program
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", traced)
-        yield
-
-
-def form_of(net: Any, *others: object) -> str:
-    """A digest of all that is in a net and its arguments but the numbers of its weights."""
-    from torch import Tensor
-
-    weights = {id(weight): name for name, weight in net.state_dict(keep_vars=True).items()}
-
-    class Form(pickle.Pickler):
-        def persistent_id(self, value: object) -> object:
-            if isinstance(value, (set, frozenset)):
-                return sorted(map(repr, value))  # their order is of the process
-            if not isinstance(value, Tensor):
-                return None
-            name = weights.get(id(value))
-            return (
-                name or value.numpy().tobytes(),
-                str(value.dtype),
-                (*value.shape, *value.stride()),
-            )
-
-    form = io.BytesIO()
-    pickler = Form(form)
-    pickler.fast = True  # what is equal is written alike, whether it is one object or two
-    pickler.dump((net, *others))
-    return hashlib.sha256(form.getbuffer()).hexdigest()
 
 
 @pytest.fixture
@@ -327,15 +241,13 @@ def train(data: Path, run: Path, model: Mapping[str, object], epochs: int) -> No
 @pytest.fixture(scope="session")
 def trained_bundles(trained_run: Path, made_once: MakeOnce) -> Path:
     """Folders ``int8`` and ``four files``: that run exported, choosing the category itself."""
-    from helpers.graphs import GRAPH_RECORD
+    from helpers.one_trace import one_trace
 
-    from hvq_edge.export import export_run as exporter
+    from hvq_edge.export.export_run import export_run
 
     def export(folder: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            # What folding saves takes a second trace, and is looked at in the small bundle.
-            patch.setattr(exporter, "compare_with_plain", lambda *_: GRAPH_RECORD)
-            every = exporter.export_run(trained_run, folder / "four files", int8=True, fp16=True)
+        with one_trace():
+            every = export_run(trained_run, folder / "four files", int8=True, fp16=True)
         without_float16(every, folder / "int8")
 
     return made_once("bundles", export)

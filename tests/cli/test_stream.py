@@ -16,64 +16,13 @@ import cv2
 import numpy as np
 import pytest
 from helpers.commands import exit_code
-from helpers.graphs import save_bundle
 from helpers.images import flat, read_video, write_png, write_video
 from helpers.patience import PATIENCE_SECONDS, Stopwatch
-from helpers.thresholds import threshold_at
-from typer import Typer
-from typer.testing import CliRunner
+from helpers.stream_command import bundle, part, run, video  # noqa: F401  # fixtures
 
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.cli import console, stream_view
-from hvq_edge.cli.stream import add_stream
-from hvq_edge.errors import BundleError, InputError, MissingCapability, OutputError, SettingsError
+from hvq_edge.errors import SettingsError
 from hvq_edge.stream import service
-
-app = Typer()
-add_stream(app)
-
-LEVELS = {"bolt": (90, 30, 30), "nut": (30, 90, 30), "washer plate": (30, 30, 90)}
-DEFECT = 255
-
-
-def part(category: str, *, defect: bool = False) -> np.ndarray:
-    """The graph takes the strongest colour for the category, and the brightest block for score."""
-    image = np.full((64, 64, 3), LEVELS[category], np.uint8)
-    if defect:
-        image[16:32, 16:32] = DEFECT
-    return image
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    """Category mode auto, int8 and fp32; thresholds for bolt and nut, not for washer plates."""
-    saved = save_bundle(tmp_path_factory.mktemp("cli") / "ein Bündel", "auto", ("fp32", "int8"))
-    thresholds = {
-        name: threshold_at(10.0 * index + 0.5, images=3, rule="test")
-        for index, name in enumerate(["bolt", "nut"])
-    }
-    manifest = saved.manifest.model_copy(
-        update={"thresholds": {"fp32": thresholds, "int8": thresholds}}
-    )
-    write_manifest(saved.path, manifest)
-    return open_bundle(saved.path)
-
-
-@pytest.fixture
-def video(tmp_path):
-    """12 frames: bolts and nuts in turn, every fourth defective."""
-    images = [part(["bolt", "nut"][i % 2], defect=i % 4 == 3) for i in range(12)]
-    return write_video(tmp_path / "Film 1 ü.avi", images)
-
-
-def run(*arguments, fails=None):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if fails is None:
-        assert result.exception is None, result.output
-        assert result.exit_code == 0
-    else:
-        assert isinstance(result.exception, fails), result.output
-    return result
 
 
 def test_video_to_json_and_files(bundle, video, tmp_path):
@@ -270,48 +219,6 @@ def test_a_repeated_no_decision_is_one_line_from_a_camera_feed(bundle, tmp_path)
     assert "no decision" in lines[0]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "code"),
-    [
-        (["--camera", "63"], MissingCapability, 3),
-        (["--camera", "nothing.mp4"], InputError, 2),
-        (["--camera", "0", "--policy", "newest"], SettingsError, 2),
-        (["--camera", "0", "--precision", "int4"], SettingsError, 2),
-        (["--camera", "0", "--category", "bolt"], InputError, 2),
-    ],
-)
-def test_errors(bundle, arguments, error, code):
-    result = run("--bundle", bundle.path, *arguments, fails=error)
-    assert result.exception.exit_code == code
-    assert result.exception.next_step
-    assert result.stdout == ""
-
-
-def test_no_bundle_and_changed_bundle_are_found_before_the_camera(tmp_path, video):
-    run("--bundle", tmp_path / "none", "--camera", "63", fails=BundleError)
-    changed = save_bundle(tmp_path / "changed")
-    model = changed.path / "model.fp32.onnx"
-    content = bytearray(model.read_bytes())
-    content[100] ^= 1
-    model.write_bytes(content)
-    result = run("--bundle", changed.path, "--camera", "63", fails=BundleError)
-    assert "SHA-256" in result.exception.cause
-
-
-def test_out_that_cannot_be_written_to(bundle, video, tmp_path):
-    (tmp_path / "file").touch()
-    run(
-        *("--bundle", bundle.path, "--camera", video, "--out", tmp_path / "file" / "out"),
-        fails=OutputError,
-    )
-
-
-def test_display_without_a_screen(bundle, video, monkeypatch):
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    run("--bundle", bundle.path, "--camera", video, "--display", fails=MissingCapability)
-
-
 def start(*options) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "hvq_edge", "stream", "--json", "--backend", "onnxruntime"]
@@ -371,47 +278,3 @@ def test_signals_end_it_cleanly(bundle, tmp_path, number, code):
     assert decided == len(frames)
     assert counts["frames"] == decided + counts["dropped"]
     assert counts["dropped"] == 0, "what was captured is decided"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said", "remedy"),
-    [
-        (
-            ["--page", "127.0.0.1:8700"],
-            "--page takes no address, and 127.0.0.1:8700 was given.",
-            "give --page-host 127.0.0.1 --page-port 8700",
-        ),
-        (["--page=:8700"], "--page takes no address", "give --page-port 8700"),
-        (["--page", "8700", "--no-video"], "--page takes no address", "give --page-port 8700"),
-        (
-            ["--page-port", "line-3.plant:8700"],
-            "--page-port takes a port alone",
-            "give --page-host line-3.plant --page-port 8700",
-        ),
-        (
-            ["--page-host=[::1]:8700"],
-            "--page-host takes a host alone",
-            "give --page-host ::1 --page-port 8700",
-        ),
-        (
-            ["--trigger-port", "0.0.0.0:9000"],
-            "--trigger-port takes a port alone",
-            "give --trigger-port 9000",
-        ),
-    ],
-)
-def test_an_address_for_a_flag_that_takes_none_is_told_where_it_belongs(
-    capsys, arguments, said, remedy
-):
-    assert exit_code("stream", "--camera", "a.avi", *arguments) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert f"Error: {said}" in printed.err
-    assert f"Next:  {remedy}\n" in printed.err
-
-
-@pytest.mark.parametrize("host", ["::1", "fe80::1:8700", "127.0.0.1", "localhost"])
-def test_a_host_alone_is_no_address(capsys, host):
-    arguments = ["--camera", "a.avi", "--page-host", host, "--page-token-file", "t"]
-    exit_code("stream", *arguments, "--print-config")
-    assert "takes a host alone" not in capsys.readouterr().err

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
 import pytest
-from helpers.graphs import GRAPH_RECORD
+from helpers.one_trace import one_trace
 
 import hvq_edge
 from hvq_edge.bench.entrants import entrants_of
@@ -23,7 +24,6 @@ from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import CheckpointError, GateFailed, InputError, OutputError, SettingsError
 from hvq_edge.explain.exemplars import exemplars_of_bundle
-from hvq_edge.export import export_run as exporter
 from hvq_edge.export.export_run import export_run
 from hvq_edge.export.fold.folded import FoldedHVQTrans
 from hvq_edge.export.graph.onnx_graph import export_graph
@@ -36,9 +36,9 @@ from hvq_edge.verdict.judgement import judgements, refusal
 
 
 @pytest.fixture(autouse=True)
-def uncounted(monkeypatch) -> None:
-    """What folding saves takes a second trace; the small bundle, made before, has the count."""
-    monkeypatch.setattr(exporter, "compare_with_plain", lambda *_: GRAPH_RECORD)
+def each_export_traces_once() -> Iterator[None]:
+    with one_trace():
+        yield
 
 
 def test_bundle_has_thresholds_of_held_out_images(small_bundle, small_run):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from helpers.decisions import DRAW, made
 
 from hvq_edge.stream.controls import Controls
+from hvq_edge.stream.log.reviews import append_review
+from hvq_edge.stream.review.desk import ReviewDesk
 from hvq_edge.stream.sinks.all_sinks import OpenSinks
 from hvq_edge.stream.sinks.open_sinks import SourceInfo, open_sinks
 from hvq_edge.stream.sinks.sink_settings import ImageSettings, LogSettings, SinkSettings
@@ -47,3 +51,24 @@ def record(out: Path, verdicts: str, **images: float) -> Path:
         sinks.write(decision, frame)
     sinks.close(None)
     return out
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    """A pass, a reject, a near miss, one undecided, a pass and a reject."""
+    return record(tmp_path_factory.mktemp("recorded"), "prnupr", sample=0.0)
+
+
+@pytest.fixture
+def out(recorded, tmp_path) -> Path:
+    """A copy of it, to write in."""
+    return Path(shutil.copytree(recorded, tmp_path / "out"))
+
+
+def desk_of(out: Path) -> ReviewDesk:
+    return ReviewDesk(out, lambda review: append_review(out, review))
+
+
+def ids(desk: ReviewDesk, queue: str, *, judged: bool = False) -> list[int]:
+    """The decisions that a queue shows."""
+    return [one.candidate.id for one in desk.listed(queue, judged=judged)]

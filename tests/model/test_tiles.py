@@ -8,14 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers.graphs import GRAPH_RECORD
+from helpers.one_trace import one_trace
 from helpers.small_graphs import SMALL, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hvq_edge.cli.app import main
 from hvq_edge.data.solar_cells import lay_out_solar_cells
-from hvq_edge.export import export_run
 from hvq_edge.export.verify.verify import verify_bundle
 from hvq_edge.model import load_run
 from hvq_edge.model.tiles import Tiles
@@ -117,9 +116,7 @@ def run(few_cells, made_once):
                 main(command)
             assert ended.value.code == 0
 
-    with pytest.MonkeyPatch.context() as patch:
-        # What folding saves takes a second trace, and is not looked at here.
-        patch.setattr(export_run, "compare_with_plain", lambda *_: GRAPH_RECORD)
+    with one_trace():
         return made_once("tiled", make)
 
 

@@ -10,44 +10,23 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.patience import PATIENCE_SECONDS
+from helpers.small_training import SMALL, features_of, small_model, small_settings, train_here
 
 from hvq_edge.cli.app import main
-from hvq_edge.data.images import fit_image, read_frame, read_image
-from hvq_edge.data.versions import version_of
+from hvq_edge.data.images import read_frame
 from hvq_edge.errors import CheckpointError, HvqEdgeError, RunError, SettingsError
-from hvq_edge.model import HVQTrans, load_run
+from hvq_edge.model import load_run
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import read_run
-from hvq_edge.run.settings import TrainingSettings, load_settings
-from hvq_edge.training.batches import Images, shuffled_batches, to_tensor
-from hvq_edge.training.codebook_start import revive_codes, start_codebooks
-from hvq_edge.training.features import feature_pass, features_of_versions
+from hvq_edge.run.settings import load_settings
+from hvq_edge.training.batches import Images
 from hvq_edge.training.train_run import continue_run, start_run
-from hvq_edge.training.trainer import rate_factor, train_epochs
-
-SMALL = {"input_side": 64, "width": 16, "heads": 2, "feedforward": 32, "layers": 2, "codes": 16}
-
-
-def small_settings(**training):
-    return load_settings(
-        "tiny", model=SMALL, training={"epochs": 3, "batch_size": 4, "versions": 1, **training}
-    )
-
-
-def small_model(categories: int = 2) -> HVQTrans:
-    torch.manual_seed(0)
-    return HVQTrans(small_settings().model, categories)
-
-
-def features_of(model: HVQTrans, images: int, seed: int = 0) -> np.ndarray:
-    shape = (images, model.settings.grid**2, model.raw_channels)
-    return np.random.default_rng(seed).normal(3.0, 2.0, shape).astype(np.float16)
+from hvq_edge.training.trainer import train_epochs
 
 
 def halves(features: np.ndarray, category: np.ndarray) -> tuple[Images, Images]:
@@ -57,12 +36,6 @@ def halves(features: np.ndarray, category: np.ndarray) -> tuple[Images, Images]:
 
 def same_state(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def train_here(data: Path, run: Path, **training) -> Path:
-    start_run(data, run, small_settings(**training))
-    continue_run(run, device="cpu")
-    return run
 
 
 def test_a_run_learns_and_tells_categories_apart(mvtec_folder, tmp_path):
@@ -228,49 +201,6 @@ def test_a_changed_checkpoint_is_refused(mvtec_folder, tmp_path):
         load_run(run)
 
 
-def test_a_pickle_bomb_is_not_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    bomb = tmp_path / "bomb.pth"
-    torch.save({"state_dict": _Bomb(tmp_path / "exploded")}, bomb)
-    with pytest.raises(SystemExit) as exit_:
-        main(["load", str(bomb), "--out", "run"])
-    assert exit_.value.code == 2
-    assert "it was not" in capsys.readouterr().err
-    assert not (tmp_path / "exploded").exists()
-    assert not (tmp_path / "run").exists()
-    # The bomb is a real one: an unsafe load sets it off.
-    torch.load(bomb, weights_only=False)
-    assert (tmp_path / "exploded").exists()
-
-
-class _Bomb:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.path),))
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
-def test_damaged_checkpoints_are_named(content, tmp_path):
-    path = tmp_path / "damaged.pth"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"damaged\.pth"):
-        load_tensors(path)
-
-
-def test_a_list_is_not_a_checkpoint(tmp_path):
-    torch.save([torch.zeros(1)], tmp_path / "list.pth")
-    with pytest.raises(CheckpointError, match="not a dictionary"):
-        load_tensors(tmp_path / "list.pth")
-
-
-def test_a_file_of_nameless_entries_is_no_checkpoint(tmp_path):
-    torch.save({3: torch.zeros(1)}, tmp_path / "numbers.pth")
-    with pytest.raises(CheckpointError, match="its entries have no names"):
-        load_tensors(tmp_path / "numbers.pth")
-
-
 def test_a_diverging_training_stops(tmp_path):
     model = small_model()
     features = features_of(model, 8)
@@ -279,13 +209,6 @@ def test_a_diverging_training_stops(tmp_path):
     with pytest.raises(HvqEdgeError, match="diverged"):
         train_epochs(tmp_path, model, *halves(features, category), small_settings().training)
     assert not (tmp_path / "training_state.pt").exists()
-
-
-def test_batches_cover_every_image_once_and_depend_on_the_epoch():
-    epochs = [list(shuffled_batches(23, 5, seed=7, epoch=e)) for e in (0, 0, 1)]
-    assert sorted(np.concatenate(epochs[0])) == list(range(23))
-    assert all((a == b).all() for a, b in zip(epochs[0], epochs[1], strict=True))
-    assert any(a.tolist() != b.tolist() for a, b in zip(epochs[0], epochs[2], strict=True))
 
 
 def test_versions_of_images_widen_what_counts_as_good(mvtec_folder, tmp_path):
@@ -300,80 +223,6 @@ def test_versions_of_images_widen_what_counts_as_good(mvtec_folder, tmp_path):
     assert not list((tmp_path / "varied").glob("features_versions*"))
     limits, wider = (read_run(run).category_limits["bolt"].image for run in (alone, varied))
     assert wider.sharpness_low < limits.sharpness_low  # a softer lens is no fault
-
-
-@pytest.mark.parametrize("tiles", [{}, {"tiles": (1, 2), "fine_prototypes": 8}])
-def test_the_compiled_feature_pass_gives_what_pytorch_gives(tiles):
-    pytest.importorskip("openvino")
-    settings = small_settings().model.model_copy(update=tiles)
-    model = HVQTrans(settings, 2).eval()
-    shape = (3, *model.tiling.frame_shape, 3)
-    frames = list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    expected = feature_pass(model, len(frames))(frames)
-    compiled = feature_pass(model, 10_000)
-    found = compiled(frames)
-    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
-    np.testing.assert_array_equal(compiled(frames[:1])[0], found[0])
-
-
-def test_features_of_versions_are_those_of_the_versions(mvtec_folder, tmp_path):
-    start_run(mvtec_folder, tmp_path / "run", small_settings())
-    images = read_run(tmp_path / "run", finished=False).images[:3]
-    model = small_model().eval()
-    with features_of_versions(tmp_path, model, mvtec_folder, images, 2) as found:
-        assert len(found.features) == len(found.qualities) == 6
-        frames = [
-            fit_image(
-                version_of(
-                    read_image(mvtec_folder / one.path), 64, number, int(one.sha256[:12], 16)
-                ),
-                64,
-            )
-            for one in images
-            for number in (1, 2)
-        ]
-        with torch.inference_mode():
-            expected = model.raw_features(torch.from_numpy(np.stack(frames)))
-        np.testing.assert_allclose(found.features, expected.numpy(), rtol=2e-3, atol=2e-3)
-
-
-def test_rates():
-    cosine = TrainingSettings(epochs=10)
-    rates = [rate_factor(cosine, p) for p in np.linspace(0, 10, 101)]
-    assert max(rates) <= 1
-    assert rates[0] < 0.1
-    assert rates[-1] == pytest.approx(0.01)
-    assert rates[15:] == sorted(rates[15:], reverse=True)
-    step = TrainingSettings(epochs=1000, schedule="step")
-    assert [rate_factor(step, p) for p in (0, 799.9, 800, 999)] == [1, 1, 0.1, 0.1]
-
-
-def test_codes_start_at_tokens_of_their_own_category():
-    model = small_model()
-    category = np.arange(12) % 2
-    features = features_of(model, 12) + 10 * category[:, None, None].astype(np.float16)
-    start_codebooks(model, features, category, seed=0)
-    with torch.inference_mode():
-        for k in range(2):
-            tokens = model.encode(to_tensor(model, features[category == k]))[-1].flatten(0, 1)
-            nearest = (model.codebooks[-1].codes[k][:, None] - tokens).abs().amax(2).amin(1)
-            assert nearest.max() < 1e-5
-
-
-def test_unused_codes_get_a_new_place_and_used_ones_keep_theirs():
-    model = small_model()
-    category = np.arange(12) % 2
-    features = features_of(model, 12)
-    start_codebooks(model, features, category, seed=0)
-    top = model.codebooks[-1]
-    top.codes[1, 4] = 1e4
-    top.usage[1, 4] = 0
-    before = top.codes.clone()
-    assert revive_codes(model, features, category, seed=1) == 1
-    changed = (top.codes != before).any(2).nonzero().tolist()
-    assert changed == [[1, 4]]
-    assert top.codes[1, 4].abs().max() < 100
 
 
 @pytest.mark.parametrize(
