@@ -88,6 +88,7 @@ ROWS: tuple[Row, ...] = (
     Row("schedule step", training={"schedule": "step"}),
     Row("averaged weights", variant="averaged weights"),
     Row("neighbour-masked attention", variant="neighbours masked"),
+    Row("attention to means of 2x2 tokens", variant="keys pooled"),
     # Against the identical shortcut, and what the loss counts.
     Row("noise of 0.2 deviations", variant="noise 0.2"),
     Row("noise of 0.5 deviations", variant="noise 0.5"),

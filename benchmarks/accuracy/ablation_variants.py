@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -285,12 +285,42 @@ def far_from_each_other(grid: int, size: int) -> Tensor:
     return ~(near[:, None, :, None] & near[None, :, None, :]).view(grid**2, grid**2)
 
 
+@contextmanager
+def pooled_keys(model: HVQTrans, side: int = 2) -> Iterator[None]:
+    """Let every token attend to means of ``side`` x ``side`` tokens, in encoder and decoder.
+
+    Products of attention take ``side**2`` times less. Stands in for PyTorch's
+    ``scaled_dot_product_attention``.
+
+    Raises:
+        InputError: the grid cannot be divided so.
+    """
+    grid = model.settings.grid
+    if grid % side:
+        raise InputError(
+            f"a grid of {grid}x{grid} tokens has no means of {side}x{side}.",
+            next_step="use another input_side, or leave this row out",
+        )
+    attend = F.scaled_dot_product_attention
+
+    def means(tokens: Tensor) -> Tensor:
+        cells: Tensor = tokens.unflatten(2, (grid // side, side, grid // side, side))
+        return cells.mean((3, 5)).flatten(2, 3)
+
+    def attend_to_means(query: Tensor, key: Tensor, value: Tensor, **named: Any) -> Tensor:  # noqa: ANN401  # as PyTorch's
+        return attend(query, means(key), means(value), **named)
+
+    with mock.patch.object(F, "scaled_dot_product_attention", attend_to_means):
+        yield
+
+
 VARIANTS: dict[str, Variant] = {
     "": Variant(),
     "k-means start": Variant(start=kmeans_start),
     "averaged weights": Variant(training=averaged_weights),
     "jittered features": Variant(training=jittered_features),
     "neighbours masked": Variant(always=neighbours_masked),
+    "keys pooled": Variant(always=pooled_keys),
     "noise 0.2": Variant(training=partial(noisy_features, deviation=0.2)),
     "noise 0.5": Variant(training=partial(noisy_features, deviation=0.5)),
     "tokens masked": Variant(training=partial(masked_tokens, share=0.25)),

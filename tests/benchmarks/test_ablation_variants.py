@@ -22,6 +22,7 @@ from benchmarks.accuracy.ablation_variants import (
     masked_tokens,
     neighbours_masked,
     noisy_features,
+    pooled_keys,
     taps_alike,
     with_flips,
     without_odd_tokens,
@@ -249,6 +250,31 @@ def test_a_neighbourhood_that_covers_the_grid_is_refused():
     with (
         pytest.raises(InputError, match="7x7 leaves nothing to see on a grid of 5x5"),
         neighbours_masked(small_model(side=80)),
+    ):
+        pass
+
+
+# Attention to means.
+
+
+def test_a_token_attends_to_means_of_its_grid():
+    attend = F.scaled_dot_product_attention
+    query = torch.randn(1, 2, 16, 3)
+    key, value = torch.randn(2, 1, 2, 16, 3)
+    with pooled_keys(small_model(side=64)):
+        pooled = F.scaled_dot_product_attention(query, key, value)
+    corners = [0, 2, 8, 10]  # of the four squares of a grid of 4x4
+    of_keys = [key[:, :, [c, c + 1, c + 4, c + 5]].mean(2) for c in corners]
+    of_values = [value[:, :, [c, c + 1, c + 4, c + 5]].mean(2) for c in corners]
+    expected = attend(query, torch.stack(of_keys, 2), torch.stack(of_values, 2))
+    assert torch.allclose(pooled, expected, atol=1e-6)
+    assert F.scaled_dot_product_attention is attend
+
+
+def test_a_grid_that_has_no_such_means_is_refused():
+    with (
+        pytest.raises(InputError, match="5x5 tokens has no means of 2x2"),
+        pooled_keys(small_model(side=80)),
     ):
         pass
 
