@@ -8,7 +8,7 @@
 #   base      without extras: from wheels only, pip check, doctor, and the bundle of RUN judges images of DATA
 #   tests     from wheels only, all but PyTorch: every test that needs no PyTorch, against the installed wheel
 #   lowest    the same tests of the rooms that a device runs, at the lowest versions that pyproject.toml allows
-#   extras    each extra resolves, at the newest and at the lowest versions
+#   extras    each extra resolves, at the newest and at the lowest versions; the pins fit each Python
 #   run       uvx and pipx run the wheel
 #   sbom      make sbom
 #
@@ -122,7 +122,7 @@ step_lowest() { # of the wheel's own requirements, which are direct in pyproject
 }
 
 step_extras() {
-    local extra how
+    local extra how python
     mapfile -t extras < <(sed -n '/^\[project.optional-dep/,/^\[project.scripts/s/^\([a-z]*\) = \[.*/\1/p' pyproject.toml)
     for extra in "${extras[@]}"; do
         for how in highest lowest-direct; do
@@ -130,6 +130,11 @@ step_extras() {
                 --output-file "$folder/$extra-$how.txt" pyproject.toml >/dev/null
             echo "[$extra], $how: $(grep -c '^[a-z]' "$folder/$extra-$how.txt") packages"
         done
+    done
+    for python in "${pythons[@]}"; do
+        uv pip compile --quiet --python-version "$python" --constraint constraints.txt --all-extras \
+            --output-file "$folder/pinned-$python.txt" pyproject.toml >/dev/null
+        echo "all extras as pinned, Python $python: $(grep -c '^[a-z]' "$folder/pinned-$python.txt") packages"
     done
 }
 
