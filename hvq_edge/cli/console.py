@@ -126,7 +126,10 @@ class _Messages(io.FileIO):
 
 
 def guard_output() -> None:
-    """Let this process outlive a standard output or standard error that cannot be written."""
+    """Let this process outlive a standard output or standard error that cannot be written.
+
+    A character that the terminal's encoding lacks, as a line of a table in Latin-1, is an escape.
+    """
     sys.stdout = _guarded(sys.stdout, _Results)
     sys.stderr = _guarded(sys.stderr, _Messages)
 
@@ -136,7 +139,7 @@ def _guarded(stream: TextIO, kind: type[io.FileIO]) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(kind(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,
         line_buffering=stream.isatty() or kind is _Messages,
     )
 
@@ -163,7 +166,8 @@ def folded(by_precision: Mapping[Precision, str], of: int = 0) -> str:
 
 def print_json(value: Any) -> None:  # noqa: ANN401  # anything json.dumps takes
     """Print one JSON document, alone, on standard output."""
-    written = json.dumps(value, ensure_ascii=False)
+    # In another encoding a character may be missing, and JSON has escapes of its own.
+    written = json.dumps(value, ensure_ascii=not results.encoding.startswith("utf"))
     # JSON leaves C1 controls and directions as they are: as escapes they say the same.
     safe = _UNSHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", written)
     results.file.write(safe + "\n")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from hvq_edge.bundle.manifest import Bundle, BundleManifest, GraphRecord
 
+_PARTS = ("int8", "fp16")
+"""Options, and what names of precisions are made of."""
+
 
 def export(
     run: RunArgument = DEFAULT_RUN,
@@ -127,7 +130,7 @@ def export(
     from hvq_edge.verdict.tolerance_bound import percent
 
     target = out or run / BUNDLE_FOLDER
-    before = _thresholds_before(target)
+    before = _manifest_before(target)
     with progress_bars() as bars:
         bundle = export_bundle(
             run,
@@ -148,6 +151,14 @@ def export(
             on_progress=bars,
         )
     manifest = bundle.manifest
+    gone = [name for name in before.models if name not in manifest.models] if before else []
+    if gone:
+        flags = " ".join(f"--{part}" for part in _PARTS if any(part in name for name in gone))
+        messages.print(
+            f"Warning: {' and '.join(gone)} of the former bundle went with it: hvq-edge export "
+            f"{flags} writes such files.",
+            soft_wrap=True,
+        )
     if before is not None and before.checkpoint_sha256 != manifest.checkpoint_sha256:
         before = None  # scores of another model are on another scale
     changes = compare(bundle, before)
@@ -219,7 +230,7 @@ def _other_sources(manifest: BundleManifest) -> dict[str, str]:
     }
 
 
-def _thresholds_before(folder: Path) -> BundleManifest | None:
+def _manifest_before(folder: Path) -> BundleManifest | None:
     """Return the manifest of a bundle that will be replaced; ``None``: there is none to read."""
     from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.errors import BundleError

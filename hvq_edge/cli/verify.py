@@ -69,6 +69,7 @@ def verify(
     from hvq_edge.export.verify.verify import verify_bundle
     from hvq_edge.run.record import recorded_data
 
+    open_bundle(bundle)  # a folder that holds none is named, not the run that would be around it
     run = run or bundle.parent
     if data is None:
         data = recorded_data(run)

@@ -137,7 +137,14 @@ def check_unchanged(
     different: list[Path] = []
     for done, record in enumerate(records, start=1):
         path = data / record.path
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError as error:  # a folder above it is closed to this user
+            raise ImageError(
+                f"{path} cannot be read: {error.strerror}.",
+                next_step=f"run the command as a user who may read {data}",
+            ) from error
+        if not there:
             missing.append(path)
         elif hash_image(path) != record.sha256:
             different.append(path)

@@ -20,6 +20,7 @@ URL_SECONDS = 20.0
 """How long a server may be silent."""
 MOST_URL_BYTES = 256 << 20
 STDIN = "-"
+VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4"})
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ def find_images(where: str | Path, stdin: Callable[[], bytes] | None = None) -> 
         raise InputError(f"cannot look for {text!r}: {error}.") from error
     if not there and is_sequence(path.name):
         return _below(path.parent, open_sequence(path))
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise InputError(
+            f"{text} is a video, not an image.",
+            next_step=f"judge its frames with hvq-edge stream --camera {text}",
+        )
     return [NamedImage(text, path.name, lambda: read_image(path), True)]
 
 

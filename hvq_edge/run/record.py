@@ -147,6 +147,9 @@ def where_runs_come_from(run: Path, name_it: str = "name the run's folder") -> s
         run: where one was looked for.
         name_it: what else may be named there.
     """
+    if (run / "bundle.json").is_file():
+        around = f", {run.parent}" if (run.parent / RECORD_NAME).is_file() else ""
+        return f"{run} is a bundle: name the folder of its run{around}"
     if run != DEFAULT_RUN:
         return f"run hvq-edge train --data DIR, or {name_it}"
     if any(run.parent.glob(f"*/{RECORD_NAME}")):

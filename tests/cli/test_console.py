@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -96,6 +99,29 @@ def test_json_says_the_same_in_escapes(capsys, monkeypatch):
     assert not console._UNSHOWN.search(printed)
     assert "größe" in printed
     assert json.loads(printed) == {UNSHOWN: "größe"}
+
+
+def test_json_needs_no_character_that_the_encoding_lacks(monkeypatch):
+    written = io.BytesIO()
+    latin = io.TextIOWrapper(written, encoding="latin-1")
+    monkeypatch.setattr(console.results, "_file", latin)
+    console.print_json({"part": "größe … 🔩"})
+    assert json.loads(written.getvalue().decode("latin-1")) == {"part": "größe … 🔩"}
+
+
+def test_a_table_is_shown_where_the_encoding_lacks_its_lines():
+    script = (
+        "from hvq_edge.cli import console; console.guard_output();"
+        "console.print_line('80 % – of größe')"
+    )
+    for encoding, said in (("utf-8", "80 % – of größe"), ("latin-1", "80 % \\u2013 of größe")):
+        shown = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=True,
+        )
+        assert shown.stdout.decode(encoding).rstrip() == said
 
 
 def test_every_message_goes_through_it():

@@ -47,6 +47,7 @@ def test_a_usage_fault_is_named(arguments, said):
         ["train", "--data", "{absent}"],
         ["eval", "{absent}", "--data", "{absent}"],
         ["export", "{absent}"],
+        ["verify", "{absent}"],
         ["verify", "{absent}", "--data", "{absent}"],
         ["build", "{absent}"],
         ["load", "{absent}", "--out", "{out}"],

@@ -208,6 +208,18 @@ def test_missing_images_are_named_and_counted(mvtec_folder):
     assert caught.value.next_step
 
 
+def test_images_in_a_folder_that_is_closed_to_this_user(mvtec_folder, monkeypatch):
+    records = split_training(find_dataset(mvtec_folder), 0.25, seed=0).images
+
+    def closed(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    with pytest.raises(ImageError, match=r"cannot be read: Permission denied\.") as caught:
+        check_unchanged(records, mvtec_folder)
+    assert "as a user who may read" in caught.value.next_step
+
+
 def test_a_changed_image_is_seen(mvtec_folder):
     records = split_training(find_dataset(mvtec_folder), 0.25, seed=0).images
     path = mvtec_folder / "tile/train/good/003.png"

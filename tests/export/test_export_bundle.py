@@ -107,7 +107,10 @@ def test_product_images_are_in_a_bundle_only_if_asked_for(small_bundle):
     assert not (small_bundle / "exemplars").exists()
 
 
-def test_a_threshold_says_which_day_it_rests_on(small_run, tmp_path, capsys):
+def test_a_new_export_says_what_it_rests_on_and_what_went(
+    small_run, small_bundle, tmp_path, capsys
+):
+    assert "int8" in open_bundle(small_bundle).manifest.models
     run = shutil.copytree(small_run, tmp_path / "run")
     source = "good images of 2024-05-02, another day by EXIF"
     record = read_run(run).model_copy(update={"held_out_from": {"solar_cell_poly": source}})
@@ -117,7 +120,9 @@ def test_a_threshold_says_which_day_it_rests_on(small_run, tmp_path, capsys):
     assert not stop.value.code
     (threshold,) = open_bundle(run / "bundle").manifest.thresholds["fp32"].values()
     assert threshold.bound.source == source
-    assert f"The threshold of solar_cell_poly rests on {source}." in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"The threshold of solar_cell_poly rests on {source}." in said.out
+    assert "int8 of the former bundle went with it: hvq-edge export --int8 writes" in said.err
 
 
 def test_unknown_category(small_run, tmp_path):

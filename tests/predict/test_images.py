@@ -48,6 +48,12 @@ def test_a_pattern_and_a_file(folder):
     assert alone.place == "a.png"
 
 
+def test_a_video_is_for_another_command():
+    with pytest.raises(InputError, match="is a video") as caught:
+        find_images("parts.AVI")
+    assert caught.value.next_step.endswith("hvq-edge stream --camera parts.AVI")
+
+
 def test_a_file_whose_name_looks_like_a_pattern(folder):
     write_png(folder / "part[1].png", flat(20))
     (alone,) = find_images(folder / "part[1].png")

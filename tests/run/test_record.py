@@ -68,6 +68,18 @@ def test_a_folder_without_a_run(tmp_path):
     assert "hvq-edge train" in caught.value.next_step
 
 
+def test_a_bundle_in_the_place_of_its_run(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").touch()
+    with pytest.raises(RunError, match="no training run at") as caught:
+        read_run(tmp_path / "bundle")
+    assert caught.value.next_step.endswith("is a bundle: name the folder of its run")
+    write_run(tmp_path, record())
+    with pytest.raises(RunError) as caught:
+        read_run(tmp_path / "bundle")
+    assert caught.value.next_step.endswith(f"name the folder of its run, {tmp_path}")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
