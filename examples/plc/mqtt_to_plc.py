@@ -80,7 +80,7 @@ def main() -> None:
     def passed_on(_client: Client, _data: object, message: MQTTMessage) -> None:
         try:
             coils = coils_for(message.topic, message.payload.decode())
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             print(f"no decision, left out: {message.topic}", flush=True)
         else:
             write(coils)

@@ -276,6 +276,25 @@ def test_bytes_are_bounded_as_well(folder, monkeypatch, caplog):
     assert [bool(file.read()) for file in files] == [False, False, True, True]
 
 
+@pytest.mark.parametrize("what", ["a link to nowhere", "a folder", "gone meanwhile"])
+def test_what_else_has_a_graphs_name_keeps_no_graph(folder, monkeypatch, caplog, what):
+    folder.mkdir(mode=0o700, parents=True)
+    planted = folder / "planted.blob"
+    if what == "a link to nowhere":
+        planted.symlink_to("nowhere")
+    elif what == "a folder":
+        planted.mkdir()
+        os.utime(planted, (0, 0))
+    else:
+        glob = Path.glob
+        monkeypatch.setattr(Path, "glob", lambda self, name: [planted, *glob(self, name)])
+    caplog.set_level("INFO", logger="hvq_edge")
+    for number in range(MOST_KEPT + 2):
+        CompiledFile(str(number)).keep(b"compiled")
+    assert sum(map(Path.is_file, folder.iterdir())) == MOST_KEPT
+    assert "is not kept" not in caplog.text
+
+
 def test_the_graphs_that_were_not_used_for_longest_go_first(folder):
     files = [CompiledFile(str(number)) for number in range(MOST_KEPT + 2)]
     for number, file in enumerate(files):

@@ -152,16 +152,21 @@ def _check_owner(status: os.stat_result, path: Path) -> None:
 def _remove_oldest(new: Path) -> None:
     """Hold number and bytes to their bounds; ``new`` stays, whatever the clock says.
 
-    What a process that was killed left half written goes as well.
+    What a process that was killed left half written goes as well. What cannot be removed, or was
+    by another process, keeps none of the others.
     """
-    status = {path: path.stat() for path in new.parent.glob("*.blob")}
+    status = {}
+    for path in new.parent.glob("*.blob"):
+        with suppress(FileNotFoundError):
+            status[path] = path.lstat()  # of a link itself: it may lead nowhere
     used = sorted(status, key=lambda path: (path == new, status[path].st_mtime_ns), reverse=True)
     total = 0
     for number, path in enumerate(used):
         total += status[path].st_size
         if number >= MOST_KEPT or total > MOST_BYTES:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
     for path in new.parent.glob(".*.tmp"):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
                 path.unlink()
