@@ -2,6 +2,10 @@
 
     make peers                                      # theirs, into .peers/graphs
     python -m benchmarks.speed.peers .peers/graphs
+    ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.speed.peers .peers/graphs --float32
+
+The last takes a processor's newer instructions away from OpenVINO, as an older one lacks them;
+where it still chooses bfloat16, some of their graphs fail then, so that is switched off.
 
 Theirs are what anomalib exports and NNCF quantises (``peer_graphs.py``), ours are ``edge`` and
 ``tiny`` with random weights: for one product, and for five with the category chosen in the graph.
@@ -115,15 +119,17 @@ def _noise(folder: Path, side: int) -> list[CalibrationImage]:
     return images
 
 
-def measure(graphs: Sequence[Graph], threads: int, rounds: int) -> dict[str, Row]:
+def measure(
+    graphs: Sequence[Graph], threads: int, rounds: int, *, float32: bool = False
+) -> dict[str, Row]:
     """Time all graphs side by side; return a row for each name."""
     with ExitStack() as stack:
         calls: dict[str, Call] = {}
         for graph in graphs:
             for form, path in graph.files.items():
-                calls[f"{graph.name}: {form}"] = _opened(graph, form, path, threads, stack)
+                calls[f"{graph.name}: {form}"] = _opened(graph, form, path, threads, stack, float32)
             if graph.alone and not graph.exact:
-                calls[f"{graph.name}: {IN_TURN}"] = _in_turn(graph, threads)
+                calls[f"{graph.name}: {IN_TURN}"] = _in_turn(graph, threads, float32)
         seconds = time_rounds(calls, rounds, runs_a_round=1, warm_ups=1)
     rows = {}
     for graph in graphs:
@@ -133,17 +139,26 @@ def measure(graphs: Sequence[Graph], threads: int, rounds: int) -> dict[str, Row
     return rows
 
 
-def _opened(graph: Graph, form: str, path: Path, threads: int, stack: ExitStack) -> Call:
+def _opened(
+    graph: Graph,
+    form: str,
+    path: Path,
+    threads: int,
+    stack: ExitStack,
+    float32: bool,
+) -> Call:
     if form == FREE or (form == INT8_FORMS[0] and not graph.exact):
-        return _free(path, threads)
+        return _free(path, threads, float32)
     backend = "openvino" if form.startswith("OpenVINO") else "onnxruntime"
     opened = stack.enter_context(open_peer(path, backend, threads, side=0))
     return opened.call(1)
 
 
-def _free(path: Path, threads: int) -> Call:
-    """Open a graph with OpenVINO's own choice of the precision of float layers."""
+def _free(path: Path, threads: int, float32: bool) -> Call:
+    """Open a graph with OpenVINO's own choice of the precision of float layers, or in float32."""
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    if float32:
+        properties["INFERENCE_PRECISION_HINT"] = "f32"
     compiled = _core().compile_model(path, "CPU", properties)
     image = np.random.default_rng(0).random(compiled.input(0).shape).astype(np.float32)
     request = compiled.create_infer_request()
@@ -160,9 +175,9 @@ def _core() -> Any:  # noqa: ANN401  # OpenVINO is untyped
     return core
 
 
-def _in_turn(graph: Graph, threads: int) -> Call:
+def _in_turn(graph: Graph, threads: int, float32: bool) -> Call:
     """Open the graphs of all products; return a call that runs each once."""
-    each = [_free(graph.files[INT8_FORMS[0]], threads) for _ in range(PRODUCTS)]
+    each = [_free(graph.files[INT8_FORMS[0]], threads, float32) for _ in range(PRODUCTS)]
     return lambda: [call() for call in each]
 
 
@@ -218,6 +233,7 @@ def main() -> None:
     parser.add_argument("peers", type=Path, help="what peer_graphs.py wrote")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--float32", action="store_true", help="float layers of all in float32")
     given = parser.parse_args()
     for warning in busy_warning(load_average(), usable_cpus()):
         print(f"Warning: {warning}.\n")
@@ -227,7 +243,7 @@ def main() -> None:
         written = ", ".join(f"{name} {number}" for name, number in versions.items())
         print(f"{processor_name()}, batch 1, {given.rounds} rounds; theirs by {written}")
         for threads in given.threads:
-            rows = measure(graphs, threads, given.rounds)
+            rows = measure(graphs, threads, given.rounds, float32=given.float32)
             alone = [graph.name for graph in graphs if graph.alone or not graph.exact]
             print(f"\nOne product, threads: {threads}\n\n{one_product(rows, alone)}")
             print(f"\n{PRODUCTS} products, threads: {threads}\n\n{all_products(rows, graphs)}")
