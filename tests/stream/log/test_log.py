@@ -26,6 +26,7 @@ from hvq_edge.stream.log.chain import (
     event_row,
     fields_of,
     hash_of,
+    moment_of,
     names_of,
 )
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
@@ -84,6 +85,32 @@ def test_new_fields_of_a_decision_are_kept(tmp_path):
     assert row.camera == "left"
     assert json.loads(row.regions) == fields["regions"]
     assert fields_of(row).items() >= fields.items()
+
+
+def test_a_row_read_again_has_what_the_decision_had_and_nothing_of_the_chain():
+    decision, _ = made(0, "reject")
+    fields = decision.fields()
+    del fields["regions"]
+
+    class WithoutRegions:
+        def fields(self):
+            return dict(fields)
+
+    row = chained(decision_row(WithoutRegions(), "s"), None)
+    assert row.regions is None
+    found = fields_of(row)
+    assert found.keys() <= {"kind", "session", *fields}
+    assert found == {**found, "kind": "decision", "session": "s"}
+    assert {name: found.get(name) for name in fields} == fields
+    assert all(name in json.loads(row.more) for name, value in found.items() if value is None)
+
+
+def test_a_decision_with_a_number_that_is_none_is_refused():
+    decision, _ = made(0, "reject")
+    with pytest.raises(ValueError, match="a decision with nan cannot be logged"):
+        decision_row(replace(decision, score=float("nan")), "s")
+    with pytest.raises((OverflowError, ValueError), match=r"is no time|out of range"):
+        moment_of(6.8e16)
 
 
 def test_the_head_stands_beside_its_log(tmp_path):
