@@ -1,7 +1,6 @@
 """The examples run as they stand, on a real bundle, with the public API alone."""
 
 import ast
-import json
 import re
 import runpy
 import socket
@@ -298,9 +297,7 @@ def test_a_line_stops_where_its_bridge_hears_nothing_more(lost, plant, processes
     """What is no decision changes nothing; the controller does not go on with the last it heard."""
     broker, controller, bridge = plant
     none = ["{", "[" * 10**5, "[]", "{}", '{"verdict": "?"}', "\udcff"]
-    now = time.time()
-    late = json.dumps({"verdict": "reject", "time": now - 60})  # the inspector sends it again
-    decisions = [json.dumps({"verdict": "reject", "time": now}), *none, late]
+    decisions = ['{"verdict": "reject"}', *none]
     topics = {"availability": ["online"], "left/decision": decisions}
     sent = [
         (f"hvq-edge/line-1/{topic}", one.encode("utf-8", "surrogateescape"), 1)
@@ -308,8 +305,7 @@ def test_a_line_stops_where_its_bridge_hears_nothing_more(lost, plant, processes
         for one in payloads
     ]
     publish.multiple(sent, hostname="127.0.0.1", port=broker.port)
-    until(lambda: bridge.read_text().count("left out") == len(none) + 1, bridge.read_text())
-    assert "s too late, left out: a reject" in bridge.read_text()
+    until(lambda: bridge.read_text().count("left out") == len(none), bridge.read_text())
     assert controller.read_text().splitlines()[-1] == "coil 0 (ejector) on, 1 ejected"
     if lost == "broker":
         broker.stop()

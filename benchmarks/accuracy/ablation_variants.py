@@ -7,7 +7,7 @@ they are entered, which is said where it happens; the loop itself is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,13 +21,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from benchmarks.accuracy.nearest_neighbour import Memory, fit_memory
 from hvq_edge.errors import InputError
 from hvq_edge.model.backbone import tap_channels
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.training import trainer
-from hvq_edge.training.batches import Images, to_tensor
+from hvq_edge.training.batches import to_tensor
 from hvq_edge.training.codebook_start import start_codebooks
 
 AVERAGE_DECAY = 0.999
@@ -39,11 +38,6 @@ NEIGHBOURS = 7
 """Side of UniAD's masked neighbourhood, in cells."""
 KMEANS_IMAGES = 64
 """Images of a category that k-means sees."""
-FLIP_TOLERANCE = 0.08
-"""How much farther than upright ones flipped good images may lie from the memory. Surfaces
-without a direction measured 5 to 7 %: the backbone itself does not see a flipped image flipped.
-Products with a direction measured 9 to 94 %."""
-_BATCH = 8
 
 Start = Callable[[HVQTrans, NDArray[np.float16], NDArray[np.int64], int], None]
 """Model, raw features, category, seed: places every code before training, as
@@ -331,70 +325,3 @@ VARIANTS: dict[str, Variant] = {
     "taps alike": Variant(training=taps_alike),
 }
 """By the name that rows use."""
-
-
-def flip_distances(
-    fit: Images,
-    held_out: Images,
-    flipped: Mapping[str, NDArray[np.float16]],
-    categories: Sequence[str],
-    device: str,
-) -> dict[str, dict[str, float]]:
-    """How much farther from good images' tokens flipped held-out images lie than upright ones.
-
-    Args:
-        fit: what the memory keeps (``nearest_neighbour.py``).
-        held_out: upright.
-        flipped: raw features of the held-out images by direction of the flip.
-        categories: names in the order of the category index.
-        device: where distances are computed.
-
-    Returns:
-        By direction and category: mean distance flipped / upright. About 1 where a flipped image
-        could be one of the product's own.
-    """
-
-    def mean_distance(memory: Memory, features: NDArray[np.float16]) -> float:
-        total = 0.0
-        for start in range(0, len(features), _BATCH):
-            raw = torch.from_numpy(features[start : start + _BATCH].astype(np.float32))
-            total += float(memory.distance(raw.to(device)).sum())
-        return total / len(features)
-
-    ratios: dict[str, dict[str, float]] = {direction: {} for direction in flipped}
-    for k, category in enumerate(categories):
-        memory = fit_memory(fit.features[fit.category == k], device=device)
-        own = held_out.category == k
-        upright = mean_distance(memory, held_out.features[own])
-        for direction, features in flipped.items():
-            ratios[direction][category] = mean_distance(memory, features[own]) / upright
-    return ratios
-
-
-def allowed_flips(distances: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]]:
-    """Categories that may be flipped, by direction.
-
-    Args:
-        distances: what :func:`flip_distances` gives.
-    """
-    return {
-        direction: [name for name, ratio in ratios.items() if ratio <= 1 + FLIP_TOLERANCE]
-        for direction, ratios in distances.items()
-    }
-
-
-def with_flips(
-    fit: Images,
-    flipped: Mapping[str, NDArray[np.float16]],
-    chosen: Mapping[str, NDArray[np.bool_]],
-) -> Images:
-    """Add flipped images to those to learn from.
-
-    Args:
-        fit: upright.
-        flipped: raw features of the chosen images, flipped, by direction.
-        chosen: bool ``[images]`` by direction: which of ``fit`` they are.
-    """
-    features = [fit.features, *flipped.values()]
-    category = [fit.category, *(fit.category[chosen[direction]] for direction in flipped)]
-    return Images(np.concatenate(features), np.concatenate(category))

@@ -26,9 +26,9 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from benchmarks.accuracy.ablation_rows import BASE, ROWS, Row
-from benchmarks.accuracy.ablation_variants import allowed_flips
 from benchmarks.accuracy.distillation import Teacher
 from benchmarks.accuracy.evidence import Range, images_to_judge, leave_one_out, mean_of
+from benchmarks.accuracy.flips import allowed_flips
 from benchmarks.accuracy.image_sources import locked
 from benchmarks.accuracy.row_training import Plan, RowResult, Workshop
 from benchmarks.markdown_table import markdown_table

@@ -23,14 +23,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from benchmarks.accuracy.ablation_rows import ROWS, Row
-from benchmarks.accuracy.ablation_variants import (
-    VARIANTS,
-    allowed_flips,
-    flip_distances,
-    with_flips,
-)
+from benchmarks.accuracy.ablation_variants import VARIANTS
 from benchmarks.accuracy.distillation import Teacher
 from benchmarks.accuracy.evidence import OURS, Evidence, ToJudge, code_use, gather, map_of
+from benchmarks.accuracy.flips import allowed_flips, flip_distances, with_flips
 from benchmarks.accuracy.image_sources import (
     FLIPS,
     FeatureStore,
@@ -91,7 +87,7 @@ class RowResult(BaseModel):
     steps: int
     """Of the training that the weights come from."""
     flip_distances: dict[str, dict[str, float]] | None = None
-    """By direction and category; see :func:`ablation_variants.flip_distances`."""
+    """By direction and category; see :func:`flips.flip_distances`."""
     code_use: tuple[tuple[float, float], ...] = ()
     """By level, level 0 first: share of the codes that any image learnt from uses, and their
     perplexity, means over the categories. Rows of an older version have none."""

@@ -6,14 +6,13 @@ Coil 0 is on while the newest part is a reject; a frame without a decision chang
 is on while the inspector lives: where it dies, the broker says so (its last will), and both go off.
 So they do where the broker is lost or this program ends. One that is killed says nothing more, and
 leaves both as they are: so coil 1 is written again every second, and the controller sets both off
-where that stays away. A reject that waited, for a controller that did not answer or a broker that
-was away, is left out: its part is gone. For lines that have a broker anyway; without one,
-`[sinks.modbus]` writes the coils itself.
+where that stays away. What waited for a controller or a broker that was away is written afterwards,
+one by one. For lines that have a broker anyway; without one, `[sinks.modbus]` writes the coils
+itself, and the newest decision alone.
 """
 
 import argparse
 import json
-import math
 import signal
 import time
 from contextlib import suppress
@@ -24,9 +23,6 @@ from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
 BEAT_SECONDS = 1.0
-LATE_SECONDS = 1.0
-"""Longer on its way than the quickest, a reject meets another part. The least difference between
-the two clocks is in every delay alike, so they need not agree."""
 KEEPALIVE_SECONDS = 10
 """A broker that says nothing for longer is lost."""
 REJECT, ALIVE = 0, 1
@@ -38,12 +34,11 @@ COILS: dict[str, dict[int, bool]] = {
 }
 
 
-def coils_for(topic: str, payload: str) -> tuple[dict[int, bool], float]:
-    """Return which coils a message sets, and for how many seconds it was on its way."""
+def coils_for(topic: str, payload: str) -> dict[int, bool]:
+    """Return which coils a message sets."""
     if topic.endswith("/availability"):
-        return {ALIVE: True} if payload == "online" else OFF, 0.0
-    decision = json.loads(payload)
-    return COILS[decision["verdict"]], time.time() - decision["time"]
+        return {ALIVE: True} if payload == "online" else OFF
+    return COILS[json.loads(payload)["verdict"]]
 
 
 def address(text: str) -> tuple[str, int]:
@@ -65,7 +60,6 @@ def main() -> None:
         raise SystemExit(f"no controller answers at {':'.join(map(str, arguments.plc))}")
     wanted = dict(OFF)
     said = ""
-    quickest = math.inf
 
     def write(coils: dict[int, bool]) -> None:
         nonlocal said
@@ -85,18 +79,12 @@ def main() -> None:
         said = fault
 
     def passed_on(_client: Client, _data: object, message: MQTTMessage) -> None:
-        nonlocal quickest
         try:
-            coils, delay = coils_for(message.topic, message.payload.decode())
+            coils = coils_for(message.topic, message.payload.decode())
         except (ValueError, KeyError, TypeError, RecursionError):
             print(f"no decision, left out: {message.topic}", flush=True)
-            return
-        if message.topic.endswith("/decision"):
-            quickest = min(quickest, delay)
-            if coils.get(REJECT) and delay - quickest > LATE_SECONDS:
-                print(f"{delay - quickest:.1f} s too late, left out: a reject", flush=True)
-                return
-        write(coils)
+        else:
+            write(coils)
 
     client = Client(CallbackAPIVersion.VERSION2)
     client.on_message = passed_on

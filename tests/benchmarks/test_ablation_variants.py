@@ -10,12 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.accuracy.ablation_variants import (
-    FLIP_TOLERANCE,
-    allowed_flips,
     averaged_weights,
     cosine_loss,
     far_from_each_other,
-    flip_distances,
     hard_tokens,
     jittered_features,
     kmeans_start,
@@ -24,10 +21,10 @@ from benchmarks.accuracy.ablation_variants import (
     noisy_features,
     pooled_keys,
     taps_alike,
-    with_flips,
     without_odd_tokens,
     worst_tokens,
 )
+from benchmarks.accuracy.flips import FLIP_TOLERANCE, allowed_flips, flip_distances, with_flips
 from hvq_edge.errors import InputError
 from hvq_edge.model.codebook import Codebooks
 from hvq_edge.model.hvq_trans import HVQTrans

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -141,12 +140,12 @@ def test_every_way_to_choose_ranges_agrees(
 
 @pytest.mark.long
 def test_the_benchmark_of_all_four(four_files, solar_cells, tmp_path, capsys):
-    precision_benchmark.main(
-        [str(four_files.path), str(solar_cells), "--rounds", "3", "--out", str(tmp_path / "n.json")]
-    )
+    out = tmp_path / "n.json"
+    arguments = [str(four_files.path), str(solar_cells), "--rounds", "25", "--out", str(out)]
+    precision_benchmark.main(arguments)
     printed = capsys.readouterr().out
     assert "image AUROC, solar_cell_mono" in printed
-    numbers = json.loads((tmp_path / "n.json").read_text())
+    numbers = json.loads(out.read_text())
     assert numbers["images"] == len(find_dataset(solar_cells).test())
     rows = numbers["rows"]
     assert rows["fp32"]["codes"] == rows["fp32"]["time"] == 1
@@ -155,7 +154,7 @@ def test_the_benchmark_of_all_four(four_files, solar_cells, tmp_path, capsys):
     for row in rows.values():  # of 16 images a category, one pair that changes places is 0.016
         for category, auroc in row["auroc"].items():
             assert auroc > rows["fp32"]["auroc"][category] - 0.05, category
-    assert all(0 < row["time"] < math.inf for row in rows.values())
+    assert all(0.3 < row["time"] < 5 for row in rows.values())
 
 
 def test_the_benchmark_needs_all_four(solar_bundle, solar_cells, capsys):

@@ -109,6 +109,9 @@ def test_a_decision_with_a_number_that_is_none_is_refused():
     decision, _ = made(0, "reject")
     with pytest.raises(ValueError, match="a decision with nan cannot be logged"):
         decision_row(replace(decision, score=float("nan")), "s")
+
+
+def test_a_time_that_no_calendar_has_is_refused():
     with pytest.raises((OverflowError, ValueError), match=r"is no time|out of range"):
         moment_of(6.8e16)
 

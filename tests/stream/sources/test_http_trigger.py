@@ -7,7 +7,8 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 import pytest
 from helpers.bright_parts import BrightnessEngine, bundle  # noqa: F401  # a fixture
@@ -56,6 +57,12 @@ def test_http_trigger_answers_with_the_decisions(bundle):
     assert inspector.counts.frames == inspector.counts.decided == 4
 
 
+@pytest.fixture
+def trigger() -> Iterator[HttpTrigger]:
+    with closing(HttpTrigger(0, "camera", seconds=0)) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize(
     ("address", "body", "number"),
     [
@@ -69,14 +76,10 @@ def test_http_trigger_answers_with_the_decisions(bundle):
         ("/trigger", "\x00\xff=part", ""),
     ],
 )
-def test_a_serial_number_comes_with_the_request(address, body, number):
-    trigger = HttpTrigger(0, "camera", seconds=0)
-    try:
-        assert post(trigger.port, address, body=body)[0] == 202
-        assert trigger.wait(0)
-        assert trigger.part() == number
-    finally:
-        trigger.close()
+def test_a_serial_number_comes_with_the_request(address, body, number, trigger):
+    assert post(trigger.port, address, body=body)[0] == 202
+    assert trigger.wait(0)
+    assert trigger.part() == number
 
 
 @pytest.mark.parametrize(
@@ -90,14 +93,10 @@ def test_a_serial_number_comes_with_the_request(address, body, number):
         (f"/trigger?part={'9' * 201}", "", "at most 200 characters"),
     ],
 )
-def test_what_cannot_be_a_serial_number_triggers_nothing(address, body, said):
-    trigger = HttpTrigger(0, "camera", seconds=0)
-    try:
-        status, answer = post(trigger.port, address, body=body)
-        assert (status, said in answer["fault"]) == (400, True), answer
-        assert not trigger.wait(0)
-    finally:
-        trigger.close()
+def test_what_cannot_be_a_serial_number_triggers_nothing(address, body, said, trigger):
+    status, answer = post(trigger.port, address, body=body)
+    assert (status, said in answer["fault"]) == (400, True), answer
+    assert not trigger.wait(0)
 
 
 def test_http_trigger_when_the_decision_takes_too_long():
@@ -112,13 +111,9 @@ def test_http_trigger_when_the_decision_takes_too_long():
         trigger.close()
 
 
-def test_too_many_triggers_are_refused():
-    trigger = HttpTrigger(0, "camera", seconds=0)
-    try:
-        statuses = [trigger.request()[0] for _ in range(70)]
-        assert statuses.count(503) == 70 - 64
-    finally:
-        trigger.close()
+def test_too_many_triggers_are_refused(trigger):
+    statuses = [trigger.request()[0] for _ in range(70)]
+    assert statuses.count(503) == 70 - 64
 
 
 @pytest.mark.parametrize(
@@ -135,36 +130,24 @@ def test_too_many_triggers_are_refused():
         "Host: 127.0.0.1\r\nOrigin: http://evil.example\r\nOrigin: http://127.0.0.1",
     ],
 )
-def test_a_page_of_another_site_triggers_nothing(headers):
-    trigger = HttpTrigger(0, "camera", seconds=0)
-    try:
-        assert told(trigger.port, headers).split()[1] in (b"403", b"421")
-        assert not trigger.wait(0)
-    finally:
-        trigger.close()
+def test_a_page_of_another_site_triggers_nothing(headers, trigger):
+    assert told(trigger.port, headers).split()[1] in (b"403", b"421")
+    assert not trigger.wait(0)
 
 
 @pytest.mark.parametrize("headers", ["Host: localhost:8700", "X-No-Host: HTTP/1.0 needs none"])
-def test_a_program_of_this_machine_triggers(headers):
-    trigger = HttpTrigger(0, "camera", seconds=0)
-    try:
-        assert told(trigger.port, headers).split()[1] == b"202"
-        assert trigger.wait(0)
-    finally:
-        trigger.close()
+def test_a_program_of_this_machine_triggers(headers, trigger):
+    assert told(trigger.port, headers).split()[1] == b"202"
+    assert trigger.wait(0)
 
 
 @pytest.mark.parametrize("cut", ["POST /trigger HTTP/1.1\r\n", "POST /trigger HTTP/1.1\r\nHo"])
-def test_a_request_that_was_cut_off_triggers_nothing(cut):
-    trigger = HttpTrigger(0, "camera", seconds=0)
-    try:
-        with socket.create_connection(("127.0.0.1", trigger.port)) as connection:
-            connection.sendall(cut.encode())
-            connection.shutdown(socket.SHUT_WR)
-            assert connection.makefile("rb").read() == b""
-        assert not trigger.wait(0)
-    finally:
-        trigger.close()
+def test_a_request_that_was_cut_off_triggers_nothing(cut, trigger):
+    with socket.create_connection(("127.0.0.1", trigger.port)) as connection:
+        connection.sendall(cut.encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.makefile("rb").read() == b""
+    assert not trigger.wait(0)
 
 
 @pytest.mark.parametrize(
