@@ -163,7 +163,9 @@ def export_padim(folder: Path, side: int) -> Path:
     torch.manual_seed(0)
     path = folder / "padim.onnx"
     frames = torch.zeros(1, side, side, 3, dtype=torch.uint8)
-    torch.onnx.export(Padim(side), (frames,), path, input_names=["frames"], verbose=False)
+    graph = torch.onnx.export(Padim(side), (frames,), input_names=["frames"], verbose=False)
+    assert graph is not None
+    graph.save(path)
     return path
 
 

@@ -36,6 +36,17 @@ def test_it_tells_what_it_takes(script, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("usage: ")
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_test_runs_it_on_something_small(script):
+    """By its name in a test: as ``module`` in what is imported or ``folder/module.py``."""
+    folder, _, name = f"benchmarks/{script.removesuffix('.py')}".rpartition("/")
+    package = folder.replace("/", ".")
+    short = f"{package}.{name}".removeprefix("benchmarks.")
+    named = rf'{package}\.{name}\b|from {package} import [^#]*\b{name}\b|"({script}|{short})"'
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    assert any(re.search(named, text) for text in tests)
+
+
 def test_each_engine_beside_pytorch(small_run, small_bundle, monkeypatch, capsys):
     assert small_bundle == small_run / "bundle"
     options = ("--rounds", 2, "--threads", 1)

@@ -10,8 +10,15 @@ import pytest
 from helpers.decisions import execute, log_ids, written
 
 from hvq_edge.errors import InputError
+from hvq_edge.stream.log.chain import chained, event_row
 from hvq_edge.stream.log.decision_log import DecisionLog, LogOptions, Session
-from hvq_edge.stream.log.head import head_path, keep_aside
+from hvq_edge.stream.log.head import (
+    check_head_place,
+    head_path,
+    keep_aside,
+    read_head,
+    write_head,
+)
 from hvq_edge.stream.log.verification import verify_log
 
 
@@ -19,24 +26,27 @@ def kept_at(head: Path) -> LogOptions:
     return LogOptions(0.0, head=head, head_seconds=0.0, reserve_bytes=0)
 
 
+OF_THE_RECORDING = "another file or folder of the recording has that name."
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "why"),
     [
-        "folder",
-        "pipe",
-        "notes.txt",
-        "out/decisions.sqlite",
-        "out/decisions.000002.sqlite",
-        "out/decisions.sqlite-wal",
-        "out/.decisions.sqlite.lock",
-        "out/decisions.jsonl",
-        "out/rejects",
-        "/",
-        "nul\0",
+        ("folder", "that is a folder."),
+        ("pipe", "that is a pipe or a device."),
+        ("notes.txt", "a file of something else stands there."),
+        ("out/decisions.sqlite", OF_THE_RECORDING),
+        ("out/decisions.000002.sqlite", OF_THE_RECORDING),
+        ("out/decisions.sqlite-wal", OF_THE_RECORDING),
+        ("out/.decisions.sqlite.lock", OF_THE_RECORDING),
+        ("out/decisions.jsonl", OF_THE_RECORDING),
+        ("out/rejects", OF_THE_RECORDING),
+        ("/", "that is a folder."),
+        ("nul\0", None),
     ],
 )
 @pytest.mark.parametrize("begun", [False, True], ids=["new log", "log"])
-def test_a_head_replaces_nothing_but_a_head(tmp_path, name, begun):
+def test_a_head_replaces_nothing_but_a_head(tmp_path, name, why, begun):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "notes.txt").write_text("mine")
@@ -44,8 +54,14 @@ def test_a_head_replaces_nothing_but_a_head(tmp_path, name, begun):
     if begun:
         written(path, 3).close()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=r"head|no path"):
-        DecisionLog(path, Session(), kept_at(tmp_path / name))
+    head = tmp_path / name
+    with pytest.raises(InputError) as refused:
+        DecisionLog(path, Session(), kept_at(head))
+    written_there = f"the head of the log cannot be written to {head}: {why}"
+    assert refused.value.cause == (written_there if why else f"{head} is no path of a file.")
+    assert refused.value.next_step == (
+        "give another place: head in [sinks.log] names a file that nothing else writes"
+    )
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
@@ -60,6 +76,11 @@ def test_a_head_that_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
         written(path, 1)
     (fault,) = verify_log(path).faults
     assert "cannot read the head" in fault.what
+    with pytest.raises(InputError) as refused:
+        read_head(head_path(path))
+    why = "it is a pipe or a device, not a plain file" if make is os.mkfifo else "Is a directory"
+    assert refused.value.cause == f"cannot read the head of the log, {head_path(path)}: {why}."
+    assert refused.value.next_step == "name another copy of it with --head"
 
 
 def test_a_damaged_head_elsewhere_is_told_of_by_the_log(tmp_path):
@@ -112,8 +133,13 @@ def test_two_lines_do_not_share_a_head(tmp_path):
     written(first / "decisions.sqlite", 3, kept_at(head)).close()
     kept = head.read_bytes()
     for _ in range(2):  # a new log, then one that has rows
-        with pytest.raises(InputError, match=r"another log, .*a/decisions\.sqlite"):
+        with pytest.raises(InputError) as refused:
             written(second / "decisions.sqlite", 1, kept_at(head))
+        assert refused.value.cause == (
+            f"the head of the log cannot be written to {head}: that is the head of another log, "
+            f"{first / 'decisions.sqlite'}."
+        )
+        assert refused.value.next_step.startswith("give another place: head in [sinks.log]")
         written(second / "decisions.sqlite", 1).close()
     assert head.read_bytes() == kept
     assert verify_log(second).whole
@@ -132,3 +158,25 @@ def test_a_head_of_an_earlier_version_is_read(tmp_path):
     assert verify_log(path, head).whole
     written(path, 3, kept_at(head)).close()
     assert verify_log(path, head).whole
+
+
+@pytest.mark.parametrize("lacks", ["log", "file"])
+def test_a_head_that_does_not_say_whose_it_is_gives_way(tmp_path, lacks):
+    """An earlier version wrote it: nothing tells that it is another log's."""
+    head, other = tmp_path / "head", tmp_path / "other" / "decisions.sqlite"
+    written(other, 3, kept_at(head)).close()
+    fields = json.loads(head.read_text())
+    del fields[lacks]
+    head.write_text(json.dumps(fields))
+    check_head_place(tmp_path / "decisions.sqlite", head)
+
+
+def test_a_head_holds_what_it_is_told_and_no_empty_fields(tmp_path):
+    row = chained(event_row("file", "", 5.0, {}), None)
+    write_head(tmp_path / "head", row)
+    text = (tmp_path / "head").read_text()
+    assert json.loads(text) == {"format": 1, "id": 1, "hash": row.hash, "time": 5.0}
+    assert text.endswith("}\n")
+    write_head(tmp_path / "head", row, "a", tmp_path / "decisions.000002.sqlite")
+    fields = json.loads((tmp_path / "head").read_text())
+    assert (fields["log"], fields["file"]) == ("a", str(tmp_path / "decisions.sqlite"))

@@ -20,7 +20,7 @@ from hvq_edge.stream.log.decision_log import LogOptions
 from hvq_edge.stream.log.deliveries import Deliveries, Progress
 from hvq_edge.stream.log.head import head_path, write_head
 from hvq_edge.stream.log.reader import all_rows
-from hvq_edge.stream.log.verification import verify_log
+from hvq_edge.stream.log.verification import MOST_FAULTS, verify_log
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,9 @@ def altered(a_log: Path, folder: Path, statements) -> Path:
         for statement, values in statements:
             assert connection.execute(statement, values).rowcount > 0
     return copy
+
+
+TAKE_FROM_BACKUP = "take the rows from a backup of the log, and find out who could write to it"
 
 
 TEXTS = ("kind", "session", "category", "verdict", "reason", "more", "previous", "hash")
@@ -134,12 +137,29 @@ def test_a_cut_off_end_is_found_by_the_head_alone(a_log, tmp_path):
         "rows 10 to 15 are missing: the end is cut off, for by the head the log once went on to "
         "row 15"
     ]
+    assert found.faults[0].next_step == TAKE_FROM_BACKUP
+    assert found.notes == [
+        f"session {list(all_rows(copy))[1].session} has no end: an inspector is at work, or it was "
+        "killed, which the next start records"
+    ]
     head_path(copy).unlink()
     found = verify_log(copy)
     (fault,) = found.faults
-    assert "whether rows behind row 9 were cut off is not known" in fault.what
-    with pytest.raises(InputError, match="no head"):
-        verify_log(copy, tmp_path / "elsewhere.head")
+    assert (fault.row, fault.what) == (
+        None,
+        f"there is no head {head_path(copy)}, which every log has: whether rows behind row 9 were "
+        "cut off is not known",
+    )
+    assert fault.next_step == (
+        "name the head with --head where it is kept elsewhere, as head in [sinks.log] asks, or a "
+        "copy of it; where there is none, compare the last row with the last that a webhook or "
+        "broker got"
+    )
+    elsewhere = tmp_path / "elsewhere.head"
+    with pytest.raises(InputError) as refused:
+        verify_log(copy, elsewhere)
+    assert refused.value.cause == f"there is no head {elsewhere}."
+    assert refused.value.next_step == "check the path given with --head"
 
 
 def test_a_log_cut_to_its_first_row_without_its_head_is_not_whole(a_log, tmp_path):
@@ -150,8 +170,15 @@ def test_a_log_cut_to_its_first_row_without_its_head_is_not_whole(a_log, tmp_pat
     assert "--head" in fault.next_step
     with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
         connection.execute("DELETE FROM log")
-    found = verify_log(copy)
-    assert "the file has lost all its rows" in [fault.what for fault in found.faults]
+    faults = [(fault.row, fault.what) for fault in verify_log(copy).faults]
+    assert faults == [
+        (None, "the file has lost all its rows"),
+        (
+            None,
+            f"there is no head {head_path(copy)}, which every log has: whether rows behind row 0 "
+            "were cut off is not known",
+        ),
+    ]
 
 
 def test_a_cut_off_end_is_found_by_what_a_receiver_got(a_log, tmp_path):
@@ -165,7 +192,12 @@ def test_a_cut_off_end_is_found_by_what_a_receiver_got(a_log, tmp_path):
     with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
         connection.execute("DELETE FROM log WHERE id > 4")
     (fault,) = verify_log(copy).faults
-    assert (fault.row, "got row 15" in fault.what) == (5, True)
+    assert (fault.file, fault.row) == (copy.name, 5)
+    assert fault.what == (
+        "rows 5 to 15 are missing: the end is cut off, for a receiver (webhook or broker) got row "
+        "15"
+    )
+    assert fault.next_step == TAKE_FROM_BACKUP
     written(copy, 20).close()
     said = [fault.what for fault in verify_log(copy).faults]
     assert any("its end is gone: a receiver got row 15" in what for what in said), "from then on"
@@ -184,6 +216,55 @@ def test_a_damaged_head_is_a_fault_and_the_rows_are_checked_all_the_same(
     with pytest.raises(InputError, match="damaged") as refused:
         verify_log(copy, head_path(copy))
     assert refused.value.next_step == "name another copy of it with --head"
+
+
+def test_a_row_that_the_head_names_and_that_was_taken_out_is_said(a_log, tmp_path):
+    """With the ids of the rows behind it closed up, the chain alone would say something else."""
+    copy = altered(a_log, tmp_path, [("DELETE FROM log WHERE id = 15", ())])
+    rows = list(all_rows(copy))
+    write_head(head_path(copy), rows[-1]._replace(id=7))
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM log WHERE id = 7")
+    faults = [(fault.row, fault.what) for fault in verify_log(copy).faults]
+    assert faults == [
+        (7, "row 7 is missing"),
+        (7, "the head names row 7, and it is not there"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('{"what":"its end is gone"}', "its end is gone"),
+        ("[]", "it is not the one that was written"),
+    ],
+)
+def test_what_an_inspector_found_when_it_started_is_said_with_what_to_do(
+    a_log, tmp_path, more, said
+):
+    change = ("UPDATE log SET kind = 'head_mismatch', more = ? WHERE id = 4", (more,))
+    found = verify_log(altered(a_log, tmp_path, [change])).faults
+    assert [(fault.row, fault.what) for fault in found] == [
+        (4, "row 4 was changed"),
+        (
+            4,
+            "row 4 says that an inspector found the log before row 1 not as it was written: "
+            f"{said}",
+        ),
+    ]
+    assert found[1].next_step == (
+        "take what was lost from a backup; this stays on record, while the rows behind it are "
+        "checked as any: to begin without it, move all files of the log to an archive"
+    )
+
+
+def test_verification_ends_after_twenty_faults_and_says_so(a_log, tmp_path):
+    copy = altered(a_log, tmp_path, [("UPDATE log SET time = time + 1, previous = 'x'", ())])
+    found = verify_log(copy)
+    assert len(found.faults) >= MOST_FAULTS
+    assert found.rows < 15
+    assert found.notes == ["verification ended early: there are too many faults"]
+    assert not found.whole
 
 
 def test_a_log_of_which_only_the_head_is_left_is_gone(a_log, tmp_path):
@@ -205,9 +286,15 @@ def test_a_chain_written_anew_is_found_by_the_head(a_log, tmp_path):
         values = (new.verdict, new.previous, new.hash, row.id)
         changes.append(("UPDATE log SET verdict = ?, previous = ?, hash = ? WHERE id = ?", values))
         previous = new.hash
-    found = verify_log(altered(a_log, tmp_path, changes))
-    assert [fault.row for fault in found.faults] == [15]
-    assert "written anew" in found.faults[0].what
+    (fault,) = verify_log(altered(a_log, tmp_path, changes)).faults
+    assert (fault.row, fault.what) == (
+        15,
+        "row 15 is not the one that the head names: the log was written anew, from some row before "
+        "it on, or the head is that of another log",
+    )
+    assert fault.next_step == (
+        "name the log's own head with --head, or compare with a backup from the first row on"
+    )
 
 
 def test_a_damaged_file_is_a_fault_and_no_crash(tmp_path):
