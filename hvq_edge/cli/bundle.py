@@ -9,7 +9,7 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, results
 from hvq_edge.cli.interruption import tidy_at_sigterm
-from hvq_edge.cli.options import BundleArgument, JsonOption
+from hvq_edge.cli.options import BundleArgument, BundleCommand, JsonOption
 from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
@@ -35,7 +35,7 @@ def _bundle(context: typer.Context) -> None:
     context.with_resource(tidy_at_sigterm())
 
 
-@group.command("check")
+@group.command("check", cls=BundleCommand)
 def check(
     bundle: BundleArgument = DEFAULT_BUNDLE,
     trusted: SignedOption = None,
@@ -105,7 +105,7 @@ def check(
         results.print("Every byte is as it should be" + (f" ({note})." if note else "."))
 
 
-@group.command("pack")
+@group.command("pack", cls=BundleCommand)
 def pack(
     bundle: BundleArgument = DEFAULT_BUNDLE,
     out: Annotated[

@@ -37,9 +37,14 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    bundle: Annotated[Path, typer.Option("--bundle", help="Bundle or run that judges.")] = (
-        DEFAULT_RUN
-    ),
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            help=f"Bundle or run that judges. Default: --run, or {DEFAULT_RUN}.",
+            show_default=False,
+        ),
+    ] = None,
     run: RunOption = None,
     codebook: Annotated[
         bool,
@@ -82,6 +87,7 @@ def explain(
             "name either an image to explain or --codebook.",
             next_step="hvq-edge explain IMAGE, or hvq-edge explain --codebook",
         )
+    bundle = bundle or run or DEFAULT_RUN
     if image is not None:
         _explain_image(image, bundle, run, category, save, precision, backend, as_json=as_json)
     else:

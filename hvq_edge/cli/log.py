@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -234,11 +235,11 @@ def _summary(found: LogVerification) -> str:
 
 
 def _table(rows: Sequence[LogRow]) -> Table:
-    """Show rows; reasons wrap, while the JSON of an event is cut: --json has it whole."""
+    """Show rows; reasons wrap, while what a start says of its line is cut: --json has it whole."""
     from rich.table import Table
     from rich.text import Text
 
-    from hvq_edge.stream.log.chain import NAMES, names_of
+    from hvq_edge.stream.log.chain import NAMES, SESSION_START, names_of
 
     times = [_moment(row.time) for row in rows]
     days = {time.partition(" ")[0] for time in times}
@@ -265,11 +266,30 @@ def _table(rows: Sequence[LogRow]) -> Table:
             *(Text(one_line(of_row[name] or "")) for name in names),
             Text((row.verdict if decision else row.kind) or ""),
             "" if row.score is None else f"{row.score:.4g}",
-            Text(row.reason or "", overflow="fold")
-            if decision
-            else Text(row.more or "", overflow="ellipsis", no_wrap=True),
+            Text(one_line(row.reason or "" if decision else _said(row.more)), overflow="fold")
+            if row.kind != SESSION_START
+            else Text(one_line(_said(row.more)), overflow="ellipsis", no_wrap=True),
         )
     return table
+
+
+def _said(more: str) -> str:
+    """Return what an event says in words; what is no JSON object, as it stands."""
+    import json
+
+    with suppress(ValueError, TypeError, RecursionError):
+        details = json.loads(more)
+        if isinstance(details, dict):
+            return ", ".join(f"{name}: {_value(value)}" for name, value in details.items())
+    return more or ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_value(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_value, value))
+    return "none" if value is None else str(value)
 
 
 def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 
@@ -17,12 +18,30 @@ def bundle_folder(path: Path) -> Path:
     return manifest.bundle_folder(path)
 
 
+class BundleCommand(TyperCommand):
+    """A command; where a bundle is an argument, ``--bundle`` names it too, as where it judges."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's own type
+        """Put the value of ``--bundle`` in the argument's place, which comes last."""
+        names = {name for parameter in self.params for name in parameter.opts}
+        if names & {"bundle", "target"} and "--bundle" not in names:
+            for place, given in enumerate(args):
+                name, joined, value = given.partition("=")
+                rest = args[place + 1 :]
+                if name == "--bundle" and (joined or rest):
+                    after, named = (rest, value) if joined else (rest[1:], rest[0])
+                    args = [*args[:place], *after, named]
+                    break
+        return super().parse_args(ctx, args)
+
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
 BundleArgument = Annotated[
     Path,
     typer.Argument(
         metavar="BUNDLE",
-        help="Bundle folder that hvq-edge export wrote, or the run's folder around it.",
+        help="Bundle folder that hvq-edge export wrote, or the run's folder around it; --bundle "
+        "names it as well.",
         callback=bundle_folder,
     ),
 ]

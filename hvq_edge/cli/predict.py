@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,15 +94,25 @@ def predict(
 
     The exit code is 0 whatever the verdicts. With --json, one line of JSON for each image.
     """
+    from hvq_edge.bundle.manifest import open_bundle
     from hvq_edge.errors import GateFailed
     from hvq_edge.predict.predictor import load
     from hvq_edge.predict.results_folder import GALLERY, ResultsFolder
+    from hvq_edge.runtime.engine_names import AUTO
     from hvq_edge.verdict.judgement import count_verdicts
 
+    opened = open_bundle(bundle)
     found = _found(images, save)
+    alone = len(found) == 1 and found[0].alone
+    if alone:
+        found = [_read(found[0])]  # what cannot be read is said before an engine is opened
     parts = _part_reader(part_from, part_code)
     verdicts = []
-    with load(bundle, precision=precision, backend=backend, category=category) as model:
+    why: list[str] = []
+    chosen = why.append if precision == AUTO else None
+    with load(
+        opened, precision=precision, backend=backend, category=category, on_choice=chosen
+    ) as model:
         info = model.info
         folder = (
             None if save is None else ResultsFolder(save, f"{counted(len(found), 'image')} judged")
@@ -110,7 +121,8 @@ def predict(
             f"Judging {counted(len(found), 'image')} with {info.precision} on {info.backend}, "
             f"{bundle}."
         )
-        alone = len(found) == 1 and found[0].alone
+        for reason in why:
+            _say(f"Why {reason}.")
         for one, result in zip(found, model.each(found, strict=alone, parts=parts), strict=True):
             verdicts.append(result.verdict)
             if folder is not None:
@@ -133,6 +145,11 @@ def predict(
             f"{counts.total - counts.passed} of {counted(counts.total, 'image')} did not pass.",
             next_step="look at them, with --save DIR also at where they differ",
         )
+
+
+def _read(named: NamedImage) -> NamedImage:
+    image = named.read()
+    return replace(named, read=lambda: image)
 
 
 def result_line(result: Result) -> Text:

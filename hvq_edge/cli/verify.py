@@ -66,10 +66,17 @@ def verify(
     outside their limits.
     """
     from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.errors import RunError
     from hvq_edge.export.verify.verify import verify_bundle
-    from hvq_edge.run.record import recorded_data
+    from hvq_edge.run.record import RECORD_NAME, recorded_data
 
     open_bundle(bundle)  # a folder that holds none is named, not the run that would be around it
+    if run is None and not (bundle.parent / RECORD_NAME).exists():
+        raise RunError(
+            f"{bundle} stands alone: the PyTorch model that it is compared with is in its run.",
+            next_step="name the run with --run; where there is none, "
+            f"hvq-edge doctor --bundle {bundle} holds it to its known answers",
+        )
     run = run or bundle.parent
     if data is None:
         data = recorded_data(run)

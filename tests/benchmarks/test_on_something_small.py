@@ -269,7 +269,8 @@ def test_a_triton_server_beside_an_engine(small_bundle, monkeypatch, capsys):
 def test_a_picture_of_an_example(small_run, small_bundle, tmp_path, monkeypatch, capsys):
     assert small_bundle == small_run / "bundle"
     photos = tmp_path / "washers"
-    command = [sys.executable, ROOT / "examples/rendered_washers.py", photos, "--train", "2"]
+    render = ROOT / "examples/rendered_washers.py"
+    command = [sys.executable, render, photos, "--train", "2", "--test", "4"]
     subprocess.run(command, check=True)
     monkeypatch.chdir(ROOT)
     for name in ("washers.jpg", "inspector.svg"):

@@ -42,6 +42,34 @@ def test_a_usage_fault_is_named(arguments, said):
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        *("calibrate", "verify", "report", "bench", "build", "eval", "sign", "learn"),
+        *("bundle check", "bundle pack", "add-category bolt"),
+    ],
+)
+def test_a_bundle_is_named_by_its_place_or_by_an_option(command, tmp_path):
+    """As in the commands that judge, whose argument is an image."""
+    absent = str(tmp_path / "absent bundle")
+    more = {
+        "calibrate": ["--good", absent],
+        "learn": ["--good", absent],
+        "sign": ["--key", absent],
+        "add-category bolt": ["--on-device", "--good", absent],
+    }.get(command, [])
+    ways = ([absent, *more], ["--bundle", absent, *more], [*more, f"--bundle={absent}"])
+    first, *others = [run_here(*command.split(), *way) for way in ways]
+    assert first.returncode == 2
+    assert absent in first.stderr
+    assert [(one.returncode, one.stderr) for one in others] == [(2, first.stderr)] * 2
+    twice = run_here(*command.split(), absent, "--bundle", absent, *more)
+    assert twice.returncode == 2
+    assert "unexpected extra argument" in twice.stderr
+    lacking = run_here(*command.split(), *more, "--bundle")
+    assert lacking.returncode == 2
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["train", "--data", "{absent}"],

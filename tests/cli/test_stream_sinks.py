@@ -74,6 +74,9 @@ def test_show(log, capsys):
     assert printed.count("reject") == 2
     assert "2023-11-14 UTC" in printed
     assert "22:13:24.500" in printed
+    assert exit_code("log", "show", str(log), "--last", "1") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "session_end counts: no_decision 2, pass 2, reject 2" in said
     assert exit_code("log", "show", str(log), "--last", "1", "--json") == 0
     last = json.loads(capsys.readouterr().out)
     assert (last["id"], last["kind"], last["counts"]["reject"]) == (9, "session_end", 2)

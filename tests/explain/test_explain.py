@@ -221,6 +221,13 @@ def test_what_cannot_be_explained_exits_with_2(small_bundle, solar_cells, tmp_pa
     assert exit_code("explain", "--codebook", "--category", "x", "--bundle", str(small_bundle)) == 2
 
 
+def test_a_run_alone_explains_with_its_own_bundle(small_bundle, image, capsys):
+    assert exit_code("explain", str(image), "--run", str(small_bundle.parent), "--json") == 0
+    by_run = json.loads(capsys.readouterr().out)
+    assert exit_code("explain", str(image), "--bundle", str(small_bundle), "--json") == 0
+    assert by_run == json.loads(capsys.readouterr().out)
+
+
 def test_the_command_keeps_a_page_a_picture_and_json(small_bundle, image, tmp_path, capsys):
     hostile = tmp_path / "<img src=x onerror=alert(1)>.png"
     shutil.copy(image, hostile)

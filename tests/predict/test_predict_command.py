@@ -46,6 +46,29 @@ def test_a_line_an_image(predict, images, capsys):
     assert lines[-1] == "5 images: 2 pass, 2 reject, 1 no decision."
 
 
+def test_it_says_what_judges_and_why_unless_that_was_asked(predict, images, capsys):
+    image = images / "1.png"
+    assert predict(image) == 0
+    said = capsys.readouterr().err
+    assert re.search(
+        r"^Judging 1 image with fp32 on .*\nWhy fp32: the bundle has no int8 model;", said, re.M
+    ), said
+    assert predict(image, "--precision", "fp32", "--backend", "onnxruntime") == 0
+    assert "Why" not in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_said_before_an_engine_is_opened(
+    predict, images, capsys, monkeypatch
+):
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("an engine was opened")
+
+    monkeypatch.setattr("hvq_edge.predict.predictor.open_stream_engine", opened)
+    for name in ("none.png", "broken.png"):
+        assert predict(images / name) == 2
+        assert name in capsys.readouterr().err
+
+
 def test_a_name_makes_no_line_of_its_own(predict, images, capsys):
     write_png(images / "a\nreject  forged.png", flat(20))
     assert predict(images / "a\nreject  forged.png") == 0

@@ -270,6 +270,16 @@ def test_a_bundle_of_another_run_is_refused(bundle, small_run, solar_cells):
     assert not (bundle / "verify.json").exists()
 
 
+def test_a_bundle_without_its_run_is_told_of_its_known_answers(bundle, tmp_path, capsys):
+    alone = shutil.copytree(bundle, tmp_path / "alone" / "bundle")
+    with pytest.raises(SystemExit) as exit_:
+        main(["verify", str(alone)])
+    assert exit_.value.code == 2
+    said = capsys.readouterr().err
+    assert f"{alone} stands alone" in said
+    assert f"--run; where there is none, hvq-edge doctor --bundle {alone}" in said
+
+
 def test_images_of_other_parts_are_refused(bundle, small_run, mvtec_folder):
     with pytest.raises(DatasetError, match="no test images of solar_cell_mono"):
         verify_bundle(bundle, small_run, mvtec_folder)
