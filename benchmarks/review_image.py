@@ -26,6 +26,7 @@ from hvq_edge.bundle.manifest import Bundle, open_bundle
 from hvq_edge.explain.explainer import Explainer
 from hvq_edge.export.learn.region_features import RegionFeatures
 from hvq_edge.predict.predictor import load
+from hvq_edge.stream.from_settings import open_line
 from hvq_edge.stream.live_page.judge import ImageJudge
 from hvq_edge.stream.live_page.serve import serve
 from hvq_edge.stream.live_page.settings import LivePageSettings
@@ -34,7 +35,6 @@ from hvq_edge.stream.report.page import render_shift
 from hvq_edge.stream.report.shift import gather_shift
 from hvq_edge.stream.review.choice import QUEUES
 from hvq_edge.stream.review.desk import ReviewDesk
-from hvq_edge.stream.service import open_line
 from hvq_edge.stream.settings import load_stream_settings
 
 SHARE = 0.3

@@ -27,7 +27,7 @@ from hvq_edge.bundle.integrity.signature import sign_bundle
 from hvq_edge.bundle.manifest import open_bundle, write_manifest
 from hvq_edge.data.images import read_frame
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.placement import learn_placement, small_grey
 
 HEADERS = next(

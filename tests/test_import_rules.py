@@ -167,7 +167,7 @@ def test_device_rooms_load_no_training_stack_when_imported():
 NOT_ASKED_FOR = (
     *("fastapi", "uvicorn", "http.server", "asyncio", "cryptography"),
     *("hvq_edge.stream.live_page.serve", "hvq_edge.stream.line_page", "hvq_edge.explain"),
-    *("hvq_edge.stream.calibrate", "hvq_edge.run.settings", "hvq_edge.predict"),
+    *("hvq_edge.stream.calibrate_from_stream", "hvq_edge.run.settings", "hvq_edge.predict"),
 )
 
 

@@ -37,8 +37,8 @@ from hvq_edge.export.learn.judged import JudgedImage, Outcome, judge, opened
 from hvq_edge.run.record import BUNDLE_FOLDER
 from hvq_edge.runtime.cpu.torch_engine import TorchEngine
 from hvq_edge.training.categories.change import add_category
+from hvq_edge.verdict.image_checks import ImageChecks
 from hvq_edge.verdict.judgement import rule
-from hvq_edge.verdict.usable import ImageChecks
 
 RUN = "run"
 """The way that has PyTorch."""

@@ -44,9 +44,9 @@ from hvq_edge.stream.drift.rank_tests import RankTests, reference_of
 from hvq_edge.stream.drift.settings import DriftSettings
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.frame_quality import measure
+from hvq_edge.verdict.image_checks import SeenFrame
 from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.placement import small_grey
-from hvq_edge.verdict.usable import SeenFrame
 
 CALIBRATION = 30
 FALSE_REJECTS = 0.05

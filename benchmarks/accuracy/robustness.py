@@ -39,8 +39,8 @@ from hvq_edge.errors import DatasetError, HvqEdgeError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.open_engine import AUTO, choose, open_engine
 from hvq_edge.verdict.calibrate.widened_limits import Pixels
+from hvq_edge.verdict.image_checks import ImageChecks
 from hvq_edge.verdict.judgement import Verdict, count_verdicts, judgements, refusal, rule
-from hvq_edge.verdict.usable import ImageChecks
 
 BATCH = 8
 RESULT_NAME, CHART_NAME = "robustness.json", "robustness.svg"

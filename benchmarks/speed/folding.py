@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -36,6 +37,7 @@ from hvq_edge.export.graph.onnx_graph import export_graph
 from hvq_edge.export.graph.size import graph_numbers
 from hvq_edge.model import HVQTrans, load_run
 from hvq_edge.run.settings import load_settings
+from hvq_edge.runtime.choice.measured_choice import settle
 from hvq_edge.runtime.cpu.processor import processor_name
 
 IMAGES_A_ROUND = 3
@@ -177,7 +179,7 @@ def time_all(judges: dict[str, Judge], side: int, rounds: int) -> dict[str, np.n
         judge(frames)
     for i in range(rounds):
         for name, judge in judges.items():
-            judge(frames)  # wakes its threads, and lets the others' go to sleep
+            settle(partial(judge, frames))
             timed = []
             for _ in range(IMAGES_A_ROUND):
                 start = perf_counter()

@@ -13,10 +13,10 @@ Theirs serve one product each, but for Dinomaly. So there are two tables. In the
 graphs of a method are open and take turns, as the products of a mixed line do; where nothing
 says which product is in front of the camera, all five must run.
 
-In each round every graph runs once untimed and once timed, so that a busy moment of the machine
-meets all of them. Ratios are taken within a round; printed are medians, with quartiles. Ours keep
-float32 around int8. Theirs are also run as OpenVINO likes: left alone, it computes float layers in
-bfloat16 where the processor has it.
+In each round every graph runs untimed until the threads of the one before sleep, and once timed, so
+that a busy moment of the machine meets all of them. Ratios are taken within a round; printed are
+medians, with quartiles. Ours keep float32 around int8. Theirs are also run as OpenVINO likes: left
+alone, it computes float layers in bfloat16 where the processor has it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,10 @@ MOST_IMAGES = 64
 """At most this many good images are used, spread evenly over the held-out ones."""
 DEFECTS = 2
 """Pseudo-defects that are made of each good image."""
+THINNED = 3
+"""One image of so many is enough to order layers by what each does alone."""
+LEAST_THINNED = 64
+"""Fewer images are not thinned out."""
 
 
 class Evidence(NamedTuple):
@@ -42,6 +47,16 @@ class Evidence(NamedTuple):
         """The name of these very pixels, categories and labels: 64 hexadecimal digits."""
         parts = (self.frames, self.category, self.defective)
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
+    def thinned(self) -> Evidence:
+        """Return one of :data:`THINNED` images of each category, good and defective ones."""
+        if len(self.frames) < LEAST_THINNED:
+            return self
+        kept = np.zeros(len(self.frames), np.bool_)
+        for group in {*zip(self.category.tolist(), self.defective.tolist(), strict=True)}:
+            own = (self.category == group[0]) & (self.defective == group[1])
+            kept[np.flatnonzero(own)[::THINNED]] = True
+        return Evidence(self.frames[kept], self.category[kept], self.defective[kept])
 
 
 class GraphResults(NamedTuple):
@@ -113,18 +128,30 @@ def gather_evidence(
     return Evidence(np.stack(frames), np.array(categories, np.int32), defective)
 
 
-def results_on(engine: _Runs, evidence: Evidence, *, takes_category: bool) -> GraphResults:
+def results_on(
+    engines: Sequence[_Runs], evidence: Evidence, *, takes_category: bool
+) -> GraphResults:
     """Run a graph on the evidence, one image at a time, as on the line.
 
     Args:
-        engine: runs the graph.
+        engines: each runs the graph, on a thread of its own.
         evidence: the images.
         takes_category: whether the graph has a ``category`` input.
     """
-    outputs = [
-        engine.run(frame[None], evidence.category[i : i + 1] if takes_category else None)
-        for i, frame in enumerate(evidence.frames)
-    ]
+    many = len(engines)
+
+    def judged(first: int) -> list[EngineOutput]:
+        """Judge every ``many``-th image."""
+        return [
+            engines[first].run(
+                evidence.frames[i : i + 1], evidence.category[i : i + 1] if takes_category else None
+            )
+            for i in range(first, len(evidence.frames), many)
+        ]
+
+    with ThreadPoolExecutor(many) as threads:
+        shares = list(threads.map(judged, range(many)))
+    outputs = [shares[i % many][i // many] for i in range(len(evidence.frames))]
     return GraphResults(
         np.concatenate([output["codes"] for output in outputs]),
         np.concatenate([output["map"] for output in outputs]),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,10 +29,13 @@ from hvq_edge.calibration.search.plan_search import SearchResult, search
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.run.tiling import FrameShape
+from hvq_edge.runtime.cpu.processor import usable_cpus
 from hvq_edge.runtime.engine import Engine
 
 STORE_FOLDER = "int8-search"
 """The folder below a run's folder in which its measured effects are kept."""
+MOST_ENGINES = 4
+"""Copies of a graph that judge images at once, at most."""
 _EFFECTS = TypeAdapter(dict[str, Effect])
 
 
@@ -59,24 +63,32 @@ def find_plan(
         on_progress: called after each measurement.
     """
     graph = onnx.load(source)
-    shape = evidence.frames.shape[1:3]
 
-    def results(path: Path) -> GraphResults:
-        with _open(path, shape, categories, mode) as engine:
-            return results_on(engine, evidence, takes_category=mode == "input")
+    def results(path: Path, images: Evidence) -> GraphResults:
+        # A graph on one thread is judged beside others: several threads of one wait for each other.
+        with ExitStack() as opened:
+            engines = [
+                opened.enter_context(_open(path, images.frames.shape[1:3], categories, mode))
+                for _ in range(min(usable_cpus(), MOST_ENGINES))
+            ]
+            return results_on(engines, images, takes_category=mode == "input")
 
     with tempfile.TemporaryDirectory() as scratch:
-        reference = results(source)
 
-        def measure(layers: Collection[str]) -> Effect:
-            path = Path(scratch) / "int8.onnx"
-            onnx.save(to_int8(graph, measured, layers), path)
-            return effect_of(reference, results(path), evidence)
+        def effects_on(images: Evidence) -> EffectStore:
+            reference = results(source, images)
 
-        key = store_key(source, measured, evidence)
-        return search(
-            quantisable_nodes(graph), EffectStore(store, key, measure), budget, on_progress
-        )
+            def measure(layers: Collection[str]) -> Effect:
+                path = Path(scratch) / "int8.onnx"
+                onnx.save(to_int8(graph, measured, layers), path)
+                return effect_of(reference, results(path, images), images)
+
+            return EffectStore(store, store_key(source, measured, images), measure)
+
+        effects, few = effects_on(evidence), evidence.thinned()
+        alone = effects if few is evidence else effects_on(few)
+        layers = quantisable_nodes(graph)
+        return search(layers, effects, budget, on_progress, alone_of=alone)
 
 
 class EffectStore:
@@ -130,4 +142,4 @@ def _open(path: Path, shape: FrameShape, categories: tuple[str, ...], mode: Cate
     from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
 
     opener = OpenVinoEngine if _backend() == "openvino" else OnnxRuntimeEngine
-    return opener(Graph(path, "int8", shape, categories, mode))
+    return opener(Graph(path, "int8", shape, categories, mode), threads=1)

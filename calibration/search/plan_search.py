@@ -41,6 +41,8 @@ def search(
     effect_of: EffectOf,
     budget: Budget,
     on_progress: ProgressCallback = silent,
+    *,
+    alone_of: EffectOf | None = None,
 ) -> SearchResult:
     """Find a plan within a budget.
 
@@ -49,6 +51,7 @@ def search(
         effect_of: measures a set of layers; slow. It is not called for the empty set.
         budget: what may change.
         on_progress: called after each measurement.
+        alone_of: measures a layer alone, to order them; ``None``: as a set of layers.
 
     Returns:
         A plan within the budget: at worst all layers in float. The smallest that this search
@@ -57,7 +60,7 @@ def search(
     total = len(candidates)
     alone = {}
     for done, name in enumerate(candidates, start=1):
-        alone[name] = effect_of([name])
+        alone[name] = (alone_of or effect_of)([name])
         on_progress("each layer in int8", done, total)
     worst_first = sorted(candidates, key=lambda name: (alone[name].maps, alone[name].codes))
     nothing = Effect(codes=1.0, maps=1.0, scores=1.0, drop=0.0)

@@ -21,8 +21,8 @@ from hvq_edge.errors import DatasetError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.known_answers import answers_file
 from hvq_edge.runtime.open_engine import AUTO, open_engine
+from hvq_edge.verdict.image_checks import ImageChecks
 from hvq_edge.verdict.judgement import judgements, refusal
-from hvq_edge.verdict.usable import ImageChecks
 
 logger = logging.getLogger(__name__)
 

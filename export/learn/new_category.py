@@ -36,8 +36,8 @@ from hvq_edge.training.closed_form import (
     whitened,
 )
 from hvq_edge.verdict.frame_quality import FrameQuality, measure
+from hvq_edge.verdict.image_limits import CategoryLimits
 from hvq_edge.verdict.likeness.look import look_at
-from hvq_edge.verdict.limits import CategoryLimits
 from hvq_edge.verdict.placement import small_grey
 
 Frame = NDArray[np.uint8]

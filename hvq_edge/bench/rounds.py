@@ -1,7 +1,7 @@
 """Timing in interleaved rounds, so that a busy moment of the machine meets everybody.
 
-In each round each entrant runs once untimed, which wakes its threads and lets the others' go to
-sleep, and then a few times timed. Ratios are taken within a round, where both had the same machine.
+In each round each entrant runs untimed until its threads are awake and the others' asleep, and then
+a few times timed. Ratios are taken within a round, where both had the same machine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.common.progress import ProgressCallback, silent
+from hvq_edge.runtime.choice.measured_choice import settle
 
 RUNS_A_ROUND = 5
 WARM_UPS = 5
@@ -51,7 +52,7 @@ def time_rounds(
             run()
     for i in range(rounds):
         for name, run in runs.items():
-            run()
+            settle(run, clock)
             for j in range(runs_a_round):
                 start = clock()
                 run()

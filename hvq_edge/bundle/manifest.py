@@ -30,9 +30,9 @@ from hvq_edge.run.latest import (
     RECORD_NAME,
 )
 from hvq_edge.run.tiling import FrameShape, Tiling
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
+from hvq_edge.verdict.image_checks import ImageChecks
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.threshold import Threshold
-from hvq_edge.verdict.usable import ImageChecks
 
 MANIFEST_NAME = "bundle.json"
 CategoryMode = Literal["auto", "input", "one"]

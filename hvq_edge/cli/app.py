@@ -112,9 +112,14 @@ class _Commands(TyperGroup):
             with formatter.section(heading):
                 formatter.write_dl(rows, col_spacing=gap)
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own types
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - likewise
+        """Find the command, and note whether its help is asked for: a group alone shows it."""
+        found = super().resolve_command(ctx, args)
+        ctx.meta[_HELP] = _HELP in args or (len(args) == 1 and isinstance(found[1], TyperGroup))
+        return found
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - likewise
         """Run the command that was named."""
-        ctx.meta[_HELP] = _HELP in ctx.args  # which the next line takes away
         try:
             return super().invoke(ctx)
         except Exception as error:
@@ -161,7 +166,7 @@ def _root(
     try:
         current()
     except SettingsError as error:
-        if not context.meta[_HELP]:
+        if not context.meta.get(_HELP):
             raise
         messages.print(f"Warning: {error.cause}", markup=False, soft_wrap=True)
 

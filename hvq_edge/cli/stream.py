@@ -228,7 +228,7 @@ def _inspect(settings: StreamSettings, signals: StopSignals, *, as_json: bool) -
             live_counter,
             print_summary,
         )
-        from hvq_edge.stream.service import open_line
+        from hvq_edge.stream.from_settings import open_line
         from hvq_edge.stream.sources.open_source import is_image_file
 
     counter_shown = messages.is_terminal and not as_json
@@ -308,7 +308,7 @@ def _calibrate(
     """Learn thresholds from a camera that shows good parts only."""
     from hvq_edge.cli import threshold_changes
     from hvq_edge.evaluation.acceptance.model_card import refresh_card
-    from hvq_edge.stream.service import learn_thresholds
+    from hvq_edge.stream.from_settings import learn_thresholds
 
     def ready(camera: str) -> None:
         _say(f"Show good parts only to {camera}: {counted(frames, 'frame')} will be taken.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hvq_edge.bundle.manifest import Bundle, Precision
     from hvq_edge.evaluation.threshold_change import BeforeAndNow, ThresholdChange
-    from hvq_edge.stream.calibrate import StreamCalibration
+    from hvq_edge.stream.calibrate_from_stream import StreamCalibration
     from hvq_edge.verdict.calibrate.from_images import Calibrated
     from hvq_edge.verdict.threshold import Threshold
     from hvq_edge.verdict.tolerance import Share

@@ -25,8 +25,8 @@ from hvq_edge.evaluation.metrics.results import (
 from hvq_edge.run.tiling import FrameShape
 from hvq_edge.runtime.engine import Engine, EngineInfo, Frames
 from hvq_edge.runtime.run_ahead import run_ahead
+from hvq_edge.verdict.image_checks import ImageChecks
 from hvq_edge.verdict.judgement import Judgement, judgements, refusal
-from hvq_edge.verdict.usable import ImageChecks
 
 BATCH_SIZE = 8
 """Images that PyTorch judges at once."""

@@ -34,7 +34,7 @@ from hvq_edge.run.record import (
 )
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.runtime.open_engine import AUTO, choose, is_run, open_engine, runs_torch
-from hvq_edge.verdict.usable import ImageChecks
+from hvq_edge.verdict.image_checks import ImageChecks
 
 
 @dataclass(frozen=True)

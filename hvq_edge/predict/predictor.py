@@ -28,8 +28,8 @@ from hvq_edge.verdict.calibration_scores import p_value
 from hvq_edge.verdict.decision import decide
 from hvq_edge.verdict.decision_rule import DecisionRule
 from hvq_edge.verdict.decision_settings import DecisionSettings
+from hvq_edge.verdict.image_checks import SeenFrame
 from hvq_edge.verdict.judgement import Judgement, judgements
-from hvq_edge.verdict.usable import SeenFrame
 
 BATCH = 8
 """Images that the engine is given at once: on a processor more are no faster."""

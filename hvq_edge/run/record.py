@@ -16,7 +16,7 @@ from hvq_edge.run.latest import BUNDLE_FOLDER as BUNDLE_FOLDER
 from hvq_edge.run.latest import DEFAULT_RUN, OR_DEMO
 from hvq_edge.run.latest import RECORD_NAME as RECORD_NAME
 from hvq_edge.run.settings import Settings
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
 
 CHECKPOINT_NAME = "checkpoint.pt"
 REPORT_NAME = "report.html"

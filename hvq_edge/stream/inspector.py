@@ -35,8 +35,8 @@ from hvq_edge.verdict.calibration_scores import p_value
 from hvq_edge.verdict.decision import Decision, decide
 from hvq_edge.verdict.decision_rule import DecisionRule
 from hvq_edge.verdict.decision_settings import DecisionSettings
+from hvq_edge.verdict.image_checks import FrameChecks
 from hvq_edge.verdict.judgement import Judgement, judgements
-from hvq_edge.verdict.usable import FrameChecks
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Line:
-    """An inspector with everything around it; :func:`hvq_edge.stream.service.open_line` opens it.
+    """An inspector with everything around it; what opens it is in ``from_settings.py``.
 
     Iterate it once: each frame that is not dropped gives a decision, which the sinks have by then.
     """

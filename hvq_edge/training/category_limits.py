@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.verdict.frame_quality import FrameQuality, learn_limits
+from hvq_edge.verdict.image_limits import CategoryLimits
 from hvq_edge.verdict.likeness.look import Look
 from hvq_edge.verdict.likeness.usual import learn_usual
-from hvq_edge.verdict.limits import CategoryLimits
 from hvq_edge.verdict.placement import learn_placement
 
 PLACEMENT_IMAGES = 200

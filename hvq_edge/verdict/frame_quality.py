@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.errors import DatasetError
-from hvq_edge.verdict.limits import ImageLimits
+from hvq_edge.verdict.image_limits import ImageLimits
 
 BLACK, WHITE = 0.0, 255.0
 NEAR_BLACK, NEAR_WHITE = 5.0, 250.0

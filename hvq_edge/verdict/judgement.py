@@ -80,7 +80,7 @@ def refusal(judgement: Judgement | None, fault: str | None) -> str | None:
 
     Args:
         judgement: what the engine said; ``None`` if it was not asked.
-        fault: why the image itself cannot be judged (:mod:`hvq_edge.verdict.usable`).
+        fault: why the image itself cannot be judged (:mod:`hvq_edge.verdict.image_checks`).
 
     Returns:
         The reason in words, or ``None`` for an image that a threshold decides on.

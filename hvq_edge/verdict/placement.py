@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.verdict.limits import Placement
+from hvq_edge.verdict.image_limits import Placement
 
 SIDE = 56
 """Pixels of the reference: enough to place a part to 2 % of the image."""

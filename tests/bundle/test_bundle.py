@@ -28,7 +28,7 @@ from hvq_edge.bundle.thresholds import save_threshold, thresholds_of, typical_sc
 from hvq_edge.cli.app import main
 from hvq_edge.doctor.bundle import bundle as look_at_bundle
 from hvq_edge.errors import BundleError
-from hvq_edge.verdict.limits import ImageLimits
+from hvq_edge.verdict.image_limits import ImageLimits
 
 GRAPH = b"not a graph, but bytes to keep"
 

@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 from helpers.graphs import save_bundle
 
 from hvq_edge.bundle.manifest import BundleManifest, write_manifest
-from hvq_edge.verdict.limits import ImageLimits
+from hvq_edge.verdict.image_limits import ImageLimits
 
 PAGE = (ROOT / "docs/reference/bundle-format.md").read_text(encoding="utf-8")
 SCHEMA = json.loads((ROOT / "docs/reference/bundle.schema.json").read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from helpers.stream_command import bundle, part, run, video  # noqa: F401  # fix
 
 from hvq_edge.cli import console, stream_view
 from hvq_edge.errors import SettingsError
-from hvq_edge.stream import service
+from hvq_edge.stream import from_settings
 
 
 def test_video_to_json_and_files(bundle, video, tmp_path):
@@ -183,7 +183,7 @@ def test_without_out_nothing_is_written(bundle, video, tmp_path, monkeypatch):
 
 def test_the_collector_rests_while_it_loads_and_works_while_it_inspects(bundle, video, monkeypatch):
     seen = []
-    opened = service.open_line
+    opened = from_settings.open_line
 
     def opening(*given, **named):
         seen.append(("opens", gc.isenabled()))
@@ -192,7 +192,7 @@ def test_the_collector_rests_while_it_loads_and_works_while_it_inspects(bundle, 
     def written(self, decision, frame):
         seen.append(("decides", gc.isenabled()))
 
-    monkeypatch.setattr(service, "open_line", opening)
+    monkeypatch.setattr(from_settings, "open_line", opening)
     monkeypatch.setattr(stream_view.PrintedJson, "write", written)
     run("--bundle", bundle.path, "--camera", video, "--max-frames", 1, "--no-display", "--json")
     assert seen == [("opens", False), ("decides", True)]

@@ -54,7 +54,7 @@ SAID = {
     "verdict/judgement.py": ("refusal", "rule"),
     "verdict/frame_quality.py": ("fault",),
     "verdict/placement.py": ("moved",),
-    "verdict/usable.py": ("FrameChecks",),
+    "verdict/image_checks.py": ("FrameChecks",),
     "verdict/decision_rule.py": ("DecisionRule",),
     "verdict/likeness/usual.py": ("_WORDS", "Difference"),
     "verdict/tolerance_bound.py": ("FalseRejectBound",),
@@ -272,6 +272,14 @@ def test_a_variable_that_names_no_language_leaves_the_help(command, monkeypatch,
     said = capsys.readouterr()
     assert f" {' '.join(command)} [OPTIONS]" in said.out
     assert said.err.startswith("Warning: HVQ_EDGE_LANGUAGE: there is no catalogue")
+
+
+def test_a_group_alone_shows_its_help_all_the_same(monkeypatch, capsys):
+    monkeypatch.setenv("HVQ_EDGE_LANGUAGE", "xx")
+    exit_code("log")
+    said = capsys.readouterr()
+    assert " log [OPTIONS] COMMAND" in said.out + said.err
+    assert "Warning: HVQ_EDGE_LANGUAGE: there is no catalogue" in said.err
 
 
 def test_the_language_is_chosen_by_option_variable_or_request(monkeypatch):

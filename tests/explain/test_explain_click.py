@@ -23,10 +23,10 @@ from hvq_edge.evaluation.explain_run import RunInsight
 from hvq_edge.explain.explanation import BundleInsight, explain
 from hvq_edge.predict.images import find_images
 from hvq_edge.predict.predictor import load
+from hvq_edge.stream.from_settings import open_line
 from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.api import Served
 from hvq_edge.stream.review.desk import ReviewDesk
-from hvq_edge.stream.service import open_line
 from hvq_edge.stream.settings import load_stream_settings
 
 LOW = 0.2

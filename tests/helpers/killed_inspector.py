@@ -48,8 +48,8 @@ def load() -> None:
     import hvq_edge.cli.stream_view
     import hvq_edge.runtime.cpu.onnxruntime_engine
     import hvq_edge.stream.capture.open_cameras
+    import hvq_edge.stream.from_settings
     import hvq_edge.stream.inspector
-    import hvq_edge.stream.service
     import hvq_edge.stream.sinks.network.delivery
     import hvq_edge.stream.sinks.network.open_receivers
     import hvq_edge.stream.sinks.network.webhook

@@ -4,9 +4,9 @@ from helpers.images import make_texture
 
 from hvq_edge.bundle.manifest import Bundle, open_bundle, write_manifest
 from hvq_edge.data.images import fit_image
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.likeness.usual import UsualLook, UsualValue, learn_usual
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 
 ANYTHING = UsualLook(
     images=1,

@@ -2,7 +2,7 @@
 
 from hvq_edge.run.record import ImageRecord, RunRecord
 from hvq_edge.run.settings import load_settings
-from hvq_edge.verdict.limits import ImageLimits
+from hvq_edge.verdict.image_limits import ImageLimits
 
 
 def record(**changes) -> RunRecord:

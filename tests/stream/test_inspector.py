@@ -19,8 +19,8 @@ from hvq_edge.stream.inspector import NOT_JUDGED, Inspector
 from hvq_edge.stream.live_page.health import HealthCheck
 from hvq_edge.stream.sources.source import arrived
 from hvq_edge.verdict.calibration_scores import table_of
-from hvq_edge.verdict.limits import ImageLimits
-from hvq_edge.verdict.usable import FROZEN_AFTER
+from hvq_edge.verdict.image_checks import FROZEN_AFTER
+from hvq_edge.verdict.image_limits import ImageLimits
 
 
 def test_all_decides_every_frame_in_order_with_a_slow_engine(bundle):

@@ -20,9 +20,9 @@ from hvq_edge.bundle.manifest import open_bundle
 from hvq_edge.bundle.thresholds import save_threshold
 from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import InputError, SettingsError
+from hvq_edge.stream.from_settings import learn_thresholds, open_line
 from hvq_edge.stream.log.reviews import latest_reviews
 from hvq_edge.stream.log.verification import verify_log
-from hvq_edge.stream.service import learn_thresholds, open_line
 from hvq_edge.stream.settings import load_stream_settings
 
 OF_THE_RUN = {"time", "latency_ms"}

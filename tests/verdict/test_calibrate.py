@@ -22,10 +22,10 @@ from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, GateFailed, InputError, SettingsError
 from hvq_edge.run.record import write_run
-from hvq_edge.stream.calibrate import FIRST_LOOK, calibrate_from_stream
+from hvq_edge.stream.calibrate_from_stream import FIRST_LOOK, calibrate_from_stream
 from hvq_edge.verdict.calibrate.from_images import calibrate_run
 from hvq_edge.verdict.calibrate.good_images import find_good_images
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.threshold import GoodPart, autocorrelation_warning, learn_threshold
 from hvq_edge.verdict.tolerance_bound import order_statistic
 

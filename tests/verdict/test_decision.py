@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hvq_edge.stream.latency import LatencyHistogram
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.verdict.decision import Decision, decide
+from hvq_edge.verdict.image_checks import FROZEN_AFTER, FrameChecks, ImageChecks, SeenFrame
+from hvq_edge.verdict.image_limits import ImageLimits
 from hvq_edge.verdict.judgement import Judgement
-from hvq_edge.verdict.limits import ImageLimits
-from hvq_edge.verdict.usable import FROZEN_AFTER, FrameChecks, ImageChecks, SeenFrame
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 MAP = np.zeros((4, 4), np.float32)

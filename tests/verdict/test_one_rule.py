@@ -39,13 +39,13 @@ from hvq_edge.runtime.known_answers import (
     KnownAnswers,
     write_known_answers,
 )
-from hvq_edge.stream.calibrate import calibrate_from_stream
+from hvq_edge.stream.calibrate_from_stream import calibrate_from_stream
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.live_page.history import Record
 from hvq_edge.stream.live_page.page_view import preview
 from hvq_edge.stream.sources.folder import open_folder
 from hvq_edge.verdict.calibrate import from_images
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.placement import learn_placement, small_grey
 
 THRESHOLD = 0.5

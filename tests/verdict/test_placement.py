@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from hvq_edge.run.record import ImageRecord
 from hvq_edge.training.category_limits import FrameLooks, learn_category_limits
 from hvq_edge.verdict.frame_quality import measure
+from hvq_edge.verdict.image_checks import ImageChecks, SeenFrame
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits, Placement
 from hvq_edge.verdict.likeness.look import look_at
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits, Placement
 from hvq_edge.verdict.placement import SIDE, learn_placement, moved, small_grey
-from hvq_edge.verdict.usable import ImageChecks, SeenFrame
 
 
 def part(seed: int, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:

@@ -14,9 +14,9 @@ from helpers.sources import ListSource
 from hvq_edge.data.images import fit_image
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.verdict.frame_quality import FrameQuality, measure
+from hvq_edge.verdict.image_checks import SeenFrame
 from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.placement import SIDE, small_grey
-from hvq_edge.verdict.usable import SeenFrame
 
 
 def image_of(seed: int) -> np.ndarray:

@@ -22,8 +22,8 @@ from hvq_edge.stream.sources.source import (
     unread_parts,
 )
 from hvq_edge.stream.statistics import CameraStatistics, Counts
+from hvq_edge.verdict.image_checks import FrameChecks, SeenFrame
 from hvq_edge.verdict.judgement import Verdict
-from hvq_edge.verdict.usable import FrameChecks, SeenFrame
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 

@@ -18,10 +18,10 @@ from hvq_edge.data.images import read_frame
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
+from hvq_edge.verdict.image_checks import ImageChecks, SeenFrame
 from hvq_edge.verdict.judgement import judgements, refusal
 from hvq_edge.verdict.threshold import GoodPart, Threshold, learn_threshold
 from hvq_edge.verdict.tolerance_bound import ThresholdRule
-from hvq_edge.verdict.usable import ImageChecks, SeenFrame
 
 HELD_OUT = "held-out good images of the training data"
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.verdict.frame_quality import FrameQuality, fault, learn_limits, measure
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits, Placement
 from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.likeness.usual import UsualLook
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits, Placement
 from hvq_edge.verdict.placement import gain_where_moved, small_grey
 
 Pixels = NDArray[np.uint8]

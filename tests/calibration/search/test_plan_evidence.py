@@ -90,7 +90,8 @@ def test_evidence_is_spread_over_the_images_and_the_kinds_of_defects(plain_folde
 
 
 @pytest.mark.parametrize("takes_category", [True, False])
-def test_a_graph_judges_one_image_at_a_time(takes_category):
+@pytest.mark.parametrize("engines", [1, 2, 4])
+def test_a_graph_judges_one_image_at_a_time(takes_category, engines):
     asked = []
 
     class Echo:
@@ -103,14 +104,28 @@ def test_a_graph_judges_one_image_at_a_time(takes_category):
 
     images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((3, 8, 8, 3), np.uint8)
     given = Evidence(images, np.array([2, 0, 1], np.int32), np.zeros(3, bool))
-    found = results_on(Echo(), given, takes_category=takes_category)
+    found = results_on([Echo() for _ in range(engines)], given, takes_category=takes_category)
     if takes_category:
-        assert [category.tolist() for category in asked] == [[2], [0], [1]]
+        assert sorted(category.tolist() for category in asked) == [[0], [1], [2]]
+        assert engines > 1 or [category.tolist() for category in asked] == [[2], [0], [1]]
     else:
         assert asked == [None] * 3, "a graph without the input refuses one"
     assert found.codes[:, 1, 3].tolist() == [0, 1, 2]
     assert found.maps[:, 0, 1].tolist() == [0, 2, 4]
     assert found.scores.tolist() == [0, 3, 6]
+
+
+def test_a_third_of_each_category_and_kind_orders_layers():
+    category = np.array([0] * 90 + [1] * 6, np.int32)
+    defective = np.arange(96) % 3 > 0
+    frames = np.zeros((96, 2, 2, 3), np.uint8)
+    few = Evidence(frames, category, defective).thinned()
+    counted = [
+        ((few.category == k) & (few.defective == bad)).sum() for k in (0, 1) for bad in (0, 1)
+    ]
+    assert counted == [10, 20, 1, 2]
+    small = Evidence(frames[:63], category[:63], defective[:63])
+    assert small.thinned() is small
 
 
 def test_auroc_is_that_of_each_category_and_maps_are_compared_cell_by_cell():

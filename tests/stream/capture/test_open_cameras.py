@@ -20,7 +20,7 @@ from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.sources.source import arrived
 from hvq_edge.stream.statistics import SinkStatistics
 from hvq_edge.verdict.decision_settings import DecisionSettings, KOfN
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
 
 
 def test_several_cameras_are_judged_in_batches_and_kept_apart(bundle):

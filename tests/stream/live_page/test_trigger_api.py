@@ -15,9 +15,9 @@ from helpers.live_line import BEARER, CAMERA, TOKEN, Line, client_of
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.stream.from_settings import open_line
 from hvq_edge.stream.live_page.access import Access
 from hvq_edge.stream.live_page.api import Served
-from hvq_edge.stream.service import open_line
 from hvq_edge.stream.settings import load_stream_settings
 
 JSON = {"content-type": "application/json"}

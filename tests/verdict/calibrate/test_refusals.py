@@ -18,7 +18,7 @@ from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.cli import threshold_changes
 from hvq_edge.cli.app import main
 from hvq_edge.errors import GateFailed
-from hvq_edge.stream.calibrate import calibrate_from_stream
+from hvq_edge.stream.calibrate_from_stream import calibrate_from_stream
 from hvq_edge.verdict.calibrate.from_images import Calibrated
 from hvq_edge.verdict.calibrate.refusals import LEAST_IMAGES, refuse_harm, strays
 from hvq_edge.verdict.threshold import GoodPart, learn_threshold

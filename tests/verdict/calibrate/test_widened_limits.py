@@ -9,9 +9,9 @@ from helpers.images import make_texture
 from hvq_edge.data.images import fit_image
 from hvq_edge.verdict.calibrate.widened_limits import widened
 from hvq_edge.verdict.frame_quality import fault, learn_limits, measure
+from hvq_edge.verdict.image_limits import CategoryLimits
 from hvq_edge.verdict.likeness.look import look_at
 from hvq_edge.verdict.likeness.usual import differences, learn_usual
-from hvq_edge.verdict.limits import CategoryLimits
 from hvq_edge.verdict.placement import learn_placement, moved, small_grey
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.verdict.frame_quality import FrameQuality, fault, quality_of
+from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.judgement import Judgement
 from hvq_edge.verdict.likeness.look import Look, look_of
-from hvq_edge.verdict.limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.placement import moved, small_of
 
 FROZEN_AFTER = 10

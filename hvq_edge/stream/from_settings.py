@@ -48,7 +48,7 @@ from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import ThresholdRule
 
 if TYPE_CHECKING:
-    from hvq_edge.stream.calibrate import StreamCalibration
+    from hvq_edge.stream.calibrate_from_stream import StreamCalibration
     from hvq_edge.stream.live_page.history import History
 
 logger = logging.getLogger(__name__)
@@ -174,9 +174,9 @@ def learn_thresholds(
         GateFailed: the thresholds would probably let defects pass; nothing is written.
         SettingsError: several cameras, or a signature is required.
         HvqEdgeError: something cannot be opened; see also
-            :func:`hvq_edge.stream.calibrate.calibrate_from_stream`.
+            :func:`hvq_edge.stream.calibrate_from_stream.calibrate_from_stream`.
     """
-    from hvq_edge.stream.calibrate import calibrate_from_stream
+    from hvq_edge.stream.calibrate_from_stream import calibrate_from_stream
 
     if len(settings.cameras) > 1:
         raise SettingsError(

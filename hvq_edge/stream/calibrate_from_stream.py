@@ -20,12 +20,12 @@ from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.gathering import Gathering
 from hvq_edge.verdict.calibrate.refusals import refuse_harm, strays
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
+from hvq_edge.verdict.image_checks import FrameChecks, SeenFrame
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
     ThresholdRule,
     check_asked,
 )
-from hvq_edge.verdict.usable import FrameChecks, SeenFrame
 
 FRAMES = 500
 MOST_UNUSABLE = 0.5
