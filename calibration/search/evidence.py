@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -26,7 +25,7 @@ MOST_IMAGES = 64
 """At most this many good images are used, spread evenly over the held-out ones."""
 DEFECTS = 2
 """Pseudo-defects that are made of each good image."""
-THINNED = 3
+THINNED = 4
 """One image of so many is enough to order layers by what each does alone."""
 LEAST_THINNED = 64
 """Fewer images are not thinned out."""
@@ -129,29 +128,23 @@ def gather_evidence(
 
 
 def results_on(
-    engines: Sequence[_Runs], evidence: Evidence, *, takes_category: bool
+    engine: _Runs, evidence: Evidence, *, takes_category: bool, at_once: int = 1
 ) -> GraphResults:
-    """Run a graph on the evidence, one image at a time, as on the line.
+    """Run a graph on the evidence, as on the line: what is judged beside it changes no image.
 
     Args:
-        engines: each runs the graph, on a thread of its own.
+        engine: runs the graph.
         evidence: the images.
         takes_category: whether the graph has a ``category`` input.
+        at_once: images that the engine is given; only one that judges each alone takes more.
     """
-    many = len(engines)
-
-    def judged(first: int) -> list[EngineOutput]:
-        """Judge every ``many``-th image."""
-        return [
-            engines[first].run(
-                evidence.frames[i : i + 1], evidence.category[i : i + 1] if takes_category else None
-            )
-            for i in range(first, len(evidence.frames), many)
-        ]
-
-    with ThreadPoolExecutor(many) as threads:
-        shares = list(threads.map(judged, range(many)))
-    outputs = [shares[i % many][i // many] for i in range(len(evidence.frames))]
+    outputs = [
+        engine.run(
+            evidence.frames[i : i + at_once],
+            evidence.category[i : i + at_once] if takes_category else None,
+        )
+        for i in range(0, len(evidence.frames), at_once)
+    ]
     return GraphResults(
         np.concatenate([output["codes"] for output in outputs]),
         np.concatenate([output["map"] for output in outputs]),

@@ -6,7 +6,6 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,13 +28,12 @@ from hvq_edge.calibration.search.plan_search import SearchResult, search
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.run.tiling import FrameShape
-from hvq_edge.runtime.cpu.processor import usable_cpus
 from hvq_edge.runtime.engine import Engine
 
 STORE_FOLDER = "int8-search"
 """The folder below a run's folder in which its measured effects are kept."""
-MOST_ENGINES = 4
-"""Copies of a graph that judge images at once, at most."""
+AT_ONCE = 32
+"""Images that OpenVINO is given at once: it judges each alone, on all cores."""
 _EFFECTS = TypeAdapter(dict[str, Effect])
 
 
@@ -65,13 +63,9 @@ def find_plan(
     graph = onnx.load(source)
 
     def results(path: Path, images: Evidence) -> GraphResults:
-        # A graph on one thread is judged beside others: several threads of one wait for each other.
-        with ExitStack() as opened:
-            engines = [
-                opened.enter_context(_open(path, images.frames.shape[1:3], categories, mode))
-                for _ in range(min(usable_cpus(), MOST_ENGINES))
-            ]
-            return results_on(engines, images, takes_category=mode == "input")
+        with _open(path, images.frames.shape[1:3], categories, mode) as engine:
+            many = AT_ONCE if engine.info.backend == "openvino" else 1
+            return results_on(engine, images, takes_category=mode == "input", at_once=many)
 
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -139,7 +133,7 @@ def _backend() -> str:
 def _open(path: Path, shape: FrameShape, categories: tuple[str, ...], mode: CategoryMode) -> Engine:
     from hvq_edge.runtime.contract import Graph
     from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
-    from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
+    from hvq_edge.runtime.cpu.openvino_engine import OpenVinoThroughput
 
-    opener = OpenVinoEngine if _backend() == "openvino" else OnnxRuntimeEngine
-    return opener(Graph(path, "int8", shape, categories, mode), threads=1)
+    opener = OpenVinoThroughput if _backend() == "openvino" else OnnxRuntimeEngine
+    return opener(Graph(path, "int8", shape, categories, mode))

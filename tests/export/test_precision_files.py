@@ -99,7 +99,7 @@ def held_out(run, four_files):
 def judged(path: Path, manifest, images):
     graph = Graph(path, "int8", manifest.frame_shape, manifest.categories, "auto")
     with OnnxRuntimeEngine(graph) as engine:
-        return results_on([engine], images, takes_category=False)
+        return results_on(engine, images, takes_category=False)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from helpers.graphs import CATEGORIES, GRID, LEVELS, SIDE, expected, frames, sav
 from hvq_edge.errors import BundleError, InputError, MissingCapability, SettingsError
 from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu.onnxruntime_engine import OnnxRuntimeEngine
-from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine
+from hvq_edge.runtime.cpu.openvino_engine import OpenVinoEngine, OpenVinoThroughput
 from hvq_edge.runtime.open_engine import choose, is_run, open_engine
 
 ENGINES = {"onnxruntime": OnnxRuntimeEngine, "openvino": OpenVinoEngine}
@@ -75,11 +75,24 @@ def test_a_graph_that_fails_while_it_runs_is_said(backend, graphs, monkeypatch):
             return self.infer()
 
     with make(backend, graphs["one"], threads=1) as engine:
-        monkeypatch.setattr(
-            engine, "_session" if backend == "onnxruntime" else "_request", Broken()
-        )
+        if backend == "onnxruntime":
+            monkeypatch.setattr(engine, "_session", Broken())
+        else:
+            monkeypatch.setattr(engine, "_requests", [Broken()])
         with pytest.raises(BundleError, match=r"fp32 graph fails while it runs on .*src/core"):
             engine.run(frames(1))
+
+
+def test_many_frames_at_once_are_judged_as_each_alone(graphs):
+    pytest.importorskip("openvino")
+    given = frames(7)
+    graph = Graph(graphs["one"], "fp32", (SIDE, SIDE), CATEGORIES[:1], "one")
+    with OpenVinoEngine(graph) as one, OpenVinoThroughput(graph) as many:
+        for count in (7, 1):  # no multiple of any number of cores
+            alone, together = one.run(given[:count]), many.run(given[:count])
+            assert alone.keys() == together.keys()
+            for name, value in alone.items():
+                np.testing.assert_array_equal(value, together[name])
 
 
 def test_float32_stays_float32(backend, graphs):
