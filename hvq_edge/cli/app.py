@@ -47,7 +47,6 @@ from hvq_edge.cli import (
 from hvq_edge.cli.console import guard_output, messages
 from hvq_edge.cli.interruption import INTERRUPTED, end_past_threads, interruption_said
 from hvq_edge.cli.log_handler import install_handler
-from hvq_edge.cli.options import BundleCommand
 from hvq_edge.common.redaction import redacted_message
 from hvq_edge.errors import HvqEdgeError, MissingCapability, SettingsError
 
@@ -144,7 +143,7 @@ for _heading, _named in LISTED.items():
         elif _what is stream.stream:
             stream.add_stream(app, _heading)
         else:
-            app.command(_name, cls=BundleCommand, rich_help_panel=_heading)(_what)
+            app.command(_name, rich_help_panel=_heading)(_what)
 
 
 @app.callback(invoke_without_command=True)

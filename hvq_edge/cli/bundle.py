@@ -9,7 +9,7 @@ import typer
 
 from hvq_edge.cli.console import messages, print_json, results
 from hvq_edge.cli.interruption import tidy_at_sigterm
-from hvq_edge.cli.options import BundleArgument, BundleCommand, JsonOption
+from hvq_edge.cli.options import BundleArgument, BundleOption, JsonOption
 from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
@@ -35,9 +35,10 @@ def _bundle(context: typer.Context) -> None:
     context.with_resource(tidy_at_sigterm())
 
 
-@group.command("check", cls=BundleCommand)
+@group.command("check")
 def check(
     bundle: BundleArgument = DEFAULT_BUNDLE,
+    named: BundleOption = None,  # noqa: ARG001  # it is in the bundle
     trusted: SignedOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -105,9 +106,10 @@ def check(
         results.print("Every byte is as it should be" + (f" ({note})." if note else "."))
 
 
-@group.command("pack", cls=BundleCommand)
+@group.command("pack")
 def pack(
     bundle: BundleArgument = DEFAULT_BUNDLE,
+    named: BundleOption = None,  # noqa: ARG001  # it is in the bundle
     out: Annotated[
         Path | None,
         typer.Option(

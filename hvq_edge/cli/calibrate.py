@@ -12,6 +12,7 @@ from hvq_edge.cli.console import messages, print_json, progress_bars, results
 from hvq_edge.cli.options import (
     BackendOption,
     BundleArgument,
+    BundleOption,
     ConfidenceOption,
     FalseRejectOption,
     ForceOption,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 def calibrate(
     bundle: BundleArgument = DEFAULT_BUNDLE,
+    named: BundleOption = None,  # noqa: ARG001  # it is in the bundle
     good: Annotated[
         Path | None,
         typer.Option(

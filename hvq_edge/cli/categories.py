@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import folded, messages, print_json, print_line, progress_bars
-from hvq_edge.cli.options import BackendOption, BundleArgument, FalseRejectOption, JsonOption
+from hvq_edge.cli.options import (
+    BackendOption,
+    BundleArgument,
+    BundleOption,
+    FalseRejectOption,
+    JsonOption,
+)
 from hvq_edge.run.latest import DEFAULT_BUNDLE, DEFAULT_RUN, new_run_folder
 
 if TYPE_CHECKING:
@@ -36,6 +42,7 @@ def add(
         ),
     ],
     bundle: BundleArgument = DEFAULT_BUNDLE,
+    named: BundleOption = None,  # noqa: ARG001  # it is in the bundle
     run: RunOption = DEFAULT_RUN,
     out: Annotated[
         Path | None,

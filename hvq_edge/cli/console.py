@@ -67,11 +67,17 @@ def one_line(text: str) -> str:
     return shown(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+LEAST_COLUMNS = 80
+"""What tables need."""
+
+
 def _console(stream: TextIO | None, elsewhere: int | None, *, stderr: bool) -> SafeConsole:
     """Return a console as wide as its terminal; Rich would take a dumb one for 80 columns."""
     width, height = elsewhere, None
     if stream and stream.isatty():
         width = None
+        if not stderr and shutil.get_terminal_size().columns < LEAST_COLUMNS:
+            width = LEAST_COLUMNS  # the terminal wraps lines, where Rich would drop columns
         if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
             width, height = shutil.get_terminal_size()
     return SafeConsole(highlight=False, width=width, height=height, stderr=stderr)

@@ -41,10 +41,18 @@ def doctor(
 ) -> None:
     """Show what this machine can do, and how to get the rest.
 
-    Ends with 0 whatever it finds, and with 3 where something that --require names is not ok.
+    Ends with 0 whatever it finds of what is there, and with 3 where something that --require names
+    is not ok.
     """
     from hvq_edge.doctor.examination import checks_for, insist, without_gpu
     from hvq_edge.doctor.finding import examine
+    from hvq_edge.errors import InputError
+
+    if bundle is not None and not bundle.exists():
+        raise InputError(
+            f"no bundle at {bundle}: there is no such folder.",
+            next_step="run hvq-edge export, or name another bundle folder",
+        )
 
     with messages.status("Looking ..."):
         findings = examine(checks_for(bundle))

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import BackendOption, JsonOption, LanguageOption, ProviderOption
+from hvq_edge.cli.options import (
+    BackendOption,
+    BundleOption,
+    JsonOption,
+    LanguageOption,
+    ProviderOption,
+    named_or_given,
+)
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -19,8 +26,13 @@ if TYPE_CHECKING:
 def evaluate(
     target: Annotated[
         Path,
-        typer.Argument(metavar="RUN|BUNDLE", help="Folder of a training run or of a bundle."),
+        typer.Argument(
+            metavar="RUN|BUNDLE",
+            help="Folder of a training run or of a bundle.",
+            callback=named_or_given,
+        ),
     ] = DEFAULT_RUN,
+    named: BundleOption = None,  # noqa: ARG001  # it is in the target
     data: Annotated[
         Path | None,
         typer.Option(

@@ -11,6 +11,7 @@ from hvq_edge.cli.console import folded, messages, print_json, print_line, progr
 from hvq_edge.cli.options import (
     BackendOption,
     BundleArgument,
+    BundleOption,
     FalseRejectOption,
     JsonOption,
     ProviderOption,
@@ -29,6 +30,7 @@ _NAMED = 20
 
 def learn(
     bundle: BundleArgument = DEFAULT_BUNDLE,
+    named: BundleOption = None,  # noqa: ARG001  # it is in the bundle
     good: Annotated[
         Path | None,
         typer.Option(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+MOST_SAID = 300
+"""Characters of what an event says."""
 CSV_COLUMNS = (
     "id",
     "time",
@@ -235,7 +237,7 @@ def _summary(found: LogVerification) -> str:
 
 
 def _table(rows: Sequence[LogRow]) -> Table:
-    """Show rows; reasons wrap, while what a start says of its line is cut: --json has it whole."""
+    """Show rows; what an event says is cut where it is long: --json has it whole."""
     from rich.table import Table
     from rich.text import Text
 
@@ -280,8 +282,8 @@ def _said(more: str) -> str:
     with suppress(ValueError, TypeError, RecursionError):
         details = json.loads(more)
         if isinstance(details, dict):
-            return ", ".join(f"{name}: {_value(value)}" for name, value in details.items())
-    return more or ""
+            more = ", ".join(f"{name}: {_value(value)}" for name, value in details.items())
+    return more if len(more) <= MOST_SAID else f"{more[: MOST_SAID - 1]}…"
 
 
 def _value(value: object) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 
@@ -18,21 +17,27 @@ def bundle_folder(path: Path) -> Path:
     return manifest.bundle_folder(path)
 
 
-class BundleCommand(TyperCommand):
-    """A command; where a bundle is an argument, ``--bundle`` names it too, as where it judges."""
+_NAMED = "bundle"
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's own type
-        """Put the value of ``--bundle`` in the argument's place, which comes last."""
-        names = {name for parameter in self.params for name in parameter.opts}
-        if names & {"bundle", "target"} and "--bundle" not in names:
-            for place, given in enumerate(args):
-                name, joined, value = given.partition("=")
-                rest = args[place + 1 :]
-                if name == "--bundle" and (joined or rest):
-                    after, named = (rest, value) if joined else (rest[1:], rest[0])
-                    args = [*args[:place], *after, named]
-                    break
-        return super().parse_args(ctx, args)
+
+def _keep_named(context: typer.Context, named: Path | None) -> Path | None:
+    context.meta[_NAMED] = named
+    return named
+
+
+def named_or_given(context: typer.Context, param: typer.CallbackParam, path: Path) -> Path:
+    """Return the bundle that ``--bundle`` named, else what the argument says."""
+    named = context.meta.get(_NAMED)
+    if named is None:
+        return path
+    source = context.get_parameter_source(str(param.name))
+    if source is not None and source.name != "DEFAULT":
+        raise typer.BadParameter("name the bundle once.", ctx=context, param_hint="--bundle")
+    return bundle_folder(named)
+
+
+def _bundle_given(context: typer.Context, param: typer.CallbackParam, path: Path) -> Path:
+    return bundle_folder(named_or_given(context, param, path))
 
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
@@ -40,11 +45,21 @@ BundleArgument = Annotated[
     Path,
     typer.Argument(
         metavar="BUNDLE",
-        help="Bundle folder that hvq-edge export wrote, or the run's folder around it; --bundle "
-        "names it as well.",
-        callback=bundle_folder,
+        help="Bundle folder that hvq-edge export wrote, or the run's folder around it.",
+        callback=_bundle_given,
     ),
 ]
+BundleOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        help="The bundle, or the run that has it: instead of the argument.",
+        show_default=False,
+        is_eager=True,
+        callback=_keep_named,
+    ),
+]
+"""Read before the argument, which has it afterwards: a command only lists it."""
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="The run it came from. Default: BUNDLE's parent.")
 ]

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import messages, print_json, progress_bars, results
-from hvq_edge.cli.options import JsonOption, LanguageOption, RunOption
+from hvq_edge.cli.options import (
+    BundleOption,
+    JsonOption,
+    LanguageOption,
+    RunOption,
+    named_or_given,
+)
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -20,9 +26,12 @@ def report(
     target: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN|BUNDLE", help="Folder of a bundle, or of the run that has one."
+            metavar="RUN|BUNDLE",
+            help="Folder of a bundle, or of the run that has one.",
+            callback=named_or_given,
         ),
     ] = DEFAULT_RUN,
+    named: BundleOption = None,  # noqa: ARG001  # it is in the target
     out: Annotated[
         Path | None,
         typer.Option(

@@ -151,9 +151,14 @@ def _serve(
         if as_json:
             print_json(asdict(serving))
         else:
-            for one in desk.counts():
+            counts = desk.counts()
+            for one in counts:
                 _say(
                     f"{_QUEUES[one.name]}: {one.images - one.judged} to judge, {one.judged} judged."
+                )
+            if not any(one.images for one in counts if one.name != "reject"):
+                _say(
+                    "Images of rejects alone were kept: [sinks.images] of a line keeps others too."
                 )
             _say(f"Page: {serving.token_url}")
         signals.wait()

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from hvq_edge.cli.console import print_json, progress_bars, results
-from hvq_edge.cli.options import BundleArgument, JsonOption
+from hvq_edge.cli.options import BundleArgument, BundleOption, JsonOption
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
 
 def sign(
     bundle: BundleArgument = DEFAULT_BUNDLE,
+    named: BundleOption = None,  # noqa: ARG001  # it is in the bundle
     key: Annotated[
         Path | None,
         typer.Option("--key", help="Private key in PEM form (Ed25519).", show_default=False),

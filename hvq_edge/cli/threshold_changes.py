@@ -191,7 +191,7 @@ def as_values(changes: Sequence[ThresholdChange]) -> list[dict[str, Any]]:
 
 def say(changes: Sequence[ThresholdChange], *, undone: bool = False) -> None:
     """Print each change: old and new threshold, good parts lost, defects found, and what set it."""
-    shown = "those that the one before was learnt from" if undone else "those it was learnt from"
+    shown = "those that set the one before" if undone else "those that set it"
     for one in changes:
         by = f", set by {one.set_by}" if one.set_by else ""
         _print(

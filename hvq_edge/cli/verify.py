@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hvq_edge.cli.console import print_json, progress_bars, results
-from hvq_edge.cli.options import BundleArgument, JsonOption, RunOption
+from hvq_edge.cli.options import BundleArgument, BundleOption, JsonOption, RunOption
 from hvq_edge.common.wording import counted
 from hvq_edge.run.latest import DEFAULT_BUNDLE
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def verify(
     bundle: BundleArgument = DEFAULT_BUNDLE,
+    named: BundleOption = None,  # noqa: ARG001  # it is in the bundle
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Folder with test images. Default: the training data's."),
@@ -71,13 +72,14 @@ def verify(
     from hvq_edge.run.record import RECORD_NAME, recorded_data
 
     open_bundle(bundle)  # a folder that holds none is named, not the run that would be around it
-    if run is None and not (bundle.parent / RECORD_NAME).exists():
+    around = bundle.resolve().parent
+    if run is None and not (around / RECORD_NAME).exists():
         raise RunError(
             f"{bundle} stands alone: the PyTorch model that it is compared with is in its run.",
             next_step="name the run with --run; where there is none, "
             f"hvq-edge doctor --bundle {bundle} holds it to its known answers",
         )
-    run = run or bundle.parent
+    run = run or around
     if data is None:
         data = recorded_data(run)
     with progress_bars() as bars:

@@ -64,9 +64,25 @@ def test_a_bundle_is_named_by_its_place_or_by_an_option(command, tmp_path):
     assert [(one.returncode, one.stderr) for one in others] == [(2, first.stderr)] * 2
     twice = run_here(*command.split(), absent, "--bundle", absent, *more)
     assert twice.returncode == 2
-    assert "unexpected extra argument" in twice.stderr
+    assert "name the bundle once" in twice.stderr
     lacking = run_here(*command.split(), *more, "--bundle")
     assert lacking.returncode == 2
+    assert "--bundle' requires an argument" in lacking.stderr
+
+
+def test_the_bundle_that_an_option_names_is_no_name_of_a_category(tmp_path):
+    done = run_here(
+        "add-category", "--bundle", str(tmp_path), "--good", str(tmp_path), "--on-device"
+    )
+    assert done.returncode == 2
+    assert "Missing argument 'NAME'" in done.stderr
+
+
+def test_a_run_named_by_an_option_stands_for_its_bundle(tmp_path):
+    write_run(tmp_path, run_record())
+    done = run_here("eval", "--bundle", str(tmp_path))
+    assert done.returncode == 2
+    assert f"was not exported: there is no {tmp_path / 'bundle'}" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,14 @@ def test_show(log, capsys):
     assert "--verdict perhaps" in capsys.readouterr().err
 
 
+def test_an_event_that_says_much_is_cut(log, capsys):
+    tampered(log, f"""UPDATE log SET more = '{{"a": "{"x" * 9000}"}}' WHERE id = 9""")
+    assert exit_code("log", "show", str(log), "--last", "1") == 0
+    printed = capsys.readouterr().out
+    assert len("".join(printed.split())) < 500
+    assert "…" in printed
+
+
 @pytest.mark.parametrize("command", [["verify"], ["show"], ["export"]])
 def test_reading_leaves_an_archive_as_it_was(log, command):
     def state() -> dict[str, tuple[bytes, int]]:

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 from pydantic import Field
@@ -56,6 +56,8 @@ SAME_SPEED = 1.05
 BUSY = 1.5
 """Load a processor above which times are not kept: they may have crowned the wrong engine."""
 
+FORMAT: Final = "hvq-edge-engine-times/2"
+"""In the files' names as well: those of an earlier version are not looked at."""
 SETTLE_SECONDS = 0.06
 """Time that a library's threads take to fall asleep."""
 
@@ -253,7 +255,7 @@ def remember(key: MeasurementKey, measurement: Measurement, load: float = 0.0) -
 class _Kept(Strict):
     """The content of a file in the cache."""
 
-    format: Literal["hvq-edge-engine-times/2"] = "hvq-edge-engine-times/2"
+    format: Literal["hvq-edge-engine-times/2"] = FORMAT
     measured: str
     """ISO 8601, UTC."""
     milliseconds: dict[
@@ -268,7 +270,7 @@ class _Kept(Strict):
 
 def _place(key: MeasurementKey) -> Path | None:
     """Return the file for a key; ``None`` where the user has no home, as in some containers."""
-    name = hashlib.sha256(key.model_dump_json().encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{FORMAT} {key.model_dump_json()}".encode()).hexdigest()[:16]
     try:
         return default_cache() / "engine-times" / f"{name}.json"
     except RuntimeError:
