@@ -1,6 +1,6 @@
 """Make docs/pictures/learn.jpg and new-category.jpg: cells with a bundle and with a later one.
 
-    python -m benchmarks.learning_image runs/seven/bundle runs/seven/bundle-learnt CELL.jpg ... OUT
+    python -m benchmarks.learning_image runs/line/bundle runs/line/bundle-learnt CELL.png ... OUT
 
 One row each: before and after ``hvq-edge learn``, or ``hvq-edge add-category``.
 

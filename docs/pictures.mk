@@ -9,10 +9,6 @@ HVQ_EDGE ?= .venv/bin/hvq-edge
 CELLS ?= $(HOME)/.cache/hvq-edge/solar-cells
 DEMO ?= runs/demo
 MADE ?= runs/pictures
-# For learn.jpg: a bundle, the one that `hvq-edge learn` made of it, and the cells to show.
-BEFORE ?= runs/seven/bundle
-AFTER ?= runs/seven/bundle-learnt
-SHOWN ?= $(wildcard $(MADE)/shown/*)
 
 P := docs/pictures
 
@@ -39,14 +35,22 @@ $(P)/live-page.png:
 	$(HVQ_EDGE) eval $(MADE)/washer-run/bundle
 	$(PYTHON) -m benchmarks.live_page_image $(MADE)/washer-run/bundle $(MADE)/washers/washer/test $@
 
-$(P)/learn.jpg:
-	$(PYTHON) -m benchmarks.learning_image $(BEFORE) $(AFTER) $(SHOWN) $@
+# A week of a line: Monday's bundle and Wednesday's, which learnt cells of another make; and Friday's, which has the
+# polycrystalline ones as well.
+WEEK := $(MADE)/week
 
-# Wednesday's bundle and Friday's of a week of a line, with cells of Friday.
-$(P)/new-category.jpg:
-	$(PYTHON) -m benchmarks.a_week $(MADE)/week
-	$(PYTHON) -m benchmarks.learning_image $(MADE)/week/runs/monday/bundle-learnt \
-		$(MADE)/week/runs/two/bundle $(SHOWN) $@
+$(WEEK)/runs/two/bundle/bundle.json:
+	$(PYTHON) -m benchmarks.a_week $(WEEK)
+
+$(P)/learn.jpg: | $(WEEK)/runs/two/bundle/bundle.json
+	$(PYTHON) -m benchmarks.learning_image $(WEEK)/runs/monday/bundle $(WEEK)/runs/monday/bundle-learnt \
+		$(addprefix $(WEEK)/line/,tuesday/001-cell2150.png tuesday/002-cell2160.png monday/007-cell0942.png \
+		monday/004-cell0022-broken.png) $@
+
+$(P)/new-category.jpg: | $(WEEK)/runs/two/bundle/bundle.json
+	$(PYTHON) -m benchmarks.learning_image $(WEEK)/runs/monday/bundle-learnt $(WEEK)/runs/two/bundle \
+		$(WEEK)/line/friday/007-cell0650.png $(CELLS)/solar_cell_poly/test/defective/cell0255.png \
+		$(WEEK)/line/friday/023-cell2214.png $(WEEK)/line/friday/046-cell1389-broken.png $@
 
 $(P)/tiles.jpg:
 	$(PYTHON) -m benchmarks.accuracy.tiles $(CELLS) --kinds solar_cell_mono --out $(MADE)/tiles
