@@ -163,3 +163,15 @@ def test_a_dumb_terminal_hears_of_a_stage_in_lines_and_has_its_own_width(monkeyp
     monkeypatch.delenv("COLUMNS")
     assert console._console(written, 100, stderr=False)._width is None, "Rich follows it"
     assert console._console(io.StringIO(), 100, stderr=False).width == 100
+
+
+@pytest.mark.parametrize(("columns", "width"), [(60, 80), (120, 120)])
+def test_a_narrow_terminal_drops_no_columns_of_tables(monkeypatch, columns, width):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    assert console._console(Terminal(), 100, stderr=False).width == width
+    assert console._console(Terminal(), None, stderr=True).width == columns, "bars fit their line"
