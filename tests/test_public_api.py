@@ -68,7 +68,7 @@ def test_the_page_documents_the_parameters_in_order(name):
     [
         ("train", "train", ()),
         ("export", "export_bundle", ()),
-        ("eval_", "evaluate", ("minimum", "provider", "language")),
+        ("eval_", "evaluate", ("minimum", "provider", "language", "named")),
     ],
 )
 def test_a_function_has_the_settings_of_its_command(command, name, more):

@@ -202,7 +202,7 @@ def test_calibrate_undo_brings_the_former_back(bundle, tmp_path, capsys):
     code, out, err = command(capsys, bundle.path, "--good", folder)
     assert code == 0
     assert "bolt, fp32: threshold 0.34 → 0.3" in out
-    assert "good parts lost, of those it was learnt from: 0 of 25 (0.0 to 13.7 %) → " in out
+    assert "good parts lost, of those that set it: 0 of 25 (0.0 to 13.7 %) → " in out
     assert "Defects found are not known: no labelled test images were judged at fp32" in err
     code, out, _ = command(capsys, bundle.path, "--undo")
     assert code == 0
