@@ -259,7 +259,8 @@ def _table(rows: Sequence[LogRow]) -> Table:
             overflow="fold",
         )
     for row, time, of_row in zip(rows, times, named, strict=True):
-        decision = row.verdict is not None
+        decision, start = row.verdict is not None, row.kind == SESSION_START
+        said = (row.reason or "") if decision else _said(row.more)
         table.add_row(
             str(row.id),
             time.partition(" ")[2] if of_one_day else time.partition(".")[0],
@@ -268,9 +269,7 @@ def _table(rows: Sequence[LogRow]) -> Table:
             *(Text(one_line(of_row[name] or "")) for name in names),
             Text((row.verdict if decision else row.kind) or ""),
             "" if row.score is None else f"{row.score:.4g}",
-            Text(one_line(row.reason or "" if decision else _said(row.more)), overflow="fold")
-            if row.kind != SESSION_START
-            else Text(one_line(_said(row.more)), overflow="ellipsis", no_wrap=True),
+            Text(one_line(said), overflow="ellipsis" if start else "fold", no_wrap=start),
         )
     return table
 

@@ -158,7 +158,8 @@ def _serve(
                 )
             if not any(one.images for one in counts if one.name != "reject"):
                 _say(
-                    "Images of rejects alone were kept: [sinks.images] of a line keeps others too."
+                    "No images of passes, near misses or frames without a decision were kept: "
+                    "[sinks.images] of a line keeps some."
                 )
             _say(f"Page: {serving.token_url}")
         signals.wait()

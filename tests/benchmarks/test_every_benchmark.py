@@ -1,11 +1,10 @@
 """Each benchmark can be started, and those of speed give ratios that can be right."""
 
 import re
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
+from helpers.commands import benchmark as run
 from helpers.graphs import SIDE, save_bundle
 from helpers.paths import ROOT
 
@@ -17,14 +16,6 @@ SCRIPTS = sorted(
     for path in FOLDER.rglob("*.py")
     if "ArgumentParser" in path.read_text(encoding="utf-8")
 )
-
-
-def run(script: str, monkeypatch, capsys, *arguments: object) -> str:
-    """Run one as a person would, in this process; return what it printed."""
-    module = import_module("benchmarks." + script.removesuffix(".py").replace("/", "."))
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    module.main()
-    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

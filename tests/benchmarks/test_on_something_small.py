@@ -6,12 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.commands import benchmark as run
 from helpers.images import scratch, write_png
 from helpers.paths import ROOT
 from helpers.small_graphs import SMALL as SMALL_NET
@@ -22,14 +22,6 @@ from benchmarks.accuracy import added_on_device, defect_groups, known_defects, n
 from benchmarks.live_page_image import CHROMIUM
 from hvq_edge.data.images import read_image
 from hvq_edge.export.export_run import export_run
-
-
-def run(script: str, monkeypatch, capsys, *arguments: object) -> str:
-    """Run one as a person would, in this process; return what it printed."""
-    module = import_module("benchmarks." + script)
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    module.main()
-    return capsys.readouterr().out
 
 
 def rows(printed: str) -> list[list[str]]:

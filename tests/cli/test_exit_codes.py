@@ -91,6 +91,7 @@ def test_a_run_named_by_an_option_stands_for_its_bundle(tmp_path):
         ["train", "--data", "{absent}"],
         ["eval", "{absent}", "--data", "{absent}"],
         ["export", "{absent}"],
+        ["doctor", "--bundle", "{absent}"],
         ["verify", "{absent}"],
         ["verify", "{absent}", "--data", "{absent}"],
         ["build", "{absent}"],

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -77,3 +78,13 @@ def exit_code(*arguments: str) -> int:
         command_line.main(list(arguments))
     code = caught.value.code
     return code if isinstance(code, int) else 0
+
+
+def benchmark(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: object
+) -> str:
+    """Run one as a person would, in this process; return what it printed."""
+    module = import_module("benchmarks." + script.removesuffix(".py").replace("/", "."))
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    module.main()
+    return capsys.readouterr().out

@@ -48,7 +48,7 @@ class OpenVinoEngine(CpuGraphEngine):
 
     library = "openvino"
     called = "OpenVINO"
-    hint = "LATENCY"
+    hint = PROPERTIES["PERFORMANCE_HINT"]
     without = "run pip install openvino, or use --backend onnxruntime"
     unloaded = "run hvq-edge export again, or use --backend onnxruntime"
 
