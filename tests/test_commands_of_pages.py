@@ -32,13 +32,16 @@ else:
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 COMMANDS = typer.main.get_command(app)
-BLOCK = re.compile(r"^ *```(console|bash|sh)?\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-"""Blocks of commands. Those of no language hold output as well: a line counts if it begins with the
-name of a program that is looked at."""
+BLOCK = re.compile(r"^ *```(.*?)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+"""Of any language, or the end of one that is left out would begin another. Blocks of commands that
+name none hold output as well: a line counts if it begins with the name of a program that is looked
+at."""
 
 
 def command_lines(page: Path) -> Iterator[list[str]]:
     for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language not in ("", "console", "bash", "sh"):
+            continue
         for line in block.replace("\\\n", " ").splitlines():
             if language == "console" and not line.startswith("$ "):
                 continue
@@ -137,9 +140,17 @@ def test_commands_of_a_tutorial_run(
     good = sorted(solar_cells.rglob("train/good/*.png"))[:24]
     write_video(tmp_path / "camera.avi", [read_image(path) for path in good], 5.0, len(good))
     shutil.copy("camera.avi", "runs/demo/parts.avi")
-    replaced = {"0": "camera.avi", "500": str(len(good))}
+    page = ROOT / "docs/tutorials" / name
+    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language == "toml":
+            file = text.partition("\n")[0].removeprefix("# ")
+            here = text.replace('"0"', '"camera.avi"').replace(
+                "[page]", "#"
+            )  # it stays until Ctrl-C
+            Path(file).write_text(here, encoding="utf-8")
+    replaced = {"500": str(len(good))}
     ran = 0
-    for program, *rest in command_lines(ROOT / "docs/tutorials" / name):
+    for program, *rest in command_lines(page):
         if program != "hvq-edge" or rest[0] in RUN_ELSEWHERE:
             continue
         words = [replaced.get(word, word) for word in rest if word not in ("--page", "--play")]
