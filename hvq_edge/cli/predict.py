@@ -92,10 +92,11 @@ def predict(
 ) -> None:
     """Judge images that you name: verdict and score of each.
 
-    The exit code is 0 whatever the verdicts. With --json, one line of JSON for each image.
+    The exit code is 0 whatever the verdicts, and 2 where no image can be read. With --json, one
+    line of JSON for each image.
     """
     from hvq_edge.bundle.manifest import open_bundle
-    from hvq_edge.errors import GateFailed
+    from hvq_edge.errors import GateFailed, ImageError
     from hvq_edge.predict.predictor import load
     from hvq_edge.predict.results_folder import GALLERY, ResultsFolder
     from hvq_edge.runtime.engine_names import AUTO
@@ -108,6 +109,7 @@ def predict(
         found = [_read(found[0])]  # what cannot be read is said before an engine is opened
     parts = _part_reader(part_from, part_code)
     verdicts = []
+    read = False
     why: list[str] = []
     chosen = why.append if precision == AUTO else None
     with load(
@@ -125,6 +127,7 @@ def predict(
             _say(f"Why {reason}.")
         for one, result in zip(found, model.each(found, strict=alone, parts=parts), strict=True):
             verdicts.append(result.verdict)
+            read = read or result.image is not None
             if folder is not None:
                 folder.add(result, one.place)
             if as_json:
@@ -140,6 +143,11 @@ def predict(
     if folder is not None:
         folder.finish()
         said.print(f"Gallery: {folder.folder / GALLERY}", markup=False, soft_wrap=True)
+    if not read:
+        raise ImageError(
+            f"none of the {counted(counts.total, 'image')} can be read.",
+            next_step="see above what is wrong with each; hvq-edge data check looks at a data set",
+        )
     if fail_on_reject and counts.passed < counts.total:
         raise GateFailed(
             f"{counts.total - counts.passed} of {counted(counts.total, 'image')} did not pass.",

@@ -27,7 +27,8 @@ def share_lines(place: Place) -> list[str]:
 def place_title(number: int, place: Place) -> str:
     """Say which place it is."""
     left, top, width, height = place.box
-    return f"{number}  score {place.score:.4g}, {width}x{height} px at {left},{top}"
+    which = "score" if place.region else "no region; highest score"
+    return f"{number}  {which} {place.score:.4g}, {width}x{height} px at {left},{top}"
 
 
 def likeness_lines(one: Likeness) -> list[str]:

@@ -179,6 +179,10 @@ def test_no_sentence_is_left_that_the_code_does_not_say(code):
         ("score 0.612 above threshold 0.5", "Wert 0,612 über der Schwelle 0,5"),
         ("score … above threshold …", "Wert … über der Schwelle …"),
         (
+            "1  no region; highest score 3.6, 48x48 px at 3,4",
+            "1  keine Stelle; höchster Wert 3,6, 48x48 px bei 3,4",
+        ),
+        (
             "score 1.5 above threshold 1, 2 of the 3 frames that reject a part",
             "Wert 1,5 über der Schwelle 1, 2 von 3 Bildern, die ein Teil verwerfen",
         ),

@@ -24,6 +24,7 @@ from hvq_edge.errors import BundleError
 from hvq_edge.evaluation.explain_run import RunInsight
 from hvq_edge.explain.explanation import LEVEL, MAP, ROUNDING, BundleInsight, explain
 from hvq_edge.explain.pages import render_codebook, render_explanation
+from hvq_edge.explain.words import place_title
 from hvq_edge.predict.images import NamedImage, find_images
 from hvq_edge.predict.predictor import load
 
@@ -102,6 +103,7 @@ def test_shares_add_up_to_the_score(above, small_bundle, image, insight):
     found = explained(small_bundle, image, insight, "fp32", above)
     assert len(found.places) == max(len(found.result.regions), 1)
     assert bool(found.result.regions) == (above is not None)
+    assert ("no region" in place_title(1, found.places[0])) == (above is None)
     assert found.places[0].score == pytest.approx(found.result.score, rel=1e-6)
     for place, region in zip(found.places, found.result.regions, strict=False):
         assert (place.score, place.box) == (region.peak, region.box)

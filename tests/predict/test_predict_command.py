@@ -46,6 +46,18 @@ def test_a_line_an_image(predict, images, capsys):
     assert lines[-1] == "5 images: 2 pass, 2 reject, 1 no decision."
 
 
+def test_images_of_which_none_can_be_read_are_an_error(predict, images, tmp_path, capsys):
+    for name in ("1.png", "2.png"):
+        shutil.copy(images / "broken.png", tmp_path / name)
+    named = tmp_path / "1.png", tmp_path / "2.png"
+    assert predict(*named, "--save", tmp_path / "out", "--fail-on-reject") == 2
+    said = capsys.readouterr()
+    assert said.out.count("no decision  ") == 2
+    assert "Error: none of the 2 images can be read." in said.err
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert predict(*named, images / "1.png") == 0
+
+
 def test_it_says_what_judges_and_why_unless_that_was_asked(predict, images, capsys):
     image = images / "1.png"
     assert predict(image) == 0
