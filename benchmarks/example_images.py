@@ -35,7 +35,7 @@ from helpers.triton_server import TritonServer
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 
 EXAMPLES = Path("examples")
 COLUMNS = 84

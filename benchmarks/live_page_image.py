@@ -24,7 +24,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from hvq_edge.bundle.judged_images import find_labelled
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import save_threshold, thresholds_of, typical_scores_of
 from hvq_edge.data.images import read_image
 from hvq_edge.data.versions import brightened

@@ -22,7 +22,7 @@ import tomli_w
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.live_page_image import CHROMIUM, FLAGS
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.explain.explainer import Explainer
 from hvq_edge.export.learn.region_features import RegionFeatures
 from hvq_edge.predict.predictor import load

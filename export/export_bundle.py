@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.calibration.int8 import DEFAULT_METHOD
 from hvq_edge.calibration.search.plan import Budget
 from hvq_edge.common.progress import ProgressCallback, silent

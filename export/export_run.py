@@ -10,7 +10,6 @@ from pathlib import Path
 from hvq_edge.bundle.integrity.content import CARD_NAME
 from hvq_edge.bundle.manifest import (
     MANIFEST_NAME,
-    Bundle,
     BundleManifest,
     CategoryMode,
     ImageSet,
@@ -21,6 +20,7 @@ from hvq_edge.bundle.manifest import (
     record_of,
     write_manifest,
 )
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.calibration.images.calibration_image import CalibrationImage
 from hvq_edge.calibration.images.own_set import OWN_SET_RULE, own_calibration, suspicious_images
 from hvq_edge.calibration.images.training_set import TRAINING_SET_RULE, training_set

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.errors import HvqEdgeError

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from hvq_edge.bundle.manifest import Bundle, BundleManifest, CategoryMode, Precision
+from hvq_edge.bundle.manifest import BundleManifest, CategoryMode, Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.precision import FOR_CPUS, FOR_GPUS
 from hvq_edge.common.atomic import atomic_folder
 from hvq_edge.errors import BundleError, OutputError, SettingsError

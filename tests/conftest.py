@@ -21,13 +21,8 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.integrity.content import CARD_NAME
-from hvq_edge.bundle.manifest import (
-    Bundle,
-    Precision,
-    open_bundle,
-    record_of,
-    write_manifest,
-)
+from hvq_edge.bundle.manifest import Precision, record_of, write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.runtime.known_answers import (
     ANSWERS_NAME,

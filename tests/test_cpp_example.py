@@ -24,7 +24,8 @@ from helpers.graphs import CATEGORIES, SIDE, save_bundle
 import hvq_edge
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.signature import sign_bundle
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.data.images import read_frame
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits

@@ -17,7 +17,7 @@ from helpers.patience import HANG_SECONDS
 from helpers.small_disk import mounted_tmpfs
 
 import hvq_edge
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.app import main
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame, read_image

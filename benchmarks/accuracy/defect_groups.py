@@ -39,7 +39,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.markdown_table import markdown_table
 from hvq_edge import load
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.cli.console import progress_bars
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import find_dataset

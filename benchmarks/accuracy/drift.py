@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.drift_rows import RAMPS, Pool, kept_pools
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.data.versions import levels

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.console import messages
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import fit_image, read_image

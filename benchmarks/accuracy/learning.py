@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bundle.learnt import Compared, Side
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bundle.learnt import CENTRES
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.console import progress_bars
 from hvq_edge.common.progress import ProgressCallback
 from hvq_edge.data.dataset import find_dataset

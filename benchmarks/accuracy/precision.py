@@ -29,7 +29,8 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.accuracy.fp16_emulation import emulate_fp16
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.precision import PRECISIONS
 from hvq_edge.common.atomic import write_text
 from hvq_edge.data.dataset import DatasetImage, find_dataset

@@ -27,7 +27,8 @@ from benchmarks.accuracy.disturbances import DISTURBANCES, Disturb, Shot
 from benchmarks.accuracy.robustness_chart import robustness_svg
 from benchmarks.accuracy.robustness_result import CLEAN, RATES, Counts, Robustness, Row
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.cli.console import print_json, progress_bars
 from hvq_edge.common.atomic import sha256_of, write_text

@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.as_json import versions_of
 from benchmarks.gpu.gpu_finding import Finding, attempt
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.common.atomic import write_text
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame

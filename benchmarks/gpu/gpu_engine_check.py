@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.gpu_finding import Finding, attempt
-from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.export.build.run import build_run
 from hvq_edge.runtime.cuda.device import CudaDevice
 from hvq_edge.runtime.cuda.memory import CudaMemory, open_cuda_memory

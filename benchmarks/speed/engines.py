@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.bench.entrants import entrants_of
 from hvq_edge.bench.measure import run_benchmark
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 
 
 def main() -> None:

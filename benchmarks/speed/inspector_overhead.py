@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.data.images import fit_image
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.stream.inspection import open_stream_engine

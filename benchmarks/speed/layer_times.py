@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.common.openvino_core import openvino_core
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.runtime.cpu.processor import processor_name

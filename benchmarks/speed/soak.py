@@ -28,7 +28,8 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 
-from hvq_edge.bundle.manifest import Bundle, BundleManifest, open_bundle, record_of, write_manifest
+from hvq_edge.bundle.manifest import BundleManifest, record_of, write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.data.images import fit_image
 from hvq_edge.run.settings import ModelSettings
 from hvq_edge.runtime.engine import Engine

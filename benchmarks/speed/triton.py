@@ -25,7 +25,7 @@ import numpy as np
 from helpers.triton_server import TritonServer, why_not
 
 from benchmarks.markdown_table import markdown_table
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.precision import Precision
 from hvq_edge.runtime.engine import Engine, Frames
 from hvq_edge.runtime.engine_names import known_precision

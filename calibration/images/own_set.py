@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.calibration.images.calibration_image import CalibrationImage
 from hvq_edge.common.wording import counted

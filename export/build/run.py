@@ -16,7 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.atomic import atomic_file, write_text

@@ -19,14 +19,13 @@ from hvq_edge.bundle.learnt import ADDED_NAME, categories_added
 from hvq_edge.bundle.manifest import (
     MANIFEST_NAME,
     AddedCategory,
-    Bundle,
     BundleManifest,
     ImageSet,
     Precision,
     digest_of_set,
-    open_bundle,
     write_manifest,
 )
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import atomic_folder, sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from hvq_edge.bundle.learnt import CENTRES
-from hvq_edge.bundle.manifest import Bundle, Precision, record_of
+from hvq_edge.bundle.manifest import Precision, record_of
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.export.learn.grown import add_centre, pooled

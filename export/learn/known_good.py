@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.content import hash_image
 from hvq_edge.data.layouts.folders import list_images

@@ -22,13 +22,8 @@ from hvq_edge.bundle.learnt import (
     Seen,
     WhatChanged,
 )
-from hvq_edge.bundle.manifest import (
-    MANIFEST_NAME,
-    Bundle,
-    Precision,
-    open_bundle,
-    write_manifest,
-)
+from hvq_edge.bundle.manifest import MANIFEST_NAME, Precision, write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.common.atomic import atomic_folder, sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted

@@ -12,13 +12,8 @@ import numpy as np
 
 from hvq_edge.bundle.integrity.content import MADE_AFTER_EXPORT, SIGNATURE_NAME
 from hvq_edge.bundle.learnt import CENTRES, prototypes_learnt
-from hvq_edge.bundle.manifest import (
-    Bundle,
-    BundleManifest,
-    LearntImages,
-    Precision,
-    record_of,
-)
+from hvq_edge.bundle.manifest import BundleManifest, LearntImages, Precision, record_of
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.data.images import fit_image, read_image
 from hvq_edge.errors import OutputError
 from hvq_edge.explain.exemplars import exemplars_name

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hvq_edge.bundle.learnt import Compared, Seen, Side, count
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import threshold_records, thresholds_of
 from hvq_edge.common.wording import counted
 from hvq_edge.errors import GateFailed, InputError

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import BundleError
 from hvq_edge.export.learn.tables import tables_of, with_tokens

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.errors import GateFailed, HvqEdgeError
 from hvq_edge.runtime.choice.measured_choice import CPU_BACKENDS
 from hvq_edge.runtime.engine import EngineOutput

@@ -14,7 +14,8 @@ from polygraphy.backend.onnx import BytesFromOnnx, ModifyOutputs
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.logger import G_LOGGER
 
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.verification import Bisection, TensorError
 from hvq_edge.export.graph.view import module_of
 

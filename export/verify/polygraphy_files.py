@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from polygraphy.comparator import IterationResult, RunResults
 from polygraphy.json import save_json
 
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.export.verify.agreement import LIMITS, Outputs
 from hvq_edge.runtime.contract import graph_inputs, graph_outputs
 

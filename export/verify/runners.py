@@ -21,7 +21,8 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.common import TensorMetadata
 
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.verification import NotRun, RunnerName
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.runtime.cpu.onnxruntime_providers import (

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from polygraphy.comparator import Comparator
 from polygraphy.logger import G_LOGGER
 
-from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.bundle.verification import (
     VERIFY_NAME,

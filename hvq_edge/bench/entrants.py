@@ -12,7 +12,7 @@ from typing import Literal, Protocol, cast
 import numpy as np
 
 from hvq_edge.bench.peer_graph import PEER_BACKENDS, PeerGraph, open_peer
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.errors import BundleError, RunError, SettingsError
 from hvq_edge.run.record import RECORD_NAME, read_run
 from hvq_edge.runtime.choice.choose_graph import graph_backends_here

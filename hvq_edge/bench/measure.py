@@ -12,7 +12,7 @@ from hvq_edge.bench.entrants import Entrant, Opened, call_of
 from hvq_edge.bench.report import BenchReport, Resources, Timing, timing_of
 from hvq_edge.bench.resources import peak_megabytes, watts_while
 from hvq_edge.bench.rounds import WARM_UPS, time_rounds
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import HvqEdgeError, SettingsError
 from hvq_edge.runtime.cpu.processor import load_average, processor_name, usable_cpus

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.records import Extensible, Model, read_record
 from hvq_edge.errors import HvqEdgeError, InputError
 from hvq_edge.run.record import RECORD_NAME, read_run

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hvq_edge.bundle.manifest import AddedCategory, Bundle, Precision
+from hvq_edge.bundle.manifest import AddedCategory, Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.records import Strict, parsed_record
 from hvq_edge.errors import BundleError
 from hvq_edge.verdict.judgement import Verdict

@@ -13,14 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvq_edge.bundle.manifest import (
-    Bundle,
-    BundleManifest,
-    FormerThresholds,
-    Precision,
-    open_bundle,
-    write_manifest,
-)
+from hvq_edge.bundle.manifest import BundleManifest, FormerThresholds, Precision, write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.verdict.calibration_scores import CalibrationScores
 from hvq_edge.verdict.threshold import Threshold

@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from hvq_edge.bundle.manifest import Bundle, BundleManifest
+from hvq_edge.bundle.manifest import BundleManifest
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.precision import PRECISIONS, Precision
 from hvq_edge.common.records import Extensible, Measured, kept_record, parsed_record, read_record
 from hvq_edge.errors import InputError

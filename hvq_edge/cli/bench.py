@@ -88,7 +88,7 @@ def bench(
     from hvq_edge.bench.entrants import entrants_of
     from hvq_edge.bench.measure import busy_warning, run_benchmark
     from hvq_edge.bench.report import BENCH_NAME
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.errors import SettingsError
     from hvq_edge.runtime.cpu.processor import load_average, usable_cpus
     from hvq_edge.runtime.open_engine import known_precisions

@@ -137,7 +137,7 @@ def build(
             on_progress=bars,
         )
     if triton is not None:
-        from hvq_edge.bundle.manifest import open_bundle
+        from hvq_edge.bundle.opened import open_bundle
         from hvq_edge.export.triton_repository import write_triton_repository
 
         write_triton_repository(open_bundle(bundle), triton, [result.record.precision])

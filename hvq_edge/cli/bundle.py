@@ -54,7 +54,7 @@ def check(
         require_signature,
         signed_faults,
     )
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.errors import GateFailed
 
     opened = open_bundle(bundle)
@@ -200,7 +200,7 @@ def install(
     """
     from hvq_edge.bundle.integrity.self_test import self_test as run_self_test
     from hvq_edge.bundle.integrity.staged_update import install_bundle
-    from hvq_edge.bundle.manifest import Bundle
+    from hvq_edge.bundle.opened import Bundle
 
     tried: list[str] = []
 

@@ -83,7 +83,7 @@ def calibrate(
     pass are refused (exit code 1). What replaces what is printed, and kept for --undo. From good
     parts at the camera: hvq-edge stream --calibrate.
     """
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.cli import threshold_changes
     from hvq_edge.evaluation.acceptance.model_card import refresh_card
     from hvq_edge.runtime.open_engine import known_precisions
@@ -165,7 +165,7 @@ def _evaluate(
 
 
 def _undo(folder: Path, *, as_json: bool) -> None:
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.bundle.thresholds import undo_thresholds
     from hvq_edge.cli import threshold_changes
     from hvq_edge.evaluation.acceptance.model_card import refresh_card

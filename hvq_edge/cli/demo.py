@@ -131,7 +131,8 @@ def demo(
 
 def demo_stages(out: Path, data: Path, epochs: int) -> list[Stage]:
     """Return the demo's commands, in order."""
-    from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
+    from hvq_edge.bundle.manifest import MANIFEST_NAME
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.bundle.verification import VERIFY_NAME, read_verification
     from hvq_edge.cli import eval_, export, stream, train, verify
     from hvq_edge.common.atomic import sha256_of

@@ -22,7 +22,7 @@ from hvq_edge.cli.options import (
 from hvq_edge.run.latest import DEFAULT_RUN
 
 if TYPE_CHECKING:
-    from hvq_edge.bundle.manifest import Bundle
+    from hvq_edge.bundle.opened import Bundle
     from hvq_edge.common.progress import ProgressCallback
     from hvq_edge.explain.exemplars import Exemplars
     from hvq_edge.explain.explanation import Explanation, Insight
@@ -105,7 +105,7 @@ def _explain_image(
     *,
     as_json: bool,
 ) -> None:
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.errors import InputError
     from hvq_edge.explain.explanation import explain as explained
     from hvq_edge.explain.pages import save_explanation
@@ -151,7 +151,7 @@ def _print_explanation(found: Explanation) -> None:
 def _show_codebooks(
     target: Path, run: Path | None, category: str | None, save: Path | None, *, as_json: bool
 ) -> None:
-    from hvq_edge.bundle.manifest import is_run, open_bundle
+    from hvq_edge.bundle.opened import is_run, open_bundle
     from hvq_edge.common.atomic import write_text
     from hvq_edge.errors import BundleError
     from hvq_edge.explain.pages import codebook_values, render_codebook
@@ -206,7 +206,7 @@ def _insight(bundle: Bundle, run: Path | None, on_progress: ProgressCallback) ->
     """Return the run that a bundle came from, if it is there and PyTorch is; else the bundle."""
     from importlib.util import find_spec
 
-    from hvq_edge.bundle.manifest import is_run
+    from hvq_edge.bundle.opened import is_run
     from hvq_edge.explain.explanation import BundleInsight
 
     beside = bundle.path.resolve().parent

@@ -15,7 +15,8 @@ from hvq_edge.run.latest import DEFAULT_RUN
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle.manifest import Bundle, BundleManifest, GraphRecord
+    from hvq_edge.bundle.manifest import BundleManifest, GraphRecord
+    from hvq_edge.bundle.opened import Bundle
 
 _PARTS = ("int8", "fp16")
 """Options, and what names of precisions are made of."""
@@ -232,7 +233,7 @@ def _other_sources(manifest: BundleManifest) -> dict[str, str]:
 
 def _manifest_before(folder: Path) -> BundleManifest | None:
     """Return the manifest of a bundle that will be replaced; ``None``: there is none to read."""
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.errors import BundleError
 
     try:

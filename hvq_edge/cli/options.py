@@ -12,9 +12,9 @@ from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 
 def bundle_folder(path: Path) -> Path:
     """Let a run's folder stand for the bundle in it."""
-    from hvq_edge.bundle import manifest
+    from hvq_edge.bundle import opened
 
-    return manifest.bundle_folder(path)
+    return opened.bundle_folder(path)
 
 
 _NAMED = "bundle"

@@ -95,7 +95,7 @@ def predict(
     The exit code is 0 whatever the verdicts, and 2 where no image can be read. With --json, one
     line of JSON for each image.
     """
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.errors import GateFailed, ImageError
     from hvq_edge.predict.predictor import load
     from hvq_edge.predict.results_folder import GALLERY, ResultsFolder

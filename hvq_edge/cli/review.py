@@ -171,7 +171,7 @@ def _explaining(bundle: Path | None) -> Iterator[Explainer | None]:
     if bundle is None:
         yield None
         return
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.explain.explainer import Explainer
     from hvq_edge.predict.predictor import load
     from hvq_edge.stream.live_page.judge import ImageJudge

@@ -104,7 +104,7 @@ def shift_report(
 
 def _features_of(bundle: Path) -> Describe:
     """Return what says how a region looks to a bundle's network."""
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.common.extras import require
 
     require("onnx")

@@ -14,7 +14,8 @@ from hvq_edge.common.wording import counted
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle.manifest import Bundle, Precision
+    from hvq_edge.bundle.manifest import Precision
+    from hvq_edge.bundle.opened import Bundle
     from hvq_edge.evaluation.threshold_change import BeforeAndNow, ThresholdChange
     from hvq_edge.stream.calibrate_from_stream import StreamCalibration
     from hvq_edge.verdict.calibrate.from_images import Calibrated

@@ -16,7 +16,7 @@ from hvq_edge.run.latest import DEFAULT_BUNDLE
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hvq_edge.bundle.manifest import Bundle
+    from hvq_edge.bundle.opened import Bundle
     from hvq_edge.bundle.verification import Bisection, SideVerdict, Verification
     from hvq_edge.errors import GateFailed
 
@@ -66,7 +66,7 @@ def verify(
     Polygraphy runs them. Ends with exit code 1 when an output, the codes or the decisions are
     outside their limits.
     """
-    from hvq_edge.bundle.manifest import open_bundle
+    from hvq_edge.bundle.opened import open_bundle
     from hvq_edge.errors import RunError
     from hvq_edge.export.verify.verify import verify_bundle
     from hvq_edge.run.record import RECORD_NAME, recorded_data

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.precision import FOR_CPUS
 from hvq_edge.common.child_process import NoAnswer, run_isolated
 from hvq_edge.common.wording import counted

@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from hvq_edge.bundle.judged_images import ImageRow, labelled_rows
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import put_thresholds, threshold_records
 from hvq_edge.errors import InputError, SettingsError
 from hvq_edge.verdict.calibration_scores import table_of

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hvq_edge.bundle.judged_images import METRICS_NAME
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import output_error
 from hvq_edge.common.progress import ProgressCallback, silent

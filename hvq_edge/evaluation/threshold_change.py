@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hvq_edge.bundle.judged_images import ImageRow, Labelled, find_labelled, verdict_of
-from hvq_edge.bundle.manifest import Bundle, BundleManifest, KnownDefects, Precision
+from hvq_edge.bundle.manifest import BundleManifest, KnownDefects, Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import Thresholds
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance import Share, share

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.atomic import atomic_file
 from hvq_edge.common.heat_map import CELL
 from hvq_edge.errors import BundleError

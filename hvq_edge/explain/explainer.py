@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.explain.explanation import BundleInsight, Explanation, explain
 from hvq_edge.explain.pages import render_explanation
 from hvq_edge.predict.result import Result

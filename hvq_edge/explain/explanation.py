@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.heat_map import CELL, upsample_map, window_means
 from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.learnt import CENTRES, categories_added, prototypes_learnt
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.atomic import atomic_file, sha256_of
 from hvq_edge.errors import CheckpointError
 from hvq_edge.model.codebook import Codebooks

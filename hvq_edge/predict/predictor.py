@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import calibration_scores_of, thresholds_of, typical_scores_of
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.data.images import fit_image, rgb_from_memory

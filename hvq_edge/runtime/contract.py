@@ -34,7 +34,7 @@ class Graph:
     """Names in the order of the category index."""
     category_mode: CategoryMode
     content: bytes | None = None
-    """Its bytes as they were checked (:meth:`hvq_edge.bundle.manifest.Bundle.read`)."""
+    """Its bytes as they were checked (:meth:`hvq_edge.bundle.opened.Bundle.read`)."""
     sha256: str = ""
     """Of these; empty: nothing that is made of them is kept."""
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.cache_folder import default_cache
 from hvq_edge.common.records import Measured, Strict, kept_record

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import InputError
 from hvq_edge.runtime.contract import FRAMES, graph_feed

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle, BundleManifest, Precision
+from hvq_edge.bundle.manifest import BundleManifest, Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.wording import counted
 from hvq_edge.errors import GateFailed
 from hvq_edge.runtime.engine import Engine, EngineOutput, Frames

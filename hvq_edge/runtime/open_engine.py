@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hvq_edge.bundle.manifest import Bundle, is_run, open_bundle
+from hvq_edge.bundle.opened import Bundle, is_run, open_bundle
 from hvq_edge.errors import SettingsError
 from hvq_edge.runtime.choice import open_candidate
 from hvq_edge.runtime.choice.choose_graph import EngineChoice, choose, choose_graph

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds, threshold_records
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import fit_image

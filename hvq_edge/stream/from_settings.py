@@ -20,7 +20,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import typical_scores_of
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.common.redaction import shown_server
 from hvq_edge.data.images import rgb_from_memory
 from hvq_edge.errors import ImageError, InputError, SettingsError

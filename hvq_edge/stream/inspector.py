@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import calibration_scores_of, thresholds_of
 from hvq_edge.common.closeable import Closeable
 from hvq_edge.errors import ServerFailed, SettingsError

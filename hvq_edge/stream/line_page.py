@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hvq_edge.bundle.judged_images import find_labelled
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import save_threshold
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.extras import needed

@@ -7,7 +7,8 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from hvq_edge.bundle.manifest import MANIFEST_NAME, is_run
+from hvq_edge.bundle.manifest import MANIFEST_NAME
+from hvq_edge.bundle.opened import is_run
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import CheckpointError, RunError, SettingsError
 from hvq_edge.model.checkpoint import save_checkpoint

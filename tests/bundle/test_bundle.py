@@ -17,13 +17,12 @@ from hvq_edge.bundle.integrity.pack import pack_bundle, unpack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature, sign_bundle
 from hvq_edge.bundle.manifest import (
     MANIFEST_NAME,
-    Bundle,
     BundleManifest,
     FileRecord,
-    open_bundle,
     record_of,
     write_manifest,
 )
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import save_threshold, thresholds_of, typical_scores_of
 from hvq_edge.cli.app import main
 from hvq_edge.doctor.bundle import bundle as look_at_bundle

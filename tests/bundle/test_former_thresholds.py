@@ -6,7 +6,8 @@ import pytest
 from helpers.graphs import save_bundle
 from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import (
     BY_HAND,
     MOST_FORMER,

@@ -6,7 +6,8 @@ import pytest
 from helpers.agreements import compare_one, outputs
 from helpers.graphs import save_bundle
 
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.verification import VERIFY_NAME, PrecisionVerdict, Verification
 from hvq_edge.cli.verify import failure
 from hvq_edge.evaluation.acceptance.acceptance import collect

@@ -28,7 +28,7 @@ else:  # Python 3.10
 
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.signature import sign_bundle
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import GateFailed, HvqEdgeError, MissingCapability, SettingsError
 from hvq_edge.stream.capture.part_number import named_part

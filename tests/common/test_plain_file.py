@@ -12,7 +12,7 @@ from helpers.patience import PATIENCE_SECONDS
 
 from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.integrity.signature import doubts_without_key, read_signature
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.plain_file import open_plain, read_plain

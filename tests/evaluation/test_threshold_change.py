@@ -11,12 +11,8 @@ from helpers.thresholds import threshold_at
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvq_edge.bundle.manifest import (
-    KnownDefects,
-    TrainingRecord,
-    open_bundle,
-    write_manifest,
-)
+from hvq_edge.bundle.manifest import KnownDefects, TrainingRecord, write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import before_last_change, put_thresholds
 from hvq_edge.cli.app import main
 from hvq_edge.cli.threshold_changes import say

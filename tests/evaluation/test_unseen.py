@@ -14,7 +14,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
 from typer.testing import CliRunner
 
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.app import app
 from hvq_edge.data.dataset import DatasetImage
 from hvq_edge.evaluation.acceptance.limits_of_use import limits_of_use

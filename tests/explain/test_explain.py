@@ -19,7 +19,7 @@ from helpers.exemplars import put_exemplars
 from helpers.images import flat, write_png
 
 from hvq_edge.bundle.integrity.content import CARD_NAME
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.errors import BundleError
 from hvq_edge.evaluation.explain_run import RunInsight
 from hvq_edge.explain.explanation import LEVEL, MAP, ROUNDING, BundleInsight, explain

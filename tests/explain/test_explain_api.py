@@ -14,7 +14,7 @@ from helpers.live_line import BEARER, TOKEN, Line, client_of
 from helpers.patience import PATIENCE_SECONDS
 from starlette.testclient import TestClient
 
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.explain import explainer as explainer_module
 from hvq_edge.explain.explainer import KEPT, PLACES, Explainer
 from hvq_edge.explain.explanation import BundleInsight, explain

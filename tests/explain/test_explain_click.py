@@ -17,7 +17,7 @@ from helpers.live_line import BEARER, TOKEN, client_of
 from helpers.patience import PATIENCE_SECONDS
 from playwright.sync_api import Page, expect
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.cli.review import _explaining
 from hvq_edge.evaluation.explain_run import RunInsight
 from hvq_edge.explain.explanation import BundleInsight, explain

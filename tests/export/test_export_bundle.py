@@ -17,7 +17,7 @@ import hvq_edge
 from hvq_edge.bench.entrants import entrants_of
 from hvq_edge.bench.measure import run_benchmark
 from hvq_edge.bundle.integrity.content import CARD_NAME
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.app import main
 from hvq_edge.data.content import hash_image
 from hvq_edge.data.dataset import find_dataset

@@ -13,7 +13,7 @@ from helpers.small_graphs import write_int8
 from onnx import numpy_helper
 
 from benchmarks.accuracy import precision as precision_benchmark
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.calibration import int8
 from hvq_edge.calibration.images.own_set import CalibrationImage
 from hvq_edge.calibration.quantise import quantisable_nodes

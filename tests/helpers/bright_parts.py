@@ -9,7 +9,8 @@ import pytest
 from helpers.graphs import SIDE, save_bundle
 from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.runtime.engine import EngineInfo
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hvq_edge.bundle.integrity.content import CARD_NAME
-from hvq_edge.bundle.manifest import Bundle, open_bundle, record_of, write_manifest
+from hvq_edge.bundle.manifest import record_of, write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.evaluation.explain_run import RunInsight
 from hvq_edge.explain.exemplars import exemplars_name, write_exemplars

@@ -21,7 +21,8 @@ from helpers.live_line import BEARER, TOKEN, Line, client_of
 from starlette.testclient import TestClient
 
 from hvq_edge.bundle.integrity.pack import unpack_bundle
-from hvq_edge.bundle.manifest import MANIFEST_NAME, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.errors import BundleError, HvqEdgeError, InputError
 from hvq_edge.predict.predictor import Predictor
 from hvq_edge.stream.live_page.access import Access

@@ -9,14 +9,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hvq_edge.bundle.manifest import (
-    Bundle,
     BundleManifest,
     GraphNumbers,
     GraphRecord,
-    open_bundle,
     record_of,
     write_manifest,
 )
+from hvq_edge.bundle.opened import Bundle, open_bundle
 
 SIDE = 64
 GRID = SIDE // 16

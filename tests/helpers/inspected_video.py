@@ -18,7 +18,8 @@ from helpers.judged_images import evaluated
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.judged_images import find_labelled
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import save_threshold
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspector import Inspector

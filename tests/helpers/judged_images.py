@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvq_edge.bundle.judged_images import ImageRow
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, MetricsFile, write_metrics
 from hvq_edge.evaluation.metrics.results import Metrics
 

@@ -9,7 +9,8 @@ import onnx
 from helpers.graph_edits import set_value, value_of
 from helpers.graphs import expected, frames
 
-from hvq_edge.bundle.manifest import Bundle, open_bundle, record_of, write_manifest
+from hvq_edge.bundle.manifest import record_of, write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.runtime.known_answers import (
     ANSWERS_NAME,
     Answer,

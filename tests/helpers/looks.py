@@ -2,7 +2,8 @@
 
 from helpers.images import make_texture
 
-from hvq_edge.bundle.manifest import Bundle, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.data.images import fit_image
 from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
 from hvq_edge.verdict.likeness.look import Look, look_at

@@ -24,7 +24,8 @@ from helpers.known_answers import give_answers
 from helpers.patience import PATIENCE_SECONDS, Stopwatch, until
 from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import Bundle, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.stream.log.files import chain_files
 from hvq_edge.stream.log.verification import verify_log
 

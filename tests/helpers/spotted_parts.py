@@ -19,7 +19,8 @@ pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
 from helpers.graphs import CATEGORIES, SIDE, save_bundle
 
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.evaluation.evaluate import evaluate, ways_of
 from hvq_edge.runtime.open_engine import open_engine

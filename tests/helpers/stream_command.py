@@ -10,7 +10,8 @@ from helpers.thresholds import threshold_at
 from typer import Typer
 from typer.testing import CliRunner
 
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.stream import add_stream
 
 app = Typer()

@@ -17,7 +17,7 @@ from tritonclient import grpc
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.export.triton_repository import write_triton_repository
 
 PROGRAM = Path(__file__).parents[2] / ".triton/pytriton/tritonserver/bin/tritonserver"

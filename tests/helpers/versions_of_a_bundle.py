@@ -9,7 +9,8 @@ from helpers.graphs import save_bundle
 
 from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.integrity.pack import pack_bundle
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 
 
 def make(folder: Path, note: str) -> Path:

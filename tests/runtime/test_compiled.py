@@ -19,7 +19,7 @@ from helpers.engine_bench import cache  # noqa: F401  # a fixture
 from helpers.graphs import CATEGORIES, SIDE, frames, save_bundle, save_graph
 from helpers.known_answers import give_answers
 
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.cpu import compiled as compiled_module

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.signature import sign_bundle
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import save_threshold
 from hvq_edge.cli.stream import add_stream
 from hvq_edge.errors import InputError, SettingsError

@@ -15,7 +15,8 @@ from helpers.sources import ListSource
 from helpers.thresholds import threshold_at
 from helpers.visa_folder import write_visa
 
-from hvq_edge.bundle.manifest import CalibrationRecord, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import CalibrationRecord, write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds, thresholds_of
 from hvq_edge.cli.app import main
 from hvq_edge.data.content import hash_image

@@ -20,7 +20,8 @@ from helpers.looks import ANYTHING
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.integrity import self_test
-from hvq_edge.bundle.manifest import Bundle, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.calibration.images import own_set
 from hvq_edge.calibration.images.calibration_image import CalibrationImage
 from hvq_edge.data.images import read_frame

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, FileRecord, record_of, write_manifest
+from hvq_edge.bundle.manifest import MANIFEST_NAME, FileRecord, record_of, write_manifest
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.verification import VERIFY_NAME
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import BundleError, GateFailed

@@ -24,7 +24,8 @@ from hvq_edge.bundle.integrity.signature import (
     read_signature,
     signed_faults,
 )
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, BundleManifest, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME, BundleManifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.common.atomic import atomic_file, atomic_folder
 from hvq_edge.common.plain_file import open_plain
 from hvq_edge.common.wording import counted

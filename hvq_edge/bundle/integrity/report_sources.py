@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.verification import VERIFY_NAME
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import GateFailed

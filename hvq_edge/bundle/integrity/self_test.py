@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.errors import GateFailed, HvqEdgeError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.engine_check import check_engine_here

@@ -23,7 +23,8 @@ from pydantic import Field, ValidationError
 from hvq_edge.bundle.integrity.content import SIGNATURE_NAME, Content, look, seal
 from hvq_edge.bundle.integrity.keys import key_id, read_private_key, read_public_keys
 from hvq_edge.bundle.integrity.report_sources import check_report
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.plain_file import read_plain
 from hvq_edge.common.records import Strict

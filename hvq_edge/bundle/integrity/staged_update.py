@@ -31,7 +31,8 @@ from hvq_edge.bundle.integrity.content import SIGNATURE_NAME, look
 from hvq_edge.bundle.integrity.keys import read_public_keys
 from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature
-from hvq_edge.bundle.manifest import MANIFEST_NAME, Bundle, open_bundle
+from hvq_edge.bundle.manifest import MANIFEST_NAME
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.common.atomic import output_error
 from hvq_edge.common.plain_file import read_plain
 from hvq_edge.common.records import Strict, kept_record

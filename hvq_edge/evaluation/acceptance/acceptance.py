@@ -15,13 +15,8 @@ from typing import Literal
 from hvq_edge.bench.report import BENCH_NAME, BenchReport, read_bench
 from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.judged_images import METRICS_NAME
-from hvq_edge.bundle.manifest import (
-    Bundle,
-    FileRecord,
-    Precision,
-    digest_of_set,
-    open_bundle,
-)
+from hvq_edge.bundle.manifest import FileRecord, Precision, digest_of_set
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import changed_by_thresholds, threshold_records
 from hvq_edge.bundle.verification import (
     VERIFY_NAME,

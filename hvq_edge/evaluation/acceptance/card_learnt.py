@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hvq_edge.bundle.learnt import Compared, Counted, Side, count, what_changed
-from hvq_edge.bundle.manifest import Bundle, BundleManifest, digest_of_set
+from hvq_edge.bundle.manifest import BundleManifest, digest_of_set
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.markdown import bullets, code, table, text
 
 _SHOWN = 200

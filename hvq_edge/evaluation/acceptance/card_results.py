@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hvq_edge.bundle.judged_images import METRICS_NAME
-from hvq_edge.bundle.manifest import Bundle, BundleManifest, Precision
+from hvq_edge.bundle.manifest import BundleManifest, Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import threshold_records
 from hvq_edge.bundle.verification import (
     VERIFY_NAME,

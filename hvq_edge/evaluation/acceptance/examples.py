@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hvq_edge.bundle.judged_images import ImageRow, verdict_of
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import thresholds_of, typical_scores_of
 from hvq_edge.common.heat_map import HeatScale
 from hvq_edge.common.progress import ProgressCallback, silent

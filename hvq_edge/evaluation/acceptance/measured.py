@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvq_edge.bundle.judged_images import ImageRow, verdict_of
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.evaluation.metrics.intervals import auroc_interval, mean_auroc_interval
 from hvq_edge.evaluation.metrics.metrics_file import EvaluationRecord, MetricsFile

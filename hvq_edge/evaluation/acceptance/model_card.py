@@ -15,16 +15,15 @@ from pathlib import Path
 
 from hvq_edge.bundle.integrity.content import CARD_NAME, SIGNATURE_NAME
 from hvq_edge.bundle.manifest import (
-    Bundle,
     BundleManifest,
     FileRecord,
     ImageSet,
     KnownDefects,
     TrainingRecord,
-    open_bundle,
     record_of,
     write_manifest,
 )
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import threshold_records
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.markdown import bullets, code, table, text

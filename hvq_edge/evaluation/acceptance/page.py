@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hvq_edge.bundle.integrity.report_sources import ACCEPTANCE_NAME, META, report_sources
-from hvq_edge.bundle.manifest import bundle_folder
+from hvq_edge.bundle.opened import bundle_folder
 from hvq_edge.bundle.thresholds import thresholds_of
 from hvq_edge.common.atomic import write_text
 from hvq_edge.common.progress import ProgressCallback, silent

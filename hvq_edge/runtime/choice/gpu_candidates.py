@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.bundle.verification import Verdicts
 from hvq_edge.errors import BundleError, HvqEdgeError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.runtime.choice.measured_choice import Candidate
 from hvq_edge.runtime.contract import Graph
 from hvq_edge.runtime.engine import Engine
@@ -30,7 +30,7 @@ def open_graph(bundle: Bundle, candidate: Candidate, content: bytes, threads: in
     Args:
         bundle: whose graph it is.
         candidate: backend and precision.
-        content: of the graph's file (:meth:`hvq_edge.bundle.manifest.Bundle.read`).
+        content: of the graph's file (:meth:`hvq_edge.bundle.opened.Bundle.read`).
         threads: threads of one call; ``None`` leaves it to the library.
 
     Raises:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.errors import BundleError
 from hvq_edge.runtime.cuda.device import CudaDevice, cuda_device

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.manifest import Bundle, Precision
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.precision import FOR_GPUS
 from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.common.closeable import Closeable

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hvq_edge.bundle.manifest import Bundle, Precision, open_bundle
+from hvq_edge.bundle.manifest import Precision
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds, threshold_records
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted

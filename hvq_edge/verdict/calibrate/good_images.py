@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hvq_edge.bundle.manifest import Bundle
+from hvq_edge.bundle.opened import Bundle
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
 from hvq_edge.data.content import hash_image

@@ -23,7 +23,7 @@ from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.pack import pack_bundle, unpack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature, sign_bundle
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, GateFailed, OutputError
 

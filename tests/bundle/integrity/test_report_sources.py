@@ -8,7 +8,8 @@ from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature, sign_bundle
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds, save_threshold
 from hvq_edge.cli.app import main
 from hvq_edge.errors import GateFailed

@@ -13,7 +13,8 @@ from helpers.graphs import save_bundle
 from hvq_edge.bundle.integrity.content import look, safe_name, seal
 from hvq_edge.bundle.integrity.keys import new_key, read_private_key, read_public_keys
 from hvq_edge.bundle.integrity.signature import require_signature, sign_bundle
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, GateFailed, InputError, OutputError
 

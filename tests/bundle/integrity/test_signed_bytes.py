@@ -14,7 +14,7 @@ from helpers.plans import gpu, opened, same, save_plan  # noqa: F401  # fixtures
 
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.signature import require_signature, sign_bundle
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.verification import read_verdicts
 from hvq_edge.errors import BundleError
 from hvq_edge.runtime.cpu import openvino_engine

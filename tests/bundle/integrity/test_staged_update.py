@@ -17,7 +17,8 @@ from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.pack import pack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature, sign_bundle
 from hvq_edge.bundle.integrity.staged_update import current_version, install_bundle, roll_back
-from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
+from hvq_edge.bundle.manifest import record_of, write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, GateFailed, InputError, OutputError
 

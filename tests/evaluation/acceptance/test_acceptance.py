@@ -13,7 +13,8 @@ from helpers.graphs import CATEGORIES, SIDE, save_bundle
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.judged_images import ImageRow
-from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
+from hvq_edge.bundle.manifest import record_of, write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.cli.app import main
 from hvq_edge.evaluation.acceptance.acceptance import collect

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from helpers.spotted_parts import bundle, data  # noqa: F401  # fixtures
 
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.verification import NotRun, Verification
 from hvq_edge.cli.app import main
 from hvq_edge.evaluation.acceptance import complete as completion

@@ -18,7 +18,8 @@ from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.pack import unpack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature
-from hvq_edge.bundle.manifest import Bundle, digest_of_set, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import digest_of_set, write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds, undo_thresholds
 from hvq_edge.bundle.verification import Verification, read_verification
 from hvq_edge.cli.app import main

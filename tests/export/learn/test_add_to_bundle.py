@@ -15,7 +15,8 @@ from helpers.images import bolt, write_png
 from helpers.small_graphs import SIDE
 
 from hvq_edge.bundle.integrity.content import look
-from hvq_edge.bundle.manifest import Bundle, open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.images import fit_image, read_frame
 from hvq_edge.errors import BundleError, DatasetError, InputError

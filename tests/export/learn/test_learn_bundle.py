@@ -17,7 +17,7 @@ from hvq_edge.bundle.integrity.content import look
 from hvq_edge.bundle.integrity.pack import pack_bundle
 from hvq_edge.bundle.integrity.staged_update import current_version, install_bundle, roll_back
 from hvq_edge.bundle.learnt import prototypes_learnt, what_changed
-from hvq_edge.bundle.manifest import Bundle, open_bundle
+from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.data.images import fit_image, read_frame
 from hvq_edge.errors import BundleError, DatasetError, InputError, OutputError

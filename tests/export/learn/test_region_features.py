@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.export.learn.region_features import RegionFeatures, token_weights
 from hvq_edge.run.tiling import Tiling
 

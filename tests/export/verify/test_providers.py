@@ -14,7 +14,7 @@ from helpers.onnxruntime_stand_in import gpu_build  # noqa: F401  # a fixture
 from onnx import numpy_helper
 from rich.console import Console
 
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.verification import read_all_verdicts, read_verification
 from hvq_edge.cli.app import main
 from hvq_edge.cli.verify import verify_table

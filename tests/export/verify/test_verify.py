@@ -21,7 +21,8 @@ from rich.console import Console
 
 from hvq_edge.bundle.integrity.content import seal
 from hvq_edge.bundle.integrity.self_test import self_test
-from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
+from hvq_edge.bundle.manifest import record_of, write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.verification import Verification
 from hvq_edge.cli.app import main
 from hvq_edge.cli.verify import bisection_table

@@ -12,7 +12,8 @@ from helpers.engine_bench import ALL, ORT8, ORT32, OV8, OV32, both, cache, plant
 from helpers.graphs import frames, save_bundle
 
 from hvq_edge.bundle import verification
-from hvq_edge.bundle.manifest import open_bundle, record_of, write_manifest
+from hvq_edge.bundle.manifest import record_of, write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.runtime.choice.measured_choice import Candidate
 from hvq_edge.runtime.open_engine import choose, open_engine

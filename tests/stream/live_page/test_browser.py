@@ -21,7 +21,8 @@ from helpers.inspected_video import CAMERA, inspecting, video  # noqa: F401  # o
 from helpers.thresholds import threshold_at
 from playwright.sync_api import Page, expect
 
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import BY_HAND
 from hvq_edge.predict.predictor import Predictor
 from hvq_edge.stream.drift.category import Alarm

@@ -20,7 +20,8 @@ from helpers.live_line import CAMERA, Line
 from helpers.paths import ROOT
 from helpers.thresholds import threshold_at
 
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import BY_HAND, save_threshold
 from hvq_edge.common.heat_map import legend_gradient
 from hvq_edge.errors import BundleError, OutputError, SettingsError

@@ -16,7 +16,7 @@ from helpers.decisions import made
 from helpers.reviewed_line import open_recording
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.errors import BundleError
 from hvq_edge.stream.log.reviews import append_review
 from hvq_edge.stream.report.groups import GOOD, MOST_GROUPED, Groups, alike

@@ -13,7 +13,8 @@ from helpers.judged_images import evaluated
 from helpers.sources import ListSource
 
 from hvq_edge.bundle.judged_images import ImageRow
-from hvq_edge.bundle.manifest import open_bundle, write_manifest
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.cli import threshold_changes
 from hvq_edge.cli.app import main
