@@ -242,6 +242,21 @@ def unlike_thresholds(manifest: BundleManifest) -> dict[Precision, tuple[str, ..
     return found
 
 
+def last_set(manifest: BundleManifest) -> tuple[tuple[Precision, ...], str]:
+    """Return the precisions whose thresholds were set last, and in words by what.
+
+    ``stream --calibrate`` and the live page set those of the precision that runs: another one
+    would judge by the thresholds of before.
+
+    Returns:
+        All precisions and an empty string where none was set since the export.
+    """
+    if not manifest.former_thresholds:
+        return tuple(manifest.models), ""
+    last = manifest.former_thresholds[-1]
+    return tuple(name for name in manifest.models if name in last.thresholds), last.why
+
+
 def changed_by_thresholds(
     verification: Verification, manifest: BundleManifest
 ) -> dict[Precision, tuple[str, ...]]:

@@ -280,6 +280,14 @@ def _announce(line: Line) -> None:
             "lead to no decision.\n"
             "Next:    run hvq-edge export again on a run trained with held-out good images"
         )
+    newer, set_by = line.set_last
+    if set_by and info.precision not in newer:
+        _say(
+            f"Warning: {set_by} set the thresholds of {', '.join(newer)} last; those of "
+            f"{info.precision}, which judge now, are of before.\n"
+            f"Next:    run with --precision {newer[0]}, or calibrate with --precision "
+            f"{info.precision} as well"
+        )
     if line.page is not None:
         _say(f"Live page: {line.page.token_url}")
 

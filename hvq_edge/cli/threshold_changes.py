@@ -152,6 +152,12 @@ def _remarks(
         without = [name for name in served if name not in learnt]
         if without:
             notes.append(f"no good part of {', '.join(without)} was seen at {precision}")
+    others = [name for name in done.bundle.manifest.models if name not in thresholds]
+    if others:
+        notes.append(
+            f"the thresholds of {', '.join(others)} stay as they were: without --precision the "
+            f"line takes {' or '.join(thresholds)} from now on"
+        )
     notes += signature_notes(done.bundle)
     return notes, {name: images for name, images in rejected.items() if images}
 

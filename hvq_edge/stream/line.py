@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hvq_edge.bundle.precision import Precision
 from hvq_edge.errors import OutputError
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.stream.inspector import Inspector
@@ -36,11 +37,15 @@ class Line:
         sinks: OpenSinks,
         *,
         reasons: Sequence[str],
+        set_last: tuple[tuple[Precision, ...], str] = ((), ""),
     ) -> None:
         self.info = info
         """Of the engine that judges."""
         self.reasons = tuple(reasons)
         """Why it is this one; empty where the settings name the precision."""
+        self.set_last = set_last
+        """Precisions whose thresholds were set last, and by what
+        (:func:`hvq_edge.bundle.thresholds.last_set`)."""
         self.inspector = inspector
         self.page: Serving | None = None
         """The live page; ``None``: none is served."""

@@ -19,7 +19,10 @@ from helpers.commands import exit_code
 from helpers.images import flat, read_video, write_png, write_video
 from helpers.patience import PATIENCE_SECONDS, Stopwatch
 from helpers.stream_command import bundle, part, run, video  # noqa: F401  # fixtures
+from helpers.thresholds import threshold_at
 
+from hvq_edge.bundle.opened import open_bundle
+from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.cli import console, stream_view
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream import from_settings
@@ -172,6 +175,22 @@ def test_folder_with_a_broken_image_and_a_category_without_threshold(bundle, tmp
     assert decisions[2]["reason"] == "no threshold for washer plate at fp32"
     assert decisions[2]["score"] == pytest.approx(20 + 50 / 255, abs=0.01)
     assert "no fp32 threshold for washer plate" in result.stderr
+
+
+def test_thresholds_of_before_are_said(bundle, video, tmp_path):
+    """One precision was calibrated at the camera, and another one is asked for."""
+    copy = shutil.copytree(bundle.path, tmp_path / "bundle")
+    learnt = {name: threshold_at(0.4) for name in ("bolt", "nut")}
+    put_thresholds(open_bundle(copy), {"int8": learnt}, why="stream --calibrate with 0")
+    older = run("--bundle", copy, "--camera", video, "--precision", "fp32").stderr
+    assert (
+        "Warning: stream --calibrate with 0 set the thresholds of int8 last; those of fp32, which "
+        "judge now, are of before.\nNext:    run with --precision int8, or" in older
+    )
+    said = run("--bundle", copy, "--camera", video).stderr
+    assert "with int8 on" in said
+    assert "its thresholds were set last, by stream --calibrate with 0" in said
+    assert "are of before" not in said
 
 
 def test_without_out_nothing_is_written(bundle, video, tmp_path, monkeypatch):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.bundle.opened import Bundle
+from hvq_edge.bundle.thresholds import last_set
 from hvq_edge.bundle.verification import Verdicts, read_all_verdicts
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import SettingsError
@@ -28,6 +29,7 @@ from hvq_edge.runtime.choice.measured_choice import (
 from hvq_edge.runtime.choice.precision_rules import (
     CPU_ORDER,
     GPU_ORDER,
+    sound_precisions,
     usable_precisions,
     why_chosen,
 )
@@ -70,9 +72,10 @@ def choose(
 
     ``auto`` is what is fastest for one image on this machine, measured among the installed
     backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
-    rejected it. One that gives other answers than the bundle's known ones is left out
-    (:mod:`hvq_edge.runtime.engine_check`). ONNX Runtime's providers for GPUs take part where their
-    packages and an NVIDIA GPU are there, but for the one that builds engines; what
+    rejected it. Where the last change of thresholds set those of some precisions alone, as at a
+    camera, these may be used and no other. One that gives other answers than the bundle's known
+    ones is left out (:mod:`hvq_edge.runtime.engine_check`). ONNX Runtime's providers for GPUs take
+    part where their packages and an NVIDIA GPU are there, but for the one that builds engines; what
     ``hvq-edge verify`` ran on one and did not pass is left out. Engines that
     ``hvq-edge build`` made take part where they run on this machine's GPU and ``hvq-edge verify``
     has passed their precision. At equal speed ``fp32`` comes before ``int8``, OpenVINO before ONNX
@@ -116,9 +119,12 @@ def choose_graph(
     check_threads(threads)
     backends = _known_backends(backend)
     verdicts, on_providers = read_all_verdicts(bundle)
+    available = tuple(bundle.manifest.models)
+    set_last, set_by = last_set(bundle.manifest)
     if precision == AUTO:
+        available = sound_precisions(set_last, verdicts) or available
         groups = (GPU_ORDER,) if backend in PROVIDERS else CPU_ORDER
-        precisions = usable_precisions(bundle.manifest.models, verdicts, groups)
+        precisions = usable_precisions(available, verdicts, groups)
     else:
         precisions = (known_precision(precision),)
     candidates = [Candidate(library, name) for name in precisions for library in backends]
@@ -131,6 +137,8 @@ def choose_graph(
         from hvq_edge.runtime.choice.gpu_candidates import gpu_candidates
 
         on_gpu = gpu_candidates(bundle, None if precision == AUTO else precisions, verdicts)
+        engines = {one: plan for one, plan in on_gpu.engines.items() if one.precision in available}
+        on_gpu = replace(on_gpu, engines=engines)
         candidates += on_gpu.engines
     chosen, times, why = candidates[0], "", "as asked"
     measured = None
@@ -141,6 +149,9 @@ def choose_graph(
         # Of a provider that was named nothing else can make up for what it failed.
         here = {**verdicts, **{one.precision: False for one in failed if one.backend == backend}}
         why = why_chosen(chosen.precision, bundle.manifest.models, here, measured)
+        if len(set_last) < len(bundle.manifest.models) and chosen.precision in set_last:
+            set_alone = f"its thresholds were set last, by {set_by}"
+            why = set_alone if chosen.precision == "fp32" else f"{why}; {set_alone}"
     verdict = _passed(chosen, on_providers)
     if chosen.backend in PROVIDERS and not verdict:
         why += f"; hvq-edge verify {'has not run' if verdict is None else 'did not pass'} {chosen}"

@@ -14,9 +14,11 @@ from helpers.graphs import frames, save_bundle
 from hvq_edge.bundle import verification
 from hvq_edge.bundle.manifest import record_of, write_manifest
 from hvq_edge.bundle.opened import open_bundle
+from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.runtime.choice.measured_choice import Candidate
 from hvq_edge.runtime.open_engine import choose, open_engine
+from hvq_edge.verdict.threshold import GoodPart, learn_threshold
 
 
 def test_int8_is_taken_where_it_is_faster(plant, both):
@@ -49,6 +51,32 @@ def test_int8_that_verify_failed_is_not_even_opened(plant, both):
     assert (choice.backend, choice.precision) == ("onnxruntime", "fp32")
     assert choice.reason.startswith("fp32: hvq-edge verify did not pass int8; fp32 on onnxruntime")
     assert {engine.candidate for engine in bench.opened} == {OV32, ORT32}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_precision_that_was_calibrated_alone_is_taken_however_slow(plant, both, precision):
+    """The other one has the thresholds of before."""
+    name = both.manifest.categories[0]
+    learnt = {name: learn_threshold([GoodPart(i / 10, f"{i}") for i in range(9)])}
+    put_thresholds(both, {precision: learnt}, why="stream --calibrate with camera 0")
+    slow = {OV32, ORT32} if precision == "fp32" else {OV8, ORT8}
+    bench = plant(delays={one: 0.02 if one in slow else 0.001 for one in ALL})
+    choice = choose(open_bundle(both.path))
+    assert choice.precision == precision
+    assert "its thresholds were set last, by stream --calibrate with camera 0; " in choice.reason
+    assert {engine.candidate for engine in bench.opened} == slow
+    put_thresholds(both, {"fp32": learnt, "int8": learnt}, why="calibrate --good")
+    choice = choose(open_bundle(both.path))
+    assert choice.precision == ("int8" if precision == "fp32" else "fp32")
+    assert "set last" not in choice.reason
+
+
+def test_one_that_was_calibrated_alone_and_that_verify_failed_is_left_out(plant, both):
+    learnt = {both.manifest.categories[0]: learn_threshold([GoodPart(0.1, "a")])}
+    put_thresholds(both, {"int8": learnt})
+    (both.path / "verify.json").write_text('{"precisions": {"int8": {"passed": false}}}')
+    plant(delays=dict.fromkeys(ALL, 0.01))
+    assert choose(open_bundle(both.path)).precision == "fp32"
 
 
 def test_an_engine_that_fails_leaves_the_choice_to_the_others(plant, both):

@@ -245,4 +245,16 @@ def test_what_is_said_of_an_image_is_said_once(bundle, capsys):
     assert "Note: bolt at int8: one of its own.\n" in said
     rejected["bolt"].pop("dark.png")
     threshold_changes.show(Calibrated(now, learnt, rejected), learnt)
-    assert "rejected now" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "rejected now" not in said
+    assert "stay as they were" not in said
+
+
+def test_a_precision_that_was_left_out_is_named(tmp_path, capsys):
+    bundle = save_bundle(tmp_path / "two", precisions=("fp32", "int8"))
+    learnt = {"int8": {"bolt": IN_FORCE}}
+    threshold_changes.show(Calibrated(put_thresholds(bundle, learnt), learnt, {}), learnt)
+    assert (
+        "Note: the thresholds of fp32 stay as they were: without --precision the line takes int8 "
+        "from now on.\n" in capsys.readouterr().err
+    )
