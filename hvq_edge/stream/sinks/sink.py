@@ -53,6 +53,15 @@ class TickingSink(Sink, Protocol):
         ...
 
 
+@runtime_checkable
+class SeeingSink(Sink, Protocol):
+    """A sink whose state every decision changes, also one that it is not given to show."""
+
+    def see(self, decision: Decision) -> None:
+        """Learn of a decision at once; called on the inspector's thread, so it never waits."""
+        ...
+
+
 class TryAgain(OutputError):
     """Something could not be done, and something else is due soon all the same.
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.stream.sinks.faults import Report, SinkFault
-from hvq_edge.stream.sinks.sink import BufferingSink, Sink, TickingSink, TryAgain
+from hvq_edge.stream.sinks.sink import BufferingSink, SeeingSink, Sink, TickingSink, TryAgain
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
 from hvq_edge.verdict.decision import Decision
@@ -93,6 +93,8 @@ class SinkThread:
             if self._closing or self._ended or (self._full and self._when_full == "drop"):
                 self._dropped += 1
                 return
+            if isinstance(self._sink, SeeingSink):
+                self._sink.see(decision)
             if self._when_full == "newest":
                 self._dropped += sum(isinstance(item, tuple) for item in self._waiting)
                 self._waiting = deque(item for item in self._waiting if callable(item))

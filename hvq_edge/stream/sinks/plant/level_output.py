@@ -1,7 +1,8 @@
 """Outputs that show a state to a controller: reject or not, and that the inspector lives.
 
-They act on the newest decision only. A controller that was away for a minute must not be told what
-was rejected a minute ago; the log has it, and stale decisions are counted as dropped.
+They show the newest decision only. A controller that was away for a minute must not be told what
+was rejected a minute ago; the log has it, and stale decisions are counted as dropped. The reject
+signal follows every decision: one camera's pass does not hide another's reject.
 """
 
 from __future__ import annotations
@@ -79,17 +80,21 @@ class LevelOutput:
         self._shown: bool | None = None
         """What the controller shows; ``None``: it is not known."""
         self._reached = False
+        """The signal was written when it was last tried."""
         self._refused: dict[str, ControllerRefused] = {}
         """What the controller did not take when it was last tried."""
         self._closed = False
 
+    def see(self, decision: Decision) -> None:
+        """Let the reject signal follow a decision; :meth:`write` and :meth:`tick` show it."""
+        self._signal.see(decision, time.monotonic())
+
     def write(self, decision: Decision, frame: Frame) -> None:  # noqa: ARG002  # of the protocol
-        """Show one decision.
+        """Show one decision, which :meth:`see` was told of.
 
         Raises:
             OutputError: the controller cannot be reached or refuses; :meth:`tick` tries again.
         """
-        self._signal.see(decision, time.monotonic())
         self._take(reject=self._show, decision=lambda: self._controller.set_decision(decision))
 
     def tick(self) -> float | None:
@@ -115,19 +120,9 @@ class LevelOutput:
         self._closed = True
         try:
             if self._shown is not False:
-                self._switch_off()
+                self._set(False)
         finally:
             self._controller.close()
-
-    def _switch_off(self) -> None:
-        try:
-            self._set(False)
-        except ControllerRefused:
-            raise
-        except Exception:
-            if not self._reached:
-                raise
-            self._set(False)  # perhaps only the connection was dead: this connects anew
 
     def _take(self, **steps: Callable[[], None]) -> None:
         """Take steps; one that is refused does not keep the next from being taken.
@@ -160,8 +155,21 @@ class LevelOutput:
 
     def _set(self, on: bool) -> None:
         self._shown = None  # until it is certain
-        self._controller.set_reject(on)
-        self._shown, self._reached = on, True
+        worked, self._reached = self._reached, False
+        try:
+            self._controller.set_reject(on)
+        except ControllerRefused:
+            raise
+        except Exception:
+            if not worked:
+                raise
+            # Perhaps only the connection was dead, as controllers end one that idles between two
+            # rejects: this connects anew.
+            self._controller.set_reject(on)
+        self._shown = on
+        self._reached = True
+        if on:
+            self._signal.shown(time.monotonic())
 
     def _change_heartbeat(self) -> None:
         self._beat = not self._beat

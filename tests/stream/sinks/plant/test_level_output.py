@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from helpers.decisions import made
+from helpers.decisions import made, of_camera
 from helpers.patience import Stopwatch, until
 
 from hvq_edge.errors import OutputError
@@ -42,6 +42,13 @@ def test_a_signal_holds_for_its_time():
     assert signal.on(13.4)
     assert not signal.on(13.5)
     assert signal.seconds_left(13.5) is None
+
+
+def tell(output: LevelOutput, index: int, verdict: str) -> None:
+    """As a SinkThread tells it."""
+    decision, frame = made(index, verdict)
+    output.see(decision)
+    output.write(decision, frame)
 
 
 class Shown:
@@ -82,7 +89,7 @@ def test_the_reject_signal_is_off_at_the_end_whatever_else_is_refused(how, what)
     getattr(shown, how).add(what)
     output = LevelOutput(shown, RejectSignal(None), 0.001)
     for index, verdict in enumerate(["pass", "reject"]):
-        for call in (lambda of=(index, verdict): output.write(*made(*of)), output.tick):
+        for call in (lambda of=(index, verdict): tell(output, *of), output.tick):
             with suppress(OutputError):
                 call()
     assert shown.coil is True
@@ -121,22 +128,87 @@ def test_a_signal_that_is_held_does_not_wait_for_the_next_attempt(monkeypatch):
     thread.close()
 
 
-def test_an_end_over_a_dead_connection_is_written_over_a_new_one():
-    class Stale(Shown):
-        dead = False
+class Stale(Shown):
+    """One whose connection ends between two calls, as controllers end those that idle."""
 
-        def set_reject(self, on):
-            if self.dead:
-                self.dead = False
-                raise OutputError("broken pipe")
-            super().set_reject(on)
+    dead = False
 
+    def set_reject(self, on):
+        if self.dead:
+            self.dead = False
+            raise OutputError("broken pipe")
+        super().set_reject(on)
+
+
+@pytest.mark.parametrize("verdict", ["reject", "pass"])
+def test_a_change_over_a_dead_connection_is_written_over_a_new_one(verdict):
     shown = Stale()
     output = LevelOutput(shown, RejectSignal(None))
-    output.write(*made(0, "reject"))
+    tell(output, 0, "pass" if verdict == "reject" else "reject")
+    shown.dead = True
+    tell(output, 1, verdict)
+    assert shown.coil is (verdict == "reject")
+
+
+def test_an_end_over_a_dead_connection_is_written_over_a_new_one():
+    shown = Stale()
+    output = LevelOutput(shown, RejectSignal(None))
+    tell(output, 0, "reject")
     shown.dead = True
     output.close()
     assert shown.coil is False
+
+
+def test_a_controller_that_is_away_is_asked_once_an_attempt():
+    shown = Shown()
+    output = LevelOutput(shown, RejectSignal(None))
+    tell(output, 0, "pass")
+    asked = []
+    shown.set_reject = lambda on: (asked.append(on), shown._answer("reject"))
+    shown.away = {"reject"}
+    for attempt in (2, 3, 4):
+        with pytest.raises(OutputError):
+            tell(output, attempt, "reject")
+        assert len(asked) == attempt
+
+
+def test_another_camera_s_pass_does_not_hide_a_reject():
+    """Decisions of a turn come at once: of those that wait for the controller one is left."""
+    shown, rejects = Shown(), 5
+    thread = SinkThread(LevelOutput(shown, RejectSignal(0.02)), "plc", "newest", 1)
+    for index in range(rejects):
+        thread.write(*of_camera("left", index, "reject"))
+        thread.write(*of_camera("right", index, "pass"))
+        until(lambda: shown.coil is True)
+        until(lambda: shown.coil is False)
+    thread.close()
+    assert [on for on, _ in shown.changes].count(True) == rejects
+
+
+def test_without_a_time_to_hold_each_camera_ends_its_own_reject():
+    shown = Shown()
+    thread = SinkThread(LevelOutput(shown, RejectSignal(None)), "plc", "newest", 1)
+    for camera, verdict in (("left", "reject"), ("right", "reject"), ("right", "pass")):
+        thread.write(*of_camera(camera, 0, verdict))
+    until(lambda: shown.coil is True)
+    thread.write(*of_camera("right", 1, "pass"))
+    thread.write(*of_camera("left", 1, "pass"))
+    until(lambda: shown.coil is False)
+    thread.close()
+    assert [on for on, _ in shown.changes][-2:] == [True, False]
+
+
+def test_a_signal_is_held_from_when_it_is_shown():
+    """A controller that takes its time has all of it; one that comes back late has none."""
+    signal = RejectSignal(2.0)
+    signal.see(made(0, "reject")[0], 10.0)
+    signal.shown(11.0)
+    assert signal.on(12.9)
+    signal.shown(12.9)
+    assert not signal.on(13.0), "once"
+    signal.see(made(1, "reject")[0], 20.0)
+    signal.shown(22.0)
+    assert not signal.on(22.0), "its time was over"
 
 
 def test_a_defect_of_a_controller_does_not_leave_the_signal_on():
@@ -148,9 +220,9 @@ def test_a_defect_of_a_controller_does_not_leave_the_signal_on():
 
     shown = Broken()
     output = LevelOutput(shown, RejectSignal(None))
-    output.write(*made(0, "pass"))
+    tell(output, 0, "pass")
     with pytest.raises(ZeroDivisionError):
-        output.write(*made(1, "reject"))
+        tell(output, 1, "reject")
     output.close()
     assert shown.coil is False
 

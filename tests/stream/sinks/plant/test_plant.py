@@ -236,8 +236,10 @@ def test_opc_ua_writes_nodes_over_a_restart(server, retried_soon, caplog, parts)
         score_node="ns=2;s=score",
     )
     output = LevelOutput(controller, RejectSignal(None))
+    decision, frame = made(0, "reject")
+    output.see(decision)
     with pytest.raises(OutputError, match="String for the node ns=2;s=count: it is of type Int64"):
-        output.write(*made(0, "reject"))
+        output.write(decision, frame)
     assert (nodes["reject"], nodes["score"]) == (True, 6.0)
     output.close()
     assert nodes["reject"] is False, "off at the end"
