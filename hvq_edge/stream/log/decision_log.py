@@ -191,9 +191,20 @@ class DecisionLog:
                 self._cause = error.cause
                 time.sleep(PAUSE_SECONDS)
         if self._refuses or len(self._pending) >= MOST_PENDING:
-            self._miss(1)
+            self.missed(1, time.time())
             raise OutputError(self._cause)
         self._add(row)
+
+    def missed(self, decisions: int, since: float) -> None:
+        """Count decisions that are in no row; the next commit says how many, and since when.
+
+        Args:
+            decisions: how many.
+            since: the first one's time, seconds since 1970.
+        """
+        if not self._unrecorded:
+            self._unrecorded_since = since
+        self._unrecorded += decisions
 
     def event(self, kind: str, details: Mapping[str, Any]) -> None:
         """Take an event into the chain: a changed threshold, a gap of a camera.
@@ -270,11 +281,6 @@ class DecisionLog:
             self._pending_since = time.monotonic()
         self._pending.append(row)
 
-    def _miss(self, decisions: int) -> None:
-        if not self._unrecorded:
-            self._unrecorded_since = time.time()
-        self._unrecorded += decisions
-
     def _commit(self) -> None:
         """Put the pending rows on the disk, all or none."""
         pending = self._pending
@@ -295,7 +301,7 @@ class DecisionLog:
             self._pending = [row for row in pending if row.verdict is None]  # events are few
             lost = len(pending) - len(self._pending)
             self.lost += lost
-            self._miss(lost)
+            self.missed(lost, time.time())
             self._refuses = True
             raise
         self._pending = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +72,8 @@ class Deliveries:
                         (name, progress.cursor, progress.delivered, progress.dropped),
                     )
 
-    def lowest_cursor(self) -> int | None:
-        """Return up to which row every receiver has got; ``None`` where there is none."""
-        names: set[str] = set()
-        for path in chain_files(self._log):
-            with translated(path), closing(connected(path)) as connection:
-                names |= {name for (name,) in connection.execute("SELECT name FROM deliveries")}
+    def lowest_cursor(self, names: Iterable[str]) -> int | None:
+        """Return up to which row each of some receivers has got; ``None`` where none has begun."""
         every = [self.read(name) for name in names]
         return min((progress.cursor for progress in every if progress), default=None)
 
@@ -89,7 +85,7 @@ class Deliveries:
 
 
 def remove_old_log_files(
-    log: Path, limits: RetentionLimits, now: float | None = None
+    log: Path, limits: RetentionLimits, receivers: Iterable[str] = (), now: float | None = None
 ) -> list[Path]:
     """Remove whole files from the beginning of a log until it is within its limits.
 
@@ -99,6 +95,7 @@ def remove_old_log_files(
     Args:
         log: the log's first file.
         limits: what may stay.
+        receivers: of this run; one that was taken out of the settings waits for nothing any more.
         now: seconds since 1970.
 
     Returns:
@@ -112,7 +109,7 @@ def remove_old_log_files(
         return []
     now = time.time() if now is None else now
     files = chain_files(log)
-    delivered = Deliveries(log).lowest_cursor()
+    delivered = Deliveries(log).lowest_cursor(receivers)
     lasts = [_last_of(path) for path in files]
     sizes = [sum(one.stat().st_size for one in (path, *beside(path))) for path in files]
     total = sum(sizes)

@@ -147,7 +147,8 @@ def _open_log(
     log = opened.log = DecisionLog(out / "decisions.sqlite", Session(session), options)
     limits = _limits(chosen.keep_megabytes, chosen.keep_days)
     clock = SteadyClock()
-    log.on_new_file = lambda: remove_old_log_files(log.path, limits, clock())
+    receivers = _receivers(settings)
+    log.on_new_file = lambda: remove_old_log_files(log.path, limits, receivers, clock())
     thread = SinkThread(log, "log", when_full, DECISIONS_WAITING, report=report, images=False)
     opened.log_thread = thread
     opened.threads.append(thread)
@@ -271,7 +272,7 @@ def _open_deliveries(
     sources: Sequence[SourceInfo],
     report: Report | None,
 ) -> None:
-    wanted = [name for name in ("webhook", "mqtt") if getattr(settings, name) is not None]
+    wanted = _receivers(settings)
     if not wanted:
         return
     log = opened.log
@@ -307,6 +308,11 @@ def _open_deliveries(
     log.on_commit = committed
     for delivery in deliveries:
         delivery.start()
+
+
+def _receivers(settings: SinkSettings) -> list[str]:
+    """Name the receivers that read from the log."""
+    return [name for name in ("webhook", "mqtt") if getattr(settings, name) is not None]
 
 
 def _open_outputs(opened: OpenSinks, settings: SinkSettings, report: Report | None) -> None:

@@ -54,6 +54,20 @@ class TickingSink(Sink, Protocol):
 
 
 @runtime_checkable
+class CountingSink(Sink, Protocol):
+    """A sink that records how many decisions it was not given."""
+
+    def missed(self, decisions: int, since: float) -> None:
+        """Learn that decisions found no room; called on the sink's thread.
+
+        Args:
+            decisions: how many.
+            since: when the first did, seconds since 1970.
+        """
+        ...
+
+
+@runtime_checkable
 class SeeingSink(Sink, Protocol):
     """A sink whose state every decision changes, also one that it is not given to show."""
 

@@ -11,7 +11,14 @@ from typing import Literal
 
 from hvq_edge.errors import HvqEdgeError
 from hvq_edge.stream.sinks.faults import Report, SinkFault
-from hvq_edge.stream.sinks.sink import BufferingSink, SeeingSink, Sink, TickingSink, TryAgain
+from hvq_edge.stream.sinks.sink import (
+    BufferingSink,
+    CountingSink,
+    SeeingSink,
+    Sink,
+    TickingSink,
+    TryAgain,
+)
 from hvq_edge.stream.sources.source import Frame
 from hvq_edge.stream.statistics import SinkStatistics
 from hvq_edge.verdict.decision import Decision
@@ -71,6 +78,9 @@ class SinkThread:
         self._waiting: deque[tuple[Decision, Frame] | Callable[[], None]] = deque()
         self._written = 0
         self._dropped = 0
+        self._missed = 0
+        """Of those dropped, the ones that the sink has not been told of."""
+        self._missed_since = 0.0
         self._in_hand = 0
         self._fault = SinkFault(name, report)
         self._closing = False
@@ -92,6 +102,8 @@ class SinkThread:
                 self._changed.wait()
             if self._closing or self._ended or (self._full and self._when_full == "drop"):
                 self._dropped += 1
+                self._missed_since = self._missed_since if self._missed else time.time()
+                self._missed += 1
                 return
             if isinstance(self._sink, SeeingSink):
                 self._sink.see(decision)
@@ -175,13 +187,23 @@ class SinkThread:
                 item = self._waiting.popleft() if self._waiting else None
                 self._in_hand = int(isinstance(item, tuple))
                 self._changed.notify_all()
+            self._tell_missed()
             if isinstance(item, tuple):
                 self._take(*item)
             elif item is not None:
                 self._guarded(item)
             if self._tick_due or (item is not None and not self._fault.cause):
                 self._tick()
+        self._tell_missed()
         self._end()
+
+    def _tell_missed(self) -> None:
+        with self._changed:
+            missed, since = self._missed, self._missed_since
+            self._missed = 0
+        sink = self._sink
+        if missed and isinstance(sink, CountingSink):
+            self._guarded(lambda: sink.missed(missed, since))
 
     def _take(self, decision: Decision, frame: Frame) -> None:
         def write() -> None:

@@ -263,6 +263,6 @@ def test_a_file_of_a_clock_that_was_ahead_does_not_keep_the_later_ones(tmp_path,
         log.close()
     monkeypatch.undo()
     files = chain_files(path)
-    removed = remove_old_log_files(path, RetentionLimits(seconds=1000.0), now)
+    removed = remove_old_log_files(path, RetentionLimits(seconds=1000.0), now=now)
     assert removed == files[: len(removed)]
     assert len(removed) == 3, "one file a session is full; the last session's are young"

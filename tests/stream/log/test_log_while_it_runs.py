@@ -174,3 +174,33 @@ def test_files_wait_for_a_lock_and_a_camera_counts_what_has_no_room(tmp_path, mo
         assert refused <= counts.dropped
         assert bool(missed) is not waits
     assert verify_log(tmp_path).whole
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["and the run ends", "and it goes on"])
+def test_what_found_no_room_while_the_disk_hung_has_a_row(tmp_path, monkeypatch, ends):
+    log = DecisionLog(tmp_path / "decisions.sqlite", Session(), AT_ONCE)
+    hangs, go, append = threading.Event(), threading.Event(), LogFile.append
+
+    def slow(file, rows):
+        hangs.set()
+        go.wait()
+        append(file, rows)
+
+    monkeypatch.setattr(LogFile, "append", slow)
+    thread = SinkThread(log, "log", "drop", 4)
+    thread.write(*made(0))
+    hangs.wait()
+    for index in range(1, 20):
+        thread.write(*made(index))
+    assert thread.statistics().dropped == 15
+    if ends:
+        thread.begin_close()
+    go.set()
+    if not ends:
+        until(lambda: thread.statistics().written == 5)
+    thread.close()
+    rows = list(all_rows(tmp_path))
+    assert [row.frame for row in rows if row.verdict] == [0, 1, 2, 3, 4]
+    said = [json.loads(row.more) for row in rows if row.kind == "not_recorded"]
+    assert sum(one["decisions"] for one in said) == 15
+    assert verify_log(tmp_path).whole

@@ -235,14 +235,14 @@ def test_log_files_go_when_every_receiver_has_what_is_in_them(tmp_path):
     log.close()
     limits = RetentionLimits(bytes=1)
     ends = [list(all_rows(file))[-1].id for file in chain_files(path)]
-    deliveries = Deliveries(path)
+    deliveries, both = Deliveries(path), ("webhook", "mqtt")
     deliveries.write("webhook", Progress(4))
     deliveries.write("mqtt", Progress(ends[-1]))
-    assert deliveries.lowest_cursor() == 4
-    assert [file.name for file in remove_old_log_files(path, limits)] == ["decisions.sqlite"]
-    deliveries.write("webhook", Progress(ends[-1]))
-    assert len(remove_old_log_files(path, RetentionLimits())) == 0
-    assert len(remove_old_log_files(path, limits)) == 3
+    assert deliveries.lowest_cursor(both) == 4
+    assert [file.name for file in remove_old_log_files(path, limits, both)] == ["decisions.sqlite"]
+    assert len(remove_old_log_files(path, RetentionLimits(), both)) == 0
+    # The webhook waits no longer once it is out of the settings.
+    assert len(remove_old_log_files(path, limits, ["mqtt"])) == 3
     assert len(chain_files(path)) == 1
     assert verify_log(path).whole
 
