@@ -173,19 +173,14 @@ def export(
                 print_json({"id": row.id, **fields_of(row), "hash": row.hash})
         return
     if csv is None:
-        with damage_said(file):
-            for line in _csv_lines(rows):
-                results.file.write(line)
+        for line in _csv_lines(file, rows):
+            results.file.write(line)
         return
     from hvq_edge.common.atomic import atomic_file
 
-    with (
-        damage_said(file),
-        atomic_file(csv) as temporary,
-        temporary.open("w", encoding="utf-8") as out,
-    ):
+    with atomic_file(csv) as temporary, temporary.open("w", encoding="utf-8") as out:
         count = -1  # the header
-        for line in _csv_lines(rows):
+        for line in _csv_lines(file, rows):
             out.write(line)
             count += 1
     messages.print(f"{counted(count, 'row')} in {csv}", markup=False, soft_wrap=True)
@@ -293,12 +288,13 @@ def _value(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
+def _csv_lines(file: Path, rows: Iterable[LogRow]) -> Iterable[str]:
     import csv
     import io
     from itertools import chain, islice
 
     from hvq_edge.stream.log.chain import names_of
+    from hvq_edge.stream.log.reader import damage_said
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -310,15 +306,16 @@ def _csv_lines(rows: Iterable[LogRow]) -> Iterable[str]:
         return buffer.getvalue()
 
     rows = iter(rows)
-    first = list(islice(rows, 1))  # opens the log: where there is none, nothing is written
-    yield line(CSV_COLUMNS)
-    for row in chain(first, rows):
-        names = {
-            name: value and spreadsheet_name(value)  # the column "more" has it as it is
-            for name, value in names_of(row).items()
-        }
-        fields = {**row._asdict(), **names, "time": _moment(row.time)}
-        yield line(fields[name] for name in CSV_COLUMNS)
+    with damage_said(file):  # reading alone: what fails where a line is written is no damage
+        first = list(islice(rows, 1))  # opens the log: where there is none, nothing is written
+        yield line(CSV_COLUMNS)
+        for row in chain(first, rows):
+            names = {
+                name: value and spreadsheet_name(value)  # the column "more" has it as it is
+                for name, value in names_of(row).items()
+            }
+            fields = {**row._asdict(), **names, "time": _moment(row.time)}
+            yield line(fields[name] for name in CSV_COLUMNS)
 
 
 def _moment(seconds: float) -> str:

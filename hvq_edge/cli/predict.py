@@ -164,10 +164,12 @@ def result_line(result: Result) -> Text:
     """Return the line for one image."""
     from rich.text import Text
 
+    from hvq_edge.verdict.decision import as_text
+
     line = Text(f"{result.verdict.replace('_', ' '):<11}", _STYLES[result.verdict])
     parts = [one_line(result.name)]
     if result.score is None or result.threshold is None:
-        parts.append(one_line(result.reason.removeprefix(result.name).strip()))
+        parts.append(one_line(result.reason.removeprefix(as_text(result.name)).strip()))
     else:
         parts.append(f"score {result.score:.4g} of {result.threshold:.4g}")
     if result.p_value is not None:
@@ -185,9 +187,10 @@ def result_line(result: Result) -> Text:
 
 
 def _found(named: list[str], save: Path | None) -> list[NamedImage]:
-    """Find what was named; what an earlier call kept in the folder of ``--save`` is left out."""
+    """Find what was named; pictures that ``--save`` keeps in its folder are left out."""
     from hvq_edge.errors import InputError
     from hvq_edge.predict.images import STDIN, find_images
+    from hvq_edge.predict.result import is_picture
 
     if named.count(STDIN) > 1:
         raise InputError("standard input holds one image.", next_step="name - once")
@@ -195,7 +198,11 @@ def _found(named: list[str], save: Path | None) -> list[NamedImage]:
     if save is None:
         return found
     kept = save.resolve()
-    judged = [one for one in found if one.alone or kept not in Path(one.name).resolve().parents]
+
+    def written(path: Path) -> bool:
+        return is_picture(path.name) and kept in path.resolve().parents
+
+    judged = [one for one in found if one.alone or not written(Path(one.name))]
     if not judged:
         raise InputError(
             f"{', '.join(named)} holds no image but those that --save {save} wrote.",

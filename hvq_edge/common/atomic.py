@@ -62,15 +62,34 @@ def _unused(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
 
 
+def _check_place(path: Path) -> None:
+    """Check that no folder, pipe or device would have to make way for a file.
+
+    Raises:
+        OSError: the place cannot be looked at.
+        OutputError: one would.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    # /dev/stdout leads there: the file behind it may be a plain one, the link is everybody's.
+    of_a_process = path.is_symlink() and path.readlink().is_relative_to("/proc")
+    if of_a_process or (path.exists() and not path.is_file()):
+        raise OutputError(
+            f"cannot write {path}: that is a pipe or a device, which a file would replace.",
+            next_step="name a plain file",
+        )
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it over ``path`` on success, else remove it.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or what stands there is no plain file.
     """
     temporary: Path | None = None
     try:
+        _check_place(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_file(path)
         yield temporary
@@ -98,6 +117,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not path.name:
+            raise OutputError(
+                f"cannot write {path}: a folder that one is in cannot be replaced.",
+                next_step="name another folder",
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _unused(path, ".tmp")
         temporary.mkdir()
@@ -127,6 +151,7 @@ def check_writable(path: Path) -> None:
         OutputError: it could not.
     """
     try:
+        _check_place(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent) as probe:
             probe.write(b"hvq-edge")

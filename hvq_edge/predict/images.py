@@ -102,11 +102,11 @@ def _below(folder: Path, files: ImageFiles) -> list[NamedImage]:
 
 
 def _at_address(address: str) -> NamedImage:
-    parts = urlsplit(address)
     try:
+        parts = urlsplit(address)
         host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
     except ValueError:
-        host = None
+        host = None  # of its message nothing is passed on: it could quote a password
     if not host:
         raise InputError(
             "the address of an image names no host.", next_step="give https://HOST/IMAGE.png"

@@ -201,6 +201,11 @@ class Result:
         return _png(self.plot())
 
 
+def is_picture(name: str) -> bool:
+    """Tell whether a file is called as one that :meth:`Result.save` writes."""
+    return name.endswith(tuple(f".{kind}.png" for kind in (OVERLAY, HEAT, MASK)))
+
+
 def _free_stem(folder: Path) -> str:
     """Return the first of the stems for images without a name that nothing in a folder has."""
     stems = (f"image-{number}" if number > 1 else "image" for number in count(1))

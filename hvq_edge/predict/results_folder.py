@@ -15,6 +15,7 @@ from urllib.parse import quote
 from hvq_edge.common.atomic import check_writable, write_text
 from hvq_edge.design.pages import page_environment
 from hvq_edge.predict.result import OVERLAY, Result
+from hvq_edge.verdict.decision import as_text
 from hvq_edge.verdict.judgement import VerdictCounts, count_verdicts
 
 CSV, JSON, GALLERY = "results.csv", "results.json", "index.html"
@@ -88,6 +89,7 @@ class ResultsFolder:
         Raises:
             OutputError: they cannot be written.
         """
+        place = as_text(place)  # the table, the gallery and its links are UTF-8
         written = result.save(self.folder, self._stem(place))
         files = {
             path.name.rsplit(".", 2)[1]: path.relative_to(self.folder).as_posix()

@@ -135,7 +135,7 @@ def decide(
         category=category,
         score=score,
         verdict=ruling.verdict,
-        reason=ruling.reason,
+        reason=as_text(ruling.reason),  # of an image that cannot be read it has the path
         latency_ms=latency_ms,
         map=judgement.map if judgement else None,
         codes=judgement.codes if judgement else None,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from helpers.commands import exit_code
 from helpers.decisions import AT_ONCE, made, written
 from rich.console import Console
 
-from hvq_edge.cli.log import _table
+from hvq_edge.cli.log import _table, export
 from hvq_edge.stream.log.decision_log import DecisionLog, Session
 from hvq_edge.stream.log.reader import last_rows, open_for_reading
 from hvq_edge.stream.log.sqlite_file import LogFile
@@ -183,3 +185,16 @@ def test_export(log, capsys, tmp_path):
     assert exit_code("log", "export", str(log), "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["id"] for line in lines] == list(range(1, 10))
+
+
+def test_a_place_that_cannot_be_written_is_no_damage_of_the_log(log, capsys, monkeypatch):
+    monkeypatch.chdir(log)
+    for place, why in ((".", "there is a folder of that name"), (os.devnull, "a device")):
+        assert exit_code("log", "export", str(log), "--csv", place) == 2
+        said = capsys.readouterr().err
+        assert f"cannot write {place}: " in said
+        assert why in said
+        assert "damaged" not in said
+    assert Path(os.devnull).is_char_device()
+    with pytest.raises(ValueError, match="null byte"):  # what else goes wrong with the place
+        export(log, Path("a\0.csv"), None, as_json=False)

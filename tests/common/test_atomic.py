@@ -15,7 +15,14 @@ from helpers.small_disk import in_private_mount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvq_edge.common.atomic import atomic_file, atomic_folder, output_error, sha256_of, write_text
+from hvq_edge.common.atomic import (
+    atomic_file,
+    atomic_folder,
+    check_writable,
+    output_error,
+    sha256_of,
+    write_text,
+)
 from hvq_edge.errors import OutputError
 
 
@@ -81,6 +88,48 @@ def test_a_file_does_not_take_the_place_of_a_folder(tmp_path):
     with pytest.raises(OutputError, match="there is a folder of that name"):
         write_text(tmp_path / "out", "text")
     assert names_in(tmp_path) == ["out"]
+
+
+def test_the_folder_one_is_in_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="there is a folder of that name") as raised:
+        write_text(Path(), "text")
+    assert raised.value.next_step
+    with pytest.raises(OutputError, match="cannot be replaced"), atomic_folder(Path()):
+        pytest.fail("the body must not run")
+    assert names_in(tmp_path) == []
+
+
+def test_a_file_does_not_take_the_place_of_a_pipe_or_a_device(tmp_path):
+    """Whoever may write to /dev would take /dev/null from all programs."""
+    os.mkfifo(tmp_path / "pipe")
+    for name, to in {
+        "null": os.devnull,
+        "to pipe": "pipe",
+        "folder": ".",
+        "stdout": "/proc/self/exe",  # a plain file, as behind /dev/stdout of "> FILE"
+    }.items():
+        (tmp_path / name).symlink_to(to)
+    before = names_in(tmp_path)
+    for name in before:
+        what = "a folder of that name" if name == "folder" else "a pipe or a device"
+        for write in (check_writable, lambda path: write_text(path, "text")):
+            with pytest.raises(OutputError, match=what):
+                write(tmp_path / name)
+    assert names_in(tmp_path) == before
+    assert (tmp_path / "pipe").is_fifo()
+    assert all((tmp_path / name).is_symlink() for name in before if name != "pipe")
+
+
+def test_a_link_to_a_file_makes_way(tmp_path):
+    write_text(tmp_path / "elsewhere", "kept")
+    for name, to in {"link": "elsewhere", "dangling": "none"}.items():
+        (tmp_path / name).symlink_to(to)
+        write_text(tmp_path / name, "text")
+        assert not (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_text() == "text"
+    assert names_in(tmp_path) == ["dangling", "elsewhere", "link"]
+    assert (tmp_path / "elsewhere").read_text() == "kept"
 
 
 @settings(max_examples=30, deadline=None)

@@ -128,7 +128,10 @@ def test_an_address_that_gives_none(address, monkeypatch):
         large.read()
 
 
-@pytest.mark.parametrize("name", ["http://", "https://u:p@host/x.png", "http://host:x/a.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["http://", "https://u:p@host/x.png", "http://host:x/a.png", "http://u:p@[::1/x.png"],
+)
 def test_an_address_that_cannot_be_used(name):
     with pytest.raises(InputError) as raised:
         find_images(name)

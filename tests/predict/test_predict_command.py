@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from helpers.bright_parts import bundle  # noqa: F401  # fixtures
@@ -159,6 +161,40 @@ def test_a_folder_is_not_judged_with_what_was_kept_in_it(predict, images, capsys
     assert again.out.splitlines() == first
     assert "Left out: " in again.err
     assert predict(images / "out", "--save", images / "out") == 2
+
+
+def test_own_images_in_the_kept_folder_are_judged(predict, images, monkeypatch, capsys):
+    """Whoever works in the folder of the images keeps the results there."""
+    monkeypatch.chdir(images)
+    assert predict("bad", "1.png", "--save", ".") == 0
+    first = capsys.readouterr().out.splitlines()
+    assert first[-1] == "Gallery: index.html"
+    assert "3 images: 1 pass, 2 reject" in first[-2]
+    assert predict("bad", "1.png", "--save", ".") == 0
+    assert capsys.readouterr().out.splitlines() == first
+    write_png(Path("bad/cut.overlay.2.png"), flat(60))  # not quite a name of ours
+    assert predict(".", "--save", ".") == 0
+    again = capsys.readouterr()
+    assert "5 images: 2 pass, 2 reject, 1 no decision." in again.out
+    assert re.search(r"^Left out: [0-9]+ images in \., ", again.err, re.M)
+
+
+def test_names_that_are_no_text_are_kept_with_escapes(predict, images, tmp_path, capsys):
+    """Files from an old Windows share: their names are Latin-1."""
+    for source in ("1.png", "broken.png"):
+        shutil.copy(images / source, images / os.fsdecode(b"teil_\xfc " + source.encode()))
+    out = tmp_path / "out"
+    assert predict(images, "--save", out) == 0
+    assert capsys.readouterr().out.count(r"teil_\udcfc broken.png") == 1
+    kept = json.loads((out / "results.json").read_text("utf-8"))
+    (one,) = (one for one in kept if one["image"] == rf"{images}/teil_\udcfc 1.png")
+    assert one["files"]["heat"] == r"teil_\udcfc 1.heat.png"
+    rows = csv.DictReader((out / "results.csv").open(encoding="utf-8", newline=""))
+    assert [row["image"] for row in rows] == [one["image"] for one in kept]
+    page = (out / "index.html").read_text("utf-8")
+    links = re.findall(r'src="([^"]+)"', page)
+    assert len(links) == len(kept) == 6
+    assert all((out / unquote(link)).is_file() for link in links)
 
 
 def test_names_stay_in_the_folder_and_are_no_formulas(bundle, images, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -80,6 +81,16 @@ def test_enough_images_reject_the_oddest(bundle, tmp_path):
     assert threshold.value < 0.5
     assert next(iter(done.rejected["bolt"])) == files[-1].as_posix()
     assert len(done.rejected["bolt"]) <= 4
+
+
+def test_names_that_are_no_text_go_into_the_record_with_escapes(bundle, tmp_path):
+    good = tmp_path / os.fsdecode(b"gut_\xfc")
+    for file in save_parts(good, range(60, 90)):
+        file.rename(file.with_name(os.fsdecode(b"teil_\xfc") + file.name))
+    calibrate_run(bundle.path, good)
+    threshold = open_bundle(bundle.path).manifest.thresholds["fp32"]["bolt"]
+    assert threshold.highest_image.startswith(rf"{tmp_path}/gut_\udcfc/teil_\udcfc00")
+    assert threshold.bound.source == r"images in gut_\udcfc"
 
 
 def test_test_images_that_set_a_threshold_are_said(bundle, tmp_path):

@@ -18,6 +18,7 @@ from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.gathering import Gathering, gather_images
 from hvq_edge.verdict.calibrate.good_images import find_good_images
 from hvq_edge.verdict.calibrate.refusals import refuse_harm, strays
+from hvq_edge.verdict.decision import as_text
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.threshold import Threshold
 from hvq_edge.verdict.tolerance_bound import (
@@ -84,6 +85,7 @@ def calibrate_run(
     paths = [image.path for image in found.images]
     names = [image.category for image in found.images]
     notes = list(found.notes)
+    folder = as_text(good.resolve().name)
     thresholds: dict[Precision, dict[str, Threshold]] = {}
     rejected: dict[str, Counter[str]] = {}
     reasons: list[str] = []
@@ -100,7 +102,7 @@ def calibrate_run(
             asked=false_reject,
             confidence=confidence,
             rule=rule,
-            source=f"images in {good.resolve().name}",
+            source=f"images in {folder}",
         )
         thresholds[precision] = {
             name: one for name, one in learnt_now.items() if name not in left_out
@@ -126,7 +128,7 @@ def calibrate_run(
         bundle,
         thresholds,
         [image.sha256 for image in found.images],
-        why=f"calibrate --good {good.resolve().name}",
+        why=f"calibrate --good {folder}",
     )
     above_it = {name: dict(count) for name, count in rejected.items()}
     return Calibrated(written, thresholds, above_it, tuple(notes))

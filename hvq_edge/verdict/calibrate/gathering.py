@@ -17,6 +17,7 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import read_frame
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
+from hvq_edge.verdict.decision import as_text
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.image_checks import ImageChecks, SeenFrame
 from hvq_edge.verdict.judgement import judgements, refusal
@@ -94,7 +95,7 @@ class Gathering:
         refused = refusal(judgement, self._checks.after(seen, judgement.category))
         if refused is not None or judgement.category not in self.parts:
             return self.refuse(refused or judgement.category)
-        self.parts[judgement.category].append(GoodPart(judgement.score, name))
+        self.parts[judgement.category].append(GoodPart(judgement.score, as_text(name)))
         if category is not None and category != judgement.category:
             self.elsewhere[category] += 1
         return None
