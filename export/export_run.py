@@ -52,6 +52,7 @@ from hvq_edge.run.record import ImageRecord, ImageUse, RunRecord
 from hvq_edge.runtime.known_answers import ANSWERS_NAME, answers_file, write_known_answers
 from hvq_edge.runtime.open_engine import open_engine
 from hvq_edge.verdict.calibrate.gathering import HELD_OUT, gather_images
+from hvq_edge.verdict.decision import as_text
 from hvq_edge.verdict.defaults import CONFIDENCE, FALSE_REJECT
 from hvq_edge.verdict.tolerance_bound import check_asked
 
@@ -360,8 +361,8 @@ def _with_notes(bundle: Bundle, images: Sequence[CalibrationImage]) -> BundleMan
     with open_engine(bundle, precision="fp32", unchecked=unchecked) as engine:
         found = suspicious_images(engine, bundle, images)
     notes = tuple(
-        f"calibration image {one.path.name} {one.reason}: if that part is not good, take it out "
-        "and export again"
+        f"calibration image {as_text(one.path.name)} {one.reason}: if that part is not good, take "
+        "it out and export again"
         for one in found
     )
     return manifest.model_copy(update={"notes": (*manifest.notes, *notes)})

@@ -22,6 +22,7 @@ from hvq_edge.errors import DatasetError
 from hvq_edge.runtime.engine import Engine
 from hvq_edge.runtime.known_answers import answers_file
 from hvq_edge.runtime.open_engine import AUTO, open_engine
+from hvq_edge.verdict.decision import as_text
 from hvq_edge.verdict.image_checks import ImageChecks
 from hvq_edge.verdict.judgement import judgements, refusal
 
@@ -87,7 +88,7 @@ def list_judged(
     seen: dict[tuple[str, str], JudgedImage] = {}
     copies = 0
     for path, name, good, defect in _entries(folder, categories, category):
-        shown = path.relative_to(folder).as_posix()
+        shown = as_text(path.relative_to(folder).as_posix())
         image = JudgedImage(path, shown, name, good, defect, hash_image(path))
         first = seen.setdefault((name, image.sha256), image)
         copies += first is not image

@@ -136,10 +136,12 @@ def _dataset(
 ) -> Dataset:
     named = contents.items()
     about_masks = [note for content in contents.values() for note in content.mask_notes]
+    images = tuple(image for content in contents.values() for image in content.images)
+    _check_text(root, images)
     return Dataset(
         root,
         layout,
-        tuple(image for content in contents.values() for image in content.images),
+        images,
         (*notes, *(note for one in contents.values() for note in (*one.notes, *one.mask_notes))),
         tuple((name, mask) for name, content in named for mask in content.unused_masks),
         tuple((name, *shared) for name, content in named for shared in content.shared_masks),
@@ -147,6 +149,19 @@ def _dataset(
         frozenset(about_masks),
         tuple(image for content in contents.values() for image in content.known_defects),
     )
+
+
+def _check_text(root: Path, images: Sequence[DatasetImage]) -> None:
+    """Refuse names that no record can hold: they come from shares of another encoding."""
+    named = [image.path.relative_to(root).as_posix() for image in images]
+    shown = [name.encode("utf-8", "backslashreplace").decode("utf-8") for name in named]
+    wrong = [said for name, said in zip(named, shown, strict=True) if name != said]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise DatasetError(
+            f"the name of an image in {root} is not UTF-8: {wrong[0]}{more}.",
+            next_step="rename it; convmv -f latin1 -t utf-8 -r --notest DIR renames a whole folder",
+        )
 
 
 def _visa_dataset(root: Path, others: Sequence[Path]) -> Dataset:

@@ -1,7 +1,9 @@
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from helpers.commands import exit_code
 
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.layouts import mvtec, visa
@@ -229,6 +231,18 @@ def test_unfit_folders_are_refused_with_the_layout_to_make(tmp_path, arrange, ca
         find_dataset(root)
     assert cause in caught.value.cause
     assert step in caught.value.next_step
+
+
+def test_names_that_are_no_text_are_refused_before_any_work(mvtec_folder, capsys):
+    images = sorted(mvtec_folder.rglob("train/good/*.png"))[:2]
+    for image in images:
+        image.rename(os.fsdecode(os.fsencode(image.parent) + b"/teil_\xfc" + image.name.encode()))
+    for command in (["train", "--data"], ["data", "check"]):
+        assert exit_code(*command, str(mvtec_folder)) == 2
+        said = capsys.readouterr().err
+        assert "not UTF-8: " in said
+        assert r"train/good/teil_\udcfc" in said
+        assert " and 1 more." in said
 
 
 def test_a_missing_folder_and_a_file_are_refused(tmp_path):
