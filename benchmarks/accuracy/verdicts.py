@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.markdown_table import markdown_table
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.images import read_frame
-from hvq_edge.evaluation.metrics.image_metrics import auroc
+from hvq_edge.evaluation.metrics.image_metrics import auroc, recall_at
 from hvq_edge.model.checkpoint import load_run
 from hvq_edge.model.hvq_trans import HVQTrans
 from hvq_edge.model.image_score import image_level
@@ -153,10 +153,11 @@ def row(products: Sequence[Product], score: ScoreRule, threshold: ThresholdRule)
         )
         limit = threshold(score(product, product.held_out), score(product, product.learnt))
         labels = np.repeat([False, True], [len(good), len(defective)])
+        scores = np.concatenate([good, defective])
         numbers.append(
             (
-                auroc(np.concatenate([good, defective]), labels),
-                (defective > np.quantile(good, 1 - RATE)).mean(),
+                auroc(scores, labels),
+                recall_at(scores, labels, RATE),
                 (good > limit).mean(),
                 (defective > limit).mean(),
                 (whole > limit).mean(),
