@@ -7,9 +7,9 @@ whole file is read by :mod:`hvq_edge.evaluation.metrics.metrics_file`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class ImageRow(Extensible):
 
 
 class _Evaluation(Extensible):
+    category: Literal["known", "chosen"] | None = None
     images: tuple[ImageRow, ...]
 
 
@@ -101,7 +102,23 @@ def labelled_rows(bundle: Bundle, precision: str) -> tuple[ImageRow, ...]:
         raise InputError(
             f"{path} is older than the bundle: it is of other graphs.", next_step=f"run {remedy}"
         )
-    return content.evaluations[-1].images  # how the model works on the line
+    images = on_the_line(content.evaluations, bundle).images
+    return tuple(row for row in images if row.category in bundle.manifest.categories)
+
+
+class _WithCategory(Protocol):
+    @property
+    def category(self) -> Literal["known", "chosen"] | None: ...
+
+
+Judged = TypeVar("Judged", bound=_WithCategory)
+
+
+def on_the_line(evaluations: Sequence[Judged], bundle: Bundle) -> Judged:
+    """Return the evaluation that judges as a bundle does: is it told the category or not."""
+    wanted = "chosen" if bundle.manifest.category_mode == "auto" else "known"
+    found = [one for one in evaluations if one.category == wanted]
+    return (found or list(evaluations))[-1]
 
 
 def read_metrics_as(model: type[Model], path: Path) -> Model:

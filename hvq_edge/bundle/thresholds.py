@@ -13,7 +13,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvq_edge.bundle.manifest import BundleManifest, FormerThresholds, Precision, write_manifest
+from hvq_edge.bundle.manifest import (
+    BundleManifest,
+    FileRecord,
+    FormerThresholds,
+    Precision,
+    write_manifest,
+)
 from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.verdict.calibration_scores import CalibrationScores
@@ -67,7 +73,7 @@ def put_thresholds(
     What they replace stays in ``former_thresholds``.
 
     Args:
-        bundle: the bundle; its manifest is read again first, so that nothing else is lost.
+        bundle: as it judged; its manifest is read again first, so that nothing else is lost.
         learnt: at least one threshold.
         images: SHA-256 of the image files they were learnt from.
         why: what they come from, in words, for the record.
@@ -76,10 +82,10 @@ def put_thresholds(
         The bundle as it is now.
 
     Raises:
-        BundleError: it is gone.
+        BundleError: it is gone, or another one lies there.
         OutputError: it cannot be written.
     """
-    manifest = open_bundle(bundle.path).manifest
+    manifest = _reopened(bundle, learnt).manifest
     stays = any(
         category not in learnt.get(precision, {})
         for precision, former in manifest.thresholds.items()
@@ -90,13 +96,13 @@ def put_thresholds(
     return _write(bundle.path, _replaced(manifest, learnt, why), digests)
 
 
-def save_threshold(folder: Path, precision: str, category: str, value: float) -> Threshold:
+def save_threshold(bundle: Bundle, precision: str, category: str, value: float) -> Threshold:
     """Write a threshold into ``bundle.json``, which keeps when, and what it was before.
 
     The whole manifest is read anew and replaced atomically, so that a kill leaves the former one.
 
     Args:
-        folder: of the bundle.
+        bundle: as it judges.
         precision: whose scores it is for: those of ``int8`` and ``fp32`` differ.
         category: which must have a threshold already.
         value: scores above are rejected.
@@ -105,7 +111,8 @@ def save_threshold(folder: Path, precision: str, category: str, value: float) ->
         The threshold written.
 
     Raises:
-        BundleError: no bundle there, or it has no threshold of this precision and category.
+        BundleError: no bundle there, or another one, or it has no threshold of this precision and
+            category.
         SettingsError: not a finite number.
         OutputError: it cannot be written.
     """
@@ -114,7 +121,7 @@ def save_threshold(folder: Path, precision: str, category: str, value: float) ->
             f"a threshold must be a finite number, not {value}.",
             next_step="give a number on the scale of the scores",
         )
-    bundle = open_bundle(folder)
+    bundle = _reopened(bundle, [precision])
     folder, manifest = bundle.path, bundle.manifest
     name = next((name for name in manifest.thresholds if name == precision), None)
     former = manifest.thresholds[name].get(category) if name else None
@@ -172,6 +179,28 @@ def before_last_change(manifest: BundleManifest) -> BundleManifest:
     """Return a manifest with the thresholds before their last change; it must keep one."""
     *earlier, last = manifest.former_thresholds
     return _merged(manifest, last.thresholds, tuple(earlier))
+
+
+def _reopened(judged: Bundle, precisions: Iterable[str]) -> Bundle:
+    """Open a bundle again; scores of one graph say nothing of another's.
+
+    Raises:
+        BundleError: it is gone, or another one was installed or exported there meanwhile.
+    """
+    bundle = open_bundle(judged.path)
+    for precision in precisions:
+        if _graph_of(bundle.manifest, precision) != _graph_of(judged.manifest, precision):
+            raise BundleError(
+                f"{bundle.path} is not the bundle any more that was opened here: another one was "
+                "put there meanwhile. No threshold was written.",
+                next_step="start again, with the bundle that is there now",
+            )
+    return bundle
+
+
+def _graph_of(manifest: BundleManifest, precision: str) -> FileRecord | None:
+    names = (file for name, file in manifest.models.items() if name == precision)
+    return manifest.files.get(next(names, ""))
 
 
 def _replaced(manifest: BundleManifest, new: Thresholds, why: str) -> BundleManifest:

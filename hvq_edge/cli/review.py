@@ -65,6 +65,7 @@ def review(
         typer.Option(
             "--days",
             min=0.0,
+            max=36500.0,
             metavar="N",
             help="Only decisions of today and the N days before. Default: all.",
             show_default=False,

@@ -87,7 +87,7 @@ def _page_view(
     with needed("the live page"):
         from hvq_edge.stream.live_page.prometheus_metrics import render
     info = engine.info
-    save = partial(save_threshold, bundle.path, info.precision)
+    save = partial(save_threshold, bundle, info.precision)
     category = None
     if isinstance(engine, ChosenCategoryEngine):
         category = CategoryChoice(info.categories, lambda: engine.chosen, engine.choose)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.graphs import GRAPH_RECORD, save_bundle
@@ -15,6 +16,7 @@ import hvq_edge
 from hvq_edge.bundle.integrity.keys import new_key
 from hvq_edge.bundle.integrity.pack import pack_bundle, unpack_bundle
 from hvq_edge.bundle.integrity.signature import require_signature, sign_bundle
+from hvq_edge.bundle.judged_images import on_the_line
 from hvq_edge.bundle.manifest import (
     MANIFEST_NAME,
     BundleManifest,
@@ -254,7 +256,7 @@ def test_a_run_stands_for_the_bundle_in_it(exported, tmp_path):
     write_png(tmp_path / "parts" / "dark.png", flat(40))
     assert open_bundle(exported).path == exported / "bundle"
     assert look_at_bundle(exported, "0")[0].state == "ok"
-    save_threshold(exported, "fp32", "bolt", 0.1)
+    save_threshold(open_bundle(exported), "fp32", "bolt", 0.1)
     (decision,) = hvq_edge.inspect(exported, tmp_path / "parts", backend="onnxruntime")
     assert decision.verdict == "reject"
     with hvq_edge.open_engine(exported, backend="onnxruntime") as engine:
@@ -293,3 +295,15 @@ def test_commands_take_a_run_for_the_bundle_in_it(exported, tmp_path, capsys, mo
         said = capsys.readouterr().err
         assert f"{exported} is a training run that was not exported" in said
         assert f"Next:  run hvq-edge export {exported}" in said
+
+
+@pytest.mark.parametrize(
+    ("mode", "way"), [("auto", "chosen"), ("input", "known"), ("one", "known")]
+)
+def test_a_bundle_is_judged_by_the_way_in_that_its_line_has(bundle, mode, way):
+    """A run is evaluated with the category known, and chosen by the model."""
+    changed = bundle.manifest.model_copy(update={"category_mode": mode})
+    both = [SimpleNamespace(category=name) for name in ("known", "chosen")]
+    assert on_the_line(both, Bundle(bundle.path, changed)).category == way
+    (only,) = both[:1]
+    assert on_the_line([only], Bundle(bundle.path, changed)) is only

@@ -32,7 +32,7 @@ def test_each_change_is_undone_in_turn(bundle):
     calibrated = put_thresholds(
         bundle, {"fp32": {"bolt": threshold_at(0.7)}}, ["b" * 64], why="calibrate --good day 2"
     )
-    save_threshold(bundle.path, "fp32", "bolt", 0.6)
+    save_threshold(bundle, "fp32", "bolt", 0.6)
     assert [one.why for one in open_bundle(bundle.path).manifest.former_thresholds] == [
         "calibrate --good day 2",
         BY_HAND,
@@ -55,11 +55,28 @@ def test_a_threshold_that_was_not_there_goes_again(bundle):
 
 def test_only_the_last_changes_are_kept(bundle):
     for step in range(MOST_FORMER + 5):
-        save_threshold(bundle.path, "fp32", "bolt", 1.0 + step)
+        save_threshold(bundle, "fp32", "bolt", 1.0 + step)
     for _ in range(MOST_FORMER):
         back, _ = undo_thresholds(bundle.path)
     assert thresholds_of(back, "fp32") == {"bolt": 5.0}
     assert back.manifest.former_thresholds == ()
+
+
+def test_a_bundle_that_was_put_in_its_place_gets_none_of_its_thresholds(bundle):
+    """As an update or an export does while a line runs: those scores are another graph's."""
+    other = bundle.manifest.files["model.fp32.onnx"].model_copy(update={"sha256": "0" * 64})
+    files = {**bundle.manifest.files, "model.fp32.onnx": other}
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"files": files}))
+    before = (bundle.path / "bundle.json").read_bytes()
+    for write in (
+        lambda: save_threshold(bundle, "fp32", "bolt", 0.6),
+        lambda: put_thresholds(bundle, {"fp32": {"bolt": threshold_at(0.7)}}),
+    ):
+        with pytest.raises(BundleError, match="another one was put there meanwhile"):
+            write()
+    assert (bundle.path / "bundle.json").read_bytes() == before
+    put_thresholds(bundle, {"int8": {"bolt": threshold_at(0.7)}})  # whose graph is the same
+    assert thresholds_of(open_bundle(bundle.path), "int8") == {"bolt": 0.7}
 
 
 def test_a_run_stands_for_the_bundle_in_it(bundle, tmp_path, capsys):

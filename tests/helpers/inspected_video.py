@@ -94,7 +94,7 @@ def inspecting(video: Path, folder: Path) -> Iterator[SimpleNamespace]:
         controls,
         inspector.statistics,
         title="bolt",
-        save_threshold=lambda category, value: save_threshold(bundle.path, "fp32", category, value),
+        save_threshold=lambda category, value: save_threshold(bundle, "fp32", category, value),
         labelled=find_labelled(bundle, "fp32"),
         acknowledge_drift=lambda name: inspector.watches[name].acknowledge(),
     )

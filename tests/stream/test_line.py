@@ -152,7 +152,7 @@ def test_a_signature_that_does_not_hold_is_said_though_nobody_asked(bundle, tmp_
     )
     with open_line(settings):
         assert caplog.messages == []
-    save_threshold(signed, "fp32", "bolt", 0.4)
+    save_threshold(open_bundle(signed), "fp32", "bolt", 0.4)
     with open_line(settings):
         (said,) = caplog.messages
     assert f"the signature of {signed} does not hold: bundle.json was changed after" in said

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvq_edge.bundle.judged_images import ImageRow, verdict_of
+from hvq_edge.bundle.judged_images import ImageRow, on_the_line, verdict_of
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.bundle.opened import Bundle
 from hvq_edge.bundle.thresholds import thresholds_of
@@ -71,7 +71,7 @@ def measured_of(bundle: Bundle, content: MetricsFile, of_bundle: bool) -> Measur
         content: with one evaluation at least.
         of_bundle: whether it is of the bundle, not of the run it was exported from.
     """
-    record = content.evaluations[-1]  # how the model works on the line
+    record = on_the_line(content.evaluations, bundle)
     precision = next(name for name in bundle.manifest.models if name == content.precision)
     thresholds = thresholds_of(bundle, precision)
     names = list(dict.fromkeys(row.category for row in record.images))

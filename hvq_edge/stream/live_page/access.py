@@ -10,8 +10,9 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
+
+from starlette.requests import cookie_parser
 
 from hvq_edge.errors import SettingsError
 from hvq_edge.stream.live_page.settings import LivePageSettings
@@ -58,13 +59,10 @@ class Access:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(given.strip()):
             return True
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(cookie)
-        except CookieError:
-            return False
-        return morsel is not None and hmac.compare_digest(
-            morsel.value.encode(), self._session.encode()
-        )
+        # Other programs of this host send theirs as well, in whatever form: not http.cookies, which
+        # stops at the first that it does not like.
+        session = cookie_parser(headers.get("cookie", "")).get(cookie, "")
+        return hmac.compare_digest(session.encode("utf-8", "surrogatepass"), self._session.encode())
 
     def is_host(self, header: str) -> bool:
         """Tell whether a Host header is one of ours."""

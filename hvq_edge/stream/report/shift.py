@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -199,14 +199,13 @@ def moments(
     Raises:
         InputError: one of them is no time.
     """
-    now = now or datetime.now().astimezone()
-    end = now if until is None else _parsed("--to", until)
-    if until is not None and _is_day(until):
-        end += timedelta(days=1)
+    end = now or datetime.now().astimezone()
+    if until is not None:
+        end = _parsed("--to", until, days=int(_is_day(until)))
     if since is not None:
         return _parsed("--from", since), end
-    last = end - timedelta(microseconds=1)
-    return last.replace(hour=0, minute=0, second=0, microsecond=0), end
+    last = moment_of(end.timestamp() - 1e-6)
+    return datetime.combine(last.date(), time.min).astimezone(), end
 
 
 def _decisions_said(log: Path) -> str:
@@ -222,10 +221,12 @@ def _is_day(text: str) -> bool:
     return re.fullmatch(r"\d{4}-\d{2}-\d{2}", text.strip()) is not None
 
 
-def _parsed(option: str, text: str) -> datetime:
+def _parsed(option: str, text: str, days: int = 0) -> datetime:
+    """Return a moment, some days after one that is named: a day may have 23 or 25 hours."""
     try:
         # Python 3.10 does not know the Z; where no zone is named, it is that of this machine.
-        return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip())).astimezone()
+        named = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip()))
+        return (named + timedelta(days=days)).astimezone()
     except (ValueError, OverflowError) as error:
         raise InputError(
             f"{option} {text} is no time.", next_step="write it as 2026-11-29T06:00"

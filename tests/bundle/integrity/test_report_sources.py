@@ -71,7 +71,7 @@ def test_a_report_that_does_not_say_what_it_was_made_of_is_refused(bundle, key):
 
 def test_undone_to_what_was_signed_the_signature_holds_again(bundle, key, capsys):
     sign_bundle(bundle.path, key)
-    save_threshold(bundle.path, "fp32", "bolt", 0.6)
+    save_threshold(bundle, "fp32", "bolt", 0.6)
     put_thresholds(bundle, {"fp32": {"bolt": threshold_at(0.7)}})
     assert run("calibrate", bundle.path, "--undo") == 0
     assert "its signature no longer holds" in capsys.readouterr().err
@@ -86,7 +86,7 @@ def test_a_signature_that_does_not_hold_is_said_without_a_key(bundle, key, capsy
     assert doubts_without_key(open_bundle(bundle.path)) == ()
     (bundle.path / "acceptance.html").write_text("other")
     assert doubts_without_key(open_bundle(bundle.path)) == ("acceptance.html was changed",)
-    save_threshold(bundle.path, "fp32", "bolt", 0.6)
+    save_threshold(bundle, "fp32", "bolt", 0.6)
     (late, _) = doubts_without_key(open_bundle(bundle.path))
     assert "bundle.json was changed after it was signed" in late
     (bundle.path / "acceptance.html").unlink()

@@ -42,6 +42,17 @@ def test_a_login_gives_a_cookie_that_no_script_reads_and_no_other_site_sends(lin
     assert client.get("/api/state").status_code == 401
 
 
+@pytest.mark.parametrize("other", ['prefs={"theme":"dark"}', "name=Jürgen", "a=b=c", "lone", "=;;"])
+def test_another_program_s_cookie_does_not_end_a_login(line, other):
+    """Cookies are a host's, whatever the port."""
+    client = line.client(reading_is_open=False)
+    session = client.post("/api/login", json={"token": TOKEN}).headers["set-cookie"].split(";")[0]
+    for sent, status in ((f"{other}; {session}", 200), (f"{other}; {session}0", 401)):
+        client.cookies.clear()
+        headers = {"cookie": sent.encode()}
+        assert client.get("/api/state", headers=headers).status_code == status
+
+
 def test_behind_a_proxy_with_tls_the_cookie_is_for_tls_alone(line):
     headers = {"x-forwarded-proto": "https"}
     answer = line.client().post("/api/login", json={"token": TOKEN}, headers=headers)

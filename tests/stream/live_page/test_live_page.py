@@ -211,8 +211,8 @@ def bundle(tmp_path):
 
 
 def test_a_saved_threshold_says_that_a_hand_set_it_and_what_was_before(bundle):
-    save_threshold(bundle.path, "int8", "bolt", 0.75)
-    save_threshold(bundle.path, "int8", "bolt", 0.625)
+    save_threshold(bundle, "int8", "bolt", 0.75)
+    save_threshold(bundle, "int8", "bolt", 0.625)
     manifest = open_bundle(bundle.path).manifest
     saved = manifest.thresholds["int8"]["bolt"]
     assert saved.value == 0.625
@@ -242,7 +242,7 @@ def test_a_threshold_that_cannot_be_saved_changes_nothing(
 ):
     before = (bundle.path / "bundle.json").read_bytes()
     with pytest.raises(error):
-        save_threshold(bundle.path, precision, category, value)
+        save_threshold(bundle, precision, category, value)
     assert (bundle.path / "bundle.json").read_bytes() == before
 
 
@@ -253,7 +253,7 @@ def test_a_bundle_on_a_full_disk_keeps_its_threshold(bundle, monkeypatch):
     before = (bundle.path / "bundle.json").read_bytes()
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="no space"):
-        save_threshold(bundle.path, "int8", "bolt", 0.75)
+        save_threshold(bundle, "int8", "bolt", 0.75)
     assert (bundle.path / "bundle.json").read_bytes() == before
     assert [path.name for path in bundle.path.iterdir() if path.name.endswith(".tmp")] == []
 

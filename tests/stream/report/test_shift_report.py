@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -142,6 +143,25 @@ def test_without_decisions_the_report_says_so(out, tmp_path, capsys):
     DecisionLog(log, Session()).close()
     assert exit_code("log", "report", str(log), "--out", str(page)) == 0
     assert "the log has no decision at all" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-10-25", 25), ("2026-03-29", 23)])
+def test_a_day_on_which_the_clocks_change_is_whole(monkeypatch, day, hours):
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        begins = datetime.fromisoformat(day).astimezone()
+        assert moments(day, day) == (begins, begins + timedelta(hours=hours))
+        afternoon = datetime.fromisoformat(f"{day}T14:00").astimezone()
+        assert moments(None, None, afternoon) == (begins, afternoon)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_day_after_which_there_is_none_is_no_time():
+    with pytest.raises(InputError, match="--to 9999-12-31 is no time"):
+        moments(None, "9999-12-31")
 
 
 def test_times_are_those_of_a_person():
