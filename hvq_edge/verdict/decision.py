@@ -66,6 +66,8 @@ class Decision:
     """How bad a reject is, where grades are set and one is reached."""
     part_verdict: PartVerdict | None = None
     """The verdict on the whole part: on its last frame, where several frames make a part."""
+    more_frames: bool = False
+    """Further frames of the same part are to come; the log has none of it."""
     p_value: float | None = None
     """Share of good parts that score at least as high (:mod:`hvq_edge.verdict.calibration_scores`);
     ``None`` without a score, or where the bundle does not know what good parts score."""
@@ -73,6 +75,17 @@ class Decision:
     drift: str | None = None
     """What has drifted at this camera by now, in words; ``None`` while nothing has. It decides
     nothing."""
+
+    @property
+    def acted_on(self) -> Verdict | None:
+        """The verdict that an ejector acts on; ``None``: that on the part is still to come.
+
+        A part of several frames is rejected as soon as enough are above the threshold, and neither
+        passes nor goes without a decision before its last frame.
+        """
+        if self.part_verdict is not None:
+            return self.part_verdict.verdict
+        return None if self.more_frames and self.verdict != "reject" else self.verdict
 
     def fields(self) -> dict[str, Any]:
         """Return all but arrays as JSON values: what the log, a JSON line and a message say."""

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from hvq_edge.stream.sources.source import Frame
 
 
+logger = logging.getLogger(__name__)
+
+
 class DecisionRule:
     """Applies the rule to the decisions of one camera, in order.
 
@@ -33,6 +37,8 @@ class DecisionRule:
         self._settings = settings
         self._rejecting: set[str] = set()
         self._seen = self._above = self._undecided = self._parts = 0
+        self._part: str | None = None
+        """Serial number of the part in hand, where it is known."""
 
     def apply(self, plain: Decision, frame: Frame, thresholds: Mapping[str, float]) -> Decision:
         """Return the final decision on the next frame.
@@ -68,6 +74,14 @@ class DecisionRule:
         return plain, threshold
 
     def _count(self, plain: Decision, rule: KOfN) -> Decision:
+        if self._seen and plain.part and self._part and plain.part != self._part:
+            # A frame too many or too few must not mix two parts, and all that come after.
+            logger.warning(
+                "%s: part %s gave %d of %d frames and has no verdict; %s begins",
+                *(plain.camera, self._part, self._seen, rule.n, plain.part),
+            )
+            self._end_part()
+        self._part = plain.part or self._part
         self._seen += 1
         self._above += plain.verdict == "reject"
         self._undecided += plain.verdict == "no_decision"
@@ -77,11 +91,15 @@ class DecisionRule:
             verdict = plain.verdict if self._above >= rule.k else "pass"
             decision = replace(plain, verdict=verdict, reason=reason)
         if self._seen < rule.n:
-            return decision
+            return replace(decision, more_frames=True)
         part = part_verdict(self._parts, rule, self._above, self._undecided)
+        self._end_part()
+        return replace(decision, part_verdict=part)
+
+    def _end_part(self) -> None:
         self._parts += 1
         self._seen = self._above = self._undecided = 0
-        return replace(decision, part_verdict=part)
+        self._part = None
 
     def _regions(self, decision: Decision, frame: Frame, limit: float) -> tuple[Region, ...]:
         anomaly_map, image, score = decision.map, frame.image, decision.score

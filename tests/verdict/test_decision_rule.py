@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -112,6 +114,42 @@ def test_k_of_n(scores, k_n):
         assert (part.verdict == "pass") == (above + missing < k), "a lost frame helps no part pass"
         for value, decision in zip(values, of_part, strict=True):
             assert (decision.verdict == "no_decision") == (value is None)
+
+
+def of_parts(*frames: tuple[str, float | None]) -> list[Decision]:
+    """Two of three frames above the threshold reject a part; each frame is of a part."""
+    rule, decisions = DecisionRule(DecisionSettings(k_of_n=KOfN(k=2, n=3))), []
+    for index, (part, score) in enumerate(frames):
+        frame = lost(index, "cable") if score is None else arrived(index, IMAGE)
+        judgement = score and Judgement("bolt", score, np.full((14, 14), score, np.float32))
+        plain = decide(
+            replace(frame, part=part),
+            None,
+            judgement,
+            {"bolt": THRESHOLD},
+            precision="fp32",
+            latency_ms=0.0,
+        )
+        decisions.append(rule.apply(plain, frame, {"bolt": THRESHOLD}))
+    return decisions
+
+
+def test_a_frame_too_many_does_not_shift_the_parts_after_it(caplog):
+    frames = [("", None)] + [(part, 3.0 if part == "3" else 1.0) for part in "222333444"]
+    decisions = of_parts(*frames)
+    ends = [(one.part, one.part_verdict.verdict) for one in decisions if one.part_verdict]
+    assert ends == [("2", "pass"), ("3", "reject"), ("4", "pass")]
+    assert "part 2 gave 1 of 3 frames and has no verdict; 3 begins" in caplog.text
+
+
+def test_an_output_acts_on_the_part():
+    bad, lost = [("", 3.0), ("", 3.0), ("", 1.0)], [("", 1.0), ("", None), ("", 1.0)]
+    acted_on = [one.acted_on for one in of_parts(*bad, *lost)]
+    assert acted_on == [None, "reject", "reject", None, None, "pass"]
+    assert [one.acted_on for one in run(DecisionSettings(), [1.0, None])] == [
+        "pass",
+        "no_decision",
+    ]
 
 
 @given(st.integers(0, 4), st.integers(0, 4))

@@ -56,8 +56,9 @@ class DriftWatch:
         self._acknowledged = False
         self._own: set[str] = set()
         """Categories whose scores are compared with the line's own since an acknowledgement."""
-        self._former: NDArray[np.float32] | None = None
-        self._differ = 0.0
+        self._former: tuple[str, NDArray[np.float32]] | None = None
+        self._differ: dict[str, float] = {}
+        """How much two parts of a category differ, in grey levels."""
 
     @property
     def said(self) -> str:
@@ -93,7 +94,7 @@ class DriftWatch:
             self._watched.clear()
             self.alarms = ()
             logger.info("%s: drift is acknowledged; what is usual is learnt anew", self._camera)
-        if self._shown_before(small) or exceeds(part.score, threshold):
+        if self._shown_before(small, category) or exceeds(part.score, threshold):
             return
         watch = self._watched.get(category)
         if watch is None or watch.threshold != threshold:
@@ -149,13 +150,14 @@ class DriftWatch:
         self._own.clear()
         self.alarms = ()
 
-    def _shown_before(self, small: NDArray[np.float32]) -> bool:
+    def _shown_before(self, small: NDArray[np.float32], category: str) -> bool:
         """Whether a frame shows the part of the former one, in the same place."""
-        former, self._former = self._former, small
-        if former is None:
+        former, self._former = self._former, (category, small)
+        if former is None or former[0] != category:  # what two products differ by says nothing
             return False
-        difference = float(np.abs(small - former).mean())
-        if difference < SAME_PART * self._differ:
+        difference = float(np.abs(small - former[1]).mean())
+        usual = self._differ.get(category, 0.0)
+        if difference < SAME_PART * usual:
             return True
-        self._differ += _NEWS * (difference - self._differ) if self._differ else difference
+        self._differ[category] = usual + _NEWS * (difference - usual) if usual else difference
         return False

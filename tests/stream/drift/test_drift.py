@@ -39,7 +39,17 @@ class Parts:
         self.draw = np.random.default_rng(seed)
         self.time = 0.0
 
-    def show(self, watch: DriftWatch, count: int, *, margin: float = 1.0, **moved: float) -> None:
+    def show(
+        self,
+        watch: DriftWatch,
+        count: int,
+        *,
+        margin: float = 1.0,
+        category: str = "bolt",
+        fixture: float | None = None,
+        **moved: float,
+    ) -> None:
+        """Show parts; in a fixture they lie alike, of this grey."""
         for _ in range(count):
             self.time += 1.0
             image = self.draw.standard_normal(len(IMAGE)) / 10
@@ -51,7 +61,9 @@ class Parts:
             codes[1, : int(moved.get("codes", 0))] = 9
             part = PartSeen(self.time, score, margin + self.draw.normal(0, 0.1), image, codes)
             small = self.draw.uniform(0, 255, (56, 56)).astype(np.float32)
-            watch.take(part, small, "bolt", THRESHOLD)
+            if fixture is not None:
+                small = (fixture + self.draw.normal(0, 1, small.shape)).astype(np.float32)
+            watch.take(part, small, category, THRESHOLD)
 
 
 @pytest.fixture
@@ -121,6 +133,17 @@ def test_one_part_before_a_belt_that_stands_still_is_one_part():
         small = (seen + draw.normal(0, 1, seen.shape)).astype(np.float32)
         watch.take(part, small, "bolt", THRESHOLD)
     assert watch.alarms == ()
+
+
+def test_a_change_of_product_does_not_stop_the_watch(parts):
+    """Two products differ by far more than two parts of one in a fixture."""
+    watch = watch_of()
+    for _ in range(30):
+        parts.show(watch, 1, fixture=200.0, category="nut")
+        parts.show(watch, 1, fixture=100.0)
+    parts.show(watch, 100, fixture=100.0)
+    parts.show(watch, 100, fixture=100.0, brightness=-0.4)
+    assert [alarm.category for alarm in watch.alarms] == ["bolt"]
 
 
 def test_an_acknowledgement_makes_the_new_state_the_usual_one(parts, caplog):

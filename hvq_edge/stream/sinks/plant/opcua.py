@@ -152,7 +152,8 @@ class OpcUaController:
         """
         values = {}
         if self._verdict_node is not None:
-            values[self._verdict_node] = ua.Variant(decision.verdict, ua.VariantType.String)
+            verdict = decision.acted_on or decision.verdict
+            values[self._verdict_node] = ua.Variant(verdict, ua.VariantType.String)
         if self._score_node is not None:
             score = float("nan") if decision.score is None else decision.score
             values[self._score_node] = ua.Variant(score, ua.VariantType.Double)

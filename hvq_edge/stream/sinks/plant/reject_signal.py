@@ -10,12 +10,13 @@ from hvq_edge.verdict.decision import Decision
 class RejectSignal:
     """Follows decisions; the caller asks what the signal should be now. Thread-safe.
 
-    Of several cameras each has its own reject, and the signal is on while any of them has.
+    Of several cameras each has its own reject, and the signal is on while any of them has. Of a
+    part that is seen in several frames (k of n) it follows the part's verdict.
 
     Args:
         hold_seconds: how long a reject keeps it on; ``None``: until the next pass of its camera.
-        no_decision_rejects: whether a frame without a decision counts as a reject. If not, it
-            changes nothing.
+        no_decision_rejects: whether a frame, or a part of several, without a decision counts as a
+            reject. If not, it changes nothing.
     """
 
     def __init__(self, hold_seconds: float | None, *, no_decision_rejects: bool = False) -> None:
@@ -35,15 +36,14 @@ class RejectSignal:
             decision: the decision.
             now: seconds on the monotonic clock.
         """
-        rejects = decision.verdict == "reject" or (
-            decision.verdict == "no_decision" and self._no_decision_rejects
-        )
+        verdict = decision.acted_on
+        rejects = verdict == "reject" or (verdict == "no_decision" and self._no_decision_rejects)
         with self._lock:
             if rejects:
                 self._unshown = self._unshown or not self._is_on(now)
                 self._rejecting.add(decision.camera)
                 self._until = None if self._hold_seconds is None else now + self._hold_seconds
-            elif decision.verdict == "pass" and self._hold_seconds is None:
+            elif verdict == "pass" and self._hold_seconds is None:
                 self._rejecting.discard(decision.camera)
 
     def on(self, now: float) -> bool:

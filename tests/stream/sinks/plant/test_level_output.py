@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from helpers.decisions import made, of_camera
@@ -16,6 +17,7 @@ from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.sinks.plant.level_output import ControllerRefused, LevelOutput
 from hvq_edge.stream.sinks.plant.reject_signal import RejectSignal
 from hvq_edge.stream.sinks.threads import SinkThread
+from hvq_edge.verdict.decision import PartVerdict
 
 
 def seen(signal: RejectSignal, *verdicts: str, at: float = 0.0) -> bool:
@@ -32,6 +34,27 @@ def test_a_signal_holds_until_the_next_pass():
     assert not seen(signal, "pass")
     assert not seen(signal, "no_decision")
     assert seen(RejectSignal(None, no_decision_rejects=True), "no_decision")
+
+
+def test_of_several_frames_the_part_decides():
+    """k of n: a good last frame takes no reject back, and a lost one alone rejects nothing."""
+    signal = RejectSignal(None, no_decision_rejects=True)
+
+    def shows(*frames: tuple[str, str | None]) -> list[bool]:
+        on = []
+        for verdict, of_part in frames:
+            part = of_part and PartVerdict(0, of_part, 3, 0, 0)
+            decision = replace(
+                made(0, verdict)[0], more_frames=part is None, part_verdict=part or None
+            )
+            signal.see(decision, 0.0)
+            on.append(signal.on(0.0))
+        return on
+
+    assert shows(("pass", None), ("no_decision", None), ("pass", "pass")) == [False] * 3
+    assert shows(("reject", None), ("pass", None), ("pass", "reject")) == [True] * 3
+    assert shows(("pass", None), ("no_decision", "no_decision")) == [True, True]
+    assert shows(("pass", None), ("pass", "pass")) == [True, False]
 
 
 def test_a_signal_holds_for_its_time():
