@@ -120,7 +120,7 @@ def main() -> None:
             controls,
             inspector.statistics,
             title=f"{', '.join(info.categories)}, {info.precision} on {info.backend}",
-            save_threshold=partial(save_threshold, bundle.path, info.precision),
+            save_threshold=partial(save_threshold, bundle, info.precision),
             labelled=find_labelled(bundle, info.precision),
             acknowledge_drift=lambda name: inspector.watches[name].acknowledge(),
         )

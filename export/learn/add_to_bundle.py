@@ -34,7 +34,14 @@ from hvq_edge.errors import BundleError, DatasetError, InputError
 from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.export.graph.size import graph_numbers
 from hvq_edge.export.learn.edited import Change, Graphs
-from hvq_edge.export.learn.judged import JudgedImage, Outcome, judge, list_judged, opened
+from hvq_edge.export.learn.judged import (
+    JudgedImage,
+    Outcome,
+    check_agreed,
+    judge,
+    list_judged,
+    opened,
+)
 from hvq_edge.export.learn.new_category import Fitted, fit_category
 from hvq_edge.export.learn.new_manifest import (
     carried_over,
@@ -125,7 +132,8 @@ def add_to_bundle(
         GateFailed: the graphs are computed wrongly here, another product's outputs change, or a
             graph breaks a rule.
         BundleError: no bundle, a changed file, one without prototypes or of one category alone.
-        DatasetError, ImageError: no images, too few, known ones, or one cannot be read.
+        DatasetError, ImageError: no images, too few, known ones, one cannot be read, or people
+            called it good and defective.
         InputError: the name is taken or none, or the product is too like another one.
         OutputError: ``out`` exists, or cannot be written.
         SettingsError: a rate that means nothing.
@@ -146,9 +154,11 @@ def add_to_bundle(
     graphs = Graphs(before)
     fit, held_out = _good_images(before, name, good, on_progress)
     shown = [one for folder in judged for one in list_judged(folder, (*old.categories, name))]
+    own = [one for one in shown if one.category == name]
+    check_agreed([*fit, *held_out, *own])
+    own, said_of_own = _not_yet_known(name, own, [*fit, *held_out])
     out = new_folder(before, out, "added")
     others = others_at_hand(before, [one for one in shown if one.category != name], on_progress)
-    own = [one for one in shown if one.category == name]
     fitted = fit_category(graphs.models["fp32"], old, fit, held_out, on_progress)
     with atomic_folder(out) as folder:
         for precision, graph in graphs.models.items():
@@ -196,6 +206,7 @@ def add_to_bundle(
         precision: _tried(made, precision, [*held_out, *own], len(held_out), found)
         for precision, found in outcomes.items()
     }
+    notes += said_of_own
     notes.append(f"{name}: {LEFT_OUT.format(old.categories[fitted.source])}")
     return Added(made, before, name, len(fit), len(others), tried_by, tuple(notes))
 
@@ -224,6 +235,22 @@ def _good_images(
         image = JudgedImage(root / one.path, one.path, name, True, "", one.sha256)
         divided[one.use].append(image)
     return divided["fit"], divided["held_out"]
+
+
+def _not_yet_known(
+    name: str, judged: Sequence[JudgedImage], known: Sequence[JudgedImage]
+) -> tuple[list[JudgedImage], list[str]]:
+    """Leave out what was learnt from or held out: counted again, it would be no trial."""
+    digests = {one.sha256 for one in known}
+    kept = [one for one in judged if one.sha256 not in digests]
+    left = len(judged) - len(kept)
+    if not left:
+        return kept, []
+    return kept, [
+        f"{name}: {left} of {counted(len(judged), 'judged image')} "
+        f"{'is' if left == 1 else 'are'} among the good images that it learnt from or held out, "
+        "and not counted as judged"
+    ]
 
 
 def _with_category(

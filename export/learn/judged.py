@@ -111,6 +111,24 @@ def list_judged(
     return found
 
 
+def check_agreed(images: Iterable[JudgedImage]) -> None:
+    """Hold against each other what several folders say of a picture.
+
+    Raises:
+        DatasetError: it is called good in one and defective in another.
+    """
+    first: dict[tuple[str, str], JudgedImage] = {}
+    for one in images:
+        other = first.setdefault((one.category, one.sha256), one)
+        if other.good != one.good:
+            called = ("good" if image.good else "defective" for image in (other, one))
+            raise DatasetError(
+                f"{other.path} and {one.path} are the same picture, and it is called "
+                f"{' and '.join(called)}.",
+                next_step="remove the one that is wrong",
+            )
+
+
 def _entries(
     folder: Path, categories: Sequence[str], category: str | None
 ) -> Iterable[tuple[Path, str, bool, str]]:

@@ -60,8 +60,9 @@ def known_good(
             except ImageError:  # gone or unreadable: it is not at hand
                 continue
             if digest in setting:
-                shown = path.relative_to(root).as_posix()
-                images[digest] = JudgedImage(path, shown, name, True, "", digest)
+                # A category may have been added from a folder outside the training data.
+                shown = path.relative_to(root) if path.is_relative_to(root) else path
+                images[digest] = JudgedImage(path, shown.as_posix(), name, True, "", digest)
         digests = setting | {one.sha256 for one in own}
         found[name] = Known(tuple(images.values()), frozenset(digests))
     return found

@@ -27,10 +27,17 @@ from hvq_edge.bundle.opened import Bundle, open_bundle
 from hvq_edge.common.atomic import atomic_folder, sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
-from hvq_edge.errors import DatasetError, InputError
+from hvq_edge.errors import InputError
 from hvq_edge.evaluation.acceptance.model_card import write_card
 from hvq_edge.export.learn.edited import Change, Graphs, Tokens
-from hvq_edge.export.learn.judged import JudgedImage, Outcome, judge, list_judged, opened
+from hvq_edge.export.learn.judged import (
+    JudgedImage,
+    Outcome,
+    check_agreed,
+    judge,
+    list_judged,
+    opened,
+)
 from hvq_edge.export.learn.known_good import Known, known_good
 from hvq_edge.export.learn.new_manifest import (
     carried_over,
@@ -134,7 +141,7 @@ def learn_bundle(
     shown = [image for image in named if not image.good]
     for folder in judged:
         shown += list_judged(folder, categories)
-    _check_agreed([*goods, *shown])
+    check_agreed([*goods, *shown])
     out = new_folder(before, out, "learnt")
     known = known_good(before, {image.category for image in goods}, data, on_progress)
     work = _Work(before, _new_ones(before, goods, known), [], known)
@@ -209,20 +216,6 @@ def folds_of(images: int) -> list[tuple[list[int], list[int]]]:
         )
         for fold in range(parts)
     ]
-
-
-def _check_agreed(images: Iterable[JudgedImage]) -> None:
-    """Raise where a picture is called good in one folder and defective in another."""
-    first: dict[tuple[str, str], JudgedImage] = {}
-    for one in images:
-        other = first.setdefault((one.category, one.sha256), one)
-        if other.good != one.good:
-            called = ("good" if image.good else "defective" for image in (other, one))
-            raise DatasetError(
-                f"{other.path} and {one.path} are the same picture, and it is called "
-                f"{' and '.join(called)}.",
-                next_step="remove the one that is wrong",
-            )
 
 
 def _new_ones(

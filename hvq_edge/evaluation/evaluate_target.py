@@ -20,6 +20,7 @@ from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import DatasetError, RunError
 from hvq_edge.evaluation.acceptance.model_card import refresh_card
 from hvq_edge.evaluation.evaluate import BATCH_SIZE, evaluate, ways_of
+from hvq_edge.evaluation.known_images import known_images, known_note, run_around
 from hvq_edge.evaluation.metrics.metrics_file import MetricsFile, metrics_file, write_metrics
 from hvq_edge.evaluation.metrics.results import Evaluation
 from hvq_edge.evaluation.report import write_report
@@ -49,7 +50,7 @@ class TargetEvaluation:
     """With the category known, then chosen by the model; one of them where only one applies."""
     content: MetricsFile
     notes: tuple[str, ...]
-    """What looked odd in the dataset."""
+    """What looked odd in the dataset, test images that the model knows before all."""
     metrics: Path
     report: Path
 
@@ -90,6 +91,7 @@ def evaluate_target(
         categories, changes = record.categories, record.changes
         data = data or recorded_data(target)
         facts = _run_facts(target, record)
+        known = known_images(record)
         thresholds: Mapping[str, float] = {}
         checks = ImageChecks(record.image_limits, record.category_limits)
         batch_size = BATCH_SIZE
@@ -107,6 +109,7 @@ def evaluate_target(
         choice = choose(bundle, precision, backend)
         precision, backend, reason = choice.precision, choice.backend, choice.reason
         facts = _bundle_facts(bundle, reason)
+        known = known_images(run_around(bundle), bundle)
         thresholds = thresholds_of(bundle, choice.precision)
         checks = bundle.checks
         batch_size = 1  # as the line does: an engine may round INT8 otherwise in a batch
@@ -121,21 +124,28 @@ def evaluate_target(
             evaluate(
                 engine,
                 dataset,
-                known_category=known,
+                known_category=given,
                 thresholds=thresholds,
                 checks=checks,
                 batch_size=batch_size,
                 on_progress=on_progress,
             )
-            for known in ways_of(info)
+            for given in ways_of(info)
         )
+    # After they were judged: the files were just read, and those that cannot be are left out.
+    caution = known_note([result.image.path for result in evaluations[-1].images], known)
     content = metrics_file(target, info, evaluations)
     found = TargetEvaluation(
         info=info,
         reason=reason,
         evaluations=evaluations,
         content=content,
-        notes=(*dataset.notes, *_verdict_notes(evaluations[-1]), *_unseen_notes(evaluations[-1])),
+        notes=(
+            *((caution,) if caution else ()),
+            *dataset.notes,
+            *_verdict_notes(evaluations[-1]),
+            *_unseen_notes(evaluations[-1]),
+        ),
         metrics=folder / METRICS_NAME,
         report=folder / REPORT_NAME,
     )
@@ -150,6 +160,7 @@ def evaluate_target(
             "Images": _dataset_in_words(dataset),
             "Evaluated": f"{content.created}, hvq-edge {content.hvq_edge_version}",
         },
+        caution=caution,
     )
     write_metrics(found.metrics, content)
     if out is None and not is_run(target):

@@ -67,7 +67,7 @@ class Confusion:
 
 
 def render_report(
-    evaluations: Sequence[Evaluation], *, title: str, facts: Mapping[str, str]
+    evaluations: Sequence[Evaluation], *, title: str, facts: Mapping[str, str], caution: str = ""
 ) -> str:
     """Render the page.
 
@@ -76,6 +76,7 @@ def render_report(
             images are of the last, which is how the model works on the line.
         title: heading of the page.
         facts: what was evaluated, by name, as text.
+        caution: what makes all numbers doubtful, a sentence above them; empty: nothing.
 
     Returns:
         HTML that needs no other file and no network, below 3 MB for up to 50 categories.
@@ -85,6 +86,7 @@ def render_report(
     return template.render(
         title=title,
         facts=facts,
+        caution=caution,
         evaluations=evaluations,
         shown=shown,
         all_columns=COLUMNS,
@@ -105,14 +107,19 @@ def page_template(name: str) -> Template:
 
 
 def write_report(
-    path: Path, evaluations: Sequence[Evaluation], *, title: str, facts: Mapping[str, str]
+    path: Path,
+    evaluations: Sequence[Evaluation],
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    caution: str = "",
 ) -> None:
     """Write the page of :func:`render_report` atomically.
 
     Raises:
         OutputError: it cannot be written.
     """
-    write_text(path, render_report(evaluations, title=title, facts=facts))
+    write_text(path, render_report(evaluations, title=title, facts=facts, caution=caution))
 
 
 def _sections(evaluation: Evaluation) -> list[CategorySection]:

@@ -75,6 +75,7 @@ SAID = {
     "bundle/judged_images.py": ("Labelled",),
     "evaluation/charts.py": ("trade_off",),
     "evaluation/unseen.py": ("UnseenGood",),
+    "evaluation/known_images.py": ("known_note",),
     "evaluation/evaluate_target.py": (
         *("evaluate_target", "_run_facts", "_bundle_facts", "_dataset_in_words"),
     ),

@@ -11,11 +11,16 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("sklearn")
 pytest.importorskip("jinja2")
+from helpers.images import make_texture, write_png
 from helpers.run_records import record as run_record
 from helpers.spotted_parts import bundle, data, draw  # noqa: F401  # fixtures
 from typer.testing import CliRunner
 
 import hvq_edge
+from hvq_edge.bundle.manifest import LearntImages, write_manifest
+from hvq_edge.data.content import hash_image
+from hvq_edge.data.dataset import find_dataset
+from hvq_edge.design.language import language_of, speaking
 from hvq_edge.errors import (
     BundleError,
     DatasetError,
@@ -26,7 +31,7 @@ from hvq_edge.errors import (
 )
 from hvq_edge.evaluation.evaluate_target import evaluate_target
 from hvq_edge.evaluation.metrics.metrics_file import read_metrics
-from hvq_edge.run.record import write_run
+from hvq_edge.run.record import ImageRecord, write_run
 from hvq_edge.runtime.open_engine import open_engine
 
 
@@ -72,6 +77,44 @@ def test_without_data_it_is_the_runs(bundle, data):
     done = invoke(bundle.path, "--precision", "fp32", "--backend", "onnxruntime", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["data"] == str(data.resolve())
+
+
+def test_images_added_since_the_training_bring_others_into_the_test(bundle, tmp_path):
+    """The plain layout chooses a fifth of all that lie there: what was learnt from is tested."""
+    data = tmp_path / "plain"
+    draw(data / "bolt/dent/0.png", "bolt", 150)
+    for number in range(20):
+        write_png(data / f"bolt/good/{number}.png", make_texture(number))
+    learnt = {hash_image(image.path) for image in find_dataset(data).train_good()}
+    images = tuple(ImageRecord(path="", category="bolt", sha256=one, use="fit") for one in learnt)
+    checkpoint = bundle.manifest.checkpoint_sha256
+    write_run(bundle.path.parent, run_record(images=images, checkpoint_sha256=checkpoint))
+    arguments = (bundle.path, "--data", data, "--precision", "fp32", "--backend", "onnxruntime")
+    assert "served training" not in invoke(*arguments).output
+    for number in range(20, 60):
+        write_png(data / f"bolt/good/{number}.png", make_texture(number))
+    test = find_dataset(data).test()
+    moved = sum(hash_image(image.path) in learnt for image in test)
+    assert 0 < moved < len(learnt)
+    with speaking(language_of("de")):
+        done = invoke(*arguments)
+    said = f"{moved} of {len(test)} test images served training or thresholds too: "
+    assert f"Note: {said}" in done.output
+    page = (bundle.path / "eval-fp32/report.html").read_text(encoding="utf-8")
+    assert f'<p class="warn">{moved} von {len(test)} Prüfbilder' in page
+
+
+def test_test_images_that_only_the_bundle_knows(bundle, data):
+    """Those of a calibration, and those learnt since the export: no run is at hand."""
+    spots = data / "bolt/test/good"
+    one, other = (hash_image(spots / name) for name in ("000.png", "004.png"))
+    learnt = LearntImages(
+        category="bolt", created="", images=(other,), replaced={}, before="0" * 64
+    )
+    update = {"threshold_images": (one,), "learnt": (learnt,)}
+    write_manifest(bundle.path, bundle.manifest.model_copy(update=update))
+    found = evaluate_target(bundle.path, data, precision="fp32", backend="onnxruntime")
+    assert found.notes[0].startswith("2 of 11 test images served")
 
 
 def test_the_command_prints_json_alone(bundle, data):

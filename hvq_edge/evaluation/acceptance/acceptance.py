@@ -24,7 +24,6 @@ from hvq_edge.bundle.verification import (
     of_these_graphs,
     read_verification,
 )
-from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.wording import counted
 from hvq_edge.data.dataset import Dataset, find_dataset
 from hvq_edge.errors import BundleError, HvqEdgeError
@@ -35,8 +34,9 @@ from hvq_edge.evaluation.acceptance.threshold_bound import (
     doubts_of,
     threshold_bound,
 )
+from hvq_edge.evaluation.known_images import hashes_of, known_images, run_around
 from hvq_edge.evaluation.metrics.metrics_file import read_metrics
-from hvq_edge.run.record import RunRecord, read_run
+from hvq_edge.run.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def collect(target: Path) -> Acceptance:
     run_folder = bundle.path.resolve().parent
     found = Acceptance(
         bundle=bundle,
-        run=_run_of(bundle, run_folder),
+        run=run_around(bundle),
         made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         hvq_edge_version=version("hvq-edge"),
         files=dict(bundle.manifest.files),
@@ -131,15 +131,6 @@ def collect(target: Path) -> Acceptance:
     _gather_bench(found)
     found.limits = limits_of_use(bundle.manifest, found.shown.record if found.shown else None)
     return found
-
-
-def _run_of(bundle: Bundle, folder: Path) -> RunRecord | None:
-    try:
-        record = read_run(folder)
-    except HvqEdgeError:
-        return None
-    same = record.checkpoint_sha256 == bundle.manifest.checkpoint_sha256
-    return record if same else None
 
 
 def _look_at_files(found: Acceptance) -> None:
@@ -233,12 +224,13 @@ def _gather_data(found: Acceptance) -> None:
         )
     if found.shown is None or found.dataset is None:
         return
-    hashes = [sha256_of(image.path) for image in found.dataset.test()]
+    read = list(hashes_of([image.path for image in found.dataset.test()]))
+    hashes = [one for one in read if one is not None]
+    if len(hashes) < len(read):
+        what = f"{counted(len(read) - len(hashes), 'test image')} cannot be read."
+        found.open_points.append(OpenPoint(what, "run hvq-edge data check"))
     found.data.append(DataSet("test", len(hashes), digest_of_set(hashes), str(found.shown.data)))
-    known = set(hashes) & {
-        *(one.sha256 for one in (found.run.images if found.run else ())),
-        *manifest.threshold_images,
-    }
+    known = set(hashes) & known_images(found.run, found.bundle)
     if known:
         found.open_points.append(
             OpenPoint(

@@ -69,8 +69,9 @@ def find_good_images(
     calibrated = set(bundle.manifest.calibration.images if bundle.manifest.calibration else ())
     record = _record(bundle, run)
     fitted = {image.sha256 for image in record.images if image.use == "fit"} if record else set()
+    since = {digest for _, digest in bundle.manifest.learnt_since_export}
     kept: dict[str, GoodImage] = {}
-    copies, ranged, learnt = 0, 0, 0
+    copies, ranged, learnt, later = 0, 0, 0, 0
     for done, (path, category) in enumerate(found, start=1):
         digest = hash_image(path)
         on_progress("reading good images", done, len(found))
@@ -80,6 +81,8 @@ def find_good_images(
             ranged += 1
         elif digest in fitted:
             learnt += 1
+        elif digest in since:
+            later += 1
         else:
             kept[digest] = GoodImage(path, category, digest)
     tested = _count_tested([image.path for image in kept.values()], folder, record)
@@ -103,6 +106,11 @@ def find_good_images(
             learnt,
             "was learnt from in training: left out, it scores lower than new ones",
             "were learnt from in training: left out, they score lower than new ones",
+        ),
+        (
+            later,
+            "was learnt from since the export: left out, it scores lower than new ones",
+            "were learnt from since the export: left out, they score lower than new ones",
         ),
     )
     notes = tuple(

@@ -13,10 +13,11 @@ from helpers.graphs import CATEGORIES, SIDE, save_bundle
 from helpers.thresholds import threshold_at
 
 from hvq_edge.bundle.judged_images import ImageRow
-from hvq_edge.bundle.manifest import record_of, write_manifest
+from hvq_edge.bundle.manifest import LearntImages, record_of, write_manifest
 from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds
 from hvq_edge.cli.app import main
+from hvq_edge.data.content import hash_image
 from hvq_edge.evaluation.acceptance.acceptance import collect
 from hvq_edge.evaluation.acceptance.examples import (
     BEST,
@@ -190,6 +191,29 @@ def test_images_that_are_gone(bundle, data):
     found, path = write_acceptance(bundle)
     assert any("no longer at" in one.what for one in found.open_points)
     assert "<img" not in path.read_text()
+
+
+def test_a_test_image_that_cannot_be_read_is_an_open_point(bundle, data):
+    """eval leaves it out, so the report must not end there."""
+    (data / "bolt/test/good/gone.png").symlink_to(data / "nowhere.png")
+    evaluated(bundle, data)
+    assert run("report", bundle) == 0
+    found = collect(bundle)
+    assert [one.what for one in found.open_points if "cannot be read" in one.what] == [
+        "1 test image cannot be read."
+    ]
+    assert [one.images for one in found.data if one.use == "test"] == [20]
+
+
+def test_test_images_learnt_since_the_export_are_an_open_point(bundle, data):
+    digest = hash_image(data / "bolt/test/good/0.png")
+    learnt = LearntImages(
+        category="bolt", created="", images=(digest,), replaced={}, before="0" * 64
+    )
+    manifest = open_bundle(bundle).manifest
+    write_manifest(bundle, manifest.model_copy(update={"learnt": (learnt,)}))
+    points = [one.what for one in collect(evaluated(bundle, data)).open_points]
+    assert "1 test image served training too: the test is not one." in points
 
 
 def test_a_verify_file_of_other_graphs(bundle):

@@ -42,6 +42,7 @@ def added(small_bundle, bolts, tmp_path_factory) -> tuple[Bundle, dict]:
         chipped[20:32, 20:32] //= 3
         write_png(folder / BOLT / "defective/chip" / f"{number}.png", chipped)
     write_png(folder / BOLT / "defective/chip/dark.png", chipped // 50)
+    shutil.copy(min(bolts.iterdir()), folder / BOLT / "good")  # learnt from, or held out
     before = sha256_of(small_bundle / "bundle.json")
     options = ["--good", str(bolts), "--on-device", "--judged", str(folder)]
     where = [str(small_bundle), "--out", str(folder / "new"), "--backend", "onnxruntime"]
@@ -64,6 +65,7 @@ def test_the_bundle_knows_the_product_and_judges_it(added):
         assert (tried["good"], tried["defective"], tried["found"]) == (3, 4, 3)
         assert tried["defective_undecided"] == 1, "the dark one"
     assert any("prototypes alone" in note for note in said["notes"])
+    assert any("1 of 8 judged images is among the good" in note for note in said["notes"])
     assert set(manifest.category_limits) == {*KNOWN, BOLT}
     assert look(bundle).faults == ()
     assert "--on-device" in (bundle.path / "MODEL.md").read_text()
@@ -141,6 +143,10 @@ def test_what_cannot_be_added_is_said(small_bundle, bolts, solar_cells, tmp_path
     shutil.copytree(bolts, tmp_path / "known", dirs_exist_ok=True)
     with pytest.raises(DatasetError, match="known to the bundle"):
         add_to_bundle(small_bundle, BOLT, tmp_path / "known", out)
+    (tmp_path / "judged" / BOLT / "defective").mkdir(parents=True)
+    shutil.copy(min(bolts.iterdir()), tmp_path / "judged" / BOLT / "defective")
+    with pytest.raises(DatasetError, match="it is called good and defective"):
+        add_to_bundle(small_bundle, BOLT, bolts, out, judged=[tmp_path / "judged"])
     alone = Path(shutil.copytree(small_bundle, tmp_path / "alone"))
     manifest = open_bundle(alone).manifest
     write_manifest(alone, manifest.model_copy(update={"category_mode": "one"}))

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from hvq_edge.bundle.learnt import Compared, Side, count
+from hvq_edge.bundle.manifest import write_manifest
+from hvq_edge.bundle.opened import open_bundle
+from hvq_edge.data.content import hash_image
 from hvq_edge.errors import DatasetError
 from hvq_edge.export.learn.judged import list_judged
-from hvq_edge.export.learn.known_good import former_parts
+from hvq_edge.export.learn.known_good import former_parts, known_good
 from hvq_edge.export.learn.outcome import doubts, not_below, of_rise
+from hvq_edge.run.record import ImageRecord, write_run
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.threshold import GoodPart, learn_threshold
 
@@ -99,6 +103,30 @@ def test_a_table_stands_for_as_many_good_parts_as_it_was_made_of():
     assert len(parts) == 300
     assert sorted(part.score for part in parts)[-64:] == scores[-64:]
     assert all(part.score >= score for part, score in zip(sorted(parts), scores, strict=True))
+
+
+def test_held_out_images_may_lie_outside_the_training_data(tmp_path, texture):
+    """A category may be added from a folder of its own: its paths are recorded whole."""
+    from helpers.graphs import save_bundle
+    from helpers.images import write_png
+    from helpers.run_records import record
+
+    inside, outside = "bolt/train/good/a.png", tmp_path / "elsewhere/b.png"
+    paths = [tmp_path / "data" / inside, outside]
+    hashes = [hash_image(write_png(path, texture(n))) for n, path in enumerate(paths)]
+    images = tuple(
+        ImageRecord(path=str(path), category="bolt", sha256=digest, use="held_out")
+        for path, digest in zip((inside, outside), hashes, strict=True)
+    )
+    bundle = save_bundle(tmp_path / "run/bundle")
+    write_manifest(
+        bundle.path, bundle.manifest.model_copy(update={"threshold_images": tuple(hashes)})
+    )
+    checkpoint = bundle.manifest.checkpoint_sha256
+    data = str(tmp_path / "data")
+    write_run(tmp_path / "run", record(data=data, images=images, checkpoint_sha256=checkpoint))
+    known = known_good(open_bundle(bundle.path), {"bolt"}, None)["bolt"]
+    assert [one.name for one in known.images] == [inside, outside.as_posix()]
 
 
 def test_what_people_judged_is_found_as_review_saves_it(tmp_path, texture):
