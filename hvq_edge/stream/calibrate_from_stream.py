@@ -16,7 +16,7 @@ from hvq_edge.data.images import fit_image
 from hvq_edge.errors import ImageError, InputError
 from hvq_edge.run.tiling import FrameSize
 from hvq_edge.runtime.engine import Engine
-from hvq_edge.stream.sources.source import Frame, Source
+from hvq_edge.stream.sources.source import Frame, Source, is_camera
 from hvq_edge.verdict.calibrate.expected_rate import expected_rate
 from hvq_edge.verdict.calibrate.gathering import Gathering
 from hvq_edge.verdict.calibrate.refusals import refuse_harm, strays
@@ -94,7 +94,7 @@ def calibrate_from_stream(
     """
     check_asked(false_reject, confidence)
     gathering = Gathering(engine, bundle.checks)
-    checks = FrameChecks(bundle.checks, live=source.live)
+    checks = FrameChecks(bundle.checks, live=is_camera(source))
     try:
         for number, frame in enumerate(source):
             if number % every:

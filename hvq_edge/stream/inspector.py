@@ -29,7 +29,7 @@ from hvq_edge.stream.latency import LatencyHistogram, StageLatencies
 from hvq_edge.stream.settings import Policy
 from hvq_edge.stream.sinks.sink import Sink
 from hvq_edge.stream.sources.cameras.frame_counter import Transport
-from hvq_edge.stream.sources.source import Source, unique_names
+from hvq_edge.stream.sources.source import Source, is_camera, unique_names
 from hvq_edge.stream.statistics import Counts, SinkStatistics, Statistics
 from hvq_edge.verdict.calibration_scores import p_value
 from hvq_edge.verdict.decision import Decision, decide
@@ -97,7 +97,7 @@ class Inspector(Closeable):
         self._lanes: list[CameraLane] = []
         several = list(sources) if isinstance(sources, Sequence) else [sources]
         for source, name in zip(several, unique_names([s.name for s in several]), strict=True):
-            checks = FrameChecks(self._checks, live=source.live)
+            checks = FrameChecks(self._checks, live=is_camera(source))
             lane_policy = known_policy(policy or ("latest" if source.live else "all"))
             _check_rule(rule, lane_policy)
             shape = engine.info.frame_shape

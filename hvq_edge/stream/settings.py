@@ -16,7 +16,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -227,6 +229,7 @@ class StreamSettings(StrictTypes):
         names = [camera.name for camera in self.cameras if camera.name is not None]
         if len(set(names)) < len(names):
             raise ValueError("two cameras have the same name")
+        self._triggers_differ()
         try:
             with_provider(self.backend, self.provider)
         except SettingsError as error:
@@ -251,6 +254,22 @@ class StreamSettings(StrictTypes):
                     f"{camera.trigger_frames}: make trigger_frames the same"
                 )
         return self
+
+    def _triggers_differ(self) -> None:
+        """Check that no two cameras wait for one trigger that only one of them would get."""
+        waits: list[tuple[str, str]] = []
+        for camera in self.cameras:
+            if camera.trigger_file is not None:
+                path = os.path.abspath(camera.trigger_file)  # noqa: PTH100  # follows no link
+                waits.append(("trigger_file", path))
+            if camera.trigger_port:  # 0 takes a free one
+                waits.append(("trigger_port", str(camera.trigger_port)))
+        for (way, given), count in Counter(waits).items():
+            if count > 1:
+                raise ValueError(
+                    f"two cameras have the {way} {given}, and each trigger would reach one of them "
+                    f"only: give each camera a {way} of its own, or one trigger_topic to all"
+                )
 
     @model_validator(mode="after")
     def _receivers_have_a_log(self, info: ValidationInfo) -> StreamSettings:

@@ -44,6 +44,22 @@ class ListSource:
         self.closed.set()
 
 
+class AlwaysTrigger:
+    """Comes whenever it is waited for."""
+
+    def wait(self, _seconds):
+        return time.monotonic()
+
+    def answer(self, frame):
+        pass
+
+    def part(self):
+        return ""
+
+    def close(self):
+        pass
+
+
 def forever():
     while True:
         yield flat(10, SIDE)

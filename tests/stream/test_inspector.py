@@ -11,13 +11,16 @@ from helpers.bright_parts import BrightnessEngine, bundle, sum_of  # noqa: F401 
 from helpers.graphs import SIDE
 from helpers.images import flat, make_texture
 from helpers.patience import PATIENCE_SECONDS, Stopwatch
-from helpers.sources import ListSource, forever
+from helpers.sources import AlwaysTrigger, ListSource, forever
 
 from hvq_edge.errors import ServerFailed, SettingsError
+from hvq_edge.stream.capture.prepared import Preparation, PreparedSource
 from hvq_edge.stream.controls import Controls
 from hvq_edge.stream.inspector import NOT_JUDGED, Inspector
 from hvq_edge.stream.live_page.health import HealthCheck
+from hvq_edge.stream.sources import trigger as trigger_module
 from hvq_edge.stream.sources.source import arrived
+from hvq_edge.stream.sources.trigger import TriggeredSource
 from hvq_edge.verdict.calibration_scores import table_of
 from hvq_edge.verdict.image_checks import FROZEN_AFTER
 from hvq_edge.verdict.image_limits import ImageLimits
@@ -104,6 +107,17 @@ def test_frozen_camera_leads_to_no_decision(bundle):
     assert verdicts[: FROZEN_AFTER - 1] == ["reject"] * (FROZEN_AFTER - 1)
     assert verdicts[FROZEN_AFTER - 1 : -1] == ["no_decision"] * 6
     assert verdicts[-1] != "no_decision"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_behind_a_trigger_a_camera_may_freeze_and_a_file_may_repeat(bundle, monkeypatch, live):
+    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", PATIENCE_SECONDS)
+    camera = ListSource(forever(), live=live, pause=0.001)
+    source = PreparedSource(TriggeredSource(camera, AlwaysTrigger()), Preparation())
+    found = list(Inspector(BrightnessEngine(), bundle, source, max_frames=FROZEN_AFTER + 2))
+    after = ["no_decision"] * 3 if live else ["pass"] * 3
+    assert [one.verdict for one in found] == ["pass"] * (FROZEN_AFTER - 1) + after
+    assert found[-1].reason.startswith("frozen" if live else "")
 
 
 def test_image_limits_of_the_bundle_are_used(bundle):

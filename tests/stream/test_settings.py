@@ -139,6 +139,15 @@ def test_text_gives_the_same_settings_without_credentials(file, tmp_path):
         ),
         ("[[cameras]]\ncamera = 0\ntrigger_topic = 'line/+'", ["trigger_topic: must"]),
         (
+            "[[cameras]]\ncamera = 0\ntrigger_file = '/run/line/trigger'\n"
+            "[[cameras]]\ncamera = 1\ntrigger_file = '/run/other/../line/trigger'",
+            ["two cameras have the trigger_file /run/line/trigger", "a trigger_file of its own"],
+        ),
+        (
+            "[[cameras]]\ncamera = 0\ntrigger_port = 1\n[[cameras]]\ncamera = 1\ntrigger_port = 1",
+            ["two cameras have the trigger_port 1", "a trigger_port of its own"],
+        ),
+        (
             "[[cameras]]\ncamera = 0\ntrigger_port = 1\npart_opcua_node = 'i=3'",
             ["part_opcua_node is a node of the server of [sinks.opcua], and there is no such"],
         ),
@@ -163,6 +172,15 @@ def test_every_fault_at_once(tmp_path, lines, faults):
     for fault in faults:
         assert fault in raised.value.cause
     assert raised.value.next_step
+
+
+def test_a_trigger_is_of_one_camera():
+    with pytest.raises(SettingsError, match="two cameras have the trigger_file"):
+        load_stream_settings(cameras=[0, 1], each_camera={"trigger_file": "t"})
+    one = load_stream_settings(cameras=[0], each_camera={"trigger_file": "t"})
+    assert one.cameras[0].triggered
+    free = load_stream_settings(cameras=[0, 1], each_camera={"trigger_port": 0})
+    assert [camera.trigger_port for camera in free.cameras] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,16 @@ from helpers.graphs import CATEGORIES, SIDE, save_bundle
 from helpers.images import make_texture, write_png
 from helpers.looks import ANYTHING
 from helpers.run_records import record
-from helpers.sources import ListSource
+from helpers.sources import AlwaysTrigger, ListSource
 from helpers.thresholds import threshold_at
 from helpers.visa_folder import write_visa
 
-from hvq_edge.bundle.manifest import CalibrationRecord, write_manifest
+from hvq_edge.bundle.manifest import (
+    AddedCategory,
+    CalibrationRecord,
+    LearntImages,
+    write_manifest,
+)
 from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.bundle.thresholds import put_thresholds, thresholds_of
 from hvq_edge.cli.app import main
@@ -25,6 +30,7 @@ from hvq_edge.data.dataset import find_dataset
 from hvq_edge.errors import BundleError, GateFailed, InputError, SettingsError
 from hvq_edge.run.record import write_run
 from hvq_edge.stream.calibrate_from_stream import FIRST_LOOK, calibrate_from_stream
+from hvq_edge.stream.sources.trigger import TriggeredSource
 from hvq_edge.verdict.calibrate.from_images import calibrate_run
 from hvq_edge.verdict.calibrate.good_images import find_good_images
 from hvq_edge.verdict.image_limits import CategoryLimits, ImageLimits
@@ -175,6 +181,19 @@ def test_what_the_model_was_made_with_and_copies_do_not_count(bundle, tmp_path):
     assert (bundle.path / "bundle.json").read_bytes() == before
 
 
+def test_what_the_bundle_learnt_since_its_export_does_not_count(bundle, tmp_path):
+    """Though no run is at hand; held-out images of an added category may set thresholds again."""
+    hashes = [hash_image(path) for path in save_parts(tmp_path / "good", range(60, 90))]
+    common = {"category": "bolt", "created": "", "before": "0" * 64}
+    learnt = LearntImages(**common, images=hashes[:4], replaced={})
+    added = AddedCategory(**common, images=hashes[4:9], held_out=hashes[9:12], codes_of="nut")
+    bundle = changed(bundle, learnt=(learnt,), added=(added,))
+    found = find_good_images(tmp_path / "good", bundle)
+    assert [one.sha256 for one in found.images] == hashes[9:]
+    (note,) = found.notes
+    assert note.startswith("9 of 30 images were learnt from since the export: left out")
+
+
 def test_unusable_images_set_no_threshold(bundle, tmp_path):
     limits = ImageLimits(brightness_low=50, brightness_high=200, contrast_low=0, sharpness_low=0)
     bundle = changed(bundle, image_limits=limits)
@@ -261,6 +280,14 @@ def test_a_stream_of_good_parts_sets_the_thresholds_of_its_precision(bundle):
     opened = open_bundle(bundle.path)
     assert thresholds_of(opened, "fp32") == {"bolt": done.thresholds["bolt"].value}
     assert opened.manifest.threshold_images == ()
+
+
+def test_a_frozen_camera_behind_a_trigger_sets_no_threshold(bundle):
+    frozen = ListSource([part(60)] * 500, live=True, pause=0.001)
+    with pytest.raises(InputError, match="frozen"):
+        calibrate_from_stream(
+            BrightnessEngine(), bundle, TriggeredSource(frozen, AlwaysTrigger()), 400
+        )
 
 
 def test_each_third_frame(bundle):

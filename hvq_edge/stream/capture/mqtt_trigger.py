@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import queue
+import time
 import uuid
 from contextlib import suppress
 
@@ -45,9 +46,10 @@ class MqttTrigger:
 
     def __init__(self, settings: MqttSettings, topic: str) -> None:
         self._topic = topic
-        self._waiting: queue.Queue[str] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[tuple[float, str]] = queue.Queue(_MOST_WAITING)
         self._part = ""
-        self._away = False
+        self._told: set[str] = set()
+        """What keeps triggers from coming and has been said: that the broker is away or refuses."""
         client = Client(CallbackAPIVersion.VERSION2, f"hvq{uuid.uuid4().hex[:20]}")
         if settings.username is not None:
             password = read_secret("sinks.mqtt.password_file", settings.password_file)
@@ -63,20 +65,21 @@ class MqttTrigger:
         client.reconnect_delay_set(1, _LONGEST_PAUSE_SECONDS)
         client.connect_timeout = settings.timeout_seconds
         client.on_connect = self._on_connect
-        client.on_connect_fail = lambda *_: self._say_away("it cannot be reached")
+        client.on_connect_fail = lambda *_: self._say("away", "it cannot be reached")
         client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.connect_async(settings.host, settings.port)
         client.loop_start()
         self._client = client
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> float | None:
         """Wait for a message."""
         try:
-            self._part = self._waiting.get(timeout=seconds)
+            came, self._part = self._waiting.get(timeout=seconds)
         except queue.Empty:
-            return False
-        return True
+            return None
+        return came
 
     def answer(self, frame: int) -> None:
         """The decision is published as all are."""
@@ -100,10 +103,28 @@ class MqttTrigger:
         _properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._say_away(f"the broker refuses: {reason}")
+            self._say("refused", f"the broker refuses: {reason}")
             return
-        self._away = False
         client.subscribe(self._topic, _AT_LEAST_ONCE)
+
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _data: object,
+        _message: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        """Only now is it sure that triggers come: a broker may let in whom it tells nothing."""
+        for reason in reasons:
+            if reason.is_failure:
+                self._say(
+                    "refused",
+                    f"the broker refuses the subscription to {self._topic}: {reason}",
+                    "it is tried again with the next connection",
+                )
+                return
+        self._told.clear()
 
     def _on_disconnect(
         self,
@@ -114,13 +135,14 @@ class MqttTrigger:
         _properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._say_away(f"the connection ended: {reason}")
+            self._say("away", f"the connection ended: {reason}")
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         if message.retain:  # from before this line began: that part has gone
             return
+        came = time.monotonic()
         try:
-            self._waiting.put_nowait(self._number(message.payload))
+            self._waiting.put_nowait((came, self._number(message.payload)))
         except queue.Full:
             logger.warning("triggers on %s: too many wait, and one is dropped", self._topic)
 
@@ -145,7 +167,7 @@ class MqttTrigger:
             )
         return number
 
-    def _say_away(self, why: str) -> None:
-        if not self._away:
-            self._away = True
-            logger.warning("no triggers come on %s: %s; it is tried again", self._topic, why)
+    def _say(self, what: str, why: str, again: str = "it is tried again") -> None:
+        if what not in self._told:
+            self._told.add(what)
+            logger.warning("no triggers come on %s: %s; %s", self._topic, why, again)

@@ -45,11 +45,15 @@ class PartNode:
         self._rests_until = 0.0
         self._fault = ""
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> float | None:
         """Wait for the next trigger, and begin to read."""
         came = self._trigger.wait(seconds)
-        if came:
+        if came is None:
+            return None
+        try:
             self._reading = self._thread.submit(self._read)
+        except RuntimeError:  # closed meanwhile: nobody takes the frame
+            return None
         return came
 
     def answer(self, frame: int) -> None:

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from hvq_edge.stream.capture.part_number import PartReader
 from hvq_edge.stream.settings import Points, Rectangle, Rotation
 from hvq_edge.stream.sources.cameras.frame_counter import Transport
-from hvq_edge.stream.sources.source import Frame, Image, Source, comes_on_demand, transport_of
+from hvq_edge.stream.sources.source import (
+    Frame,
+    Image,
+    Source,
+    comes_on_demand,
+    is_camera,
+    transport_of,
+)
 
 FILL = (124, 116, 104)
 """RGB outside a polygon: the mean of ImageNet, which the backbone subtracts. What is left is about
@@ -67,6 +74,7 @@ class PreparedSource:
         self._parts = parts
         self._mask: NDArray[np.bool_] | None = None
         self.live = source.live
+        self.is_camera = is_camera(source)
 
     @property
     def on_demand(self) -> bool:

@@ -38,6 +38,7 @@ class _Request:
     def __init__(self, frames: int, part: str) -> None:
         self.frames = frames
         self.part = part
+        self.came = time.monotonic()
         self.first: int | None = None
         self.decisions: list[Decision] = []
         self.done = threading.Event()
@@ -110,13 +111,13 @@ class HttpTrigger:
         with self._lock:
             return request.answer()
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> float | None:
         """Wait for a request."""
         try:
             self._last = self._asked.get(timeout=seconds)
         except queue.Empty:
-            return False
-        return True
+            return None
+        return self._last.came
 
     def answer(self, frame: int) -> None:
         """Note the first frame of the last request."""

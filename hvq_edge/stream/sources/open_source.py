@@ -139,7 +139,7 @@ def open_source(camera: int | str | Path, wanted: CaptureFormat = ANY_FORMAT) ->
         return open_rtsp_camera(address.text)
     if address.kind == "gst":
         return open_gstreamer(address.text)
-    path = Path(address.text).expanduser()
+    path = Path(os.path.expanduser(address.text))  # noqa: PTH111  # Path's raises for no such user
     if address.kind == "watch":
         return WatchedFolder(path)
     try:

@@ -105,6 +105,15 @@ def comes_on_demand(source: Source) -> bool:
     return bool(getattr(source, "on_demand", False))
 
 
+def is_camera(source: Source) -> bool:
+    """Tell whether a source's images are a camera's, which may freeze; a file may well repeat one.
+
+    A source that is a camera without being :attr:`Source.live`, because it waits for triggers, says
+    so with an attribute of this name.
+    """
+    return bool(getattr(source, "is_camera", source.live))
+
+
 def unread_parts(source: Source) -> int:
     """Return how many of a source's images show a part whose serial number could not be read.
 

@@ -19,6 +19,7 @@ from hvq_edge.stream.sources.source import (
     MOST_CHARACTERS,
     Frame,
     Source,
+    is_camera,
     lost,
     part_number,
     transport_of,
@@ -27,7 +28,8 @@ from hvq_edge.stream.sources.source import (
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 2.0
-"""A camera that gives no image for so long after a trigger has missed the part."""
+"""A camera that gives no image for so long after a trigger has missed the part; so has a trigger
+that waited for so long."""
 
 LARGEST_TRIGGER = 1024
 """Bytes: a larger file at the start is not a trigger but a name given by mistake."""
@@ -39,8 +41,12 @@ _POLL_SECONDS = 0.02
 class Trigger(Protocol):
     """Says when to take a frame."""
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the next trigger, which is used up; return whether there was one."""
+    def wait(self, seconds: float) -> float | None:
+        """Wait for the next trigger, which is used up.
+
+        Returns:
+            When it came, on the monotonic clock: it may have waited. ``None``: there was none.
+        """
         ...
 
     def answer(self, frame: int) -> None:
@@ -69,27 +75,32 @@ class FileTrigger:
         path: the file. One that is there at the start is from before, and is removed.
 
     Raises:
-        InputError: something is there that nobody wrote as a trigger.
+        InputError: something is there that nobody wrote as a trigger, or no file can be there.
         OutputError: it cannot be removed: its folder is missing or not writable.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
-        if path.is_dir() or (path.is_file() and path.stat().st_size > LARGEST_TRIGGER):
-            raise InputError(
-                f"{path} is there and no trigger file: it would be removed.",
-                next_step="name a file with --trigger-file that is there for this alone",
-            )
-        probe = path.with_name(f".{path.name}.probe")
         try:
+            if path.is_dir() or (path.is_file() and path.stat().st_size > LARGEST_TRIGGER):
+                raise InputError(
+                    f"{path} is there and no trigger file: it would be removed.",
+                    next_step="name a file with --trigger-file that is there for this alone",
+                )
+            probe = path.with_name(f".{path.name}.probe")
             probe.touch()
             probe.unlink()
             path.unlink(missing_ok=True)
         except OSError as error:
             raise output_error(path, error) from error
+        except ValueError as error:  # a NUL character
+            raise InputError(
+                f"no file can have the path of this trigger file: {error}.",
+                next_step="name another file with --trigger-file",
+            ) from error
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> float | None:
         """Wait for the file and remove it."""
         end = time.monotonic() + seconds
         while True:
@@ -98,10 +109,10 @@ class FileTrigger:
             except OSError:  # not there, or its folder is away for a while
                 left = end - time.monotonic()
                 if left <= 0:
-                    return False
+                    return None
                 time.sleep(min(left, _POLL_SECONDS))
             else:
-                return True
+                return time.monotonic()
 
     def answer(self, frame: int) -> None:
         """Nobody waits for an answer."""
@@ -151,15 +162,17 @@ class TriggeredSource:
     """Gives frames of another source when a trigger says so.
 
     A live camera is read all the time and its images are thrown away until a trigger comes; the
-    frame taken is the first that arrives after it, never one that waited in a buffer. Files give
-    their next image. What the camera loses between triggers is no frame of the run.
+    frame taken is the first that arrives after it, never one that waited in a buffer. For a trigger
+    that waited itself, behind others or because the line was held up, it is the newest one, and
+    lost frames once the part must be gone. Files give their next image. What the camera loses
+    between triggers is no frame of the run.
 
     Args:
         source: closed with this one.
         trigger: likewise.
         frames: to take for each trigger; a camera that gives too few has lost the rest.
-        delay: seconds after the trigger from which a frame counts: for light that must come on, or
-            a camera whose images arrive late.
+        delay: seconds after the trigger came from which a frame counts: for light that must come
+            on, or a camera whose images arrive late.
     """
 
     live = False
@@ -174,6 +187,11 @@ class TriggeredSource:
         self._frames = frames
         self._delay = delay
         self._closed = threading.Event()
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether the source is one."""
+        return is_camera(self._source)
 
     @property
     def name(self) -> str:
@@ -193,19 +211,24 @@ class TriggeredSource:
         index = 0
         try:
             while not self._closed.is_set() and not feed.ended:
-                if not self._trigger.wait(0.1):
+                came = self._trigger.wait(0.1)
+                if came is None:
                     continue
-                after = time.monotonic() + self._delay
+                after = came + self._delay
                 self._trigger.answer(index)
                 part: str | None = None
                 for _ in range(self._frames):
-                    frame = feed.take(after)
-                    if frame is None and feed.ended:
-                        return
-                    if frame is None:
+                    if feed.is_late(after):  # and for the other frames of this trigger
+                        waited = time.monotonic() - came
+                        frame = lost(index, f"the trigger waited {waited:.1f} s: its part is gone")
+                    else:
+                        taken = feed.take(after)
+                        if taken is None and feed.ended:
+                            return
                         seconds = FRESH_SECONDS + self._delay
-                        frame = lost(index, f"no image within {seconds:g} s of the trigger")
-                    after = frame.arrived
+                        fault = f"no image within {seconds:g} s of the trigger"
+                        frame = taken or lost(index, fault)
+                        after = frame.arrived
                     part = self._trigger.part() if part is None else part
                     yield replace(frame, index=index, part=part)
                     index += 1
@@ -234,17 +257,26 @@ class _Newest:
     def ended(self) -> bool:
         return self._ended
 
+    def is_late(self, after: float) -> bool:
+        """Tell whether an image taken now would be of a later part than the one at that time."""
+        return time.monotonic() - after > FRESH_SECONDS
+
     def take(self, after: float) -> Frame | None:
-        """Return the first frame that arrives after a monotonic time, ``None`` if there is none."""
+        """Return the frame for a monotonic time, which no other trigger gets; ``None``: none came.
+
+        It is the first that arrives after that time, or the newest if that one is here already.
+        """
 
         def fresh() -> bool:
             return self._ended or (self._newest is not None and self._newest.arrived > after)
 
+        latest = after + FRESH_SECONDS
         with self._changed:
-            seconds = max(after - time.monotonic(), 0.0) + FRESH_SECONDS
-            if not self._changed.wait_for(fresh, seconds):
+            self._changed.wait_for(fresh, max(latest - time.monotonic(), 0.0))
+            if self._ended or self._newest is None or not after < self._newest.arrived <= latest:
                 return None
-            return None if self._ended else self._newest
+            taken, self._newest = self._newest, None
+            return taken
 
     def _read(self, source: Source) -> None:
         try:
@@ -264,6 +296,9 @@ class _NextFile:
     def __init__(self, source: Source) -> None:
         self._iterator = iter(source)
         self.ended = False
+
+    def is_late(self, after: float) -> bool:  # noqa: ARG002  # they wait for their triggers
+        return False
 
     def take(self, after: float) -> Frame | None:  # noqa: ARG002  # files are never stale
         frame = next(self._iterator, None)

@@ -92,7 +92,7 @@ class WatchedFolder:
         hanging: seconds after which a read that has not ended is given up.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or it may not be looked at.
     """
 
     live = False
@@ -106,9 +106,13 @@ class WatchedFolder:
         patience: float = PATIENCE_SECONDS,
         hanging: float = HANGING_SECONDS,
     ) -> None:
-        if not path.is_dir():
+        try:
+            is_folder, why = path.is_dir(), ""
+        except OSError as error:  # a name that is too long, or a folder that may not be entered
+            is_folder, why = False, f": {error.strerror}"
+        if not is_folder:
             raise InputError(
-                f"{redacted(str(path))} is not a folder that can be watched.",
+                f"{redacted(str(path))} is not a folder that can be watched{why}.",
                 next_step="make it first, or give another one: --camera watch:FOLDER",
             )
         self._path = path

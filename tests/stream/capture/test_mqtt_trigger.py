@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
 
 import pytest
 
 pytest.importorskip("paho.mqtt.client")
 from helpers.images import flat, write_png
-from helpers.patience import until
+from helpers.patience import PATIENCE_SECONDS, until
 from helpers.receivers import MOSQUITTO, Broker
 from paho.mqtt.publish import single
 
@@ -90,6 +93,16 @@ def test_a_message_that_the_broker_kept_from_before_is_no_trigger(broker):
         opened.close()
 
 
+def test_a_message_says_when_it_came_not_when_it_was_taken(trigger, broker):
+    before = time.monotonic()
+    say(broker, "SN-1")
+    until(lambda: not trigger._waiting.empty())
+    after = time.monotonic()
+    came = trigger.wait(PATIENCE_SECONDS)
+    assert came is not None
+    assert before <= came <= after
+
+
 def test_it_listens_again_when_the_broker_is_back(broker, trigger, caplog):
     broker.stop()
     until(lambda: "no triggers come" in caplog.text)
@@ -128,3 +141,43 @@ def test_a_broker_that_is_not_there_is_told_and_no_trigger(caplog):
         assert not opened.wait(0.0001)
     finally:
         opened.close()
+
+
+def test_a_refused_subscription_is_told_until_one_is_granted(caplog):
+    """A broker of two connections: the first may not subscribe, the second may."""
+    may_end = threading.Event()
+
+    def packet(connection: socket.socket) -> tuple[int, bytes]:
+        kind, length = connection.recv(2)  # so short that the length is one byte
+        return kind >> 4, connection.recv(length, socket.MSG_WAITALL)
+
+    def serve() -> None:
+        for granted in (b"\x80", b"\x01"):
+            connection, _ = server.accept()
+            with connection:
+                assert packet(connection)[0] == 1
+                connection.sendall(b"\x20\x02\x00\x00")
+                kind, body = packet(connection)
+                assert kind == 8
+                connection.sendall(b"\x90\x03" + body[:2] + granted)
+                may_end.wait(PATIENCE_SECONDS)
+                may_end.clear()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = server.getsockname()[1]
+        opened = MqttTrigger(MqttSettings(host="127.0.0.1", port=port), TOPIC)
+        try:
+            until(lambda: caplog.messages)
+            refused = f"the broker refuses the subscription to {TOPIC}: "
+            assert refused in caplog.messages[0]
+            may_end.set()
+            until(lambda: len(caplog.messages) == 2)
+            assert "the connection ended" in caplog.messages[1]
+            until(lambda: not opened._told)
+        finally:
+            opened.close()
+            may_end.set()
+            thread.join(PATIENCE_SECONDS)
+    assert len(caplog.messages) == 2

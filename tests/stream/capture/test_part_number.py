@@ -14,7 +14,7 @@ from helpers.bright_parts import BrightnessEngine, bundle  # noqa: F401  # a fix
 from helpers.graphs import SIDE
 from helpers.images import flat, make_texture, write_png
 from helpers.patience import PATIENCE_SECONDS
-from helpers.sources import ListSource
+from helpers.sources import AlwaysTrigger, ListSource
 
 from hvq_edge.errors import MissingCapability
 from hvq_edge.stream.capture import part_number as part_number_module
@@ -23,6 +23,7 @@ from hvq_edge.stream.capture.part_number import PartReader
 from hvq_edge.stream.capture.prepared import Preparation, PreparedSource
 from hvq_edge.stream.inspector import Inspector
 from hvq_edge.stream.settings import CameraSettings
+from hvq_edge.stream.sinks.sink_settings import OpcUaSettings
 from hvq_edge.stream.sources.source import part_number
 
 FORMATS = {"qr": "QRCode", "data-matrix": "DataMatrix", "code-128": "Code128"}
@@ -145,3 +146,12 @@ def test_a_serial_number_is_text_without_space_around_it(text, number):
     assert part_number(text) == number
     assert part_number("9" * 200) == "9" * 200
     assert part_number("9" * 201) == ""
+
+
+def test_a_trigger_that_comes_while_the_line_stops_is_none():
+    part_node = pytest.importorskip("hvq_edge.stream.capture.part_node")
+    settings = OpcUaSettings(url="opc.tcp://127.0.0.1:9/", reject_node="ns=2;s=reject")
+    source = part_node.PartNode(AlwaysTrigger(), settings, "ns=2;s=part")
+    source.close()
+    assert source.wait(1.0) is None
+    assert source.part() == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -32,6 +33,16 @@ def post(port, path="/trigger", method="POST", body=""):
             return reply.status, json.loads(reply.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
+
+
+def test_a_request_says_when_it_came_not_when_it_was_taken():
+    with closing(HttpTrigger(0, "camera", seconds=0)) as trigger:
+        before = time.monotonic()
+        trigger.request("SN-1")
+        after = time.monotonic()
+        came = trigger.wait(PATIENCE_SECONDS)
+        assert came is not None
+        assert before <= came <= after
 
 
 def test_http_trigger_answers_with_the_decisions(bundle):
@@ -195,7 +206,7 @@ def test_whoever_holds_connections_open_a_trigger_is_heard(monkeypatch, capfd):
             held = socket.create_connection(("127.0.0.1", trigger.port), timeout=PATIENCE_SECONDS)
             ends.enter_context(held).sendall(b"POST /trigger HTTP/1.1\r\nHost: 127.0.0.1\r\n")
         assert post(trigger.port)[0] == 202
-        assert [trigger.wait(0) for _ in range(2)] == [True, False]
+        assert [bool(trigger.wait(0)) for _ in range(2)] == [True, False]
         until(lambda: threading.active_count() <= before + 21, "the threads' end")
     assert capfd.readouterr().err == ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.images import flat, make_texture, write_png, write_video
-from helpers.patience import Stopwatch
+from helpers.patience import PATIENCE_SECONDS, Stopwatch
 from helpers.sources import FlakyReader
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from hvq_edge.doctor.finding import CheckResult
 from hvq_edge.errors import InputError, MissingCapability
 from hvq_edge.stream.sources.cameras import camera as camera_module
+from hvq_edge.stream.sources.cameras import rtsp_camera
 from hvq_edge.stream.sources.cameras.csi_camera import csi_pipeline
 from hvq_edge.stream.sources.cameras.gstreamer import has_gstreamer
 from hvq_edge.stream.sources.cameras.live_capture import LiveCapture, wait_before
@@ -122,6 +124,29 @@ def test_rtsp_camera_that_does_not_answer(capfd):
     assert "operator" not in shown
     # Its options would outlast it in the environment and cost every later video its last frame.
     assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
+
+
+@pytest.mark.parametrize("users", [None, "rtsp_transport;udp"])
+def test_cameras_that_come_back_together_share_the_options(monkeypatch, users):
+    name, options = "OPENCV_FFMPEG_CAPTURE_OPTIONS", rtsp_camera._ffmpeg_options
+    monkeypatch.delenv(name, raising=False)
+    if users:
+        monkeypatch.setenv(name, users)
+    opens, may_end = threading.Event(), threading.Event()
+
+    def open_first() -> None:
+        with options("ours"):
+            opens.set()
+            may_end.wait(PATIENCE_SECONDS)
+
+    first = threading.Thread(target=open_first)
+    first.start()
+    assert opens.wait(PATIENCE_SECONDS)
+    with options("ours"):
+        may_end.set()
+        first.join()
+        assert os.environ[name] == (users or "ours"), "the second one still opens with them"
+    assert os.environ.get(name) == users
 
 
 def test_missing_camera_says_what_to_try(capfd):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import queue
+import re
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,10 +30,10 @@ class HandTrigger:
 
     def wait(self, seconds):
         try:
-            self.asked.get(timeout=seconds)
+            came = self.asked.get(timeout=seconds)
         except queue.Empty:
-            return False
-        return True
+            return None
+        return time.monotonic() if came is None else came
 
     def answer(self, frame):
         self.answers.append(frame)
@@ -54,30 +57,32 @@ class Camera:
         self.closed = threading.Event()
         self.given = 0
 
-    def show(self, level, count=1):
+    def show(self, level, count=1, *, due=None):
         for _ in range(count):
-            self.images.put(level)
+            self.images.put((level, due))
         until(lambda: self.images.empty())
 
     def __iter__(self):
         while not self.closed.is_set():
             try:
-                level = self.images.get(timeout=0.02)
+                level, due = self.images.get(timeout=0.02)
             except queue.Empty:
                 continue
-            frame = lost(self.given, "cable") if level is None else arrived(self.given, flat(level))
+            if level is None:
+                yield lost(self.given, "cable")
+            else:
+                yield arrived(self.given, flat(level), due=due)
             self.given += 1
-            yield frame
 
     def close(self):
         self.closed.set()
 
 
-@pytest.fixture
-def taking():
+@contextmanager
+def collecting(**options):
     """A triggered camera whose frames are collected on a thread."""
     camera, trigger, frames = Camera(), HandTrigger(), []
-    source = TriggeredSource(camera, trigger, frames=2)
+    source = TriggeredSource(camera, trigger, **options)
 
     def collect() -> None:
         for frame in source:
@@ -91,6 +96,17 @@ def taking():
     assert not thread.is_alive()
     assert camera.closed.is_set()
     assert trigger.closed
+
+
+@pytest.fixture
+def taking(monkeypatch):
+    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", PATIENCE_SECONDS)
+    with collecting(frames=2) as opened:
+        yield opened
+
+
+def levels(frames):
+    return [None if frame.image is None else frame.image[0, 0, 0] for frame in frames]
 
 
 def test_frames_come_from_after_the_trigger(taking):
@@ -115,24 +131,77 @@ def test_frames_come_from_after_the_trigger(taking):
     camera.show(4)
     until(lambda: len(frames) == 4)
     assert [frame.index for frame in frames] == [0, 1, 2, 3]
-    seen = [None if frame.image is None else frame.image[0, 0, 0] for frame in frames]
-    assert seen == [7, 8, None, 4]
+    assert levels(frames) == [7, 8, None, 4]
     assert frames[2].fault == "cable"
     assert [frame.part for frame in frames] == ["", "", "SN-2", "SN-2"], "a lost part has one too"
 
 
 def test_a_camera_that_gives_nothing_after_a_trigger_has_lost_the_part(taking, monkeypatch):
-    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", 0.05)
     _, trigger, frames = taking
+    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", 0.05)
+    monkeypatch.setattr(trigger_module._Newest, "is_late", lambda *_: False)  # a slow machine
     trigger.asked.put(None)
     until(lambda: len(frames) == 2)
     assert all(frame.fault.startswith("no image within 0.05 s") for frame in frames)
 
 
+def test_a_delay_counts_from_when_the_trigger_came_not_from_when_it_was_looked_at(monkeypatch):
+    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", PATIENCE_SECONDS)
+    with collecting(delay=3600.0) as (camera, trigger, frames):
+        due = time.monotonic()
+        camera.show(1, due=due - 0.01)
+        trigger.asked.put(due - 3600.0)
+        camera.show(2, due=due + 0.01)
+        until(lambda: len(frames) == 1)
+    assert levels(frames) == [2]
+
+
+def test_an_image_is_of_one_trigger_only(monkeypatch):
+    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", PATIENCE_SECONDS)
+    with collecting() as (camera, trigger, frames):
+        now = time.monotonic()
+        trigger.asked.put(now)
+        trigger.asked.put(now + 0.01)
+        camera.show(1, due=now + 0.02)
+        until(lambda: trigger.answers == [0, 1])
+        camera.show(2, due=now + 0.03)
+        until(lambda: len(frames) == 2)
+    assert levels(frames) == [1, 2]
+
+
+def test_a_trigger_that_waited_for_long_gets_no_image_of_a_later_part(taking):
+    camera, trigger, frames = taking
+    trigger.number = "SN-1"
+    camera.show(1)
+    trigger.asked.put(time.monotonic() - PATIENCE_SECONDS - 3.0)
+    until(lambda: len(frames) == 2)
+    for frame in frames:
+        assert re.fullmatch(r"the trigger waited \d+\.\d s: its part is gone", frame.fault)
+        assert frame.part == "SN-1"
+    trigger.asked.put(None)
+    until(lambda: trigger.answers == [0, 2])
+    camera.show(2)
+    until(lambda: len(frames) == 3)
+    camera.show(3)
+    until(lambda: len(frames) == 4)
+    assert levels(frames) == [None, None, 2, 3]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+
+
+def test_an_image_that_comes_too_late_is_of_a_later_part(monkeypatch):
+    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", PATIENCE_SECONDS)
+    with collecting() as (camera, trigger, frames):
+        now = time.monotonic()
+        trigger.asked.put(now)
+        camera.show(1, due=now + PATIENCE_SECONDS + 1.0)
+        until(lambda: len(frames) == 1)
+    assert frames[0].fault.startswith("no image within")
+
+
 def test_files_give_their_next_image_and_end():
     trigger = HandTrigger()
     for _ in range(9):
-        trigger.asked.put(None)
+        trigger.asked.put(time.monotonic() - 3600.0)  # files wait for their triggers
     source = TriggeredSource(ListSource([flat(i) for i in range(3)]), trigger)
     assert [frame.image[0, 0, 0] for frame in source] == [0, 1, 2]
     assert not source.live
@@ -190,3 +259,16 @@ def test_trigger_file_that_cannot_be(tmp_path):
     with pytest.raises(InputError, match="no trigger file"):
         FileTrigger(photo)
     assert photo.exists()
+    with pytest.raises(OutputError, match="name too long"):
+        FileTrigger(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match="no file can have the path of this trigger file"):
+        FileTrigger(tmp_path / "a\0b")
+
+
+def test_trigger_file_in_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
+    def refused(*_, **__):  # whoever runs the tests as root may enter every folder
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    with pytest.raises(OutputError, match="permission was denied"):
+        FileTrigger(tmp_path / "trigger")

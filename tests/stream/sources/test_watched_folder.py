@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -13,7 +14,9 @@ from helpers import watching
 from helpers.images import make_texture, write_png
 from helpers.patience import PATIENCE_SECONDS, until
 
+from hvq_edge.errors import InputError
 from hvq_edge.stream.sources import watched_folder
+from hvq_edge.stream.sources.open_source import open_source
 from hvq_edge.stream.sources.source import arrived, comes_on_demand
 from hvq_edge.stream.sources.watched_folder import WatchedFolder
 
@@ -178,3 +181,19 @@ def test_a_file_that_is_written_without_end_stops_no_other(tmp_path, watch):
     until(lambda: images(frames) == ["part.png"])
     stop.set()
     writer.join(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "~no-such-user/images"])
+def test_a_folder_that_cannot_be_is_said(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is not a folder that can be watched"):
+        open_source(f"watch:{path}")
+
+
+def test_a_folder_that_may_not_be_looked_at_is_said(tmp_path, monkeypatch):
+    def refused(*_, **__):  # whoever runs the tests as root may enter every folder
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(watched_folder.Path, "is_dir", refused)
+    with pytest.raises(InputError, match="can be watched: Permission denied"):
+        WatchedFolder(tmp_path)

@@ -59,6 +59,8 @@ class LiveCapture:
         transport: what went wrong on the way so far, of a camera that counts its frames.
     """
 
+    is_camera = True
+
     def __init__(
         self,
         reopen: Callable[[], Reader | None],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +27,10 @@ _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _TCP_LOW_LATENCY = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|analyzeduration;500000"
 """FFmpeg looks at a stream for 5 s before it gives the first frame, by default; half a second is
 enough for one that has video alone (measured with an RTSP server: open after 0.6 s, not 2.8 s)."""
+
+_lock = threading.Lock()
+_opening: set[int] = set()
+"""Threads that open a stream with options of ours now; the last one takes them away again."""
 
 
 def shown_url(url: str) -> str:
@@ -133,11 +138,16 @@ def _ffmpeg_options(options: str) -> Iterator[None]:
 
     They must not outlast it: with ``nobuffer``, a video file loses its last frame.
     """
-    if _FFMPEG_OPTIONS in os.environ:
-        yield
-        return
-    os.environ[_FFMPEG_OPTIONS] = options
+    thread = threading.get_ident()
+    with _lock:  # not while a stream opens: that takes seconds, and cameras come back together
+        ours = bool(_opening) or _FFMPEG_OPTIONS not in os.environ
+        if ours:
+            os.environ[_FFMPEG_OPTIONS] = options
+            _opening.add(thread)
     try:
         yield
     finally:
-        del os.environ[_FFMPEG_OPTIONS]
+        with _lock:
+            _opening.discard(thread)
+            if ours and not _opening:
+                os.environ.pop(_FFMPEG_OPTIONS, None)
