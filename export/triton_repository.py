@@ -44,6 +44,7 @@ def write_triton_repository(
     precisions: Sequence[Precision] | None = None,
     *,
     backend: str = "native",
+    plan: Path | None = None,
 ) -> tuple[Path, ...]:
     """Write a bundle's models into a repository, beside what is there already.
 
@@ -57,6 +58,8 @@ def write_triton_repository(
             processors, where it has one.
         backend: ``native`` (default), or ``python``: a file beside each graph runs it on the
             server's processor, with OpenVINO or ONNX Runtime.
+        plan: the engine that the server is to run, where a single precision is asked for;
+            ``None``: the newest of each, which may be another machine's.
 
     Returns:
         The models' folders.
@@ -71,7 +74,9 @@ def write_triton_repository(
     written = []
     for precision in wanted:
         graph = bundle.model_file(precision)
-        engines = engine_files(bundle, "tensorrt", precision) if chosen == "native" else []
+        engines: list[Path] = []
+        if chosen == "native":
+            engines = [plan] if plan else engine_files(bundle, "tensorrt", precision)
         target = folder / model_name(precision)
         _check_ours(target)
         digest = bundle.manifest.files[graph.name].sha256

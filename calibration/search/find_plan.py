@@ -6,6 +6,8 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Collection
+from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from hvq_edge.calibration.search.plan_search import SearchResult, search
 from hvq_edge.common.atomic import sha256_of, write_text
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.run.tiling import FrameShape
+from hvq_edge.runtime.cpu.processor import processor_features, processor_name
 from hvq_edge.runtime.engine import Engine
 
 STORE_FOLDER = "int8-search"
@@ -121,8 +124,16 @@ class EffectStore:
 
 def store_key(source: Path, measured: MeasuredRanges, evidence: Evidence) -> str:
     """Return the name of all that effects depend on: 64 hexadecimal digits."""
-    parts = (sha256_of(source), measured.model_dump_json(), evidence.digest, _backend())
+    given = (sha256_of(source), measured.model_dump_json(), evidence.digest)
+    # Each version may quantise otherwise, and a processor rounds INT8 by the instructions it has.
+    parts = (*given, *_library(), version("hvq-edge"), processor_name(), processor_features())
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _library() -> tuple[str, str]:
+    """Return the library's name and version: the module's own, as ONNX Runtime's packages vary."""
+    name = _backend()
+    return name, import_module(name).__version__
 
 
 def _backend() -> str:

@@ -105,7 +105,7 @@ def build(
     from hvq_edge.export.build.run import build_run
     from hvq_edge.runtime.tensorrt.engine_file import BuildOptions
 
-    if triton is not None and backend == "tensorrt-rtx":
+    if triton is not None and _resolved(backend) == "tensorrt-rtx":
         raise SettingsError(
             "a Triton server runs TensorRT engines, not those of TensorRT-RTX.",
             next_step="leave out --triton: hvq-edge export --triton gives it the ONNX graphs",
@@ -140,7 +140,9 @@ def build(
         from hvq_edge.bundle.opened import open_bundle
         from hvq_edge.export.triton_repository import write_triton_repository
 
-        write_triton_repository(open_bundle(bundle), triton, [result.record.precision])
+        write_triton_repository(
+            open_bundle(bundle), triton, [result.record.precision], plan=result.engine_file
+        )
     if as_json:
         content = result.record.model_dump(mode="json")
         print_json({"engine": str(result.engine_file), "reason": result.reason, **content})
@@ -151,6 +153,19 @@ def build(
         messages.print("It was there already; --force builds it again.")
     elif result.reason != "there was none":
         messages.print(f"Built again: {result.reason}.", markup=False, soft_wrap=True)
+
+
+def _resolved(backend: str) -> str:
+    """Return what a build will take: for ``auto`` the first library that is installed, if any."""
+    from importlib.util import find_spec
+
+    from hvq_edge.runtime.engine_names import AUTO
+    from hvq_edge.runtime.tensorrt.engine_file import ENGINE_BACKENDS
+    from hvq_edge.runtime.tensorrt.library import MODULES
+
+    if backend != AUTO:
+        return backend
+    return next((one for one in ENGINE_BACKENDS if find_spec(MODULES[one])), backend)
 
 
 def record_table(record: EngineRecord) -> Table:

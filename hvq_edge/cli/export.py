@@ -132,6 +132,7 @@ def export(
 
     target = out or run / BUNDLE_FOLDER
     before = _manifest_before(target)
+    losses = _losses(target, before)
     with progress_bars() as bars:
         bundle = export_bundle(
             run,
@@ -160,6 +161,8 @@ def export(
             f"{flags} writes such files.",
             soft_wrap=True,
         )
+    for loss in losses:
+        messages.print(f"Warning: {loss}.", markup=False, soft_wrap=True)
     if before is not None and before.checkpoint_sha256 != manifest.checkpoint_sha256:
         before = None  # scores of another model are on another scale
     changes = compare(bundle, before)
@@ -240,6 +243,37 @@ def _manifest_before(folder: Path) -> BundleManifest | None:
         return open_bundle(folder).manifest
     except BundleError:
         return None
+
+
+def _losses(folder: Path, before: BundleManifest | None) -> list[str]:
+    """Return what goes with a bundle that will be replaced and is in no run, a sentence each."""
+    from shlex import quote
+
+    from hvq_edge.bundle.integrity.content import SIGNATURE_NAME
+    from hvq_edge.runtime.tensorrt.engine_file import ENGINES_FOLDER
+
+    bundle, losses = quote(str(folder)), []
+    if any((folder / ENGINES_FOLDER).glob("*.plan")):
+        losses.append(
+            "the engines of the former bundle are gone: run hvq-edge build "
+            f"{bundle} again, on the device of each"
+        )
+    losses += [
+        f"{added.category}, which the former bundle got by --on-device, is gone: run hvq-edge "
+        f"add-category {quote(added.category)} --good DIR, without --on-device, and export that run"
+        for added in (before.added if before else ())
+    ]
+    learnt = sorted({one.category for one in before.learnt}) if before else []
+    if learnt:
+        losses.append(
+            f"what the former bundle had learnt of {', '.join(learnt)} is gone: run hvq-edge "
+            f"learn {bundle} --good DIR again"
+        )
+    if (folder / SIGNATURE_NAME).exists():
+        losses.append(
+            f"the signature of the former bundle is gone: run hvq-edge sign {bundle} again"
+        )
+    return losses
 
 
 def _say_what_is_fastest(bundle: Bundle) -> None:

@@ -31,8 +31,9 @@ def train(
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option("--preset", help="edge, tiny, paper or paper-ot.")
-    ] = "edge",
+        str | None,
+        typer.Option("--preset", help="edge, tiny, paper or paper-ot. Default: edge."),
+    ] = None,
     settings: Annotated[
         Path | None,
         typer.Option("--settings", help="TOML file with [model] and [training] tables."),
@@ -96,6 +97,23 @@ def train(
     from hvq_edge.training import processes
     from hvq_edge.training.train import train as train_model
 
+    if resume:
+        _check_alone(
+            {
+                "--data": data,
+                "--defects": defects,
+                "--preset": preset,
+                "--settings": settings,
+                "--epochs": epochs,
+                "--batch-size": batch_size,
+                "--learning-rate": learning_rate,
+                "--seed": seed,
+                "--backbone": backbone,
+                "--tiles": tiles,
+                "--overlap": overlap,
+            }
+        )
+    preset = preset or "edge"
     run = out or (run_to_resume() if resume else new_run_folder(preset))
 
     def advice() -> str:
@@ -155,6 +173,21 @@ def train(
             f"Next: hvq-edge eval --data {record.data}, or hvq-edge export --int8",
             markup=False,
             soft_wrap=True,
+        )
+
+
+def _check_alone(options: dict[str, object]) -> None:
+    """Refuse what ``--resume`` would pass by: the run has its images and settings on record.
+
+    Raises:
+        SettingsError: such options were given.
+    """
+    given = " and ".join(name for name, value in options.items() if value is not None)
+    if given:
+        raise SettingsError(
+            f"--resume goes on with what the run began with, so {given} would change nothing.",
+            next_step=f"leave out {given}, or begin a new run: without --resume, with another "
+            "--out",
         )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib
 import re
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ def _download(url: str) -> Path:
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:  # noqa: S310  # ours
                 content = response.read()
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise MissingCapability(
                 f"cannot fetch the backbone weights from {url}: {error}.",
                 next_step="download that file on a machine with network access and give it with "

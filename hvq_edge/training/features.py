@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -22,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hvq_edge.common.atomic import atomic_file, write_text
+from hvq_edge.common.atomic import atomic_file, output_error, write_text
 from hvq_edge.common.openvino_core import openvino_core
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.images import fit_image, read_image
@@ -34,6 +35,8 @@ from hvq_edge.training.category_limits import FrameLooks
 from hvq_edge.verdict.frame_quality import FrameQuality, measure
 from hvq_edge.verdict.likeness.look import Look, look_at
 from hvq_edge.verdict.placement import SIDE, small_grey
+
+logger = logging.getLogger(__name__)
 
 _BATCH = 8
 _FEW = 200
@@ -78,14 +81,12 @@ def cache_features(
     network = (settings.backbone, settings.input_side, settings.padding_side, settings.tap_resize)
     fine = (model.raw_channels,) if settings.fine_prototypes else ()
     key = _key(images, weights, *network, *fine, *tiling, Look._fields)
-    path, grey_path = run / f"{name}.npy", run / f"{name}_grey.npy"
-    key_path = run / f"{name}.json"
-    kept = _read_key(key_path)
-    if kept is not None and kept["key"] == key and path.exists() and grey_path.exists():
-        qualities = [FrameQuality(*values) for values in kept["qualities"]]
-        looks = FrameLooks(qualities, [Look(*v) for v in kept["looks"]], np.load(grey_path))
-        return np.load(path, mmap_mode="r"), looks
+    path, grey_path, key_path = _cache_files(run, name)
+    kept = _kept(run, name, key, (len(images), model.tiling.tokens, model.raw_channels))
+    if kept is not None:
+        return kept
 
+    _remove(key_path)  # first: a kill must not leave it beside what it does not name
     looks = FrameLooks([], [], np.zeros((len(images), SIDE, SIDE), np.uint8))
     # Written, not mapped: a full disk is then an error to report and not a SIGBUS.
     with (
@@ -106,9 +107,53 @@ def cache_features(
     with atomic_file(grey_path) as temporary, temporary.open("wb") as file:
         np.save(file, looks.greys)
     values = [(q.brightness, q.contrast, q.sharpness) for q in looks.qualities]
-    kept = {"key": key, "qualities": values, "looks": looks.looks}
-    write_text(key_path, json.dumps(kept))
+    write_text(key_path, json.dumps({"key": key, "qualities": values, "looks": looks.looks}))
     return np.load(path, mmap_mode="r"), looks
+
+
+def drop_cache(run: Path, name: str = "features") -> None:
+    """Remove what :func:`cache_features` keeps under a name, and nothing else.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    for path in _cache_files(run, name):
+        _remove(path)
+
+
+def _cache_files(run: Path, name: str) -> tuple[Path, Path, Path]:
+    """Return the files of features, of small grey frames, and of the key with the looks."""
+    return run / f"{name}.npy", run / f"{name}_grey.npy", run / f"{name}.json"
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _kept(
+    run: Path, name: str, key: str, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.float16], FrameLooks] | None:
+    """Map what an earlier call kept; ``None``: nothing, of other images, or it is damaged."""
+    path, grey_path, key_path = _cache_files(run, name)
+    kept = _read_key(key_path)
+    if kept is None or kept["key"] != key or not (path.exists() and grey_path.exists()):
+        return None
+    try:
+        qualities = [FrameQuality(*values) for values in kept["qualities"]]
+        looks = FrameLooks(qualities, [Look(*v) for v in kept["looks"]], np.load(grey_path))
+        features = np.load(path, mmap_mode="r")
+        found = (features.shape, features.dtype, looks.greys.shape)
+        if found != (shape, np.float16, (shape[0], SIDE, SIDE)):
+            raise ValueError(f"{path} holds {features.dtype} {features.shape}")
+        if not len(qualities) == len(looks.looks) == shape[0]:
+            raise ValueError(f"{key_path} tells of {len(qualities)} images")
+    except (ValueError, EOFError, OSError, TypeError, KeyError) as error:
+        logger.info("features are computed again, as those in %s are damaged: %s", run, error)
+        return None
+    return features, looks
 
 
 class Versions(NamedTuple):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hvq_edge.common.atomic import output_error
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.data.dataset import find_dataset
 from hvq_edge.data.known_defects import known_defects
@@ -110,6 +111,11 @@ def start_run(
         known_defects=known,
         held_out_from=split.held_out_from,
     )
+    state = run / STATE_NAME
+    try:  # of a run whose record was deleted: this one would go on from its weights
+        state.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(state, error) from error
     write_run(run, record)
     return record
 

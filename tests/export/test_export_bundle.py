@@ -17,6 +17,7 @@ import hvq_edge
 from hvq_edge.bench.entrants import entrants_of
 from hvq_edge.bench.measure import run_benchmark
 from hvq_edge.bundle.integrity.content import CARD_NAME
+from hvq_edge.bundle.manifest import AddedCategory, LearntImages, write_manifest
 from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.cli.app import main
 from hvq_edge.data.content import hash_image
@@ -115,6 +116,16 @@ def test_a_new_export_says_what_it_rests_on_and_what_went(
     source = "good images of 2024-05-02, another day by EXIF"
     record = read_run(run).model_copy(update={"held_out_from": {"solar_cell_poly": source}})
     write_run(run, record)
+    former = run / "bundle"
+    images = {"images": ("0" * 64,), "before": "1" * 64, "created": "2026-01-01T00:00:00+00:00"}
+    learnt = LearntImages(category="solar_cell_mono", replaced={}, **images)
+    added = AddedCategory(category="a bolt", held_out=(), codes_of="solar_cell_mono", **images)
+    manifest = open_bundle(former).manifest
+    update = {"learnt": (learnt, learnt), "added": (added,)}
+    write_manifest(former, manifest.model_copy(update=update))
+    for name in ("engines/tensorrt-10.3.0-sm87-fp32.plan", "bundle.sig"):
+        (former / name).parent.mkdir(exist_ok=True)
+        (former / name).touch()
     with pytest.raises(SystemExit) as stop:
         main(["export", str(run), "--category", "solar_cell_poly"])
     assert not stop.value.code
@@ -123,6 +134,11 @@ def test_a_new_export_says_what_it_rests_on_and_what_went(
     said = capsys.readouterr()
     assert f"The threshold of solar_cell_poly rests on {source}." in said.out
     assert "int8 of the former bundle went with it: hvq-edge export --int8 writes" in said.err
+    assert f"engines of the former bundle are gone: run hvq-edge build {former} again" in said.err
+    assert "is gone: run hvq-edge add-category 'a bolt' --good DIR" in said.err
+    assert f"of solar_cell_mono is gone: run hvq-edge learn {former} --good DIR again" in said.err
+    assert f"signature of the former bundle is gone: run hvq-edge sign {former} again" in said.err
+    assert said.err.count("Warning: ") == 5
 
 
 def test_unknown_category(small_run, tmp_path):

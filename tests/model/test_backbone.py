@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http.client import IncompleteRead, InvalidURL
+
 import pytest
 import torch
 from hypothesis import given
@@ -129,6 +131,21 @@ def test_an_unreachable_url_names_itself_and_the_remedy(tmp_path, monkeypatch):
     with pytest.raises(MissingCapability, match="cannot fetch") as caught:
         load_backbone_weights(backbone, "efficientnet_b0", url)
     assert "--backbone-weights FILE" in caught.value.next_step
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+@pytest.mark.parametrize(
+    "error", [IncompleteRead(b"x", 900), InvalidURL("control characters"), ValueError("no host")]
+)
+def test_a_download_that_breaks_off_is_no_crash(error, tmp_path, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", broken)
+    url = "http://127.0.0.1:9/weights-0123abcd.pth"
+    with pytest.raises(MissingCapability, match="cannot fetch"):
+        load_backbone_weights(Backbone("efficientnet_b0", 224), "efficientnet_b0", url)
     assert not list(tmp_path.rglob("*.pth"))
 
 

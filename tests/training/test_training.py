@@ -19,8 +19,15 @@ from helpers.small_training import SMALL, features_of, small_model, small_settin
 
 from hvq_edge.cli.app import main
 from hvq_edge.data.images import read_frame
-from hvq_edge.errors import CheckpointError, HvqEdgeError, RunError, SettingsError
+from hvq_edge.errors import (
+    CheckpointError,
+    HvqEdgeError,
+    MissingCapability,
+    RunError,
+    SettingsError,
+)
 from hvq_edge.model import load_run
+from hvq_edge.model.device import choose_device
 from hvq_edge.model.safe_load import load_tensors
 from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import load_settings
@@ -166,6 +173,14 @@ def test_a_finished_run_is_not_overwritten(mvtec_folder, tmp_path):
     assert (run / "checkpoint.pt").read_bytes() == before
 
 
+def test_a_new_run_does_not_go_on_from_the_state_of_a_deleted_one(mvtec_folder, tmp_path):
+    state = tmp_path / "run/training_state.pt"
+    state.parent.mkdir()
+    state.write_bytes(b"of another training")
+    start_run(mvtec_folder, tmp_path / "run", small_settings())
+    assert not state.exists()
+
+
 def test_a_run_says_where_held_out_images_come_from_and_older_runs_say_nothing(
     mvtec_folder, tmp_path
 ):
@@ -231,6 +246,11 @@ def test_versions_of_images_widen_what_counts_as_good(mvtec_folder, tmp_path):
         (["train"], "no images were named"),
         (["train", "--data", "nowhere"], "nowhere"),
         (["train", "--resume"], "no training run at runs/latest"),
+        (
+            ["train", "--resume", "--epochs", "3", "--preset", "edge", "--device", "cpu"],
+            "so --preset and --epochs would change nothing",
+        ),
+        (["train", "--data", ".", "--device", "gpu"], "there is no 'gpu'"),
         (["train", "--data", ".", "--preset", "huge"], "'huge' is none of paper, paper-ot,"),
         (["train", "--data", ".", "--epochs", "0", "--batch-size", "-3"], "2 settings are wrong"),
     ],
@@ -242,6 +262,20 @@ def test_bad_usage_of_train(arguments, message, tmp_path, monkeypatch, capsys):
     assert exit_.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_devices_that_are_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [choose_device(one) for one in ("auto", "cpu")] == ["cpu", "cpu"]
+    with pytest.raises(MissingCapability, match="finds no CUDA device"):
+        choose_device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = [choose_device(one) for one in ("auto", "cuda", "cuda:1")]
+    assert found == ["cuda", "cuda", "cuda:1"]
+    for name in ("cuda:2", "cuda:", "cuda:-1", "cuda:01", "CPU", ""):
+        with pytest.raises(SettingsError, match="there is no"):
+            choose_device(name)
 
 
 def test_settings_of_a_width_that_heads_do_not_divide():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,12 @@ from hvq_edge.run.record import read_run
 from hvq_edge.run.settings import TrainingSettings
 from hvq_edge.training.batches import shuffled_batches, to_tensor
 from hvq_edge.training.codebook_start import revive_codes, start_codebooks
-from hvq_edge.training.features import feature_pass, features_of_versions
+from hvq_edge.training.features import (
+    cache_features,
+    drop_cache,
+    feature_pass,
+    features_of_versions,
+)
 from hvq_edge.training.train_run import start_run
 from hvq_edge.training.trainer import rate_factor
 
@@ -39,6 +46,52 @@ def test_the_compiled_feature_pass_gives_what_pytorch_gives(tiles):
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
     np.testing.assert_array_equal(compiled(frames[:1])[0], found[0])
+
+
+def test_features_that_are_kept_damaged_are_computed_again(mvtec_folder, tmp_path, monkeypatch):
+    run, model = tmp_path / "run", small_model()
+    images = start_run(mvtec_folder, run, small_settings()).images[:3]
+    computed = []
+
+    def cached():
+        seen = []
+        given = (run, model, mvtec_folder, images, "weights", lambda *said: seen.append(said))
+        features, looks = cache_features(*given)
+        computed.append(bool(seen))
+        return features.copy(), looks
+
+    features, looks = cached()
+    cached()
+    files = {path: path.read_bytes() for path in run.glob("features*")}
+    told = json.loads(files[run / "features.json"])
+    damages = (
+        ("features.npy", files[run / "features.npy"][:-2]),
+        ("features.npy", b""),
+        ("features.npy", files[run / "features_grey.npy"]),
+        ("features_grey.npy", b""),
+        ("features.json", json.dumps({**told, "looks": None}).encode()),
+        ("features.json", json.dumps({**told, "qualities": [[1]]}).encode()),
+        ("features.json", json.dumps({**told, "qualities": []}).encode()),
+    )
+    for name, content in damages:
+        (run / name).write_bytes(content)
+        again, seen = cached()
+        np.testing.assert_array_equal(again, features)
+        assert (seen.qualities, seen.looks) == (looks.qualities, looks.looks)
+        assert {path: path.read_bytes() for path in files} == files, name
+    assert computed == [True, False, *(True for _ in damages)]
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hvq_edge.training.features.np.save", kill)
+    images = images[::-1]
+    with pytest.raises(KeyboardInterrupt):
+        cached()
+    assert not (run / "features.json").exists(), "it would name what is not there any more"
+    (run / "features of ours.csv").touch()
+    drop_cache(run)
+    assert [path.name for path in run.glob("features*")] == ["features of ours.csv"]
 
 
 def test_features_of_versions_are_those_of_the_versions(mvtec_folder, tmp_path):

@@ -35,10 +35,12 @@ from hvq_edge.training.batches import Images, standardised
 from hvq_edge.training.categories.images import check_name, good_images_of
 from hvq_edge.training.categories.learn import learn_category
 from hvq_edge.training.category_limits import learn_category_limits
-from hvq_edge.training.features import cache_features
+from hvq_edge.training.features import cache_features, drop_cache
 from hvq_edge.training.train_run import cached_images, varied_images
 
 _BATCH = 16
+_OTHERS = "features_others"
+"""The cache of the other categories' held-out images."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ def add_category(
         images=len(split.images),
     )
     written = _write(out, grown, changed, what)
-    for path in out.glob("features*"):  # of the new category's images alone: of no use to export
-        path.unlink()
+    for cache in ("features", "features_held_out", _OTHERS):
+        drop_cache(out, cache)  # of the new category's images alone: of no use to export
     return ChangedRun(out, written, notes, warnings)
 
 
@@ -266,7 +268,7 @@ def _confusions(
         )
         return tuple(notes), tuple(doubles)
     arguments = (scratch, model, data, apart, record.backbone_weights, on_progress)
-    features, _ = cache_features(*arguments, name="features_others")
+    features, _ = cache_features(*arguments, name=_OTHERS)
     chosen, _ = _classified(model, Images(features, np.zeros(len(apart), np.int64)))
     taken = [one.category for one, k in zip(apart, chosen, strict=True) if k == new]
     if taken:

@@ -234,8 +234,16 @@ def test_what_decides_effects_is_in_their_key(tmp_path, monkeypatch):
     keys = [find_plan.store_key(*first)]
     for i, changed in enumerate((other, ranges_up_to(2.0), swapped)):
         keys.append(find_plan.store_key(*first[:i], changed, *first[i + 1 :]))
-    library = find_plan._backend()
-    monkeypatch.setattr(find_plan, "_backend", lambda: f"not {library}")
-    keys.append(find_plan.store_key(*first))
+    name, version = find_plan._library()
+    for part, other in (
+        ("_library", (f"not {name}", version)),
+        ("_library", (name, f"{version}.1")),
+        ("version", "0.0"),
+        ("processor_name", "another processor"),
+        ("processor_features", "flags: fpu"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(find_plan, part, lambda *_, other=other: other)
+            keys.append(find_plan.store_key(*first))
     assert len(set(keys)) == len(keys)
     assert all(re.fullmatch("[0-9a-f]{64}", key) for key in keys)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
+
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("tritonclient.grpc", reason="needs the server extra")
-from helpers.graphs import GRID, LEVELS, SIDE, save_bundle
+from helpers.graphs import GRID, LEVELS, SIDE, frames, save_bundle
 from helpers.plans import save_plan
 from helpers.triton_server import read_config
 from tritonclient.grpc import model_config_pb2
 
 from hvq_edge.cli.app import main
 from hvq_edge.errors import BundleError, OutputError
+from hvq_edge.export import triton_model
 from hvq_edge.export.build.run import BuildResult
 from hvq_edge.export.triton_repository import write_triton_repository
+from hvq_edge.runtime.cpu.openvino_engine import PROPERTIES
 from hvq_edge.runtime.tensorrt.engine_file import BuildOptions, read_record
 
 ALL_FILES = ("fp32", "fp16", "int8", "int8-fp16")
@@ -130,11 +136,45 @@ def test_export_writes_it_for_the_python_backend(tmp_path, monkeypatch, capsys):
 
 def test_build_writes_its_engine_into_it(tmp_path, monkeypatch):
     bundle = save_bundle(tmp_path / "b", precisions=("fp32", "fp16"))
-    plan = save_plan(bundle, precision="fp16")
+    plan = save_plan(bundle, precision="fp16", options=BuildOptions(max_batch=4))
+    newer = save_plan(bundle, "10.16.1", "fp16")  # which another machine built
+    os.utime(newer, (time.time() + 60,) * 2)
     built = BuildResult(plan, read_record(plan), "there was none")
     monkeypatch.setattr("hvq_edge.export.build.run.build_run", lambda *_, **__: built)
+    words = ["build", str(bundle.path), "--backend", "tensorrt"]
     with pytest.raises(SystemExit) as ended:
-        main(["build", str(bundle.path), "--triton", str(tmp_path / "repository")])
+        main([*words, "--triton", str(tmp_path / "repository")])
     assert ended.value.code == 0
     (folder,) = (tmp_path / "repository").iterdir()
-    assert read_config(folder).platform == "tensorrt_plan"
+    config = read_config(folder)
+    assert (config.platform, config.max_batch_size) == ("tensorrt_plan", 4)
+
+
+def test_no_server_runs_what_auto_would_build_of_tensorrt_rtx(tmp_path, monkeypatch, capsys):
+    bundle = save_bundle(tmp_path / "b")
+    installed = {"tensorrt": "a_library_that_is_not_there", "tensorrt-rtx": "json"}
+    monkeypatch.setattr("hvq_edge.runtime.tensorrt.library.MODULES", installed)
+    monkeypatch.setattr("hvq_edge.export.build.run.build_run", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["build", str(bundle.path), "--triton", str(tmp_path / "repository")])
+    assert ended.value.code == 2
+    assert "not those of TensorRT-RTX" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "repository").exists()
+
+
+def test_on_a_servers_processor_a_batch_is_judged_frame_by_frame(tmp_path, monkeypatch):
+    openvino = pytest.importorskip("openvino")
+    graph = save_bundle(tmp_path / "b").model_file("fp32").read_bytes()
+    batches, compile_model = [], openvino.Core.compile_model
+
+    def watched(core, model, *arguments):
+        batches.extend(port.partial_shape[0] for port in model.inputs)
+        return compile_model(core, model, *arguments)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", watched)
+    run, given = triton_model._openvino(graph, PROPERTIES), frames(3)
+    assert batches == [1], "for any batch it rounds INT8 otherwise"
+    together = run({"frames": given})
+    singles = [run({"frames": given[i : i + 1]}) for i in range(3)]
+    for name, values in together.items():
+        np.testing.assert_array_equal(values, np.concatenate([one[name] for one in singles]))

@@ -28,6 +28,8 @@ from hvq_edge.training.categories.images import good_images_of
 BOLT, IMAGES, SIDE = "bolt é", 16, 64
 PLACE = "where bolts are added"
 """A folder of its own: ``runs/latest`` below it is of no other training."""
+THEIRS = "features of our bolts.csv"
+"""A file that the user had where the run was written."""
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +40,8 @@ def grown(small_trained_run, bolts, made_once) -> Path:
         with pytest.MonkeyPatch.context() as patch:
             place = folder.with_name(PLACE)
             place.mkdir(exist_ok=True)
+            folder.mkdir()
+            (folder / THEIRS).touch()
             patch.chdir(place)
             command = ["add-category", BOLT, "--good", str(bolts), "--run", str(small_trained_run)]
             assert exit_code(*command, "--out", str(folder)) == 0
@@ -104,7 +108,7 @@ def test_the_new_run_records_what_was_done_and_the_old_one_is_untouched(
     assert sum(one.use == "held_out" for one in new) == round(0.15 * IMAGES)
     assert {*record.category_limits} == {*record.categories}
     assert record.image_limits.brightness_high >= before.image_limits.brightness_high
-    assert {path.name for path in grown.iterdir()} == {"run.json", "checkpoint.pt"}
+    assert {path.name for path in grown.iterdir()} == {"run.json", "checkpoint.pt", THEIRS}
     assert (grown.with_name(PLACE) / "runs" / "latest").resolve() == grown.resolve()
 
 
