@@ -259,7 +259,7 @@ step_calibrate() {
     said=$("$python" - "$shared" <<'END'
 import sys
 from pathlib import Path
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 x86, arm = (open_bundle(Path(sys.argv[1]) / f"calibrated-{on}").manifest.thresholds["fp32"] for on in ("here", "arm"))
 off = max(abs(x86[name].value - arm[name].value) for name in x86)
 print(f"thresholds of {len(x86)} categories differ from x86-64's by {off:.2g} at most")

@@ -90,7 +90,7 @@ def test_the_notebook_runs(notebook, small_run, small_bundle, solar_cells, tmp_p
 from pathlib import Path
 from types import SimpleNamespace
 import hvq_edge
-from hvq_edge.bundle.manifest import open_bundle
+from hvq_edge.bundle.opened import open_bundle
 from hvq_edge.run.record import read_run
 PHOTOS, RUN = Path({str(solar_cells)!r}), Path({str(small_run)!r})
 hvq_edge.train = lambda data, out, **given: SimpleNamespace(path=out, record=read_run(out))

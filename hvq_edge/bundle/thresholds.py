@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hvq_edge.bundle.manifest import (
     BundleManifest,
@@ -271,19 +271,39 @@ def unlike_thresholds(manifest: BundleManifest) -> dict[Precision, tuple[str, ..
     return found
 
 
-def last_set(manifest: BundleManifest) -> tuple[tuple[Precision, ...], str]:
-    """Return the precisions whose thresholds were set last, and in words by what.
+class Newer(NamedTuple):
+    """The last change of a category's thresholds."""
+
+    precisions: tuple[Precision, ...]
+    """Whose thresholds it set."""
+    why: str
+    """What it was, in words."""
+
+
+def last_changes(manifest: BundleManifest) -> dict[str, Newer]:
+    """Return the last change of each category's thresholds since the export, where there was one.
 
     ``stream --calibrate`` and the live page set those of the precision that runs: another one
     would judge by the thresholds of before.
+    """
+    found: dict[str, Newer] = {}
+    for change in reversed(manifest.former_thresholds):
+        for category in manifest.categories:
+            changed = tuple(one for one, names in change.thresholds.items() if category in names)
+            if changed and category not in found:
+                found[category] = Newer(changed, change.why)
+    return found
+
+
+def set_last(manifest: BundleManifest) -> tuple[Precision, ...]:
+    """Return the precisions that have the last thresholds of every category.
 
     Returns:
-        All precisions and an empty string where none was set since the export.
+        All precisions where none has.
     """
-    if not manifest.former_thresholds:
-        return tuple(manifest.models), ""
-    last = manifest.former_thresholds[-1]
-    return tuple(name for name in manifest.models if name in last.thresholds), last.why
+    changes = last_changes(manifest).values()
+    names = (one for one in manifest.models if all(one in each.precisions for each in changes))
+    return tuple(names) or tuple(manifest.models)
 
 
 def changed_by_thresholds(

@@ -280,12 +280,12 @@ def _announce(line: Line) -> None:
             "lead to no decision.\n"
             "Next:    run hvq-edge export again on a run trained with held-out good images"
         )
-    newer, set_by = line.set_last
-    if set_by and info.precision not in newer:
+    for change in dict.fromkeys(line.older.values()):
+        names = ", ".join(name for name, one in line.older.items() if one == change)
         _say(
-            f"Warning: {set_by} set the thresholds of {', '.join(newer)} last; those of "
-            f"{info.precision}, which judge now, are of before.\n"
-            f"Next:    run with --precision {newer[0]}, or calibrate with --precision "
+            f"Warning: {change.why} set the thresholds of {', '.join(change.precisions)} last "
+            f"({names}); those of {info.precision}, which judge now, are of before.\n"
+            f"Next:    run with --precision {change.precisions[0]}, or calibrate with --precision "
             f"{info.precision} as well"
         )
     if line.page is not None:

@@ -137,7 +137,8 @@ def _dataset(
     named = contents.items()
     about_masks = [note for content in contents.values() for note in content.mask_notes]
     images = tuple(image for content in contents.values() for image in content.images)
-    _check_text(root, images)
+    known_defects = tuple(one for content in contents.values() for one in content.known_defects)
+    check_text(root, [one.path for one in (*images, *known_defects)])
     return Dataset(
         root,
         layout,
@@ -147,13 +148,21 @@ def _dataset(
         tuple((name, *shared) for name, content in named for shared in content.shared_masks),
         tuple((name, mask) for name, content in named for mask in content.stray_masks),
         frozenset(about_masks),
-        tuple(image for content in contents.values() for image in content.known_defects),
+        known_defects,
     )
 
 
-def _check_text(root: Path, images: Sequence[DatasetImage]) -> None:
-    """Refuse names that no record can hold: they come from shares of another encoding."""
-    named = [image.path.relative_to(root).as_posix() for image in images]
+def check_text(root: Path, paths: Sequence[Path]) -> None:
+    """Refuse names that no record can hold: they come from shares of another encoding.
+
+    Args:
+        root: folder that they are shown from.
+        paths: of images in it.
+
+    Raises:
+        DatasetError: the name of one is not UTF-8.
+    """
+    named = [path.relative_to(root).as_posix() for path in paths]
     shown = [name.encode("utf-8", "backslashreplace").decode("utf-8") for name in named]
     wrong = [said for name, said in zip(named, shown, strict=True) if name != said]
     if wrong:

@@ -14,7 +14,7 @@ from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.common.wording import counted
 from hvq_edge.data.content import ImageContent, in_threads, read_content
 from hvq_edge.data.copies import same_images
-from hvq_edge.data.dataset import Dataset
+from hvq_edge.data.dataset import Dataset, check_text
 from hvq_edge.data.layouts.folders import DatasetImage, good_folders, is_folder, list_folders
 from hvq_edge.data.layouts.mvtec import read_known_defects
 from hvq_edge.errors import DatasetError
@@ -103,6 +103,7 @@ def _in_folder(folder: Path, dataset: Dataset) -> list[DatasetImage]:
         for note in (*content.notes, *content.mask_notes):
             logger.warning("%s", note)
         found += content.images
+    check_text(folder, [image.path for image in found])
     if not found:
         raise DatasetError(
             f"the folder {folder} holds no known defects.",

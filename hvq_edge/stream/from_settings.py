@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.integrity.signature import doubts_without_key, require_signature
 from hvq_edge.bundle.opened import Bundle, open_bundle
-from hvq_edge.bundle.thresholds import last_set, typical_scores_of
+from hvq_edge.bundle.thresholds import last_changes, typical_scores_of
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.common.progress import ProgressCallback, silent
 from hvq_edge.errors import SettingsError
@@ -107,8 +107,8 @@ def open_line(
         opened = _open_sinks(settings, bundle, inspector, cameras, draw, report)
         closing.callback(opened.close)
         listening.append(opened)
-        set_last = last_set(bundle.manifest)
-        line = Line(engine.info, inspector, opened, reasons=reasons, set_last=set_last)
+        changes = last_changes(bundle.manifest)
+        line = Line(engine.info, inspector, opened, reasons=reasons, last_changes=changes)
         drifts = {name: one.drift for name, one in inspector.watches.items() if one.drift}
         if settings.out is not None and drifts:
             kept = (settings.out / NAME, drifts, _model_of(bundle, engine.info))

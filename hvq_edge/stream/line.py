@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvq_edge.bundle.precision import Precision
+from hvq_edge.bundle.thresholds import Newer
 from hvq_edge.errors import OutputError
 from hvq_edge.runtime.engine import EngineInfo
 from hvq_edge.stream.inspector import Inspector
@@ -37,15 +37,15 @@ class Line:
         sinks: OpenSinks,
         *,
         reasons: Sequence[str],
-        set_last: tuple[tuple[Precision, ...], str] = ((), ""),
+        last_changes: Mapping[str, Newer] | None = None,
     ) -> None:
         self.info = info
         """Of the engine that judges."""
         self.reasons = tuple(reasons)
         """Why it is this one; empty where the settings name the precision."""
-        self.set_last = set_last
-        """Precisions whose thresholds were set last, and by what
-        (:func:`hvq_edge.bundle.thresholds.last_set`)."""
+        changes = (last_changes or {}).items()
+        self.older = {name: one for name, one in changes if info.precision not in one.precisions}
+        """Categories whose thresholds were changed after those that judge, and how."""
         self.inspector = inspector
         self.page: Serving | None = None
         """The live page; ``None``: none is served."""

@@ -68,6 +68,8 @@ class Decision:
     """The verdict on the whole part: on its last frame, where several frames make a part."""
     more_frames: bool = False
     """Further frames of the same part are to come; the log has none of it."""
+    cut_short: PartVerdict | None = None
+    """The verdict on the part before, where it gave too few frames; the log has none of it."""
     p_value: float | None = None
     """Share of good parts that score at least as high (:mod:`hvq_edge.verdict.calibration_scores`);
     ``None`` without a score, or where the bundle does not know what good parts score."""

@@ -74,22 +74,26 @@ class DecisionRule:
         return plain, threshold
 
     def _count(self, plain: Decision, rule: KOfN) -> Decision:
+        cut_short = None
         if self._seen and plain.part and self._part and plain.part != self._part:
             # A frame too many or too few must not mix two parts, and all that come after.
+            missing = rule.n - self._seen
+            cut_short = part_verdict(self._parts, rule, self._above, self._undecided + missing)
             logger.warning(
-                "%s: part %s gave %d of %d frames and has no verdict; %s begins",
-                *(plain.camera, self._part, self._seen, rule.n, plain.part),
+                "%s: part %s gave %d of %d frames: %s; %s begins",
+                *(plain.camera, self._part, self._seen, rule.n),
+                *(cut_short.verdict.replace("_", " "), plain.part),
             )
             self._end_part()
         self._part = plain.part or self._part
         self._seen += 1
         self._above += plain.verdict == "reject"
         self._undecided += plain.verdict == "no_decision"
-        decision = plain
+        decision = replace(plain, cut_short=cut_short)
         if plain.verdict == "reject":
             reason = f"{plain.reason}, {self._above} of the {rule.k} frames that reject a part"
             verdict = plain.verdict if self._above >= rule.k else "pass"
-            decision = replace(plain, verdict=verdict, reason=reason)
+            decision = replace(decision, verdict=verdict, reason=reason)
         if self._seen < rule.n:
             return replace(decision, more_frames=True)
         part = part_verdict(self._parts, rule, self._above, self._undecided)

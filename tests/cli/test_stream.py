@@ -184,8 +184,8 @@ def test_thresholds_of_before_are_said(bundle, video, tmp_path):
     put_thresholds(open_bundle(copy), {"int8": learnt}, why="stream --calibrate with 0")
     older = run("--bundle", copy, "--camera", video, "--precision", "fp32").stderr
     assert (
-        "Warning: stream --calibrate with 0 set the thresholds of int8 last; those of fp32, which "
-        "judge now, are of before.\nNext:    run with --precision int8, or" in older
+        "Warning: stream --calibrate with 0 set the thresholds of int8 last (bolt, nut); those of "
+        "fp32, which judge now, are of before.\nNext:    run with --precision int8, or" in older
     )
     said = run("--bundle", copy, "--camera", video).stderr
     assert "with int8 on" in said

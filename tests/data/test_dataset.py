@@ -6,6 +6,7 @@ import pytest
 from helpers.commands import exit_code
 
 from hvq_edge.data.dataset import find_dataset
+from hvq_edge.data.known_defects import known_defects
 from hvq_edge.data.layouts import mvtec, visa
 from hvq_edge.data.layouts import plain_folder as plain_layout
 from hvq_edge.errors import DatasetError
@@ -243,6 +244,17 @@ def test_names_that_are_no_text_are_refused_before_any_work(mvtec_folder, capsys
         assert "not UTF-8: " in said
         assert r"train/good/teil_\udcfc" in said
         assert " and 1 more." in said
+
+
+def test_names_of_known_defects_are_text_as_well(mvtec_folder, tmp_path):
+    dataset, elsewhere = find_dataset(mvtec_folder), tmp_path / "more"
+    for folder in (elsewhere / "bolt" / "scratch", mvtec_folder / "bolt" / "train" / "scratch"):
+        folder.mkdir(parents=True)
+        (folder / os.fsdecode(b"\xe9.png")).write_bytes(b"")
+    with pytest.raises(DatasetError, match="not UTF-8"):
+        known_defects(dataset, elsewhere)
+    with pytest.raises(DatasetError, match="not UTF-8"):
+        find_dataset(mvtec_folder)
 
 
 def test_a_missing_folder_and_a_file_are_refused(tmp_path):

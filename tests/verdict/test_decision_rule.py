@@ -139,7 +139,9 @@ def test_a_frame_too_many_does_not_shift_the_parts_after_it(caplog):
     decisions = of_parts(*frames)
     ends = [(one.part, one.part_verdict.verdict) for one in decisions if one.part_verdict]
     assert ends == [("2", "pass"), ("3", "reject"), ("4", "pass")]
-    assert "part 2 gave 1 of 3 frames and has no verdict; 3 begins" in caplog.text
+    assert "part 2 gave 1 of 3 frames: no decision; 3 begins" in caplog.text
+    cut = [(one.part, one.cut_short.verdict) for one in decisions if one.cut_short]
+    assert cut == [("3", "no_decision")]
 
 
 def test_an_output_acts_on_the_part():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hvq_edge.bundle.manifest import Precision
 from hvq_edge.bundle.opened import Bundle
-from hvq_edge.bundle.thresholds import last_set
+from hvq_edge.bundle.thresholds import set_last
 from hvq_edge.bundle.verification import Verdicts, read_all_verdicts
 from hvq_edge.common.atomic import sha256_of
 from hvq_edge.errors import SettingsError
@@ -29,7 +29,6 @@ from hvq_edge.runtime.choice.measured_choice import (
 from hvq_edge.runtime.choice.precision_rules import (
     CPU_ORDER,
     GPU_ORDER,
-    sound_precisions,
     usable_precisions,
     why_chosen,
 )
@@ -73,7 +72,7 @@ def choose(
     ``auto`` is what is fastest for one image on this machine, measured among the installed
     backends and the precisions that may be used: ``fp32``, and ``int8`` unless ``hvq-edge verify``
     rejected it. Where the last change of thresholds set those of some precisions alone, as at a
-    camera, these may be used and no other. One that gives other answers than the bundle's known
+    camera, these are used if they run here. One that gives other answers than the bundle's known
     ones is left out (:mod:`hvq_edge.runtime.engine_check`). ONNX Runtime's providers for GPUs take
     part where their packages and an NVIDIA GPU are there, but for the one that builds engines; what
     ``hvq-edge verify`` ran on one and did not pass is left out. Engines that
@@ -119,12 +118,9 @@ def choose_graph(
     check_threads(threads)
     backends = _known_backends(backend)
     verdicts, on_providers = read_all_verdicts(bundle)
-    available = tuple(bundle.manifest.models)
-    set_last, set_by = last_set(bundle.manifest)
     if precision == AUTO:
-        available = sound_precisions(set_last, verdicts) or available
         groups = (GPU_ORDER,) if backend in PROVIDERS else CPU_ORDER
-        precisions = usable_precisions(available, verdicts, groups)
+        precisions = usable_precisions(bundle.manifest.models, verdicts, groups)
     else:
         precisions = (known_precision(precision),)
     candidates = [Candidate(library, name) for name in precisions for library in backends]
@@ -137,21 +133,29 @@ def choose_graph(
         from hvq_edge.runtime.choice.gpu_candidates import gpu_candidates
 
         on_gpu = gpu_candidates(bundle, None if precision == AUTO else precisions, verdicts)
-        engines = {one: plan for one, plan in on_gpu.engines.items() if one.precision in available}
-        on_gpu = replace(on_gpu, engines=engines)
         candidates += on_gpu.engines
     chosen, times, why = candidates[0], "", "as asked"
+    alone = _set_last(bundle, candidates) if precision == AUTO else []
     measured = None
-    if len(candidates) > 1:
+    if alone:
+        try:
+            measured = _times(bundle, alone, threads, time_limit, on_gpu, failed)
+        except Exception as error:  # noqa: BLE001  # of any library: another precision may do
+            said = str(error).splitlines()[:1]
+            logger.warning("%s has the last thresholds, and does not run here: %s", alone[0], *said)
+            alone = []
+    if measured is None and len(candidates) > 1:
         measured = _times(bundle, candidates, threads, time_limit, on_gpu, failed)
+    if measured is not None:
         chosen, times = measured.fastest(), f"; {measured}"
     if precision == AUTO:
         # Of a provider that was named nothing else can make up for what it failed.
         here = {**verdicts, **{one.precision: False for one in failed if one.backend == backend}}
         why = why_chosen(chosen.precision, bundle.manifest.models, here, measured)
-        if len(set_last) < len(bundle.manifest.models) and chosen.precision in set_last:
-            set_alone = f"its thresholds were set last, by {set_by}"
-            why = set_alone if chosen.precision == "fp32" else f"{why}; {set_alone}"
+        if alone:
+            set_by = bundle.manifest.former_thresholds[-1].why
+            said_of_it = f"its thresholds were set last, by {set_by}"
+            why = said_of_it if chosen.precision == "fp32" else f"{why}; {said_of_it}"
     verdict = _passed(chosen, on_providers)
     if chosen.backend in PROVIDERS and not verdict:
         why += f"; hvq-edge verify {'has not run' if verdict is None else 'did not pass'} {chosen}"
@@ -161,6 +165,13 @@ def choose_graph(
     reason = f"{chosen.precision}: {why}{times}{left_out}"
     logger.info("%s runs %s, %s", chosen.backend, bundle.path, reason)
     return chosen, reason, tuple(measured.failed()) if measured else ()
+
+
+def _set_last(bundle: Bundle, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates with the last thresholds; empty where that tells none from others."""
+    precisions = set_last(bundle.manifest)
+    found = [one for one in candidates if one.precision in precisions]
+    return found if len(found) < len(candidates) else []
 
 
 def _passed(candidate: Candidate, verdicts: Mapping[str, Verdicts]) -> bool | None:
@@ -206,7 +217,8 @@ def _times(
     failed: Sequence[Candidate],
 ) -> Measurement:
     """Return the times of candidates: those kept for this machine, else measured now."""
-    built = on_gpu.engines if on_gpu else {}
+    engines_here = on_gpu.engines if on_gpu else {}
+    built = {one: plan for one, plan in engines_here.items() if one in candidates}
     graphs = [one for one in candidates if one not in built]
     precisions = tuple(dict.fromkeys(one.precision for one in graphs))
     engines: dict[EngineBackend, dict[Precision, str]] = {}

@@ -32,17 +32,12 @@ def usable_precisions(
         At least one. Where all have failed it is the bundle's first, and ``fp32`` for a bundle
         without graphs: opening that says what is wrong.
     """
-    sound = sound_precisions(available, verdicts)
+    sound = [name for name in available if name == "fp32" or verdicts.get(name, True)]
     for group in groups:
         usable = tuple(name for name in group if name in sound)
         if usable:
             return usable
     return tuple(available)[:1] or ("fp32",)
-
-
-def sound_precisions(available: Collection[Precision], verdicts: Verdicts) -> tuple[Precision, ...]:
-    """Return those that ``hvq-edge verify`` has not failed; may be empty."""
-    return tuple(name for name in available if name == "fp32" or verdicts.get(name, True))
 
 
 def why_chosen(

@@ -244,7 +244,9 @@ class DecisionLog:
         if not self._pending and not self._unrecorded:
             return None
         age = time.monotonic() - self._pending_since
-        due = len(self._pending) >= LARGEST_GROUP or self._unrecorded
+        # A row for what was missed goes with the next group: with a commit of its own for each, a
+        # slow disk would never get up again.
+        due = len(self._pending) >= LARGEST_GROUP or not self._pending
         if age < self._options.commit_seconds and not due:
             return self._options.commit_seconds - age
         self._commit()

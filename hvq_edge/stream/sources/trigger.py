@@ -15,6 +15,7 @@ from typing import Protocol
 from hvq_edge.common.atomic import output_error
 from hvq_edge.errors import InputError
 from hvq_edge.stream.sources.cameras.frame_counter import Transport
+from hvq_edge.stream.sources.played import PlayedSource
 from hvq_edge.stream.sources.source import (
     MOST_CHARACTERS,
     Frame,
@@ -190,8 +191,8 @@ class TriggeredSource:
 
     @property
     def is_camera(self) -> bool:
-        """Whether the source is one."""
-        return is_camera(self._source)
+        """Whether the source is one; a film that is played as one may well repeat an image."""
+        return is_camera(self._source) and not isinstance(self._source, PlayedSource)
 
     @property
     def name(self) -> str:
@@ -217,12 +218,15 @@ class TriggeredSource:
                 after = came + self._delay
                 self._trigger.answer(index)
                 part: str | None = None
-                for _ in range(self._frames):
-                    if feed.is_late(after):  # and for the other frames of this trigger
+                late = feed.is_late(after)
+                for number in range(self._frames):
+                    if late:
                         waited = time.monotonic() - came
                         frame = lost(index, f"the trigger waited {waited:.1f} s: its part is gone")
                     else:
-                        taken = feed.take(after)
+                        # From the second on it may be the line that takes its time, not the camera.
+                        asked = time.monotonic() if number else after
+                        taken = feed.take(after, max(after, asked) + FRESH_SECONDS)
                         if taken is None and feed.ended:
                             return
                         seconds = FRESH_SECONDS + self._delay
@@ -261,16 +265,16 @@ class _Newest:
         """Tell whether an image taken now would be of a later part than the one at that time."""
         return time.monotonic() - after > FRESH_SECONDS
 
-    def take(self, after: float) -> Frame | None:
+    def take(self, after: float, latest: float) -> Frame | None:
         """Return the frame for a monotonic time, which no other trigger gets; ``None``: none came.
 
-        It is the first that arrives after that time, or the newest if that one is here already.
+        It is the first that arrives after that time, or the newest if that one is here already, and
+        none that arrives after ``latest``.
         """
 
         def fresh() -> bool:
             return self._ended or (self._newest is not None and self._newest.arrived > after)
 
-        latest = after + FRESH_SECONDS
         with self._changed:
             self._changed.wait_for(fresh, max(latest - time.monotonic(), 0.0))
             if self._ended or self._newest is None or not after < self._newest.arrived <= latest:
@@ -300,7 +304,7 @@ class _NextFile:
     def is_late(self, after: float) -> bool:  # noqa: ARG002  # they wait for their triggers
         return False
 
-    def take(self, after: float) -> Frame | None:  # noqa: ARG002  # files are never stale
+    def take(self, after: float, latest: float) -> Frame | None:  # noqa: ARG002  # never stale
         frame = next(self._iterator, None)
         self.ended = frame is None
         return frame

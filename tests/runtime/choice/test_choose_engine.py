@@ -14,7 +14,7 @@ from helpers.graphs import frames, save_bundle
 from hvq_edge.bundle import verification
 from hvq_edge.bundle.manifest import record_of, write_manifest
 from hvq_edge.bundle.opened import open_bundle
-from hvq_edge.bundle.thresholds import put_thresholds
+from hvq_edge.bundle.thresholds import last_changes, put_thresholds, set_last
 from hvq_edge.errors import BundleError, SettingsError
 from hvq_edge.runtime.choice.measured_choice import Candidate
 from hvq_edge.runtime.open_engine import choose, open_engine
@@ -69,6 +69,31 @@ def test_a_precision_that_was_calibrated_alone_is_taken_however_slow(plant, both
     choice = choose(open_bundle(both.path))
     assert choice.precision == ("int8" if precision == "fp32" else "fp32")
     assert "set last" not in choice.reason
+
+
+def test_a_precision_that_was_calibrated_alone_and_does_not_run_here_leaves_the_others(
+    plant, both, caplog
+):
+    learnt = {both.manifest.categories[0]: learn_threshold([GoodPart(0.1, "a")])}
+    put_thresholds(both, {"int8": learnt})
+    error = BundleError("no such instruction.")
+    plant(delays=dict.fromkeys(ALL, 0.01), refuse={OV8: error, ORT8: error})
+    assert choose(open_bundle(both.path)).precision == "fp32"
+    assert "int8 on openvino has the last thresholds, and does not run here" in caplog.text
+
+
+def test_categories_whose_last_thresholds_are_of_different_precisions_bind_to_none(plant, both):
+    first, second = "bolt", "nut"
+    write_manifest(both.path, both.manifest.model_copy(update={"categories": (first, second)}))
+    learnt = learn_threshold([GoodPart(0.1, "a")])
+    put_thresholds(both, {"fp32": {first: learnt, second: learnt}}, why="stream --calibrate")
+    put_thresholds(both, {"int8": {first: learnt}}, why="by hand")
+    manifest = open_bundle(both.path).manifest
+    assert set_last(manifest) == tuple(manifest.models)
+    changes = last_changes(manifest)
+    assert changes == {first: (("int8",), "by hand"), second: (("fp32",), "stream --calibrate")}
+    plant(delays={one: 0.001 if one == OV32 else 0.02 for one in ALL})
+    assert choose(open_bundle(both.path)).precision == "fp32"
 
 
 def test_one_that_was_calibrated_alone_and_that_verify_failed_is_left_out(plant, both):

@@ -204,3 +204,19 @@ def test_what_found_no_room_while_the_disk_hung_has_a_row(tmp_path, monkeypatch,
     said = [json.loads(row.more) for row in rows if row.kind == "not_recorded"]
     assert sum(one["decisions"] for one in said) == 15
     assert verify_log(tmp_path).whole
+
+
+def test_what_was_missed_does_not_make_a_commit_of_its_own_of_each_decision(tmp_path):
+    """A disk that is slow must get up again after its queue was full once."""
+    options = LogOptions(commit_seconds=1000.0, head_seconds=1000.0, reserve_bytes=0)
+    log = DecisionLog(tmp_path / "decisions.sqlite", Session(), options)
+    begun = log.last.id
+    for index in range(20):
+        log.missed(1, 1700000000.0)
+        log.write(*made(index))
+        log.tick()
+    assert log.pending == 20, "they wait for their group"
+    assert log.last.id == begun
+    log.close()
+    rows = list(all_rows(tmp_path))
+    assert [json.loads(row.more)["decisions"] for row in rows if row.kind == "not_recorded"] == [20]

@@ -109,6 +109,31 @@ def levels(frames):
     return [None if frame.image is None else frame.image[0, 0, 0] for frame in frames]
 
 
+def test_a_line_that_takes_its_time_loses_no_further_frame_of_a_trigger(monkeypatch):
+    """The trigger was in time; what holds it up afterwards is the line itself."""
+    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", 0.2)
+    camera, trigger = Camera(), HandTrigger()
+    frames = iter(TriggeredSource(camera, trigger, frames=3))
+    showing = threading.Event()
+
+    def show() -> None:
+        while not showing.is_set():
+            camera.images.put((7, None))
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=show)
+    trigger.asked.put(None)
+    thread.start()
+    taken = []
+    for _ in range(3):
+        taken.append(next(frames))
+        time.sleep(0.3)
+    showing.set()
+    thread.join()
+    camera.close()
+    assert levels(taken) == [7, 7, 7]
+
+
 def test_frames_come_from_after_the_trigger(taking):
     camera, trigger, frames = taking
     camera.show(1, 5)

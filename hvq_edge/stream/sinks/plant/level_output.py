@@ -152,6 +152,8 @@ class LevelOutput:
         on = self._signal.on(time.monotonic())
         if on != self._shown:
             self._set(on)
+        elif on:
+            self._signal.shown(time.monotonic())
 
     def _set(self, on: bool) -> None:
         self._shown = None  # until it is certain
@@ -164,7 +166,8 @@ class LevelOutput:
             if not worked:
                 raise
             # Perhaps only the connection was dead, as controllers end one that idles between two
-            # rejects: this connects anew.
+            # rejects: this connects anew. Meanwhile the reject's time may be over.
+            on = on and self._signal.on(time.monotonic())
             self._controller.set_reject(on)
         self._shown = on
         self._reached = True

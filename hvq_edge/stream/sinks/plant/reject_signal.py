@@ -6,6 +6,10 @@ import threading
 
 from hvq_edge.verdict.decision import Decision
 
+LATE_SECONDS = 0.25
+"""A reject that its output has not shown yet outlives its time to hold by this: a busy machine
+wakes threads late. After that its part is gone, and another one would be ejected."""
+
 
 class RejectSignal:
     """Follows decisions; the caller asks what the signal should be now. Thread-safe.
@@ -36,15 +40,15 @@ class RejectSignal:
             decision: the decision.
             now: seconds on the monotonic clock.
         """
-        verdict = decision.acted_on
-        rejects = verdict == "reject" or (verdict == "no_decision" and self._no_decision_rejects)
+        former = decision.cut_short
         with self._lock:
-            if rejects:
-                self._unshown = self._unshown or not self._is_on(now)
-                self._rejecting.add(decision.camera)
-                self._until = None if self._hold_seconds is None else now + self._hold_seconds
-            elif verdict == "pass" and self._hold_seconds is None:
-                self._rejecting.discard(decision.camera)
+            for verdict in (former.verdict if former else None, decision.acted_on):
+                if verdict == "reject" or (verdict == "no_decision" and self._no_decision_rejects):
+                    self._unshown = self._unshown or not self._is_on(now)
+                    self._rejecting.add(decision.camera)
+                    self._until = None if self._hold_seconds is None else now + self._hold_seconds
+                elif verdict == "pass" and self._hold_seconds is None:
+                    self._rejecting.discard(decision.camera)
 
     def on(self, now: float) -> bool:
         """Tell whether the signal should be on."""
@@ -61,10 +65,18 @@ class RejectSignal:
     def seconds_left(self, now: float) -> float | None:
         """Return after how long it goes off by itself; ``None`` where it does not."""
         with self._lock:
-            return None if self._until is None else max(self._until - now, 0.0)
+            end = self._end()
+            return None if end is None else max(end - now, 0.0)
 
     def _is_on(self, now: float) -> bool:
-        if self._until is not None and now >= self._until:
+        end = self._end()
+        if end is not None and now >= end:
             self._rejecting.clear()
             self._until = None
+            self._unshown = False
         return bool(self._rejecting)
+
+    def _end(self) -> float | None:
+        if self._until is None or not self._unshown:
+            return self._until
+        return self._until + LATE_SECONDS

@@ -15,7 +15,7 @@ from helpers.patience import Stopwatch, until
 from hvq_edge.errors import OutputError
 from hvq_edge.stream.sinks import threads
 from hvq_edge.stream.sinks.plant.level_output import ControllerRefused, LevelOutput
-from hvq_edge.stream.sinks.plant.reject_signal import RejectSignal
+from hvq_edge.stream.sinks.plant.reject_signal import LATE_SECONDS, RejectSignal
 from hvq_edge.stream.sinks.threads import SinkThread
 from hvq_edge.verdict.decision import PartVerdict
 
@@ -55,11 +55,17 @@ def test_of_several_frames_the_part_decides():
     assert shows(("reject", None), ("pass", None), ("pass", "reject")) == [True] * 3
     assert shows(("pass", None), ("no_decision", "no_decision")) == [True, True]
     assert shows(("pass", None), ("pass", "pass")) == [True, False]
+    short = replace(
+        made(0, "pass")[0], more_frames=True, cut_short=PartVerdict(0, "no_decision", 3, 0, 1)
+    )
+    signal.see(short, 0.0)
+    assert signal.on(0.0), "a part that gave too few frames has not passed"
 
 
 def test_a_signal_holds_for_its_time():
     signal = RejectSignal(2.0)
     assert seen(signal, "reject", "pass", at=10.0)
+    signal.shown(10.0)
     assert signal.seconds_left(11.5) == 0.5
     signal.see(made(0, "reject")[0], 11.5)
     assert signal.on(13.4)
@@ -222,16 +228,34 @@ def test_without_a_time_to_hold_each_camera_ends_its_own_reject():
 
 
 def test_a_signal_is_held_from_when_it_is_shown():
-    """A controller that takes its time has all of it; one that comes back late has none."""
-    signal = RejectSignal(2.0)
+    """An output that takes its time has all of it; one that comes back late shows nothing."""
+    signal = RejectSignal(0.01)
     signal.see(made(0, "reject")[0], 10.0)
-    signal.shown(11.0)
-    assert signal.on(12.9)
-    signal.shown(12.9)
-    assert not signal.on(13.0), "once"
+    assert signal.on(10.1), "a thread that wakes late"
+    signal.shown(10.1)
+    assert signal.on(10.105)
+    signal.shown(10.105)
+    assert not signal.on(10.11), "once"
     signal.see(made(1, "reject")[0], 20.0)
-    signal.shown(22.0)
-    assert not signal.on(22.0), "its time was over"
+    assert not signal.on(20.0 + 0.01 + LATE_SECONDS), "its part is gone"
+
+
+def test_a_retry_is_of_what_is_so_by_then(monkeypatch):
+    """The first attempt may have taken all the time that the reject was to be held for."""
+    now = [10.0]
+    monkeypatch.setattr("hvq_edge.stream.sinks.plant.level_output.time.monotonic", lambda: now[0])
+
+    class Slow(Stale):
+        def set_reject(self, on):
+            now[0] += 1.0 * self.dead
+            super().set_reject(on)
+
+    shown = Slow()
+    output = LevelOutput(shown, RejectSignal(0.3))
+    tell(output, 0, "pass")
+    shown.dead = True
+    tell(output, 1, "reject")
+    assert [on for on, _ in shown.changes] == [False, False]
 
 
 def test_a_defect_of_a_controller_does_not_leave_the_signal_on():
