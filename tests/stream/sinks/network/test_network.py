@@ -226,7 +226,9 @@ def test_deliveries_follow_a_log_that_was_taken_away(tmp_path, monkeypatch):
     former = line.log.log_id
     real = line.delivery._rows.read
     line.delivery._rows.read = lambda *args: (turns.append(args), real(*args))[1]
-    shutil.rmtree(tmp_path / "out")
+    # In one step: while files are removed one by one, a delivery opens the log anew among them.
+    (tmp_path / "out").rename(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
     until(lambda: "not there any more" in line.delivery.statistics().fault)
     began, before = len(turns), time.monotonic()
     time.sleep(0.3)
