@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.images import flat
@@ -111,27 +112,23 @@ def levels(frames):
 
 def test_a_line_that_takes_its_time_loses_no_further_frame_of_a_trigger(monkeypatch):
     """The trigger was in time; what holds it up afterwards is the line itself."""
-    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", 0.2)
-    camera, trigger = Camera(), HandTrigger()
-    frames = iter(TriggeredSource(camera, trigger, frames=3))
-    showing = threading.Event()
-
-    def show() -> None:
-        while not showing.is_set():
-            camera.images.put((7, None))
-            time.sleep(0.005)
-
-    thread = threading.Thread(target=show)
+    monkeypatch.setattr(trigger_module, "FRESH_SECONDS", PATIENCE_SECONDS)
+    camera, trigger, taken = Camera(), HandTrigger(), []
+    source = TriggeredSource(camera, trigger, frames=2)
+    frames = iter(source)
+    first = threading.Thread(target=lambda: taken.append(next(frames)))
     trigger.asked.put(None)
-    thread.start()
-    taken = []
-    for _ in range(3):
-        taken.append(next(frames))
-        time.sleep(0.3)
-    showing.set()
-    thread.join()
-    camera.close()
-    assert levels(taken) == [7, 7, 7]
+    first.start()
+    until(lambda: trigger.answers == [0])
+    camera.show(7)
+    first.join(PATIENCE_SECONDS)
+    camera.show(8)
+    until(lambda: camera.given == 2)
+    held_up = SimpleNamespace(monotonic=lambda: time.monotonic() + 2 * PATIENCE_SECONDS)
+    monkeypatch.setattr(trigger_module, "time", held_up)
+    taken.append(next(frames))
+    source.close()
+    assert levels(taken) == [7, 8]
 
 
 def test_frames_come_from_after_the_trigger(taking):

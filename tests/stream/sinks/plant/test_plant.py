@@ -17,6 +17,7 @@ from helpers.receivers import free_port
 from hvq_edge.errors import MissingCapability, OutputError
 from hvq_edge.stream.capture.part_node import PartNode
 from hvq_edge.stream.sinks import threads
+from hvq_edge.stream.sinks.plant import reject_signal
 from hvq_edge.stream.sinks.plant.gpio import GpioController
 from hvq_edge.stream.sinks.plant.level_output import LevelOutput
 from hvq_edge.stream.sinks.plant.modbus import ModbusController
@@ -308,6 +309,7 @@ def test_gpio_pulses_on_a_reject(tmp_path, monkeypatch):
     chip = tmp_path / "gpiochip0"
     chip.touch()
     monkeypatch.setattr(gpiod, "request_lines", request_lines)
+    monkeypatch.setattr(reject_signal, "LATE_SECONDS", PATIENCE_SECONDS)  # on a busy machine
     controller = GpioController(str(chip), "EJECT", active_low=True)
     thread = SinkThread(LevelOutput(controller, RejectSignal(0.05)), "gpio", "newest", 1)
     thread.write(*made(0, "reject"))
